@@ -1,1 +1,52 @@
-//! Emulator.
+//! A local emulator of the Azure IoT Hub Device Provisioning Service (DPS).
+//!
+//! [`Emulator`] answers the device API of the service on 127.0.0.1 over HTTP and HTTPS, verifies
+//! the SAS tokens it is given, and allocates devices as the enrollment says: statically, by hash,
+//! or by really POSTing an `AllocationRequest` to a custom allocation webhook. [`contoso::Webhook`]
+//! is the function of Microsoft's tutorial as such a webhook.
+//!
+//! It is a library for tests: it takes a free port, keeps a log of what it was asked, can be
+//! scripted to misbehave, lets the service's waiting pass faster, and stops when it is dropped.
+//!
+//! ```
+//! use azure_dps_emulator::{Config, Emulator};
+//!
+//! let emulator = Emulator::builder(Config::contoso()).start()?;
+//! assert!(emulator.http_url().unwrap().starts_with("http://127.0.0.1:"));
+//! // … point a device at it, then look at what happened:
+//! assert!(emulator.requests().is_empty());
+//! # Ok::<(), azure_dps_emulator::StartError>(())
+//! ```
+//!
+//! Where to find what: `device_api` is the HTTP surface, thin over `registration`, the one core
+//! that knows operations and devices; `sas` verifies tokens; `enrollment` finds the enrollment that
+//! a token belongs to; `allocation` chooses the hub; `webhook` calls the operator's function.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod allocation;
+mod clock;
+mod config;
+pub mod contoso;
+mod device_api;
+mod emulator;
+mod enrollment;
+mod error;
+mod log;
+mod registration;
+mod sas;
+mod script;
+mod server;
+mod tls;
+mod wall_time;
+mod webhook;
+
+pub use config::{
+    Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, IndividualEnrollment,
+    ReprovisionPolicy, SymmetricKey, Twin, UnlinkedHub,
+};
+pub use emulator::{Builder, Emulator, StartError};
+pub use log::{Event, RequestRecord, WebhookCall};
+pub use registration::DeviceRecord;
+pub use script::{Operation, Script};

@@ -1,0 +1,458 @@
+//! What the emulated service knows: its ID scope, hubs, enrollments and habits.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Map, Value};
+
+use crate::contoso::ContosoOptions;
+
+/// The whole set-up of an emulator.
+///
+/// It is read from TOML by [`Config::from_toml`], or built in code: every field is public, and
+/// `..Default::default()` fills in the rest.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The ID scope that devices name. Compared exactly in the path, without case in tokens.
+    pub id_scope: String,
+    /// Host names of the hubs that are linked to the service.
+    #[serde(default)]
+    pub linked_hubs: Vec<String>,
+    /// Where custom allocation POSTs, unless an enrollment names a URL of its own. Absent: the
+    /// emulator starts the Contoso webhook inside.
+    #[serde(default)]
+    pub webhook_url: Option<String>,
+    /// How the Contoso webhook that the emulator starts inside behaves.
+    #[serde(default)]
+    pub contoso: ContosoOptions,
+    /// Enrollments for many devices, each with a key derived from the group's.
+    #[serde(default)]
+    pub enrollment_groups: Vec<EnrollmentGroup>,
+    /// Enrollments for one device each. They take precedence over groups.
+    #[serde(default)]
+    pub individual_enrollments: Vec<IndividualEnrollment>,
+    /// How the service answers.
+    #[serde(default)]
+    pub behaviour: Behaviour,
+}
+
+impl Config {
+    /// The set-up of Microsoft's tutorial "Use custom allocation policies": its ID scope, group
+    /// key and two hubs, and the Contoso webhook.
+    #[must_use]
+    pub fn contoso() -> Self {
+        let hubs = ["contoso-toasters-hub-1098.azure-devices.net", "contoso-heatpumps-hub-1098.azure-devices.net"]
+            .map(str::to_owned)
+            .to_vec();
+        // 64 bytes of base64 that the tutorial prints; no secret.
+        let primary_key = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
+        Self {
+            id_scope: "0ne00002193".to_owned(),
+            linked_hubs: hubs.clone(),
+            enrollment_groups: vec![EnrollmentGroup {
+                enrollment_group_id: "contoso-custom-allocated-devices".to_owned(),
+                primary_key: SymmetricKey::from_base64(primary_key).unwrap_or_default(),
+                allocation: Allocation { policy: AllocationPolicy::Custom, iot_hubs: hubs, ..Allocation::default() },
+                ..EnrollmentGroup::default()
+            }],
+            behaviour: Behaviour { polls_before_result: 1, ..Behaviour::default() },
+            ..Self::default()
+        }
+    }
+
+    /// Reads a configuration, refusing what it does not know.
+    ///
+    /// ```
+    /// # use azure_dps_emulator::Config;
+    /// let config = Config::from_toml(
+    ///     r#"
+    ///     id_scope = "0ne00002193"
+    ///     linked_hubs = ["hub-1.azure-devices.net"]
+    ///
+    ///     [[enrollment_groups]]
+    ///     enrollment_group_id = "all-my-devices"
+    ///     primary_key = "c2l4dGVlbiBieXRlcyEhIQ=="
+    ///     "#,
+    /// )?;
+    /// assert_eq!(config.linked_hubs.len(), 1);
+    /// # Ok::<(), azure_dps_emulator::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the text is no TOML, or says something that the emulator does not know.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            // The error's own text quotes the line, which may hold a key.
+            let line = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map_or(1, |before| before.matches('\n').count() + 1);
+            ConfigError(format!("line {line}: {}", error.message()))
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The rules between fields, which hold for configurations built in code too.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.id_scope.is_empty() {
+            return Err(ConfigError("id_scope is empty".into()));
+        }
+        let named = self.enrollment_groups.iter().map(|group| (&group.enrollment_group_id, &group.primary_key)).chain(
+            self.individual_enrollments.iter().map(|individual| (&individual.registration_id, &individual.primary_key)),
+        );
+        for (name, key) in named {
+            if name.is_empty() {
+                return Err(ConfigError("an enrollment has no name".into()));
+            }
+            if key.bytes().is_empty() {
+                return Err(ConfigError(format!("{name} has no primary_key")));
+            }
+        }
+        let behaviour = &self.behaviour;
+        for seconds in [behaviour.webhook_timeout, behaviour.webhook_retry_initial, behaviour.webhook_retry_increment] {
+            if Duration::try_from_secs_f64(seconds).is_err() {
+                return Err(ConfigError(format!("{seconds} is no number of seconds")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("id_scope", &self.id_scope)
+            .field("linked_hubs", &self.linked_hubs)
+            .field("webhook_url", &self.webhook_url.as_deref().map(mask_query))
+            .field("contoso", &self.contoso)
+            .field("enrollment_groups", &self.enrollment_groups)
+            .field("individual_enrollments", &self.individual_enrollments)
+            .field("behaviour", &self.behaviour)
+            .finish()
+    }
+}
+
+/// Devices that share a group key.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnrollmentGroup {
+    /// The group's name.
+    pub enrollment_group_id: String,
+    /// Whether its devices are provisioned; else they are told `disabled`.
+    pub enabled: bool,
+    /// The key from which the devices' keys are derived.
+    pub primary_key: SymmetricKey,
+    /// A second such key, for roll-over.
+    pub secondary_key: Option<SymmetricKey>,
+    /// Which hub a device gets.
+    pub allocation: Allocation,
+    /// What happens to a device that comes again.
+    pub reprovision_policy: ReprovisionPolicy,
+    /// The twin of a new device, unless the webhook gives one.
+    pub initial_twin: Twin,
+    /// Whether the devices are IoT Edge devices.
+    pub iot_edge: bool,
+}
+
+impl Default for EnrollmentGroup {
+    fn default() -> Self {
+        Self {
+            enrollment_group_id: String::new(),
+            enabled: true,
+            primary_key: SymmetricKey::default(),
+            secondary_key: None,
+            allocation: Allocation::default(),
+            reprovision_policy: ReprovisionPolicy::default(),
+            initial_twin: Twin::default(),
+            iot_edge: false,
+        }
+    }
+}
+
+/// One device with a key of its own.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct IndividualEnrollment {
+    /// The device's registration ID.
+    pub registration_id: String,
+    /// The device's ID at the hub; absent: its registration ID.
+    pub device_id: Option<String>,
+    /// Whether the device is provisioned; else it is told `disabled`.
+    pub enabled: bool,
+    /// The key with which the device signs.
+    pub primary_key: SymmetricKey,
+    /// A second such key, for roll-over.
+    pub secondary_key: Option<SymmetricKey>,
+    /// Which hub the device gets.
+    pub allocation: Allocation,
+    /// What happens when the device comes again.
+    pub reprovision_policy: ReprovisionPolicy,
+    /// The device's first twin, unless the webhook gives one.
+    pub initial_twin: Twin,
+    /// Whether it is an IoT Edge device.
+    pub iot_edge: bool,
+}
+
+impl Default for IndividualEnrollment {
+    fn default() -> Self {
+        Self {
+            registration_id: String::new(),
+            device_id: None,
+            enabled: true,
+            primary_key: SymmetricKey::default(),
+            secondary_key: None,
+            allocation: Allocation::default(),
+            reprovision_policy: ReprovisionPolicy::default(),
+            initial_twin: Twin::default(),
+            iot_edge: false,
+        }
+    }
+}
+
+/// How an enrollment chooses a hub.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Allocation {
+    /// The way of choosing.
+    pub policy: AllocationPolicy,
+    /// The hubs to choose from; none: all that are linked to the service.
+    pub iot_hubs: Vec<String>,
+    /// The webhook of a custom allocation, function key (`?code=…`) included; absent: the one of
+    /// the [`Config`].
+    pub webhook_url: Option<String>,
+    /// The version in which the webhook is spoken to. It is passed on, and changes nothing.
+    pub api_version: String,
+}
+
+impl Default for Allocation {
+    fn default() -> Self {
+        Self {
+            policy: AllocationPolicy::default(),
+            iot_hubs: Vec::new(),
+            webhook_url: None,
+            api_version: "2021-10-01".to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Allocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Allocation")
+            .field("policy", &self.policy)
+            .field("iot_hubs", &self.iot_hubs)
+            .field("webhook_url", &self.webhook_url.as_deref().map(mask_query))
+            .field("api_version", &self.api_version)
+            .finish()
+    }
+}
+
+/// A webhook's URL as it may be shown: the query holds the function key.
+pub(crate) fn mask_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((address, _)) => format!("{address}?****"),
+        None => url.to_owned(),
+    }
+}
+
+/// The ways of choosing a hub. Lowest latency is not emulated.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AllocationPolicy {
+    /// The first of the hubs.
+    Static,
+    /// Spread evenly, and the same hub for the same registration ID.
+    #[default]
+    Hashed,
+    /// As the webhook says.
+    Custom,
+}
+
+/// What happens to a device that has a hub and registers again.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub enum ReprovisionPolicy {
+    /// It stays at its hub.
+    Never,
+    /// It goes where the allocation says, and takes its twin along.
+    #[default]
+    Migrate,
+    /// It goes where the allocation says; at another hub it starts with its initial twin.
+    Reset,
+}
+
+/// A device twin, as far as the service sets it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Twin {
+    /// The tags, which the device does not see.
+    pub tags: Map<String, Value>,
+    /// The desired properties.
+    pub desired: Map<String, Value>,
+}
+
+/// A symmetric key of 16 to 64 bytes. It has no `Display`, and its `Debug` hides it.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct SymmetricKey(Vec<u8>);
+
+impl SymmetricKey {
+    /// Reads a key as the portal shows it.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not base64 of 16 to 64 bytes.
+    pub fn from_base64(text: &str) -> Result<Self, ConfigError> {
+        let bytes = BASE64_STANDARD.decode(text).map_err(|_| ConfigError("a symmetric key is not base64".into()))?;
+        if (16..=64).contains(&bytes.len()) {
+            Ok(Self(bytes))
+        } else {
+            Err(ConfigError(format!("a symmetric key has {} bytes; 16 to 64 are allowed", bytes.len())))
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromStr for SymmetricKey {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Self::from_base64(text)
+    }
+}
+
+impl fmt::Debug for SymmetricKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SymmetricKey(****)")
+    }
+}
+
+impl<'de> Deserialize<'de> for SymmetricKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_base64(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// How the service answers, where the real one varies or nobody has written down what it does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Behaviour {
+    /// Seconds in `Retry-After` on 202 and 429; `None` (in TOML `false`) leaves the header out.
+    /// Default 3.
+    #[serde(deserialize_with = "seconds_or_false")]
+    pub retry_after: Option<u32>,
+    /// Whether bodies are sent chunked, as the real service does, or with a Content-Length.
+    /// Default true.
+    pub chunked: bool,
+    /// How many polls of an operation are answered `assigning` even when the result is there.
+    /// Default 0; 1 in [`Config::contoso`], as the tutorial's device prints.
+    pub polls_before_result: u32,
+    /// Whether the register request itself waits for the result and answers it with 200.
+    /// Default false.
+    pub result_at_once: bool,
+    /// What becomes of a device whose webhook names a hub that it was not offered.
+    pub unlinked_hub: UnlinkedHub,
+    /// Whether api-versions that no specification names are refused. Default false; a missing
+    /// one is always refused.
+    pub strict_api_version: bool,
+    /// Whether tokens with any `skn` are taken. Default false: absent, empty or `registration`.
+    pub any_key_name: bool,
+    /// How many seconds after its expiry a token is still good. Default 0.
+    pub token_leeway: u32,
+    /// The code of the answer to an ID scope that is not ours. Default 401000.
+    pub unknown_id_scope_code: u32,
+    /// Whether "no such enrollment" (404201) is told inside a 200 with status `failed`, and not as
+    /// HTTP status 404. Both have been seen. Default false.
+    pub not_found_as_failed: bool,
+    /// Whether a device that registers while its last registration is in progress is refused with
+    /// 409203. Default false: the new registration replaces the old.
+    pub refuse_concurrent_registration: bool,
+    /// How many seconds the webhook may take. Default 230, which is where Azure Functions itself
+    /// gives up on an HTTP trigger.
+    pub webhook_timeout: f64,
+    /// How often a webhook that answers 429 or above is called again. Default 10.
+    pub webhook_retries: u32,
+    /// Seconds before the first such call. Default 1.
+    pub webhook_retry_initial: f64,
+    /// By how many seconds the wait grows from call to call. Default 9.
+    pub webhook_retry_increment: f64,
+    /// Registrations per minute before 429001. The service's quota is 1000. Default none.
+    pub registrations_per_minute: Option<u32>,
+    /// Polls and look-ups per minute before 429001. The service's quota is 1000. Default none.
+    pub operations_per_minute: Option<u32>,
+    /// Polls of one device per 10 s before 429001. The service's quota is 5. Default none.
+    pub device_polls_per_10s: Option<u32>,
+    /// Whether HTTPS takes TLS 1.3 beside 1.2. Default false, as the real service.
+    pub tls13: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            retry_after: Some(3),
+            chunked: true,
+            polls_before_result: 0,
+            result_at_once: false,
+            unlinked_hub: UnlinkedHub::default(),
+            strict_api_version: false,
+            any_key_name: false,
+            token_leeway: 0,
+            unknown_id_scope_code: 401_000,
+            not_found_as_failed: false,
+            refuse_concurrent_registration: false,
+            webhook_timeout: 230.0,
+            webhook_retries: 10,
+            webhook_retry_initial: 1.0,
+            webhook_retry_increment: 9.0,
+            registrations_per_minute: None,
+            operations_per_minute: None,
+            device_polls_per_10s: None,
+            tls13: false,
+        }
+    }
+}
+
+/// What becomes of a device whose webhook names a hub outside `linkedHubs`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum UnlinkedHub {
+    /// `failed` with 400207.
+    #[default]
+    CustomAllocationFailed,
+    /// `failed` with 401001 "IoTHub not found.", as without any linked hub.
+    HubNotFound,
+    /// It is assigned there all the same.
+    Assigned,
+}
+
+/// Seconds, or `false` for none: TOML has no null.
+fn seconds_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Seconds {
+        Some(u32),
+        Flag(bool),
+    }
+    match Seconds::deserialize(deserializer)? {
+        Seconds::Some(seconds) => Ok(Some(seconds)),
+        Seconds::Flag(false) => Ok(None),
+        Seconds::Flag(true) => Err(de::Error::custom("retry_after is a number of seconds or false")),
+    }
+}
+
+/// A configuration that cannot be used, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,310 @@
+//! The custom allocation function of Microsoft's tutorial, as a web server of its own.
+//!
+//! The function is the tutorial's C# line by line: a registration ID that contains
+//! `-contoso-tstrsd-007` gets the last linked hub whose name contains `-toasters-`, one that
+//! contains `-contoso-hpsd-088` the last with `-heatpumps-`, each with its initial twin; everything
+//! else is refused with 400 and the reason as text.
+//!
+//! ```
+//! use azure_dps_emulator::contoso::{ContosoOptions, Webhook};
+//!
+//! let webhook = Webhook::start("127.0.0.1:0", ContosoOptions::default())?;
+//! assert!(webhook.url().ends_with("/api/HttpTrigger1"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use form_urlencoded::byte_serialize;
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    emulator::Worker,
+    log::Bounded,
+    server::{self, Body, Fault, Handler, NoAnswer},
+};
+
+/// The path of the tutorial's function.
+const PATH: &str = "/api/HttpTrigger1";
+
+/// What the function does beyond the tutorial's.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContosoOptions {
+    /// Returns the concept document's payload, `{"property1":"value1"}`, to the device.
+    pub return_payload: bool,
+    /// Looks for the model in the device's payload, not in the registration ID: in `deviceModel`,
+    /// or else in `modelId`, the substring `contoso-tstrsd-007` or `contoso-hpsd-088`. The
+    /// tutorial names this as the other way: "This could also be used to pass the device type
+    /// instead of examining the registration ID."
+    pub by_model: bool,
+    /// The key without which the function answers 401: as `?code=…`, or in the header
+    /// `x-functions-key`.
+    pub function_key: Option<String>,
+}
+
+impl fmt::Debug for ContosoOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContosoOptions")
+            .field("return_payload", &self.return_payload)
+            .field("by_model", &self.by_model)
+            .field("function_key", &self.function_key.as_ref().map(|_| "****"))
+            .finish()
+    }
+}
+
+/// An answer that a test prescribes instead of the function's.
+#[derive(Clone, Debug)]
+struct Prescribed {
+    status: u16,
+    body: String,
+    delay: Duration,
+}
+
+/// The running function. It stops when it is dropped.
+pub struct Webhook {
+    address: SocketAddr,
+    function: Arc<Function>,
+    _worker: Worker,
+}
+
+impl Webhook {
+    /// Listens on `address`, such as `127.0.0.1:0`.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on, or a thread cannot be had.
+    pub fn start(address: &str, options: ContosoOptions) -> io::Result<Self> {
+        Self::start_with_log(address, options, |_| {})
+    }
+
+    /// The same, and tells every line of the function's log as soon as it is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Webhook::start`].
+    pub fn start_with_log(
+        address: &str,
+        options: ContosoOptions,
+        observer: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let (listener, address) = server::bind(address)?;
+        let function = Arc::new(Function {
+            options,
+            prescribed: Mutex::default(),
+            log: Mutex::default(),
+            observer: Box::new(observer),
+        });
+        let handler = Arc::clone(&function);
+        let worker =
+            Worker::start("contoso-webhook", move || vec![tokio::spawn(server::serve(listener, None, handler))])?;
+        Ok(Self { address, function, _worker: worker })
+    }
+
+    /// Where the function is, without a key: `http://127.0.0.1:PORT/api/HttpTrigger1`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}{PATH}", self.address)
+    }
+
+    /// The same with the function key in the query, as the portal stores it. A secret.
+    #[must_use]
+    pub fn url_with_key(&self) -> String {
+        match &self.function.options.function_key {
+            Some(key) => {
+                let key: String = byte_serialize(key.as_bytes()).collect();
+                format!("{}?code={key}", self.url())
+            }
+            None => self.url(),
+        }
+    }
+
+    /// Answers the next call with this instead. Several such answers wait in a queue.
+    ///
+    /// It makes every row of the tutorial's troubleshooting table: 200 with an empty hub, 401,
+    /// 429 and more, any other status.
+    pub fn respond(&self, status: u16, body: impl Into<String>) {
+        self.respond_after(Duration::ZERO, status, body);
+    }
+
+    /// The same, but only after a while.
+    pub fn respond_after(&self, delay: Duration, status: u16, body: impl Into<String>) {
+        lock(&self.function.prescribed).push_back(Prescribed { status, body: body.into(), delay });
+    }
+
+    /// The lines that the function has logged, as the tutorial shows them under *Logs*.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        lock(&self.function.log).to_vec()
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("url", &self.url()).field("options", &self.function.options).finish()
+    }
+}
+
+struct Function {
+    options: ContosoOptions,
+    prescribed: Mutex<VecDeque<Prescribed>>,
+    log: Mutex<Bounded<String>>,
+    observer: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tutorial's `ResponseObj`, in the order of its log.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResponseObj {
+    iot_hub_host_name: String,
+    initial_twin: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Value>,
+}
+
+impl Function {
+    fn log(&self, line: &str) {
+        lock(&self.log).push(line.to_owned(), line.len());
+        (self.observer)(line);
+    }
+
+    /// The tutorial's `Run`: the response, or the message of a `BadRequestObjectResult`.
+    fn run(&self, body: &str) -> Result<Result<String, String>, serde_json::Error> {
+        self.log("C# HTTP trigger function processed a request.");
+        // An empty body is `null` to JsonConvert.
+        let data: Value = match body.trim() {
+            "" => Value::Null,
+            body => serde_json::from_str(body)?,
+        };
+        self.log("Request.Body:...");
+        self.log(body);
+
+        let result = self.allocate(&data).map(|response| serde_json::to_string(&response).unwrap_or_default());
+
+        self.log("Response");
+        self.log(match &result {
+            Ok(text) | Err(text) => text,
+        });
+        Ok(result)
+    }
+
+    fn allocate(&self, data: &Value) -> Result<ResponseObj, String> {
+        let context = &data["deviceRuntimeContext"];
+        let Some(registration_id) = context["registrationId"].as_str() else {
+            self.log("Registration ID : NULL");
+            return Err("Registration ID not provided for the device.".to_owned());
+        };
+        let Some(hubs) = data["linkedHubs"].as_array() else {
+            self.log("linkedHubs : NULL");
+            return Err("No hub group defined for the enrollment.".to_owned());
+        };
+        // The last one that matches wins, as in the tutorial's loop.
+        let hub_with =
+            |part: &str| hubs.iter().filter_map(Value::as_str).rfind(|hub| hub.contains(part)).map(str::to_owned);
+        let refuse = |message: &str| {
+            self.log(message);
+            message.to_owned()
+        };
+
+        let (subject, toaster, heat_pump) = if self.options.by_model {
+            let payload = &context["payload"];
+            let model = payload["deviceModel"]
+                .as_str()
+                .or_else(|| payload["modelId"].as_str())
+                .ok_or_else(|| refuse("Device model not provided in the payload."))?;
+            (model, "contoso-tstrsd-007", "contoso-hpsd-088")
+        } else {
+            (registration_id, "-contoso-tstrsd-007", "-contoso-hpsd-088")
+        };
+        let payload = self.options.return_payload.then(|| json!({ "property1": "value1" }));
+
+        // This is a Contoso Toaster Model 007
+        if subject.contains(toaster) {
+            Ok(ResponseObj {
+                iot_hub_host_name: hub_with("-toasters-")
+                    .ok_or_else(|| refuse("No toasters hub found for the enrollment."))?,
+                initial_twin: json!({
+                    "properties": { "desired": { "state": "ready", "darknessSetting": "medium" } },
+                    "tags": { "deviceType": "toaster" },
+                }),
+                payload,
+            })
+        // This is a Contoso Heat pump Model 008
+        } else if subject.contains(heat_pump) {
+            Ok(ResponseObj {
+                iot_hub_host_name: hub_with("-heatpumps-")
+                    .ok_or_else(|| refuse("No heat pumps hub found for the enrollment."))?,
+                initial_twin: json!({
+                    // A string, as the tutorial has it.
+                    "properties": { "desired": { "state": "on", "temperatureSetting": "65" } },
+                    "tags": { "deviceType": "heatpump" },
+                }),
+                payload,
+            })
+        } else {
+            self.log("Unknown device registration");
+            Err("Unrecognized device registration.".to_owned())
+        }
+    }
+
+    fn is_authorized<T>(&self, request: &Request<T>) -> bool {
+        let Some(key) = &self.options.function_key else {
+            return true;
+        };
+        let query = request.uri().query().unwrap_or_default();
+        let in_query =
+            form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "code" && value == key.as_str());
+        let in_header =
+            request.headers().get("x-functions-key").is_some_and(|value| value.as_bytes() == key.as_bytes());
+        in_query || in_header
+    }
+}
+
+impl Handler for Function {
+    async fn handle(&self, request: Request<Incoming>, _: &Fault) -> Result<Response<Body>, NoAnswer> {
+        let is_function = request.uri().path().eq_ignore_ascii_case(PATH);
+        let authorized = self.is_authorized(&request);
+        let body = server::read_body(request.into_body(), 1024 * 1024).await.map_err(|_| NoAnswer)?;
+        let prescribed = lock(&self.prescribed).pop_front();
+        if let Some(prescribed) = prescribed {
+            tokio::time::sleep(prescribed.delay).await;
+            return Ok(respond(prescribed.status, "application/json; charset=utf-8", prescribed.body));
+        }
+        if !is_function {
+            return Ok(respond(404, "text/plain", String::new()));
+        }
+        if !authorized {
+            return Ok(respond(401, "text/plain", String::new()));
+        }
+        let text = String::from_utf8_lossy(&body);
+        Ok(match self.run(&text) {
+            Ok(Ok(response)) => respond(200, "application/json; charset=utf-8", response),
+            Ok(Err(message)) => respond(400, "text/plain; charset=utf-8", message),
+            // The tutorial's function does not catch what JsonConvert throws.
+            Err(_) => respond(500, "text/plain", String::new()),
+        })
+    }
+}
+
+fn respond(status: u16, content_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(server::whole(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,351 @@
+//! Starting the service, looking into it, and stopping it.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, task};
+
+use crate::{
+    clock::Clock,
+    config::{Config, ConfigError},
+    contoso::{ContosoOptions, Webhook},
+    device_api::DeviceApi,
+    log::{Event, RequestRecord, WebhookCall},
+    registration::{Core, DeviceRecord, Observer},
+    script::Script,
+    server,
+    tls::Certificates,
+    wall_time,
+};
+
+/// A running emulator. It stops when it is dropped.
+///
+/// Nothing here needs an async runtime: the service lives on a thread of its own.
+pub struct Emulator {
+    core: Arc<Core>,
+    http_url: Option<String>,
+    https_url: Option<String>,
+    ca_pem: String,
+    // The service goes first, the webhook that it calls after it.
+    _worker: Worker,
+    contoso: Option<Webhook>,
+}
+
+impl Emulator {
+    /// Sets up an emulator.
+    #[must_use]
+    pub fn builder(config: Config) -> Builder {
+        Builder {
+            config,
+            http: None,
+            https: None,
+            webhook_url: None,
+            time_scale: 1.0,
+            observer: None,
+            contoso_log: Box::new(|_| {}),
+        }
+    }
+
+    /// Where devices find the service over plain HTTP: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn http_url(&self) -> Option<&str> {
+        self.http_url.as_deref()
+    }
+
+    /// Where devices find the service over HTTPS: `https://localhost:PORT`.
+    #[must_use]
+    pub fn https_url(&self) -> Option<&str> {
+        self.https_url.as_deref()
+    }
+
+    /// The certificate of the CA that signed the HTTPS listener's, made when this emulator started.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The Contoso webhook inside, unless the configuration names another webhook.
+    #[must_use]
+    pub fn contoso(&self) -> Option<&Webhook> {
+        self.contoso.as_ref()
+    }
+
+    /// What devices asked, and what they were answered, in order. The oldest are forgotten after
+    /// 100 000, or 64 MiB of text.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.core.requests()
+    }
+
+    /// The calls of webhooks, in order, within the same bounds.
+    #[must_use]
+    pub fn webhook_calls(&self) -> Vec<WebhookCall> {
+        self.core.webhook_calls()
+    }
+
+    /// A device that has a hub, and its twin there.
+    #[must_use]
+    pub fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
+        self.core.device(registration_id)
+    }
+
+    /// Queues misbehaviour.
+    pub fn script(&self, script: Script) {
+        self.core.push_script(script);
+    }
+
+    /// Changes the configuration while the service runs: enrollments, hubs, behaviour. Operations
+    /// that run already go on as they began; listeners and TLS stay as they are.
+    pub fn update(&self, change: impl FnOnce(&mut Config)) {
+        self.core.update(change);
+    }
+
+    /// Stops the service: connections are closed, running operations forgotten.
+    pub fn stop(self) {}
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator")
+            .field("http_url", &self.http_url)
+            .field("https_url", &self.https_url)
+            .field("contoso", &self.contoso)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The set-up of an [`Emulator`].
+pub struct Builder {
+    config: Config,
+    http: Option<String>,
+    https: Option<String>,
+    webhook_url: Option<String>,
+    time_scale: f64,
+    observer: Option<Observer>,
+    contoso_log: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Builder {
+    /// Listens for plain HTTP; port 0 takes a free one. Without any listener named, HTTP on a free
+    /// port of 127.0.0.1 is.
+    #[must_use]
+    pub fn http(mut self, address: impl Into<String>) -> Self {
+        self.http = Some(address.into());
+        self
+    }
+
+    /// Listens for HTTPS; port 0 takes a free one.
+    #[must_use]
+    pub fn https(mut self, address: impl Into<String>) -> Self {
+        self.https = Some(address.into());
+        self
+    }
+
+    /// Calls this webhook, function key (`?code=…`) included, and not the Contoso webhook inside.
+    #[must_use]
+    pub fn webhook(mut self, url: impl Into<String>) -> Self {
+        self.webhook_url = Some(url.into());
+        self
+    }
+
+    /// Lets the service's own waiting pass so many times faster: the pauses between webhook calls,
+    /// their time-out, scripted delays and quotas. `Retry-After` and token expiry, which devices
+    /// reckon with, stay in plain seconds.
+    #[must_use]
+    pub fn time_scale(mut self, scale: f64) -> Self {
+        self.time_scale = scale;
+        self
+    }
+
+    /// Tells of every request and webhook call as soon as it has happened, on the service's
+    /// thread: do not wait in it.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Tells of every line that the Contoso webhook inside logs.
+    #[must_use]
+    pub fn contoso_log(mut self, observer: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.contoso_log = Box::new(observer);
+        self
+    }
+
+    /// Starts the service. When this returns, it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be used, or an address cannot be listened on.
+    pub fn start(self) -> Result<Emulator, StartError> {
+        // The webhook client asks for the process-wide provider; one that is there already is fine.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        self.config.check()?;
+        if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
+            return Err(StartError::TimeScale);
+        }
+        let http = match (&self.http, &self.https) {
+            (None, None) => Some("127.0.0.1:0"),
+            (http, _) => http.as_deref(),
+        };
+        let http = http.map(listen).transpose()?;
+        let https = self.https.as_deref().map(listen).transpose()?;
+        let certificates = Certificates::generate().map_err(|error| StartError::tls(&error))?;
+        let acceptor = certificates.acceptor(self.config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
+
+        let contoso = if self.webhook_url.is_none() && self.config.webhook_url.is_none() {
+            let options = ContosoOptions {
+                // The tutorial's function has one too: its URL ends in `?****`.
+                function_key: Some(self.config.contoso.function_key.clone().unwrap_or_else(wall_time::guid)),
+                ..self.config.contoso.clone()
+            };
+            let webhook = Webhook::start_with_log("127.0.0.1:0", options, self.contoso_log)?;
+            Some(webhook)
+        } else {
+            None
+        };
+        let mut config = self.config;
+        if let Some(url) = self.webhook_url {
+            config.webhook_url = Some(url);
+        }
+        let core = Arc::new(Core::new(
+            config,
+            Clock::new(self.time_scale),
+            contoso.as_ref().map(Webhook::url_with_key),
+            self.observer,
+        ));
+
+        let http_url = http.as_ref().map(|(_, address)| format!("http://{address}"));
+        let https_url = https.as_ref().map(|(_, address)| https_url(*address));
+        let serving = Arc::clone(&core);
+        let worker = Worker::start("dps-emulator", move || {
+            let api = |scheme| Arc::new(DeviceApi { core: Arc::clone(&serving), scheme });
+            let http = http.map(|(listener, _)| task::spawn(server::serve(listener, None, api("http"))));
+            let https = https.map(|(listener, _)| task::spawn(server::serve(listener, Some(acceptor), api("https"))));
+            http.into_iter().chain(https).collect()
+        })?;
+        Ok(Emulator { core, http_url, https_url, ca_pem: certificates.ca_pem, _worker: worker, contoso })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("http", &self.http)
+            .field("https", &self.https)
+            .field("time_scale", &self.time_scale)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A loopback address is named `localhost`, as the certificate and most clients like it best.
+fn https_url(address: SocketAddr) -> String {
+    if address.ip().is_loopback() || address.ip().is_unspecified() {
+        format!("https://localhost:{}", address.port())
+    } else {
+        format!("https://{address}")
+    }
+}
+
+fn listen(address: &str) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
+    server::bind(address).map_err(|error| StartError::Listen(address.to_owned(), error))
+}
+
+/// Why an emulator did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot be used.
+    Config(ConfigError),
+    /// The address cannot be listened on.
+    Listen(String, io::Error),
+    /// The time scale is not a number above zero.
+    TimeScale,
+    /// The certificates could not be made.
+    Tls(String),
+    /// The system refused something else, such as a thread.
+    Io(io::Error),
+}
+
+impl StartError {
+    fn tls(error: &dyn fmt::Display) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "the configuration cannot be used: {error}"),
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::TimeScale => f.write_str("the time scale is not a number above zero"),
+            Self::Tls(error) => write!(f, "cannot make the certificates: {error}"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Listen(_, error) | Self::Io(error) => Some(error),
+            Self::TimeScale | Self::Tls(_) => None,
+        }
+    }
+}
+
+/// A thread with a runtime on it, which ends when this is dropped.
+pub(crate) struct Worker {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Runs what `start` spawns until it is told to stop.
+    pub(crate) fn start<T: Send + 'static>(
+        name: &str,
+        start: impl FnOnce() -> Vec<task::JoinHandle<T>> + Send + 'static,
+    ) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let _tasks = start();
+                // A sender that is gone says the same as one that sends.
+                let _ = stopped.await;
+            });
+            // A name look-up for a webhook may still be under way: nobody waits for it.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic on that thread has been reported there.
+            let _ = thread.join();
+        }
+    }
+}

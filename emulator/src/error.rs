@@ -1,0 +1,103 @@
+//! The service's refusals: a six-digit code, of which the first three digits are the HTTP status.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::wall_time;
+
+/// A refusal as the device sees it, and why, as only the emulator's log says it.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceError {
+    pub(crate) code: u32,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<u32>,
+    /// For the developer's eyes: the real service does not tell a device what was wrong.
+    pub(crate) detail: String,
+}
+
+/// `ProvisioningServiceErrorDetails`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorBody<'a> {
+    error_code: u32,
+    tracking_id: String,
+    message: &'a str,
+    timestamp_utc: String,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    info: Map<String, Value>,
+}
+
+impl ServiceError {
+    fn new(code: u32, message: &str, detail: impl Into<String>) -> Self {
+        Self { code, message: message.to_owned(), retry_after: None, detail: detail.into() }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self::new(400_000, &format!("Bad request: {detail}."), detail)
+    }
+
+    pub(crate) fn invalid_registration_id(detail: impl Into<String>) -> Self {
+        Self::new(400_004, "Invalid RegistrationId", detail)
+    }
+
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(401_000, "Unauthorized", detail)
+    }
+
+    pub(crate) fn route_not_found(detail: impl Into<String>) -> Self {
+        Self::new(404_000, "Not found", detail)
+    }
+
+    pub(crate) fn not_found(message: &str, detail: impl Into<String>) -> Self {
+        Self::new(404_201, message, detail)
+    }
+
+    pub(crate) fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(405_000, "Method not allowed", detail)
+    }
+
+    pub(crate) fn request_timeout() -> Self {
+        Self::new(408_000, "Request timeout", "the request's body never came")
+    }
+
+    pub(crate) fn concurrent_registration() -> Self {
+        Self::new(
+            409_203,
+            "Precondition failed: a registration of this device is in progress",
+            "the device registered again before its last registration was finished",
+        )
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(413_000, "Request entity too large", format!("the body is longer than {limit} bytes"))
+    }
+
+    pub(crate) fn unsupported_media_type(detail: impl Into<String>) -> Self {
+        Self::new(415_000, "Unsupported media type", detail)
+    }
+
+    pub(crate) fn throttled(retry_after: Option<u32>, detail: impl Into<String>) -> Self {
+        Self { retry_after, ..Self::new(429_001, "Operations are being throttled for this tenant.", detail) }
+    }
+
+    /// Any other code, where the configuration chose it.
+    pub(crate) fn with_code(mut self, code: u32) -> Self {
+        self.code = code;
+        self
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        u16::try_from(self.code / 1000).unwrap_or(500)
+    }
+
+    pub(crate) fn body(&self) -> ErrorBody<'_> {
+        ErrorBody {
+            error_code: self.code,
+            tracking_id: wall_time::guid(),
+            message: &self.message,
+            timestamp_utc: wall_time::now(),
+            info: Map::new(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What happened, for tests to look at and for people to read.
+
+use std::{collections::VecDeque, fmt, time::SystemTime};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::wall_time;
+
+/// One request of a device and its answer. It holds no key, token or signature.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct RequestRecord {
+    /// When it was answered.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub at: SystemTime,
+    /// `http` or `https`.
+    pub listener: &'static str,
+    /// `PUT`, `GET`, `POST`, …
+    pub method: String,
+    /// The path with its query, as it was asked.
+    pub path: String,
+    /// Whether there was an `Authorization` header. What it said is not kept.
+    pub authorization: bool,
+    /// The body as it was sent.
+    pub body: String,
+    /// The device, when the path names one.
+    pub registration_id: Option<String>,
+    /// The answer's HTTP status; `None` when a script kept the answer back.
+    pub http_status: Option<u16>,
+    /// The answer's `Retry-After`.
+    pub retry_after: Option<u32>,
+    /// The answer's body.
+    pub response_body: String,
+    /// What it came to, in words, with what the real service would not say: why a token was
+    /// refused, for instance.
+    pub outcome: String,
+}
+
+/// One call of the custom allocation webhook.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct WebhookCall {
+    /// When it was answered, or given up.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub at: SystemTime,
+    /// The device it was about.
+    pub registration_id: String,
+    /// The URL, with the query masked.
+    pub url: String,
+    /// The `AllocationRequest`.
+    pub request: Value,
+    /// The `AllocationRequest` as it was sent, in its order.
+    #[serde(skip)]
+    pub request_body: String,
+    /// 1 for the first call of a registration, then one more for each retry.
+    pub attempt: u32,
+    /// The webhook's HTTP status; `None` when it gave none.
+    pub status: Option<u16>,
+    /// What the webhook answered.
+    pub response_body: String,
+    /// What it came to, in words.
+    pub outcome: String,
+}
+
+/// Something that an observer is told, as soon as it has happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A device was answered.
+    Request(RequestRecord),
+    /// A webhook was called.
+    Webhook(WebhookCall),
+}
+
+/// One readable line.
+impl fmt::Display for RequestRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.http_status.map_or("---".to_owned(), |status| status.to_string());
+        // A path is a peer's text: show no control characters on a terminal.
+        let what = match &self.registration_id {
+            Some(id) => id.escape_debug().to_string(),
+            None => self.path.escape_debug().to_string(),
+        };
+        write!(
+            f,
+            "{} {:<5} {:<4} {what} -> {status} {}",
+            wall_time::log_time(self.at),
+            self.listener,
+            self.method.escape_debug(),
+            self.outcome.escape_debug()
+        )
+    }
+}
+
+/// One readable line.
+impl fmt::Display for WebhookCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.map_or("---".to_owned(), |status| status.to_string());
+        write!(
+            f,
+            "{} hook  POST {} -> {status} {} (call {} to {})",
+            wall_time::log_time(self.at),
+            self.registration_id.escape_debug(),
+            self.outcome.escape_debug(),
+            self.attempt,
+            self.url
+        )
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(record) => record.fmt(f),
+            Self::Webhook(call) => call.fmt(f),
+        }
+    }
+}
+
+fn as_rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&wall_time::rfc3339(*at))
+}
+
+/// Keeps the newest entries, within a number and a size.
+#[derive(Debug)]
+pub(crate) struct Bounded<T> {
+    entries: VecDeque<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T: Clone> Bounded<T> {
+    const ENTRIES: usize = 100_000;
+    const BYTES: usize = 64 * 1024 * 1024;
+
+    /// Adds `entry`, which holds `bytes` of text.
+    pub(crate) fn push(&mut self, entry: T, bytes: usize) {
+        self.bytes += bytes;
+        self.entries.push_back((entry, bytes));
+        while self.entries.len() > Self::ENTRIES || self.bytes > Self::BYTES {
+            let Some((_, freed)) = self.entries.pop_front() else {
+                break;
+            };
+            self.bytes -= freed;
+        }
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<T> {
+        self.entries.iter().map(|(entry, _)| entry.clone()).collect()
+    }
+}

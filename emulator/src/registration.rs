@@ -1,0 +1,741 @@
+//! The registration core: operations, devices and their assignments, whatever protocol asks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{
+    Map, Value,
+    value::{RawValue, to_raw_value},
+};
+use tokio::task::AbortHandle;
+
+use crate::{
+    allocation::{self, Allocated, Failure},
+    clock::Clock,
+    config::{AllocationPolicy, Behaviour, Config, ReprovisionPolicy, Twin, mask_query},
+    enrollment::{self, Enrollment, Kind},
+    error::ServiceError,
+    log::{Bounded, Event, RequestRecord, WebhookCall},
+    script::{self, Operation, Script},
+    wall_time,
+    webhook::{self, AllocationRequest, DeviceRuntimeContext, Stamp, Verdict, WebhookClient},
+};
+
+/// "Max message 96 KB".
+pub(crate) const MAX_BODY: usize = 96 * 1024;
+
+/// How many of a device's operations can still be asked for.
+const OPERATIONS_PER_DEVICE: usize = 4;
+
+/// How many devices are known at most. The real service knows a million.
+const MAX_DEVICES: usize = 100_000;
+
+/// A device that has a hub: what the hub would hold of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DeviceRecord {
+    /// The device's registration ID, as it last wrote it.
+    pub registration_id: String,
+    /// The enrollment through which it last came.
+    pub enrollment_id: String,
+    /// The hub to which it is assigned.
+    pub assigned_hub: String,
+    /// Its ID there.
+    pub device_id: String,
+    /// How it came there: `initialAssignment`, `deviceDataMigrated`, `deviceDataReset` or
+    /// `reprovisionedToInitialAssignment`.
+    pub substatus: &'static str,
+    /// Its twin at the hub.
+    pub twin: Twin,
+    /// How many registrations were assigned so far.
+    pub registrations: u32,
+}
+
+/// One request, whatever carried it.
+pub(crate) struct DeviceRequest<'a> {
+    pub(crate) id_scope: &'a str,
+    pub(crate) registration_id: &'a str,
+    pub(crate) authorization: Option<&'a str>,
+    pub(crate) body: &'a [u8],
+}
+
+/// One answer, whatever carries it.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) retry_after: Option<u32>,
+    pub(crate) outcome: String,
+}
+
+/// `DeviceRegistration`, as far as it is looked at.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DeviceRegistration {
+    registration_id: Option<String>,
+    payload: Option<Box<RawValue>>,
+    csr: Option<String>,
+    client_certificate_csr: Option<String>,
+}
+
+/// `RegistrationOperationStatus`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OperationStatus<'a> {
+    operation_id: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registration_state: Option<&'a RegistrationState>,
+}
+
+/// `DeviceRegistrationResult`, in the order in which the service writes it.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RegistrationState {
+    registration_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assigned_hub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<String>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    substatus: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_updated_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+}
+
+impl RegistrationState {
+    fn new(registration_id: &str, status: &'static str) -> Self {
+        Self { registration_id: registration_id.to_owned(), status, ..Self::default() }
+    }
+
+    /// With the times and the tag that a stored registration has.
+    fn stored(mut self, created: &str) -> Self {
+        self.created_date_time_utc = Some(created.to_owned());
+        self.last_updated_date_time_utc = Some(wall_time::now());
+        self.etag = Some(wall_time::registration_etag());
+        self
+    }
+
+    fn outcome(&self) -> String {
+        match (&self.assigned_hub, self.error_code) {
+            (Some(hub), _) => format!(
+                "assigned {hub} as {} ({})",
+                self.device_id.as_deref().unwrap_or_default(),
+                self.substatus.unwrap_or_default()
+            ),
+            (None, Some(code)) => format!("failed {code} {}", self.error_message.as_deref().unwrap_or_default()),
+            (None, None) => self.status.to_owned(),
+        }
+    }
+}
+
+/// What the service remembers of a device that was ever let in.
+#[derive(Debug, Default)]
+struct Device {
+    record: Option<DeviceRecord>,
+    /// The state that a look-up tells.
+    last: Option<RegistrationState>,
+    operations: VecDeque<RunningOperation>,
+    polls: Window,
+}
+
+#[derive(Debug)]
+struct RunningOperation {
+    id: String,
+    polls: u32,
+    result: Option<RegistrationState>,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for RunningOperation {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// When things happened lately, to count them against a quota.
+#[derive(Debug, Default)]
+struct Window(VecDeque<Duration>);
+
+impl Window {
+    /// Counts one more at `now`, unless `limit` within `period` are counted already.
+    fn admit(&mut self, now: Duration, period: Duration, limit: Option<u32>) -> bool {
+        let Some(limit) = limit else {
+            return true;
+        };
+        while self.0.front().is_some_and(|&at| now - at >= period) {
+            self.0.pop_front();
+        }
+        let admitted = self.0.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        if admitted {
+            self.0.push_back(now);
+        }
+        admitted
+    }
+}
+
+struct State {
+    config: Config,
+    stamps: HashMap<(Kind, String), Stamp>,
+    devices: HashMap<String, Device>,
+    registrations: Window,
+    operations: Window,
+    scripts: Vec<Script>,
+    requests: Bounded<RequestRecord>,
+    webhook_calls: Bounded<WebhookCall>,
+}
+
+/// Whoever wants to know at once.
+pub(crate) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// The service.
+pub(crate) struct Core {
+    state: Mutex<State>,
+    clock: Clock,
+    webhook: WebhookClient,
+    /// Where custom allocation goes when neither enrollment nor configuration names a URL.
+    webhook_url: Option<String>,
+    observer: Option<Observer>,
+}
+
+/// What a background allocation works on: the state of things when the device registered.
+struct Job {
+    operation_id: String,
+    registration_id: String,
+    enrollment: Enrollment,
+    stamp: Stamp,
+    current: Option<(String, String)>,
+    offered: Vec<String>,
+    payload: Option<Box<RawValue>>,
+    webhook_url: Option<String>,
+    behaviour: Behaviour,
+    created: String,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, clock: Clock, webhook_url: Option<String>, observer: Option<Observer>) -> Self {
+        let stamps = fresh_stamps(&config);
+        Self {
+            state: Mutex::new(State {
+                config,
+                stamps,
+                devices: HashMap::new(),
+                registrations: Window::default(),
+                operations: Window::default(),
+                scripts: Vec::new(),
+                requests: Bounded::default(),
+                webhook_calls: Bounded::default(),
+            }),
+            clock,
+            webhook: WebhookClient::default(),
+            webhook_url,
+            observer,
+        }
+    }
+
+    /// A panicking test must not take the service down with it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) fn behaviour(&self) -> Behaviour {
+        self.lock().config.behaviour.clone()
+    }
+
+    /// Starts a registration: it is answered at once, and the allocation goes on behind it.
+    pub(crate) async fn register(self: &Arc<Self>, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
+        let (operation_id, task) = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            let behaviour = &state.config.behaviour;
+            let minute = Duration::from_secs(60);
+            let limit = behaviour.registrations_per_minute;
+            if !state.registrations.admit(self.clock.elapsed(), minute, limit) {
+                return Err(throttled(behaviour, "too many registrations in a minute"));
+            }
+            let enrollment = match authenticate(&state.config, request) {
+                Err(error) if error.code == 404_201 && behaviour.not_found_as_failed => {
+                    return Ok(not_found_as_failed(request, &error));
+                }
+                other => other?,
+            };
+            let registration = read_body(request)?;
+            let key = request.registration_id.to_ascii_lowercase();
+            if !state.devices.contains_key(&key) && state.devices.len() >= MAX_DEVICES {
+                return Err(throttled(behaviour, "the emulator knows too many devices"));
+            }
+            let device = state.devices.entry(key).or_default();
+            if !enrollment.enabled {
+                let disabled = RegistrationState::new(request.registration_id, "disabled").stored(&wall_time::now());
+                let answer = answer(200, "", &disabled, true, None);
+                device.last = Some(disabled);
+                return Ok(Answer { outcome: format!("disabled by enrollment {}", enrollment.id), ..answer });
+            }
+            let running = device.operations.back();
+            if behaviour.refuse_concurrent_registration && running.is_some_and(|operation| operation.result.is_none()) {
+                return Err(ServiceError::concurrent_registration());
+            }
+            let current = device.record.as_ref().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
+            let job = Job {
+                operation_id: wall_time::operation_id(),
+                registration_id: request.registration_id.to_owned(),
+                offered: allocation::offered_hubs(
+                    &state.config,
+                    &enrollment,
+                    current.as_ref().map(|(hub, _)| hub.as_str()),
+                ),
+                current,
+                // "It must be a JSON object; other types are not delivered."
+                payload: registration.payload.filter(|payload| payload.get().starts_with('{')),
+                webhook_url: enrollment
+                    .allocation
+                    .webhook_url
+                    .clone()
+                    .or_else(|| state.config.webhook_url.clone())
+                    .or_else(|| self.webhook_url.clone()),
+                stamp: state.stamps.get(&(enrollment.kind, enrollment.id.clone())).cloned().unwrap_or_else(fresh_stamp),
+                behaviour: behaviour.clone(),
+                created: wall_time::now(),
+                enrollment,
+            };
+            let operation_id = job.operation_id.clone();
+            let core = Arc::clone(self);
+            let task = tokio::spawn(async move {
+                let result = core.allocate(&job).await;
+                core.finish(&job, result);
+            });
+            device.last = Some(RegistrationState::new(request.registration_id, "assigning").stored(&wall_time::now()));
+            device.operations.push_back(RunningOperation {
+                id: operation_id.clone(),
+                polls: 0,
+                result: None,
+                task: Some(task.abort_handle()),
+            });
+            if device.operations.len() > OPERATIONS_PER_DEVICE {
+                device.operations.pop_front();
+            }
+            (operation_id, behaviour.result_at_once.then_some(task))
+        };
+        if let Some(task) = task {
+            // An aborted task leaves no result, and the device polls on.
+            let _ = task.await;
+        }
+        self.operation_answer(request.registration_id, &operation_id, true)
+    }
+
+    /// Tells how far an operation is.
+    pub(crate) fn operation_status(
+        &self,
+        request: &DeviceRequest<'_>,
+        operation_id: &str,
+    ) -> Result<Answer, ServiceError> {
+        {
+            let mut state = self.lock();
+            let state = &mut *state;
+            self.admit_operation(state)?;
+            authenticate(&state.config, request)?;
+            let behaviour = &state.config.behaviour;
+            if let Some(device) = state.devices.get_mut(&request.registration_id.to_ascii_lowercase())
+                && !device.polls.admit(self.clock.elapsed(), Duration::from_secs(10), behaviour.device_polls_per_10s)
+            {
+                return Err(throttled(behaviour, "too many polls of one device in 10 s"));
+            }
+        }
+        self.operation_answer(request.registration_id, operation_id, false)
+    }
+
+    /// Tells a device's last state, without registering it.
+    pub(crate) fn lookup(&self, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
+        let mut state = self.lock();
+        self.admit_operation(&mut state)?;
+        authenticate(&state.config, request)?;
+        let registration = read_body(request)?;
+        if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
+            return Err(ServiceError::bad_request("a look-up takes no csr"));
+        }
+        let last = state
+            .devices
+            .get(&request.registration_id.to_ascii_lowercase())
+            .and_then(|device| device.last.as_ref())
+            .ok_or_else(|| registration_not_found(request.registration_id))?;
+        Ok(Answer { status: 200, body: json(last), retry_after: None, outcome: format!("look-up: {}", last.outcome()) })
+    }
+
+    fn admit_operation(&self, state: &mut State) -> Result<(), ServiceError> {
+        let behaviour = &state.config.behaviour;
+        let minute = Duration::from_secs(60);
+        if state.operations.admit(self.clock.elapsed(), minute, behaviour.operations_per_minute) {
+            Ok(())
+        } else {
+            Err(throttled(behaviour, "too many operations in a minute"))
+        }
+    }
+
+    fn operation_answer(
+        &self,
+        registration_id: &str,
+        operation_id: &str,
+        is_register: bool,
+    ) -> Result<Answer, ServiceError> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let behaviour = &state.config.behaviour;
+        let operation = state
+            .devices
+            .get_mut(&registration_id.to_ascii_lowercase())
+            .and_then(|device| device.operations.iter_mut().find(|operation| operation.id == operation_id))
+            .ok_or_else(|| registration_not_found(registration_id))?;
+        let ready =
+            if is_register { behaviour.result_at_once } else { operation.polls >= behaviour.polls_before_result };
+        match &operation.result {
+            Some(result) if ready => Ok(answer(200, operation_id, result, true, None)),
+            _ => {
+                if !is_register {
+                    operation.polls = operation.polls.saturating_add(1);
+                }
+                let assigning = RegistrationState::new(registration_id, "assigning");
+                // The register answer carries no state yet, a poll's does.
+                Ok(answer(202, operation_id, &assigning, !is_register, behaviour.retry_after))
+            }
+        }
+    }
+
+    /// Finds a hub, asking the webhook as often as it takes.
+    async fn allocate(&self, job: &Job) -> Result<Allocated, Failure> {
+        if job.enrollment.allocation.policy != AllocationPolicy::Custom {
+            return allocation::choose(job.enrollment.allocation.policy, &job.registration_id, &job.offered);
+        }
+        let Some(url) = &job.webhook_url else {
+            return Err(Failure::unreachable("the enrollment names no webhook"));
+        };
+        let request = AllocationRequest::new(
+            &job.enrollment,
+            &job.stamp,
+            url,
+            DeviceRuntimeContext {
+                registration_id: &job.registration_id,
+                current_iot_hub_host_name: job.current.as_ref().map(|(hub, _)| hub.as_str()),
+                current_device_id: job.current.as_ref().map(|(_, id)| id.as_str()),
+                symmetric_key: Map::new(),
+                payload: job.payload.as_deref(),
+            },
+            &job.offered,
+        );
+        let body = json(&request);
+        let behaviour = &job.behaviour;
+        let mut attempt = 1;
+        loop {
+            let outcome = self.webhook.post(url, body.clone(), self.webhook_timeout(behaviour)).await;
+            let (status, response_body, verdict) = match outcome {
+                Ok(answer) => {
+                    (Some(answer.status), String::from_utf8_lossy(&answer.body).into_owned(), webhook::judge(&answer))
+                }
+                Err(why) => (None, String::new(), Verdict::Failed(Failure::unreachable(&why))),
+            };
+            let retries_left = behaviour.webhook_retries >= attempt;
+            let outcome = match &verdict {
+                Verdict::Allocated(allocated) => format!("allocated {}", allocated.hub),
+                Verdict::Failed(failure) => format!("{} {}", failure.code, failure.message),
+                Verdict::TryAgain(_) if retries_left => "to be called again".to_owned(),
+                Verdict::TryAgain(_) => "called often enough".to_owned(),
+            };
+            self.record_webhook_call(WebhookCall {
+                at: SystemTime::now(),
+                registration_id: job.registration_id.clone(),
+                url: mask_query(url),
+                request: serde_json::from_str(&body).unwrap_or_default(),
+                request_body: body.clone(),
+                attempt,
+                status,
+                response_body,
+                outcome,
+            });
+            match verdict {
+                Verdict::Allocated(allocated) => {
+                    return allocation::check_hub(allocated, &job.offered, behaviour.unlinked_hub);
+                }
+                Verdict::Failed(failure) => return Err(failure),
+                Verdict::TryAgain(status) if !retries_left => return Err(Failure::status(status)),
+                Verdict::TryAgain(_) => {
+                    let wait =
+                        behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
+                    // A sum of checked times can only fail by being too long: then for ever is.
+                    self.clock.sleep(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX / 2)).await;
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    /// A fast clock shortens the time-out too, but never so far that a webhook fails for being on
+    /// a busy machine.
+    fn webhook_timeout(&self, behaviour: &Behaviour) -> Duration {
+        let timeout = Duration::try_from_secs_f64(behaviour.webhook_timeout).unwrap_or(Duration::MAX / 2);
+        let floor = Duration::from_secs(2).min(timeout);
+        self.clock.real(timeout).max(floor)
+    }
+
+    /// Puts the device at its hub, as its enrollment's re-provisioning policy says.
+    fn finish(&self, job: &Job, result: Result<Allocated, Failure>) {
+        let mut state = self.lock();
+        let Some(device) = state.devices.get_mut(&job.registration_id.to_ascii_lowercase()) else {
+            return;
+        };
+        let finished = match result {
+            Ok(allocated) => {
+                let payload = allocated.payload.clone();
+                let record = assign(device.record.take(), job, allocated);
+                let state = RegistrationState {
+                    assigned_hub: Some(record.assigned_hub.clone()),
+                    device_id: Some(record.device_id.clone()),
+                    substatus: Some(record.substatus),
+                    payload,
+                    ..RegistrationState::new(&job.registration_id, "assigned")
+                };
+                device.record = Some(record);
+                state
+            }
+            Err(failure) => RegistrationState {
+                error_code: Some(failure.code),
+                error_message: Some(failure.message),
+                ..RegistrationState::new(&job.registration_id, "failed")
+            },
+        }
+        .stored(&job.created);
+        let is_newest = device.operations.back().is_some_and(|operation| operation.id == job.operation_id);
+        if is_newest {
+            device.last = Some(finished.clone());
+        }
+        if let Some(operation) = device.operations.iter_mut().find(|operation| operation.id == job.operation_id) {
+            operation.result = Some(finished);
+        }
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Config)) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let before = state.config.clone();
+        change(&mut state.config);
+        let mut stamps = fresh_stamps(&state.config);
+        for (key, stamp) in &mut stamps {
+            let Some(old) = state.stamps.get(key) else {
+                continue;
+            };
+            if is_unchanged(&before, &state.config, key) {
+                *stamp = old.clone();
+            } else {
+                stamp.created.clone_from(&old.created);
+            }
+        }
+        state.stamps = stamps;
+    }
+
+    pub(crate) fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
+        self.lock().devices.get(&registration_id.to_ascii_lowercase()).and_then(|device| device.record.clone())
+    }
+
+    pub(crate) fn push_script(&self, script: Script) {
+        self.lock().scripts.push(script);
+    }
+
+    pub(crate) fn take_script(&self, operation: Operation, registration_id: &str) -> Option<Script> {
+        script::take(&mut self.lock().scripts, operation, registration_id)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<RequestRecord> {
+        self.lock().requests.to_vec()
+    }
+
+    pub(crate) fn webhook_calls(&self) -> Vec<WebhookCall> {
+        self.lock().webhook_calls.to_vec()
+    }
+
+    pub(crate) fn record_request(&self, record: RequestRecord) {
+        let bytes = record.path.len() + record.body.len() + record.response_body.len();
+        self.lock().requests.push(record.clone(), bytes);
+        self.observe(&Event::Request(record));
+    }
+
+    fn record_webhook_call(&self, call: WebhookCall) {
+        // The request is held twice, and as a tree takes several times its text.
+        let bytes = call.request_body.len() * 8 + call.response_body.len();
+        self.lock().webhook_calls.push(call.clone(), bytes);
+        self.observe(&Event::Webhook(call));
+    }
+
+    fn observe(&self, event: &Event) {
+        if let Some(observer) = &self.observer {
+            observer(event);
+        }
+    }
+}
+
+/// Where a device is after an allocation, and with which twin.
+///
+/// "DPS only uses initialTwin property in the response if the current IoT hub is changed and the
+/// reprovisioning policy set on the enrollment entry is *Reprovision and reset to initial
+/// config*."
+fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> DeviceRecord {
+    let enrollment = &job.enrollment;
+    let initial_twin = allocated.initial_twin.unwrap_or_else(|| enrollment.initial_twin.clone());
+    let (substatus, twin, registrations) = match current {
+        None => ("initialAssignment", initial_twin, 0),
+        // "Device has been re-provisioned to a previously assigned IoT hub."
+        Some(current) if current.assigned_hub == allocated.hub => {
+            ("reprovisionedToInitialAssignment", current.twin, current.registrations)
+        }
+        Some(current) if enrollment.reprovision_policy == ReprovisionPolicy::Reset => {
+            ("deviceDataReset", initial_twin, current.registrations)
+        }
+        Some(current) => ("deviceDataMigrated", current.twin, current.registrations),
+    };
+    DeviceRecord {
+        registration_id: job.registration_id.clone(),
+        enrollment_id: enrollment.id.clone(),
+        assigned_hub: allocated.hub,
+        device_id: enrollment.device_id.clone().unwrap_or_else(|| job.registration_id.clone()),
+        substatus,
+        twin,
+        registrations: registrations + 1,
+    }
+}
+
+fn authenticate(config: &Config, request: &DeviceRequest<'_>) -> Result<Enrollment, ServiceError> {
+    check_registration_id(request.registration_id)?;
+    if request.id_scope != config.id_scope {
+        return Err(ServiceError::unauthorized("the request names another ID scope")
+            .with_code(config.behaviour.unknown_id_scope_code));
+    }
+    enrollment::authenticate(config, request.registration_id, request.authorization, wall_time::unix_seconds())
+}
+
+/// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."
+fn check_registration_id(id: &str) -> Result<(), ServiceError> {
+    let special = |c: char| matches!(c, '-' | '.' | '_' | ':');
+    let fault = if id.is_empty() {
+        "the registration ID is empty"
+    } else if id.len() > 128 {
+        "the registration ID is longer than 128 characters"
+    } else if !id.chars().all(|c| c.is_ascii_alphanumeric() || special(c)) {
+        "the registration ID has a character that is not allowed"
+    } else if id.ends_with(['.', '_', ':']) {
+        "the registration ID ends in a special character"
+    } else {
+        return Ok(());
+    };
+    Err(ServiceError::invalid_registration_id(fault))
+}
+
+/// The body is optional; what there is must be a `DeviceRegistration` of this device.
+fn read_body(request: &DeviceRequest<'_>) -> Result<DeviceRegistration, ServiceError> {
+    if request.body.trim_ascii().is_empty() {
+        return Ok(DeviceRegistration::default());
+    }
+    let registration: DeviceRegistration = serde_json::from_slice(request.body)
+        .map_err(|error| ServiceError::bad_request(format!("the body is not valid: {error}")))?;
+    match &registration.registration_id {
+        Some(id) if !id.eq_ignore_ascii_case(request.registration_id) => {
+            Err(ServiceError::invalid_registration_id("the registration IDs of path and body differ"))
+        }
+        _ => Ok(registration),
+    }
+}
+
+fn answer(
+    status: u16,
+    operation_id: &str,
+    state: &RegistrationState,
+    with_state: bool,
+    retry_after: Option<u32>,
+) -> Answer {
+    Answer {
+        status,
+        body: json(&OperationStatus {
+            operation_id,
+            status: state.status,
+            registration_state: with_state.then_some(state),
+        }),
+        retry_after,
+        outcome: state.outcome(),
+    }
+}
+
+fn not_found_as_failed(request: &DeviceRequest<'_>, error: &ServiceError) -> Answer {
+    let state = RegistrationState {
+        error_code: Some(error.code),
+        error_message: Some(error.message.clone()),
+        ..RegistrationState::new(request.registration_id, "failed")
+    };
+    answer(200, "", &state, true, None)
+}
+
+fn registration_not_found(registration_id: &str) -> ServiceError {
+    ServiceError::not_found("Registration not found", format!("{registration_id} has no such registration"))
+}
+
+fn throttled(behaviour: &Behaviour, why: &str) -> ServiceError {
+    ServiceError::throttled(behaviour.retry_after, why)
+}
+
+/// What we write are structures of text, numbers and checked JSON: writing them cannot fail.
+fn json(value: &impl Serialize) -> String {
+    to_raw_value(value).map_or_else(|_| "{}".to_owned(), |json| json.get().to_owned())
+}
+
+fn fresh_stamp() -> Stamp {
+    let now = wall_time::now();
+    Stamp { etag: wall_time::enrollment_etag(), created: now.clone(), updated: now }
+}
+
+fn fresh_stamps(config: &Config) -> HashMap<(Kind, String), Stamp> {
+    let groups = config.enrollment_groups.iter().map(|group| (Kind::Group, group.enrollment_group_id.clone()));
+    let individuals =
+        config.individual_enrollments.iter().map(|individual| (Kind::Individual, individual.registration_id.clone()));
+    groups.chain(individuals).map(|key| (key, fresh_stamp())).collect()
+}
+
+fn is_unchanged(before: &Config, after: &Config, (kind, id): &(Kind, String)) -> bool {
+    match kind {
+        Kind::Group => {
+            let find = |config: &Config| {
+                config.enrollment_groups.iter().find(|group| group.enrollment_group_id == *id).cloned()
+            };
+            find(before) == find(after)
+        }
+        Kind::Individual => {
+            let find = |config: &Config| {
+                config.individual_enrollments.iter().find(|individual| individual.registration_id == *id).cloned()
+            };
+            find(before) == find(after)
+        }
+    }
+}
+
+/// The twin as a hub's JSON shows it, for the log.
+impl From<&Twin> for Value {
+    fn from(twin: &Twin) -> Self {
+        serde_json::json!({ "tags": twin.tags, "properties": { "desired": twin.desired } })
+    }
+}

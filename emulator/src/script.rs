@@ -1,0 +1,151 @@
+//! Misbehaviour on demand: what a test wants the service to do next.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What a device can ask of the service.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Operation {
+    /// `PUT …/register`.
+    Register,
+    /// `GET …/operations/{operationId}`.
+    Status,
+    /// `POST …/registrations/{registrationId}`.
+    Lookup,
+}
+
+/// One piece of misbehaviour, used up by the next request for its operation.
+///
+/// Scripts wait in a queue, in the order in which they were given; a request takes the first one
+/// that matches it.
+///
+/// ```
+/// # use azure_dps_emulator::{Config, Emulator, Operation, Script};
+/// # let emulator = Emulator::builder(Config::contoso()).start()?;
+/// // The first register is throttled, the second one's answer is lost on the way.
+/// emulator.script(Script::respond(Operation::Register, 429, &[("Retry-After", "7")], ""));
+/// emulator.script(Script::drop_connection(Operation::Register));
+/// # Ok::<(), azure_dps_emulator::StartError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Script {
+    operation: Operation,
+    registration_id: Option<String>,
+    times: u32,
+    pub(crate) delay: Duration,
+    pub(crate) action: Action,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Answer as ever.
+    Nothing,
+    Respond {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
+    Merge(Value),
+    Cut(usize),
+    Raw(Vec<u8>),
+}
+
+impl Script {
+    fn new(operation: Operation, action: Action) -> Self {
+        Self { operation, registration_id: None, times: 1, delay: Duration::ZERO, action }
+    }
+
+    /// Answers this instead, without looking at the request, as a gateway in front of the service
+    /// would. The headers come on top of `Content-Type`, `Content-Length` and `Date`.
+    pub fn respond(operation: Operation, status: u16, headers: &[(&str, &str)], body: impl Into<String>) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::new(operation, Action::Respond { status, headers, body: body.into() })
+    }
+
+    /// Does what was asked, then closes the connection without a byte of an answer.
+    #[must_use]
+    pub fn drop_connection(operation: Operation) -> Self {
+        Self::cut(operation, 0)
+    }
+
+    /// Does what was asked, then closes the connection after `bytes` bytes of the answer, its head
+    /// included.
+    #[must_use]
+    pub fn cut(operation: Operation, bytes: usize) -> Self {
+        Self::new(operation, Action::Cut(bytes))
+    }
+
+    /// Writes these bytes for an answer, HTTP or not, and closes the connection.
+    pub fn raw(operation: Operation, bytes: impl Into<Vec<u8>>) -> Self {
+        Self::new(operation, Action::Raw(bytes.into()))
+    }
+
+    /// Answers as ever, but with this JSON merged into the body (RFC 7396: `null` takes a field
+    /// away): unknown fields, unknown states, missing hubs.
+    #[must_use]
+    pub fn merge(operation: Operation, patch: Value) -> Self {
+        Self::new(operation, Action::Merge(patch))
+    }
+
+    /// Answers as ever, but only after this much of the service's time.
+    #[must_use]
+    pub fn delay(operation: Operation, delay: Duration) -> Self {
+        Self::new(operation, Action::Nothing).after(delay)
+    }
+
+    /// Waits for this much of the service's time before doing anything else.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Only for requests of this device.
+    #[must_use]
+    pub fn for_device(mut self, registration_id: &str) -> Self {
+        self.registration_id = Some(registration_id.to_owned());
+        self
+    }
+
+    /// For this many requests, not only for one.
+    #[must_use]
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    fn matches(&self, operation: Operation, registration_id: &str) -> bool {
+        self.operation == operation
+            && self.registration_id.as_deref().is_none_or(|id| id.eq_ignore_ascii_case(registration_id))
+    }
+}
+
+/// Takes the first script that matches out of the queue.
+pub(crate) fn take(queue: &mut Vec<Script>, operation: Operation, registration_id: &str) -> Option<Script> {
+    queue.retain(|script| script.times > 0);
+    let at = queue.iter().position(|script| script.matches(operation, registration_id))?;
+    let script = queue[at].clone();
+    queue[at].times -= 1;
+    Some(script)
+}
+
+/// RFC 7396.
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    if let Value::Object(target) = target {
+        for (name, value) in patch {
+            if value.is_null() {
+                target.remove(name);
+            } else {
+                merge(target.entry(name.as_str()).or_insert(Value::Null), value);
+            }
+        }
+    }
+}

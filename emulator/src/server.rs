@@ -1,0 +1,254 @@
+//! Connections: accepting them, securing them, speaking HTTP/1.1 on them, and cutting them.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::BoxBody};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// How many connections are served at a time; more wait in the backlog.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How long a peer may take for a handshake, a request's head, or its body.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
+
+/// The peer is not to be answered.
+#[derive(Debug)]
+pub(crate) struct NoAnswer;
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no answer was wanted")
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+/// What answers requests.
+pub(crate) trait Handler: Send + Sync + 'static {
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        fault: &Fault,
+    ) -> impl Future<Output = Result<Response<Body>, NoAnswer>> + Send;
+}
+
+/// Binds now, so that the caller learns at once what is wrong, and the port.
+pub(crate) fn bind(address: &str) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Serves until the runtime ends.
+pub(crate) async fn serve<H: Handler>(
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    handler: Arc<H>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+            return Ok(());
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                // Out of file descriptors, or the peer is gone again: neither ends the service.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let (tls, handler) = (tls.clone(), Arc::clone(&handler));
+        tokio::spawn(async move {
+            let _permit = permit;
+            // A peer that breaks off or speaks nonsense concerns nobody else.
+            let _ = serve_connection(stream, tls, handler).await;
+        });
+    }
+}
+
+async fn serve_connection<H: Handler>(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    handler: Arc<H>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    match tls {
+        Some(tls) => {
+            let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await??;
+            speak_http(stream, handler).await
+        }
+        None => speak_http(stream, handler).await,
+    }
+}
+
+async fn speak_http<S, H>(stream: S, handler: Arc<H>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+{
+    let fault = Fault::default();
+    let stream = Faulty { stream, fault: fault.clone() };
+    let service = service_fn(|request| {
+        let (handler, fault) = (Arc::clone(&handler), fault.clone());
+        async move { handler.handle(request, &fault).await }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await?;
+    Ok(())
+}
+
+/// How the current answer is to be broken, shared with the stream that carries it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fault(Arc<Mutex<Wire>>);
+
+#[derive(Debug, Default)]
+enum Wire {
+    #[default]
+    Whole,
+    /// So many bytes still go out.
+    Cut(usize),
+    /// These bytes go out instead, as far as they have not yet.
+    Raw(Vec<u8>, usize),
+}
+
+impl Fault {
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.set(Wire::Cut(bytes));
+    }
+
+    pub(crate) fn replace_by(&self, bytes: Vec<u8>) {
+        self.set(Wire::Raw(bytes, 0));
+    }
+
+    fn set(&self, wire: Wire) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = wire;
+    }
+}
+
+/// A stream with a [`Fault`].
+struct Faulty<S> {
+    stream: S,
+    fault: Fault,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Faulty<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { stream, fault } = self.get_mut();
+        let mut wire = fault.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = || io::Error::new(io::ErrorKind::BrokenPipe, "cut by a script");
+        match &mut *wire {
+            Wire::Whole => Pin::new(stream).poll_write(context, bytes),
+            Wire::Cut(left) => {
+                let now = bytes.len().min(*left);
+                if now == 0 {
+                    // What went out so far must arrive before the end does.
+                    return Pin::new(stream).poll_flush(context).map(|flushed| flushed.and(Err(cut())));
+                }
+                let poll = Pin::new(stream).poll_write(context, &bytes[..now]);
+                if let Poll::Ready(Ok(written)) = &poll {
+                    *left -= *written;
+                }
+                poll
+            }
+            Wire::Raw(raw, sent) => {
+                while *sent < raw.len() {
+                    match Pin::new(&mut *stream).poll_write(context, &raw[*sent..]) {
+                        Poll::Ready(Ok(0)) => return Poll::Ready(Err(cut())),
+                        Poll::Ready(Ok(written)) => *sent += written,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Pin::new(stream).poll_flush(context).map(|flushed| flushed.and(Err(cut())))
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Why a request's body could not be read.
+pub(crate) enum BodyFault {
+    TooLong,
+    Broken,
+    Late,
+}
+
+/// A whole body, within a limit.
+pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyFault> {
+    match tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(BodyFault::Late),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyFault::TooLong),
+        Ok(Err(_)) => Err(BodyFault::Broken),
+    }
+}
+
+/// A body with a Content-Length.
+pub(crate) fn whole(text: String) -> Body {
+    Full::new(Bytes::from(text)).boxed()
+}
+
+/// A chunked body. It has two chunks where it can, because a client that reads only one is wrong.
+pub(crate) fn chunked(text: String) -> Body {
+    let mut first = Bytes::from(text);
+    let second = first.split_off(first.len() / 2);
+    Chunks([first, second].into_iter()).boxed()
+}
+
+/// Chunks of a length that hyper is not told, so that it has to chunk.
+struct Chunks(std::array::IntoIter<Bytes, 2>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.0.find(|chunk| !chunk.is_empty());
+        Poll::Ready(next.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}

@@ -1,0 +1,208 @@
+//! A device that speaks plain HTTP and makes its own tokens.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::time::{Duration, SystemTime};
+
+use azure_dps_emulator::{Builder, Config, Emulator};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::{
+    Method,
+    blocking::{Client, RequestBuilder, Response},
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+pub const SCOPE: &str = "0ne00002193";
+pub const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
+pub const HEAT_PUMP: &str = "mainbuilding167-contoso-hpsd-088";
+pub const TOASTERS_HUB: &str = "contoso-toasters-hub-1098.azure-devices.net";
+pub const HEATPUMPS_HUB: &str = "contoso-heatpumps-hub-1098.azure-devices.net";
+pub const GROUP: &str = "contoso-custom-allocated-devices";
+pub const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
+pub const OTHER_KEY: &str = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==";
+pub const VERSION: &str = "?api-version=2019-03-31";
+
+pub fn hmac(key: &str, text: &str) -> String {
+    let key = BASE64_STANDARD.decode(key).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    mac.update(text.as_bytes());
+    BASE64_STANDARD.encode(mac.finalize().into_bytes())
+}
+
+/// The tutorial's way from a group key to a device key.
+pub fn derive(group_key: &str, registration_id: &str) -> String {
+    hmac(group_key, registration_id)
+}
+
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+pub fn escape(text: &str) -> String {
+    text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
+}
+
+/// `sr` as it goes into the token, `se`, and the signature over both.
+pub fn sign(key: &str, sr: &str, se: u64) -> String {
+    escape(&hmac(key, &format!("{sr}\n{se}")))
+}
+
+pub fn token(key: &str, registration_id: &str) -> String {
+    let sr = format!("{SCOPE}%2Fregistrations%2F{registration_id}");
+    let se = now() + 3600;
+    let sig = sign(key, &sr, se);
+    format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}&skn=registration")
+}
+
+/// The tutorial's payload.
+pub fn payload() -> Value {
+    json!({ "MyDeviceFirmwareVersion": "12.0.2.5", "MyDeviceProvisioningVersion": "1.0.0.0" })
+}
+
+pub struct Device {
+    pub client: Client,
+    pub url: String,
+    pub registration_id: String,
+    pub key: String,
+    pub payload: Option<Value>,
+}
+
+impl Device {
+    /// A device of the tutorial's group.
+    pub fn of_group(emulator: &Emulator, registration_id: &str) -> Self {
+        Self::new(emulator, registration_id, &derive(GROUP_KEY, registration_id))
+    }
+
+    pub fn new(emulator: &Emulator, registration_id: &str, key: &str) -> Self {
+        Self {
+            client: Client::builder().no_proxy().build().unwrap(),
+            url: emulator.http_url().unwrap().to_owned(),
+            registration_id: registration_id.to_owned(),
+            key: key.to_owned(),
+            payload: None,
+        }
+    }
+
+    pub fn with_payload(mut self, payload: Value) -> Self {
+        self.payload = Some(payload);
+        self
+    }
+
+    pub fn path(&self) -> String {
+        format!("/{SCOPE}/registrations/{}", self.registration_id)
+    }
+
+    /// Any request, signed.
+    pub fn request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
+        self.unsigned(method, path_and_query).header(AUTHORIZATION, token(&self.key, &self.registration_id))
+    }
+
+    pub fn unsigned(&self, method: Method, path_and_query: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path_and_query}", self.url))
+    }
+
+    pub fn registration(&self) -> Value {
+        let mut body = json!({ "registrationId": self.registration_id });
+        if let Some(payload) = &self.payload {
+            body["payload"] = payload.clone();
+        }
+        body
+    }
+
+    pub fn put(&self) -> Response {
+        self.request(Method::PUT, &format!("{}/register{VERSION}", self.path()))
+            .header(CONTENT_TYPE, "application/json")
+            .body(self.registration().to_string())
+            .send()
+            .unwrap()
+    }
+
+    /// Registers with this `Authorization` header, and says how that was answered.
+    pub fn put_with(&self, authorization: &str) -> (u16, Value) {
+        answer(
+            self.unsigned(Method::PUT, &format!("{}/register{VERSION}", self.path()))
+                .header(AUTHORIZATION, authorization)
+                .header(CONTENT_TYPE, "application/json")
+                .body(self.registration().to_string())
+                .send()
+                .unwrap(),
+        )
+    }
+
+    pub fn get(&self, operation_id: &str) -> Response {
+        self.request(Method::GET, &format!("{}/operations/{operation_id}{VERSION}", self.path())).send().unwrap()
+    }
+
+    pub fn lookup(&self) -> (u16, Value) {
+        answer(
+            self.request(Method::POST, &format!("{}{VERSION}", self.path()))
+                .header(CONTENT_TYPE, "application/json")
+                .body(self.registration().to_string())
+                .send()
+                .unwrap(),
+        )
+    }
+
+    pub fn register(&self) -> String {
+        let (status, body) = answer(self.put());
+        assert_eq!((status, &body["status"]), (202, &json!("assigning")));
+        body["operationId"].as_str().unwrap().to_owned()
+    }
+
+    /// Registers, and polls until there is a result.
+    pub fn provision(&self) -> Value {
+        let operation_id = self.register();
+        self.poll(&operation_id)
+    }
+
+    pub fn poll(&self, operation_id: &str) -> Value {
+        for _ in 0..2000 {
+            let (status, body) = answer(self.get(operation_id));
+            if body["status"] != "assigning" {
+                assert_eq!(status, 200, "{body}");
+                return body;
+            }
+            assert_eq!(status, 202, "{body}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no result");
+    }
+
+    /// Registers, polls, and expects an assignment.
+    pub fn assigned(&self) -> Value {
+        let body = self.provision();
+        assert_eq!(body["status"], "assigned", "{body}");
+        body["registrationState"].clone()
+    }
+
+    /// Registers, polls, and expects this failure.
+    pub fn failed(&self) -> (u64, String) {
+        let body = self.provision();
+        let state = &body["registrationState"];
+        assert_eq!((&body["status"], &state["status"]), (&json!("failed"), &json!("failed")));
+        (state["errorCode"].as_u64().unwrap(), state["errorMessage"].as_str().unwrap().to_owned())
+    }
+}
+
+pub fn answer(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let text = response.text().unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// The tutorial's service, whose own waiting takes no time.
+pub fn builder(config: Config) -> Builder {
+    Emulator::builder(config).time_scale(10_000.0)
+}
+
+pub fn contoso() -> Emulator {
+    builder(Config::contoso()).start().unwrap()
+}
+
+pub fn changed(change: impl FnOnce(&mut Config)) -> Emulator {
+    let mut config = Config::contoso();
+    change(&mut config);
+    builder(config).start().unwrap()
+}
