@@ -1,1 +1,137 @@
+//! Device-side client for the [Azure IoT Hub Device Provisioning Service][DPS] (DPS).
+//!
+//! A device leaves the factory with an ID scope, a registration ID and a secret. It asks DPS
+//! where it belongs; DPS runs the operator's allocation policy, which may be a webhook that
+//! sees a JSON payload of the device's and sends one back, and answers with an IoT hub.
+//!
+//! ```
+//! use azure_dps::{Credential, GroupKey, IdScope, Provisioning, Registration, RegistrationId};
+//!
+//! let registration_id = RegistrationId::new("breakroom499-contoso-tstrsd-007")?;
+//! let key = GroupKey::from_base64(
+//!     "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==",
+//! )?
+//! .derive(&registration_id);
+//! let registration = Registration::new(IdScope::new("0ne00002193")?, registration_id)
+//!     .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5"}"#)?;
+//! let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+//! // … and then one call of a transport: `minreq::provision` or `embedded_io::provision`.
+//! # Ok::<(), azure_dps::Error>(())
+//! ```
+//!
+//! There is no std, no allocator and no `unsafe` here. Time, randomness, sockets, TLS and
+//! storage are the caller's. Data flows one way:
+//!
+//! ```text
+//!  group key ─► GroupKey ─► DeviceKey ─► SAS token ──────┐
+//!  ID scope, registration ID, payload ─► Registration ───┤
+//!                                                        ▼
+//!                                    Provisioning   the state machine: no I/O, no clock
+//!                                    Send │ Wait(d) │ Finished
+//!                                         │
+//!                                       http        bytes, no I/O traits
+//!                                  ┌──────┴──────┐
+//!                             embedded_io     minreq
+//! ```
+//!
+//! # The driving contract
+//!
+//! The transports keep it for you. It is short enough to keep yourself, on any network.
+//!
+//! 1. **Make** a [`Provisioning`] from a [`Registration`] and a [`Credential`], and one
+//!    buffer ([sizes](#sizes)).
+//! 2. **Start** a run with [`Provisioning::start`]: the monotonic clock's reading, and the
+//!    wall clock for the token's expiry. This also starts a new run after any outcome.
+//! 3. **Ask** [`Provisioning::step`] what to do. The answer borrows nothing.
+//! 4. On [`Step::Wait`], do nothing for so long, then go to 3. Waiting longer is allowed.
+//! 5. On [`Step::Send`], have a codec write the request that is due
+//!    ([`http::write_request`]) and send it, on a connection of the credential's kind; tell
+//!    [`Provisioning::on_connected`] of a new one, if anybody watches. What the request is,
+//!    and whether it carries a token, is between the state machine and the codec.
+//! 6. Give the complete answer to [`Provisioning::on_answer`]. If there is none, say so to
+//!    [`Provisioning::on_error`]. No request is under way then: go to 3. Whoever loses
+//!    track in between (a dropped future, a reset modem) discards the connection and
+//!    goes to 3 as well: the same request is due again, and the service tolerates it.
+//! 7. On [`Step::Finished`], read the outcome with [`Provisioning::result`], from the buffer
+//!    that holds the last answer's body. Of a failure, [`Provisioning::details`] tells what
+//!    the service said. Nothing else borrows from the buffer, so it is yours between any two
+//!    of these steps but the last answer and the result.
+//!
+//! The contract is the same for every credential:
+//!
+//! | | connection | 5: the request | 6: the answer | 7: the result |
+//! |---|---|---|---|---|
+//! | SAS over HTTP | TLS | a token is signed for each register request and kept for its polls | | |
+//! | X.509 | mutual TLS | never a token; nothing is signed | | |
+//! | TPM (to come) | TLS | the first register request has no token | a 401 with a challenge is given to the credential, and a second, signed register request is due | has a new encrypted key, which the caller gives to the TPM |
+//! | SAS over MQTT (to come) | TLS + CONNECT | the token is signed for the CONNECT of a session | the topic's status and `retry-after` are the answer's | |
+//!
+//! # Sizes
+//!
+//! The caller owns the buffer, the [`Provisioning`] (below 500 bytes) and the [`DeviceKey`]
+//! (65 bytes). For an exchange over HTTP the buffer must hold the largest of
+//!
+//! - a register request: 480 + 2 × (ID scope) + 2 × (registration ID) + (registration ID)
+//!   + (payload) bytes, with 2 more for each `:` of an ID and each time it occurs;
+//! - a poll: 430 + 2 × (ID scope) + 2 × (registration ID) + (operation ID);
+//! - the head of an answer, some 500 bytes;
+//! - the body of an answer: 450 + 2 × (registration ID) + (hub) + (returned payload).
+//!
+//! The tutorial's devices get by with 1 344 bytes in all: buffer, state machine and key.
+//! A registration ID of 128 characters wants a buffer of 1 200 bytes plus payload. A buffer that is too
+//! small is an error that says how much is needed: [`Error::BufferTooSmall`].
+//!
+//! # Features
+//!
+//! All are off by default, and none changes the behaviour of another.
+//!
+//! | Feature | What it adds | Needs |
+//! |---|---|---|
+//! | `embedded-io-v0_7` | `embedded_io`, a transport over any blocking byte stream | – |
+//! | `minreq` | `minreq`, a transport with TCP and TLS for Linux gateways | std |
+//! | `serde` | payloads from and to types of your own | – |
+//!
+//! # TLS
+//!
+//! DPS speaks **TLS 1.2 only**. A TLS stack that speaks 1.3 only, such as `embedded-tls`,
+//! cannot reach it. Source: [TLS support in DPS](https://learn.microsoft.com/azure/iot-dps/tls-support).
+//!
+//! [DPS]: https://learn.microsoft.com/azure/iot-dps/about-iot-dps
 #![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(feature = "minreq")]
+extern crate std;
+
+mod assignment;
+mod endpoint;
+mod error;
+pub mod http;
+pub mod json;
+mod provisioning;
+mod registration;
+mod response;
+mod retry;
+pub mod sas_token;
+mod symmetric_key;
+mod transport;
+mod writer;
+
+#[cfg(feature = "serde")]
+pub use assignment::PayloadError;
+pub use assignment::{Assignment, CertificateInfo, OwnedAssignment, Substatus, X509};
+pub use endpoint::Endpoint;
+pub use error::{BufferTooSmall, Error, ErrorCode, Fault, Malformed, Refusal, TrackingId, TransportFault};
+pub use provisioning::{Answer, Credential, MAX_OPERATION_ID, Progress, Provisioning, Step};
+pub use registration::{IdScope, Identifier, IdentifierProblem, InvalidIdentifier, Registration, RegistrationId};
+pub use response::Details;
+pub use retry::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, RetryPolicy};
+pub use symmetric_key::{DeviceKey, GroupKey, InvalidKey, SIGNATURE_LEN, Sign, SignError};
+#[cfg(feature = "embedded-io-v0_7")]
+pub use transport::embedded_io;
+#[cfg(feature = "minreq")]
+pub use transport::minreq;
+
+/// What this crate calls itself in requests.
+const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));

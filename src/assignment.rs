@@ -1,0 +1,338 @@
+use core::fmt;
+
+use heapless::String;
+
+use crate::{
+    BufferTooSmall,
+    json::{Elements, Object, Text, Value},
+};
+
+/// Where the device belongs, borrowed from the buffer that holds the service's answer.
+///
+/// The hub and the device ID are always there and have been checked. Everything else that
+/// the service documents is looked up in the answer when it is asked for, and what it does
+/// not document is had with [`field`](Self::field).
+///
+/// Source: [DeviceRegistrationResult](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup#deviceregistrationresult).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment<'b> {
+    state: Object<'b>,
+    assigned_hub: &'b str,
+    device_id: Text<'b>,
+    payload: Option<Value<'b>>,
+}
+
+impl<'b> Assignment<'b> {
+    pub(crate) const fn new(
+        state: Object<'b>,
+        assigned_hub: &'b str,
+        device_id: Text<'b>,
+        payload: Option<Value<'b>>,
+    ) -> Self {
+        Self { state, assigned_hub, device_id, payload }
+    }
+
+    /// The host name of the IoT hub: letters, digits, `-` and `.`. Derive nothing from its
+    /// shape.
+    pub const fn assigned_hub(&self) -> &'b str {
+        self.assigned_hub
+    }
+
+    /// The device ID at that hub: printable ASCII. It is the registration ID unless an
+    /// individual enrollment says otherwise.
+    pub const fn device_id(&self) -> Text<'b> {
+        self.device_id
+    }
+
+    /// What the operator's webhook returned for the device: documented as an object.
+    ///
+    /// Source: [DPS sends data payload to device](https://learn.microsoft.com/azure/iot-dps/concepts-custom-allocation#dps-sends-data-payload-to-device).
+    pub const fn payload(&self) -> Option<Value<'b>> {
+        self.payload
+    }
+
+    /// The returned payload as a type of your own; `None` if the service sent none.
+    ///
+    /// Strings with escapes are decoded in `scratch`, which must hold the longest of them,
+    /// and can then only go into an owned type: `&str` fields of such a string are an error,
+    /// never undecoded text.
+    ///
+    /// # Errors
+    /// [`PayloadError`] if the payload does not fit the type.
+    #[cfg(feature = "serde")]
+    pub fn payload_as<T: serde::Deserialize<'b>>(&self, scratch: &mut [u8]) -> Result<Option<T>, PayloadError> {
+        let Some(payload) = self.payload else { return Ok(None) };
+        match serde_json_core::from_str_escaped(payload.raw(), scratch) {
+            Ok((value, _)) => Ok(Some(value)),
+            Err(_) => Err(PayloadError),
+        }
+    }
+
+    /// The registration ID as the service has it, which may be in lower case.
+    pub fn registration_id(&self) -> Option<Text<'b>> {
+        self.text("registrationId")
+    }
+
+    /// Whether this is the first assignment, or what became of the device's data.
+    pub fn substatus(&self) -> Option<Substatus<'b>> {
+        self.text("substatus").map(Substatus::read)
+    }
+
+    /// When the registration was made: RFC 3339, UTC.
+    pub fn created(&self) -> Option<Text<'b>> {
+        self.text("createdDateTimeUtc")
+    }
+
+    /// When the registration was last changed: RFC 3339, UTC.
+    pub fn last_updated(&self) -> Option<Text<'b>> {
+        self.text("lastUpdatedDateTimeUtc")
+    }
+
+    /// The registration's entity tag.
+    pub fn etag(&self) -> Option<Text<'b>> {
+        self.text("etag")
+    }
+
+    /// For TPM attestation: the encrypted key for the hub, base64.
+    pub fn tpm_authentication_key(&self) -> Option<Text<'b>> {
+        self.object("tpm")?.get("authenticationKey")?.text()
+    }
+
+    /// For X.509 attestation: what the service saw in the certificate.
+    pub fn x509(&self) -> Option<X509<'b>> {
+        self.object("x509").map(X509)
+    }
+
+    /// The enrollment group through which the device registered, if the service names it.
+    pub fn enrollment_group_id(&self) -> Option<Text<'b>> {
+        let attestation = self.object("symmetricKey").or_else(|| self.object("x509"))?;
+        attestation.get("enrollmentGroupId")?.text()
+    }
+
+    /// The certificate chain issued for a `csr`: base64 DER, one element a certificate.
+    /// Find the leaf by its public key: sources disagree on the order.
+    pub fn issued_certificate_chain(&self) -> Option<Elements<'b>> {
+        self.field("issuedCertificateChain").map(|chain| chain.elements())
+    }
+
+    /// `classic` or `mqttV5` (2026-11-02-preview); absent means classic.
+    pub fn connection_profile(&self) -> Option<Text<'b>> {
+        self.text("connectionProfile")
+    }
+
+    /// The trust bundle (2021-11-01-preview).
+    pub fn trust_bundle(&self) -> Option<Object<'b>> {
+        self.object("trustBundle")
+    }
+
+    /// The certificate issued for a PEM request (2021-11-01-preview).
+    pub fn issued_client_certificate(&self) -> Option<Text<'b>> {
+        self.text("issuedClientCertificate")
+    }
+
+    /// How to have further certificates issued (2021-11-01-preview).
+    pub fn device_certificate_issuance_settings(&self) -> Option<Object<'b>> {
+        self.object("deviceCertificateIssuanceSettings")
+    }
+
+    /// The host name that the service gave to the device (2021-11-01-preview).
+    pub fn device_hostname(&self) -> Option<Text<'b>> {
+        self.text("deviceHostname")
+    }
+
+    /// The address that the service gave to the device (2021-11-01-preview).
+    pub fn device_ip_address(&self) -> Option<Text<'b>> {
+        self.text("deviceIpAddress")
+    }
+
+    /// Any field of the registration state; `null` counts as absent.
+    pub fn field(&self, name: &str) -> Option<Value<'b>> {
+        self.state.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The whole registration state as it came.
+    pub const fn registration_state(&self) -> Object<'b> {
+        self.state
+    }
+
+    /// A copy that outlives the buffer, with room for `PAYLOAD` bytes of returned payload.
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`] if the payload is longer than `PAYLOAD` or a name is longer than
+    /// [`OwnedAssignment::MAX_NAME`].
+    pub fn owned<const PAYLOAD: usize>(&self) -> Result<OwnedAssignment<PAYLOAD>, BufferTooSmall> {
+        let mut owned = OwnedAssignment { assigned_hub: String::new(), device_id: String::new(), payload: None };
+        let too_small = |needed| BufferTooSmall { needed, exact: true };
+        owned.assigned_hub.push_str(self.assigned_hub).map_err(|_| too_small(self.assigned_hub.len()))?;
+        for character in self.device_id.chars() {
+            owned.device_id.push(character).map_err(|_| too_small(self.device_id.chars().count()))?;
+        }
+        if let Some(payload) = self.payload {
+            let text = String::try_from(payload.raw()).map_err(|_| too_small(payload.raw().len()))?;
+            owned.payload = Some(text);
+        }
+        Ok(owned)
+    }
+
+    fn text(&self, name: &str) -> Option<Text<'b>> {
+        self.field(name)?.text()
+    }
+
+    fn object(&self, name: &str) -> Option<Object<'b>> {
+        self.field(name)?.object()
+    }
+}
+
+/// The returned payload does not fit the type that it was read into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadError;
+
+impl core::error::Error for PayloadError {}
+
+impl fmt::Display for PayloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the returned payload does not fit the type it was to be read into")
+    }
+}
+
+/// How the device came to its hub.
+///
+/// Source: [ProvisioningDeviceStatus, substatus](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Substatus<'b> {
+    /// `initialAssignment`: the first time.
+    InitialAssignment,
+    /// `deviceDataMigrated`: moved to another hub with its data.
+    DeviceDataMigrated,
+    /// `deviceDataReset`: moved to another hub with its initial configuration.
+    DeviceDataReset,
+    /// `reprovisionedToInitialAssignment`: still where it was.
+    ReprovisionedToInitialAssignment,
+    /// A substatus that this version does not know.
+    Other(Text<'b>),
+}
+
+impl<'b> Substatus<'b> {
+    fn read(text: Text<'b>) -> Self {
+        let is = |name| text.eq_ignore_ascii_case(name);
+        if is("initialAssignment") {
+            Substatus::InitialAssignment
+        } else if is("deviceDataMigrated") {
+            Substatus::DeviceDataMigrated
+        } else if is("deviceDataReset") {
+            Substatus::DeviceDataReset
+        } else if is("reprovisionedToInitialAssignment") {
+            Substatus::ReprovisionedToInitialAssignment
+        } else {
+            Substatus::Other(text)
+        }
+    }
+}
+
+/// What the service saw of a device certificate.
+///
+/// Source: [X509DeviceAttestation, registration result](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct X509<'b>(Object<'b>);
+
+impl<'b> X509<'b> {
+    /// The device's certificate.
+    pub fn certificate_info(&self) -> Option<CertificateInfo<'b>> {
+        self.0.get("certificateInfo")?.object().map(CertificateInfo)
+    }
+
+    /// The certificate that signed it, for an enrollment group.
+    pub fn signing_certificate_info(&self) -> Option<CertificateInfo<'b>> {
+        self.0.get("signingCertificateInfo")?.object().map(CertificateInfo)
+    }
+
+    /// The enrollment group.
+    pub fn enrollment_group_id(&self) -> Option<Text<'b>> {
+        self.0.get("enrollmentGroupId")?.text()
+    }
+}
+
+/// The facts of one certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateInfo<'b>(Object<'b>);
+
+impl<'b> CertificateInfo<'b> {
+    /// The subject's distinguished name.
+    pub fn subject_name(&self) -> Option<Text<'b>> {
+        self.text("subjectName")
+    }
+
+    /// The SHA-1 thumbprint, hex.
+    pub fn sha1_thumbprint(&self) -> Option<Text<'b>> {
+        self.text("sha1Thumbprint")
+    }
+
+    /// The SHA-256 thumbprint, hex.
+    pub fn sha256_thumbprint(&self) -> Option<Text<'b>> {
+        self.text("sha256Thumbprint")
+    }
+
+    /// The issuer's distinguished name.
+    pub fn issuer_name(&self) -> Option<Text<'b>> {
+        self.text("issuerName")
+    }
+
+    /// Valid from: RFC 3339, UTC.
+    pub fn not_before(&self) -> Option<Text<'b>> {
+        self.text("notBeforeUtc")
+    }
+
+    /// Valid until: RFC 3339, UTC.
+    pub fn not_after(&self) -> Option<Text<'b>> {
+        self.text("notAfterUtc")
+    }
+
+    /// The serial number, hex.
+    pub fn serial_number(&self) -> Option<Text<'b>> {
+        self.text("serialNumber")
+    }
+
+    /// The X.509 version.
+    pub fn version(&self) -> Option<u32> {
+        self.0.get("version")?.u32()
+    }
+
+    fn text(&self, name: &str) -> Option<Text<'b>> {
+        self.0.get(name)?.text()
+    }
+}
+
+/// An assignment that owns what it says, in fixed space: 264 bytes and `PAYLOAD` more.
+/// Keep it, and connect to the hub at the next boot without asking DPS again.
+///
+/// Source: [cache the hub, do not register each boot](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedAssignment<const PAYLOAD: usize = 256> {
+    assigned_hub: String<{ MAX_NAME }, u8>,
+    device_id: String<{ MAX_NAME }, u8>,
+    payload: Option<String<PAYLOAD, u16>>,
+}
+
+const MAX_NAME: usize = 128;
+
+impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
+    /// The longest hub name and device ID that are kept, in bytes. A hub's own name has at
+    /// most 50 characters and a device ID at most 128.
+    pub const MAX_NAME: usize = MAX_NAME;
+
+    /// See [`Assignment::assigned_hub`].
+    pub fn assigned_hub(&self) -> &str {
+        &self.assigned_hub
+    }
+
+    /// See [`Assignment::device_id`].
+    pub fn device_id(&self) -> &str {
+        &self.device_id
+    }
+
+    /// The raw JSON of [`Assignment::payload`].
+    pub fn payload(&self) -> Option<&str> {
+        self.payload.as_deref()
+    }
+}

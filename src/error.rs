@@ -1,0 +1,464 @@
+use core::fmt;
+
+use crate::{json, registration::InvalidIdentifier, symmetric_key::InvalidKey};
+
+/// Everything that can end a provisioning run, and every refusal of this crate's
+/// constructors.
+///
+/// An `Error` borrows nothing. What the service said in words stays in the caller's buffer
+/// and is read from there with [`Provisioning::details`](crate::Provisioning::details).
+///
+/// Who is at fault, and whether to try again, is one `match` away:
+///
+/// ```
+/// use azure_dps::{Error, Fault};
+///
+/// fn next_boot(error: &Error) -> &'static str {
+///     match error.fault() {
+///         Fault::Busy | Fault::Transport => "try again later",
+///         Fault::Credential => "check the key and the clock",
+///         Fault::Refused => "call the operator",
+///         Fault::Caller => "fix the firmware or its configuration",
+///         Fault::Peer => "that was not DPS: look for a proxy in between",
+///         _ => "try again later",
+///     }
+/// }
+/// # assert_eq!(next_boot(&Error::NotStarted), "fix the firmware or its configuration");
+/// ```
+///
+/// # Beside the C SDK's results
+///
+/// The tutorial's [troubleshooting table] and what its C SDK reports, beside what this
+/// crate reports:
+///
+/// | What happened | `PROV_DEVICE_RESULT_…` | Here |
+/// |---|---|---|
+/// | the webhook answered 200 and a hub | `OK` | `Ok(Assignment)` |
+/// | 200, but the hub is empty or null (400208) | `HUB_NOT_SPECIFIED` | [`Error::Failed`] with [`ErrorCode::CUSTOM_ALLOCATION_IOT_HUB_NOT_SPECIFIED`] |
+/// | the webhook answered 401 (400209) | `UNAUTHORIZED` | [`Error::Failed`] with [`ErrorCode::CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS`] |
+/// | the individual enrollment is disabled | `DISABLED` | [`Error::Disabled`] |
+/// | the webhook answered ≥ 429: the service retries | (none: it polls on) | polls on |
+/// | the webhook answered anything else (400207) | `DEV_AUTH_ERROR` | [`Error::Failed`] with [`ErrorCode::CUSTOM_ALLOCATION_FAILED`] |
+/// | wrong key, expired token (401000) | `DEV_AUTH_ERROR` | [`Error::Refused`] with [`ErrorCode::UNAUTHORIZED`] |
+/// | no such enrollment (404201) | `DEV_AUTH_ERROR` or `TRANSPORT` | [`Error::Refused`] or [`Error::Failed`] with [`ErrorCode::ENROLLMENT_NOT_FOUND`] |
+/// | any other 4xx | `TRANSPORT` | [`Error::Refused`] |
+/// | throttled (429001) | (retried without end) | retried, then [`Error::Refused`] with [`ErrorCode::THROTTLED`] |
+/// | the network failed | `TRANSPORT` | [`Error::Transport`] |
+/// | no answer in time | `TIMEOUT`, and the handle is dead | [`Error::TimedOut`]; call [`Provisioning::start`](crate::Provisioning::start) again |
+/// | unreadable answer, a field is missing | `PARSING` | [`Error::Malformed`] |
+/// | the key cannot be used | `KEY_ERROR` | [`Error::InvalidKey`], [`Error::Signer`] |
+///
+/// [troubleshooting table]: https://learn.microsoft.com/azure/iot-dps/tutorial-custom-allocation-policies#troubleshooting-custom-allocation-policies
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// An ID scope or registration ID breaks the service's grammar.
+    InvalidIdentifier(InvalidIdentifier),
+    /// A symmetric key is not base64 of 16 to 64 bytes.
+    InvalidKey(InvalidKey),
+    /// The device's own payload is not one JSON object.
+    InvalidPayload(json::JsonError),
+    /// The endpoint is not `host`, `host:port` or an `http(s)` URL of these.
+    InvalidEndpoint,
+    /// A result was asked of a [`Provisioning`](crate::Provisioning) that was never started.
+    NotStarted,
+    /// A result was asked before [`Step::Finished`](crate::Step::Finished).
+    NotFinished,
+    /// The signer (a secure element, say) could not sign.
+    Signer,
+    /// The caller's buffer cannot hold a request or an answer.
+    BufferTooSmall(BufferTooSmall),
+    /// The service refused a request: an HTTP status of 400 or more, or anything else that
+    /// is not a success.
+    Refused(Refusal),
+    /// The service accepted the request and the registration ended with status `failed`.
+    Failed(Refusal),
+    /// The enrollment is disabled.
+    Disabled,
+    /// An answer is not what DPS sends.
+    Malformed(Malformed),
+    /// The run took longer than [`RetryPolicy::timeout`](crate::RetryPolicy::timeout)
+    /// while the service was still working on it.
+    TimedOut,
+    /// No answer could be had from the network.
+    Transport(TransportFault),
+}
+
+/// Whose move it is after an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// This program or its configuration: final until somebody changes it.
+    Caller,
+    /// The credential or the device's clock (401xxx): final with this key; a device that
+    /// holds a secondary key tries that one.
+    Credential,
+    /// The service or the operator's webhook said no: final until the operator acts.
+    Refused,
+    /// The service is throttling, failing or slow: try again later.
+    Busy,
+    /// The other side does not speak DPS (a captive portal, a proxy): final until the
+    /// network changes.
+    Peer,
+    /// The network: try again later.
+    Transport,
+}
+
+impl Error {
+    /// Whose move it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Error::InvalidIdentifier(_)
+            | Error::InvalidKey(_)
+            | Error::InvalidPayload(_)
+            | Error::InvalidEndpoint
+            | Error::NotStarted
+            | Error::NotFinished
+            | Error::Signer
+            | Error::BufferTooSmall(_) => Fault::Caller,
+            Error::Refused(refusal) | Error::Failed(refusal) => refusal.fault(),
+            Error::Disabled => Fault::Refused,
+            Error::Malformed(_) => Fault::Peer,
+            Error::TimedOut => Fault::Busy,
+            Error::Transport(_) => Fault::Transport,
+        }
+    }
+
+    /// Whether the same run may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.fault(), Fault::Busy | Fault::Transport)
+    }
+
+    /// The service's six-digit code, from whichever of the two places it arrived in.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Error::Refused(refusal) | Error::Failed(refusal) => refusal.code,
+            _ => None,
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::InvalidIdentifier(error) => error.fmt(f),
+            Error::InvalidKey(error) => error.fmt(f),
+            Error::InvalidPayload(error) => write!(f, "the payload is not one JSON object: {error}"),
+            Error::InvalidEndpoint => f.write_str(
+                "the endpoint must be a host name with an optional port, or an https:// URL of these; http:// is for loopback only",
+            ),
+            Error::NotStarted => f.write_str("no provisioning run was started: call start() first"),
+            Error::NotFinished => f.write_str("the provisioning run is still under way: drive it until Step::Finished"),
+            Error::Signer => f.write_str("the signer could not sign the token"),
+            Error::BufferTooSmall(error) => error.fmt(f),
+            Error::Refused(refusal) => {
+                write!(f, "the service refused the request: ")?;
+                refusal.fmt(f)
+            }
+            Error::Failed(refusal) => {
+                write!(f, "the registration failed: ")?;
+                refusal.fmt(f)
+            }
+            Error::Disabled => f.write_str("the enrollment is disabled: the operator must enable it"),
+            Error::Malformed(malformed) => malformed.fmt(f),
+            Error::TimedOut => {
+                f.write_str("the service was still assigning when the time for this run was used up")
+            }
+            Error::Transport(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl From<InvalidIdentifier> for Error {
+    fn from(error: InvalidIdentifier) -> Self {
+        Error::InvalidIdentifier(error)
+    }
+}
+
+impl From<InvalidKey> for Error {
+    fn from(error: InvalidKey) -> Self {
+        Error::InvalidKey(error)
+    }
+}
+
+impl From<BufferTooSmall> for Error {
+    fn from(error: BufferTooSmall) -> Self {
+        Error::BufferTooSmall(error)
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Self {
+        Error::Malformed(malformed)
+    }
+}
+
+/// A buffer of the caller's is too small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BufferTooSmall {
+    /// Bytes that the buffer must hold.
+    pub needed: usize,
+    /// Whether a buffer of [`needed`](Self::needed) bytes is known to suffice. It is for
+    /// everything this crate writes and for the bodies of answers with a `Content-Length`;
+    /// else more may be needed.
+    pub exact: bool,
+}
+
+impl core::error::Error for BufferTooSmall {}
+
+impl fmt::Display for BufferTooSmall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at_least = if self.exact { "" } else { "at least " };
+        write!(f, "the buffer is too small: {at_least}{} bytes are needed", self.needed)
+    }
+}
+
+/// What the service says when it says no.
+///
+/// The words that came with it are read with
+/// [`Provisioning::details`](crate::Provisioning::details).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The HTTP status of the answer (over MQTT, the status in the topic).
+    pub http_status: u16,
+    /// The six-digit code, where the answer has one.
+    pub code: Option<ErrorCode>,
+    /// What Microsoft's support asks for, where the answer has one.
+    pub tracking_id: Option<TrackingId>,
+}
+
+impl Refusal {
+    pub(crate) fn fault(&self) -> Fault {
+        let http_status = u32::from(self.http_status);
+        match self.code.map_or(http_status, ErrorCode::http_status) {
+            // Whatever the code says, these statuses ask for patience.
+            _ if matches!(http_status, 429 | 500..) => Fault::Busy,
+            429 | 500.. => Fault::Busy,
+            409 if self.code == Some(ErrorCode::CONCURRENT_REGISTRATION) => Fault::Busy,
+            401 | 403 => Fault::Credential,
+            // A redirect or another oddity without a code never comes from DPS.
+            0..=399 if self.code.is_none() && !matches!(http_status, 200..=299) => Fault::Peer,
+            _ => Fault::Refused,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => code.fmt(f)?,
+            None => write!(f, "HTTP status {}", self.http_status)?,
+        }
+        if let Some(tracking_id) = self.tracking_id {
+            write!(f, " (tracking ID {tracking_id})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A six-digit DPS error code: the HTTP status times 1000, plus a number.
+///
+/// Microsoft publishes no list of them. The constants are those that its documents and
+/// clients name; any other code is kept as it came.
+///
+/// ```
+/// use azure_dps::ErrorCode;
+///
+/// let code = ErrorCode::from(400207);
+/// assert_eq!(code, ErrorCode::CUSTOM_ALLOCATION_FAILED);
+/// assert_eq!(code.http_status(), 400);
+/// assert_eq!(ErrorCode::from(418001).meaning(), None);
+/// ```
+///
+/// Source: [troubleshooting DPS](https://learn.microsoft.com/azure/iot-dps/how-to-troubleshoot-dps).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ErrorCode(u32);
+
+impl ErrorCode {
+    /// 400004: the service does not accept this registration ID.
+    pub const INVALID_REGISTRATION_ID: Self = Self(400_004);
+    /// 400207: the custom allocation webhook answered with an error, or nonsense.
+    pub const CUSTOM_ALLOCATION_FAILED: Self = Self(400_207);
+    /// 400208: the custom allocation webhook named no hub.
+    pub const CUSTOM_ALLOCATION_IOT_HUB_NOT_SPECIFIED: Self = Self(400_208);
+    /// 400209: the custom allocation webhook refused the service's function key.
+    pub const CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS: Self = Self(400_209);
+    /// 401000: wrong key, expired token, or a device clock that is off.
+    pub const UNAUTHORIZED: Self = Self(401_000);
+    /// 401002: unknown, expired or mismatched certificate.
+    pub const INVALID_CERTIFICATE: Self = Self(401_002);
+    /// 404201: no enrollment for this device.
+    pub const ENROLLMENT_NOT_FOUND: Self = Self(404_201);
+    /// 404202: not found; what exactly is not documented.
+    pub const NOT_FOUND: Self = Self(404_202);
+    /// 409203: the same device is being registered at the same moment. Retried.
+    pub const CONCURRENT_REGISTRATION: Self = Self(409_203);
+    /// 429001: throttled. Retried.
+    pub const THROTTLED: Self = Self(429_001);
+
+    /// The number itself.
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+
+    /// The HTTP status that the code stands for: its first three digits.
+    pub const fn http_status(self) -> u32 {
+        self.0 / 1000
+    }
+
+    /// What the code means and what to do, for the codes that are known.
+    pub const fn meaning(self) -> Option<&'static str> {
+        Some(match self {
+            Self::INVALID_REGISTRATION_ID => "invalid registration ID: use lower case, at most 128 characters",
+            Self::CUSTOM_ALLOCATION_FAILED => "the custom allocation webhook failed: see the webhook's log",
+            Self::CUSTOM_ALLOCATION_IOT_HUB_NOT_SPECIFIED => "the custom allocation webhook named no IoT hub",
+            Self::CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS => {
+                "the custom allocation webhook refused the service: check the function key in its URL"
+            }
+            Self::UNAUTHORIZED => "unauthorized: check the key, the ID scope, the registration ID and the clock",
+            Self::INVALID_CERTIFICATE => "the certificate is unknown, expired or for another device",
+            Self::ENROLLMENT_NOT_FOUND => "no enrollment for this device: check the ID scope and the enrollments",
+            Self::NOT_FOUND => "not found",
+            Self::CONCURRENT_REGISTRATION => "another registration of this device is under way",
+            Self::THROTTLED => "throttled: try again later",
+            _ => return None,
+        })
+    }
+}
+
+impl From<u32> for ErrorCode {
+    fn from(code: u32) -> Self {
+        Self(code)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.meaning() {
+            Some(meaning) => write!(f, "{}, {meaning}", self.0),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// The GUID by which Microsoft's support finds a request.
+///
+/// It is kept as 16 bytes; a tracking ID of another form stays readable in the buffer,
+/// through [`Provisioning::details`](crate::Provisioning::details).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackingId([u8; 16]);
+
+impl TrackingId {
+    /// Reads the usual form, `8-4-4-4-12` hex digits of either case.
+    ///
+    /// ```
+    /// use azure_dps::TrackingId;
+    ///
+    /// let id = TrackingId::parse("6d75a1fe-0129-4f41-844b-C253A6653D4F").unwrap();
+    /// assert_eq!(id.to_string(), "6d75a1fe-0129-4f41-844b-c253a6653d4f");
+    /// assert_eq!(TrackingId::parse(""), None);
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let mut digits = 0_usize;
+        if text.len() != 36 {
+            return None;
+        }
+        for (at, character) in text.char_indices() {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                if character != '-' {
+                    return None;
+                }
+                continue;
+            }
+            let digit = character.to_digit(16)? as u8;
+            let byte = bytes.get_mut(digits / 2)?;
+            *byte = *byte << 4 | digit;
+            digits += 1;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for TrackingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An answer that is not what DPS sends: a truncated or contradictory document, or
+/// something else that speaks HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// The HTTP head breaks the grammar, or frames its body in two ways at once.
+    HttpHead,
+    /// More header lines than [`http::MAX_HEADERS`](crate::http::MAX_HEADERS).
+    TooManyHeaders,
+    /// A chunked body breaks the grammar.
+    HttpChunk,
+    /// The body is not valid JSON.
+    Json(json::JsonError),
+    /// The document lacks a field that it must have here.
+    Missing(&'static str),
+    /// A field is of the wrong type, or its value is impossible.
+    Invalid(&'static str),
+    /// A field occurs twice.
+    Duplicate(&'static str),
+    /// Two fields of the document, or the document and what was asked, contradict each
+    /// other.
+    Contradiction(&'static str),
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer is not what DPS sends: ")?;
+        match self {
+            Malformed::HttpHead => f.write_str("its HTTP head is malformed"),
+            Malformed::TooManyHeaders => f.write_str("it has too many header lines"),
+            Malformed::HttpChunk => f.write_str("its chunked body is malformed"),
+            Malformed::Json(error) => error.fmt(f),
+            Malformed::Missing(field) => write!(f, "`{field}` is missing"),
+            Malformed::Invalid(field) => write!(f, "`{field}` has an impossible value"),
+            Malformed::Duplicate(field) => write!(f, "`{field}` occurs twice"),
+            Malformed::Contradiction(field) => write!(f, "`{field}` contradicts the rest"),
+        }
+    }
+}
+
+/// Why no answer could be had from the network. The stream's own error, where there is
+/// one, comes with the transport's error type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportFault {
+    /// No connection could be made.
+    Connect,
+    /// Reading or writing failed.
+    Stream,
+    /// The peer closed the connection before the answer was complete.
+    Closed,
+    /// The peer was silent, or trickled, for longer than
+    /// [`RetryPolicy::request_timeout`](crate::RetryPolicy::request_timeout).
+    Stalled,
+}
+
+impl fmt::Display for TransportFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TransportFault::Connect => "no connection to the service could be made",
+            TransportFault::Stream => "the connection to the service failed",
+            TransportFault::Closed => "the connection was closed before the answer was complete",
+            TransportFault::Stalled => "the service did not answer in time",
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! DPS over HTTP/1.1, without I/O: requests are written into the caller's buffer, and
+//! answers are read from it, piece by piece as they arrive.
+//!
+//! ```
+//! # use azure_dps::*;
+//! use azure_dps::http::{self, ResponseReader};
+//!
+//! # let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+//! # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+//! # let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+//! # let (now, unix_time) = (core::time::Duration::ZERO, 1_700_000_000);
+//! let mut buffer = [0; 1024];
+//! provisioning.start(now, unix_time);
+//! assert_eq!(provisioning.step(now), Step::Send);
+//!
+//! let len = http::write_request(&mut provisioning, now, &mut buffer)?;
+//! assert!(buffer[..len].starts_with(b"PUT /0ne00002193/registrations/dev-1/register?"));
+//!
+//! // Send it; then read until the answer is complete.
+//! let mut answer: &[u8] = b"HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+//! let mut reader = ResponseReader::new();
+//! let response = loop {
+//!     let space = reader.space(&mut buffer)?;
+//!     let len = answer.len().min(space.len()); // what a socket would read
+//!     space[..len].copy_from_slice(&answer[..len]);
+//!     answer = &answer[len..];
+//!     if let Some(response) = reader.received(&mut buffer, len)? {
+//!         break response;
+//!     }
+//! };
+//! provisioning.on_answer(now, response.answer(&buffer));
+//! assert_eq!(provisioning.step(now), Step::Wait(core::time::Duration::from_secs(7)));
+//! # Ok::<(), azure_dps::Error>(())
+//! ```
+
+mod request;
+mod response;
+
+pub use request::write_request;
+#[cfg(feature = "minreq")]
+pub(crate) use request::write_target;
+pub use response::{MAX_HEADERS, Response, ResponseReader};

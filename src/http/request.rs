@@ -1,0 +1,72 @@
+use core::time::Duration;
+
+use crate::{Error, Provisioning, provisioning::Request, writer::Writer};
+
+/// Writes the request that is due, head and body, and returns its length in bytes.
+///
+/// A register request of a credential that signs gets a new token, whose text to be signed
+/// is put together in `buffer` too.
+///
+/// # Errors
+/// [`Error::BufferTooSmall`] with a size that suffices, or [`Error::Signer`]. Give the error
+/// to [`Provisioning::on_error`].
+///
+/// Source: [Register Device](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/register-device),
+/// [Operation Status Lookup](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/operation-status-lookup).
+pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &mut [u8]) -> Result<usize, Error> {
+    let prepared = provisioning.prepare(now, buffer);
+    let mut writer = Writer::new(buffer);
+    match provisioning.request() {
+        Request::Register => {
+            // An empty writer only counts.
+            let mut body = Writer::new(&mut []);
+            provisioning.write_body(&mut body);
+            writer.str("PUT ");
+            write_head(provisioning, &mut writer);
+            writer.str("Content-Type: application/json\r\nContent-Length: ");
+            writer.decimal(body.len() as u64);
+            writer.str("\r\n\r\n");
+            provisioning.write_body(&mut writer);
+        }
+        Request::Status { .. } => {
+            writer.str("GET ");
+            write_head(provisioning, &mut writer);
+            writer.str("\r\n");
+        }
+    }
+    // The size first: a buffer that is too small to sign in is too small for the request.
+    let len = writer.finish()?.len();
+    prepared?;
+    Ok(len)
+}
+
+fn write_head(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {
+    write_target(provisioning, writer);
+    writer.str(" HTTP/1.1\r\nHost: ");
+    provisioning.endpoint().write_authority(writer);
+    writer.str("\r\nUser-Agent: ");
+    writer.str(crate::USER_AGENT);
+    writer.str("\r\nAccept: application/json\r\n");
+    if provisioning.has_token() {
+        writer.str("Authorization: ");
+        provisioning.write_token(writer);
+        writer.str("\r\n");
+    }
+}
+
+/// Path and query.
+pub(crate) fn write_target(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {
+    writer.byte(b'/');
+    writer.percent(provisioning.registration().id_scope().as_str());
+    writer.str("/registrations/");
+    writer.percent(provisioning.registration().registration_id().as_str());
+    match provisioning.request() {
+        Request::Register => writer.str("/register"),
+        Request::Status { operation_id } => {
+            writer.str("/operations/");
+            writer.percent(operation_id);
+        }
+    }
+    writer.str("?api-version=");
+    writer.percent(provisioning.api_version());
+}

@@ -1,0 +1,456 @@
+use core::time::Duration;
+
+use heapless::String;
+
+use crate::{
+    Assignment, Endpoint, Error, ErrorCode, Fault, Malformed, Registration, RetryPolicy, Sign,
+    response::{self, Details, Outline, Status},
+    retry::Jitter,
+    sas_token::Signature,
+    writer::Writer,
+};
+
+/// One device's way to its hub: a state machine without I/O, clock or allocator.
+///
+/// The transports ([`http`](crate::http), [`embedded_io`](crate::embedded_io),
+/// [`minreq`](crate::minreq)) drive it for you. To drive it yourself, see
+/// [the driving contract](crate#the-driving-contract).
+///
+/// A `Provisioning` can be used again: [`start`](Self::start) begins a new run, whatever
+/// became of the last one.
+///
+/// It holds what must survive between requests and no more: references to what the caller
+/// gave, the operation ID, the token's signature (wiped on drop) and the times. Its size is
+/// below 500 bytes on every target, and does not depend on the length of the IDs.
+pub struct Provisioning<'a> {
+    registration: Registration<'a>,
+    credential: Credential<'a>,
+    endpoint: Endpoint<'a>,
+    policy: RetryPolicy,
+    token_lifetime: u32,
+    api_version: &'a str,
+    observer: Option<&'a mut dyn FnMut(Progress)>,
+    run: Run,
+}
+
+/// How a device proves who it is.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Credential<'a> {
+    /// A symmetric key, held by a [`DeviceKey`](crate::DeviceKey) or by anything else that
+    /// can sign with it.
+    Sas(&'a dyn Sign),
+    /// A client certificate, which the caller's TLS stream presents. There is no token.
+    X509,
+}
+
+impl<'a> Credential<'a> {
+    /// A symmetric key.
+    pub fn sas(signer: &'a dyn Sign) -> Self {
+        Self::Sas(signer)
+    }
+
+    /// A client certificate in the caller's TLS stream.
+    pub const fn x509() -> Self {
+        Self::X509
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// Send the request that a codec writes, and give its answer to
+    /// [`Provisioning::on_answer`], or say that there is none with
+    /// [`Provisioning::on_error`].
+    Send,
+    /// Do nothing for this long. A connection may be kept meanwhile or not.
+    Wait(Duration),
+    /// Fetch the result with [`Provisioning::result`].
+    Finished,
+}
+
+/// How far a run has come, in the C SDK's order of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// A connection to the service stands. Drivers that hold none say nothing.
+    Connected,
+    /// A register request is about to be sent.
+    Registering,
+    /// The service answered that it is still assigning.
+    Assigning,
+    /// The service answered that the device is assigned.
+    Assigned,
+    /// An attempt failed and will be repeated.
+    Retrying(Error),
+    /// The run is over without an assignment.
+    Failed(Error),
+}
+
+/// An answer of the service, however it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'b> {
+    /// The HTTP status; over MQTT the status in the topic.
+    pub status: u16,
+    /// Seconds, if the service named a number of them.
+    pub retry_after: Option<u32>,
+    /// The JSON document.
+    pub body: &'b [u8],
+}
+
+/// The request that is due.
+pub(crate) enum Request<'r> {
+    Register,
+    Status { operation_id: &'r str },
+}
+
+/// The longest operation ID that is kept, in bytes. Those seen have about 55.
+pub const MAX_OPERATION_ID: usize = 128;
+
+struct Run {
+    state: State,
+    started: Duration,
+    /// Unix time at `started`, in seconds.
+    unix_time: u64,
+    operation_id: String<MAX_OPERATION_ID, u8>,
+    signature: Option<Signature>,
+    jitter: Jitter,
+    failures: u8,
+    /// What the last answer was, for [`Provisioning::result`] and
+    /// [`Provisioning::details`].
+    status: u16,
+    body_len: usize,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Idle,
+    /// A request is due, or under way.
+    Sending {
+        since: Option<Duration>,
+    },
+    /// Until a time, and why, where the reason is a failure.
+    Waiting {
+        until: Duration,
+        failure: Option<Error>,
+    },
+    /// So the last answer begins; it is read in full for the result.
+    Assigned,
+    Failed(Error),
+}
+
+impl<'a> Provisioning<'a> {
+    /// A device that is ready to [`start`](Self::start).
+    pub const fn new(registration: Registration<'a>, credential: Credential<'a>) -> Self {
+        let policy = RetryPolicy::new();
+        Self {
+            registration,
+            credential,
+            endpoint: Endpoint::GLOBAL,
+            policy,
+            token_lifetime: 3600,
+            api_version: "2021-06-01",
+            observer: None,
+            run: Run::new(Duration::ZERO, 0, &policy, State::Idle),
+        }
+    }
+
+    /// Another service than [`Endpoint::GLOBAL`].
+    pub const fn with_endpoint(mut self, endpoint: Endpoint<'a>) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
+    /// Other times and bounds than [`RetryPolicy::new`].
+    pub const fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How long a token is valid, in seconds; 3600 by default. A token never expires before
+    /// its run's [`timeout`](RetryPolicy::timeout).
+    pub const fn with_token_lifetime(mut self, seconds: u32) -> Self {
+        self.token_lifetime = seconds;
+        self
+    }
+
+    /// Another `api-version` than `2021-06-01`, the one that the C SDK sends.
+    pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
+        self.api_version = api_version;
+        self
+    }
+
+    /// Is told how the run comes along.
+    pub fn with_observer(mut self, observer: &'a mut dyn FnMut(Progress)) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Begins a run, or a new one.
+    ///
+    /// `now` is a monotonic clock's reading, from any start; every later call takes the
+    /// same clock's. `unix_time` is the wall clock in seconds, for the token's expiry; a
+    /// credential without tokens needs none, and 0 will do.
+    pub fn start(&mut self, now: Duration, unix_time: u64) {
+        self.run = Run::new(now, unix_time, &self.policy, State::Sending { since: None });
+    }
+
+    /// Whether a run was started and is not finished.
+    pub fn is_running(&self) -> bool {
+        matches!(self.run.state, State::Sending { .. } | State::Waiting { .. })
+    }
+
+    /// What to do next.
+    pub fn step(&mut self, now: Duration) -> Step {
+        if let State::Waiting { until, failure } = self.run.state {
+            if now < until {
+                return Step::Wait(until.saturating_sub(now));
+            }
+            self.run.state = State::Sending { since: None };
+            if now >= self.deadline() {
+                self.fail(failure.unwrap_or(Error::TimedOut));
+            }
+        }
+        match self.run.state {
+            State::Sending { .. } => Step::Send,
+            _ => Step::Finished,
+        }
+    }
+
+    /// When the request that is under way is to be given up, on the caller's clock.
+    pub fn request_deadline(&self, now: Duration) -> Duration {
+        let since = match self.run.state {
+            State::Sending { since: Some(since) } => since,
+            _ => now,
+        };
+        since.saturating_add(self.policy.request_timeout).min(self.deadline())
+    }
+
+    /// The driver has a connection: reported as [`Progress::Connected`].
+    pub fn on_connected(&mut self) {
+        if self.is_running() {
+            self.report(Progress::Connected);
+        }
+    }
+
+    /// The answer to the request that was due.
+    ///
+    /// If the answer ends the run, its body must stay where it is until
+    /// [`result`](Self::result) has been read.
+    pub fn on_answer(&mut self, now: Duration, answer: Answer<'_>) {
+        if !self.is_running() {
+            return;
+        }
+        self.run.status = answer.status;
+        self.run.body_len = answer.body.len();
+        if !matches!(answer.status, 200..=299) {
+            let refusal = response::refusal(answer.status, answer.body);
+            return self.retry_or_fail(now, Error::Refused(refusal), refusal.code, answer.retry_after);
+        }
+        match self.read_answer(answer.body) {
+            Ok(Status::Pending) => {
+                self.run.failures = 0;
+                self.report(Progress::Assigning);
+                let wait = self.policy.poll_wait(answer.retry_after, &mut self.run.jitter);
+                self.wait(now, wait, None);
+            }
+            Ok(Status::Assigned) => {
+                self.run.state = State::Assigned;
+                self.report(Progress::Assigned);
+            }
+            Ok(Status::Failed | Status::Disabled) => {
+                let error = self.read_result(answer.body).err().unwrap_or(Error::NotFinished);
+                self.fail(error);
+            }
+            Err(malformed) => self.fail(malformed.into()),
+        }
+    }
+
+    /// There is no answer. Network faults are retried; any other error ends the run.
+    pub fn on_error(&mut self, now: Duration, error: Error) {
+        if self.is_running() {
+            self.retry_or_fail(now, error, None, None);
+        }
+    }
+
+    /// The outcome of the run, read from the buffer that holds the last answer's body at
+    /// its start.
+    ///
+    /// # Errors
+    /// Whatever ended the run; [`Error::NotFinished`] before its end.
+    pub fn result<'b>(&self, buffer: &'b [u8]) -> Result<Assignment<'b>, Error> {
+        match self.run.state {
+            State::Idle => Err(Error::NotStarted),
+            State::Sending { .. } | State::Waiting { .. } => Err(Error::NotFinished),
+            State::Failed(error) => Err(error),
+            State::Assigned => self.read_result(self.answer(buffer)),
+        }
+    }
+
+    /// What the service said in words of a run that failed, read from the buffer that holds
+    /// the last answer's body at its start. `None` if the last answer is no JSON object.
+    pub fn details<'b>(&self, buffer: &'b [u8]) -> Option<Details<'b>> {
+        Details::read(self.answer(buffer))
+    }
+
+    /// The last answer's body, whatever it is. Empty if there was none.
+    pub fn answer<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+        buffer.get(..self.run.body_len).unwrap_or_default()
+    }
+
+    /// What is registered.
+    pub const fn registration(&self) -> &Registration<'a> {
+        &self.registration
+    }
+
+    /// Where it is registered.
+    pub const fn endpoint(&self) -> &Endpoint<'a> {
+        &self.endpoint
+    }
+
+    /// The operation that the service made of the registration, once it has answered.
+    pub fn operation_id(&self) -> Option<&str> {
+        (!self.run.operation_id.is_empty()).then_some(&self.run.operation_id)
+    }
+
+    pub(crate) const fn api_version(&self) -> &'a str {
+        self.api_version
+    }
+
+    /// The request that is due, for a codec to write.
+    pub(crate) fn request(&self) -> Request<'_> {
+        match self.operation_id() {
+            Some(operation_id) => Request::Status { operation_id },
+            None => Request::Register,
+        }
+    }
+
+    /// Called by a codec before it writes the request: signs a new token for each register
+    /// request, in `scratch`, and keeps it for the polls.
+    pub(crate) fn prepare(&mut self, now: Duration, scratch: &mut [u8]) -> Result<(), Error> {
+        self.run.state = State::Sending { since: Some(now) };
+        if self.operation_id().is_some() {
+            return Ok(());
+        }
+        self.report(Progress::Registering);
+        let Credential::Sas(signer) = self.credential else { return Ok(()) };
+        let now = self.run.unix_time.saturating_add(now.saturating_sub(self.run.started).as_secs());
+        let lifetime = self.policy.timeout.as_secs().max(u64::from(self.token_lifetime));
+        let signature = self.run.signature.insert(Signature::new());
+        signature.sign(
+            signer,
+            self.registration.id_scope(),
+            self.registration.registration_id(),
+            now.saturating_add(lifetime),
+            scratch,
+        )?;
+        self.run.jitter.stir(signature.seed());
+        Ok(())
+    }
+
+    /// Whether requests carry a token.
+    pub(crate) const fn has_token(&self) -> bool {
+        self.run.signature.is_some()
+    }
+
+    pub(crate) fn write_token(&self, writer: &mut Writer<'_>) {
+        if let Some(signature) = &self.run.signature {
+            signature.write(self.registration.id_scope(), self.registration.registration_id(), writer);
+        }
+    }
+
+    /// The JSON of a register request.
+    pub(crate) fn write_body(&self, writer: &mut Writer<'_>) {
+        writer.str(r#"{"registrationId":""#);
+        writer.str(self.registration.registration_id().as_str());
+        writer.byte(b'"');
+        if let Some(payload) = self.registration.payload() {
+            writer.str(r#","payload":"#);
+            writer.str(payload);
+        }
+        writer.byte(b'}');
+    }
+
+    /// Takes over the operation ID and says how the run goes on.
+    fn read_answer(&mut self, body: &[u8]) -> Result<Status, Malformed> {
+        let Outline { status, operation_id } = Outline::read(body)?;
+        // An answer with an operation and no status is one to ask again about.
+        let status = match (status, &operation_id) {
+            (Some(status), _) => status,
+            (None, Some(_)) => Status::Pending,
+            (None, None) => return Err(Malformed::Missing("status")),
+        };
+        if status != Status::Pending {
+            return Ok(status);
+        }
+        if let Some(answered) = operation_id.filter(|id| !id.is_empty()) {
+            self.run.operation_id.clear();
+            for character in answered.chars() {
+                if self.run.operation_id.push(character).is_err() {
+                    return Err(Malformed::Invalid("operationId"));
+                }
+            }
+        }
+        match self.operation_id() {
+            Some(_) => Ok(status),
+            None => Err(Malformed::Missing("operationId")),
+        }
+    }
+
+    fn read_result<'b>(&self, body: &'b [u8]) -> Result<Assignment<'b>, Error> {
+        response::result(body, self.run.status, self.registration.registration_id())
+    }
+
+    fn retry_or_fail(&mut self, now: Duration, error: Error, code: Option<ErrorCode>, retry_after: Option<u32>) {
+        self.run.failures = self.run.failures.saturating_add(1);
+        let retry = matches!(error.fault(), Fault::Busy | Fault::Transport);
+        if !retry || self.run.failures > self.policy.max_retries {
+            return self.fail(error);
+        }
+        self.report(Progress::Retrying(error));
+        let wait = self.policy.failure_wait(self.run.failures, code, retry_after, &mut self.run.jitter);
+        self.wait(now, wait, Some(error));
+    }
+
+    /// Waits, or ends at once where waiting would outlast the run: then what the run was
+    /// waiting for is the error.
+    fn wait(&mut self, now: Duration, wait: Duration, failure: Option<Error>) {
+        let until = now.saturating_add(wait);
+        if until >= self.deadline() {
+            return self.fail(failure.unwrap_or(Error::TimedOut));
+        }
+        self.run.state = State::Waiting { until, failure };
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.run.state = State::Failed(error);
+        self.report(Progress::Failed(error));
+    }
+
+    fn deadline(&self) -> Duration {
+        self.run.started.saturating_add(self.policy.timeout)
+    }
+
+    fn report(&mut self, progress: Progress) {
+        if let Some(observer) = &mut self.observer {
+            observer(progress);
+        }
+    }
+}
+
+impl Run {
+    const fn new(started: Duration, unix_time: u64, policy: &RetryPolicy, state: State) -> Self {
+        Self {
+            state,
+            started,
+            unix_time,
+            operation_id: String::new(),
+            signature: None,
+            jitter: Jitter::new(policy.jitter_seed),
+            failures: 0,
+            status: 0,
+            body_len: 0,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+use core::fmt;
+
+use crate::{Error, json};
+
+/// What a device tells DPS about itself: where it enrolled, who it is and, if it likes,
+/// a JSON object for the operator's webhook.
+///
+/// ```
+/// use azure_dps::{IdScope, Registration, RegistrationId};
+///
+/// let registration = Registration::new(
+///     IdScope::new("0ne00002193")?,
+///     RegistrationId::new("breakroom499-contoso-tstrsd-007")?,
+/// )
+/// .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5"}"#)?;
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
+///
+/// Source: [Register Device](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/register-device).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration<'a> {
+    id_scope: IdScope<'a>,
+    registration_id: RegistrationId<'a>,
+    payload: Option<&'a str>,
+}
+
+impl<'a> Registration<'a> {
+    /// A registration without a payload.
+    pub const fn new(id_scope: IdScope<'a>, registration_id: RegistrationId<'a>) -> Self {
+        Self { id_scope, registration_id, payload: None }
+    }
+
+    /// Adds a custom payload: the text of one JSON object, at most
+    /// [`json::MAX_DEPTH`] deep. It is sent as it is and reaches the webhook as
+    /// `deviceRuntimeContext.payload`.
+    ///
+    /// Anything but an object is refused here, because the service accepts it and then
+    /// does not deliver it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPayload`] with the position of the first wrong byte.
+    ///
+    /// Source: [use device payloads](https://learn.microsoft.com/azure/iot-dps/concepts-custom-allocation#use-device-payloads-in-custom-allocation).
+    pub fn with_payload(self, payload: &'a str) -> Result<Self, Error> {
+        json::Object::parse(payload).map_err(Error::InvalidPayload)?;
+        Ok(Self { payload: Some(payload), ..self })
+    }
+
+    /// Adds a custom payload from any value that serializes to a JSON object. The text is
+    /// written into `scratch`, which must live as long as the registration.
+    ///
+    /// ```
+    /// # use azure_dps::{IdScope, Registration, RegistrationId};
+    /// #[derive(serde::Serialize)]
+    /// struct Model<'a> {
+    ///     model: &'a str,
+    /// }
+    ///
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut scratch = [0; 64];
+    /// let registration = registration.with_serialized(&Model { model: "T-007" }, &mut scratch)?;
+    /// assert_eq!(registration.payload(), Some(r#"{"model":"T-007"}"#));
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`] if `scratch` cannot hold the text, and
+    /// [`Error::InvalidPayload`] if the value is no object or does not serialize.
+    #[cfg(feature = "serde")]
+    pub fn with_serialized<T: serde::Serialize + ?Sized>(
+        self,
+        payload: &T,
+        scratch: &'a mut [u8],
+    ) -> Result<Self, Error> {
+        use serde_json_core::ser::Error as SerializeError;
+
+        let len = serde_json_core::to_slice(payload, scratch).map_err(|error| match error {
+            SerializeError::BufferFull => crate::BufferTooSmall { needed: scratch.len() + 1, exact: false }.into(),
+            _ => Error::InvalidPayload(json::JsonError::unserializable()),
+        })?;
+        let text = scratch.get(..len).unwrap_or_default();
+        let text = core::str::from_utf8(text).map_err(|error| Error::InvalidPayload(error.into()))?;
+        self.with_payload(text)
+    }
+
+    /// The ID scope.
+    pub const fn id_scope(&self) -> IdScope<'a> {
+        self.id_scope
+    }
+
+    /// The registration ID.
+    pub const fn registration_id(&self) -> RegistrationId<'a> {
+        self.registration_id
+    }
+
+    /// The custom payload, if there is one.
+    pub const fn payload(&self) -> Option<&'a str> {
+        self.payload
+    }
+}
+
+/// The ID scope of a DPS instance, such as `0ne00002193`.
+///
+/// The service treats it as opaque; this type accepts 1 to 64 ASCII letters, digits and
+/// `-`, `.`, `_`, and never changes its case.
+///
+/// ```
+/// use azure_dps::IdScope;
+///
+/// assert_eq!(IdScope::new("0ne00002193")?.as_str(), "0ne00002193");
+/// assert!(IdScope::new("0ne 2193").is_err());
+/// # Ok::<(), azure_dps::InvalidIdentifier>(())
+/// ```
+///
+/// Source: [ID scope](https://learn.microsoft.com/azure/iot-dps/concepts-service#id-scope).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdScope<'a>(&'a str);
+
+impl<'a> IdScope<'a> {
+    /// The most characters accepted.
+    pub const MAX_LEN: usize = 64;
+
+    /// Checks an ID scope.
+    ///
+    /// # Errors
+    /// [`InvalidIdentifier`] with the reason and the position.
+    pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
+        check(text, Identifier::IdScope, Self::MAX_LEN, |byte| matches!(byte, b'-' | b'.' | b'_'))?;
+        Ok(Self(text))
+    }
+
+    /// The text as given.
+    pub const fn as_str(&self) -> &'a str {
+        self.0
+    }
+}
+
+/// The name under which a device registers, such as `breakroom499-contoso-tstrsd-007`.
+///
+/// At most 128 ASCII letters, digits and `-`, `.`, `_`, `:`; the last character is a
+/// letter, a digit or `-`.
+///
+/// **Use lower case.** Upper case is legal, and the service calls IDs case-insensitive, but
+/// it has refused upper-case IDs (400004), hands them back in lower case, and what it feeds
+/// to its own key derivation for a mixed-case ID is not documented. This type keeps the case
+/// that it is given, and [`GroupKey::derive`](crate::GroupKey::derive) signs the ID verbatim.
+///
+/// ```
+/// use azure_dps::{IdentifierProblem, RegistrationId};
+///
+/// let id = RegistrationId::new("sn-007-888-abc")?;
+/// assert!(!id.has_upper_case());
+///
+/// let error = RegistrationId::new("sn 007").unwrap_err();
+/// assert_eq!(error.problem, IdentifierProblem::Character);
+/// assert_eq!(error.position, 2);
+/// # Ok::<(), azure_dps::InvalidIdentifier>(())
+/// ```
+///
+/// Source: [registration ID](https://learn.microsoft.com/azure/iot-dps/concepts-service#registration-id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegistrationId<'a>(&'a str);
+
+impl<'a> RegistrationId<'a> {
+    /// The most characters the service accepts.
+    pub const MAX_LEN: usize = 128;
+
+    /// Checks a registration ID.
+    ///
+    /// # Errors
+    /// [`InvalidIdentifier`] with the reason and the position.
+    pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
+        let identifier = Identifier::RegistrationId;
+        check(text, identifier, Self::MAX_LEN, |byte| matches!(byte, b'-' | b'.' | b'_' | b':'))?;
+        match text.bytes().last() {
+            Some(b'.' | b'_' | b':') => Err(InvalidIdentifier {
+                identifier,
+                problem: IdentifierProblem::LastCharacter,
+                position: text.len() - 1,
+            }),
+            _ => Ok(Self(text)),
+        }
+    }
+
+    /// The text as given.
+    pub const fn as_str(&self) -> &'a str {
+        self.0
+    }
+
+    /// Whether the ID has an upper-case letter, which is legal and asks for trouble.
+    pub fn has_upper_case(&self) -> bool {
+        self.0.bytes().any(|byte| byte.is_ascii_uppercase())
+    }
+}
+
+impl fmt::Display for IdScope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Display for RegistrationId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+fn check(text: &str, identifier: Identifier, max_len: usize, special: fn(u8) -> bool) -> Result<(), InvalidIdentifier> {
+    let wrong = |problem, position| Err(InvalidIdentifier { identifier, problem, position });
+    if text.is_empty() {
+        return wrong(IdentifierProblem::Empty, 0);
+    }
+    if let Some(position) = text.bytes().position(|byte| !byte.is_ascii_alphanumeric() && !special(byte)) {
+        return wrong(IdentifierProblem::Character, position);
+    }
+    if text.len() > max_len {
+        return wrong(IdentifierProblem::TooLong, max_len);
+    }
+    Ok(())
+}
+
+/// Why a text is not an ID scope or a registration ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidIdentifier {
+    /// Which of the two it was to be.
+    pub identifier: Identifier,
+    /// What is wrong.
+    pub problem: IdentifierProblem,
+    /// Where, in bytes from 0.
+    pub position: usize,
+}
+
+/// The identifiers that this crate checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identifier {
+    /// See [`IdScope`].
+    IdScope,
+    /// See [`RegistrationId`].
+    RegistrationId,
+}
+
+/// What can be wrong with an identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdentifierProblem {
+    /// There is nothing.
+    Empty,
+    /// A character that is not allowed.
+    Character,
+    /// The last character is `.`, `_` or `:`.
+    LastCharacter,
+    /// Too many characters; the position is that of the first one too many.
+    TooLong,
+}
+
+impl core::error::Error for InvalidIdentifier {}
+
+impl fmt::Display for InvalidIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, allowed) = match self.identifier {
+            Identifier::IdScope => ("ID scope", "letters, digits, - . _"),
+            Identifier::RegistrationId => ("registration ID", "letters, digits, - . _ :"),
+        };
+        match self.problem {
+            IdentifierProblem::Empty => write!(f, "the {name} is empty"),
+            IdentifierProblem::Character => {
+                write!(f, "the {name} has a character at position {} that is not one of {allowed}", self.position)
+            }
+            IdentifierProblem::LastCharacter => {
+                write!(f, "the {name} must end in a letter, a digit or -, not as at position {}", self.position)
+            }
+            IdentifierProblem::TooLong => write!(f, "the {name} is longer than {} characters", self.position),
+        }
+    }
+}

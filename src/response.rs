@@ -1,0 +1,252 @@
+//! The bodies of the service's answers. They are the same over HTTP and MQTT.
+
+use crate::{
+    Assignment, Error, ErrorCode, Malformed, Refusal, RegistrationId, TrackingId,
+    json::{JsonError, Object, Reader, Text, Value},
+};
+
+/// What decides how a run goes on.
+pub(crate) struct Outline<'b> {
+    pub(crate) status: Option<Status>,
+    pub(crate) operation_id: Option<Text<'b>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// `unassigned`, `assigning`, or a status that later versions may add: poll.
+    Pending,
+    Assigned,
+    Failed,
+    Disabled,
+}
+
+impl Status {
+    fn read(value: Value<'_>) -> Result<Self, Malformed> {
+        let text = value.text().ok_or(Malformed::Invalid("status"))?;
+        let is = |name| text.eq_ignore_ascii_case(name);
+        Ok(if is("assigned") {
+            Status::Assigned
+        } else if is("failed") {
+            Status::Failed
+        } else if is("disabled") || is("blacklisted") {
+            Status::Disabled
+        } else {
+            Status::Pending
+        })
+    }
+}
+
+impl<'b> Outline<'b> {
+    /// Reads as far as a final status, or to the end: a final answer is read in full by
+    /// [`result`], once, when its values can be handed out.
+    pub(crate) fn read(body: &'b [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(utf8(body)?);
+        let mut outline = Outline { status: None, operation_id: None };
+        reader.begin_object()?;
+        while let Some(key) = reader.next_key()? {
+            let value = reader.value()?;
+            if key.is("status") && !value.is_null() {
+                let status = Status::read(value)?;
+                once("status", &mut outline.status, status)?;
+                if status != Status::Pending {
+                    return Ok(outline);
+                }
+            } else if key.is("operationId") && !value.is_null() {
+                let text = value.text().ok_or(Malformed::Invalid("operationId"))?;
+                once("operationId", &mut outline.operation_id, text)?;
+            }
+        }
+        reader.end()?;
+        Ok(outline)
+    }
+}
+
+/// Reads a final answer in full.
+pub(crate) fn result<'b>(
+    body: &'b [u8],
+    http_status: u16,
+    registration_id: RegistrationId<'_>,
+) -> Result<Assignment<'b>, Error> {
+    let mut reader = Reader::new(utf8(body)?);
+    let mut status = None;
+    let mut state = None;
+    reader.begin_object().map_err(Malformed::Json)?;
+    while let Some(key) = reader.next_key().map_err(Malformed::Json)? {
+        if key.is("registrationState") && reader.at_object() {
+            once("registrationState", &mut state, State::read(&mut reader)?)?;
+        } else {
+            let value = reader.value().map_err(Malformed::Json)?;
+            if key.is("status") && !value.is_null() {
+                once("status", &mut status, Status::read(value)?)?;
+            } else if key.is("registrationState") && !value.is_null() {
+                return Err(Malformed::Invalid("registrationState").into());
+            }
+        }
+    }
+    reader.end().map_err(Malformed::Json)?;
+
+    let status = status.ok_or(Malformed::Missing("status"))?;
+    if let Some(inner) = state.as_ref().and_then(|state| state.status)
+        && inner != status
+    {
+        return Err(Malformed::Contradiction("registrationState.status").into());
+    }
+    match status {
+        Status::Assigned => {
+            let state = state.ok_or(Malformed::Missing("registrationState"))?;
+            Ok(state.assignment(registration_id)?)
+        }
+        Status::Failed => {
+            let code = state.and_then(|state| state.error_code);
+            Err(Error::Failed(Refusal { http_status, code, tracking_id: None }))
+        }
+        Status::Disabled => Err(Error::Disabled),
+        Status::Pending => Err(Error::NotFinished),
+    }
+}
+
+/// The members of `registrationState` that are checked before anything is handed out. The
+/// others are looked up when they are asked for.
+struct State<'b> {
+    object: Object<'b>,
+    status: Option<Status>,
+    registration_id: Option<Text<'b>>,
+    assigned_hub: Option<Text<'b>>,
+    device_id: Option<Text<'b>>,
+    payload: Option<Value<'b>>,
+    error_code: Option<ErrorCode>,
+}
+
+impl<'b> State<'b> {
+    fn read(reader: &mut Reader<'b>) -> Result<Self, Malformed> {
+        let mut state = State {
+            object: Object::EMPTY,
+            status: None,
+            registration_id: None,
+            assigned_hub: None,
+            device_id: None,
+            payload: None,
+            error_code: None,
+        };
+        let start = reader.mark();
+        reader.begin_object()?;
+        while let Some(key) = reader.next_key()? {
+            let value = reader.value()?;
+            if value.is_null() {
+                continue;
+            }
+            let text = |name| value.text().ok_or(Malformed::Invalid(name));
+            if key.is("assignedHub") {
+                once("assignedHub", &mut state.assigned_hub, text("assignedHub")?)?;
+            } else if key.is("deviceId") {
+                once("deviceId", &mut state.device_id, text("deviceId")?)?;
+            } else if key.is("payload") {
+                once("payload", &mut state.payload, value)?;
+            } else if key.is("status") {
+                once("registrationState.status", &mut state.status, Status::read(value)?)?;
+            } else if key.is("registrationId") {
+                once("registrationId", &mut state.registration_id, text("registrationId")?)?;
+            } else if key.is("errorCode") {
+                // A code that is no number leaves the failure a failure, without a code.
+                state.error_code = value.u32().map(ErrorCode::from);
+            }
+        }
+        state.object = reader.object_since(start);
+        Ok(state)
+    }
+
+    fn assignment(self, registration_id: RegistrationId<'_>) -> Result<Assignment<'b>, Malformed> {
+        if let Some(answered) = self.registration_id
+            && !answered.eq_ignore_ascii_case(registration_id.as_str())
+        {
+            return Err(Malformed::Contradiction("registrationId"));
+        }
+        let hub = self.assigned_hub.ok_or(Malformed::Missing("assignedHub"))?;
+        let hub = hub.as_str().filter(|hub| is_host_name(hub)).ok_or(Malformed::Invalid("assignedHub"))?;
+        let device_id = self.device_id.ok_or(Malformed::Missing("deviceId"))?;
+        if device_id.is_empty() || !device_id.chars().all(|character| character.is_ascii_graphic()) {
+            return Err(Malformed::Invalid("deviceId"));
+        }
+        Ok(Assignment::new(self.object, hub, device_id, self.payload))
+    }
+}
+
+/// Letters, digits, `-` and `.`: what goes into headers and connection strings must not
+/// be able to end them.
+fn is_host_name(text: &str) -> bool {
+    matches!(text.len(), 1..=253)
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+/// What the service says of a failure in words, read from the caller's buffer with
+/// [`Provisioning::details`](crate::Provisioning::details).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Details<'b>(Object<'b>);
+
+impl<'b> Details<'b> {
+    /// Reads an error body, or the registration state of a failed registration.
+    pub(crate) fn read(body: &'b [u8]) -> Option<Self> {
+        let document = Object::parse(core::str::from_utf8(body).ok()?).ok()?;
+        let state = document.get("registrationState").and_then(|state| state.object());
+        Some(Self(state.unwrap_or(document)))
+    }
+
+    /// The message: `message` of a refused request, `errorMessage` of a failed registration.
+    pub fn message(&self) -> Option<Text<'b>> {
+        self.text("message").or_else(|| self.text("errorMessage"))
+    }
+
+    /// The tracking ID as it came, of whatever form.
+    pub fn tracking_id(&self) -> Option<Text<'b>> {
+        self.text("trackingId")
+    }
+
+    /// When the service refused, in its own clock: RFC 3339, UTC. A device whose token is
+    /// refused as expired can compare its clock with this.
+    pub fn timestamp(&self) -> Option<Text<'b>> {
+        self.text("timestampUtc").or_else(|| self.text("lastUpdatedDateTimeUtc"))
+    }
+
+    /// Further facts, as the service likes.
+    pub fn info(&self) -> Option<Object<'b>> {
+        self.0.get("info")?.object()
+    }
+
+    /// The whole document.
+    pub const fn object(&self) -> Object<'b> {
+        self.0
+    }
+
+    fn text(&self, name: &str) -> Option<Text<'b>> {
+        self.0.get(name)?.text()
+    }
+}
+
+/// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
+/// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
+pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
+    let details = Details::read(body);
+    let field = |name| details.and_then(|details| details.object().get(name));
+    Refusal {
+        http_status,
+        code: field("errorCode").and_then(|code| code.u32()).map(ErrorCode::from),
+        tracking_id: field("trackingId").and_then(|id| id.text()?.as_str()).and_then(TrackingId::parse),
+    }
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Malformed> {
+    core::str::from_utf8(body).map_err(|error| Malformed::Json(error.into()))
+}
+
+fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Malformed::Duplicate(name)),
+    }
+}
+
+impl From<JsonError> for Malformed {
+    fn from(error: JsonError) -> Self {
+        Malformed::Json(error)
+    }
+}

@@ -1,0 +1,158 @@
+use core::time::Duration;
+
+use crate::ErrorCode;
+
+/// How long a run may take and how patient it is.
+///
+/// ```
+/// use azure_dps::RetryPolicy;
+/// use core::time::Duration;
+///
+/// let policy = RetryPolicy::new().with_timeout(Duration::from_secs(120)).with_max_retries(3);
+/// assert_eq!(policy.timeout, Duration::from_secs(120));
+/// ```
+///
+/// # How a run waits
+///
+/// - A `Retry-After` of the service is obeyed, within [`RETRY_AFTER_MIN`] and
+///   [`RETRY_AFTER_MAX`].
+/// - Without one, the next poll comes after [`poll_interval`](Self::poll_interval) plus
+///   jitter of up to half of it.
+/// - A request that failed in the network, or was answered with 429 or 5xx, is repeated
+///   after 5 s, then 10, 20, 40, at most 80 s, each plus jitter of up to half of it. A
+///   registration that met another one of the same device (409203) is repeated after 1 s
+///   plus jitter.
+/// - The jitter needs no source of randomness: it comes from the token's signature, or from
+///   [`jitter_seed`](Self::jitter_seed) where nothing is signed.
+///
+/// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryPolicy {
+    /// The longest time for the whole run. The default, 10 minutes, outlasts the service's
+    /// own retries of a throttled webhook (about 7 minutes).
+    pub timeout: Duration,
+    /// The longest time for one request and its answer, 60 s by default.
+    pub request_timeout: Duration,
+    /// How many failures in a row are forgiven, 8 by default. A successful answer starts
+    /// the count again.
+    pub max_retries: u8,
+    /// The time between polls where the service names none, 3 s by default. The service
+    /// allows 5 polls of a device in 10 s.
+    pub poll_interval: Duration,
+    /// Something that differs from device to device, for credentials that sign nothing: a
+    /// serial number will do.
+    pub jitter_seed: u32,
+}
+
+/// The shortest wait a `Retry-After` can ask for.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// The longest wait a `Retry-After` can ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+const BACK_OFF: Duration = Duration::from_secs(5);
+const BACK_OFF_DOUBLINGS: u32 = 4;
+const CONCURRENT_BACK_OFF: Duration = Duration::from_secs(1);
+
+impl RetryPolicy {
+    /// The defaults.
+    pub const fn new() -> Self {
+        Self {
+            timeout: Duration::from_secs(600),
+            request_timeout: Duration::from_secs(60),
+            max_retries: 8,
+            poll_interval: Duration::from_secs(3),
+            jitter_seed: 0,
+        }
+    }
+
+    /// Sets [`timeout`](Self::timeout).
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`request_timeout`](Self::request_timeout).
+    pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Sets [`max_retries`](Self::max_retries).
+    pub const fn with_max_retries(mut self, retries: u8) -> Self {
+        self.max_retries = retries;
+        self
+    }
+
+    /// Sets [`poll_interval`](Self::poll_interval).
+    pub const fn with_poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
+    /// Sets [`jitter_seed`](Self::jitter_seed).
+    pub const fn with_jitter_seed(mut self, seed: u32) -> Self {
+        self.jitter_seed = seed;
+        self
+    }
+
+    pub(crate) fn poll_wait(&self, retry_after: Option<u32>, jitter: &mut Jitter) -> Duration {
+        match retry_after {
+            Some(seconds) => clamp(seconds),
+            None => jitter.add_to(self.poll_interval),
+        }
+    }
+
+    /// The wait after the failure number `failures`, counted from 1.
+    pub(crate) fn failure_wait(
+        &self,
+        failures: u8,
+        code: Option<ErrorCode>,
+        retry_after: Option<u32>,
+        jitter: &mut Jitter,
+    ) -> Duration {
+        match (retry_after, code) {
+            (Some(seconds), _) => clamp(seconds),
+            (None, Some(ErrorCode::CONCURRENT_REGISTRATION)) => jitter.add_to(CONCURRENT_BACK_OFF),
+            (None, _) => {
+                let doublings = u32::from(failures.saturating_sub(1)).min(BACK_OFF_DOUBLINGS);
+                jitter.add_to(BACK_OFF.saturating_mul(1 << doublings))
+            }
+        }
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn clamp(seconds: u32) -> Duration {
+    Duration::from_secs(u64::from(seconds)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+}
+
+/// Marsaglia's xorshift32: enough to spread devices over time.
+pub(crate) struct Jitter(u32);
+
+impl Jitter {
+    pub(crate) const fn new(seed: u32) -> Self {
+        // The one state from which xorshift never leaves.
+        Self(if seed == 0 { 0x9e37_79b9 } else { seed })
+    }
+
+    pub(crate) fn stir(&mut self, seed: u32) {
+        *self = Self::new(self.0 ^ seed);
+    }
+
+    /// `wait` and up to half of it more, in steps of 1/512.
+    fn add_to(&mut self, wait: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        // Seconds and nanoseconds apart: a division of the whole would take 128 bits.
+        let share = self.0 >> 24;
+        let millis = (wait.as_secs().min(1 << 20) as u32) * 1000 + wait.subsec_millis();
+        wait.saturating_add(Duration::from_millis(u64::from(millis / 512) * u64::from(share)))
+    }
+}

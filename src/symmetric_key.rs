@@ -1,0 +1,235 @@
+use core::fmt;
+
+use base64::{DecodeError, DecodeSliceError, Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac, digest::FixedOutput};
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{RegistrationId, error::BufferTooSmall};
+
+/// An HMAC-SHA256 signature.
+pub const SIGNATURE_LEN: usize = 32;
+
+/// The key of an enrollment group. It can only derive device keys.
+///
+/// **A group key does not belong in firmware.** Whoever reads it from one device can be any
+/// device of the group. Derive the [`DeviceKey`] in the factory, or on a gateway that you
+/// trust, and give each device only its own.
+///
+/// The key is wiped from memory on drop, has no `Display`, and its `Debug` says nothing.
+///
+/// ```
+/// use azure_dps::{GroupKey, RegistrationId};
+///
+/// let group_key = GroupKey::from_base64(
+///     "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==",
+/// )?;
+/// let device_key = group_key.derive(&RegistrationId::new("breakroom499-contoso-tstrsd-007")?);
+///
+/// let mut text = [0; 44];
+/// assert_eq!(device_key.write_base64(&mut text)?, "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=");
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
+///
+/// Source: [group enrollments](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation#group-enrollments).
+#[derive(Clone)]
+pub struct GroupKey(KeyBytes);
+
+impl GroupKey {
+    /// Reads a key as the portal and the `az` tool print it.
+    ///
+    /// # Errors
+    /// [`InvalidKey`], which names a position or a length and never the key.
+    pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
+        KeyBytes::from_base64(text).map(Self)
+    }
+
+    /// The device's own key: HMAC-SHA256 over the registration ID, verbatim.
+    pub fn derive(&self, registration_id: &RegistrationId<'_>) -> DeviceKey {
+        let mut key = KeyBytes { bytes: [0; MAX_KEY_LEN], len: SIGNATURE_LEN as u8 };
+        if let Some(mac) = key.bytes.first_chunk_mut() {
+            self.0.hmac(registration_id.as_str().as_bytes(), mac);
+        }
+        DeviceKey(key)
+    }
+}
+
+/// The key of one device: it signs tokens for DPS and, after assignment, for its hub.
+///
+/// Either derived from a [`GroupKey`] or the primary or secondary key of an individual
+/// enrollment. Wiped from memory on drop, no `Display`, and its `Debug` says nothing.
+///
+/// ```
+/// use azure_dps::DeviceKey;
+///
+/// let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+/// assert_eq!(format!("{key:?}"), "DeviceKey(..)");
+/// # Ok::<(), azure_dps::InvalidKey>(())
+/// ```
+///
+/// Source: [symmetric key attestation](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation).
+#[derive(Clone)]
+pub struct DeviceKey(KeyBytes);
+
+impl DeviceKey {
+    /// Reads a key as the portal and the `az` tool print it: base64 of 16 to 64 bytes.
+    ///
+    /// # Errors
+    /// [`InvalidKey`], which names a position or a length and never the key.
+    pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
+        KeyBytes::from_base64(text).map(Self)
+    }
+
+    /// Writes the key as base64: 44 characters for a derived key, at most 88.
+    ///
+    /// This is a secret on its way out, for a hub connection string or to be stored: wipe
+    /// the buffer afterwards.
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`] with the exact size.
+    pub fn write_base64<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
+        let key = self.0.as_slice();
+        let needed = key.len().div_ceil(3) * 4;
+        let too_small = BufferTooSmall { needed, exact: true };
+        let text = buffer.get_mut(..needed).ok_or(too_small)?;
+        STANDARD.encode_slice(key, text).map_err(|_| too_small)?;
+        core::str::from_utf8(text).map_err(|_| too_small)
+    }
+}
+
+/// Whoever can make an HMAC-SHA256 with the device's key: a [`DeviceKey`] in memory, a
+/// secure element, an MCU's hash unit, a TPM.
+///
+/// The method takes `&self` so that one signer can serve several runs; a driver that needs
+/// `&mut` sits in a `RefCell` or a mutex.
+///
+/// ```
+/// use azure_dps::{Sign, SignError};
+///
+/// struct SecureElement {/* … */}
+///
+/// impl Sign for SecureElement {
+///     fn sign(&self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+///         // send `message` to slot 3 of the chip, read 32 bytes back
+///         # let _ = (message, signature);
+///         Err(SignError)
+///     }
+/// }
+/// ```
+pub trait Sign {
+    /// Writes HMAC-SHA256(key, `message`) into `signature`.
+    ///
+    /// # Errors
+    /// [`SignError`] if the key's holder did not answer; it ends the run with
+    /// [`Error::Signer`](crate::Error::Signer).
+    fn sign(&self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError>;
+}
+
+/// The signer could not sign. What it knows of the reason stays with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignError;
+
+impl core::error::Error for SignError {}
+
+impl fmt::Display for SignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the signer could not sign")
+    }
+}
+
+impl Sign for DeviceKey {
+    fn sign(&self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
+        self.0.hmac(message, signature);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for GroupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupKey(..)")
+    }
+}
+
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeviceKey(..)")
+    }
+}
+
+/// Why a text is not a symmetric key. It never quotes the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// Not base64; the position of the first wrong character, in bytes from 0.
+    NotBase64 {
+        /// Where.
+        position: usize,
+    },
+    /// Base64, but of fewer than 16 or more than 64 bytes.
+    Length,
+}
+
+impl core::error::Error for InvalidKey {}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InvalidKey::NotBase64 { position } => {
+                write!(f, "the symmetric key is not base64: wrong at position {position}")
+            }
+            InvalidKey::Length => f.write_str("the symmetric key must be base64 of 16 to 64 bytes"),
+        }
+    }
+}
+
+const MAX_KEY_LEN: usize = 64;
+const MIN_KEY_LEN: usize = 16;
+
+#[derive(Clone)]
+struct KeyBytes {
+    bytes: [u8; MAX_KEY_LEN],
+    len: u8,
+}
+
+impl Drop for KeyBytes {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for GroupKey {}
+impl ZeroizeOnDrop for DeviceKey {}
+
+impl KeyBytes {
+    fn from_base64(text: &str) -> Result<Self, InvalidKey> {
+        // On an error the half-decoded key is wiped by its drop.
+        let mut key = Self { bytes: [0; MAX_KEY_LEN], len: 0 };
+        match STANDARD.decode_slice(text, &mut key.bytes) {
+            Ok(len @ MIN_KEY_LEN..=MAX_KEY_LEN) => {
+                key.len = len as u8;
+                Ok(key)
+            }
+            Ok(_) | Err(DecodeSliceError::OutputSliceTooSmall) => Err(InvalidKey::Length),
+            Err(DecodeSliceError::DecodeError(error)) => Err(InvalidKey::NotBase64 { position: position(error, text) }),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    fn hmac(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
+        // HMAC takes keys of any length; the error of its signature cannot occur.
+        if let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(self.as_slice()) {
+            hmac.update(message);
+            hmac.finalize_into(mac.into());
+        }
+    }
+}
+
+fn position(error: DecodeError, text: &str) -> usize {
+    match error {
+        DecodeError::InvalidByte(position, _) | DecodeError::InvalidLastSymbol { offset: position, .. } => position,
+        _ => text.len(),
+    }
+}

@@ -1,0 +1,240 @@
+//! DPS over [minreq], for Linux gateways: TCP and TLS included.
+//!
+//! The certificates that are trusted are the system's, or those of the file named by the
+//! environment variable `SSL_CERT_FILE`. (They are silently ignored if any crate of the
+//! program turns on minreq's feature `https`; this one turns on `https-rustls-probe`.) To
+//! choose them in code, use [`embedded_io`](crate::embedded_io) over a TLS stream of yours.
+//!
+//! # What minreq hides, and what becomes of it here
+//!
+//! | minreq 3.0 | Here |
+//! |---|---|
+//! | no answer, or garbage, is a 503 of its own making | [`TransportFault::Closed`], retried |
+//! | a body cut short is a success | [`TransportFault::Closed`], retried |
+//! | a head cut short is a 200 with no body | [`TransportFault::Closed`], retried |
+//! | redirects carry `Authorization` to another host | none are followed |
+//! | `100 Continue` is the final answer | [`Malformed::HttpHead`] |
+//! | answers of any size are stored | read into the caller's buffer, no further |
+//! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
+//! | each request is a connection of its own | cannot be mended |
+//! | a header line of exactly the limit panics in debug builds | no limit is set; the system's memory is the bound |
+//!
+//! [minreq]: https://docs.rs/minreq/3
+
+use std::{boxed::Box, fmt, io::Read, string::String, time::Duration};
+
+use ::minreq::{Method, ResponseLazy};
+
+use crate::{
+    Answer, Assignment, BufferTooSmall, Fault, Malformed, Provisioning, Step, TransportFault,
+    http::write_target,
+    json::{JsonProblem, Object},
+    provisioning::Request,
+    writer::Writer,
+};
+
+/// Runs a provisioning to its end, and again if it is called again.
+///
+/// - `unix_time`: the wall clock in seconds, for the token's expiry.
+/// - `buffer`: for the bodies of answers, and for requests; see the crate's
+///   [sizes](crate#sizes).
+/// - `clock`: a monotonic clock's reading, from any start.
+/// - `delay`: waits for so long, at least.
+///
+/// # Errors
+/// [`Error`] with whatever ended the run.
+///
+/// ```no_run
+/// use azure_dps::*;
+/// use std::time::{Instant, SystemTime, UNIX_EPOCH};
+///
+/// let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+/// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+///
+/// let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+/// let started = Instant::now();
+/// let mut buffer = [0; 4096];
+/// let assignment = azure_dps::minreq::provision(
+///     &mut provisioning,
+///     unix_time,
+///     &mut buffer,
+///     || started.elapsed(),
+///     std::thread::sleep,
+/// )?;
+/// println!("{} {}", assignment.assigned_hub(), assignment.device_id());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn provision<'b>(
+    provisioning: &mut Provisioning<'_>,
+    unix_time: u64,
+    buffer: &'b mut [u8],
+    mut clock: impl FnMut() -> Duration,
+    mut delay: impl FnMut(Duration),
+) -> Result<Assignment<'b>, Error> {
+    let mut cause = None;
+    provisioning.start(clock(), unix_time);
+    loop {
+        match provisioning.step(clock()) {
+            Step::Wait(duration) => delay(duration),
+            Step::Send => match exchange(provisioning, clock(), buffer) {
+                Ok(answer) => provisioning.on_answer(clock(), answer),
+                Err(error) => {
+                    provisioning.on_error(clock(), error.kind);
+                    cause = error.cause;
+                }
+            },
+            Step::Finished => break,
+        }
+    }
+    provisioning
+        .result(buffer)
+        .map_err(|kind| Error { kind, cause: cause.filter(|_| kind.fault() == Fault::Transport) })
+}
+
+fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b mut [u8]) -> Result<Answer<'b>, Error> {
+    let deadline = provisioning.request_deadline(now);
+    provisioning.prepare(now, buffer)?;
+    let request = request(provisioning, buffer)?
+        .with_follow_redirects(false)
+        // Whole seconds are all that minreq knows.
+        .with_timeout(deadline.saturating_sub(now).as_secs().max(1));
+    let response = request.send_lazy()?;
+    read(response, buffer)
+}
+
+fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<::minreq::Request, Error> {
+    let mut text = |write: &dyn Fn(&mut Writer<'_>)| -> Result<String, Error> {
+        let mut writer = Writer::new(buffer);
+        write(&mut writer);
+        let text = writer.finish().map_err(crate::Error::from)?;
+        Ok(String::from_utf8_lossy(text).into_owned())
+    };
+    let endpoint = provisioning.endpoint();
+    let scheme = if endpoint.is_https() { "https://" } else { "http://" };
+    let url = text(&|writer| {
+        writer.str(scheme);
+        endpoint.write_authority(writer);
+        write_target(provisioning, writer);
+    })?;
+    let (method, body) = match provisioning.request() {
+        Request::Register => (Method::Put, Some(text(&|writer| provisioning.write_body(writer))?)),
+        Request::Status { .. } => (Method::Get, None),
+    };
+    let mut request = ::minreq::Request::new(method, url)
+        .with_header("User-Agent", crate::USER_AGENT)
+        .with_header("Accept", "application/json");
+    if provisioning.has_token() {
+        request = request.with_header("Authorization", text(&|writer| provisioning.write_token(writer))?);
+    }
+    if let Some(body) = body {
+        request = request.with_header("Content-Type", "application/json").with_body(body);
+    }
+    Ok(request)
+}
+
+fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Error> {
+    if response.reason_phrase == "Server did not provide a status line" {
+        return Err(closed());
+    }
+    if response.status_code < 200 {
+        return Err(crate::Error::from(Malformed::HttpHead).into());
+    }
+    let header = |name: &str| {
+        let line = response.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        line.and_then(|(_, value)| value.trim().parse::<u64>().ok())
+    };
+    let retry_after = header("retry-after").map(|seconds| seconds.try_into().unwrap_or(u32::MAX));
+    let length = header("content-length").and_then(|length| usize::try_from(length).ok());
+    if let Some(needed) = length.filter(|&length| length > buffer.len()) {
+        return Err(crate::Error::from(BufferTooSmall { needed, exact: true }).into());
+    }
+
+    let mut filled = 0;
+    loop {
+        let space = buffer.get_mut(filled..).unwrap_or_default();
+        if space.is_empty() {
+            if response.read(&mut [0]).map_err(::minreq::Error::IoError)? == 0 {
+                break;
+            }
+            return Err(crate::Error::from(BufferTooSmall { needed: filled + 1, exact: false }).into());
+        }
+        match response.read(space).map_err(::minreq::Error::IoError)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    let body = buffer.get(..filled).unwrap_or_default();
+    // Without a length nothing but the document itself tells that it was cut short.
+    let complete = match length {
+        Some(length) => filled == length,
+        None => !std::str::from_utf8(body)
+            .is_ok_and(|text| Object::parse(text).is_err_and(|error| error.problem == JsonProblem::End)),
+    };
+    if !complete {
+        return Err(closed());
+    }
+    Ok(Answer { status: response.status_code, retry_after, body })
+}
+
+fn closed() -> Error {
+    crate::Error::Transport(TransportFault::Closed).into()
+}
+
+/// What ended a run over minreq.
+#[derive(Debug)]
+pub struct Error {
+    kind: crate::Error,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// The error without the network's own words.
+    pub fn kind(&self) -> crate::Error {
+        self.kind
+    }
+
+    /// Whose move it is.
+    pub fn fault(&self) -> Fault {
+        self.kind.fault()
+    }
+}
+
+impl From<crate::Error> for Error {
+    fn from(kind: crate::Error) -> Self {
+        Self { kind, cause: None }
+    }
+}
+
+impl From<::minreq::Error> for Error {
+    fn from(error: ::minreq::Error) -> Self {
+        use ::minreq::Error as Http;
+        let kind = match &error {
+            Http::IoError(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                crate::Error::Transport(TransportFault::Stalled)
+            }
+            Http::IoError(_) => crate::Error::Transport(TransportFault::Stream),
+            Http::MalformedChunkLength | Http::MalformedChunkEnd => Malformed::HttpChunk.into(),
+            Http::MalformedContentLength | Http::InvalidUtf8InResponse => Malformed::HttpHead.into(),
+            Http::HeadersOverflow | Http::StatusLineOverflow => Malformed::TooManyHeaders.into(),
+            _ => crate::Error::Transport(TransportFault::Connect),
+        };
+        Self { kind, cause: Some(Box::new(error)) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)?;
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
