@@ -107,19 +107,27 @@ fn exchange<S: Read + Write, C>(
 ) -> Result<Response, Error<C, S::Error>> {
     let now = clock();
     let deadline = provisioning.request_deadline(now);
-    let len = http::write_request(provisioning, now, buffer)?;
-    if let Some(stream) = connection {
-        // The service closes connections that idle between polls. If it did, nothing of an
-        // answer has come, and the request is still in the buffer.
-        let mut reader = ResponseReader::new();
-        match round_trip(stream, buffer, len, &mut reader, deadline, clock) {
-            Err(error) if error.is_disconnect() && reader.is_untouched() => {}
-            result => return result,
+    let reused = connection.is_some();
+    let stream = match connection {
+        Some(stream) => stream,
+        None => {
+            let stream = connection.insert(connect().map_err(Error::Connect)?);
+            provisioning.on_connected();
+            stream
         }
+    };
+    let len = http::write_request(provisioning, now, buffer)?;
+    let mut reader = ResponseReader::new();
+    match round_trip(stream, buffer, len, &mut reader, deadline, clock) {
+        // The service closes connections that idle between polls. Nothing of an answer has
+        // come, so the request is still in the buffer.
+        Err(error) if reused && reader.is_untouched() && error.is_disconnect() => {
+            *stream = connect().map_err(Error::Connect)?;
+            provisioning.on_connected();
+            round_trip(stream, buffer, len, &mut ResponseReader::new(), deadline, clock)
+        }
+        result => result,
     }
-    let stream = connection.insert(connect().map_err(Error::Connect)?);
-    provisioning.on_connected();
-    round_trip(stream, buffer, len, &mut ResponseReader::new(), deadline, clock)
 }
 
 fn round_trip<S: Read + Write, C>(

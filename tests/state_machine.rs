@@ -1,0 +1,526 @@
+//! The state machine on a virtual clock: ten minutes of waiting take no time.
+
+mod support;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use azure_dps::{
+    Answer, Credential, Error, ErrorCode, Fault, Malformed, Progress, Provisioning, RETRY_AFTER_MAX, RETRY_AFTER_MIN,
+    RetryPolicy, Step, TransportFault,
+};
+use support::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const NETWORK: Error = Error::Transport(TransportFault::Stream);
+
+fn error_body(code: u32) -> String {
+    format!(
+        r#"{{"errorCode":{code},"trackingId":"6d75a1fe-0129-4f41-844b-c253a6653d4f","message":"words","timestampUtc":"2026-01-02T03:04:05.6789012Z"}}"#
+    )
+}
+
+fn failed_body(code: u32) -> String {
+    format!(
+        r#"{{"operationId":"{OPERATION}","status":"failed","registrationState":{{"registrationId":"{TOASTER}","status":"failed","errorCode":{code},"errorMessage":"words"}}}}"#
+    )
+}
+
+#[test]
+fn register_poll_assigned() {
+    let key = toaster_key();
+    let log = RefCell::default();
+    let mut observer = observer(&log);
+    let mut provisioning = toaster(&key).with_observer(&mut observer);
+    let mut bench = Bench::start(&mut provisioning);
+    let result =
+        bench.run(&[answers(202, Some(3), ASSIGNING), answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]);
+    assert_eq!(result, Ok((TOASTERS_HUB.into(), TOASTER.into())));
+    assert_eq!(bench.requests(), ["register", "status", "status"]);
+    assert_eq!(bench.waits, [3 * SECOND, 3 * SECOND]);
+    assert_eq!(bench.provisioning.operation_id(), Some(OPERATION));
+    let log = log.borrow();
+    let expected = [Progress::Registering, Progress::Assigning, Progress::Assigning, Progress::Assigned];
+    assert_eq!(log[..], expected);
+}
+
+#[test]
+fn requests_are_those_of_the_rest_specification() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    bench.run(&[answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
+
+    let (head, body) = bench.sent[0].split_once("\r\n\r\n").unwrap();
+    let expected_body = format!(r#"{{"registrationId":"{TOASTER}","payload":{PAYLOAD}}}"#);
+    assert_eq!(body, expected_body);
+    let lines: Vec<_> = head.split("\r\n").collect();
+    assert_eq!(lines[0], format!("PUT /{SCOPE}/registrations/{TOASTER}/register?api-version=2021-06-01 HTTP/1.1"));
+    assert_eq!(lines[1], "Host: global.azure-devices-provisioning.net");
+    let token = lines.iter().find_map(|line| line.strip_prefix("Authorization: ")).unwrap();
+    let sr = format!("SharedAccessSignature sr={SCOPE}%2fregistrations%2f{TOASTER}&sig=");
+    assert!(token.starts_with(&sr), "{token}");
+    // One hour from the start.
+    assert!(token.ends_with("&se=1700003600&skn=registration"), "{token}");
+    assert!(lines.contains(&"Content-Type: application/json"));
+    assert!(lines.contains(&format!("Content-Length: {}", expected_body.len()).as_str()));
+
+    let lines: Vec<_> = bench.sent[1].split("\r\n").collect();
+    assert_eq!(
+        lines[0],
+        format!("GET /{SCOPE}/registrations/{TOASTER}/operations/{OPERATION}?api-version=2021-06-01 HTTP/1.1")
+    );
+    // Signed once, kept for the poll.
+    assert!(lines.contains(&format!("Authorization: {token}").as_str()));
+    assert!(bench.sent[1].ends_with("\r\n\r\n"));
+}
+
+#[test]
+fn ids_are_escaped_in_paths() {
+    let key = toaster_key();
+    let mut provisioning = Provisioning::new(registration("a:b"), Credential::sas(&key));
+    let mut bench = Bench::start(&mut provisioning);
+    let assigned = ASSIGNED.replace(TOASTER, "a:b");
+    let odd = ASSIGNING.replace(OPERATION, r"4.a\u002fb c?");
+    bench.run(&[answers(202, Some(1), odd), answers(200, None, assigned)]).unwrap();
+    assert!(bench.sent[0].starts_with("PUT /0ne00002193/registrations/a%3Ab/register?"));
+    assert!(bench.sent[0].contains("sr=0ne00002193%2fregistrations%2fa%3Ab&"));
+    assert!(bench.sent[1].starts_with("GET /0ne00002193/registrations/a%3Ab/operations/4.a%2Fb%20c%3F?"));
+}
+
+#[test]
+fn x509_sends_no_token_and_needs_no_wall_clock() {
+    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+    let mut bench = Bench::start(&mut provisioning);
+    bench.run(&[answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
+    assert!(bench.sent.iter().all(|request| !request.contains("Authorization")));
+}
+
+#[test]
+fn the_token_outlives_the_run() {
+    let key = toaster_key();
+    let policy = RetryPolicy::new().with_timeout(Duration::from_secs(7200));
+    let mut provisioning = toaster(&key).with_token_lifetime(30).with_retry_policy(policy);
+    let mut bench = Bench::start(&mut provisioning);
+    bench.run(&[answers(200, None, ASSIGNED)]).unwrap();
+    assert!(bench.sent[0].contains("&se=1700007200&"));
+}
+
+#[test]
+fn each_register_request_is_signed_anew() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    bench.run(&[answers(429, Some(100), ""), answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
+    assert!(bench.sent[0].contains("&se=1700003600&"));
+    assert!(bench.sent[1].contains("&se=1700003700&"));
+    assert!(bench.sent[2].contains("&se=1700003700&"));
+}
+
+#[test]
+fn retry_after_is_obeyed_within_bounds() {
+    for (retry_after, wait) in
+        [(0, RETRY_AFTER_MIN), (1, SECOND), (120, 120 * SECOND), (301, RETRY_AFTER_MAX), (u32::MAX, RETRY_AFTER_MAX)]
+    {
+        let key = toaster_key();
+        let mut provisioning = toaster(&key);
+        let mut bench = Bench::start(&mut provisioning);
+        bench.run(&[answers(202, Some(retry_after), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
+        assert_eq!(bench.waits, [wait]);
+    }
+}
+
+#[test]
+fn without_retry_after_the_polls_are_spread() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    let mut peers = vec![answers(202, None, ASSIGNING); 50];
+    peers.push(answers(200, None, ASSIGNED));
+    bench.run(&peers).unwrap();
+    assert!(bench.waits.iter().all(|wait| (3 * SECOND..=4500 * SECOND / 1000).contains(wait)), "{:?}", bench.waits);
+    let mut different = bench.waits.clone();
+    different.sort();
+    different.dedup();
+    assert!(different.len() > 25, "{:?}", bench.waits);
+}
+
+#[test]
+fn devices_that_sign_nothing_are_spread_by_their_seed() {
+    let first_wait = |seed| {
+        let policy = RetryPolicy::new().with_jitter_seed(seed);
+        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509()).with_retry_policy(policy);
+        let mut bench = Bench::start(&mut provisioning);
+        bench.run(&[answers(202, None, ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
+        bench.waits[0]
+    };
+    let mut waits: Vec<_> = (0..100).map(|serial_number| first_wait(serial_number * 7919)).collect();
+    assert_eq!(waits[3], first_wait(3 * 7919));
+    waits.sort();
+    waits.dedup();
+    assert!(waits.len() > 50, "{}", waits.len());
+}
+
+#[test]
+fn failures_are_repeated_with_growing_patience() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    let mut peers = vec![Peer::Fails(NETWORK); 6];
+    peers.push(answers(200, None, ASSIGNED));
+    bench.run(&peers).unwrap();
+    for (wait, base) in bench.waits.iter().zip([5, 10, 20, 40, 80, 80]) {
+        let base = base * SECOND;
+        assert!((base..=base * 3 / 2).contains(wait), "{wait:?} for {base:?}");
+    }
+    assert_eq!(bench.waits.len(), 6);
+}
+
+#[test]
+fn a_failure_keeps_the_operation() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    bench
+        .run(&[
+            answers(202, Some(1), ASSIGNING),
+            Peer::Fails(NETWORK),
+            answers(500, None, error_body(500001)),
+            answers(200, None, ASSIGNED),
+        ])
+        .unwrap();
+    assert_eq!(bench.requests(), ["register", "status", "status", "status"]);
+}
+
+#[test]
+fn a_concurrent_registration_is_repeated_shortly() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    bench.run(&[answers(409, None, error_body(409203)), answers(200, None, ASSIGNED)]).unwrap();
+    assert!((SECOND..=SECOND * 3 / 2).contains(&bench.waits[0]));
+    assert_eq!(bench.requests(), ["register", "register"]);
+}
+
+#[test]
+fn retries_are_bounded_and_the_last_failure_is_told() {
+    for (peer, error) in [
+        (Peer::Fails(NETWORK), NETWORK),
+        (Peer::Fails(Error::Transport(TransportFault::Stalled)), Error::Transport(TransportFault::Stalled)),
+    ] {
+        let key = toaster_key();
+        let policy = RetryPolicy::new().with_max_retries(3);
+        let mut provisioning = toaster(&key).with_retry_policy(policy);
+        let mut bench = Bench::start(&mut provisioning);
+        assert_eq!(bench.run(&[peer]), Err(error));
+        assert_eq!(bench.sent.len(), 4);
+    }
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    let error = bench.run(&[answers(429, Some(1), error_body(429001))]).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::THROTTLED));
+    assert_eq!(error.fault(), Fault::Busy);
+    assert_eq!(bench.sent.len(), 9);
+}
+
+#[test]
+fn the_run_is_bounded_in_time() {
+    // Assigning for ever.
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut bench = Bench::start(&mut provisioning);
+    assert_eq!(bench.run(&[answers(202, Some(3), ASSIGNING)]), Err(Error::TimedOut));
+    assert!(bench.clock.now() <= 600 * SECOND, "{:?}", bench.clock.now());
+    assert!(bench.sent.len() > 190);
+
+    // Throttled, with a wait beyond the end: no use in waiting, and the reason is told.
+    let policy = RetryPolicy::new().with_timeout(60 * SECOND);
+    let mut provisioning = toaster(&key).with_retry_policy(policy);
+    let mut bench = Bench::start(&mut provisioning);
+    let error = bench.run(&[answers(429, Some(100), error_body(429001))]).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::THROTTLED));
+    assert_eq!(bench.waits, []);
+}
+
+#[test]
+fn a_run_can_be_repeated_after_any_end() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    for peer in [
+        Peer::Fails(NETWORK),
+        answers(202, Some(300), ASSIGNING),
+        answers(401, None, error_body(401000)),
+        answers(200, None, failed_body(400207)),
+        answers(200, None, "garbage"),
+    ] {
+        assert!(Bench::start(&mut provisioning).run(&[peer]).is_err());
+        let mut bench = Bench::start(&mut provisioning);
+        let result = bench.run(&[answers(202, Some(1), ASSIGNING), answers(200, None, ASSIGNED)]);
+        assert_eq!(result.unwrap().0, TOASTERS_HUB);
+        assert_eq!(bench.requests(), ["register", "status"]);
+    }
+}
+
+/// <https://learn.microsoft.com/azure/iot-dps/tutorial-custom-allocation-policies#troubleshooting-custom-allocation-policies>
+#[test]
+fn the_tutorials_troubleshooting_table_as_answers() {
+    let run = |peers: &[Peer]| {
+        let key = toaster_key();
+        let mut provisioning = toaster(&key);
+        Bench::start(&mut provisioning).run(peers)
+    };
+    let failed = |code| run(&[answers(202, Some(3), ASSIGNING), answers(200, None, failed_body(code))]).unwrap_err();
+
+    assert!(run(&[answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).is_ok());
+    for (code, expected) in [
+        (400208, ErrorCode::CUSTOM_ALLOCATION_IOT_HUB_NOT_SPECIFIED),
+        (400209, ErrorCode::CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS),
+        (400207, ErrorCode::CUSTOM_ALLOCATION_FAILED),
+    ] {
+        let error = failed(code);
+        assert!(matches!(error, Error::Failed(refusal) if refusal.http_status == 200));
+        assert_eq!((error.code(), error.fault()), (Some(expected), Fault::Refused));
+    }
+    let disabled = format!(
+        r#"{{"operationId":"","status":"disabled","registrationState":{{"registrationId":"{TOASTER}","status":"disabled"}}}}"#
+    );
+    assert_eq!(run(&[answers(200, None, disabled)]), Err(Error::Disabled));
+    // Webhook ≥ 429: the service retries, and the device sees `assigning` meanwhile.
+    let mut peers = vec![answers(202, Some(3), ASSIGNING); 100];
+    peers.push(answers(200, None, ASSIGNED));
+    assert!(run(&peers).is_ok());
+}
+
+#[test]
+fn every_known_code_in_both_places() {
+    for (code, fault, sent) in [
+        (400004, Fault::Refused, 1),
+        (400207, Fault::Refused, 1),
+        (400208, Fault::Refused, 1),
+        (400209, Fault::Refused, 1),
+        (401000, Fault::Credential, 1),
+        (401002, Fault::Credential, 1),
+        (404201, Fault::Refused, 1),
+        (404202, Fault::Refused, 1),
+        (409203, Fault::Busy, 9),
+        (429001, Fault::Busy, 9),
+        (412123, Fault::Refused, 1),
+        (500123, Fault::Busy, 9),
+    ] {
+        let key = toaster_key();
+        let mut provisioning = toaster(&key);
+        let mut bench = Bench::start(&mut provisioning);
+        let error = bench.run(&[answers((code / 1000) as u16, Some(1), error_body(code))]).unwrap_err();
+        let Error::Refused(refusal) = error else { panic!("{error:?}") };
+        assert_eq!(refusal.code.map(ErrorCode::value), Some(code));
+        assert_eq!(refusal.tracking_id.unwrap().to_string(), "6d75a1fe-0129-4f41-844b-c253a6653d4f");
+        assert_eq!(error.fault(), fault, "{code}");
+        assert_eq!(bench.sent.len(), sent, "{code}");
+        assert!(error.to_string().contains(&code.to_string()));
+
+        // A status of `failed` is the service's last word.
+        let mut bench = Bench::start(&mut provisioning);
+        let error = bench.run(&[answers(200, None, failed_body(code))]).unwrap_err();
+        assert!(matches!(error, Error::Failed(_)));
+        assert_eq!((error.code().map(ErrorCode::value), error.fault()), (Some(code), fault), "{code}");
+        assert_eq!(bench.sent.len(), 1);
+    }
+}
+
+#[test]
+fn statuses_without_an_error_document() {
+    for (status, body, fault) in [
+        (400, "", Fault::Refused),
+        (401, "<html>proxy</html>", Fault::Credential),
+        (403, "", Fault::Credential),
+        (404, "[]", Fault::Refused),
+        (415, r#"{"errorCode":"x"}"#, Fault::Refused),
+        (429, "", Fault::Busy),
+        (503, "<html>", Fault::Busy),
+        (302, "", Fault::Peer),
+        (101, "", Fault::Peer),
+        (0, "", Fault::Peer),
+        (999, "", Fault::Busy),
+    ] {
+        let key = toaster_key();
+        let policy = RetryPolicy::new().with_max_retries(0);
+        let mut provisioning = toaster(&key).with_retry_policy(policy);
+        let error = Bench::start(&mut provisioning).run(&[answers(status, None, body)]).unwrap_err();
+        assert!(matches!(error, Error::Refused(refusal) if refusal.http_status == status && refusal.code.is_none()));
+        assert_eq!(error.fault(), fault, "{status}");
+    }
+}
+
+#[test]
+fn the_services_words_stay_readable() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let body = error_body(401000).replace('}', r#","info":{"k":"v"}}"#);
+    Bench::start(&mut provisioning).run(&[answers(401, None, body.clone())]).unwrap_err();
+    let details = provisioning.details(body.as_bytes()).unwrap();
+    assert!(details.message().unwrap() == "words");
+    assert!(details.tracking_id().unwrap() == "6d75a1fe-0129-4f41-844b-c253a6653d4f");
+    assert!(details.timestamp().unwrap() == "2026-01-02T03:04:05.6789012Z");
+    assert!(details.info().unwrap().get("k").unwrap().text().unwrap() == "v");
+
+    let body = failed_body(400207);
+    Bench::start(&mut provisioning).run(&[answers(200, None, body.clone())]).unwrap_err();
+    assert!(provisioning.details(body.as_bytes()).unwrap().message().unwrap() == "words");
+
+    let html = "<html>captive portal</html>";
+    Bench::start(&mut provisioning).run(&[answers(302, None, html)]).unwrap_err();
+    assert_eq!(provisioning.details(html.as_bytes()), None);
+    assert_eq!(provisioning.answer(html.as_bytes()), html.as_bytes());
+}
+
+#[test]
+fn a_half_empty_success_is_no_success() {
+    let assigned = |state: &str| format!(r#"{{"operationId":"4.x","status":"assigned","registrationState":{state}}}"#);
+    let hub_and_id = r#""assignedHub":"h.azure-devices.net","deviceId":"d""#;
+    for (body, expected) in [
+        (r#"{"status":"assigned"}"#.into(), Malformed::Missing("registrationState")),
+        (assigned("null"), Malformed::Missing("registrationState")),
+        (assigned("[]"), Malformed::Invalid("registrationState")),
+        (assigned("{}"), Malformed::Missing("assignedHub")),
+        (assigned(r#"{"assignedHub":null,"deviceId":"d"}"#), Malformed::Missing("assignedHub")),
+        (assigned(r#"{"assignedHub":"","deviceId":"d"}"#), Malformed::Invalid("assignedHub")),
+        (assigned(r#"{"assignedHub":7,"deviceId":"d"}"#), Malformed::Invalid("assignedHub")),
+        (assigned(r#"{"assignedHub":"h;SharedAccessKey=x","deviceId":"d"}"#), Malformed::Invalid("assignedHub")),
+        (assigned(r#"{"assignedHub":"h\u000d\u000a","deviceId":"d"}"#), Malformed::Invalid("assignedHub")),
+        (assigned(r#"{"assignedHub":"h"}"#), Malformed::Missing("deviceId")),
+        (assigned(r#"{"assignedHub":"h","deviceId":""}"#), Malformed::Invalid("deviceId")),
+        (assigned(r#"{"assignedHub":"h","deviceId":"a\nb"}"#), Malformed::Invalid("deviceId")),
+        (
+            assigned(&format!(r#"{{{hub_and_id},"status":"failed"}}"#)),
+            Malformed::Contradiction("registrationState.status"),
+        ),
+        (
+            assigned(&format!(r#"{{{hub_and_id},"registrationId":"another-device"}}"#)),
+            Malformed::Contradiction("registrationId"),
+        ),
+        (assigned(&format!(r#"{{{hub_and_id},"assignedHub":"evil"}}"#)), Malformed::Duplicate("assignedHub")),
+        (assigned(&format!(r#"{{{hub_and_id}}},"status":"assigned""#)), Malformed::Duplicate("status")),
+        ("{}".into(), Malformed::Missing("status")),
+        (r#"{"status":"assigning"}"#.into(), Malformed::Missing("operationId")),
+        (r#"{"operationId":"","status":"assigning"}"#.into(), Malformed::Missing("operationId")),
+        (r#"{"operationId":7,"status":"assigning"}"#.into(), Malformed::Invalid("operationId")),
+        (r#"{"operationId":"4.x","status":7}"#.into(), Malformed::Invalid("status")),
+        (format!(r#"{{"operationId":"{}","status":"assigning"}}"#, "x".repeat(129)), Malformed::Invalid("operationId")),
+    ] {
+        let key = toaster_key();
+        let mut provisioning = toaster(&key);
+        let result = Bench::start(&mut provisioning).run(&[answers(200, None, body.clone())]);
+        assert_eq!(result, Err(Error::Malformed(expected)), "{body}");
+    }
+}
+
+#[test]
+fn a_truncated_document_is_no_success_at_any_length() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    for len in 0..ASSIGNED.len() {
+        let result = Bench::start(&mut provisioning).run(&[answers(200, None, &ASSIGNED[..len])]);
+        assert!(matches!(result, Err(Error::Malformed(Malformed::Json(_)))), "{len}: {result:?}");
+    }
+}
+
+#[test]
+fn odd_but_legal_answers_are_tolerated() {
+    let key = toaster_key();
+    for answer in [
+        // The result in the first answer; the members in another order; statuses in another
+        // case; unknown members and values; a device ID of another name; white space.
+        ASSIGNED.into(),
+        ASSIGNED.replace("\"assigned\"", "\"Assigned\""),
+        ASSIGNED.replace("initialAssignment", "somethingNew"),
+        ASSIGNED.replace(TOASTER, "BREAKROOM499-contoso-TSTRSD-007"),
+        format!(
+            "\r\n\t {{ \"new\" : [ {{ }} , 1e-9 ] , \"registrationState\" : {{ \"deviceId\" : \"x\" , \"assignedHub\" : \"{TOASTERS_HUB}\" }} , \"status\" : \"assigned\" }} \n"
+        ),
+        ASSIGNED.replace("\"assignedHub\"", r#""assigned\u0048ub""#),
+        ASSIGNED.replace("\"payload\":{", "\"errorCode\":null,\"payload\":{"),
+    ] {
+        let mut provisioning = toaster(&key);
+        let (hub, _) = Bench::start(&mut provisioning).run(&[answers(200, None, answer)]).unwrap();
+        assert_eq!(hub, TOASTERS_HUB);
+    }
+    for pending in [
+        format!(r#"{{"operationId":"{OPERATION}"}}"#),
+        format!(r#"{{"operationId":"{OPERATION}","status":null}}"#),
+        format!(r#"{{"operationId":"{OPERATION}","status":"unassigned"}}"#),
+        format!(r#"{{"operationId":"{OPERATION}","status":"pendingApproval"}}"#),
+        format!(
+            r#"{{"operationId":"{OPERATION}","status":"assigning","registrationState":{{"registrationId":"{TOASTER}","status":"assigning"}}}}"#
+        ),
+    ] {
+        let mut provisioning = toaster(&key);
+        let mut bench = Bench::start(&mut provisioning);
+        // 200 or 202: the status decides.
+        let peers = [answers(200, Some(1), pending), answers(202, Some(1), ASSIGNED)];
+        assert!(bench.run(&peers).is_ok());
+        assert_eq!(bench.requests(), ["register", "status"]);
+    }
+    // A poll's answer need not repeat the operation.
+    let mut provisioning = toaster(&key);
+    let peers = [
+        answers(202, Some(1), ASSIGNING),
+        answers(202, Some(1), r#"{"status":"assigning"}"#),
+        answers(200, None, ASSIGNED),
+    ];
+    assert!(Bench::start(&mut provisioning).run(&peers).is_ok());
+}
+
+#[test]
+fn misuse_is_a_typed_error() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    assert_eq!(provisioning.result(&[]), Err(Error::NotStarted));
+    assert_eq!(provisioning.step(Duration::ZERO), Step::Finished);
+    // Nothing is under way: an answer changes nothing.
+    let assigned = Answer { status: 200, retry_after: None, body: ASSIGNED.as_bytes() };
+    provisioning.on_answer(Duration::ZERO, assigned);
+    provisioning.on_error(Duration::ZERO, NETWORK);
+    assert_eq!(provisioning.result(ASSIGNED.as_bytes()), Err(Error::NotStarted));
+
+    provisioning.start(Duration::ZERO, UNIX_TIME);
+    assert_eq!(provisioning.result(ASSIGNED.as_bytes()), Err(Error::NotFinished));
+    provisioning.on_answer(Duration::ZERO, assigned);
+    // The buffer was overwritten, or is another one.
+    assert!(matches!(provisioning.result(&[]), Err(Error::Malformed(_))));
+    assert!(matches!(provisioning.result(&[b'x'; 2000]), Err(Error::Malformed(_))));
+    assert!(provisioning.result(ASSIGNED.as_bytes()).is_ok());
+}
+
+#[test]
+fn a_request_that_was_lost_track_of_is_due_again() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    provisioning.start(Duration::ZERO, UNIX_TIME);
+    let mut buffer = [0; 1024];
+    for second in 0..3 {
+        let now = second * SECOND;
+        assert_eq!(provisioning.step(now), Step::Send);
+        let len = azure_dps::http::write_request(&mut provisioning, now, &mut buffer).unwrap();
+        assert!(buffer[..len].starts_with(b"PUT "));
+    }
+}
+
+#[test]
+fn a_request_that_does_not_fit_says_how_much_it_needs() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut size = 0;
+    let needed = loop {
+        provisioning.start(Duration::ZERO, UNIX_TIME);
+        match azure_dps::http::write_request(&mut provisioning, Duration::ZERO, &mut vec![0; size]) {
+            Ok(len) => break len,
+            Err(Error::BufferTooSmall(error)) => {
+                assert!(error.exact && error.needed > size);
+                size += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(needed, size);
+}

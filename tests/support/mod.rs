@@ -1,0 +1,266 @@
+//! A virtual clock, a stream that follows a script, and the documents that DPS sends.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use azure_dps::{
+    Answer, Credential, DeviceKey, Error, IdScope, Progress, Provisioning, Registration, RegistrationId, Step,
+};
+
+pub const SCOPE: &str = "0ne00002193";
+pub const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
+pub const TOASTER_KEY: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";
+pub const TOASTERS_HUB: &str = "contoso-toasters-hub-1098.azure-devices.net";
+pub const HEAT_PUMP: &str = "mainbuilding167-contoso-hpsd-088";
+pub const HEAT_PUMPS_HUB: &str = "contoso-heatpumps-hub-1098.azure-devices.net";
+pub const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
+pub const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
+pub const OPERATION: &str = "4.d0a671905ea5b2c8.42d78160-4c78-479e-8be7-61d5e55dac0d";
+
+pub const UNIX_TIME: u64 = 1_700_000_000;
+
+pub const ASSIGNING: &str = include_str!("../vectors/operation-assigning.json");
+pub const ASSIGNED: &str = include_str!("../vectors/operation-assigned.json");
+
+pub fn registration(id: &'static str) -> Registration<'static> {
+    Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new(id).unwrap())
+}
+
+pub fn toaster(key: &DeviceKey) -> Provisioning<'_> {
+    Provisioning::new(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Credential::sas(key))
+}
+
+pub fn toaster_key() -> DeviceKey {
+    DeviceKey::from_base64(TOASTER_KEY).unwrap()
+}
+
+/// A clock that moves when somebody waits, and never else.
+#[derive(Clone, Default)]
+pub struct Clock(Rc<Cell<Duration>>);
+
+impl Clock {
+    pub fn now(&self) -> Duration {
+        self.0.get()
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.0.set(self.0.get() + by);
+    }
+}
+
+/// Drives the state machine with answers instead of a network: what is sent is counted, and
+/// time passes only in its waits.
+pub struct Bench<'p, 'a> {
+    pub provisioning: &'p mut Provisioning<'a>,
+    pub clock: Clock,
+    pub sent: Vec<String>,
+    pub waits: Vec<Duration>,
+}
+
+/// What the other side does with a request.
+#[derive(Clone)]
+pub enum Peer {
+    Answers { status: u16, retry_after: Option<u32>, body: String },
+    Fails(Error),
+}
+
+pub fn answers(status: u16, retry_after: Option<u32>, body: impl Into<String>) -> Peer {
+    Peer::Answers { status, retry_after, body: body.into() }
+}
+
+impl<'p, 'a> Bench<'p, 'a> {
+    pub fn start(provisioning: &'p mut Provisioning<'a>) -> Self {
+        provisioning.start(Duration::ZERO, UNIX_TIME);
+        Self { provisioning, clock: Clock::default(), sent: Vec::new(), waits: Vec::new() }
+    }
+
+    /// Runs to the end; the last peer repeats itself. Returns hub and device ID.
+    pub fn run(&mut self, peers: &[Peer]) -> Result<(String, String), Error> {
+        let mut peers = peers.iter().cycle().take(peers.len()).chain(std::iter::repeat(peers.last().unwrap()));
+        let mut buffer = [0; 2048];
+        let mut last = Vec::new();
+        loop {
+            match self.provisioning.step(self.clock.now()) {
+                Step::Wait(wait) => {
+                    self.waits.push(wait);
+                    self.clock.advance(wait);
+                }
+                Step::Send => {
+                    let now = self.clock.now();
+                    let len = azure_dps::http::write_request(self.provisioning, now, &mut buffer).unwrap();
+                    self.sent.push(String::from_utf8(buffer[..len].to_vec()).unwrap());
+                    match peers.next().unwrap() {
+                        Peer::Answers { status, retry_after, body } => {
+                            last = body.clone().into_bytes();
+                            let answer = Answer { status: *status, retry_after: *retry_after, body: &last };
+                            self.provisioning.on_answer(now, answer);
+                        }
+                        Peer::Fails(error) => self.provisioning.on_error(now, *error),
+                    }
+                }
+                Step::Finished => break,
+            }
+        }
+        let assignment = self.provisioning.result(&last)?;
+        Ok((assignment.assigned_hub().to_string(), assignment.device_id().to_string()))
+    }
+
+    /// The first words of what was sent: the method and the last path segment but the query.
+    pub fn requests(&self) -> Vec<&'static str> {
+        let name = |request: &String| match request.split(['?']).next().unwrap() {
+            path if path.starts_with("PUT ") && path.ends_with("/register") => "register",
+            path if path.starts_with("GET ") && path.contains("/operations/") => "status",
+            other => panic!("not a request of DPS: {other}"),
+        };
+        self.sent.iter().map(name).collect()
+    }
+}
+
+pub fn observer(log: &RefCell<Vec<Progress>>) -> impl FnMut(Progress) {
+    |progress| log.borrow_mut().push(progress)
+}
+
+/// What a scripted stream does next when it is read from or written to.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// These bytes, at most so many in one read.
+    Bytes(Vec<u8>, usize),
+    /// The connection is closed by the peer.
+    Close,
+    /// The read fails.
+    Fail,
+    /// The clock moves on before the next act.
+    Pass(Duration),
+    /// Writes take nothing from here on.
+    TakeNothing,
+}
+
+/// Several connections' scripts, and what was written to each.
+#[derive(Clone, Default)]
+pub struct Script {
+    pub connections: Rc<RefCell<VecDeque<Vec<Act>>>>,
+    pub written: Rc<RefCell<Vec<Vec<u8>>>>,
+    pub clock: Clock,
+}
+
+impl Script {
+    pub fn new(connections: impl IntoIterator<Item = Vec<Act>>) -> Self {
+        let connections = Rc::new(RefCell::new(connections.into_iter().collect()));
+        Self { connections, ..Self::default() }
+    }
+
+    /// Opens the next connection; refuses when the script has no more.
+    pub fn connect(&self) -> Result<Stream, Refused> {
+        let acts = self.connections.borrow_mut().pop_front().ok_or(Refused)?;
+        self.written.borrow_mut().push(Vec::new());
+        let index = self.written.borrow().len() - 1;
+        Ok(Stream { acts: acts.into(), index, script: self.clone() })
+    }
+
+    pub fn requests(&self) -> Vec<String> {
+        self.written.borrow().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+impl core::fmt::Display for Broken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the stream broke")
+    }
+}
+
+impl core::error::Error for Broken {}
+
+impl ::embedded_io::Error for Broken {
+    fn kind(&self) -> ::embedded_io::ErrorKind {
+        ::embedded_io::ErrorKind::ConnectionReset
+    }
+}
+
+pub struct Stream {
+    acts: VecDeque<Act>,
+    index: usize,
+    script: Script,
+}
+
+impl ::embedded_io::ErrorType for Stream {
+    type Error = Broken;
+}
+
+impl ::embedded_io::Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
+        loop {
+            match self.acts.front_mut() {
+                None | Some(Act::Close) => return Ok(0),
+                Some(Act::Fail) => return Err(Broken),
+                Some(Act::Pass(by)) => self.script.clock.advance(*by),
+                Some(Act::TakeNothing) => {}
+                Some(Act::Bytes(bytes, at_once)) => {
+                    let len = bytes.len().min(*at_once).min(buffer.len());
+                    if len > 0 {
+                        buffer[..len].copy_from_slice(&bytes[..len]);
+                        bytes.drain(..len);
+                        return Ok(len);
+                    }
+                }
+            }
+            self.acts.pop_front();
+        }
+    }
+}
+
+impl ::embedded_io::Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
+        match self.acts.front() {
+            Some(Act::TakeNothing) => Ok(0),
+            _ => {
+                // In two pieces, as a TCP stack may.
+                let len = buffer.len().div_ceil(2);
+                self.script.written.borrow_mut()[self.index].extend(&buffer[..len]);
+                Ok(len)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+/// An answer as the service frames it, with its documented headers.
+pub fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nDate: Wed, 03 Aug 2022 20:34:41 GMT\r\n\
+         Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n{headers}\
+         x-ms-request-id: 12950752-6d75-4f41-844b-c253a6653d4f\r\n\
+         Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// The same in chunks of a few bytes.
+pub fn http_chunked(status: &str, headers: &str, body: &str, chunk: usize) -> Vec<u8> {
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\nDate: Wed, 03 Aug 2022 20:34:41 GMT\r\n\
+         Content-Type: application/json; charset=utf-8\r\nTransfer-Encoding: chunked\r\n{headers}\
+         x-ms-request-id: 12950752-6d75-4f41-844b-c253a6653d4f\r\n\
+         Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n\r\n"
+    )
+    .into_bytes();
+    for piece in body.as_bytes().chunks(chunk) {
+        answer.extend(format!("{:x}\r\n", piece.len()).bytes());
+        answer.extend(piece);
+        answer.extend(b"\r\n");
+    }
+    answer.extend(b"0\r\n\r\n");
+    answer
+}
