@@ -28,6 +28,8 @@
 mod allocation;
 mod clock;
 mod config;
+#[doc(hidden)]
+pub mod console;
 pub mod contoso;
 mod device_api;
 mod emulator;

@@ -9,6 +9,7 @@ use crate::wall_time;
 
 /// One request of a device and its answer. It holds no key, token or signature.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RequestRecord {
     /// When it was answered.
@@ -39,6 +40,7 @@ pub struct RequestRecord {
 
 /// One call of the custom allocation webhook.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct WebhookCall {
     /// When it was answered, or given up.
@@ -64,7 +66,8 @@ pub struct WebhookCall {
 }
 
 /// Something that an observer is told, as soon as it has happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Event {
     /// A device was answered.
@@ -105,7 +108,12 @@ impl fmt::Display for WebhookCall {
             self.outcome.escape_debug(),
             self.attempt,
             self.url
-        )
+        )?;
+        if self.status != Some(200) && !self.response_body.is_empty() {
+            let said: String = self.response_body.chars().take(200).collect();
+            write!(f, ": {:?}", said)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,1 +1,201 @@
-fn main() {}
+//! `dps-emulator`: the emulator as a program.
+
+#![forbid(unsafe_code)]
+
+use std::{fmt, fs, path::PathBuf, process::ExitCode};
+
+use azure_dps_emulator::{
+    Config, Emulator, Event, StartError,
+    console::{Console, Printer, Signals},
+};
+use clap::{Parser, error::ErrorKind};
+use serde_json::json;
+
+const EXAMPLES: &str = "\
+Examples:
+  The tutorial's set-up on a free port of 127.0.0.1:
+      dps-emulator
+  On fixed ports, HTTPS too; the CA's certificate is written to ca.pem:
+      dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem
+  Your own enrollments, and your own function:
+      dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
+
+Without --config it is the set-up of Microsoft's tutorial \"Use custom allocation policies\":
+  ID scope 0ne00002193, enrollment group contoso-custom-allocated-devices with the tutorial's key,
+  the hubs contoso-toasters-hub-1098 and contoso-heatpumps-hub-1098, and the Contoso webhook.
+
+Exit codes:
+  0  stopped by Ctrl-C or SIGTERM
+  1  it could not start: an address is taken, a file cannot be written, …
+  2  the command line is wrong
+  3  the configuration cannot be read or used";
+
+/// A local Azure IoT Hub Device Provisioning Service.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Listen for plain HTTP; port 0 takes a free one [default: 127.0.0.1:0 without --https]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Listen for HTTPS (TLS 1.2); port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    https: Option<String>,
+    /// Write the certificate of the CA made at start here
+    #[arg(long, value_name = "FILE")]
+    ca_out: Option<PathBuf>,
+    /// Read enrollments, hubs and behaviour from this TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Call this custom allocation webhook; a function key (?code=…) is better in the environment
+    #[arg(long, value_name = "URL", env = "DPS_EMULATOR_WEBHOOK", hide_env_values = true)]
+    webhook: Option<String>,
+    /// Seconds in Retry-After, or `none`
+    #[arg(long, value_name = "SECONDS")]
+    retry_after: Option<RetryAfter>,
+    /// Let the service's own waiting pass so many times faster
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    time_scale: f64,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Print what the Contoso webhook logs too
+    #[arg(long)]
+    function_log: bool,
+}
+
+#[derive(Clone, Copy)]
+struct RetryAfter(Option<u32>);
+
+impl std::str::FromStr for RetryAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            seconds => seconds
+                .parse()
+                .map(|seconds| Self(Some(seconds)))
+                .map_err(|_| "neither a number of seconds nor `none`".to_owned()),
+        }
+    }
+}
+
+/// Why it ended, and the exit code for it.
+struct Failure(u8, String);
+
+impl Failure {
+    fn start(error: impl fmt::Display) -> Self {
+        Self(1, error.to_string())
+    }
+
+    fn config(error: impl fmt::Display) -> Self {
+        Self(3, error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(2),
+            };
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, why)) => {
+            eprintln!("dps-emulator: {why}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut config = match &arguments.config {
+        Some(path) => {
+            let text =
+                fs::read_to_string(path).map_err(|error| Failure::config(format!("{}: {error}", path.display())))?;
+            Config::from_toml(&text).map_err(|error| Failure::config(format!("{}: {error}", path.display())))?
+        }
+        None => Config::contoso(),
+    };
+    if let Some(RetryAfter(seconds)) = arguments.retry_after {
+        config.behaviour.retry_after = seconds;
+    }
+    let about = format!(
+        "ID scope {}, {} enrollment group(s), {} individual enrollment(s), {} linked hub(s)",
+        config.id_scope,
+        config.enrollment_groups.len(),
+        config.individual_enrollments.len(),
+        config.linked_hubs.len()
+    );
+
+    // Caught before anybody is told that there is something to stop.
+    let signals = Signals::catch().map_err(Failure::start)?;
+    let console = Console::start().map_err(Failure::start)?;
+    let emulator = start(arguments, config, &console)?;
+    if let Some(path) = &arguments.ca_out {
+        fs::write(path, emulator.ca_pem()).map_err(|error| Failure::start(format!("{}: {error}", path.display())))?;
+    }
+    let printer = console.printer();
+    announce(&printer, arguments, &emulator, &about);
+    drop(printer);
+    signals.wait();
+    emulator.stop();
+    console.finish();
+    Ok(())
+}
+
+fn start(arguments: &Arguments, config: Config, console: &Console) -> Result<Emulator, Failure> {
+    let json = arguments.json;
+    let printer = console.printer();
+    let mut builder = Emulator::builder(config).time_scale(arguments.time_scale).observer(move |event: &Event| {
+        printer.line(if json { json!(event).to_string() } else { event.to_string() });
+    });
+    if arguments.function_log {
+        let printer = console.printer();
+        builder = builder.contoso_log(move |line| {
+            printer.line(if json {
+                json!({ "function": line }).to_string()
+            } else {
+                format!("                        func  {}", line.escape_debug())
+            });
+        });
+    }
+    if let Some(address) = &arguments.http {
+        builder = builder.http(address);
+    }
+    if let Some(address) = &arguments.https {
+        builder = builder.https(address);
+    }
+    if let Some(url) = &arguments.webhook {
+        builder = builder.webhook(url);
+    }
+    builder.start().map_err(|error| match error {
+        StartError::Config(_) => Failure::config(error),
+        StartError::TimeScale => Failure(2, error.to_string()),
+        _ => Failure::start(error),
+    })
+}
+
+/// One line for each listener; for people, what it serves as well.
+fn announce(printer: &Printer, arguments: &Arguments, emulator: &Emulator, about: &str) {
+    let listeners = [("http", emulator.http_url()), ("https", emulator.https_url())];
+    for (listener, url) in listeners {
+        let Some(url) = url else { continue };
+        printer.line(if arguments.json {
+            json!({ "listener": listener, "url": url }).to_string()
+        } else {
+            format!("listening on {url}")
+        });
+    }
+    if !arguments.json {
+        printer.line(about);
+        if let Some(webhook) = emulator.contoso() {
+            printer.line(format!("Contoso webhook at {}", webhook.url()));
+        }
+    }
+}

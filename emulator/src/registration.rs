@@ -650,8 +650,13 @@ fn check_registration_id(id: &str) -> Result<(), ServiceError> {
 
 /// The body is optional; what there is must be a `DeviceRegistration` of this device.
 fn read_body(request: &DeviceRequest<'_>) -> Result<DeviceRegistration, ServiceError> {
-    if request.body.trim_ascii().is_empty() {
+    let body = request.body.trim_ascii();
+    if body.is_empty() {
         return Ok(DeviceRegistration::default());
+    }
+    // serde would take an array for a structure.
+    if !body.starts_with(b"{") {
+        return Err(ServiceError::bad_request("the body is no JSON object"));
     }
     let registration: DeviceRegistration = serde_json::from_slice(request.body)
         .map_err(|error| ServiceError::bad_request(format!("the body is not valid: {error}")))?;

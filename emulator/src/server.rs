@@ -119,6 +119,8 @@ where
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
+        // As the real service writes them; not every client compares names without case.
+        .title_case_headers(true)
         .header_read_timeout(PATIENCE)
         .serve_connection(TokioIo::new(stream), service)
         .await?;

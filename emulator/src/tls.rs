@@ -12,6 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
     version::{TLS12, TLS13},
 };
+use time::{Duration, OffsetDateTime};
 use tokio_rustls::TlsAcceptor;
 
 /// The names under which the emulator is reached: the last one by a device with a fixed host and a
@@ -29,12 +30,14 @@ impl Certificates {
     pub(crate) fn generate() -> Result<Self, rcgen::Error> {
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "azure-dps-emulator CA");
+        (ca.not_before, ca.not_after) = validity();
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
 
         let mut server = CertificateParams::new(NAMES.map(str::to_owned))?;
         server.distinguished_name.push(DnType::CommonName, "azure-dps-emulator");
+        (server.not_before, server.not_after) = validity();
         server.use_authority_key_identifier_extension = true;
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -56,4 +59,11 @@ impl Certificates {
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+/// From yesterday, for peers whose clock is slow, for a year: far-off years are more than some
+/// small TLS stacks can count.
+fn validity() -> (OffsetDateTime, OffsetDateTime) {
+    let now = OffsetDateTime::now_utc();
+    (now - Duration::DAY, now + 365 * Duration::DAY)
 }

@@ -1,1 +1,81 @@
-fn main() {}
+//! `contoso-webhook`: the tutorial's custom allocation function as a program.
+
+#![forbid(unsafe_code)]
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use azure_dps_emulator::{
+    console::{Console, Signals, log_time},
+    contoso::{ContosoOptions, Webhook},
+};
+use clap::Parser;
+
+const EXAMPLES: &str = "\
+Examples:
+  On a fixed port, beside an emulator that calls it:
+      contoso-webhook --listen 127.0.0.1:7071
+      dps-emulator --webhook http://127.0.0.1:7071/api/HttpTrigger1
+  With a function key, which callers then give as ?code=…:
+      CONTOSO_FUNCTION_KEY=… contoso-webhook --listen 127.0.0.1:7071
+
+Exit codes:
+  0  stopped by Ctrl-C or SIGTERM
+  1  it could not start
+  2  the command line is wrong";
+
+/// The custom allocation function of Microsoft's tutorial, as a web server.
+#[derive(Parser)]
+#[command(name = "contoso-webhook", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Listen here; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: String,
+    /// Answer 401 to callers without this key. Better in the environment or in a file than here,
+    /// where every user of the machine sees it
+    #[arg(long, value_name = "KEY", env = "CONTOSO_FUNCTION_KEY", hide_env_values = true)]
+    function_key: Option<String>,
+    /// Read that key from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "function_key")]
+    function_key_file: Option<PathBuf>,
+    /// Return the concept document's payload to the device
+    #[arg(long)]
+    return_payload: bool,
+    /// Look for the model in the device's payload (deviceModel or modelId)
+    #[arg(long)]
+    by_model: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("contoso-webhook: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), String> {
+    let function_key = match &arguments.function_key_file {
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Some(text.trim_end().to_owned())
+        }
+        None => arguments.function_key,
+    };
+    let options =
+        ContosoOptions { return_payload: arguments.return_payload, by_model: arguments.by_model, function_key };
+    let signals = Signals::catch().map_err(|error| error.to_string())?;
+    let console = Console::start().map_err(|error| error.to_string())?;
+    let printer = console.printer();
+    let webhook = Webhook::start_with_log(&arguments.listen, options, move |line| {
+        // The request's body is a caller's text: show no control characters on a terminal.
+        printer.line(format!("{} [Information] {}", log_time(), line.escape_debug()));
+    })
+    .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    console.printer().line(format!("listening on {}", webhook.url()));
+    signals.wait();
+    drop(webhook);
+    console.finish();
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What the binaries share: lines on standard output that never hold up the service, and the
+//! signals that end them.
+
+use std::{
+    io::{self, Write},
+    sync::mpsc::{self, Receiver, SyncSender},
+    thread,
+    time::Duration,
+};
+
+/// How many lines may wait for a slow reader before more are dropped.
+const BACKLOG: usize = 4096;
+
+/// Standard output behind a thread: a reader that has stopped reading, or has gone, is no reason to
+/// stop serving devices.
+#[derive(Debug)]
+pub struct Console {
+    lines: SyncSender<String>,
+    drained: Receiver<()>,
+}
+
+/// Prints lines, from any thread.
+#[derive(Clone, Debug)]
+pub struct Printer(SyncSender<String>);
+
+impl Console {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// When there is no thread to be had.
+    pub fn start() -> io::Result<Self> {
+        let (lines, received) = mpsc::sync_channel::<String>(BACKLOG);
+        let (done, drained) = mpsc::channel();
+        thread::Builder::new().name("console".to_owned()).spawn(move || {
+            for line in received {
+                let mut stdout = io::stdout().lock();
+                // Nobody listens any more: go on taking lines, print none.
+                let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+            }
+            let _ = done.send(());
+        })?;
+        Ok(Self { lines, drained })
+    }
+
+    /// A handle for printing.
+    #[must_use]
+    pub fn printer(&self) -> Printer {
+        Printer(self.lines.clone())
+    }
+
+    /// Waits a moment for what is still to be printed. All printers must be gone before.
+    pub fn finish(self) {
+        drop(self.lines);
+        let _ = self.drained.recv_timeout(Duration::from_secs(1));
+    }
+}
+
+impl Printer {
+    /// Prints a line, or drops it when too many wait already.
+    pub fn line(&self, line: impl Into<String>) {
+        let _ = self.0.try_send(line.into());
+    }
+}
+
+/// Now, as Azure Functions writes it in its logs.
+#[must_use]
+pub fn log_time() -> String {
+    crate::wall_time::log_time(std::time::SystemTime::now())
+}
+
+/// Ctrl-C and SIGTERM, caught from the moment when this is made.
+#[derive(Debug)]
+pub struct Signals {
+    runtime: tokio::runtime::Runtime,
+    #[cfg(unix)]
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl Signals {
+    /// Catches them.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn catch() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        #[cfg(unix)]
+        let signals = {
+            use tokio::signal::unix::{SignalKind, signal};
+            let _entered = runtime.enter();
+            [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]
+        };
+        Ok(Self {
+            runtime,
+            #[cfg(unix)]
+            signals,
+        })
+    }
+
+    /// Waits for one of them.
+    pub fn wait(self) {
+        #[cfg(unix)]
+        {
+            let [mut interrupt, mut terminate] = self.signals;
+            self.runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            });
+        }
+        #[cfg(not(unix))]
+        self.runtime.block_on(async {
+            let _ = tokio::signal::ctrl_c().await;
+        });
+    }
+}

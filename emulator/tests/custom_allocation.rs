@@ -1,0 +1,335 @@
+//! Custom allocation: the concept document's rules and the tutorial's troubleshooting table.
+
+mod support;
+
+use std::net::TcpListener;
+
+use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, SymmetricKey, Twin, UnlinkedHub};
+use serde_json::{Value, json};
+use support::*;
+
+fn toaster_hub() -> String {
+    json!({ "iotHubHostName": TOASTERS_HUB }).to_string()
+}
+
+/// The tutorial's service, whose webhook answers the next call with this.
+fn answering(status: u16, body: impl Into<String>) -> Emulator {
+    let emulator = contoso();
+    emulator.contoso().unwrap().respond(status, body);
+    emulator
+}
+
+fn toaster(emulator: &Emulator) -> Device {
+    Device::of_group(emulator, TOASTER)
+}
+
+// ---- the troubleshooting table, row by row
+
+/// "The webhook returns 200 OK with 'iotHubHostName' set to a valid IoT hub host name: Assigned".
+#[test]
+fn ok_with_a_hub_is_assigned() {
+    let emulator = answering(200, toaster_hub());
+    assert_eq!(toaster(&emulator).assigned()["assignedHub"], TOASTERS_HUB);
+}
+
+/// "The webhook returns 200 OK with 'iotHubHostName' present in the response, but set to an empty
+/// string or null: CustomAllocationIotHubNotSpecified (400208)"; one that is absent is no better.
+#[test]
+fn ok_without_a_hub_is_400208() {
+    for body in [r#"{"iotHubHostName":""}"#, r#"{"iotHubHostName":null}"#, "{}"] {
+        let emulator = answering(200, body);
+        assert_eq!(toaster(&emulator).failed().0, 400_208, "{body}");
+    }
+}
+
+/// "The webhook returns 401 Unauthorized: CustomAllocationUnauthorizedAccess (400209)".
+#[test]
+fn unauthorized_is_400209() {
+    let emulator = answering(401, "");
+    assert_eq!(toaster(&emulator).failed().0, 400_209);
+}
+
+/// "An Individual Enrollment was created to disable the device: Result status: Disabled".
+#[test]
+fn a_disabled_individual_enrollment_is_disabled() {
+    let emulator = changed(|config| {
+        config.individual_enrollments.push(IndividualEnrollment {
+            registration_id: TOASTER.into(),
+            enabled: false,
+            primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+            ..IndividualEnrollment::default()
+        });
+    });
+    // The device knows nothing of it, and signs with its key of the group as ever.
+    let (status, body) = answer(toaster(&emulator).put());
+    assert_eq!(status, 200);
+    assert_eq!((&body["operationId"], &body["status"]), (&json!(""), &json!("disabled")));
+    let state = &body["registrationState"];
+    assert_eq!((&state["registrationId"], &state["status"]), (&json!(TOASTER), &json!("disabled")));
+    assert!(state.get("assignedHub").is_none());
+    assert!(emulator.webhook_calls().is_empty());
+    // The other devices of the group are as they were.
+    Device::of_group(&emulator, HEAT_PUMP).assigned();
+}
+
+/// "The webhook returns error code >= 429: DPS' orchestration will retry several times"; the
+/// device sees `assigning` meanwhile.
+#[test]
+fn from_429_on_the_webhook_is_called_again() {
+    let emulator = answering(429, "slow down");
+    emulator.contoso().unwrap().respond(503, "");
+    emulator.contoso().unwrap().respond(599, "");
+    assert_eq!(toaster(&emulator).assigned()["assignedHub"], TOASTERS_HUB);
+    let calls = emulator.webhook_calls();
+    let seen: Vec<_> = calls.iter().map(|call| (call.attempt, call.status)).collect();
+    assert_eq!(seen, [(1, Some(429)), (2, Some(503)), (3, Some(599)), (4, Some(200))]);
+    assert!(calls.iter().all(|call| call.request_body == calls[0].request_body));
+}
+
+/// "Retry count: 10; initial interval: 1 s; increment: 9 s": eleven calls and 415 s between them,
+/// and then, as we read it, CustomAllocationFailed.
+#[test]
+fn ten_retries_one_second_and_nine_more_each_time() {
+    let scale = 1000.0;
+    let emulator = Emulator::builder(Config::contoso()).time_scale(scale).start().unwrap();
+    for _ in 0..11 {
+        emulator.contoso().unwrap().respond(503, "");
+    }
+    assert_eq!(toaster(&emulator).failed(), (400_207, "Custom allocation failed with status code: 503".into()));
+    let calls = emulator.webhook_calls();
+    assert_eq!(calls.len(), 11);
+    for (retry, pair) in (0..).zip(calls.windows(2)) {
+        let pause = pair[1].at.duration_since(pair[0].at).unwrap().as_secs_f64() * scale;
+        assert!(pause >= 1.0 + 9.0 * f64::from(retry), "{pause} s before retry {}", retry + 1);
+    }
+}
+
+/// "The webhook returns any other status code: CustomAllocationFailed (400207)".
+#[test]
+fn any_other_status_is_400207() {
+    for status in [201, 204, 302, 400, 403, 404, 428] {
+        let emulator = answering(status, toaster_hub());
+        assert_eq!(
+            toaster(&emulator).failed(),
+            (400_207, format!("Custom allocation failed with status code: {status}"))
+        );
+        assert_eq!(emulator.webhook_calls().len(), 1);
+    }
+}
+
+/// The unknown device of the tutorial: the function answers 400.
+#[test]
+fn an_unrecognized_device_is_400207() {
+    let emulator = contoso();
+    assert_eq!(
+        Device::of_group(&emulator, "somebody-else").failed(),
+        (400_207, "Custom allocation failed with status code: 400".into())
+    );
+    assert_eq!(emulator.webhook_calls()[0].response_body, "Unrecognized device registration.");
+    assert!(emulator.device("somebody-else").is_none());
+}
+
+/// Unreachable, too slow, no JSON: UNCERTAIN, 400207.
+#[test]
+fn no_answer_is_400207() {
+    for body in ["", "nonsense", "[]", "null", r#"{"iotHubHostName":7}"#, r#"{"initialTwin":7}"#] {
+        let emulator = answering(200, body);
+        assert_eq!(toaster(&emulator).failed().0, 400_207, "{body}");
+    }
+
+    // Bound, so that nobody else listens there, and closed again.
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let emulator = builder(Config::contoso()).webhook(format!("http://{nowhere}/")).start().unwrap();
+    assert_eq!(toaster(&emulator).failed().0, 400_207);
+    assert_eq!(emulator.webhook_calls()[0].status, None);
+
+    // Connects, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::contoso();
+    config.behaviour.webhook_timeout = 0.05;
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let emulator = builder(config).webhook(url).start().unwrap();
+    assert_eq!(
+        toaster(&emulator).failed(),
+        (400_207, "Custom allocation failed: the webhook did not answer in time".into())
+    );
+}
+
+/// "This must be one of the IoT hubs passed in the linkedHubs property in the request." What
+/// becomes of another is UNCERTAIN: 400207, or what the configuration says.
+#[test]
+fn a_hub_that_is_not_linked_is_400207_or_as_configured() {
+    let elsewhere = json!({ "iotHubHostName": "elsewhere.azure-devices.net" }).to_string();
+    let emulator = answering(200, &*elsewhere);
+    assert_eq!(toaster(&emulator).failed().0, 400_207);
+
+    emulator.update(|config| config.behaviour.unlinked_hub = UnlinkedHub::HubNotFound);
+    emulator.contoso().unwrap().respond(200, &*elsewhere);
+    assert_eq!(toaster(&emulator).failed(), (401_001, "IoTHub not found.".into()));
+
+    emulator.update(|config| config.behaviour.unlinked_hub = UnlinkedHub::Assigned);
+    emulator.contoso().unwrap().respond(200, &*elsewhere);
+    assert_eq!(toaster(&emulator).assigned()["assignedHub"], "elsewhere.azure-devices.net");
+}
+
+// ---- the request
+
+/// "linkedHubs: typically composed of the IoT hubs selected for the enrollment entry. If no IoT
+/// hubs are selected in the enrollment entry, it will contain all the IoT hubs linked to the DPS
+/// instance."
+#[test]
+fn linked_hubs_are_the_enrollments_or_else_all() {
+    let emulator = changed(|config| config.linked_hubs.push("third.azure-devices.net".into()));
+    toaster(&emulator).assigned();
+    emulator.update(|config| config.enrollment_groups[0].allocation.iot_hubs.clear());
+    toaster(&emulator).assigned();
+    let calls = emulator.webhook_calls();
+    assert_eq!(calls[0].request["linkedHubs"], json!([TOASTERS_HUB, HEATPUMPS_HUB]));
+    assert_eq!(calls[1].request["linkedHubs"], json!([TOASTERS_HUB, HEATPUMPS_HUB, "third.azure-devices.net"]));
+}
+
+/// "individualEnrollment: Present if the device is registering through an individual enrollment."
+/// "enrollmentGroup: Present if the device is registering through an enrollment group."
+#[test]
+fn the_request_names_the_kind_of_enrollment() {
+    let mut config = Config::contoso();
+    let group = &config.enrollment_groups[0];
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: TOASTER.into(),
+        device_id: Some("toaster-1".into()),
+        primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+        allocation: group.allocation.clone(),
+        initial_twin: Twin { tags: json!({ "floor": 4 }).as_object().unwrap().clone(), ..Twin::default() },
+        iot_edge: true,
+        ..IndividualEnrollment::default()
+    });
+    let emulator = builder(config).start().unwrap();
+    let state = Device::new(&emulator, TOASTER, OTHER_KEY).assigned();
+    assert_eq!(state["deviceId"], "toaster-1");
+    let request = &emulator.webhook_calls()[0].request;
+    assert!(request.get("enrollmentGroup").is_none());
+    let entry = &request["individualEnrollment"];
+    assert_eq!(entry["registrationId"], TOASTER);
+    assert_eq!(entry["deviceId"], "toaster-1");
+    assert_eq!(entry["capabilities"], json!({ "iotEdge": true }));
+    assert_eq!(entry["initialTwin"], json!({ "tags": { "floor": 4 }, "properties": { "desired": {} } }));
+    Device::of_group(&emulator, HEAT_PUMP).assigned();
+    let request = &emulator.webhook_calls()[1].request;
+    assert!(request.get("individualEnrollment").is_none());
+    assert_eq!(request["enrollmentGroup"]["enrollmentGroupId"], GROUP);
+}
+
+/// "payload: Present if the device sends a custom payload", exactly as the device sent it.
+#[test]
+fn the_payload_reaches_the_webhook_as_it_was_sent() {
+    let emulator = contoso();
+    let device = toaster(&emulator);
+    device.assigned();
+    assert!(emulator.webhook_calls()[0].request["deviceRuntimeContext"].get("payload").is_none());
+    let payload = r#"{"z":1.10,"a":[null,{"property2-2":123456789012345678901234567890}],"e":"\u00e9"}"#;
+    let response = device
+        .request(reqwest::Method::PUT, &format!("{}/register{VERSION}", device.path()))
+        .header("Content-Type", "application/json")
+        .body(format!(r#"{{"registrationId":"{TOASTER}","payload":{payload}}}"#))
+        .send()
+        .unwrap();
+    device.poll(answer(response).1["operationId"].as_str().unwrap());
+    let sent = &emulator.webhook_calls()[1].request_body;
+    assert!(sent.contains(&format!(r#""symmetricKey":{{}},"payload":{payload}}}"#)), "{sent}");
+}
+
+/// "Payload must be a JSON object; other types are not delivered."
+#[test]
+fn other_payloads_are_not_delivered() {
+    let emulator = contoso();
+    for payload in [json!([1]), json!("text"), json!(7), json!(true), Value::Null] {
+        toaster(&emulator).with_payload(payload).assigned();
+    }
+    for call in emulator.webhook_calls() {
+        assert!(call.request["deviceRuntimeContext"].get("payload").is_none());
+    }
+}
+
+/// "include the function key in the webhookUrl field": it is sent, and shown to nobody.
+#[test]
+fn the_function_key_is_sent_and_masked() {
+    let mut config = Config::contoso();
+    config.contoso.function_key = Some("a key+with/odd=signs&more".into());
+    let emulator = builder(config).start().unwrap();
+    toaster(&emulator).assigned();
+    let call = &emulator.webhook_calls()[0];
+    assert!(call.url.ends_with("/api/HttpTrigger1?****"));
+    let definition = &call.request["enrollmentGroup"]["customAllocationDefinition"];
+    assert_eq!(definition["webhookUrl"], call.url);
+    assert!(!emulator.contoso().unwrap().log().concat().contains("odd"));
+}
+
+/// "If the key isn't provided, the Azure Functions call fails authentication."
+#[test]
+fn without_the_function_key_the_call_fails() {
+    let emulator = contoso();
+    let url = emulator.contoso().unwrap().url();
+    for url in [url.clone(), format!("{url}?code=wrong")] {
+        emulator.update(|config| config.enrollment_groups[0].allocation.webhook_url = Some(url));
+        assert_eq!(toaster(&emulator).failed().0, 400_209);
+    }
+}
+
+// ---- the response
+
+/// "AllocationResponse.payload … RegistrationOperationStatus.registrationState.payload".
+#[test]
+fn the_webhooks_payload_reaches_the_device() {
+    let emulator = changed(|config| config.contoso.return_payload = true);
+    let device = toaster(&emulator);
+    let state = device.assigned();
+    assert_eq!(state["payload"], json!({ "property1": "value1" }));
+    // "always return it to the device regardless of whether the request is for initial assignment
+    // or reprovisioning"
+    assert_eq!(device.assigned()["payload"], json!({ "property1": "value1" }));
+    assert_eq!(device.lookup().1["payload"], json!({ "property1": "value1" }));
+}
+
+/// Without one, none.
+#[test]
+fn no_payload_no_field() {
+    let emulator = answering(200, json!({ "iotHubHostName": TOASTERS_HUB, "payload": null }).to_string());
+    assert!(toaster(&emulator).assigned().get("payload").is_none());
+}
+
+/// "Doc tables spell some names differently (`iotHubHostname`): match case-insensitively."
+#[test]
+fn response_names_have_no_case() {
+    let emulator = answering(
+        200,
+        json!({
+            "IotHubHostname": TOASTERS_HUB.to_uppercase(),
+            "InitialTwin": { "Tags": { "a": 1 }, "Properties": { "Desired": { "b": 2 } } },
+            "Payload": { "c": 3 }
+        })
+        .to_string(),
+    );
+    let state = toaster(&emulator).assigned();
+    assert_eq!((&state["assignedHub"], &state["payload"]), (&json!(TOASTERS_HUB), &json!({ "c": 3 })));
+    let twin = emulator.device(TOASTER).unwrap().twin;
+    assert_eq!((&twin.tags["a"], &twin.desired["b"]), (&json!(1), &json!(2)));
+}
+
+/// "On initial assignment, if the initialTwin property is returned by the webhook, DPS will set the
+/// initial twin accordingly. If the initialTwin property is omitted or is null, DPS sets the initial
+/// twin to the initial twin setting specified in the enrollment entry."
+#[test]
+fn the_first_twin_is_the_webhooks_or_else_the_enrollments() {
+    for (answer, tags) in [
+        (json!({ "iotHubHostName": TOASTERS_HUB, "initialTwin": { "tags": { "from": "webhook" } } }), "webhook"),
+        (json!({ "iotHubHostName": TOASTERS_HUB, "initialTwin": null }), "enrollment"),
+        (json!({ "iotHubHostName": TOASTERS_HUB }), "enrollment"),
+    ] {
+        let emulator = changed(|config| {
+            config.enrollment_groups[0].initial_twin.tags.insert("from".into(), "enrollment".into());
+        });
+        emulator.contoso().unwrap().respond(200, answer.to_string());
+        toaster(&emulator).assigned();
+        assert_eq!(emulator.device(TOASTER).unwrap().twin.tags["from"], tags);
+    }
+}

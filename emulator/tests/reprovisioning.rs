@@ -1,0 +1,138 @@
+//! Devices that come again: the three policies, the twin, the substatus.
+
+mod support;
+
+use azure_dps_emulator::{Emulator, ReprovisionPolicy};
+use serde_json::{Value, json};
+use support::*;
+
+/// A service with this policy, whose webhook sends the device to these hubs in turn, each time with
+/// a twin that names the turn.
+fn moving(policy: ReprovisionPolicy, hubs: &[&str]) -> Emulator {
+    let emulator = changed(|config| {
+        let group = &mut config.enrollment_groups[0];
+        group.reprovision_policy = policy;
+        group.initial_twin.tags.insert("turn".into(), "enrollment".into());
+    });
+    for (turn, hub) in hubs.iter().enumerate() {
+        let twin = json!({ "tags": { "turn": turn } });
+        let answer = json!({ "iotHubHostName": hub, "initialTwin": twin, "payload": { "turn": turn } });
+        emulator.contoso().unwrap().respond(200, answer.to_string());
+    }
+    emulator
+}
+
+/// The hub, the substatus, and the turn whose twin the device has, after another registration.
+fn turn(emulator: &Emulator) -> (String, String, Value) {
+    let state = Device::of_group(emulator, TOASTER).assigned();
+    let text = |name: &str| state[name].as_str().unwrap().to_owned();
+    let twin = emulator.device(TOASTER).unwrap().twin;
+    (text("assignedHub"), text("substatus"), twin.tags["turn"].clone())
+}
+
+fn expected(hub: &str, substatus: &str, twin: impl Into<Value>) -> (String, String, Value) {
+    (hub.into(), substatus.into(), twin.into())
+}
+
+/// *Reprovision and migrate data*: "device data was migrated from the previously assigned hub";
+/// "In all other cases, DPS ignores the initialTwin property."
+#[test]
+fn migrate_takes_the_twin_along() {
+    let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, HEATPUMPS_HUB]);
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
+    assert_eq!(turn(&emulator), expected(HEATPUMPS_HUB, "deviceDataMigrated", 0));
+}
+
+/// *Reprovision and reset to initial config*: "DPS only uses initialTwin … if the current IoT hub is
+/// changed and the reprovisioning policy set on the enrollment entry is …".
+#[test]
+fn reset_starts_anew_at_another_hub() {
+    let emulator = moving(ReprovisionPolicy::Reset, &[TOASTERS_HUB, HEATPUMPS_HUB, HEATPUMPS_HUB]);
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
+    assert_eq!(turn(&emulator), expected(HEATPUMPS_HUB, "deviceDataReset", 1));
+    // The same hub again: the twin stays.
+    assert_eq!(turn(&emulator), expected(HEATPUMPS_HUB, "reprovisionedToInitialAssignment", 1));
+    // "exactly as it would during initial assignment": without an initialTwin, the enrollment's.
+    emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": TOASTERS_HUB }).to_string());
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "deviceDataReset", "enrollment"));
+}
+
+/// "reprovisionedToInitialAssignment: Device has been re-provisioned to a previously assigned IoT
+/// hub", which leaves the twin alone.
+#[test]
+fn the_same_hub_again_changes_nothing() {
+    let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, TOASTERS_HUB]);
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "reprovisionedToInitialAssignment", 0));
+    assert_eq!(emulator.device(TOASTER).unwrap().registrations, 2);
+}
+
+/// "if the device is reprovisioning and the *Never reprovision* policy is set on the enrollment
+/// entry, [linkedHubs] will contain only the IoT hub that the device is currently assigned to": the
+/// webhook is called all the same, and its payload returned.
+#[test]
+fn never_offers_only_the_current_hub() {
+    let emulator = moving(ReprovisionPolicy::Never, &[TOASTERS_HUB, TOASTERS_HUB, HEATPUMPS_HUB]);
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
+    let device = Device::of_group(&emulator, TOASTER);
+    let state = device.assigned();
+    assert_eq!(state["substatus"], "reprovisionedToInitialAssignment");
+    assert_eq!(state["payload"], json!({ "turn": 1 }));
+    let calls = emulator.webhook_calls();
+    assert_eq!(calls[0].request["linkedHubs"], json!([TOASTERS_HUB, HEATPUMPS_HUB]));
+    assert_eq!(calls[1].request["linkedHubs"], json!([TOASTERS_HUB]));
+    // Another hub than the one offered is one that is not linked; the device stays where it is.
+    assert_eq!(device.failed().0, 400_207);
+    assert_eq!(emulator.device(TOASTER).unwrap().assigned_hub, TOASTERS_HUB);
+}
+
+/// "You can determine which of the reprovisioning policies is currently set on the enrollment
+/// entry, by examining the reprovisionPolicy property".
+#[test]
+fn the_request_tells_the_policy() {
+    for (policy, update, migrate) in [
+        (ReprovisionPolicy::Migrate, true, true),
+        (ReprovisionPolicy::Reset, true, false),
+        (ReprovisionPolicy::Never, false, false),
+    ] {
+        let emulator = moving(policy, &[TOASTERS_HUB]);
+        turn(&emulator);
+        assert_eq!(
+            emulator.webhook_calls()[0].request["enrollmentGroup"]["reprovisionPolicy"],
+            json!({ "updateHubAssignment": update, "migrateDeviceData": migrate })
+        );
+    }
+}
+
+/// "deviceRuntimeContext will contain a currentIotHubHostName property, which will be set to the
+/// hostname of the IoT hub where the device is currently assigned", and currentDeviceId.
+#[test]
+fn the_request_tells_where_the_device_is() {
+    let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, HEATPUMPS_HUB]);
+    for (hub, id) in
+        [(Value::Null, Value::Null), (json!(TOASTERS_HUB), json!(TOASTER)), (json!(HEATPUMPS_HUB), json!(TOASTER))]
+    {
+        turn_or_any(&emulator);
+        let request = emulator.webhook_calls().pop().unwrap().request;
+        let context = &request["deviceRuntimeContext"];
+        assert_eq!((&context["currentIotHubHostName"], &context["currentDeviceId"]), (&hub, &id));
+    }
+}
+
+fn turn_or_any(emulator: &Emulator) {
+    Device::of_group(emulator, TOASTER).assigned();
+}
+
+/// A failed attempt to come again leaves the device where it is, and is what a look-up tells.
+#[test]
+fn a_failure_leaves_the_assignment() {
+    let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB]);
+    turn(&emulator);
+    emulator.contoso().unwrap().respond(403, "");
+    let device = Device::of_group(&emulator, TOASTER);
+    device.failed();
+    assert_eq!(device.lookup().1["errorCode"], 400_207);
+    assert_eq!(emulator.device(TOASTER).unwrap().assigned_hub, TOASTERS_HUB);
+    let state = device.assigned();
+    assert_eq!(state["substatus"], "reprovisionedToInitialAssignment");
+}

@@ -1,0 +1,218 @@
+//! SAS tokens: what is verified, and which spellings are taken.
+
+mod support;
+
+use azure_dps_emulator::{Config, SymmetricKey};
+use serde_json::json;
+use support::*;
+
+fn accepted(device: &Device, token: &str) {
+    let (status, body) = device.put_with(token);
+    assert_eq!((status, &body["status"]), (202, &json!("assigning")), "{token}");
+}
+
+fn refused(device: &Device, token: &str) {
+    let (status, body) = device.put_with(token);
+    assert_eq!((status, &body["errorCode"]), (401, &json!(401_000)), "{token}");
+}
+
+/// "Encoding is self-consistent, not canonical: server must verify over the raw `sr` text."
+/// One line for each way in which a client of Microsoft's writes it.
+#[test]
+fn every_clients_spelling_of_the_token_is_taken() {
+    let emulator = contoso();
+    let device = Device::of_group(&emulator, TOASTER);
+    let se = now() + 3600;
+    let lower = format!("{SCOPE}%2fregistrations%2f{TOASTER}");
+    let upper = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
+    let raw = format!("{SCOPE}/registrations/{TOASTER}");
+    let lowered = upper.to_lowercase();
+    let sig = |sr: &str| sign(&device.key, sr, se);
+    for parameters in [
+        // C: lower-case escapes
+        format!("sr={lower}&sig={}&se={se}&skn=registration", sig(&lower)),
+        // Python, C for embedded devices: no skn
+        format!("sr={upper}&sig={}&se={se}", sig(&upper)),
+        format!("sr={lower}&sig={}&se={se}", sig(&lower)),
+        // Node: raw slashes, skn before se
+        format!("sr={raw}&sig={}&skn=registration&se={se}", sig(&raw)),
+        // C#: upper-case escapes
+        format!("sr={upper}&sig={}&se={se}&skn=registration", sig(&upper)),
+        // Java: raw slashes, an empty skn
+        format!("sr={raw}&sig={}&se={se}&skn=", sig(&raw)),
+        // the identity service: everything in lower case
+        format!("sr={lowered}&sig={}&se={se}&skn=registration", sig(&lowered)),
+        // the documents' order
+        format!("sig={}&se={se}&skn=registration&sr={upper}", sig(&upper)),
+        // sig escaped in lower case
+        format!(
+            "sr={upper}&sig={}&se={se}",
+            sig(&upper).replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d")
+        ),
+    ] {
+        accepted(&device, &format!("SharedAccessSignature {parameters}"));
+    }
+}
+
+/// "string to sign = sr exactly as placed in the token": a signature over another spelling is none.
+#[test]
+fn a_signature_over_another_spelling_is_refused() {
+    let emulator = contoso();
+    let device = Device::of_group(&emulator, TOASTER);
+    let se = now() + 3600;
+    let upper = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
+    let sig = sign(&device.key, &upper.replace("%2F", "%2f"), se);
+    refused(&device, &format!("SharedAccessSignature sr={upper}&sig={sig}&se={se}"));
+}
+
+/// "Expired or mismatched → 401", and nothing else about a token is forgiven either.
+#[test]
+fn what_does_not_verify_is_401000() {
+    let emulator = contoso();
+    let device = Device::of_group(&emulator, TOASTER);
+    let sr = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
+    let other = format!("{SCOPE}%2Fregistrations%2F{HEAT_PUMP}");
+    let hub = format!("hub.azure-devices.net%2Fdevices%2F{TOASTER}");
+    let (past, se) = (now() - 10, now() + 3600);
+    let sas =
+        |sr: &str, sig: &str, se: u64, rest: &str| format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}{rest}");
+    let good = sign(&device.key, &sr, se);
+    for token in [
+        // expired
+        sas(&sr, &sign(&device.key, &sr, past), past, ""),
+        // the expiry changed after signing
+        sas(&sr, &good, se + 1, ""),
+        // for another device, for a hub
+        sas(&other, &sign(&device.key, &other, se), se, ""),
+        sas(&hub, &sign(&device.key, &hub, se), se, ""),
+        // another key, and the group's key itself
+        sas(&sr, &sign(&derive(OTHER_KEY, TOASTER), &sr, se), se, ""),
+        sas(&sr, &sign(GROUP_KEY, &sr, se), se, ""),
+        // another key name
+        sas(&sr, &good, se, "&skn=owner"),
+        // pieces missing, twice, unknown, not base64, no number
+        format!("SharedAccessSignature sr={sr}&sig={good}"),
+        format!("SharedAccessSignature sr={sr}&se={se}"),
+        format!("SharedAccessSignature sig={good}&se={se}"),
+        sas(&sr, &good, se, &format!("&se={se}")),
+        sas(&sr, &good, se, "&what=ever"),
+        sas(&sr, "%%%", se, ""),
+        format!("SharedAccessSignature sr={sr}&sig={good}&se=tomorrow"),
+        format!("Bearer {good}"),
+        String::from("SharedAccessSignature"),
+        String::new(),
+    ] {
+        refused(&device, &token);
+    }
+    // And the same token whole is good.
+    accepted(&device, &sas(&sr, &good, se, ""));
+    assert!(emulator.requests()[0].outcome.contains("expired 10 s ago"));
+}
+
+/// "Needed on every call incl. polling GET."
+#[test]
+fn each_operation_wants_a_token() {
+    let emulator = contoso();
+    let device = Device::of_group(&emulator, TOASTER);
+    let operation_id = device.register();
+    for (method, path) in [
+        ("PUT", format!("{}/register", device.path())),
+        ("GET", format!("{}/operations/{operation_id}", device.path())),
+        ("POST", device.path()),
+    ] {
+        let method = method.parse().unwrap();
+        let response = device.unsigned(method, &format!("{path}{VERSION}")).send().unwrap();
+        let (status, body) = answer(response);
+        assert_eq!((status, &body["errorCode"]), (401, &json!(401_000)), "{path}");
+    }
+}
+
+/// "Primary and secondary both accepted."
+#[test]
+fn both_keys_of_a_group_are_taken() {
+    let emulator = changed(|config| {
+        config.enrollment_groups[0].secondary_key = Some(SymmetricKey::from_base64(OTHER_KEY).unwrap());
+    });
+    for key in [GROUP_KEY, OTHER_KEY] {
+        Device::new(&emulator, TOASTER, &derive(key, TOASTER)).assigned();
+    }
+}
+
+/// Clock skew is UNCERTAIN, and so is another key name: both can be allowed.
+#[test]
+fn leeway_and_key_names_can_be_allowed() {
+    let emulator = changed(|config| {
+        config.behaviour.token_leeway = 60;
+        config.behaviour.any_key_name = true;
+    });
+    let device = Device::of_group(&emulator, TOASTER);
+    let sr = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
+    let se = now() - 10;
+    let sig = sign(&device.key, &sr, se);
+    accepted(&device, &format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}&skn=owner"));
+}
+
+/// "Registration ID … case-insensitive": what the service makes a key of is UNCERTAIN, so keys of
+/// the ID as written and of its lower case are both taken, and both mean the same device.
+#[test]
+fn registration_ids_have_no_case() {
+    let emulator = contoso();
+    let mixed = TOASTER.replace("breakroom", "BreakRoom");
+    Device::of_group(&emulator, &mixed).assigned();
+    Device::new(&emulator, &mixed, &derive(GROUP_KEY, TOASTER)).assigned();
+    assert_eq!(emulator.device(TOASTER).unwrap().registrations, 2);
+}
+
+/// Registration IDs may hold `:`, which clients escape or not, in the path and in `sr`.
+#[test]
+fn a_colon_may_be_escaped_or_not() {
+    let emulator = contoso();
+    let id = "a:b-contoso-tstrsd-007";
+    let device = Device::of_group(&emulator, id);
+    let se = now() + 60;
+    for path_id in [id, "a%3Ab-contoso-tstrsd-007", "a%3ab-contoso-tstrsd-007"] {
+        for sr_id in [id, "a%3Ab-contoso-tstrsd-007"] {
+            let sr = format!("{SCOPE}%2Fregistrations%2F{sr_id}");
+            let sig = sign(&device.key, &sr, se);
+            let response = device
+                .unsigned(reqwest::Method::PUT, &format!("/{SCOPE}/registrations/{path_id}/register{VERSION}"))
+                .header("Authorization", format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}"))
+                .send()
+                .unwrap();
+            assert_eq!(response.status(), 202);
+        }
+    }
+}
+
+/// An ID scope that is not ours: UNCERTAIN, 401000 by default.
+#[test]
+fn another_id_scope_is_refused() {
+    let mut config = Config::contoso();
+    config.id_scope = "0ne00000000".into();
+    let emulator = builder(config).start().unwrap();
+    let device = Device::of_group(&emulator, TOASTER);
+    refused(&device, &token(&device.key, TOASTER));
+    emulator.update(|config| config.behaviour.unknown_id_scope_code = 404_202);
+    let (status, body) = answer(device.put());
+    assert_eq!((status, &body["errorCode"]), (404, &json!(404_202)));
+}
+
+/// Keys, signatures and tokens are nowhere to be read.
+#[test]
+fn no_record_shows_a_secret() {
+    let emulator = contoso();
+    let device = Device::of_group(&emulator, TOASTER);
+    device.assigned();
+    let shown = format!(
+        "{:?} {:?} {:?} {:?}",
+        emulator.requests(),
+        emulator.webhook_calls(),
+        emulator.contoso(),
+        Config::contoso()
+    );
+    let function_key = emulator.contoso().unwrap().url_with_key();
+    let function_key = function_key.split_once("?code=").unwrap().1;
+    for secret in [&device.key, GROUP_KEY, "sig=", "SharedAccessSignature", function_key] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+}
