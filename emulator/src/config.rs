@@ -101,15 +101,21 @@ impl Config {
         if self.id_scope.is_empty() {
             return Err(ConfigError("id_scope is empty".into()));
         }
-        let named = self.enrollment_groups.iter().map(|group| (&group.enrollment_group_id, &group.primary_key)).chain(
-            self.individual_enrollments.iter().map(|individual| (&individual.registration_id, &individual.primary_key)),
-        );
-        for (name, key) in named {
+        let groups = self
+            .enrollment_groups
+            .iter()
+            .map(|group| (&group.enrollment_group_id, &group.primary_key, &group.allocation));
+        let individuals =
+            self.individual_enrollments.iter().map(|each| (&each.registration_id, &each.primary_key, &each.allocation));
+        for (name, key, allocation) in groups.chain(individuals) {
             if name.is_empty() {
                 return Err(ConfigError("an enrollment has no name".into()));
             }
             if key.bytes().is_empty() {
                 return Err(ConfigError(format!("{name} has no primary_key")));
+            }
+            if let Some(hub) = allocation.iot_hubs.iter().find(|hub| !self.linked_hubs.contains(hub)) {
+                return Err(ConfigError(format!("{hub}, a hub of {name}, is not in linked_hubs")));
             }
         }
         let behaviour = &self.behaviour;

@@ -1,0 +1,263 @@
+//! The library: listeners, TLS, records, scripts, changes while it runs, and its end.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{Config, ConfigError, Emulator, Operation, Script, StartError};
+use reqwest::{Certificate, blocking::Client, tls::Version};
+use serde_json::json;
+use support::*;
+
+fn https_client(emulator: &Emulator) -> reqwest::blocking::ClientBuilder {
+    let ca = Certificate::from_pem(emulator.ca_pem().as_bytes()).unwrap();
+    Client::builder().no_proxy().tls_certs_only([ca])
+}
+
+/// Without a listener named there is one for HTTP; with one named, only that.
+#[test]
+fn it_listens_where_it_is_told() {
+    let emulator = contoso();
+    assert!(emulator.http_url().unwrap().starts_with("http://127.0.0.1:"));
+    assert_eq!(emulator.https_url(), None);
+    let emulator = builder(Config::contoso()).https("127.0.0.1:0").start().unwrap();
+    assert_eq!(emulator.http_url(), None);
+    assert!(emulator.https_url().unwrap().starts_with("https://localhost:"));
+}
+
+/// "DPS global endpoint: TLS 1.2 only", under every name that the certificate has, with the CA made
+/// at start and with no other.
+#[test]
+fn https_is_tls_1_2_with_a_ca_of_its_own() {
+    let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
+    let port = emulator.https_url().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    let global = "global.azure-devices-provisioning.net";
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    for host in ["localhost", "127.0.0.1", global] {
+        let mut device = Device::of_group(&emulator, TOASTER);
+        device.client = https_client(&emulator).resolve(global, address).build().unwrap();
+        device.url = format!("https://{host}:{port}");
+        let response = device.put();
+        assert_eq!(response.status(), 202);
+        assert!(response.headers().contains_key("strict-transport-security"));
+        assert_eq!(device.assigned()["assignedHub"], TOASTERS_HUB);
+    }
+    let reaches = |client: Client| client.get(emulator.https_url().unwrap()).send().is_ok();
+    assert!(reaches(https_client(&emulator).build().unwrap()));
+    assert!(!reaches(https_client(&emulator).tls_version_min(Version::TLS_1_3).build().unwrap()));
+    assert!(!reaches(https_client(&contoso()).build().unwrap()), "the CA of another emulator");
+}
+
+/// TLS 1.3 is for those who ask for it.
+#[test]
+fn tls_1_3_can_be_allowed() {
+    let mut config = Config::contoso();
+    config.behaviour.tls13 = true;
+    let emulator = builder(config).https("127.0.0.1:0").start().unwrap();
+    let client = https_client(&emulator).tls_version_min(Version::TLS_1_3).build().unwrap();
+    assert_eq!(client.get(emulator.https_url().unwrap()).send().unwrap().status(), 404);
+}
+
+/// Every request is on record, in order, with what it came to; an observer hears of it at once.
+#[test]
+fn it_keeps_a_log_of_what_it_was_asked() {
+    let heard = Arc::new(Mutex::new(vec![]));
+    let observed = Arc::clone(&heard);
+    let emulator = builder(Config::contoso())
+        .observer(move |event| observed.lock().unwrap().push(event.to_string()))
+        .start()
+        .unwrap();
+    let device = Device::of_group(&emulator, TOASTER).with_payload(payload());
+    let operation_id = device.register();
+    device.poll(&operation_id);
+    device.unsigned(reqwest::Method::GET, "/").send().unwrap();
+
+    let requests = emulator.requests();
+    let (first, last) = (&requests[0], &requests[requests.len() - 1]);
+    assert_eq!((first.listener, first.method.as_str()), ("http", "PUT"));
+    assert_eq!(first.path, format!("{}/register{VERSION}", device.path()));
+    assert_eq!(first.registration_id.as_deref(), Some(TOASTER));
+    assert!(first.authorization);
+    assert_eq!(first.body, device.registration().to_string());
+    assert_eq!((first.http_status, first.retry_after), (Some(202), Some(3)));
+    assert!(first.response_body.contains(&operation_id));
+    assert_eq!(first.outcome, "assigning");
+    let assigned = &requests[requests.len() - 2];
+    assert_eq!(assigned.outcome, format!("assigned {TOASTERS_HUB} as {TOASTER} (initialAssignment)"));
+    assert_eq!((last.authorization, &last.registration_id, last.http_status), (false, &None, Some(404)));
+
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.len(), requests.len() + 1);
+    assert!(heard.iter().any(|line| line.contains("hook  POST") && line.contains(TOASTERS_HUB)));
+}
+
+/// A scripted answer replaces one answer of its operation, and no other.
+#[test]
+fn a_script_answers_in_the_services_place() {
+    let emulator = contoso();
+    let device = Device::of_group(&emulator, TOASTER);
+    emulator.script(Script::respond(Operation::Status, 503, &[("Retry-After", "7")], "busy"));
+    emulator.script(Script::respond(Operation::Register, 429, &[], "").times(2));
+    for _ in 0..2 {
+        assert_eq!(device.put().status(), 429);
+    }
+    let operation_id = device.register();
+    let response = device.get(&operation_id);
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "7");
+    assert_eq!(response.text().unwrap(), "busy");
+    device.poll(&operation_id);
+    let record = &emulator.requests()[3];
+    assert_eq!((record.http_status, record.retry_after), (Some(503), Some(7)));
+}
+
+/// A script may be for one device.
+#[test]
+fn a_script_may_be_for_one_device() {
+    let emulator = contoso();
+    emulator.script(Script::respond(Operation::Register, 500, &[], "").for_device(HEAT_PUMP));
+    assert_eq!(Device::of_group(&emulator, TOASTER).put().status(), 202);
+    assert_eq!(Device::of_group(&emulator, HEAT_PUMP).put().status(), 500);
+}
+
+/// Enum strings, fields and states that nobody has heard of, and fields that are missing.
+#[test]
+fn a_script_changes_an_answers_body() {
+    let emulator = changed(|config| config.behaviour.polls_before_result = 0);
+    let device = Device::of_group(&emulator, TOASTER);
+    emulator.script(Script::merge(Operation::Register, json!({ "status": "pondering", "new": [1] })));
+    let (status, body) = answer(device.put());
+    assert_eq!((status, &body["status"], &body["new"]), (202, &json!("pondering"), &json!([1])));
+    let patch = json!({ "registrationState": { "assignedHub": null } });
+    let operation_id = body["operationId"].as_str().unwrap();
+    device.poll(operation_id);
+    emulator.script(Script::merge(Operation::Status, patch));
+    let (_, body) = answer(device.get(operation_id));
+    assert_eq!(body["status"], "assigned");
+    assert!(body["registrationState"].get("assignedHub").is_none());
+}
+
+fn raw_put(emulator: &Emulator) -> Vec<u8> {
+    let address = emulator.http_url().unwrap().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "PUT /{SCOPE}/registrations/{TOASTER}/register{VERSION} HTTP/1.1\r\nHost: x\r\n\
+         Authorization: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        token(&derive(GROUP_KEY, TOASTER), TOASTER)
+    )
+    .unwrap();
+    let mut answer = vec![];
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+/// An answer may be lost, whole or in part, though what was asked is done.
+#[test]
+fn a_script_cuts_the_connection() {
+    let emulator = contoso();
+    let whole = raw_put(&emulator);
+    emulator.script(Script::drop_connection(Operation::Register));
+    assert_eq!(raw_put(&emulator), b"");
+    for bytes in [1, 17, whole.len() - 5] {
+        emulator.script(Script::cut(Operation::Register, bytes));
+        assert_eq!(raw_put(&emulator).len(), bytes);
+    }
+    assert!(raw_put(&emulator).ends_with(b"0\r\n\r\n"));
+    let records = emulator.requests();
+    assert_eq!((records[1].http_status, records[2].http_status), (None, Some(202)));
+    assert!(records[1].outcome.contains("cut after 0 bytes"));
+}
+
+/// An answer may be anything at all.
+#[test]
+fn a_script_writes_raw_bytes() {
+    let emulator = contoso();
+    emulator.script(Script::raw(Operation::Register, &b"SSH-2.0-what?\r\n"[..]));
+    assert_eq!(raw_put(&emulator), b"SSH-2.0-what?\r\n");
+}
+
+/// A scripted delay passes in the service's time.
+#[test]
+fn a_script_waits_in_the_services_time() {
+    let emulator = Emulator::builder(Config::contoso()).time_scale(100.0).start().unwrap();
+    emulator.script(Script::delay(Operation::Register, Duration::from_secs(10)));
+    let started = Instant::now();
+    assert_eq!(Device::of_group(&emulator, TOASTER).put().status(), 202);
+    let took = started.elapsed();
+    assert!((0.1..5.0).contains(&took.as_secs_f64()), "{took:?}");
+}
+
+/// It stops when it is dropped, even with a device in mid-request and a webhook in mid-call.
+#[test]
+fn it_stops_when_it_is_dropped() {
+    let emulator = contoso();
+    let address = emulator.http_url().unwrap().strip_prefix("http://").unwrap().to_owned();
+    let device = Device::of_group(&emulator, TOASTER);
+    emulator.contoso().unwrap().respond_after(Duration::from_secs(600), 200, "{}");
+    device.register();
+    let mut half = TcpStream::connect(&address).unwrap();
+    half.write_all(b"PUT /half").unwrap();
+    let started = Instant::now();
+    drop(emulator);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(TcpStream::connect(&address).is_err());
+    assert_eq!(half.read(&mut [0]).unwrap_or(0), 0);
+}
+
+/// What cannot be used is said at the start, and keys are not repeated.
+#[test]
+fn a_bad_set_up_is_refused() {
+    let taken = contoso();
+    let taken = taken.http_url().unwrap().strip_prefix("http://").unwrap();
+    let start = |config: Config| Emulator::builder(config).http(taken).start();
+    assert!(matches!(start(Config::contoso()), Err(StartError::Listen(..))));
+    assert!(matches!(start(Config::default()), Err(StartError::Config(_))));
+    let scale = Emulator::builder(Config::contoso()).time_scale(0.0).start();
+    assert!(matches!(scale, Err(StartError::TimeScale)));
+
+    let scope = "id_scope = '0ne00002193'\n";
+    for (text, why) in [
+        ("", "missing field `id_scope`"),
+        ("id_scope = ''", "id_scope is empty"),
+        ("scope = 1", "unknown field `scope`"),
+        ("[[enrollment_groups]]\nenrollment_group_id = 'g'", "g has no primary_key"),
+        ("[[enrollment_groups]]\nprimary_key = 'c2VjcmV0'", "16 to 64 are allowed"),
+        ("[[enrollment_groups]]\nprimary_key = 'secret!'", "line 3: a symmetric key is not base64"),
+        ("[behaviour]\nretry_after = true", "a number of seconds or false"),
+        ("[behaviour]\nwebhook_timeout = -1.0", "-1 is no number of seconds"),
+        (
+            "[[enrollment_groups]]\nenrollment_group_id = 'g'\n\
+             primary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\nallocation.iot_hubs = ['h']",
+            "h, a hub of g, is not in linked_hubs",
+        ),
+        ("[[enrollment_groups]]\nallocation.policy = 'geoLatency'", "unknown variant `geoLatency`"),
+    ] {
+        let text = if text.contains("scope") || text.is_empty() { text.to_owned() } else { format!("{scope}{text}") };
+        let error: ConfigError = Config::from_toml(&text).unwrap_err();
+        assert!(error.to_string().contains(why), "{error} / {why}");
+        assert!(!error.to_string().contains("secret"));
+    }
+}
+
+/// The example in the repository is read, and says what it seems to say.
+#[test]
+fn the_example_file_works() {
+    let text = include_str!("../examples/dps-emulator.toml");
+    let config = Config::from_toml(text).unwrap();
+    assert_eq!(config.behaviour.retry_after, Some(1));
+    let emulator = builder(config).start().unwrap();
+    assert_eq!(Device::of_group(&emulator, TOASTER).assigned()["assignedHub"], TOASTERS_HUB);
+    let state = Device::of_group(&emulator, TOASTER).assigned();
+    assert_eq!(state["payload"], json!({ "property1": "value1" }));
+    let own = Device::new(&emulator, "front-door-lock", OTHER_KEY).assigned();
+    assert_eq!((&own["deviceId"], &own["assignedHub"]), (&json!("lock-1"), &json!(HEATPUMPS_HUB)));
+    assert_eq!(emulator.device("front-door-lock").unwrap().twin.tags["building"], 43);
+    let stolen = Device::of_group(&emulator, "stolen-contoso-tstrsd-007");
+    assert_eq!(answer(stolen.put()).1["status"], "disabled");
+}
