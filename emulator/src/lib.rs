@@ -52,3 +52,8 @@ pub use emulator::{Builder, Emulator, StartError};
 pub use log::{Event, RequestRecord, WebhookCall};
 pub use registration::DeviceRecord;
 pub use script::{Operation, Script};
+
+/// The README's code, tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

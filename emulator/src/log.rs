@@ -90,7 +90,8 @@ impl fmt::Display for RequestRecord {
             "{} {:<5} {:<4} {what} -> {status} {}",
             wall_time::log_time(self.at),
             self.listener,
-            self.method.escape_debug(),
+            // A token by HTTP's grammar: no control characters in it.
+            self.method,
             self.outcome.escape_debug()
         )
     }

@@ -1,0 +1,216 @@
+//! The programs: what they print, what they obey, how they end.
+#![cfg(unix)]
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+};
+
+use reqwest::{Certificate, blocking::Client};
+use serde_json::{Value, json};
+use support::*;
+
+const DPS: &str = env!("CARGO_BIN_EXE_dps-emulator");
+const WEBHOOK: &str = env!("CARGO_BIN_EXE_contoso-webhook");
+
+/// A program in the background.
+struct Program {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
+    /// Ends it with this signal, and gives what else it printed.
+    fn end(mut self, signal: &str) -> (ExitStatus, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap(), rest)
+    }
+}
+
+/// No test leaves a program behind.
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn device(url: &str, id: &str) -> Device {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Device {
+        client: Client::builder().no_proxy().build().unwrap(),
+        url: url.to_owned(),
+        registration_id: id.to_owned(),
+        key: derive(GROUP_KEY, id),
+        payload: None,
+    }
+}
+
+/// "When it listens it prints one line for each listener"; without arguments it is the tutorial's
+/// set-up, over HTTP; it logs device, outcome, and what the webhook said, and never a key.
+#[test]
+fn without_arguments_it_is_the_tutorials_service() {
+    let mut program = Program::start(&mut Command::new(DPS));
+    let line = program.line();
+    let url = line.strip_prefix("listening on ").unwrap();
+    assert!(url.starts_with("http://127.0.0.1:"));
+    let toaster = device(url, TOASTER);
+    assert_eq!(toaster.assigned()["assignedHub"], TOASTERS_HUB);
+    device(url, "somebody-else").failed();
+    let (status, log) = program.end("-INT");
+    assert_eq!(status.code(), Some(0));
+    for what in [
+        format!("PUT  {TOASTER} -> 202 assigning"),
+        format!("POST {TOASTER} -> 200 allocated {TOASTERS_HUB}"),
+        format!("GET  {TOASTER} -> 200 assigned {TOASTERS_HUB}"),
+        "\"Unrecognized device registration.\"".into(),
+        "failed 400207 Custom allocation failed with status code: 400".into(),
+    ] {
+        assert!(log.contains(&what), "{what}\n{log}");
+    }
+    for secret in [&toaster.key, "sig=", "code=", GROUP_KEY] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+/// "with `--json` that line is an object with "listener" and "url"", and so is every line of the
+/// log; the CA goes where `--ca-out` says.
+#[test]
+fn with_json_every_line_is_an_object() {
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    let mut program = Program::start(
+        Command::new(DPS)
+            .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--json"])
+            .args(["--function-log", "--retry-after", "none", "--ca-out"])
+            .arg(ca.path()),
+    );
+    let (http, https) = (program.json(), program.json());
+    assert_eq!((&http["listener"], &https["listener"]), (&json!("http"), &json!("https")));
+    let mut device = device(https["url"].as_str().unwrap(), TOASTER);
+    let ca = Certificate::from_pem(&fs::read(ca.path()).unwrap()).unwrap();
+    device.client = Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap();
+    assert!(!device.put().headers().contains_key("retry-after"));
+    device.assigned();
+    device.url = http["url"].as_str().unwrap().to_owned();
+    device.assigned();
+    let (status, log) = program.end("-TERM");
+    assert_eq!(status.code(), Some(0));
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["request"]["registrationId"], TOASTER);
+    assert!(lines.iter().any(|line| line["webhook"]["status"] == 200));
+    assert!(lines.iter().any(|line| line["function"] == "Request.Body:..."));
+}
+
+/// `--config` and `--webhook`, with the other program for a webhook: its key is in the environment
+/// of both, and in nobody's log.
+#[test]
+fn a_webhook_of_its_own_can_be_called() {
+    let key = "a-function-key";
+    let mut webhook =
+        Program::start(Command::new(WEBHOOK).args(["--return-payload", "--by-model"]).env("CONTOSO_FUNCTION_KEY", key));
+    let line = webhook.line();
+    let url = line.strip_prefix("listening on ").unwrap();
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/dps-emulator.toml");
+    let mut program = Program::start(
+        Command::new(DPS).args(["--config", config]).env("DPS_EMULATOR_WEBHOOK", format!("{url}?code={key}")),
+    );
+    let line = program.line();
+    let device = device(line.strip_prefix("listening on ").unwrap(), "any-device")
+        .with_payload(json!({ "deviceModel": "contoso-hpsd-088" }));
+    let state = device.assigned();
+    assert_eq!(state["assignedHub"], HEATPUMPS_HUB);
+    assert_eq!(state["payload"], json!({ "property1": "value1" }));
+    let (_, log) = program.end("-TERM");
+    let (status, function_log) = webhook.end("-TERM");
+    assert_eq!(status.code(), Some(0));
+    assert!(function_log.contains("[Information] C# HTTP trigger function processed a request."));
+    assert!(!format!("{log}{function_log}").contains(key));
+}
+
+/// A key may come from a file, too.
+#[test]
+fn the_webhooks_key_may_be_in_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "from-a-file\n").unwrap();
+    let mut webhook = Program::start(Command::new(WEBHOOK).arg("--function-key-file").arg(file.path()));
+    let line = webhook.line();
+    let url = line.strip_prefix("listening on ").unwrap();
+    let client = device(url, TOASTER).client;
+    let status = |url: String| client.post(url).body("{}").send().unwrap().status().as_u16();
+    assert_eq!((status(url.into()), status(format!("{url}?code=from-a-file"))), (401, 400));
+}
+
+/// The exit codes that `--help` lists, and what is wrong on standard error.
+#[test]
+fn exit_codes_tell_what_was_wrong() {
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let bad = tempfile::NamedTempFile::new().unwrap();
+    fs::write(bad.path(), "scope = 1").unwrap();
+    let bad = bad.path().to_str().unwrap();
+    for (arguments, code, why) in [
+        (&["--http", "300.0.0.1:0"][..], 1, "cannot listen on 300.0.0.1:0"),
+        (&["--ca-out", "/nowhere/ca.pem"], 1, "/nowhere/ca.pem"),
+        (&["--what"], 2, "--what"),
+        (&["--retry-after", "soon"], 2, "soon"),
+        (&["--time-scale", "0"], 2, "time scale"),
+        (&["--config", "/nowhere/dps.toml"], 3, "/nowhere/dps.toml"),
+        (&["--config", bad], 3, "line 1: unknown field `scope`"),
+    ] {
+        let (got, stdout, stderr) = run(DPS, arguments);
+        assert_eq!((got, stdout.as_str()), (code, ""), "{arguments:?}");
+        assert!(stderr.contains(why), "{stderr}");
+    }
+    assert_eq!(run(WEBHOOK, &["--listen", "nowhere"]).0, 1);
+    assert_eq!(run(WEBHOOK, &["--what"]).0, 2);
+    for program in [DPS, WEBHOOK] {
+        let (code, help, _) = run(program, &["--help"]);
+        assert!(code == 0 && help.contains("Examples:") && help.contains("Exit codes:"));
+        let (code, version, _) = run(program, &["--version"]);
+        assert!(code == 0 && version.contains(env!("CARGO_PKG_VERSION")));
+    }
+}
+
+/// Nobody has to read what it prints.
+#[test]
+fn a_reader_that_goes_away_does_not_stop_it() {
+    let mut program = Program::start(&mut Command::new(DPS));
+    let line = program.line();
+    let device = device(line.strip_prefix("listening on ").unwrap(), TOASTER);
+    program.lines = BufReader::new({
+        // Closes the pipe's only reading end.
+        let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+        other.wait().unwrap();
+        other.stdout.take().unwrap()
+    });
+    for _ in 0..3 {
+        device.assigned();
+    }
+    assert_eq!(program.end("-TERM").0.code(), Some(0));
+}
