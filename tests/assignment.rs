@@ -1,0 +1,178 @@
+//! Every documented field of a registration result, and a copy that outlives the buffer.
+
+mod support;
+
+use azure_dps::{Answer, Assignment, OwnedAssignment, Provisioning, Substatus};
+use support::*;
+
+/// Reads one final answer to the toaster.
+fn read<'b>(provisioning: &mut Provisioning<'_>, body: &'b str) -> Assignment<'b> {
+    provisioning.start(Default::default(), UNIX_TIME);
+    provisioning.on_answer(Default::default(), Answer { status: 200, retry_after: None, body: body.as_bytes() });
+    provisioning.result(body.as_bytes()).unwrap()
+}
+
+#[test]
+fn the_tutorials_result() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let assignment = read(&mut provisioning, ASSIGNED);
+    assert_eq!(assignment.assigned_hub(), TOASTERS_HUB);
+    assert!(assignment.device_id() == TOASTER);
+    assert!(assignment.registration_id().unwrap() == TOASTER);
+    assert_eq!(assignment.substatus(), Some(Substatus::InitialAssignment));
+    assert!(assignment.created().unwrap() == "2022-08-03T20:34:41.178Z");
+    assert!(assignment.last_updated().unwrap() == "2022-08-03T20:34:41.398Z");
+    assert!(assignment.etag().unwrap() == "IjAwMDBhYjAwLTAwMDAtMDcwMC0wMDAwLTYyZWFhZDFlMDAwMCI=");
+    assert!(assignment.tpm_authentication_key().is_none());
+    assert!(assignment.x509().is_none());
+    assert!(assignment.enrollment_group_id().is_none());
+    assert!(assignment.issued_certificate_chain().is_none());
+    assert!(assignment.field("status").unwrap().text().unwrap() == "assigned");
+    assert!(assignment.registration_state().raw().starts_with(r#"{"registrationId":"#));
+    assert!(assignment.registration_state().raw().ends_with("}}}"));
+}
+
+#[test]
+fn every_documented_field() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let text = include_str!("vectors/registration-state-every-field.json");
+    let assignment = read(&mut provisioning, text);
+    assert!(assignment.tpm_authentication_key().unwrap() == "ADQAIHJ+Xg==");
+    assert!(assignment.enrollment_group_id().unwrap() == "contoso-custom-allocated-devices");
+    let x509 = assignment.x509().unwrap();
+    assert!(x509.enrollment_group_id().unwrap() == "x509-group");
+    let certificate = x509.certificate_info().unwrap();
+    for (field, expected) in [
+        (certificate.subject_name(), "CN=breakroom499-contoso-tstrsd-007"),
+        (certificate.sha1_thumbprint(), "0000000000000000000000000000000000"),
+        (certificate.sha256_thumbprint(), "validSHA256"),
+        (certificate.issuer_name(), "CN=group intermediate"),
+        (certificate.not_before(), "2017-11-14T12:34:18Z"),
+        (certificate.not_after(), "2017-11-20T12:34:18Z"),
+        (certificate.serial_number(), "000000000000000000"),
+        (x509.signing_certificate_info().unwrap().subject_name(), "CN=group intermediate"),
+        (assignment.connection_profile(), "classic"),
+        (assignment.issued_client_certificate(), "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
+        (assignment.device_hostname(), "toaster.local"),
+        (assignment.device_ip_address(), "10.0.0.7"),
+    ] {
+        assert_eq!(field.unwrap().to_string(), expected);
+    }
+    assert_eq!(certificate.version(), Some(3));
+    let chain: Vec<_> = assignment.issued_certificate_chain().unwrap().map(|der| der.text().unwrap().raw()).collect();
+    assert_eq!(chain, ["TEVBRg==", "SUNB", "Uk9PVA=="]);
+    assert!(assignment.trust_bundle().unwrap().get("id").unwrap().text().unwrap() == "default");
+    let settings = assignment.device_certificate_issuance_settings().unwrap();
+    assert!(settings.get("certificateType").unwrap().text().unwrap() == "serverCertificate");
+    assert!(assignment.field("somethingNew").unwrap().bool().unwrap());
+    assert!(assignment.field("errorMessage").is_none());
+}
+
+#[test]
+fn substatuses() {
+    let key = toaster_key();
+    for (text, expected) in [
+        ("deviceDataMigrated", Substatus::DeviceDataMigrated),
+        ("DeviceDataReset", Substatus::DeviceDataReset),
+        ("reprovisionedToInitialAssignment", Substatus::ReprovisionedToInitialAssignment),
+    ] {
+        let body = ASSIGNED.replace("initialAssignment", text);
+        assert_eq!(read(&mut toaster(&key), &body).substatus(), Some(expected));
+    }
+    let body = ASSIGNED.replace("initialAssignment", "somethingNew");
+    assert!(
+        matches!(read(&mut toaster(&key), &body).substatus(), Some(Substatus::Other(text)) if text == "somethingNew")
+    );
+}
+
+#[test]
+fn a_device_id_of_the_operators_choice() {
+    let key = toaster_key();
+    let body = ASSIGNED.replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"T\u002b7's (kitchen)!""#);
+    let body = body.replace("s (k", "s(k");
+    let mut provisioning = toaster(&key);
+    let assignment = read(&mut provisioning, &body);
+    assert!(assignment.device_id() == "T+7's(kitchen)!");
+    assert_eq!(assignment.owned::<256>().unwrap().device_id(), "T+7's(kitchen)!");
+}
+
+#[test]
+fn an_owned_copy_outlives_the_buffer() {
+    let key = toaster_key();
+    let owned: OwnedAssignment = {
+        let body = ASSIGNED.to_string();
+        read(&mut toaster(&key), &body).owned().unwrap()
+    };
+    assert_eq!((owned.assigned_hub(), owned.device_id()), (TOASTERS_HUB, TOASTER));
+    let payload = r#"{"property1":"value1","property2":{"propertyA":"valueA","property2-2":1234}}"#;
+    assert_eq!(owned.payload(), Some(payload));
+
+    let mut provisioning = toaster(&key);
+    let assignment = read(&mut provisioning, ASSIGNED);
+    let error = assignment.owned::<70>().unwrap_err();
+    assert_eq!((error.needed, error.exact), (payload.len(), true));
+    assert!(assignment.owned::<76>().is_ok());
+    let body = ASSIGNED.replace(TOASTERS_HUB, &"h".repeat(129));
+    assert_eq!(read(&mut toaster(&key), &body).owned::<256>().unwrap_err().needed, 129);
+}
+
+#[test]
+fn the_payload_as_a_type_of_ones_own() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Payload<'a> {
+        property1: &'a str,
+        #[serde(borrow)]
+        property2: Inner<'a>,
+    }
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Inner<'a> {
+        #[serde(rename = "propertyA")]
+        property_a: &'a str,
+        #[serde(rename = "property2-2")]
+        property2_2: u16,
+    }
+    let key = toaster_key();
+    let expected = Payload { property1: "value1", property2: Inner { property_a: "valueA", property2_2: 1234 } };
+    assert_eq!(read(&mut toaster(&key), ASSIGNED).payload_as(&mut []).unwrap(), Some(expected));
+
+    // What does not fit the type is an error; so is borrowed text that would need decoding.
+    for (from, to) in [("1234", "70000"), ("\"valueA\"", "7"), ("value1", r"va\u006cue1"), ("property1", "another")] {
+        let body = ASSIGNED.replace(from, to);
+        assert!(read(&mut toaster(&key), &body).payload_as::<Payload<'_>>(&mut [0; 64]).is_err(), "{to}");
+    }
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Owned {
+        property1: heapless_text::Text,
+    }
+    let body = ASSIGNED.replace("value1", r"va\u006cue\n1");
+    let owned = read(&mut toaster(&key), &body).payload_as::<Owned>(&mut [0; 64]).unwrap().unwrap();
+    assert_eq!(owned.property1.0, "value\n1");
+
+    let without = ASSIGNED.replace(r#","payload":"#, r#","other":"#);
+    assert_eq!(read(&mut toaster(&key), &without).payload_as::<Payload<'_>>(&mut []).unwrap(), None);
+    assert!(read(&mut toaster(&key), &without).payload().is_none());
+}
+
+/// An owned text, as firmware would have from `heapless`.
+mod heapless_text {
+    #[derive(Debug, PartialEq)]
+    pub struct Text(pub String);
+
+    impl<'de> serde::Deserialize<'de> for Text {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl serde::de::Visitor<'_> for Visitor {
+                type Value = Text;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a string")
+                }
+                fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text, E> {
+                    Ok(Text(text.into()))
+                }
+            }
+            deserializer.deserialize_str(Visitor)
+        }
+    }
+}

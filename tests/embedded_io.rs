@@ -1,0 +1,207 @@
+//! The embedded-io transport against streams that follow a script: one fault is one line.
+
+mod support;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use azure_dps::embedded_io::{Error, provision};
+use azure_dps::{Error as Dps, Fault, Progress, Provisioning, RetryPolicy, TransportFault};
+use support::*;
+
+const RETRY_3: &str = "Retry-After: 3\r\n";
+
+fn bytes(answer: Vec<u8>) -> Act {
+    Act::Bytes(answer, usize::MAX)
+}
+
+/// Provisions over the script on its virtual clock; returns the hub.
+fn run(provisioning: &mut Provisioning<'_>, script: &Script) -> Result<String, Error<Refused, Broken>> {
+    let mut buffer = [0; 1024];
+    let assignment = provision(
+        provisioning,
+        UNIX_TIME,
+        &mut buffer,
+        || script.connect(),
+        || script.clock.now(),
+        |wait| script.clock.advance(wait),
+    )?;
+    Ok(assignment.assigned_hub().to_string())
+}
+
+fn toaster_over(script: &Script) -> Result<String, Error<Refused, Broken>> {
+    run(&mut toaster(&toaster_key()), script)
+}
+
+#[test]
+fn one_connection_carries_the_whole_run() {
+    let log = RefCell::default();
+    let mut observer = observer(&log);
+    let script = Script::new([vec![
+        bytes(http("202 Accepted", RETRY_3, ASSIGNING)),
+        bytes(http_chunked("202 Accepted", RETRY_3, ASSIGNING, 50)),
+        bytes(http("200 OK", "", ASSIGNED)),
+    ]]);
+    let key = toaster_key();
+    let mut provisioning = toaster(&key).with_observer(&mut observer);
+    assert_eq!(run(&mut provisioning, &script).unwrap(), TOASTERS_HUB);
+    assert_eq!(script.clock.now(), Duration::from_secs(6));
+    let requests = &script.requests()[0];
+    assert_eq!(requests.matches("PUT /").count(), 1);
+    assert_eq!(requests.matches("GET /").count(), 2);
+    use Progress::*;
+    assert_eq!(log.borrow()[..], [Connected, Registering, Assigning, Assigning, Assigned]);
+}
+
+#[test]
+fn a_connection_that_the_service_ends_is_followed_by_another() {
+    for close in ["Connection: close\r\n", ""] {
+        let headers = format!("{RETRY_3}{close}");
+        let script = Script::new([
+            vec![bytes(http("202 Accepted", &headers, ASSIGNING)), Act::Close],
+            vec![bytes(http("200 OK", "", ASSIGNED))],
+        ]);
+        assert_eq!(toaster_over(&script).unwrap(), TOASTERS_HUB);
+        // The idle connection was closed between the polls: no failure, no wait.
+        assert_eq!(script.clock.now(), Duration::from_secs(3));
+        assert!(script.requests()[1].starts_with("GET "));
+    }
+    // It may also break.
+    let script = Script::new([
+        vec![bytes(http("202 Accepted", RETRY_3, ASSIGNING)), Act::Fail],
+        vec![bytes(http("200 OK", "", ASSIGNED))],
+    ]);
+    assert_eq!(toaster_over(&script).unwrap(), TOASTERS_HUB);
+    assert_eq!(script.clock.now(), Duration::from_secs(3));
+}
+
+/// Whatever byte the network fails at, in whichever of the three answers: the run ends in the
+/// same assignment, and never in another.
+#[test]
+fn faults_at_every_byte() {
+    let answers = [
+        http("202 Accepted", RETRY_3, ASSIGNING),
+        http_chunked("202 Accepted", RETRY_3, ASSIGNING, 16),
+        http_chunked("200 OK", "", ASSIGNED, 33),
+    ];
+    for faulty in 0..answers.len() {
+        for at in 0..answers[faulty].len() {
+            for fault in [Act::Close, Act::Fail, Act::Pass(Duration::from_secs(61))] {
+                let mut connection: Vec<_> = answers[..faulty].iter().cloned().map(bytes).collect();
+                connection.push(bytes(answers[faulty][..at].to_vec()));
+                let mut again: Vec<_> = answers[faulty..].iter().cloned().map(bytes).collect();
+                if let Act::Pass(_) = fault {
+                    // Silence of a minute, and the rest when it is too late.
+                    connection.push(fault.clone());
+                    connection.push(bytes(answers[faulty][at..].to_vec()));
+                } else {
+                    connection.push(fault.clone());
+                }
+                again.insert(0, Act::Pass(Duration::ZERO));
+                let script = Script::new([connection, again]);
+                let result = toaster_over(&script);
+                assert_eq!(result.as_deref(), Ok(TOASTERS_HUB), "{fault:?} in answer {faulty} at byte {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_byte_at_a_time() {
+    let script = Script::new([vec![
+        Act::Bytes(http_chunked("202 Accepted", RETRY_3, ASSIGNING, 3), 1),
+        Act::Bytes(http("200 OK", "", ASSIGNED), 1),
+    ]]);
+    assert_eq!(toaster_over(&script).unwrap(), TOASTERS_HUB);
+}
+
+#[test]
+fn a_peer_that_trickles_is_given_up() {
+    let trickle: Vec<_> = http("200 OK", "", ASSIGNED)
+        .into_iter()
+        .flat_map(|byte| [Act::Pass(Duration::from_secs(1)), bytes(vec![byte])])
+        .collect();
+    let script = Script::new(vec![trickle; 9]);
+    let error = toaster_over(&script).unwrap_err();
+    assert_eq!(error, Error::Provisioning(Dps::Transport(TransportFault::Stalled)));
+    // Nine attempts of a minute, and the waits between: the run's ten minutes hold.
+    assert!(script.clock.now() <= Duration::from_secs(661), "{:?}", script.clock.now());
+}
+
+#[test]
+fn a_stream_that_takes_nothing_does_not_panic() {
+    let script = Script::new(vec![vec![Act::TakeNothing]; 9]);
+    let error = toaster_over(&script).unwrap_err();
+    assert_eq!(error, Error::Provisioning(Dps::Transport(TransportFault::Closed)));
+}
+
+#[test]
+fn the_networks_own_error_is_handed_back() {
+    let error = toaster_over(&Script::new([])).unwrap_err();
+    assert_eq!(error, Error::Connect(Refused));
+    assert_eq!(error.kind(), Dps::Transport(TransportFault::Connect));
+    assert_eq!(error.fault(), Fault::Transport);
+
+    let error = toaster_over(&Script::new(vec![vec![Act::Fail]; 9])).unwrap_err();
+    assert_eq!(error, Error::Stream(Broken));
+    assert_eq!(error.to_string(), "the connection to the service failed: Broken");
+}
+
+#[test]
+fn a_refusal_after_a_network_fault_is_a_refusal() {
+    let refusal = http("401 Unauthorized", "", r#"{"errorCode":401000}"#);
+    let script = Script::new([vec![Act::Fail], vec![bytes(refusal)]]);
+    let error = toaster_over(&script).unwrap_err();
+    assert_eq!(error.fault(), Fault::Credential);
+    assert!(matches!(error, Error::Provisioning(Dps::Refused(_))));
+}
+
+#[test]
+fn what_is_not_http_ends_the_run_at_once() {
+    let script = Script::new([vec![bytes(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())]]);
+    assert_eq!(toaster_over(&script).unwrap_err().fault(), Fault::Peer);
+    assert_eq!(script.clock.now(), Duration::ZERO);
+}
+
+#[test]
+fn the_buffer_may_be_too_small() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let assigned = ASSIGNED.replace("value1", &"x".repeat(1000));
+    let answers =
+        || Script::new([vec![bytes(http("202 Accepted", RETRY_3, ASSIGNING)), bytes(http("200 OK", "", &assigned))]]);
+    let mut size = 0;
+    let mut steps = 0;
+    loop {
+        let script = answers();
+        let mut buffer = vec![0; size];
+        match provision(
+            &mut provisioning,
+            UNIX_TIME,
+            &mut buffer,
+            || script.connect(),
+            || script.clock.now(),
+            |wait| script.clock.advance(wait),
+        ) {
+            Ok(_) => break,
+            Err(Error::Provisioning(Dps::BufferTooSmall(error))) => {
+                assert!(error.needed > size);
+                size = error.needed;
+            }
+            Err(error) => panic!("{size}: {error}"),
+        }
+        steps += 1;
+    }
+    // First the request, then the answer's body, each told exactly.
+    assert_eq!(steps, 2);
+}
+
+#[test]
+fn a_tight_budget_of_retries() {
+    let key = toaster_key();
+    let policy = RetryPolicy::new().with_max_retries(0);
+    let mut provisioning = toaster(&key).with_retry_policy(policy);
+    let script = Script::new([vec![Act::Fail], vec![bytes(http("200 OK", "", ASSIGNED))]]);
+    assert_eq!(run(&mut provisioning, &script), Err(Error::Stream(Broken)));
+    assert_eq!(run(&mut provisioning, &script).as_deref(), Ok(TOASTERS_HUB));
+}
