@@ -1,0 +1,222 @@
+//! The command line: flags named as in `az iot device registration create`.
+
+use std::{
+    env, fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use azure_dps::{DeviceKey, Endpoint, GroupKey, IdScope, InvalidIdentifier, RegistrationId};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use zeroize::Zeroizing;
+
+const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
+
+/// Provisions this machine through the Azure IoT Hub Device Provisioning Service (DPS) and
+/// prints the IoT hub that it belongs to.
+#[derive(Parser)]
+#[command(name = "gateway", version, after_long_help = LONG_HELP)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub provision: Option<Provision>,
+    // Not in `Provision`: clap takes an optional group that has another one in it for absent.
+    #[command(flatten)]
+    pub key: Key,
+}
+
+const LONG_HELP: &str = "\
+The key: give it in the environment variable AZURE_DPS_SYMMETRIC_KEY, in a file, or on
+standard input. The command line is the worst place for it: every user of this machine can
+read it in the list of processes, and the shell keeps it in its history.
+
+Certificates: an https endpoint must have one that this machine's roots vouch for, or those
+in the file that the environment variable SSL_CERT_FILE names, or those of --ca.
+
+Examples, with the values of Microsoft's tutorial, against the emulator as started by
+`dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem`:
+  # The enrollment group's key, from which this device's is derived
+  AZURE_DPS_SYMMETRIC_KEY=… gateway --id-scope 0ne00002193 --compute-key \\
+      --registration-id breakroom499-contoso-tstrsd-007 --host http://127.0.0.1:8080
+
+  # The device's own key, a payload for the allocation webhook, JSON for a script
+  gateway --scope 0ne00002193 --rid breakroom499-contoso-tstrsd-007 --key-file device.key \\
+      --payload '{\"MyDeviceFirmwareVersion\":\"12.0.2.5\"}' --json
+
+  # The emulator over HTTPS, with the CA that it wrote
+  gateway --scope 0ne00002193 --rid breakroom499-contoso-tstrsd-007 --key-file device.key \\
+      --host https://localhost:8443 --ca ca.pem
+
+  # The device's own key, in the factory
+  gateway derive-key --registration-id breakroom499-contoso-tstrsd-007 --key-file group.key
+
+Exit codes:
+  0  assigned
+  1  anything that is not below
+  2  usage: a flag, an ID, the key, the payload or the endpoint is not acceptable
+  3  refused: the service, its operator or the allocation webhook said no
+  4  disabled: the operator has disabled the enrollment
+  5  unauthorized: the service does not accept the key (or this machine's clock is off)
+  6  busy: the service is throttling or failing, or the time-out passed while it was assigning
+  7  unreachable: no connection, no trusted certificate, or no answer
+  8  not DPS: something answered that is not the service, such as a captive portal
+What may pass (6 and 7) is retried, up to 8 times in a row and within the time-out, with
+growing pauses. A certificate that is not trusted ends the run at once.";
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Derive devices' own keys from an enrollment group's, and print them, one a line
+    DeriveKey(DeriveKey),
+}
+
+#[derive(Args)]
+pub struct DeriveKey {
+    /// The device; give it again for more of them
+    #[arg(long = "registration-id", visible_alias = "rid", value_name = "ID", required = true, value_parser = registration_id)]
+    pub registration_ids: Vec<String>,
+    #[command(flatten)]
+    pub key: Key,
+}
+
+#[derive(Args)]
+pub struct Provision {
+    /// The DPS instance's ID scope, such as 0ne00002193
+    #[arg(long, visible_alias = "scope", value_name = "SCOPE", value_parser = id_scope)]
+    pub id_scope: String,
+
+    /// The name under which this device is enrolled; use lower case
+    #[arg(long, visible_alias = "rid", value_name = "ID", value_parser = registration_id)]
+    pub registration_id: String,
+
+    /// The key is the enrollment group's: derive this device's from it
+    ///
+    /// Whoever holds a group key can be any device of the group: derive the keys in the
+    /// factory where you can (see derive-key).
+    #[arg(long, visible_alias = "ck")]
+    pub compute_key: bool,
+
+    /// A JSON object for the allocation webhook, or the path of a file with one
+    #[arg(long, value_name = "JSON|FILE")]
+    payload: Option<String>,
+
+    /// The service: a host, host:port, or a URL; https, or http to this machine only
+    #[arg(long, visible_alias = "host", value_name = "HOST|URL", default_value = Endpoint::GLOBAL.host(), value_parser = endpoint)]
+    pub provisioning_host: String,
+
+    /// Trust these PEM certificates, and none of this machine's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// Give up after so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+
+    /// Print the hub connection string too: it holds the device's key, so it is a secret
+    #[arg(long)]
+    pub connection_string: bool,
+
+    /// Print one JSON object on standard output, for success and failure alike
+    ///
+    /// Success has assignedHub, deviceId, registrationId and what else the service said,
+    /// failure has error. No progress is shown. Usage errors (exit code 2) stay plain text.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct Key {
+    /// The symmetric key, base64; - reads it from standard input [env: AZURE_DPS_SYMMETRIC_KEY]
+    #[arg(long, visible_alias = "key", value_name = "KEY", value_parser = secret, conflicts_with = "key_file")]
+    symmetric_key: Option<Zeroizing<String>>,
+
+    /// A file with nothing but the key; - is standard input
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl Provision {
+    /// The key with which this device signs.
+    pub fn device_key(&self, key: &Key, registration_id: &RegistrationId<'_>) -> Result<DeviceKey, String> {
+        if self.compute_key {
+            return Ok(key.group_key()?.derive(registration_id));
+        }
+        DeviceKey::from_base64(key.read()?.trim()).map_err(|error| error.to_string())
+    }
+
+    /// The text of the payload, which nobody has checked yet.
+    pub fn payload(&self) -> Result<Option<String>, String> {
+        let Some(payload) = &self.payload else { return Ok(None) };
+        if payload.trim_start().starts_with('{') {
+            return Ok(Some(payload.clone()));
+        }
+        let file = payload.strip_prefix('@').unwrap_or(payload);
+        match fs::read_to_string(file) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) => Err(format!("the payload is neither a JSON object nor a file: {file}: {error}")),
+        }
+    }
+
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+impl Key {
+    pub fn group_key(&self) -> Result<GroupKey, String> {
+        GroupKey::from_base64(self.read()?.trim()).map_err(|error| error.to_string())
+    }
+
+    // The environment is read here and not by clap, so that a key in a file can win over it.
+    fn read(&self) -> Result<Zeroizing<String>, String> {
+        match (&self.symmetric_key, &self.key_file) {
+            (Some(key), _) if key.as_str() == "-" => read_stdin(),
+            (Some(key), _) => Ok(key.clone()),
+            (None, Some(file)) if file == Path::new("-") => read_stdin(),
+            (None, Some(file)) => fs::read_to_string(file)
+                .map(Zeroizing::new)
+                .map_err(|error| format!("cannot read the key: {}: {error}", file.display())),
+            (None, None) => match env::var(KEY_VARIABLE) {
+                Ok(key) if !key.is_empty() => Ok(Zeroizing::new(key)),
+                _ => Err(format!("no key: set {KEY_VARIABLE}, or give --key-file or --symmetric-key")),
+            },
+        }
+    }
+}
+
+fn read_stdin() -> Result<Zeroizing<String>, String> {
+    // A line of this size never makes the string grow, which would leave a copy of the key.
+    let mut key = Zeroizing::new(String::with_capacity(4096));
+    match io::stdin().take(4096).read_to_string(&mut key) {
+        Ok(_) => Ok(key),
+        Err(error) => Err(format!("cannot read the key from standard input: {error}")),
+    }
+}
+
+/// Ends the program as clap does when it is given something unusable.
+pub fn usage_error(message: impl std::fmt::Display) -> ! {
+    Cli::command().error(ErrorKind::ValueValidation, message).exit()
+}
+
+fn id_scope(text: &str) -> Result<String, InvalidIdentifier> {
+    IdScope::new(text).map(|_| text.to_owned())
+}
+
+fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {
+    RegistrationId::new(text).map(|_| text.to_owned())
+}
+
+fn endpoint(text: &str) -> Result<String, azure_dps::Error> {
+    Endpoint::parse(text).map(|_| text.to_owned())
+}
+
+// Checked later: an error here would have clap print the key.
+fn secret(text: &str) -> Result<Zeroizing<String>, std::convert::Infallible> {
+    Ok(Zeroizing::new(text.to_owned()))
+}

@@ -1,0 +1,229 @@
+//! How a run ended: for people, for scripts, and as an exit code.
+
+use std::fmt::Write;
+
+use azure_dps::{Assignment, Details, DeviceKey, Error, Fault, json::Text};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// Where this device belongs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Assigned {
+    status: &'static str,
+    assigned_hub: String,
+    device_id: String,
+    registration_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    substatus: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_updated_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "inner")]
+    connection_string: Option<Zeroizing<String>>,
+}
+
+impl Assigned {
+    /// A copy of what the service answered to this registration.
+    pub fn new(assignment: &Assignment<'_>, registration_id: &str) -> Self {
+        Self {
+            status: "assigned",
+            assigned_hub: assignment.assigned_hub().to_owned(),
+            device_id: decoded(assignment.device_id()),
+            registration_id: assignment.registration_id().map_or(registration_id.to_owned(), decoded),
+            substatus: assignment.field("substatus").and_then(|value| value.text()).map(decoded),
+            created_date_time_utc: assignment.created().map(decoded),
+            last_updated_date_time_utc: assignment.last_updated().map(decoded),
+            etag: assignment.etag().map(decoded),
+            operation_id: None,
+            // Kept as the webhook wrote it: numbers do not survive a detour through f64.
+            payload: assignment.payload().and_then(|payload| RawValue::from_string(payload.raw().to_owned()).ok()),
+            connection_string: None,
+        }
+    }
+
+    /// Adds what an IoT hub client wants to be given.
+    pub fn with_connection_string(mut self, key: &DeviceKey) -> Result<Self, Error> {
+        let mut text = Zeroizing::new([0; 88]);
+        let key = key.write_base64(text.as_mut_slice())?;
+        let mut connection_string = Zeroizing::new(String::with_capacity(512));
+        // Writing into a string cannot fail.
+        let _ = write!(
+            connection_string,
+            "HostName={};DeviceId={};SharedAccessKey={key}",
+            self.assigned_hub, self.device_id
+        );
+        self.connection_string = Some(connection_string);
+        Ok(self)
+    }
+
+    pub fn text(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(format!("hub:        {}\ndevice ID:  {}", self.assigned_hub, self.device_id));
+        let payload = self.payload.as_ref().map_or("none".to_owned(), |payload| printable(payload.get()));
+        text.push_str("\npayload:    ");
+        text.push_str(&payload);
+        if let Some(connection_string) = &self.connection_string {
+            text.push_str("\nconnection: ");
+            text.push_str(connection_string);
+        }
+        text
+    }
+}
+
+/// Who has to do something. Each is an exit code; the help lists them.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    Other = 1,
+    Refused = 3,
+    Disabled = 4,
+    Unauthorized = 5,
+    Busy = 6,
+    Unreachable = 7,
+    NotDps = 8,
+}
+
+impl Kind {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Disabled => Self::Disabled,
+            // Ours holds any request, so what it cannot hold is no answer of DPS.
+            Error::BufferTooSmall(_) => Self::NotDps,
+            _ => match error.fault() {
+                Fault::Refused => Self::Refused,
+                Fault::Credential => Self::Unauthorized,
+                Fault::Busy => Self::Busy,
+                Fault::Transport => Self::Unreachable,
+                Fault::Peer => Self::NotDps,
+                _ => Self::Other,
+            },
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Other => "this program failed",
+            Self::Refused => "the service or its operator refuses this device",
+            Self::Disabled => "the operator has disabled this device's enrollment",
+            Self::Unauthorized => "the service does not accept this device's key",
+            Self::Busy => "the service is throttling, failing or still busy",
+            Self::Unreachable => "the service cannot be reached",
+            Self::NotDps => "what answered is not the Device Provisioning Service",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Other => "report this",
+            Self::Refused => {
+                "check --id-scope and --registration-id; else the operator finds the reason in the service's and the webhook's logs"
+            }
+            Self::Disabled => "ask the operator to enable the enrollment",
+            Self::Unauthorized => {
+                "check the key (a group's key needs --compute-key), --id-scope, --registration-id and this machine's clock"
+            }
+            Self::Busy => "try again later, or with a longer --timeout",
+            Self::Unreachable => "check --provisioning-host, the network and its firewall, then try again",
+            Self::NotDps => "check --provisioning-host, and look for a proxy or a captive portal in between",
+        }
+    }
+}
+
+/// What went wrong, what was seen of it, and what to do.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    kind: Kind,
+    exit_code: u8,
+    /// Whose fault it is.
+    summary: &'static str,
+    /// What was seen of it.
+    seen: String,
+    http_status: Option<u16>,
+    code: Option<u32>,
+    tracking_id: Option<String>,
+    /// The service's own words.
+    message: Option<String>,
+    /// The service's clock.
+    service_time: Option<String>,
+    advice: &'static str,
+    /// Whether TLS failed for a reason that will be the same the next time.
+    #[serde(skip)]
+    pub lasting: bool,
+}
+
+impl Failure {
+    /// `cause` is what the network or TLS said, `details` what the service said.
+    pub fn new(error: Error, cause: Option<String>, details: Option<Details<'_>>) -> Box<Self> {
+        let kind = Kind::of(&error);
+        let refusal = match error {
+            Error::Refused(refusal) | Error::Failed(refusal) => Some(refusal),
+            _ => None,
+        };
+        // The last answer has nothing to do with a network failure that came after it.
+        let details = details.filter(|_| refusal.is_some());
+        let tracking_id = refusal.and_then(|refusal| refusal.tracking_id).map(|id| id.to_string());
+        Box::new(Self {
+            kind,
+            exit_code: kind as u8,
+            summary: kind.summary(),
+            seen: cause.map_or(error.to_string(), |cause| format!("{error}: {cause}")),
+            http_status: refusal.map(|refusal| refusal.http_status),
+            code: error.code().map(azure_dps::ErrorCode::value),
+            tracking_id: tracking_id.or_else(|| details?.tracking_id().map(decoded)),
+            message: details.and_then(|details| details.message()).map(decoded),
+            service_time: details.and_then(|details| details.timestamp()).map(decoded),
+            advice: kind.advice(),
+            lasting: false,
+        })
+    }
+
+    /// It was TLS, which will fail in the same way the next time.
+    pub fn lasting(mut self: Box<Self>) -> Box<Self> {
+        self.lasting = true;
+        self.advice = "check --ca or SSL_CERT_FILE, --provisioning-host and this machine's clock; \
+                       a proxy that opens TLS needs its own CA here";
+        self
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+
+    pub fn seen(&self) -> &str {
+        &self.seen
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = format!("error: {}\n  seen:   {}", self.summary, printable(&self.seen));
+        if let Some(message) = &self.message {
+            let _ = write!(text, "\n  reason: {}", printable(message));
+        }
+        // A clock that is off is a usual reason for a token to be refused.
+        if let (Kind::Unauthorized, Some(time)) = (self.kind, &self.service_time) {
+            let _ = write!(text, "\n  clock:  {} at the service", printable(time));
+        }
+        let _ = write!(text, "\n  to do:  {}", self.advice);
+        text
+    }
+}
+
+/// The same without control characters, which could tell a terminal to do something.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn decoded(text: Text<'_>) -> String {
+    text.chars().collect()
+}
+
+fn inner<S: Serializer>(secret: &Option<Zeroizing<String>>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_deref().serialize(serializer)
+}

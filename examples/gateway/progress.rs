@@ -1,0 +1,62 @@
+//! What a person sees on standard error while the machine is being provisioned.
+
+use std::time::Duration;
+
+use azure_dps::Progress;
+use indicatif::ProgressBar;
+
+use crate::outcome::printable;
+
+pub enum Reporter {
+    /// Nobody wants to know.
+    Silent,
+    /// Standard error is a file or a journal.
+    Lines,
+    /// Standard error is a terminal.
+    Spinner(ProgressBar),
+}
+
+impl Reporter {
+    pub fn new(silent: bool) -> Self {
+        if silent {
+            return Self::Silent;
+        }
+        let spinner = ProgressBar::new_spinner();
+        if spinner.is_hidden() {
+            return Self::Lines;
+        }
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        Self::Spinner(spinner)
+    }
+
+    pub fn progress(&self, progress: Progress) {
+        match progress {
+            Progress::Connected => self.step("Connected"),
+            Progress::Registering => self.step("Registering"),
+            Progress::Assigning => self.step("Assigning"),
+            Progress::Assigned => self.step("Assigned"),
+            Progress::Retrying(error) => self.note(&format!("Retrying: {error}")),
+            // The failure itself is printed at the end.
+            _ => {}
+        }
+    }
+
+    /// What is being done now.
+    pub fn step(&self, text: &str) {
+        match self {
+            Self::Silent => {}
+            Self::Lines => eprintln!("{text}"),
+            Self::Spinner(spinner) => spinner.set_message(text.to_owned()),
+        }
+    }
+
+    /// Something worth keeping in sight.
+    pub fn note(&self, text: &str) {
+        let text = printable(text);
+        match self {
+            Self::Silent => {}
+            Self::Lines => eprintln!("{text}"),
+            Self::Spinner(spinner) => spinner.println(text),
+        }
+    }
+}
