@@ -21,11 +21,16 @@ impl Clock {
 
     /// How long `duration` of the service's time really lasts.
     pub(crate) fn real(&self, duration: Duration) -> Duration {
-        duration.div_f64(self.scale)
+        seconds(duration.as_secs_f64() / self.scale)
     }
 
     /// The service's time since it started.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed().mul_f64(self.scale)
+        seconds(self.started.elapsed().as_secs_f64() * self.scale)
     }
+}
+
+/// As long as it can be told: any scale is allowed, and `Duration`'s own arithmetic panics.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }

@@ -69,6 +69,12 @@ pub fn log_time() -> String {
     crate::wall_time::log_time(std::time::SystemTime::now())
 }
 
+/// A peer's text as it may be printed: without control characters.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    crate::log::printable(text)
+}
+
 /// Ctrl-C and SIGTERM, caught from the moment when this is made.
 #[derive(Debug)]
 pub struct Signals {

@@ -154,7 +154,8 @@ impl Builder {
     }
 
     /// Lets the service's own waiting pass so many times faster: the pauses between webhook calls,
-    /// their time-out, scripted delays and quotas. `Retry-After` and token expiry, which devices
+    /// their time-out (though never to less than 2 s, so that no webhook fails for running on a
+    /// busy machine), scripted delays and quotas. `Retry-After` and token expiry, which devices
     /// reckon with, stay in plain seconds.
     #[must_use]
     pub fn time_scale(mut self, scale: f64) -> Self {

@@ -82,8 +82,8 @@ impl fmt::Display for RequestRecord {
         let status = self.http_status.map_or("---".to_owned(), |status| status.to_string());
         // A path is a peer's text: show no control characters on a terminal.
         let what = match &self.registration_id {
-            Some(id) => id.escape_debug().to_string(),
-            None => self.path.escape_debug().to_string(),
+            Some(id) => printable(id),
+            None => printable(&self.path),
         };
         write!(
             f,
@@ -92,7 +92,7 @@ impl fmt::Display for RequestRecord {
             self.listener,
             // A token by HTTP's grammar: no control characters in it.
             self.method,
-            self.outcome.escape_debug()
+            printable(&self.outcome)
         )
     }
 }
@@ -105,14 +105,13 @@ impl fmt::Display for WebhookCall {
             f,
             "{} hook  POST {} -> {status} {} (call {} to {})",
             wall_time::log_time(self.at),
-            self.registration_id.escape_debug(),
-            self.outcome.escape_debug(),
+            printable(&self.registration_id),
+            printable(&self.outcome),
             self.attempt,
             self.url
         )?;
         if self.status != Some(200) && !self.response_body.is_empty() {
-            let said: String = self.response_body.chars().take(200).collect();
-            write!(f, ": {:?}", said)?;
+            write!(f, ": {}", excerpt(&self.response_body))?;
         }
         Ok(())
     }
@@ -124,6 +123,28 @@ impl fmt::Display for Event {
             Self::Request(record) => record.fmt(f),
             Self::Webhook(call) => call.fmt(f),
         }
+    }
+}
+
+/// A peer's text on a terminal: no control characters.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// The beginning of a text that may be long.
+pub(crate) fn excerpt(text: &str) -> String {
+    const LENGTH: usize = 200;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", printable(&text[..end])),
+        None => printable(text),
     }
 }
 

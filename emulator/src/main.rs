@@ -6,7 +6,7 @@ use std::{fmt, fs, path::PathBuf, process::ExitCode};
 
 use azure_dps_emulator::{
     Config, Emulator, Event, StartError,
-    console::{Console, Printer, Signals},
+    console::{Console, Printer, Signals, printable},
 };
 use clap::{Parser, error::ErrorKind};
 use serde_json::json;
@@ -161,7 +161,7 @@ fn start(arguments: &Arguments, config: Config, console: &Console) -> Result<Emu
             printer.line(if json {
                 json!({ "function": line }).to_string()
             } else {
-                format!("                        func  {}", line.escape_debug())
+                format!("                        func  {}", printable(line))
             });
         });
     }

@@ -19,7 +19,7 @@ use crate::{
     config::{AllocationPolicy, Behaviour, Config, ReprovisionPolicy, Twin, mask_query},
     enrollment::{self, Enrollment, Kind},
     error::ServiceError,
-    log::{Bounded, Event, RequestRecord, WebhookCall},
+    log::{self, Bounded, Event, RequestRecord, WebhookCall},
     script::{self, Operation, Script},
     wall_time,
     webhook::{self, AllocationRequest, DeviceRuntimeContext, Stamp, Verdict, WebhookClient},
@@ -456,6 +456,9 @@ impl Core {
             };
             let retries_left = behaviour.webhook_retries >= attempt;
             let outcome = match &verdict {
+                Verdict::Allocated(Allocated { hub, payload: Some(payload), .. }) => {
+                    format!("allocated {hub} with payload {}", log::excerpt(payload.get()))
+                }
                 Verdict::Allocated(allocated) => format!("allocated {}", allocated.hub),
                 Verdict::Failed(failure) => format!("{} {}", failure.code, failure.message),
                 Verdict::TryAgain(_) if retries_left => "to be called again".to_owned(),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::BoxBody};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{
     Request, Response,
     body::{Bytes, Frame, Incoming},
@@ -220,14 +220,25 @@ pub(crate) enum BodyFault {
     Late,
 }
 
-/// A whole body, within a limit.
-pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyFault> {
-    match tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await {
-        Err(_) => Err(BodyFault::Late),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyFault::TooLong),
-        Ok(Err(_)) => Err(BodyFault::Broken),
-    }
+/// A whole body, within a limit. One that is too long is read on for a while, so that its sender
+/// comes to reading the answer.
+pub(crate) async fn read_body(mut body: Incoming, limit: usize) -> Result<Vec<u8>, BodyFault> {
+    let read = async {
+        let (mut bytes, mut length) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else {
+                continue;
+            };
+            length += data.len();
+            if length <= limit {
+                bytes.extend_from_slice(&data);
+            } else if length > 16 * limit {
+                break;
+            }
+        }
+        if length <= limit { Ok(bytes) } else { Err(BodyFault::TooLong) }
+    };
+    tokio::time::timeout(PATIENCE, read).await.unwrap_or(Err(BodyFault::Late))
 }
 
 /// A body with a Content-Length.

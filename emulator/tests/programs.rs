@@ -86,7 +86,7 @@ fn without_arguments_it_is_the_tutorials_service() {
         format!("PUT  {TOASTER} -> 202 assigning"),
         format!("POST {TOASTER} -> 200 allocated {TOASTERS_HUB}"),
         format!("GET  {TOASTER} -> 200 assigned {TOASTERS_HUB}"),
-        "\"Unrecognized device registration.\"".into(),
+        "?****): Unrecognized device registration.".into(),
         "failed 400207 Custom allocation failed with status code: 400".into(),
     ] {
         assert!(log.contains(&what), "{what}\n{log}");

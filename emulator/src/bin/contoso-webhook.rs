@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use azure_dps_emulator::{
-    console::{Console, Signals, log_time},
+    console::{Console, Signals, log_time, printable},
     contoso::{ContosoOptions, Webhook},
 };
 use clap::Parser;
@@ -69,8 +69,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
     let console = Console::start().map_err(|error| error.to_string())?;
     let printer = console.printer();
     let webhook = Webhook::start_with_log(&arguments.listen, options, move |line| {
-        // The request's body is a caller's text: show no control characters on a terminal.
-        printer.line(format!("{} [Information] {}", log_time(), line.escape_debug()));
+        printer.line(format!("{} [Information] {}", log_time(), printable(line)));
     })
     .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
     console.printer().line(format!("listening on {}", webhook.url()));
