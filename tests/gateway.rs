@@ -1,0 +1,553 @@
+//! The example `gateway` as people and scripts use it: the built program, run against the
+//! emulator over real sockets, judged by its exit code and its output.
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::Write,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, Operation, Script, SymmetricKey};
+use serde_json::{Value, json};
+
+// The tutorial's group key and devices.
+const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
+const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
+const TOASTER_KEY: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";
+const TOASTERS_HUB: &str = "contoso-toasters-hub-1098.azure-devices.net";
+const HEAT_PUMP: &str = "mainbuilding167-contoso-hpsd-088";
+const HEAT_PUMP_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
+const HEAT_PUMPS_HUB: &str = "contoso-heatpumps-hub-1098.azure-devices.net";
+
+const USAGE: i32 = 2;
+const REFUSED: i32 = 3;
+const DISABLED: i32 = 4;
+const UNAUTHORIZED: i32 = 5;
+const BUSY: i32 = 6;
+const UNREACHABLE: i32 = 7;
+const NOT_DPS: i32 = 8;
+
+// ---- It provisions ----
+
+#[test]
+fn the_tutorials_devices_by_group_key_and_by_their_own() {
+    let emulator = emulator();
+    let devices = [(TOASTER, TOASTER_KEY, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMP_KEY, HEAT_PUMPS_HUB)];
+    for (id, device_key, hub) in devices {
+        let by_group_key = Gateway::to(http(&emulator), id).args(&["--compute-key"]).key(GROUP_KEY).run();
+        let by_device_key = Gateway::to(http(&emulator), id).key(device_key).run();
+        for run in [by_group_key, by_device_key] {
+            run.expect(0);
+            assert!(run.stdout.contains(&format!("hub:        {hub}\n")), "{}", run.stdout);
+            assert!(run.stdout.contains(&format!("device ID:  {id}\n")), "{}", run.stdout);
+        }
+        assert_eq!(emulator.device(id).unwrap().assigned_hub, hub);
+    }
+}
+
+#[test]
+fn json_for_scripts() {
+    let emulator = Emulator::builder(Config {
+        contoso: azure_dps_emulator::contoso::ContosoOptions { return_payload: true, ..Default::default() },
+        ..config()
+    })
+    .start()
+    .unwrap();
+    let run = Gateway::to(http(&emulator), TOASTER).args(&["--json"]).key(TOASTER_KEY).run();
+    run.expect(0);
+    assert_eq!(run.stderr, "");
+    assert_eq!(run.stdout.lines().count(), 1);
+    let object = run.json();
+    assert_eq!(object["status"], "assigned");
+    assert_eq!(object["assignedHub"], TOASTERS_HUB);
+    assert_eq!(object["deviceId"], TOASTER);
+    assert_eq!(object["registrationId"], TOASTER);
+    assert_eq!(object["substatus"], "initialAssignment");
+    assert_eq!(object["payload"], json!({"property1": "value1"}));
+    let asked = emulator.requests().pop().unwrap().path;
+    assert!(asked.contains(object["operationId"].as_str().unwrap()), "{asked}");
+    assert_eq!(object.get("connectionString"), None);
+}
+
+#[test]
+fn the_returned_payload_is_printed_as_it_came() {
+    let emulator = emulator();
+    // An integer that no f64 holds.
+    let payload = r#"{"serial":9007199254740993}"#;
+    let answer = json!({"registrationState": {"payload": serde_json::from_str::<Value>(payload).unwrap()}});
+    emulator.script(Script::merge(Operation::Status, answer));
+    let run = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
+    run.expect(0);
+    assert!(run.stdout.contains(payload), "{}", run.stdout);
+}
+
+#[test]
+fn the_payload_goes_to_the_webhook_inline_or_from_a_file() {
+    let emulator = emulator();
+    let file = temporary("payload.json", r#"{"from":"file"}"#);
+    let path = file.to_str().unwrap();
+    let given = [(r#"{"from":"argv"}"#, "argv"), (path, "file"), (&format!("@{path}"), "file")];
+    for (payload, from) in given {
+        Gateway::to(http(&emulator), TOASTER).args(&["--payload", payload]).key(TOASTER_KEY).run().expect(0);
+        let call = emulator.webhook_calls().pop().unwrap();
+        assert_eq!(call.request["deviceRuntimeContext"]["payload"], json!({"from": from}));
+    }
+}
+
+#[test]
+fn progress_is_told_on_stderr_and_only_where_wanted() {
+    let emulator = emulator();
+    let run = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
+    let steps: Vec<_> = run.stderr.lines().skip(1).collect();
+    assert_eq!(steps, ["Registering", "Assigning", "Assigned"]);
+
+    let run = Gateway::to(http(&emulator), TOASTER).args(&["--quiet"]).key(TOASTER_KEY).run();
+    run.expect(0);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn the_connection_string_is_printed_on_request() {
+    let emulator = emulator();
+    let expected = format!("HostName={TOASTERS_HUB};DeviceId={TOASTER};SharedAccessKey={TOASTER_KEY}");
+    let gateway = || {
+        let gateway = Gateway::to(http(&emulator), TOASTER).args(&["--connection-string", "--compute-key"]);
+        gateway.key(GROUP_KEY).may_print(TOASTER_KEY)
+    };
+    let run = gateway().run();
+    run.expect(0);
+    assert!(run.stdout.contains(&format!("connection: {expected}\n")), "{}", run.stdout);
+    assert_eq!(gateway().args(&["--json"]).run().json()["connectionString"], expected);
+}
+
+// ---- Keys ----
+
+#[test]
+fn the_key_comes_from_the_environment_a_file_standard_input_or_argv() {
+    let emulator = emulator();
+    // As an editor leaves it, with a line feed.
+    let file = temporary("device.key", &format!("{TOASTER_KEY}\n"));
+    let file = file.to_str().unwrap();
+    let gateway = || Gateway::to(http(&emulator), TOASTER);
+    gateway().key(TOASTER_KEY).run().expect(0);
+    gateway().args(&["--key-file", file]).run().expect(0);
+    gateway().args(&["--key-file", "-"]).stdin(TOASTER_KEY).run().expect(0);
+    gateway().args(&["--key", "-"]).stdin(&format!("{TOASTER_KEY}\n")).run().expect(0);
+    gateway().args(&["--symmetric-key", TOASTER_KEY]).run().expect(0);
+    // Whoever names a file means it, whatever the environment has.
+    gateway().args(&["--key-file", file]).key(HEAT_PUMP_KEY).run().expect(0);
+}
+
+#[test]
+fn derive_key_computes_the_tutorials_keys() {
+    let file = temporary("group.key", GROUP_KEY);
+    let file = file.to_str().unwrap();
+    let derive =
+        |args: &[&str]| Gateway::bare(&["derive-key"]).args(args).may_print(TOASTER_KEY).may_print(HEAT_PUMP_KEY);
+    let one = |run: Run| {
+        run.expect(0);
+        assert_eq!(run.stdout, format!("{TOASTER_KEY}\n"));
+        assert_eq!(run.stderr, "");
+    };
+    one(derive(&["--registration-id", TOASTER]).key(GROUP_KEY).run());
+    one(derive(&["--rid", TOASTER, "--key-file", file]).run());
+    one(derive(&["--rid", TOASTER, "--key", "-"]).stdin(GROUP_KEY).run());
+    one(derive(&["--rid", TOASTER, "--key", GROUP_KEY]).run());
+
+    let both = derive(&["--rid", TOASTER, "--rid", HEAT_PUMP]).key(GROUP_KEY).run();
+    assert_eq!(both.stdout, format!("{TOASTER_KEY}\n{HEAT_PUMP_KEY}\n"));
+}
+
+// ---- TLS ----
+
+#[test]
+fn https_with_the_ca_that_the_emulator_wrote_and_not_without() {
+    let emulator = emulator();
+    let ca = temporary("ca.pem", emulator.ca_pem());
+    let ca = ca.to_str().unwrap();
+    let by_address = https(&emulator).replace("localhost", "127.0.0.1");
+    for url in [https(&emulator), &by_address] {
+        let run = Gateway::to(url, TOASTER).args(&["--ca", ca]).key(TOASTER_KEY).run();
+        run.expect(0);
+        assert!(run.stderr.contains("Connected\nRegistering\n"), "{}", run.stderr);
+    }
+    assert!(emulator.requests().iter().all(|request| request.listener == "https"));
+    let served = emulator.requests().len();
+
+    let another = temporary("another-ca.pem", self::emulator().ca_pem());
+    let untrusted: [&[&str]; 2] = [&[], &["--ca", another.to_str().unwrap()]];
+    for args in untrusted {
+        // With all the time it wants: it must not want any.
+        let begun = Instant::now();
+        let run = Gateway::to(https(&emulator), TOASTER).args(&["--timeout", "600"]).args(args).key(TOASTER_KEY).run();
+        run.expect(UNREACHABLE);
+        assert!(run.stderr.contains("invalid peer certificate"), "{}", run.stderr);
+        assert!(run.stderr.contains("--ca"), "{}", run.stderr);
+        assert!(begun.elapsed() < Duration::from_secs(4));
+    }
+    assert_eq!(emulator.requests().len(), served);
+}
+
+#[test]
+fn https_of_minreq_with_ssl_cert_file() {
+    let emulator = emulator();
+    let ca = temporary("ssl-cert-file.pem", emulator.ca_pem());
+    let gateway = || Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
+    gateway().env("SSL_CERT_FILE", ca.to_str().unwrap()).run().expect(0);
+    let served = emulator.requests().len();
+    assert!(served > 0);
+
+    let run = gateway().run();
+    run.expect(UNREACHABLE);
+    assert!(run.stderr.contains("invalid peer certificate"), "{}", run.stderr);
+    assert_eq!(emulator.requests().len(), served);
+}
+
+#[test]
+fn what_speaks_no_tls_is_given_up_at_once() {
+    let emulator = emulator();
+    let url = http(&emulator).replace("http:", "https:");
+    let run = Gateway::to(&url, TOASTER).args(&["--timeout", "600"]).key(TOASTER_KEY).run();
+    run.expect(UNREACHABLE);
+}
+
+// ---- Exit codes ----
+
+#[test]
+fn usage() {
+    let emulator = emulator();
+    let url = http(&emulator);
+    // 0.0.0.0 reaches this machine, but nobody promised that.
+    let elsewhere = url.replace("127.0.0.1", "0.0.0.0");
+    let own = |args: &[&str]| Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY);
+    let no_certificate = temporary("no-certificate.pem", "");
+    let runs = [
+        ("plain http to another host", Gateway::to(&elsewhere, TOASTER).key(TOASTER_KEY)),
+        ("nothing at all", Gateway::bare(&[])),
+        ("no scope", Gateway::bare(&["--rid", TOASTER]).key(TOASTER_KEY)),
+        ("a registration ID with a blank", Gateway::to(url, "sn 007").key(TOASTER_KEY)),
+        ("no key", Gateway::to(url, TOASTER)),
+        ("a key that is none", Gateway::to(url, TOASTER).key("no-base64!")),
+        ("a key that is none, in argv", Gateway::to(url, TOASTER).args(&["--key", "no-base64!"])),
+        ("a key file that is not there", own(&["--key-file", "/no/such/file"])),
+        ("two keys", own(&["--key-file", "-", "--key", TOASTER_KEY])),
+        ("a payload that is no object", own(&["--payload", "[1]"])),
+        ("a payload that is no JSON", own(&["--payload", "{1}"])),
+        ("a CA for http", own(&["--ca", no_certificate.to_str().unwrap()])),
+        ("a CA file without a certificate", {
+            let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
+            gateway.args(&["--ca", no_certificate.to_str().unwrap()])
+        }),
+        ("no time", own(&["--timeout", "0"])),
+    ];
+    for (what, gateway) in runs {
+        let run = gateway.may_not_print("no-base64!").run();
+        assert_eq!(run.code, USAGE, "{what}: {}", run.stderr);
+        assert_eq!(run.stdout, "", "{what}");
+        assert!(run.stderr.contains("error: ") || run.stderr.contains("Usage: "), "{what}: {}", run.stderr);
+    }
+    assert!(emulator.requests().is_empty());
+}
+
+#[test]
+fn refused() {
+    let emulator = emulator();
+    let gateway = || Gateway::to(http(&emulator), "garage12-contoso-lamp-001").args(&["--compute-key"]).key(GROUP_KEY);
+    let run = gateway().run();
+    run.expect(REFUSED);
+    for part in ["400207", "Custom allocation failed with status code: 400", "to do:"] {
+        assert!(run.stderr.contains(part), "no {part} in {}", run.stderr);
+    }
+    assert_eq!(run.stdout, "");
+
+    let run = gateway().args(&["--json"]).run();
+    run.expect(REFUSED);
+    assert_eq!(run.stderr, "");
+    let error = &run.json()["error"];
+    assert_eq!(error["kind"], "refused");
+    assert_eq!(error["exitCode"], REFUSED);
+    assert_eq!(error["code"], 400207);
+    assert_eq!(error["message"], "Custom allocation failed with status code: 400");
+}
+
+#[test]
+fn disabled() {
+    let emulator = emulator();
+    emulator.update(|config| {
+        config.individual_enrollments.push(IndividualEnrollment {
+            registration_id: TOASTER.to_owned(),
+            enabled: false,
+            primary_key: SymmetricKey::from_base64(TOASTER_KEY).unwrap(),
+            ..Default::default()
+        });
+    });
+    let run = Gateway::to(http(&emulator), TOASTER).args(&["--json"]).key(TOASTER_KEY).run();
+    run.expect(DISABLED);
+    assert_eq!(run.json()["error"]["kind"], "disabled");
+}
+
+#[test]
+fn unauthorized() {
+    let emulator = emulator();
+    let gateway = || Gateway::to(http(&emulator), TOASTER).key(HEAT_PUMP_KEY);
+    let run = gateway().run();
+    run.expect(UNAUTHORIZED);
+    assert!(run.stderr.contains("401000"), "{}", run.stderr);
+    // A clock that is off looks the same to the service, so its own is shown.
+    assert!(run.stderr.contains("clock:  20"), "{}", run.stderr);
+
+    let run = gateway().args(&["--json"]).run();
+    run.expect(UNAUTHORIZED);
+    let error = &run.json()["error"];
+    assert_eq!((&error["kind"], &error["code"]), (&json!("unauthorized"), &json!(401000)));
+    let answer: Value = serde_json::from_str(&emulator.requests().pop().unwrap().response_body).unwrap();
+    assert_eq!(error["trackingId"], answer["trackingId"]);
+    assert_eq!(error["message"], answer["message"]);
+}
+
+#[test]
+fn busy() {
+    let emulator = emulator();
+    let gateway = || Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY);
+    let throttled = r#"{"errorCode":429001,"message":"Operations are being throttled for this tenant."}"#;
+    emulator.script(Script::respond(Operation::Register, 429, &[("Retry-After", "60")], throttled));
+    let run = gateway().args(&["--timeout", "30", "--json"]).run();
+    run.expect(BUSY);
+    assert_eq!(run.json()["error"]["code"], 429001);
+
+    // With the time to wait, it waits.
+    emulator.script(Script::respond(Operation::Register, 429, &[("Retry-After", "1")], throttled));
+    let run = gateway().run();
+    run.expect(0);
+    assert!(run.stderr.contains("Retrying: the service refused the request: 429001"), "{}", run.stderr);
+
+    let assigning = r#"{"operationId":"5.1","status":"assigning"}"#;
+    emulator.script(Script::respond(Operation::Status, 202, &[("Retry-After", "1")], assigning).times(9));
+    gateway().args(&["--timeout", "2"]).run().expect(BUSY);
+}
+
+#[test]
+fn unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ca = temporary("unreachable-ca.pem", emulator().ca_pem());
+    let over_http = || Gateway::to(&format!("http://{address}"), TOASTER).key(TOASTER_KEY);
+    let over_tls = || {
+        let gateway = Gateway::to(&address.to_string(), TOASTER).key(TOASTER_KEY);
+        gateway.args(&["--ca", ca.to_str().unwrap()])
+    };
+
+    // It accepts connections, and is silent.
+    let begun = Instant::now();
+    over_http().args(&["--timeout", "1"]).run().expect(UNREACHABLE);
+    over_tls().args(&["--timeout", "1"]).run().expect(UNREACHABLE);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+
+    drop(listener);
+    for gateway in [over_http(), over_tls()] {
+        let run = gateway.args(&["--timeout", "3", "--json"]).run();
+        run.expect(UNREACHABLE);
+        let error = &run.json()["error"];
+        assert_eq!(error["kind"], "unreachable");
+        assert!(error["seen"].as_str().unwrap().contains("Connection refused"), "{error}");
+    }
+
+    // A connection that breaks once is only an accident.
+    let emulator = emulator();
+    emulator.script(Script::drop_connection(Operation::Register));
+    Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run().expect(0);
+}
+
+#[test]
+fn not_dps() {
+    let emulator = emulator();
+    let ca = temporary("not-dps-ca.pem", emulator.ca_pem());
+    let over_http = || Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY);
+    let over_tls = || {
+        let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
+        gateway.args(&["--ca", ca.to_str().unwrap()])
+    };
+    // A captive portal, by its page and by its redirect.
+    for _ in 0..2 {
+        emulator.script(Script::respond(Operation::Register, 200, &[], "<html>Please log in</html>"));
+    }
+    over_http().run().expect(NOT_DPS);
+    over_tls().run().expect(NOT_DPS);
+    emulator.script(Script::respond(Operation::Register, 302, &[("Location", "https://login.example/")], ""));
+    over_http().run().expect(NOT_DPS);
+
+    let assigned_nowhere = r#"{"status":"assigned","registrationState":{"status":"assigned"}}"#;
+    emulator.script(Script::respond(Operation::Register, 200, &[], assigned_nowhere));
+    let run = over_http().args(&["--json"]).run();
+    run.expect(NOT_DPS);
+    assert_eq!(run.json()["error"]["kind"], "notDps");
+
+    emulator.script(Script::raw(Operation::Register, "SSH-2.0-OpenSSH_9.9\r\n"));
+    over_tls().run().expect(NOT_DPS);
+    // minreq does not tell garbage from no answer.
+    emulator.script(Script::raw(Operation::Register, "SSH-2.0-OpenSSH_9.9\r\n").times(2));
+    over_http().args(&["--timeout", "3"]).run().expect(UNREACHABLE);
+}
+
+#[test]
+fn a_terminal_is_told_nothing_by_the_service() {
+    let emulator = emulator();
+    let message = r#"{"errorCode":400000,"message":"\u001b[2Jgotcha"}"#;
+    emulator.script(Script::respond(Operation::Register, 400, &[], message));
+    let run = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
+    run.expect(REFUSED);
+    assert!(run.stderr.contains("gotcha"), "{}", run.stderr);
+    assert!(!run.stderr.contains('\u{1b}'), "{:?}", run.stderr);
+}
+
+#[test]
+fn help_documents_the_exit_codes_and_shows_no_key() {
+    let run = Gateway::bare(&["--help"]).key(GROUP_KEY).run();
+    run.expect(0);
+    let (_, exit_codes) = run.stdout.split_once("Exit codes:\n").unwrap();
+    let listed: Vec<_> = exit_codes.lines().take(9).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    for flag in ["--id-scope", "--registration-id", "--symmetric-key", "--compute-key", "--payload"] {
+        assert!(run.stdout.contains(flag), "{flag}");
+    }
+    assert!(run.stdout.contains("worst place"));
+
+    let run = Gateway::bare(&["--version"]).run();
+    assert_eq!(run.stdout, format!("gateway {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+// ---- The machinery ----
+
+fn config() -> Config {
+    let mut config = Config::contoso();
+    config.behaviour.retry_after = Some(1);
+    config.behaviour.polls_before_result = 0;
+    config
+}
+
+fn emulator() -> Emulator {
+    Emulator::builder(config()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap()
+}
+
+fn http(emulator: &Emulator) -> &str {
+    emulator.http_url().unwrap()
+}
+
+fn https(emulator: &Emulator) -> &str {
+    emulator.https_url().unwrap()
+}
+
+/// A file whose name no other test uses.
+fn temporary(name: &str, text: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}"));
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// A call of the program. Whatever a test does, the program must not print a key.
+struct Gateway {
+    args: Vec<String>,
+    env: HashMap<String, String>,
+    stdin: String,
+    secrets: Vec<String>,
+}
+
+impl Gateway {
+    fn bare(args: &[&str]) -> Self {
+        let secrets = [GROUP_KEY, TOASTER_KEY, HEAT_PUMP_KEY, "SharedAccessSignature", "sig="];
+        let secrets = secrets.map(str::to_owned).to_vec();
+        Self { args: Vec::new(), env: HashMap::new(), stdin: String::new(), secrets }.args(args)
+    }
+
+    fn to(url: &str, registration_id: &str) -> Self {
+        Self::bare(&["--id-scope", "0ne00002193", "--registration-id", registration_id, "--host", url])
+    }
+
+    fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn key(self, key: &str) -> Self {
+        self.env("AZURE_DPS_SYMMETRIC_KEY", key)
+    }
+
+    fn stdin(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.stdin);
+        self
+    }
+
+    fn may_print(mut self, key: &str) -> Self {
+        self.secrets.retain(|secret| secret != key);
+        self
+    }
+
+    fn may_not_print(mut self, text: &str) -> Self {
+        self.secrets.push(text.to_owned());
+        self
+    }
+
+    fn run(self) -> Run {
+        let mut program = Command::new(program())
+            .args(&self.args)
+            .env_remove("AZURE_DPS_SYMMETRIC_KEY")
+            .env_remove("SSL_CERT_FILE")
+            .env_remove("SSL_CERT_DIR")
+            .envs(&self.env)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that reads no key may be gone by now.
+        let _ = program.stdin.take().unwrap().write_all(self.stdin.as_bytes());
+        let output = program.wait_with_output().unwrap();
+        let run = Run {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        };
+        for secret in &self.secrets {
+            assert!(!run.stdout.contains(secret) && !run.stderr.contains(secret), "printed a secret: {:?}", self.args);
+        }
+        run
+    }
+}
+
+/// `cargo test` builds the examples, beside the directory of this test's own program.
+fn program() -> PathBuf {
+    let mut path = env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.extend(["examples", "gateway"]);
+    path.set_extension(env::consts::EXE_EXTENSION);
+    assert!(path.exists(), "{} is missing: cargo build --example gateway", path.display());
+    path
+}
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    #[track_caller]
+    fn expect(&self, code: i32) {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}

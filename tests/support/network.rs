@@ -1,0 +1,81 @@
+//! Provisioning over real sockets, where only the waiting is virtual.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use azure_dps::{Assignment, Endpoint, Error, Provisioning};
+use embedded_io_adapters::std::FromStd;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// The ways to the service that the tests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    EmbeddedIo,
+    EmbeddedIoTls,
+    Minreq,
+}
+
+pub const TRANSPORTS: [Transport; 3] = [Transport::EmbeddedIo, Transport::EmbeddedIoTls, Transport::Minreq];
+
+/// The wall clock, for tokens that the emulator checks.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Runs to the end. The waits that the service asks for pass on the state machine's clock,
+/// and take a few milliseconds of ours.
+pub fn provision<'b>(
+    provisioning: &mut Provisioning<'_>,
+    transport: Transport,
+    ca: &str,
+    buffer: &'b mut [u8],
+) -> Result<Assignment<'b>, Error> {
+    let started = Instant::now();
+    let skipped = Cell::new(Duration::ZERO);
+    let clock = || started.elapsed() + skipped.get();
+    let delay = |wait: Duration| {
+        let real = wait.min(Duration::from_millis(20));
+        thread::sleep(real);
+        skipped.set(skipped.get() + wait - real);
+    };
+    let endpoint = *provisioning.endpoint();
+    match transport {
+        Transport::Minreq => {
+            azure_dps::minreq::provision(provisioning, unix_time(), buffer, clock, delay).map_err(|error| error.kind())
+        }
+        _ => {
+            let connect = || connect(endpoint, transport, ca).map(FromStd::new);
+            azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
+                .map_err(|error| error.kind())
+        }
+    }
+}
+
+/// A socket, secured where the transport wants it.
+pub trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
+fn connect(endpoint: Endpoint<'_>, transport: Transport, ca: &str) -> io::Result<Box<dyn Stream>> {
+    let socket = TcpStream::connect((endpoint.host(), endpoint.port()))?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    if transport == Transport::EmbeddedIo {
+        return Ok(Box::new(socket));
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    // The service speaks nothing newer.
+    let config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(endpoint.host().to_string()).map_err(io::Error::other)?;
+    let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    Ok(Box::new(StreamOwned::new(session, socket)))
+}
