@@ -8,6 +8,7 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -35,28 +36,30 @@ const NOT_DPS: i32 = 8;
 
 #[test]
 fn the_tutorials_devices_by_group_key_and_by_their_own() {
-    let emulator = emulator();
-    let devices = [(TOASTER, TOASTER_KEY, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMP_KEY, HEAT_PUMPS_HUB)];
-    for (id, device_key, hub) in devices {
-        let by_group_key = Gateway::to(http(&emulator), id).args(&["--compute-key"]).key(GROUP_KEY).run();
-        let by_device_key = Gateway::to(http(&emulator), id).key(device_key).run();
-        for run in [by_group_key, by_device_key] {
-            run.expect(0);
-            assert!(run.stdout.contains(&format!("hub:        {hub}\n")), "{}", run.stdout);
-            assert!(run.stdout.contains(&format!("device ID:  {id}\n")), "{}", run.stdout);
+    let emulator = start(polled());
+    thread::scope(|scope| {
+        for (id, device_key, hub) in [(TOASTER, TOASTER_KEY, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMP_KEY, HEAT_PUMPS_HUB)]
+        {
+            let emulator = &emulator;
+            scope.spawn(move || {
+                let by_group_key = Gateway::to(http(emulator), id).args(&["--compute-key"]).key(GROUP_KEY).run();
+                let by_device_key = Gateway::to(http(emulator), id).key(device_key).run();
+                for run in [by_group_key, by_device_key] {
+                    run.expect(0);
+                    let shown = format!("hub:        {hub}\ndevice ID:  {id}\npayload:    none\n");
+                    assert_eq!(run.stdout, shown);
+                }
+                assert_eq!(emulator.device(id).unwrap().assigned_hub, hub);
+            });
         }
-        assert_eq!(emulator.device(id).unwrap().assigned_hub, hub);
-    }
+    });
 }
 
 #[test]
 fn json_for_scripts() {
-    let emulator = Emulator::builder(Config {
-        contoso: azure_dps_emulator::contoso::ContosoOptions { return_payload: true, ..Default::default() },
-        ..config()
-    })
-    .start()
-    .unwrap();
+    let mut config = polled();
+    config.contoso.return_payload = true;
+    let emulator = start(config);
     let run = Gateway::to(http(&emulator), TOASTER).args(&["--json"]).key(TOASTER_KEY).run();
     run.expect(0);
     assert_eq!(run.stderr, "");
@@ -79,7 +82,7 @@ fn the_returned_payload_is_printed_as_it_came() {
     // An integer that no f64 holds.
     let payload = r#"{"serial":9007199254740993}"#;
     let answer = json!({"registrationState": {"payload": serde_json::from_str::<Value>(payload).unwrap()}});
-    emulator.script(Script::merge(Operation::Status, answer));
+    emulator.script(Script::merge(Operation::Register, answer));
     let run = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
     run.expect(0);
     assert!(run.stdout.contains(payload), "{}", run.stdout);
@@ -100,7 +103,7 @@ fn the_payload_goes_to_the_webhook_inline_or_from_a_file() {
 
 #[test]
 fn progress_is_told_on_stderr_and_only_where_wanted() {
-    let emulator = emulator();
+    let emulator = start(polled());
     let run = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
     let steps: Vec<_> = run.stderr.lines().skip(1).collect();
     assert_eq!(steps, ["Registering", "Assigning", "Assigned"]);
@@ -166,7 +169,7 @@ fn derive_key_computes_the_tutorials_keys() {
 
 #[test]
 fn https_with_the_ca_that_the_emulator_wrote_and_not_without() {
-    let emulator = emulator();
+    let emulator = start(polled());
     let ca = temporary("ca.pem", emulator.ca_pem());
     let ca = ca.to_str().unwrap();
     let by_address = https(&emulator).replace("localhost", "127.0.0.1");
@@ -194,7 +197,7 @@ fn https_with_the_ca_that_the_emulator_wrote_and_not_without() {
 
 #[test]
 fn https_of_minreq_with_ssl_cert_file() {
-    let emulator = emulator();
+    let emulator = start(polled());
     let ca = temporary("ssl-cert-file.pem", emulator.ca_pem());
     let gateway = || Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
     gateway().env("SSL_CERT_FILE", ca.to_str().unwrap()).run().expect(0);
@@ -255,7 +258,7 @@ fn usage() {
 
 #[test]
 fn refused() {
-    let emulator = emulator();
+    let emulator = start(polled());
     let gateway = || Gateway::to(http(&emulator), "garage12-contoso-lamp-001").args(&["--compute-key"]).key(GROUP_KEY);
     let run = gateway().run();
     run.expect(REFUSED);
@@ -311,7 +314,7 @@ fn unauthorized() {
 
 #[test]
 fn busy() {
-    let emulator = emulator();
+    let emulator = start(polled());
     let gateway = || Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY);
     let throttled = r#"{"errorCode":429001,"message":"Operations are being throttled for this tenant."}"#;
     emulator.script(Script::respond(Operation::Register, 429, &[("Retry-After", "60")], throttled));
@@ -377,7 +380,7 @@ fn not_dps() {
     }
     over_http().run().expect(NOT_DPS);
     over_tls().run().expect(NOT_DPS);
-    emulator.script(Script::respond(Operation::Register, 302, &[("Location", "https://login.example/")], ""));
+    emulator.script(Script::respond(Operation::Register, 302, &[("Location", "https://login.example/")], "Log in"));
     over_http().run().expect(NOT_DPS);
 
     let assigned_nowhere = r#"{"status":"assigned","registrationState":{"status":"assigned"}}"#;
@@ -422,15 +425,23 @@ fn help_documents_the_exit_codes_and_shows_no_key() {
 
 // ---- The machinery ----
 
-fn config() -> Config {
+/// The tutorial's service, which has the device polled once.
+fn polled() -> Config {
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
     config.behaviour.polls_before_result = 0;
     config
 }
 
+fn start(config: Config) -> Emulator {
+    Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap()
+}
+
+/// One that has the result at once, for tests that are about something else.
 fn emulator() -> Emulator {
-    Emulator::builder(config()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap()
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    start(config)
 }
 
 fn http(emulator: &Emulator) -> &str {

@@ -119,14 +119,15 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     let mut attempt = |provisioning: &mut Provisioning<'_>| attempt(provisioning, &mut buffer, tls.as_ref(), clock);
 
     let mut outcome = attempt(&mut provisioning);
+    let rest = args.timeout().saturating_sub(started.elapsed());
     if let Err(failure) = &outcome
         && out_of_time.get()
         && !failure.lasting
+        && !rest.is_zero()
     {
-        reporter.note(&format!("Retrying: {}", failure.seen()));
+        reporter.retrying(failure.seen());
         out_of_time.set(false);
         heard.set(true);
-        let rest = args.timeout().saturating_sub(started.elapsed());
         provisioning = provisioning.with_retry_policy(RetryPolicy::new().with_timeout(rest));
         outcome = attempt(&mut provisioning);
     }

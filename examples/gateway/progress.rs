@@ -35,7 +35,7 @@ impl Reporter {
             Progress::Registering => self.step("Registering"),
             Progress::Assigning => self.step("Assigning"),
             Progress::Assigned => self.step("Assigned"),
-            Progress::Retrying(error) => self.note(&format!("Retrying: {error}")),
+            Progress::Retrying(error) => self.retrying(&error.to_string()),
             // The failure itself is printed at the end.
             _ => {}
         }
@@ -50,13 +50,16 @@ impl Reporter {
         }
     }
 
-    /// Something worth keeping in sight.
-    pub fn note(&self, text: &str) {
-        let text = printable(text);
+    /// Why something is to be done again: worth keeping in sight.
+    pub fn retrying(&self, reason: &str) {
+        let text = format!("Retrying: {}", printable(reason));
         match self {
             Self::Silent => {}
             Self::Lines => eprintln!("{text}"),
-            Self::Spinner(spinner) => spinner.println(text),
+            Self::Spinner(spinner) => {
+                spinner.println(text);
+                spinner.set_message("Waiting to try again");
+            }
         }
     }
 }
