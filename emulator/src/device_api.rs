@@ -98,10 +98,10 @@ impl Handler for DeviceApi {
             at: SystemTime::now(),
             listener: self.scheme,
             method: head.method.to_string(),
-            path: path_and_query,
+            path: mask_signatures(&path_and_query),
             authorization: head.headers.contains_key(header::AUTHORIZATION),
             body: String::new(),
-            registration_id: route.as_ref().map(|route| route.registration_id.to_string()),
+            registration_id: route.as_ref().map(|route| mask_signatures(&route.registration_id)),
             http_status: None,
             retry_after: None,
             response_body: String::new(),
@@ -295,6 +295,18 @@ fn scripted(status: u16, scripted: &[(String, String)], body: &str) -> Reply {
         outcome: "answered by a script".to_owned(),
         retry_after,
     }
+}
+
+/// A token has no business in a path, and a record has none to repeat it.
+fn mask_signatures(text: &str) -> String {
+    let mut parts = text.split("sig=");
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.find(['&', '/']).map_or("", |end| &part[end..]);
+        masked.push_str("sig=****");
+        masked.push_str(rest);
+    }
+    masked
 }
 
 fn common_headers() -> HeaderMap {

@@ -122,6 +122,8 @@ where
         // As the real service writes them; not every client compares names without case.
         .title_case_headers(true)
         .header_read_timeout(PATIENCE)
+        // A peer that has said all it wants to say still reads.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .await?;
     Ok(())

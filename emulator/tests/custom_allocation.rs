@@ -333,3 +333,16 @@ fn the_first_twin_is_the_webhooks_or_else_the_enrollments() {
         assert_eq!(emulator.device(TOASTER).unwrap().twin.tags["from"], tags);
     }
 }
+
+/// Functions live behind HTTPS: a webhook is trusted by the system's roots, and one with a
+/// certificate of its own is not reached.
+#[test]
+fn a_webhook_that_nobody_vouches_for_is_not_reached() {
+    let stranger = builder(Config::contoso()).https("127.0.0.1:0").start().unwrap();
+    let emulator = builder(Config::contoso()).webhook(stranger.https_url().unwrap()).start().unwrap();
+    assert_eq!(toaster(&emulator).failed().0, 400_207);
+    assert!(stranger.requests().is_empty());
+    let call = &emulator.webhook_calls()[0];
+    assert_eq!(call.status, None);
+    assert!(call.outcome.contains("certificate"), "{}", call.outcome);
+}

@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
 };
 
 use azure_dps_emulator::{Config, Emulator};
@@ -334,4 +334,24 @@ fn a_connection_is_kept_alive_and_may_be_pipelined() {
     stream.read_to_string(&mut answers).unwrap();
     assert_eq!(answers.matches("HTTP/1.1 202 Accepted\r\n").count(), 2, "{answers}");
     assert!(answers.contains("\r\nRetry-After: 3\r\n"));
+}
+
+/// A peer that closes its half of the connection after asking is still answered.
+#[test]
+fn a_half_closed_connection_is_answered() {
+    let emulator = contoso();
+    emulator.update(|config| config.behaviour.result_at_once = true);
+    let address = emulator.http_url().unwrap().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "PUT /{SCOPE}/registrations/{TOASTER}/register{VERSION} HTTP/1.1\r\nHost: x\r\n\
+         Authorization: {}\r\nContent-Length: 0\r\n\r\n",
+        token(&derive(GROUP_KEY, TOASTER), TOASTER)
+    )
+    .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
