@@ -36,13 +36,16 @@ mod emulator;
 mod enrollment;
 mod error;
 mod log;
+mod quota;
 mod registration;
 mod sas;
 mod script;
 mod server;
+mod stamps;
 mod tls;
 mod wall_time;
 mod webhook;
+mod wire;
 
 pub use config::{
     Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, IndividualEnrollment,

@@ -6,23 +6,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
-use serde_json::{
-    Map, Value,
-    value::{RawValue, to_raw_value},
-};
-use tokio::task::AbortHandle;
+use serde::Serialize;
+use serde_json::{Map, value::RawValue};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::{
     allocation::{self, Allocated, Failure},
     clock::Clock,
     config::{AllocationPolicy, Behaviour, Config, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{self, Enrollment, Kind},
+    enrollment::{self, Enrollment},
     error::ServiceError,
     log::{self, Bounded, Event, RequestRecord, WebhookCall},
+    quota::Window,
     script::{self, Operation, Script},
+    stamps::{Stamp, Stamps},
     wall_time,
-    webhook::{self, AllocationRequest, DeviceRuntimeContext, Stamp, Verdict, WebhookClient},
+    webhook::{self, AllocationRequest, DeviceRuntimeContext, Verdict, WebhookClient},
+    wire::{DeviceRegistration, OperationStatus, RegistrationState, json},
 };
 
 /// "Max message 96 KB".
@@ -73,78 +73,6 @@ pub(crate) struct Answer {
     pub(crate) outcome: String,
 }
 
-/// `DeviceRegistration`, as far as it is looked at.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct DeviceRegistration {
-    registration_id: Option<String>,
-    payload: Option<Box<RawValue>>,
-    csr: Option<String>,
-    client_certificate_csr: Option<String>,
-}
-
-/// `RegistrationOperationStatus`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OperationStatus<'a> {
-    operation_id: &'a str,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    registration_state: Option<&'a RegistrationState>,
-}
-
-/// `DeviceRegistrationResult`, in the order in which the service writes it.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RegistrationState {
-    registration_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_date_time_utc: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    assigned_hub: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_id: Option<String>,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    substatus: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_code: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_updated_date_time_utc: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
-}
-
-impl RegistrationState {
-    fn new(registration_id: &str, status: &'static str) -> Self {
-        Self { registration_id: registration_id.to_owned(), status, ..Self::default() }
-    }
-
-    /// With the times and the tag that a stored registration has.
-    fn stored(mut self, created: &str) -> Self {
-        self.created_date_time_utc = Some(created.to_owned());
-        self.last_updated_date_time_utc = Some(wall_time::now());
-        self.etag = Some(wall_time::registration_etag());
-        self
-    }
-
-    fn outcome(&self) -> String {
-        match (&self.assigned_hub, self.error_code) {
-            (Some(hub), _) => format!(
-                "assigned {hub} as {} ({})",
-                self.device_id.as_deref().unwrap_or_default(),
-                self.substatus.unwrap_or_default()
-            ),
-            (None, Some(code)) => format!("failed {code} {}", self.error_message.as_deref().unwrap_or_default()),
-            (None, None) => self.status.to_owned(),
-        }
-    }
-}
-
 /// What the service remembers of a device that was ever let in.
 #[derive(Debug, Default)]
 struct Device {
@@ -160,41 +88,18 @@ struct RunningOperation {
     id: String,
     polls: u32,
     result: Option<RegistrationState>,
-    task: Option<AbortHandle>,
+    allocation: AbortHandle,
 }
 
 impl Drop for RunningOperation {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
-/// When things happened lately, to count them against a quota.
-#[derive(Debug, Default)]
-struct Window(VecDeque<Duration>);
-
-impl Window {
-    /// Counts one more at `now`, unless `limit` within `period` are counted already.
-    fn admit(&mut self, now: Duration, period: Duration, limit: Option<u32>) -> bool {
-        let Some(limit) = limit else {
-            return true;
-        };
-        while self.0.front().is_some_and(|&at| now - at >= period) {
-            self.0.pop_front();
-        }
-        let admitted = self.0.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-        if admitted {
-            self.0.push_back(now);
-        }
-        admitted
+        self.allocation.abort();
     }
 }
 
 struct State {
     config: Config,
-    stamps: HashMap<(Kind, String), Stamp>,
+    stamps: Stamps,
     devices: HashMap<String, Device>,
     registrations: Window,
     operations: Window,
@@ -216,6 +121,14 @@ pub(crate) struct Core {
     observer: Option<Observer>,
 }
 
+/// How a registration began.
+enum Begun {
+    /// It is over already.
+    Answered(Answer),
+    /// It has an operation, which this task allocates.
+    Operation(String, JoinHandle<()>),
+}
+
 /// What a background allocation works on: the state of things when the device registered.
 struct Job {
     operation_id: String,
@@ -232,7 +145,8 @@ struct Job {
 
 impl Core {
     pub(crate) fn new(config: Config, clock: Clock, webhook_url: Option<String>, observer: Option<Observer>) -> Self {
-        let stamps = fresh_stamps(&config);
+        let mut stamps = Stamps::default();
+        stamps.update(&config);
         Self {
             state: Mutex::new(State {
                 config,
@@ -266,83 +180,85 @@ impl Core {
 
     /// Starts a registration: it is answered at once, and the allocation goes on behind it.
     pub(crate) async fn register(self: &Arc<Self>, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
-        let (operation_id, task) = {
-            let mut state = self.lock();
-            let state = &mut *state;
-            let behaviour = &state.config.behaviour;
-            let minute = Duration::from_secs(60);
-            let limit = behaviour.registrations_per_minute;
-            if !state.registrations.admit(self.clock.elapsed(), minute, limit) {
-                return Err(throttled(behaviour, "too many registrations in a minute"));
-            }
-            let enrollment = match authenticate(&state.config, request) {
-                Err(error) if error.code == 404_201 && behaviour.not_found_as_failed => {
-                    return Ok(not_found_as_failed(request, &error));
-                }
-                other => other?,
-            };
-            let registration = read_body(request)?;
-            let key = request.registration_id.to_ascii_lowercase();
-            if !state.devices.contains_key(&key) && state.devices.len() >= MAX_DEVICES {
-                return Err(throttled(behaviour, "the emulator knows too many devices"));
-            }
-            let device = state.devices.entry(key).or_default();
-            if !enrollment.enabled {
-                let disabled = RegistrationState::new(request.registration_id, "disabled").stored(&wall_time::now());
-                let answer = answer(200, "", &disabled, true, None);
-                device.last = Some(disabled);
-                return Ok(Answer { outcome: format!("disabled by enrollment {}", enrollment.id), ..answer });
-            }
-            let running = device.operations.back();
-            if behaviour.refuse_concurrent_registration && running.is_some_and(|operation| operation.result.is_none()) {
-                return Err(ServiceError::concurrent_registration());
-            }
-            let current = device.record.as_ref().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
-            let job = Job {
-                operation_id: wall_time::operation_id(),
-                registration_id: request.registration_id.to_owned(),
-                offered: allocation::offered_hubs(
-                    &state.config,
-                    &enrollment,
-                    current.as_ref().map(|(hub, _)| hub.as_str()),
-                ),
-                current,
-                // "It must be a JSON object; other types are not delivered."
-                payload: registration.payload.filter(|payload| payload.get().starts_with('{')),
-                webhook_url: enrollment
-                    .allocation
-                    .webhook_url
-                    .clone()
-                    .or_else(|| state.config.webhook_url.clone())
-                    .or_else(|| self.webhook_url.clone()),
-                stamp: state.stamps.get(&(enrollment.kind, enrollment.id.clone())).cloned().unwrap_or_else(fresh_stamp),
-                behaviour: behaviour.clone(),
-                created: wall_time::now(),
-                enrollment,
-            };
-            let operation_id = job.operation_id.clone();
-            let core = Arc::clone(self);
-            let task = tokio::spawn(async move {
-                let result = core.allocate(&job).await;
-                core.finish(&job, result);
-            });
-            device.last = Some(RegistrationState::new(request.registration_id, "assigning").stored(&wall_time::now()));
-            device.operations.push_back(RunningOperation {
-                id: operation_id.clone(),
-                polls: 0,
-                result: None,
-                task: Some(task.abort_handle()),
-            });
-            if device.operations.len() > OPERATIONS_PER_DEVICE {
-                device.operations.pop_front();
-            }
-            (operation_id, behaviour.result_at_once.then_some(task))
+        let (operation_id, allocation) = match self.begin(request)? {
+            Begun::Answered(answer) => return Ok(answer),
+            Begun::Operation(operation_id, allocation) => (operation_id, allocation),
         };
-        if let Some(task) = task {
+        if self.behaviour().result_at_once {
             // An aborted task leaves no result, and the device polls on.
-            let _ = task.await;
+            let _ = allocation.await;
         }
         self.operation_answer(request.registration_id, &operation_id, true)
+    }
+
+    /// Lets the device in, or tells at once why not.
+    fn begin(self: &Arc<Self>, request: &DeviceRequest<'_>) -> Result<Begun, ServiceError> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let behaviour = &state.config.behaviour;
+        let minute = Duration::from_secs(60);
+        if !state.registrations.admit(self.clock.elapsed(), minute, behaviour.registrations_per_minute) {
+            return Err(throttled(behaviour, "too many registrations in a minute"));
+        }
+        let enrollment = match authenticate(&state.config, request) {
+            Err(error) if error.code == 404_201 && behaviour.not_found_as_failed => {
+                return Ok(Begun::Answered(not_found_as_failed(request, &error)));
+            }
+            other => other?,
+        };
+        let registration = DeviceRegistration::read(request.body, request.registration_id)?;
+        let key = request.registration_id.to_ascii_lowercase();
+        if !state.devices.contains_key(&key) && state.devices.len() >= MAX_DEVICES {
+            return Err(throttled(behaviour, "the emulator knows too many devices"));
+        }
+        let device = state.devices.entry(key).or_default();
+        if !enrollment.enabled {
+            let disabled = RegistrationState::new(request.registration_id, "disabled").stored(&wall_time::now());
+            let answer = answer(200, "", &disabled, true, None);
+            device.last = Some(disabled);
+            let outcome = format!("disabled by enrollment {}", enrollment.id);
+            return Ok(Begun::Answered(Answer { outcome, ..answer }));
+        }
+        let in_progress = device.operations.back().is_some_and(|operation| operation.result.is_none());
+        if behaviour.refuse_concurrent_registration && in_progress {
+            return Err(ServiceError::concurrent_registration());
+        }
+
+        let current = device.record.as_ref().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
+        let current_hub = current.as_ref().map(|(hub, _)| hub.as_str());
+        let webhook_url = [&enrollment.allocation.webhook_url, &state.config.webhook_url, &self.webhook_url]
+            .into_iter()
+            .find_map(Clone::clone);
+        let job = Job {
+            operation_id: wall_time::operation_id(),
+            registration_id: request.registration_id.to_owned(),
+            offered: allocation::offered_hubs(&state.config, &enrollment, current_hub),
+            // "It must be a JSON object; other types are not delivered."
+            payload: registration.payload.filter(|payload| payload.get().starts_with('{')),
+            webhook_url,
+            stamp: state.stamps.of(&enrollment),
+            behaviour: behaviour.clone(),
+            created: wall_time::now(),
+            current,
+            enrollment,
+        };
+        device.last = Some(RegistrationState::new(request.registration_id, "assigning").stored(&job.created));
+        let operation_id = job.operation_id.clone();
+        let core = Arc::clone(self);
+        let allocation = tokio::spawn(async move {
+            let result = core.allocate(&job).await;
+            core.finish(&job, result);
+        });
+        device.operations.push_back(RunningOperation {
+            id: operation_id.clone(),
+            polls: 0,
+            result: None,
+            allocation: allocation.abort_handle(),
+        });
+        if device.operations.len() > OPERATIONS_PER_DEVICE {
+            device.operations.pop_front();
+        }
+        Ok(Begun::Operation(operation_id, allocation))
     }
 
     /// Tells how far an operation is.
@@ -371,7 +287,7 @@ impl Core {
         let mut state = self.lock();
         self.admit_operation(&mut state)?;
         authenticate(&state.config, request)?;
-        let registration = read_body(request)?;
+        let registration = DeviceRegistration::read(request.body, request.registration_id)?;
         if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
             return Err(ServiceError::bad_request("a look-up takes no csr"));
         }
@@ -539,20 +455,8 @@ impl Core {
     pub(crate) fn update(&self, change: impl FnOnce(&mut Config)) {
         let mut state = self.lock();
         let state = &mut *state;
-        let before = state.config.clone();
         change(&mut state.config);
-        let mut stamps = fresh_stamps(&state.config);
-        for (key, stamp) in &mut stamps {
-            let Some(old) = state.stamps.get(key) else {
-                continue;
-            };
-            if is_unchanged(&before, &state.config, key) {
-                *stamp = old.clone();
-            } else {
-                stamp.created.clone_from(&old.created);
-            }
-        }
-        state.stamps = stamps;
+        state.stamps.update(&state.config);
     }
 
     pub(crate) fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
@@ -651,26 +555,6 @@ fn check_registration_id(id: &str) -> Result<(), ServiceError> {
     Err(ServiceError::invalid_registration_id(fault))
 }
 
-/// The body is optional; what there is must be a `DeviceRegistration` of this device.
-fn read_body(request: &DeviceRequest<'_>) -> Result<DeviceRegistration, ServiceError> {
-    let body = request.body.trim_ascii();
-    if body.is_empty() {
-        return Ok(DeviceRegistration::default());
-    }
-    // serde would take an array for a structure.
-    if !body.starts_with(b"{") {
-        return Err(ServiceError::bad_request("the body is no JSON object"));
-    }
-    let registration: DeviceRegistration = serde_json::from_slice(request.body)
-        .map_err(|error| ServiceError::bad_request(format!("the body is not valid: {error}")))?;
-    match &registration.registration_id {
-        Some(id) if !id.eq_ignore_ascii_case(request.registration_id) => {
-            Err(ServiceError::invalid_registration_id("the registration IDs of path and body differ"))
-        }
-        _ => Ok(registration),
-    }
-}
-
 fn answer(
     status: u16,
     operation_id: &str,
@@ -705,45 +589,4 @@ fn registration_not_found(registration_id: &str) -> ServiceError {
 
 fn throttled(behaviour: &Behaviour, why: &str) -> ServiceError {
     ServiceError::throttled(behaviour.retry_after, why)
-}
-
-/// What we write are structures of text, numbers and checked JSON: writing them cannot fail.
-fn json(value: &impl Serialize) -> String {
-    to_raw_value(value).map_or_else(|_| "{}".to_owned(), |json| json.get().to_owned())
-}
-
-fn fresh_stamp() -> Stamp {
-    let now = wall_time::now();
-    Stamp { etag: wall_time::enrollment_etag(), created: now.clone(), updated: now }
-}
-
-fn fresh_stamps(config: &Config) -> HashMap<(Kind, String), Stamp> {
-    let groups = config.enrollment_groups.iter().map(|group| (Kind::Group, group.enrollment_group_id.clone()));
-    let individuals =
-        config.individual_enrollments.iter().map(|individual| (Kind::Individual, individual.registration_id.clone()));
-    groups.chain(individuals).map(|key| (key, fresh_stamp())).collect()
-}
-
-fn is_unchanged(before: &Config, after: &Config, (kind, id): &(Kind, String)) -> bool {
-    match kind {
-        Kind::Group => {
-            let find = |config: &Config| {
-                config.enrollment_groups.iter().find(|group| group.enrollment_group_id == *id).cloned()
-            };
-            find(before) == find(after)
-        }
-        Kind::Individual => {
-            let find = |config: &Config| {
-                config.individual_enrollments.iter().find(|individual| individual.registration_id == *id).cloned()
-            };
-            find(before) == find(after)
-        }
-    }
-}
-
-/// The twin as a hub's JSON shows it, for the log.
-impl From<&Twin> for Value {
-    fn from(twin: &Twin) -> Self {
-        serde_json::json!({ "tags": twin.tags, "properties": { "desired": twin.desired } })
-    }
 }

@@ -12,6 +12,7 @@ use crate::{
     allocation::{Allocated, Failure},
     config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
     enrollment::{Enrollment, Kind},
+    stamps::Stamp,
 };
 
 /// An answer longer than this cannot be an `AllocationResponse`: a message has at most 96 KB.
@@ -101,14 +102,6 @@ pub(crate) struct DeviceRuntimeContext<'a> {
     pub(crate) symmetric_key: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<&'a RawValue>,
-}
-
-/// An enrollment's version.
-#[derive(Clone, Debug)]
-pub(crate) struct Stamp {
-    pub(crate) etag: String,
-    pub(crate) created: String,
-    pub(crate) updated: String,
 }
 
 impl<'a> AllocationRequest<'a> {

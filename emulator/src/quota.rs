@@ -1,0 +1,24 @@
+//! Counting what happens within a time.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// When things happened lately, to count them against a quota.
+#[derive(Debug, Default)]
+pub(crate) struct Window(VecDeque<Duration>);
+
+impl Window {
+    /// Counts one more at `now`, unless `limit` within `period` are counted already.
+    pub(crate) fn admit(&mut self, now: Duration, period: Duration, limit: Option<u32>) -> bool {
+        let Some(limit) = limit else {
+            return true;
+        };
+        while self.0.front().is_some_and(|&at| now - at >= period) {
+            self.0.pop_front();
+        }
+        let admitted = self.0.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        if admitted {
+            self.0.push_back(now);
+        }
+        admitted
+    }
+}

@@ -1,0 +1,105 @@
+//! The JSON that devices send and get.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{error::ServiceError, wall_time};
+
+/// `DeviceRegistration`, as far as it is looked at.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct DeviceRegistration {
+    pub(crate) registration_id: Option<String>,
+    pub(crate) payload: Option<Box<RawValue>>,
+    pub(crate) csr: Option<String>,
+    pub(crate) client_certificate_csr: Option<String>,
+}
+
+/// `RegistrationOperationStatus`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OperationStatus<'a> {
+    pub(crate) operation_id: &'a str,
+    pub(crate) status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) registration_state: Option<&'a RegistrationState>,
+}
+
+/// `DeviceRegistrationResult`, in the order in which the service writes it.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RegistrationState {
+    pub(crate) registration_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) created_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) assigned_hub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device_id: Option<String>,
+    pub(crate) status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) substatus: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error_code: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_updated_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) etag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<Box<RawValue>>,
+}
+
+impl RegistrationState {
+    pub(crate) fn new(registration_id: &str, status: &'static str) -> Self {
+        Self { registration_id: registration_id.to_owned(), status, ..Self::default() }
+    }
+
+    /// With the times and the tag that a stored registration has.
+    pub(crate) fn stored(mut self, created: &str) -> Self {
+        self.created_date_time_utc = Some(created.to_owned());
+        self.last_updated_date_time_utc = Some(wall_time::now());
+        self.etag = Some(wall_time::registration_etag());
+        self
+    }
+
+    pub(crate) fn outcome(&self) -> String {
+        match (&self.assigned_hub, self.error_code) {
+            (Some(hub), _) => format!(
+                "assigned {hub} as {} ({})",
+                self.device_id.as_deref().unwrap_or_default(),
+                self.substatus.unwrap_or_default()
+            ),
+            (None, Some(code)) => format!("failed {code} {}", self.error_message.as_deref().unwrap_or_default()),
+            (None, None) => self.status.to_owned(),
+        }
+    }
+}
+
+impl DeviceRegistration {
+    /// The body is optional; what there is must be a `DeviceRegistration` of this device.
+    pub(crate) fn read(body: &[u8], registration_id: &str) -> Result<Self, ServiceError> {
+        let body = body.trim_ascii();
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        // serde would take an array for a structure.
+        if !body.starts_with(b"{") {
+            return Err(ServiceError::bad_request("the body is no JSON object"));
+        }
+        let registration: Self = serde_json::from_slice(body)
+            .map_err(|error| ServiceError::bad_request(format!("the body is not valid: {error}")))?;
+        match &registration.registration_id {
+            Some(id) if !id.eq_ignore_ascii_case(registration_id) => {
+                Err(ServiceError::invalid_registration_id("the registration IDs of path and body differ"))
+            }
+            _ => Ok(registration),
+        }
+    }
+}
+
+/// What we write are structures of text, numbers and checked JSON: writing them cannot fail.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
