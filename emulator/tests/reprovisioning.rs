@@ -112,15 +112,11 @@ fn the_request_tells_where_the_device_is() {
     for (hub, id) in
         [(Value::Null, Value::Null), (json!(TOASTERS_HUB), json!(TOASTER)), (json!(HEATPUMPS_HUB), json!(TOASTER))]
     {
-        turn_or_any(&emulator);
+        Device::of_group(&emulator, TOASTER).assigned();
         let request = emulator.webhook_calls().pop().unwrap().request;
         let context = &request["deviceRuntimeContext"];
         assert_eq!((&context["currentIotHubHostName"], &context["currentDeviceId"]), (&hub, &id));
     }
-}
-
-fn turn_or_any(emulator: &Emulator) {
-    Device::of_group(emulator, TOASTER).assigned();
 }
 
 /// A failed attempt to come again leaves the device where it is, and is what a look-up tells.
