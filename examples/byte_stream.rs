@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connect = || {
         let stream = TcpStream::connect(&address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok::<_, std::io::Error>(FromStd::new(stream))
+        Ok::<_, embedded_io::ConnectError<std::io::Error>>(FromStd::new(stream))
     };
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let started = Instant::now();

@@ -1,5 +1,3 @@
-use core::fmt;
-
 use heapless::String;
 
 use crate::{
@@ -184,13 +182,16 @@ impl<'b> Assignment<'b> {
 }
 
 /// The returned payload does not fit the type that it was read into.
+#[cfg(feature = "serde")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PayloadError;
 
+#[cfg(feature = "serde")]
 impl core::error::Error for PayloadError {}
 
-impl fmt::Display for PayloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+#[cfg(feature = "serde")]
+impl core::fmt::Display for PayloadError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("the returned payload does not fit the type it was to be read into")
     }
 }

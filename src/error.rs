@@ -43,6 +43,7 @@ use crate::{json, registration::InvalidIdentifier, symmetric_key::InvalidKey};
 /// | no such enrollment (404201) | `DEV_AUTH_ERROR` or `TRANSPORT` | [`Error::Refused`] or [`Error::Failed`] with [`ErrorCode::ENROLLMENT_NOT_FOUND`] |
 /// | any other 4xx | `TRANSPORT` | [`Error::Refused`] |
 /// | throttled (429001) | (retried without end) | retried, then [`Error::Refused`] with [`ErrorCode::THROTTLED`] |
+/// | the server's certificate is not trusted | `TRANSPORT` | [`Error::Untrusted`] |
 /// | the network failed | `TRANSPORT` | [`Error::Transport`] |
 /// | no answer in time | `TIMEOUT`, and the handle is dead | [`Error::TimedOut`]; call [`Provisioning::start`](crate::Provisioning::start) again |
 /// | unreadable answer, a field is missing | `PARSING` | [`Error::Malformed`] |
@@ -80,6 +81,9 @@ pub enum Error {
     /// The run took longer than [`RetryPolicy::timeout`](crate::RetryPolicy::timeout)
     /// while the service was still working on it.
     TimedOut,
+    /// The other side of a TLS connection could not prove that it is the service: its
+    /// certificate is not trusted, has expired, or is for another host. Nothing was sent.
+    Untrusted,
     /// No answer could be had from the network.
     Transport(TransportFault),
 }
@@ -97,8 +101,8 @@ pub enum Fault {
     Refused,
     /// The service is throttling, failing or slow: try again later.
     Busy,
-    /// The other side does not speak DPS (a captive portal, a proxy): final until the
-    /// network changes.
+    /// The other side is not DPS (a captive portal, a proxy, an impostor): final until the
+    /// network changes, or the roots and the clock by which it is judged.
     Peer,
     /// The network: try again later.
     Transport,
@@ -116,9 +120,15 @@ impl Error {
             | Error::NotFinished
             | Error::Signer
             | Error::BufferTooSmall(_) => Fault::Caller,
-            Error::Refused(refusal) | Error::Failed(refusal) => refusal.fault(),
+            Error::Refused(refusal) => refusal.fault(),
+            // The service took the device's credential; whose else it refused is the
+            // operator's affair.
+            Error::Failed(refusal) => match refusal.fault() {
+                Fault::Credential => Fault::Refused,
+                fault => fault,
+            },
             Error::Disabled => Fault::Refused,
-            Error::Malformed(_) => Fault::Peer,
+            Error::Malformed(_) | Error::Untrusted => Fault::Peer,
             Error::TimedOut => Fault::Busy,
             Error::Transport(_) => Fault::Transport,
         }
@@ -166,6 +176,9 @@ impl fmt::Display for Error {
             Error::TimedOut => {
                 f.write_str("the service was still assigning when the time for this run was used up")
             }
+            Error::Untrusted => f.write_str(
+                "the server's certificate is not trusted: check the roots, the host name and the clock",
+            ),
             Error::Transport(fault) => fault.fmt(f),
         }
     }

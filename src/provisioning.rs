@@ -381,9 +381,6 @@ impl<'a> Provisioning<'a> {
             (None, Some(_)) => Status::Pending,
             (None, None) => return Err(Malformed::Missing("status")),
         };
-        if status != Status::Pending {
-            return Ok(status);
-        }
         if let Some(answered) = operation_id.filter(|id| !id.is_empty()) {
             self.run.operation_id.clear();
             for character in answered.chars() {
@@ -392,9 +389,9 @@ impl<'a> Provisioning<'a> {
                 }
             }
         }
-        match self.operation_id() {
-            Some(_) => Ok(status),
-            None => Err(Malformed::Missing("operationId")),
+        match (status, self.operation_id()) {
+            (Status::Pending, None) => Err(Malformed::Missing("operationId")),
+            _ => Ok(status),
         }
     }
 
@@ -408,9 +405,11 @@ impl<'a> Provisioning<'a> {
         if !retry || self.run.failures > self.policy.max_retries {
             return self.fail(error);
         }
-        self.report(Progress::Retrying(error));
         let wait = self.policy.failure_wait(self.run.failures, code, retry_after, &mut self.run.jitter);
         self.wait(now, wait, Some(error));
+        if self.is_running() {
+            self.report(Progress::Retrying(error));
+        }
     }
 
     /// Waits, or ends at once where waiting would outlast the run: then what the run was

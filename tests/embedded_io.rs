@@ -5,7 +5,7 @@ mod support;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use azure_dps::embedded_io::{Error, provision};
+use azure_dps::embedded_io::{ConnectError, Error, provision};
 use azure_dps::{Error as Dps, Fault, Progress, Provisioning, RetryPolicy, TransportFault};
 use support::*;
 
@@ -144,7 +144,23 @@ fn the_networks_own_error_is_handed_back() {
 
     let error = toaster_over(&Script::new(vec![vec![Act::Fail]; 9])).unwrap_err();
     assert_eq!(error, Error::Stream(Broken));
-    assert_eq!(error.to_string(), "the connection to the service failed: Broken");
+    assert_eq!(error.to_string(), "the connection to the service failed: the stream broke");
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_not_tried_again() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    let mut attempts = 0;
+    let connect = || {
+        attempts += 1;
+        Err::<Stream, _>(ConnectError::Untrusted(Refused))
+    };
+    let mut buffer = [0; 1024];
+    let result = provision(&mut provisioning, UNIX_TIME, &mut buffer, connect, || Duration::ZERO, |_| ());
+    let error = result.unwrap_err();
+    assert_eq!((error, error.kind(), error.fault()), (Error::Untrusted(Refused), Dps::Untrusted, Fault::Peer));
+    assert_eq!(attempts, 1);
 }
 
 #[test]

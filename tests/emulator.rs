@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use azure_dps::embedded_io::ConnectError;
 use azure_dps::{
     Credential, DeviceKey, Endpoint, Error, ErrorCode, Fault, GroupKey, Provisioning, RetryPolicy, Substatus,
 };
@@ -205,8 +206,8 @@ fn a_device_clock_that_is_hours_behind() {
     let mut provisioning = toaster(&key).with_endpoint(endpoint);
     let mut buffer = [0; 1024];
     let connect = || {
-        let socket = std::net::TcpStream::connect((endpoint.host(), endpoint.port()));
-        socket.map(embedded_io_adapters::std::FromStd::new)
+        let socket = std::net::TcpStream::connect((endpoint.host(), endpoint.port()))?;
+        Ok::<_, ConnectError<std::io::Error>>(embedded_io_adapters::std::FromStd::new(socket))
     };
     let now = Duration::ZERO;
     let two_hours_ago = unix_time() - 7200;

@@ -99,6 +99,30 @@ fn a_body_that_does_not_fit_says_how_much_it_needs() {
 }
 
 #[test]
+fn a_refusal_without_a_body_is_a_refusal() {
+    for (status, expected) in [("302 Found", 302), ("403 Forbidden", 403), ("404 Not Found", 404), ("429 Slow", 429)] {
+        for answer in [http(status, "", ""), http_chunked(status, "", "", 1)] {
+            let result = against(&answer).0;
+            assert!(matches!(result, Err(Error::Refused(refusal)) if refusal.http_status == expected), "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_listens() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, expected) in [
+        (format!("http://{address}"), Error::Transport(TransportFault::Connect)),
+        (format!("http://[::1]:{}", address.port()), Error::InvalidEndpoint),
+    ] {
+        let key = toaster_key();
+        let policy = RetryPolicy::new().with_max_retries(0);
+        let mut provisioning = toaster(&key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+        assert_eq!(provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]), Err(expected));
+    }
+}
+
+#[test]
 fn retry_after_is_read() {
     // Longer than the run may take, so the run ends at once instead of waiting.
     let key = toaster_key();

@@ -235,12 +235,23 @@ fn the_run_is_bounded_in_time() {
     assert!(bench.sent.len() > 190);
 
     // Throttled, with a wait beyond the end: no use in waiting, and the reason is told.
+    let log = RefCell::default();
+    let mut observer = observer(&log);
     let policy = RetryPolicy::new().with_timeout(60 * SECOND);
-    let mut provisioning = toaster(&key).with_retry_policy(policy);
+    let mut provisioning = toaster(&key).with_retry_policy(policy).with_observer(&mut observer);
     let mut bench = Bench::start(&mut provisioning);
     let error = bench.run(&[answers(429, Some(100), error_body(429001))]).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::THROTTLED));
     assert_eq!(bench.waits, []);
+    assert_eq!(log.borrow()[..], [Progress::Registering, Progress::Failed(error)]);
+}
+
+#[test]
+fn an_assignment_at_once_has_an_operation_too() {
+    let key = toaster_key();
+    let mut provisioning = toaster(&key);
+    Bench::start(&mut provisioning).run(&[answers(200, None, ASSIGNED)]).unwrap();
+    assert_eq!(provisioning.operation_id(), Some(OPERATION));
 }
 
 #[test]
@@ -323,6 +334,8 @@ fn every_known_code_in_both_places() {
         let mut bench = Bench::start(&mut provisioning);
         let error = bench.run(&[answers(200, None, failed_body(code))]).unwrap_err();
         assert!(matches!(error, Error::Failed(_)));
+        // Its credential was accepted, so a 401 in there is not about the device.
+        let fault = if fault == Fault::Credential { Fault::Refused } else { fault };
         assert_eq!((error.code().map(ErrorCode::value), error.fault()), (Some(code), fault), "{code}");
         assert_eq!(bench.sent.len(), 1);
     }

@@ -11,18 +11,14 @@ mod progress;
 mod tls;
 
 use std::{
-    cell::Cell,
-    error::Error as StdError,
+    error::Error as _,
     io::{self, Write},
-    iter,
     process::ExitCode,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{
-    Credential, Endpoint, Error, IdScope, Progress, Provisioning, Registration, RegistrationId, RetryPolicy,
-};
+use azure_dps::{Credential, Endpoint, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy};
 use clap::Parser;
 use zeroize::Zeroizing;
 
@@ -92,47 +88,14 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
 
     let reporter = Reporter::new(args.quiet || args.json);
     reporter.step(&format!("Connecting to {endpoint}"));
-    let started = Instant::now();
-
-    // A transport tells why the network failed when its run is over, and the usual reasons
-    // to fail at once (a certificate, a name) are not worth ten minutes of retries. So until
-    // the service has answered once, a network failure ends the run: by the clock, which is
-    // ours. If it may have been an accident, a second run has the rest of the time.
-    let heard = Cell::new(false);
-    let out_of_time = Cell::new(false);
-    let mut observer = |progress| {
-        match progress {
-            Progress::Retrying(Error::Transport(_)) if !heard.get() => return out_of_time.set(true),
-            Progress::Assigning | Progress::Retrying(_) => heard.set(true),
-            _ => {}
-        }
-        reporter.progress(progress);
-    };
-    let clock = || if out_of_time.get() { Duration::MAX } else { started.elapsed() };
-
+    let mut observer = |progress| reporter.progress(progress);
     let mut provisioning = Provisioning::new(registration, Credential::sas(&key))
         .with_endpoint(endpoint)
         .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout()))
         .with_observer(&mut observer);
     // Room for any request, and for answers far beyond what the service sends.
     let mut buffer = vec![0; 64 * 1024 + payload.as_ref().map_or(0, String::len)];
-    let mut attempt = |provisioning: &mut Provisioning<'_>| attempt(provisioning, &mut buffer, tls.as_ref(), clock);
-
-    let mut outcome = attempt(&mut provisioning);
-    let rest = args.timeout().saturating_sub(started.elapsed());
-    if let Err(failure) = &outcome
-        && out_of_time.get()
-        && !failure.lasting
-        && !rest.is_zero()
-    {
-        reporter.retrying(failure.seen());
-        out_of_time.set(false);
-        heard.set(true);
-        provisioning = provisioning.with_retry_policy(RetryPolicy::new().with_timeout(rest));
-        outcome = attempt(&mut provisioning);
-    }
-
-    let mut assigned = outcome?;
+    let mut assigned = attempt(&mut provisioning, &mut buffer, tls.as_ref())?;
     assigned.operation_id = provisioning.operation_id().map(str::to_owned);
     match args.connection_string {
         true => assigned.with_connection_string(&key).map_err(|error| Failure::new(error, None, None)),
@@ -148,51 +111,29 @@ fn registration<'a>(args: &'a Provision, payload: Option<&'a str>) -> Result<Reg
     }
 }
 
-/// One run, over TLS of ours if there is a CA of ours, else over minreq.
+/// Over TLS of ours if there is a CA of ours, else over minreq.
 fn attempt(
     provisioning: &mut Provisioning<'_>,
     buffer: &mut [u8],
     tls: Option<&Tls>,
-    clock: impl Fn() -> Duration,
 ) -> Result<Assigned, Box<Failure>> {
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let registration_id = provisioning.registration().registration_id();
     let endpoint = *provisioning.endpoint();
+    let started = Instant::now();
+    let clock = || started.elapsed();
 
     let result = match tls {
-        Some(tls) => azure_dps::embedded_io::provision(
-            provisioning,
-            unix_time,
-            buffer,
-            || tls.connect(&endpoint),
-            &clock,
-            thread::sleep,
-        )
-        .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
-        .map_err(|error| match error {
-            azure_dps::embedded_io::Error::Connect(ref cause) | azure_dps::embedded_io::Error::Stream(ref cause) => {
-                (error.kind(), Some(tls::describe(cause)), is_lasting(cause))
-            }
-            _ => (error.kind(), None, false),
-        }),
-        None => azure_dps::minreq::provision(provisioning, unix_time, buffer, &clock, thread::sleep)
+        Some(tls) => {
+            let connect = || tls.connect(&endpoint);
+            azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep)
+                .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
+                .map_err(|error| (error.kind(), error.source().map(tls::describe)))
+        }
+        None => azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep)
             .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
-            .map_err(|error| (error.kind(), error.source().map(ToString::to_string), is_lasting(&error))),
+            .map_err(|error| (error.kind(), error.source().map(tls::describe))),
     };
-    result.map_err(|(error, cause, lasting)| {
-        let failure = Failure::new(error, cause, provisioning.details(buffer));
-        if lasting { failure.lasting() } else { failure }
-    })
-}
-
-/// Whether TLS failed for a reason that a retry does not mend: a certificate, a peer that
-/// speaks something else. What the peer complains of may pass.
-fn is_lasting(error: &(dyn StdError + 'static)) -> bool {
-    let causes = iter::successors(Some(error), |&error| match error.downcast_ref().and_then(io::Error::get_ref) {
-        // The source of an io::Error is not the error in it, but that one's source.
-        Some(inner) => Some(inner),
-        None => error.source(),
-    });
-    causes.filter_map(|error| error.downcast_ref()).any(|error| !matches!(error, rustls::Error::AlertReceived(_)))
+    result.map_err(|(error, cause)| Failure::new(error, cause, provisioning.details(buffer)))
 }

@@ -96,6 +96,7 @@ impl Kind {
             Error::Disabled => Self::Disabled,
             // Ours holds any request, so what it cannot hold is no answer of DPS.
             Error::BufferTooSmall(_) => Self::NotDps,
+            Error::Untrusted => Self::Unreachable,
             _ => match error.fault() {
                 Fault::Refused => Self::Refused,
                 Fault::Credential => Self::Unauthorized,
@@ -154,9 +155,6 @@ pub struct Failure {
     /// The service's clock.
     service_time: Option<String>,
     advice: &'static str,
-    /// Whether TLS failed for a reason that will be the same the next time.
-    #[serde(skip)]
-    pub lasting: bool,
 }
 
 impl Failure {
@@ -180,25 +178,18 @@ impl Failure {
             tracking_id: tracking_id.or_else(|| details?.tracking_id().map(decoded)),
             message: details.and_then(|details| details.message()).map(decoded),
             service_time: details.and_then(|details| details.timestamp()).map(decoded),
-            advice: kind.advice(),
-            lasting: false,
+            advice: match error {
+                Error::Untrusted => {
+                    "check --ca or SSL_CERT_FILE, --provisioning-host and this machine's clock; \
+                     a proxy that opens TLS needs its own CA here"
+                }
+                _ => kind.advice(),
+            },
         })
-    }
-
-    /// It was TLS, which will fail in the same way the next time.
-    pub fn lasting(mut self: Box<Self>) -> Box<Self> {
-        self.lasting = true;
-        self.advice = "check --ca or SSL_CERT_FILE, --provisioning-host and this machine's clock; \
-                       a proxy that opens TLS needs its own CA here";
-        self
     }
 
     pub fn exit_code(&self) -> u8 {
         self.exit_code
-    }
-
-    pub fn seen(&self) -> &str {
-        &self.seen
     }
 
     pub fn text(&self) -> String {

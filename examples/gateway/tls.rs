@@ -2,6 +2,7 @@
 //! transport: minreq has no way to choose them.
 
 use std::{
+    error::Error,
     io::{self, ErrorKind},
     net::{TcpStream, ToSocketAddrs},
     path::Path,
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use azure_dps::Endpoint;
+use azure_dps::{Endpoint, embedded_io::ConnectError};
 use embedded_io_adapters::std::FromStd;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -49,7 +50,7 @@ impl Tls {
 
     /// A stream to the endpoint whose handshake is done: a certificate that is not trusted
     /// is an error here and not in the first request.
-    pub fn connect(&self, endpoint: &Endpoint<'_>) -> io::Result<Stream> {
+    pub fn connect(&self, endpoint: &Endpoint<'_>) -> Result<Stream, ConnectError<io::Error>> {
         let host = endpoint.host().trim_matches(['[', ']']);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
@@ -59,7 +60,7 @@ impl Tls {
         tcp.set_write_timeout(timeout)?;
         tcp.set_nodelay(true)?;
         let mut session = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
-        session.complete_io(&mut tcp)?;
+        session.complete_io(&mut tcp).map_err(classify)?;
         Ok(FromStd::new(StreamOwned::new(session, tcp)))
     }
 }
@@ -76,10 +77,19 @@ fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
     Err(last)
 }
 
+/// What TLS itself objects to (a certificate, a peer that speaks something else) will be the
+/// same the next time. What the peer complains of may pass, and so may the network.
+fn classify(error: io::Error) -> ConnectError<io::Error> {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        None | Some(rustls::Error::AlertReceived(_)) => ConnectError::Network(error),
+        Some(_) => ConnectError::Untrusted(error),
+    }
+}
+
 /// The error's text, but for the time-outs: Linux calls them "Resource temporarily unavailable".
-pub fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "the other side was silent for too long".to_owned(),
+pub fn describe(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref().map(io::Error::kind) {
+        Some(ErrorKind::WouldBlock | ErrorKind::TimedOut) => "the other side was silent for too long".to_owned(),
         _ => error.to_string(),
     }
 }

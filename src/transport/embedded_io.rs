@@ -19,8 +19,10 @@ use crate::{
 ///
 /// - `unix_time`: the wall clock in seconds, for the token's expiry.
 /// - `buffer`: for requests and answers; see the crate's [sizes](crate#sizes).
-/// - `connect`: returns a new, secured stream. A stream is kept for as long as the service
-///   keeps it; when it was closed between two polls, a new one is asked for.
+/// - `connect`: returns a new, secured stream, its handshake done. A stream is kept for as
+///   long as the service keeps it; when it was closed between two polls, a new one is asked
+///   for. Errors are converted by `?` into [`ConnectError::Network`], which is retried; a
+///   certificate that is not trusted should be [`ConnectError::Untrusted`], which is final.
 /// - `clock`: a monotonic clock's reading, from any start.
 /// - `delay`: waits for so long, at least.
 ///
@@ -43,7 +45,7 @@ use crate::{
 /// #     fn write(&mut self, buffer: &[u8]) -> Result<usize, Self::Error> { Ok(buffer.len()) }
 /// #     fn flush(&mut self) -> Result<(), Self::Error> { Ok(()) }
 /// # }
-/// # let connect = || Ok::<_, core::convert::Infallible>(Stream(concat!("HTTP/1.1 200 OK\r\n\r\n",
+/// # let connect = || Ok::<_, azure_dps::embedded_io::ConnectError<core::convert::Infallible>>(Stream(concat!("HTTP/1.1 200 OK\r\n\r\n",
 /// #     r#"{"status":"assigned","registrationState":{"assignedHub":"hub.example","deviceId":"dev-1"}}"#).as_bytes()));
 /// # let (unix_time, clock, delay) = (1_700_000_000, || Duration::ZERO, |_| ());
 /// let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
@@ -61,7 +63,7 @@ pub fn provision<'b, S, C>(
     provisioning: &mut Provisioning<'_>,
     unix_time: u64,
     buffer: &'b mut [u8],
-    mut connect: impl FnMut() -> Result<S, C>,
+    mut connect: impl FnMut() -> Result<S, ConnectError<C>>,
     mut clock: impl FnMut() -> Duration,
     mut delay: impl FnMut(Duration),
 ) -> Result<Assignment<'b>, Error<C, S::Error>>
@@ -91,8 +93,8 @@ where
         }
     }
     // The stream's own error says more than that the network failed.
-    provisioning.result(buffer).map_err(|error| match (error, cause) {
-        (crate::Error::Transport(_), Some(cause)) => cause,
+    provisioning.result(buffer).map_err(|error| match cause {
+        Some(cause) if cause.kind() == error => cause,
         _ => Error::Provisioning(error),
     })
 }
@@ -102,7 +104,7 @@ fn exchange<S: Read + Write, C>(
     provisioning: &mut Provisioning<'_>,
     buffer: &mut [u8],
     connection: &mut Option<S>,
-    connect: &mut impl FnMut() -> Result<S, C>,
+    connect: &mut impl FnMut() -> Result<S, ConnectError<C>>,
     clock: &mut impl FnMut() -> Duration,
 ) -> Result<Response, Error<C, S::Error>> {
     let now = clock();
@@ -111,7 +113,7 @@ fn exchange<S: Read + Write, C>(
     let stream = match connection {
         Some(stream) => stream,
         None => {
-            let stream = connection.insert(connect().map_err(Error::Connect)?);
+            let stream = connection.insert(connect()?);
             provisioning.on_connected();
             stream
         }
@@ -122,7 +124,7 @@ fn exchange<S: Read + Write, C>(
         // The service closes connections that idle between polls. Nothing of an answer has
         // come, so the request is still in the buffer.
         Err(error) if reused && reader.is_untouched() && error.is_disconnect() => {
-            *stream = connect().map_err(Error::Connect)?;
+            *stream = connect()?;
             provisioning.on_connected();
             round_trip(stream, buffer, len, &mut ResponseReader::new(), deadline, clock)
         }
@@ -161,6 +163,22 @@ fn round_trip<S: Read + Write, C>(
     }
 }
 
+/// Why there is no connection, as far as it matters for what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError<C> {
+    /// The network's fault: the run tries again.
+    Network(C),
+    /// The other side did not prove who it is: the run ends. A clock that is off looks like
+    /// this as well.
+    Untrusted(C),
+}
+
+impl<C> From<C> for ConnectError<C> {
+    fn from(error: C) -> Self {
+        ConnectError::Network(error)
+    }
+}
+
 /// What ended a run over a byte stream. `C` is what `connect` reports, `S` the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -169,6 +187,8 @@ pub enum Error<C, S> {
     Provisioning(crate::Error),
     /// No connection could be made; the last attempt's error.
     Connect(C),
+    /// The server's certificate is not trusted.
+    Untrusted(C),
     /// Reading or writing failed; the last attempt's error.
     Stream(S),
 }
@@ -179,6 +199,7 @@ impl<C, S> Error<C, S> {
         match self {
             Error::Provisioning(error) => *error,
             Error::Connect(_) => crate::Error::Transport(TransportFault::Connect),
+            Error::Untrusted(_) => crate::Error::Untrusted,
             Error::Stream(_) => crate::Error::Transport(TransportFault::Stream),
         }
     }
@@ -193,21 +214,42 @@ impl<C, S> Error<C, S> {
     }
 }
 
+impl<C, S> From<ConnectError<C>> for Error<C, S> {
+    fn from(error: ConnectError<C>) -> Self {
+        match error {
+            ConnectError::Network(error) => Error::Connect(error),
+            ConnectError::Untrusted(error) => Error::Untrusted(error),
+        }
+    }
+}
+
 impl<C, S> From<crate::Error> for Error<C, S> {
     fn from(error: crate::Error) -> Self {
         Error::Provisioning(error)
     }
 }
 
-impl<C: fmt::Debug, S: fmt::Debug> fmt::Display for Error<C, S> {
+impl<C: fmt::Display, S: fmt::Display> fmt::Display for Error<C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind().fmt(f)?;
         match self {
             Error::Provisioning(_) => Ok(()),
-            Error::Connect(error) => write!(f, ": {error:?}"),
-            Error::Stream(error) => write!(f, ": {error:?}"),
+            Error::Connect(error) | Error::Untrusted(error) => write!(f, ": {error}"),
+            Error::Stream(error) => write!(f, ": {error}"),
         }
     }
 }
 
-impl<C: fmt::Debug, S: fmt::Debug> core::error::Error for Error<C, S> {}
+impl<C, S> core::error::Error for Error<C, S>
+where
+    C: core::error::Error + 'static,
+    S: core::error::Error + 'static,
+{
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Error::Provisioning(_) => None,
+            Error::Connect(error) | Error::Untrusted(error) => Some(error),
+            Error::Stream(error) => Some(error),
+        }
+    }
+}

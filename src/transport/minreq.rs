@@ -17,11 +17,18 @@
 //! | answers of any size are stored | read into the caller's buffer, no further |
 //! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
 //! | each request is a connection of its own | cannot be mended |
+//! | an IPv6 address for a host name is not resolved | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
 //! | a header line of exactly the limit panics in debug builds | no limit is set; the system's memory is the bound |
 //!
 //! [minreq]: https://docs.rs/minreq/3
 
-use std::{boxed::Box, fmt, io::Read, string::String, time::Duration};
+use std::{
+    boxed::Box,
+    fmt,
+    io::{ErrorKind, Read},
+    string::String,
+    time::Duration,
+};
 
 use ::minreq::{Method, ResponseLazy};
 
@@ -87,9 +94,7 @@ pub fn provision<'b>(
             Step::Finished => break,
         }
     }
-    provisioning
-        .result(buffer)
-        .map_err(|kind| Error { kind, cause: cause.filter(|_| kind.fault() == Fault::Transport) })
+    provisioning.result(buffer).map_err(|kind| Error { kind, cause: cause.filter(|_| has_cause(kind)) })
 }
 
 fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b mut [u8]) -> Result<Answer<'b>, Error> {
@@ -111,6 +116,10 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<::minre
         Ok(String::from_utf8_lossy(text).into_owned())
     };
     let endpoint = provisioning.endpoint();
+    // minreq hands the brackets to the resolver.
+    if endpoint.host().starts_with('[') {
+        return Err(crate::Error::InvalidEndpoint.into());
+    }
     let scheme = if endpoint.is_https() { "https://" } else { "http://" };
     let url = text(&|writer| {
         writer.str(scheme);
@@ -165,9 +174,11 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
         }
     }
     let body = buffer.get(..filled).unwrap_or_default();
-    // Without a length nothing but the document itself tells that it was cut short.
+    // Without a length nothing but the document itself tells that it was cut short. A
+    // refusal needs no document.
     let complete = match length {
         Some(length) => filled == length,
+        None if response.status_code >= 300 => true,
         None => !std::str::from_utf8(body)
             .is_ok_and(|text| Object::parse(text).is_err_and(|error| error.problem == JsonProblem::End)),
     };
@@ -175,6 +186,21 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
         return Err(closed());
     }
     Ok(Answer { status: response.status_code, retry_after, body })
+}
+
+/// A refusal that came after a network failure has nothing to do with it.
+fn has_cause(kind: crate::Error) -> bool {
+    matches!(kind, crate::Error::Transport(_) | crate::Error::Untrusted | crate::Error::Malformed(_))
+}
+
+fn is_unconnected(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionRefused
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::AddrNotAvailable
+    )
 }
 
 fn closed() -> Error {
@@ -210,9 +236,12 @@ impl From<::minreq::Error> for Error {
     fn from(error: ::minreq::Error) -> Self {
         use ::minreq::Error as Http;
         let kind = match &error {
-            Http::IoError(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Http::IoError(error) if error.kind() == ErrorKind::TimedOut => {
                 crate::Error::Transport(TransportFault::Stalled)
             }
+            // So rustls tells what it does not trust, or cannot read.
+            Http::IoError(error) if error.kind() == ErrorKind::InvalidData => crate::Error::Untrusted,
+            Http::IoError(error) if is_unconnected(error.kind()) => crate::Error::Transport(TransportFault::Connect),
             Http::IoError(_) => crate::Error::Transport(TransportFault::Stream),
             Http::MalformedChunkLength | Http::MalformedChunkEnd => Malformed::HttpChunk.into(),
             Http::MalformedContentLength | Http::InvalidUtf8InResponse => Malformed::HttpHead.into(),

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use azure_dps::embedded_io::ConnectError;
 use azure_dps::{
     Answer, Credential, DeviceKey, Error, IdScope, Progress, Provisioning, Registration, RegistrationId, Step,
 };
@@ -153,7 +154,7 @@ impl Script {
     }
 
     /// Opens the next connection; refuses when the script has no more.
-    pub fn connect(&self) -> Result<Stream, Refused> {
+    pub fn connect(&self) -> Result<Stream, ConnectError<Refused>> {
         let acts = self.connections.borrow_mut().pop_front().ok_or(Refused)?;
         self.written.borrow_mut().push(Vec::new());
         let index = self.written.borrow().len() - 1;
@@ -167,6 +168,12 @@ impl Script {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
+
+impl core::fmt::Display for Refused {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("nobody listens")
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
