@@ -71,15 +71,15 @@
 //! The caller owns the buffer, the [`Provisioning`] (below 500 bytes) and the [`DeviceKey`]
 //! (65 bytes). For an exchange over HTTP the buffer must hold the largest of
 //!
-//! - a register request: 480 + 2 × (ID scope) + 2 × (registration ID) + (registration ID)
-//!   + (payload) bytes, with 2 more for each `:` of an ID and each time it occurs;
-//! - a poll: 430 + 2 × (ID scope) + 2 × (registration ID) + (operation ID);
+//! - a register request: 480 + 2 × (ID scope) + 3 × (registration ID) + (payload) bytes, and
+//!   4 more for each `:` in the registration ID;
+//! - a poll: 430 + 2 × (ID scope) + 2 × (registration ID) + (operation ID), and as many more;
 //! - the head of an answer, some 500 bytes;
 //! - the body of an answer: 450 + 2 × (registration ID) + (hub) + (returned payload).
 //!
 //! The tutorial's devices get by with 1 344 bytes in all: buffer, state machine and key.
-//! A registration ID of 128 characters wants a buffer of 1 200 bytes plus payload. A buffer that is too
-//! small is an error that says how much is needed: [`Error::BufferTooSmall`].
+//! A registration ID of 128 characters wants a buffer of 1 200 bytes and its payload. A buffer
+//! that is too small is an error that says how much is needed: [`Error::BufferTooSmall`].
 //!
 //! # Features
 //!
@@ -135,3 +135,7 @@ pub use transport::minreq;
 
 /// What this crate calls itself in requests.
 const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
