@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use azure_dps::http;
-use azure_dps::{Answer, Credential, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, Step, TransportFault};
+use azure_dps::{
+    Answer, Credential, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, Step, TransportFault,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|answers: Vec<(u16, Option<u32>, u16, &[u8])>| {
