@@ -68,6 +68,8 @@ fn the_last_matching_hub_wins() {
     let webhook = start(ContosoOptions::default());
     let hubs = ["a-toasters-1", HEATPUMPS_HUB, "b-toasters-2", "c-toaster-3"];
     assert_eq!(ask(&webhook, TOASTER, &hubs).1["iotHubHostName"], "b-toasters-2");
+    let hubs = ["a-heatpumps-1", "b-heatpumps-2", TOASTERS_HUB, "c-heatpump-3"];
+    assert_eq!(ask(&webhook, HEAT_PUMP, &hubs).1["iotHubHostName"], "b-heatpumps-2");
 }
 
 /// Every `BadRequestObjectResult`, word for word.

@@ -2,9 +2,15 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+};
 
-use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, SymmetricKey, Twin, UnlinkedHub};
+use azure_dps_emulator::{
+    Config, Emulator, IndividualEnrollment, SymmetricKey, Twin, UnlinkedHub,
+    contoso::{ContosoOptions, Webhook},
+};
 use serde_json::{Value, json};
 use support::*;
 
@@ -155,6 +161,17 @@ fn no_answer_is_400207() {
     );
 }
 
+/// "Max message 96 KB": an answer that is far longer is not read to its end.
+#[test]
+fn an_answer_without_end_is_400207() {
+    let payload = json!({ "x": "x".repeat(1 << 20) });
+    let emulator = answering(200, json!({ "iotHubHostName": TOASTERS_HUB, "payload": payload }).to_string());
+    assert_eq!(
+        toaster(&emulator).failed(),
+        (400_207, "Custom allocation failed: the webhook's answer is too long".into())
+    );
+}
+
 /// "This must be one of the IoT hubs passed in the linkedHubs property in the request." What
 /// becomes of another is UNCERTAIN: 400207, or what the configuration says.
 #[test]
@@ -173,6 +190,67 @@ fn a_hub_that_is_not_linked_is_400207_or_as_configured() {
 }
 
 // ---- the request
+
+/// "DPS sends a POST request to your webhook", as JSON, to the whole of the `webhookUrl`.
+#[test]
+fn the_webhook_is_called_by_post() {
+    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = webhook.local_addr().unwrap();
+    let url = format!("http://{address}/api/HttpTrigger1?code=a%2Fkey%3D");
+    let emulator = builder(Config::contoso()).webhook(url).start().unwrap();
+    let device = toaster(&emulator);
+    let operation_id = device.register();
+
+    let (mut call, _) = webhook.accept().unwrap();
+    let mut reader = BufReader::new(call.try_clone().unwrap());
+    let mut head = vec![];
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_lowercase()),
+        }
+    }
+    assert_eq!(head[0], "post /api/httptrigger1?code=a%2fkey%3d http/1.1");
+    assert!(head.contains(&format!("host: {address}")), "{head:?}");
+    assert!(head.contains(&"content-type: application/json; charset=utf-8".into()), "{head:?}");
+    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["deviceRuntimeContext"]["registrationId"], TOASTER);
+
+    let response = toaster_hub();
+    write!(call, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{response}", response.len()).unwrap();
+    assert_eq!(device.poll(&operation_id)["registrationState"]["assignedHub"], TOASTERS_HUB);
+}
+
+/// "You can then configure the webhook in one or more individual enrollments and enrollment
+/// groups": each calls its own, with the key that its own `webhookUrl` has.
+#[test]
+fn each_enrollment_has_a_webhook_of_its_own() {
+    let options =
+        ContosoOptions { return_payload: true, function_key: Some("a+key".into()), ..ContosoOptions::default() };
+    let other = Webhook::start("127.0.0.1:0", options).unwrap();
+    let emulator = changed(|config| {
+        let mut allocation = config.enrollment_groups[0].allocation.clone();
+        allocation.webhook_url = Some(other.url_with_key());
+        config.individual_enrollments.push(IndividualEnrollment {
+            registration_id: TOASTER.into(),
+            primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+            allocation,
+            ..IndividualEnrollment::default()
+        });
+    });
+    let state = Device::new(&emulator, TOASTER, OTHER_KEY).assigned();
+    assert_eq!(state["payload"], json!({ "property1": "value1" }));
+    assert!(emulator.contoso().unwrap().log().is_empty());
+    let lines = other.log().len();
+    assert!(lines > 0);
+    assert!(Device::of_group(&emulator, HEAT_PUMP).assigned().get("payload").is_none());
+    assert_eq!(other.log().len(), lines);
+}
 
 /// "linkedHubs: typically composed of the IoT hubs selected for the enrollment entry. If no IoT
 /// hubs are selected in the enrollment entry, it will contain all the IoT hubs linked to the DPS
@@ -295,6 +373,16 @@ fn the_webhooks_payload_reaches_the_device() {
 fn no_payload_no_field() {
     let emulator = answering(200, json!({ "iotHubHostName": TOASTERS_HUB, "payload": null }).to_string());
     assert!(toaster(&emulator).assigned().get("payload").is_none());
+}
+
+/// "An object that contains data to be passed back to the device"; what becomes of anything else is
+/// UNCERTAIN: it is passed back, too.
+#[test]
+fn a_payload_that_is_no_object_reaches_the_device_too() {
+    for payload in [json!([1, { "a": 2 }]), json!("text"), json!(7), json!(false)] {
+        let emulator = answering(200, json!({ "iotHubHostName": TOASTERS_HUB, "payload": payload }).to_string());
+        assert_eq!(toaster(&emulator).assigned()["payload"], payload);
+    }
 }
 
 /// "Doc tables spell some names differently (`iotHubHostname`): match case-insensitively."

@@ -9,6 +9,7 @@ use std::{
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
 };
 
+use azure_dps_emulator::{Config, Operation, Script};
 use reqwest::{Certificate, blocking::Client};
 use serde_json::{Value, json};
 use support::*;
@@ -148,6 +149,28 @@ fn a_webhook_of_its_own_can_be_called() {
     assert_eq!(status.code(), Some(0));
     assert!(function_log.contains("[Information] C# HTTP trigger function processed a request."));
     assert!(!format!("{log}{function_log}").contains(key));
+}
+
+/// "https://{your-function-app-name}.azurewebsites.net/api/{your-http-trigger}": a webhook behind
+/// HTTPS, trusted by the roots that the environment names. Another emulator, which has a
+/// certificate, stands in for it.
+#[test]
+fn a_webhook_behind_https_is_reached() {
+    let function = builder(Config::contoso()).https("127.0.0.1:0").start().unwrap();
+    let response = json!({ "iotHubHostName": HEATPUMPS_HUB }).to_string();
+    function.script(Script::respond(Operation::Lookup, 200, &[], response));
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    fs::write(ca.path(), function.ca_pem()).unwrap();
+    let mut program = Program::start(
+        Command::new(DPS)
+            .args(["--webhook", &format!("{}/{SCOPE}/registrations/function", function.https_url().unwrap())])
+            .env("SSL_CERT_FILE", ca.path()),
+    );
+    let line = program.line();
+    let toaster = device(line.strip_prefix("listening on ").unwrap(), TOASTER);
+    assert_eq!(toaster.assigned()["assignedHub"], HEATPUMPS_HUB);
+    assert_eq!(function.requests()[0].listener, "https");
+    assert_eq!(program.end("-TERM").0.code(), Some(0));
 }
 
 /// A key may come from a file, too.

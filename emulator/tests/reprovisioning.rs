@@ -2,7 +2,7 @@
 
 mod support;
 
-use azure_dps_emulator::{Emulator, ReprovisionPolicy};
+use azure_dps_emulator::{Emulator, IndividualEnrollment, ReprovisionPolicy, SymmetricKey};
 use serde_json::{Value, json};
 use support::*;
 
@@ -84,6 +84,67 @@ fn never_offers_only_the_current_hub() {
     // Another hub than the one offered is one that is not linked; the device stays where it is.
     assert_eq!(device.failed().0, 400_207);
     assert_eq!(emulator.device(TOASTER).unwrap().assigned_hub, TOASTERS_HUB);
+}
+
+/// "DPS ignores the initialTwin for all other reprovisioning settings in the enrollment entry."
+#[test]
+fn never_leaves_the_twin_alone() {
+    let emulator = moving(ReprovisionPolicy::Never, &[TOASTERS_HUB, TOASTERS_HUB]);
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
+    assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "reprovisionedToInitialAssignment", 0));
+}
+
+/// "If the payload property is set in the response, DPS will always return it to the device
+/// regardless of whether the request is for initial assignment or reprovisioning."
+#[test]
+fn the_payload_is_returned_under_every_policy() {
+    for (policy, second_hub) in [
+        (ReprovisionPolicy::Migrate, HEATPUMPS_HUB),
+        (ReprovisionPolicy::Reset, HEATPUMPS_HUB),
+        (ReprovisionPolicy::Never, TOASTERS_HUB),
+    ] {
+        let emulator = moving(policy, &[TOASTERS_HUB, second_hub]);
+        for (turn, hub) in [TOASTERS_HUB, second_hub].into_iter().enumerate() {
+            let state = Device::of_group(&emulator, TOASTER).assigned();
+            assert_eq!((&state["assignedHub"], &state["payload"]), (&json!(hub), &json!({ "turn": turn })));
+        }
+    }
+}
+
+/// "examining the reprovisionPolicy property of either the AllocationRequest.individualEnrollment
+/// or the …"; "currentDeviceId: The device ID from the device's previous assignment", which need
+/// not be the registration ID.
+#[test]
+fn an_individual_enrollments_request_tells_policy_and_device_id() {
+    let emulator = changed(|config| {
+        let mut allocation = config.enrollment_groups[0].allocation.clone();
+        allocation.api_version = "2019-03-31".into();
+        config.individual_enrollments.push(IndividualEnrollment {
+            registration_id: TOASTER.into(),
+            device_id: Some("toaster-1".into()),
+            primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+            allocation,
+            reprovision_policy: ReprovisionPolicy::Never,
+            ..IndividualEnrollment::default()
+        });
+    });
+    let device = Device::new(&emulator, TOASTER, OTHER_KEY);
+    device.assigned();
+    device.assigned();
+    let request = &emulator.webhook_calls()[1].request;
+    let entry = &request["individualEnrollment"];
+    assert_eq!(entry["attestation"], json!({ "type": "symmetricKey" }));
+    assert_eq!(entry["reprovisionPolicy"], json!({ "updateHubAssignment": false, "migrateDeviceData": false }));
+    assert_eq!(entry["customAllocationDefinition"]["apiVersion"], "2019-03-31");
+    assert_eq!(
+        request["deviceRuntimeContext"],
+        json!({
+            "registrationId": TOASTER,
+            "currentIotHubHostName": TOASTERS_HUB,
+            "currentDeviceId": "toaster-1",
+            "symmetricKey": {}
+        })
+    );
 }
 
 /// "You can determine which of the reprovisioning policies is currently set on the enrollment

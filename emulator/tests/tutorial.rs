@@ -19,6 +19,21 @@ fn each_device_is_assigned_to_its_divisions_hub() {
     }
 }
 
+/// "It also sets the initial state of the device twin based on whether the device is a toaster or a
+/// heat pump."
+#[test]
+fn each_device_has_its_divisions_twin() {
+    let emulator = contoso();
+    for (registration_id, tags, desired) in [
+        (TOASTER, json!({ "deviceType": "toaster" }), json!({ "state": "ready", "darknessSetting": "medium" })),
+        (HEAT_PUMP, json!({ "deviceType": "heatpump" }), json!({ "state": "on", "temperatureSetting": "65" })),
+    ] {
+        Device::of_group(&emulator, registration_id).assigned();
+        let twin = emulator.device(registration_id).unwrap().twin;
+        assert_eq!(json!(twin), json!({ "tags": tags, "desired": desired }));
+    }
+}
+
 /// "Provisioning Status: PROV_DEVICE_REG_STATUS_ASSIGNING" is printed twice: once for the register
 /// answer, once for a poll.
 #[test]
