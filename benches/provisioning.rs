@@ -32,15 +32,15 @@ fn keys_and_tokens(c: &mut Criterion) {
     });
     c.bench_function("token", |b| {
         b.iter(|| {
-            let key = DeviceKey::from_base64(black_box(DEVICE_KEY)).unwrap();
-            sas_token::write(&key, scope, id, black_box(UNIX_TIME), &mut [0; 256]).is_ok()
+            let mut key = DeviceKey::from_base64(black_box(DEVICE_KEY)).unwrap();
+            sas_token::write(&mut key, scope, id, black_box(UNIX_TIME), &mut [0; 256]).is_ok()
         })
     });
 }
 
 fn request(c: &mut Criterion) {
-    let key = DeviceKey::from_base64(DEVICE_KEY).unwrap();
-    let mut provisioning = Provisioning::new(registration(), Credential::sas(&key));
+    let mut key = DeviceKey::from_base64(DEVICE_KEY).unwrap();
+    let mut provisioning = Provisioning::new(registration(), Credential::sas(&mut key));
     let mut buffer = [0; 1024];
     c.bench_function("request, signed", |b| {
         b.iter(|| {
@@ -51,8 +51,8 @@ fn request(c: &mut Criterion) {
 }
 
 fn parse(c: &mut Criterion) {
-    let key = DeviceKey::from_base64(DEVICE_KEY).unwrap();
-    let mut provisioning = Provisioning::new(registration(), Credential::sas(&key));
+    let mut key = DeviceKey::from_base64(DEVICE_KEY).unwrap();
+    let mut provisioning = Provisioning::new(registration(), Credential::sas(&mut key));
     c.bench_function("http answer", |b| {
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{ASSIGNED}", ASSIGNED.len());
         let mut buffer = [0; 1024];
@@ -66,7 +66,7 @@ fn parse(c: &mut Criterion) {
         b.iter(|| {
             provisioning.start(NOW, UNIX_TIME);
             let body = black_box(ASSIGNED.as_bytes());
-            provisioning.on_answer(NOW, Answer { status: 200, retry_after: None, body });
+            provisioning.on_answer(NOW, Answer::new(200, None, body));
             provisioning.result(body).unwrap().payload().map(|payload| payload.raw().len())
         })
     });

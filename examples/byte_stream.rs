@@ -10,12 +10,13 @@ use embedded_io_adapters::std::FromStd;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).ok_or("usage: byte_stream HOST:PORT of an emulator's plain HTTP")?;
 
-    let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
     let registration =
         Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("breakroom499-contoso-tstrsd-007")?)
             .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
     let url = format!("http://{address}");
-    let mut provisioning = Provisioning::new(registration, Credential::sas(&key)).with_endpoint(Endpoint::parse(&url)?);
+    let mut provisioning =
+        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(&url)?);
 
     // On a board this is a TLS 1.2 session, and its read gives up after a while.
     let connect = || {

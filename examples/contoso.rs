@@ -99,7 +99,7 @@ fn provision(device: &str, url: &str, started: Instant) -> Outcome {
 
 fn try_provision(device: &str, url: &str, started: Instant) -> Result<Outcome, Box<dyn Error>> {
     let registration_id = RegistrationId::new(device)?;
-    let key = GroupKey::from_base64(GROUP_KEY)?.derive(&registration_id);
+    let mut key = GroupKey::from_base64(GROUP_KEY)?.derive(&registration_id);
     let registration = Registration::new(IdScope::new(ID_SCOPE)?, registration_id).with_payload(PAYLOAD)?;
 
     let endpoint = Endpoint::parse(url)?;
@@ -115,7 +115,7 @@ fn try_provision(device: &str, url: &str, started: Instant) -> Result<Outcome, B
         println!("  {:5.2} s  {device:<34}{status}", started.elapsed().as_secs_f32());
     };
     let mut provisioning =
-        Provisioning::new(registration, Credential::sas(&key)).with_endpoint(endpoint).with_observer(&mut report);
+        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint).with_observer(&mut report);
 
     let connect = || Ok(FromStd::new(TcpStream::connect((endpoint.host(), endpoint.port()))?));
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

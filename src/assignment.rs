@@ -30,6 +30,15 @@ impl<'b> Assignment<'b> {
         Self { state, assigned_hub, device_id, payload }
     }
 
+    pub(crate) fn spans(&self, body: &[u8]) -> Spans {
+        Spans {
+            state: Span::of(self.state.raw(), body),
+            assigned_hub: Span::of(self.assigned_hub, body),
+            device_id: Span::of(self.device_id.raw(), body),
+            payload: self.payload.map(|payload| Span::of(payload.raw(), body)),
+        }
+    }
+
     /// The host name of the IoT hub: letters, digits, `-` and `.`. Derive nothing from its
     /// shape.
     pub const fn assigned_hub(&self) -> &'b str {
@@ -53,10 +62,17 @@ impl<'b> Assignment<'b> {
     ///
     /// Strings with escapes are decoded in `scratch`, which must hold the longest of them,
     /// and can then only go into an owned type: `&str` fields of such a string are an error,
-    /// never undecoded text.
+    /// never undecoded text. Where there is an allocator, `serde_json::from_str` of
+    /// [`payload().raw()`](crate::json::Value::raw) has no such limits, nor those below.
     ///
     /// # Errors
-    /// [`PayloadError`] if the payload does not fit the type.
+    /// [`PayloadError`] if the payload does not fit the type, or has an escaped surrogate
+    /// pair (`\ud83d\ude00`) in any string, which serde-json-core 0.7 does not decode.
+    ///
+    /// # Panics
+    /// serde-json-core 0.7 panics on a type with a map whose keys are not read as `str`
+    /// (`BTreeMap<String, _>`; heapless's strings are). Structs, enums and heapless's
+    /// collections do not panic, whatever the payload.
     #[cfg(feature = "serde")]
     pub fn payload_as<T: serde::Deserialize<'b>>(&self, scratch: &mut [u8]) -> Result<Option<T>, PayloadError> {
         let Some(payload) = self.payload else { return Ok(None) };
@@ -181,9 +197,60 @@ impl<'b> Assignment<'b> {
     }
 }
 
+/// Where in a body an assignment's parts lie: what is kept between the check of an answer and
+/// the reading of the result, since no borrow can be.
+#[derive(Clone, Copy)]
+pub(crate) struct Spans {
+    state: Span,
+    assigned_hub: Span,
+    device_id: Span,
+    payload: Option<Span>,
+}
+
+impl Spans {
+    /// `None` if this is not the body that was checked, as far as can be seen.
+    pub(crate) fn assignment<'b>(&self, body: &'b [u8]) -> Option<Assignment<'b>> {
+        let body = core::str::from_utf8(body).ok()?;
+        let payload = match self.payload {
+            Some(span) => Some(Value::checked(span.text(body)?)),
+            None => None,
+        };
+        Some(Assignment {
+            state: Object::checked(self.state.text(body)?)?,
+            assigned_hub: self.assigned_hub.quoted(body)?,
+            device_id: Text::checked(self.device_id.quoted(body)?),
+            payload,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// `part` is a slice of `whole`.
+    fn of(part: &str, whole: &[u8]) -> Self {
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        Self { start: start as u32, end: start.wrapping_add(part.len()) as u32 }
+    }
+
+    fn text(self, body: &str) -> Option<&str> {
+        body.get(self.start as usize..self.end as usize)
+    }
+
+    fn quoted(self, body: &str) -> Option<&str> {
+        let quoted = body.get((self.start as usize).checked_sub(1)?..(self.end as usize).checked_add(1)?)?;
+        quoted.strip_prefix('"')?.strip_suffix('"')
+    }
+}
+
 /// The returned payload does not fit the type that it was read into.
 #[cfg(feature = "serde")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PayloadError;
 
 #[cfg(feature = "serde")]

@@ -65,6 +65,10 @@ pub enum Error {
     NotStarted,
     /// A result was asked before [`Step::Finished`](crate::Step::Finished).
     NotFinished,
+    /// A request was to be written although none is due: [`Step`](crate::Step) says when.
+    NotDue,
+    /// The buffer that a result was to be read from does not hold the last answer.
+    WrongBuffer,
     /// The signer (a secure element, say) could not sign.
     Signer,
     /// The caller's buffer cannot hold a request or an answer.
@@ -81,8 +85,9 @@ pub enum Error {
     /// The run took longer than [`RetryPolicy::timeout`](crate::RetryPolicy::timeout)
     /// while the service was still working on it.
     TimedOut,
-    /// The other side of a TLS connection could not prove that it is the service: its
-    /// certificate is not trusted, has expired, or is for another host. Nothing was sent.
+    /// The other side of a connection could not prove that it is the service: its
+    /// certificate is not trusted, has expired, or is for another host; or it speaks no TLS
+    /// that this device speaks.
     Untrusted,
     /// No answer could be had from the network.
     Transport(TransportFault),
@@ -94,8 +99,8 @@ pub enum Error {
 pub enum Fault {
     /// This program or its configuration: final until somebody changes it.
     Caller,
-    /// The credential or the device's clock (401xxx): final with this key; a device that
-    /// holds a secondary key tries that one.
+    /// The credential or the device's clock (401xxx, 403xxx): final with this key; a device
+    /// that holds a secondary key tries that one.
     Credential,
     /// The service or the operator's webhook said no: final until the operator acts.
     Refused,
@@ -118,6 +123,8 @@ impl Error {
             | Error::InvalidEndpoint
             | Error::NotStarted
             | Error::NotFinished
+            | Error::NotDue
+            | Error::WrongBuffer
             | Error::Signer
             | Error::BufferTooSmall(_) => Fault::Caller,
             Error::Refused(refusal) => refusal.fault(),
@@ -161,6 +168,8 @@ impl fmt::Display for Error {
             ),
             Error::NotStarted => f.write_str("no provisioning run was started: call start() first"),
             Error::NotFinished => f.write_str("the provisioning run is still under way: drive it until Step::Finished"),
+            Error::NotDue => f.write_str("no request is due: ask step() first"),
+            Error::WrongBuffer => f.write_str("the buffer does not hold the last answer any more"),
             Error::Signer => f.write_str("the signer could not sign the token"),
             Error::BufferTooSmall(error) => error.fmt(f),
             Error::Refused(refusal) => {
@@ -177,7 +186,7 @@ impl fmt::Display for Error {
                 f.write_str("the service was still assigning when the time for this run was used up")
             }
             Error::Untrusted => f.write_str(
-                "the server's certificate is not trusted: check the roots, the host name and the clock",
+                "the server did not prove that it is the service: check the roots, the host name and the clock",
             ),
             Error::Transport(fault) => fault.fmt(f),
         }
@@ -248,6 +257,8 @@ impl Refusal {
     pub(crate) fn fault(&self) -> Fault {
         let http_status = u32::from(self.http_status);
         match self.code.map_or(http_status, ErrorCode::http_status) {
+            // A proxy, or a captive portal, wants a log-in of its own.
+            _ if matches!(http_status, 407 | 511) => Fault::Peer,
             // Whatever the code says, these statuses ask for patience.
             _ if matches!(http_status, 429 | 500..) => Fault::Busy,
             429 | 500.. => Fault::Busy,
@@ -259,6 +270,8 @@ impl Refusal {
         }
     }
 }
+
+impl core::error::Error for Refusal {}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -433,6 +446,8 @@ pub enum Malformed {
     Contradiction(&'static str),
 }
 
+impl core::error::Error for Malformed {}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the answer is not what DPS sends: ")?;
@@ -464,6 +479,8 @@ pub enum TransportFault {
     /// [`RetryPolicy::request_timeout`](crate::RetryPolicy::request_timeout).
     Stalled,
 }
+
+impl core::error::Error for TransportFault {}
 
 impl fmt::Display for TransportFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,12 +30,22 @@ pub struct Object<'b>(&'b str);
 impl<'b> Object<'b> {
     pub(crate) const EMPTY: Self = Self("{}");
 
+    /// Text that was checked before; what can be seen without reading it is checked again.
+    pub(crate) fn checked(text: &'b str) -> Option<Self> {
+        (text.starts_with('{') && text.ends_with('}')).then_some(Self(text))
+    }
+
     /// Checks that `text` is one JSON object and nothing else but white space.
     ///
     /// # Errors
     /// [`JsonError`] with the position of the first wrong byte.
     pub fn parse(text: &'b str) -> Result<Self, JsonError> {
-        let mut reader = Reader::new(text);
+        Self::parse_within(text, 0)
+    }
+
+    /// The same for an object that has, or will have, so many containers around it.
+    pub(crate) fn parse_within(text: &'b str, depth: usize) -> Result<Self, JsonError> {
+        let mut reader = Reader { depth, ..Reader::new(text) };
         reader.white_space();
         if reader.peek().is_some_and(|byte| byte != b'{') {
             return Err(reader.error(JsonProblem::NotAnObject));
@@ -81,6 +91,10 @@ impl<'b> Iterator for Members<'b> {
 pub struct Value<'b>(&'b str);
 
 impl<'b> Value<'b> {
+    pub(crate) const fn checked(text: &'b str) -> Self {
+        Self(text)
+    }
+
     /// The text of the value.
     pub const fn raw(&self) -> &'b str {
         self.0
@@ -158,6 +172,10 @@ impl<'b> Iterator for Elements<'b> {
 pub struct Text<'b>(&'b str);
 
 impl<'b> Text<'b> {
+    pub(crate) const fn checked(text: &'b str) -> Self {
+        Self(text)
+    }
+
     /// The text between the quotes, undecoded.
     pub const fn raw(&self) -> &'b str {
         self.0
@@ -330,16 +348,18 @@ pub(crate) struct Reader<'b> {
     at: usize,
     /// Whether the next member or element is the first of its container.
     first: bool,
+    /// How many containers are open around the next value.
+    depth: usize,
 }
 
 impl<'b> Reader<'b> {
     pub(crate) fn new(text: &'b str) -> Self {
-        Self { text, at: 0, first: true }
+        Self { text, at: 0, first: true, depth: 0 }
     }
 
     /// Right behind the opening bracket of a container.
     fn inside(container: &'b str) -> Self {
-        Self { text: container, at: 1, first: true }
+        Self { text: container, at: 1, first: true, depth: 1 }
     }
 
     /// Enters an object: [`Reader::next_key`] follows.
@@ -351,6 +371,7 @@ impl<'b> Reader<'b> {
             None => return Err(self.error(JsonProblem::End)),
         }
         self.first = true;
+        self.depth += 1;
         Ok(())
     }
 
@@ -370,6 +391,7 @@ impl<'b> Reader<'b> {
             Some(byte) if byte == close => {
                 self.at += 1;
                 self.first = false;
+                self.depth = self.depth.saturating_sub(1);
                 return Ok(false);
             }
             Some(b',') if !self.first => self.at += 1,
@@ -402,7 +424,7 @@ impl<'b> Reader<'b> {
             self.white_space();
             let byte = self.next()?;
             if let b'{' | b'[' = byte {
-                if depth == MAX_DEPTH {
+                if self.depth + depth >= MAX_DEPTH {
                     return Err(self.error_here(JsonProblem::Depth));
                 }
                 depth += 1;

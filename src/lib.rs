@@ -8,13 +8,13 @@
 //! use azure_dps::{Credential, GroupKey, IdScope, Provisioning, Registration, RegistrationId};
 //!
 //! let registration_id = RegistrationId::new("breakroom499-contoso-tstrsd-007")?;
-//! let key = GroupKey::from_base64(
+//! let mut key = GroupKey::from_base64(
 //!     "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==",
 //! )?
 //! .derive(&registration_id);
 //! let registration = Registration::new(IdScope::new("0ne00002193")?, registration_id)
 //!     .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5"}"#)?;
-//! let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+//! let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
 //! // … and then one call of a transport: `minreq::provision` or `embedded_io::provision`.
 //! # Ok::<(), azure_dps::Error>(())
 //! ```
@@ -47,7 +47,8 @@
 //! 5. On [`Step::Send`], have a codec write the request that is due
 //!    ([`http::write_request`]) and send it, on a connection of the credential's kind; tell
 //!    [`Provisioning::on_connected`] of a new one, if anybody watches. What the request is,
-//!    and whether it carries a token, is between the state machine and the codec.
+//!    and whether it carries a token, is between the state machine and the codec. Give the
+//!    exchange up at [`Provisioning::request_deadline`].
 //! 6. Give the complete answer to [`Provisioning::on_answer`]. If there is none, say so to
 //!    [`Provisioning::on_error`]. No request is under way then: go to 3. Whoever loses
 //!    track in between (a dropped future, a reset modem) discards the connection and
@@ -75,7 +76,8 @@
 //!   4 more for each `:` in the registration ID;
 //! - a poll: 430 + 2 × (ID scope) + 2 × (registration ID) + (operation ID), and as many more;
 //! - the head of an answer, some 500 bytes;
-//! - the body of an answer: 450 + 2 × (registration ID) + (hub) + (returned payload).
+//! - the body of an answer: 480 + (registration ID) + (device ID) + (hub) + (enrollment
+//!   group) + (returned payload), and for X.509 some 800 more.
 //!
 //! The tutorial's devices get by with 1 344 bytes in all: buffer, state machine and key.
 //! A registration ID of 128 characters wants a buffer of 1 200 bytes and its payload. A buffer

@@ -3,8 +3,10 @@ use core::time::Duration;
 use heapless::String;
 
 use crate::{
-    Assignment, Endpoint, Error, ErrorCode, Fault, Malformed, Registration, RetryPolicy, Sign,
-    response::{self, Details, Outline, Status},
+    Assignment, Endpoint, Error, ErrorCode, Fault, Malformed, Refusal, Registration, RetryPolicy, Sign, TransportFault,
+    assignment::Spans,
+    json::{JsonError, JsonProblem},
+    response::{self, Details, Document, Status},
     retry::Jitter,
     sas_token::Signature,
     writer::Writer,
@@ -29,24 +31,23 @@ pub struct Provisioning<'a> {
     policy: RetryPolicy,
     token_lifetime: u32,
     api_version: &'a str,
-    observer: Option<&'a mut dyn FnMut(Progress)>,
+    observer: Option<&'a mut (dyn FnMut(Progress) + Send)>,
     run: Run,
 }
 
 /// How a device proves who it is.
-#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Credential<'a> {
     /// A symmetric key, held by a [`DeviceKey`](crate::DeviceKey) or by anything else that
     /// can sign with it.
-    Sas(&'a dyn Sign),
+    Sas(&'a mut (dyn Sign + Send)),
     /// A client certificate, which the caller's TLS stream presents. There is no token.
     X509,
 }
 
 impl<'a> Credential<'a> {
     /// A symmetric key.
-    pub fn sas(signer: &'a dyn Sign) -> Self {
+    pub fn sas(signer: &'a mut (dyn Sign + Send)) -> Self {
         Self::Sas(signer)
     }
 
@@ -90,6 +91,7 @@ pub enum Progress {
 
 /// An answer of the service, however it came.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Answer<'b> {
     /// The HTTP status; over MQTT the status in the topic.
     pub status: u16,
@@ -97,6 +99,13 @@ pub struct Answer<'b> {
     pub retry_after: Option<u32>,
     /// The JSON document.
     pub body: &'b [u8],
+}
+
+impl<'b> Answer<'b> {
+    /// An answer of these parts.
+    pub const fn new(status: u16, retry_after: Option<u32>, body: &'b [u8]) -> Self {
+        Self { status, retry_after, body }
+    }
 }
 
 /// The request that is due.
@@ -108,6 +117,9 @@ pub(crate) enum Request<'r> {
 /// The longest operation ID that is kept, in bytes. Those seen have about 55.
 pub const MAX_OPERATION_ID: usize = 128;
 
+/// Thirty days: the longest that the service's documents show.
+const MAX_TOKEN_LIFETIME: u64 = 30 * 24 * 3600;
+
 struct Run {
     state: State,
     started: Duration,
@@ -117,9 +129,7 @@ struct Run {
     signature: Option<Signature>,
     jitter: Jitter,
     failures: u8,
-    /// What the last answer was, for [`Provisioning::result`] and
-    /// [`Provisioning::details`].
-    status: u16,
+    /// The last answer's length, for [`Provisioning::answer`].
     body_len: usize,
 }
 
@@ -135,24 +145,23 @@ enum State {
         until: Duration,
         failure: Option<Error>,
     },
-    /// So the last answer begins; it is read in full for the result.
-    Assigned,
+    /// The last answer has been checked, and says where the device belongs.
+    Assigned(Spans),
     Failed(Error),
 }
 
 impl<'a> Provisioning<'a> {
     /// A device that is ready to [`start`](Self::start).
     pub const fn new(registration: Registration<'a>, credential: Credential<'a>) -> Self {
-        let policy = RetryPolicy::new();
         Self {
             registration,
             credential,
             endpoint: Endpoint::GLOBAL,
-            policy,
+            policy: RetryPolicy::new(),
             token_lifetime: 3600,
             api_version: "2021-06-01",
             observer: None,
-            run: Run::new(Duration::ZERO, 0, &policy, State::Idle),
+            run: Run::new(Duration::ZERO, 0, Jitter::new(0), State::Idle),
         }
     }
 
@@ -182,7 +191,7 @@ impl<'a> Provisioning<'a> {
     }
 
     /// Is told how the run comes along.
-    pub fn with_observer(mut self, observer: &'a mut dyn FnMut(Progress)) -> Self {
+    pub fn with_observer(mut self, observer: &'a mut (dyn FnMut(Progress) + Send)) -> Self {
         self.observer = Some(observer);
         self
     }
@@ -193,7 +202,8 @@ impl<'a> Provisioning<'a> {
     /// same clock's. `unix_time` is the wall clock in seconds, for the token's expiry; a
     /// credential without tokens needs none, and 0 will do.
     pub fn start(&mut self, now: Duration, unix_time: u64) {
-        self.run = Run::new(now, unix_time, &self.policy, State::Sending { since: None });
+        let jitter = Jitter::of(self.registration.registration_id(), self.policy.jitter_seed);
+        self.run = Run::new(now, unix_time, jitter, State::Sending { since: None });
     }
 
     /// Whether a run was started and is not finished.
@@ -203,19 +213,19 @@ impl<'a> Provisioning<'a> {
 
     /// What to do next.
     pub fn step(&mut self, now: Duration) -> Step {
-        if let State::Waiting { until, failure } = self.run.state {
-            if now < until {
-                return Step::Wait(until.saturating_sub(now));
-            }
-            self.run.state = State::Sending { since: None };
-            if now >= self.deadline() {
-                self.fail(failure.unwrap_or(Error::TimedOut));
-            }
+        let failure = match self.run.state {
+            State::Waiting { until, .. } if now < until => return Step::Wait(until.saturating_sub(now)),
+            State::Waiting { failure, .. } => failure,
+            // An exchange that was lost track of begins anew, with time of its own.
+            State::Sending { .. } => None,
+            _ => return Step::Finished,
+        };
+        if now >= self.deadline() {
+            self.fail(failure.unwrap_or(Error::TimedOut));
+            return Step::Finished;
         }
-        match self.run.state {
-            State::Sending { .. } => Step::Send,
-            _ => Step::Finished,
-        }
+        self.run.state = State::Sending { since: None };
+        Step::Send
     }
 
     /// When the request that is under way is to be given up, on the caller's clock.
@@ -239,37 +249,36 @@ impl<'a> Provisioning<'a> {
     /// If the answer ends the run, its body must stay where it is until
     /// [`result`](Self::result) has been read.
     pub fn on_answer(&mut self, now: Duration, answer: Answer<'_>) {
-        if !self.is_running() {
+        if !matches!(self.run.state, State::Sending { .. }) {
             return;
         }
-        self.run.status = answer.status;
         self.run.body_len = answer.body.len();
         if !matches!(answer.status, 200..=299) {
             let refusal = response::refusal(answer.status, answer.body);
             return self.retry_or_fail(now, Error::Refused(refusal), refusal.code, answer.retry_after);
         }
-        match self.read_answer(answer.body) {
-            Ok(Status::Pending) => {
+        match self.read_success(answer) {
+            Ok(None) => {
                 self.run.failures = 0;
                 self.report(Progress::Assigning);
                 let wait = self.policy.poll_wait(answer.retry_after, &mut self.run.jitter);
                 self.wait(now, wait, None);
             }
-            Ok(Status::Assigned) => {
-                self.run.state = State::Assigned;
+            Ok(Some(spans)) => {
+                self.finish(State::Assigned(spans));
                 self.report(Progress::Assigned);
             }
-            Ok(Status::Failed | Status::Disabled) => {
-                let error = self.read_result(answer.body).err().unwrap_or(Error::NotFinished);
-                self.fail(error);
+            // A document that ends too early was cut short on its way.
+            Err(Error::Malformed(Malformed::Json(JsonError { problem: JsonProblem::End, .. }))) => {
+                self.retry_or_fail(now, Error::Transport(TransportFault::Closed), None, None);
             }
-            Err(malformed) => self.fail(malformed.into()),
+            Err(error) => self.fail(error),
         }
     }
 
     /// There is no answer. Network faults are retried; any other error ends the run.
     pub fn on_error(&mut self, now: Duration, error: Error) {
-        if self.is_running() {
+        if let State::Sending { .. } = self.run.state {
             self.retry_or_fail(now, error, None, None);
         }
     }
@@ -284,7 +293,7 @@ impl<'a> Provisioning<'a> {
             State::Idle => Err(Error::NotStarted),
             State::Sending { .. } | State::Waiting { .. } => Err(Error::NotFinished),
             State::Failed(error) => Err(error),
-            State::Assigned => self.read_result(self.answer(buffer)),
+            State::Assigned(spans) => spans.assignment(self.answer(buffer)).ok_or(Error::WrongBuffer),
         }
     }
 
@@ -294,7 +303,7 @@ impl<'a> Provisioning<'a> {
         Details::read(self.answer(buffer))
     }
 
-    /// The last answer's body, whatever it is. Empty if there was none.
+    /// The last answer's body, whatever it is. Empty if there was none since the last request.
     pub fn answer<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
         buffer.get(..self.run.body_len).unwrap_or_default()
     }
@@ -329,24 +338,29 @@ impl<'a> Provisioning<'a> {
     /// Called by a codec before it writes the request: signs a new token for each register
     /// request, in `scratch`, and keeps it for the polls.
     pub(crate) fn prepare(&mut self, now: Duration, scratch: &mut [u8]) -> Result<(), Error> {
-        self.run.state = State::Sending { since: Some(now) };
+        match self.run.state {
+            State::Sending { .. } => self.run.state = State::Sending { since: Some(now) },
+            State::Idle => return Err(Error::NotStarted),
+            _ => return Err(Error::NotDue),
+        }
+        // The request takes the last answer's place in the buffer.
+        self.run.body_len = 0;
         if self.operation_id().is_some() {
             return Ok(());
         }
         self.report(Progress::Registering);
-        let Credential::Sas(signer) = self.credential else { return Ok(()) };
+        let Credential::Sas(signer) = &mut self.credential else { return Ok(()) };
         let now = self.run.unix_time.saturating_add(now.saturating_sub(self.run.started).as_secs());
-        let lifetime = self.policy.timeout.as_secs().max(u64::from(self.token_lifetime));
+        let run = self.policy.timeout.as_secs().min(MAX_TOKEN_LIFETIME);
+        let lifetime = run.max(u64::from(self.token_lifetime));
         let signature = self.run.signature.insert(Signature::new());
         signature.sign(
-            signer,
+            *signer,
             self.registration.id_scope(),
             self.registration.registration_id(),
             now.saturating_add(lifetime),
             scratch,
-        )?;
-        self.run.jitter.stir(signature.seed());
-        Ok(())
+        )
     }
 
     /// Whether requests carry a token.
@@ -372,31 +386,32 @@ impl<'a> Provisioning<'a> {
         writer.byte(b'}');
     }
 
-    /// Takes over the operation ID and says how the run goes on.
-    fn read_answer(&mut self, body: &[u8]) -> Result<Status, Malformed> {
-        let Outline { status, operation_id } = Outline::read(body)?;
-        // An answer with an operation and no status is one to ask again about.
-        let status = match (status, &operation_id) {
-            (Some(status), _) => status,
-            (None, Some(_)) => Status::Pending,
-            (None, None) => return Err(Malformed::Missing("status")),
-        };
-        if let Some(answered) = operation_id.filter(|id| !id.is_empty()) {
+    /// Takes over the operation ID, and says where the device belongs if that is settled.
+    fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
+        let document = Document::read(answer.body)?;
+        let status = document.status()?;
+        if let Some(answered) = document.operation_id.filter(|id| !id.is_empty()) {
             self.run.operation_id.clear();
             for character in answered.chars() {
                 if self.run.operation_id.push(character).is_err() {
-                    return Err(Malformed::Invalid("operationId"));
+                    return Err(Malformed::Invalid("operationId").into());
                 }
             }
         }
-        match (status, self.operation_id()) {
-            (Status::Pending, None) => Err(Malformed::Missing("operationId")),
-            _ => Ok(status),
+        match status {
+            Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),
+            Status::Pending => Ok(None),
+            Status::Assigned => {
+                let assignment = document.assignment(self.registration.registration_id())?;
+                Ok(Some(assignment.spans(answer.body)))
+            }
+            Status::Failed => Err(Error::Failed(Refusal {
+                http_status: answer.status,
+                code: document.error_code(),
+                tracking_id: None,
+            })),
+            Status::Disabled => Err(Error::Disabled),
         }
-    }
-
-    fn read_result<'b>(&self, body: &'b [u8]) -> Result<Assignment<'b>, Error> {
-        response::result(body, self.run.status, self.registration.registration_id())
     }
 
     fn retry_or_fail(&mut self, now: Duration, error: Error, code: Option<ErrorCode>, retry_after: Option<u32>) {
@@ -423,8 +438,14 @@ impl<'a> Provisioning<'a> {
     }
 
     fn fail(&mut self, error: Error) {
-        self.run.state = State::Failed(error);
+        self.finish(State::Failed(error));
         self.report(Progress::Failed(error));
+    }
+
+    /// No request follows, so the token has served.
+    fn finish(&mut self, state: State) {
+        self.run.state = state;
+        self.run.signature = None;
     }
 
     fn deadline(&self) -> Duration {
@@ -439,16 +460,15 @@ impl<'a> Provisioning<'a> {
 }
 
 impl Run {
-    const fn new(started: Duration, unix_time: u64, policy: &RetryPolicy, state: State) -> Self {
+    const fn new(started: Duration, unix_time: u64, jitter: Jitter, state: State) -> Self {
         Self {
             state,
             started,
             unix_time,
             operation_id: String::new(),
             signature: None,
-            jitter: Jitter::new(policy.jitter_seed),
+            jitter,
             failures: 0,
-            status: 0,
             body_len: 0,
         }
     }

@@ -31,7 +31,7 @@ impl<'a> Registration<'a> {
     }
 
     /// Adds a custom payload: the text of one JSON object, at most
-    /// [`json::MAX_DEPTH`] deep. It is sent as it is and reaches the webhook as
+    /// [`json::MAX_DEPTH`] − 1 deep. It is sent as it is and reaches the webhook as
     /// `deviceRuntimeContext.payload`.
     ///
     /// Anything but an object is refused here, because the service accepts it and then
@@ -42,7 +42,8 @@ impl<'a> Registration<'a> {
     ///
     /// Source: [use device payloads](https://learn.microsoft.com/azure/iot-dps/concepts-custom-allocation#use-device-payloads-in-custom-allocation).
     pub fn with_payload(self, payload: &'a str) -> Result<Self, Error> {
-        json::Object::parse(payload).map_err(Error::InvalidPayload)?;
+        // It is sent inside another object.
+        json::Object::parse_within(payload, 1).map_err(Error::InvalidPayload)?;
         Ok(Self { payload: Some(payload), ..self })
     }
 
@@ -66,6 +67,11 @@ impl<'a> Registration<'a> {
     /// # Errors
     /// [`Error::BufferTooSmall`] if `scratch` cannot hold the text, and
     /// [`Error::InvalidPayload`] if the value is no object or does not serialize.
+    ///
+    /// # Panics
+    /// serde-json-core 0.7 panics on values with a `char` or with a tuple variant of an enum.
+    /// Where there is an allocator, give [`with_payload`](Self::with_payload) what
+    /// `serde_json::to_string` makes.
     #[cfg(feature = "serde")]
     pub fn with_serialized<T: serde::Serialize + ?Sized>(
         self,

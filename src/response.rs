@@ -1,16 +1,11 @@
 //! The bodies of the service's answers. They are the same over HTTP and MQTT.
 
 use crate::{
-    Assignment, Error, ErrorCode, Malformed, Refusal, RegistrationId, TrackingId,
+    Assignment, ErrorCode, Malformed, Refusal, RegistrationId, TrackingId,
     json::{JsonError, Object, Reader, Text, Value},
 };
 
 /// What decides how a run goes on.
-pub(crate) struct Outline<'b> {
-    pub(crate) status: Option<Status>,
-    pub(crate) operation_id: Option<Text<'b>>,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     /// `unassigned`, `assigning`, or a status that later versions may add: poll.
@@ -36,72 +31,62 @@ impl Status {
     }
 }
 
-impl<'b> Outline<'b> {
-    /// Reads as far as a final status, or to the end: a final answer is read in full by
-    /// [`result`], once, when its values can be handed out.
+/// A successful answer, read in full.
+pub(crate) struct Document<'b> {
+    status: Option<Status>,
+    pub(crate) operation_id: Option<Text<'b>>,
+    state: Option<State<'b>>,
+}
+
+impl<'b> Document<'b> {
     pub(crate) fn read(body: &'b [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(utf8(body)?);
-        let mut outline = Outline { status: None, operation_id: None };
+        let mut document = Document { status: None, operation_id: None, state: None };
         reader.begin_object()?;
         while let Some(key) = reader.next_key()? {
+            if key.is("registrationState") && reader.at_object() {
+                once("registrationState", &mut document.state, State::read(&mut reader)?)?;
+                continue;
+            }
             let value = reader.value()?;
-            if key.is("status") && !value.is_null() {
-                let status = Status::read(value)?;
-                once("status", &mut outline.status, status)?;
-                if status != Status::Pending {
-                    return Ok(outline);
-                }
-            } else if key.is("operationId") && !value.is_null() {
+            if value.is_null() {
+                continue;
+            }
+            if key.is("status") {
+                once("status", &mut document.status, Status::read(value)?)?;
+            } else if key.is("operationId") {
                 let text = value.text().ok_or(Malformed::Invalid("operationId"))?;
-                once("operationId", &mut outline.operation_id, text)?;
+                once("operationId", &mut document.operation_id, text)?;
+            } else if key.is("registrationState") {
+                return Err(Malformed::Invalid("registrationState"));
             }
         }
         reader.end()?;
-        Ok(outline)
+        Ok(document)
     }
-}
 
-/// Reads a final answer in full.
-pub(crate) fn result<'b>(
-    body: &'b [u8],
-    http_status: u16,
-    registration_id: RegistrationId<'_>,
-) -> Result<Assignment<'b>, Error> {
-    let mut reader = Reader::new(utf8(body)?);
-    let mut status = None;
-    let mut state = None;
-    reader.begin_object().map_err(Malformed::Json)?;
-    while let Some(key) = reader.next_key().map_err(Malformed::Json)? {
-        if key.is("registrationState") && reader.at_object() {
-            once("registrationState", &mut state, State::read(&mut reader)?)?;
-        } else {
-            let value = reader.value().map_err(Malformed::Json)?;
-            if key.is("status") && !value.is_null() {
-                once("status", &mut status, Status::read(value)?)?;
-            } else if key.is("registrationState") && !value.is_null() {
-                return Err(Malformed::Invalid("registrationState").into());
+    pub(crate) fn status(&self) -> Result<Status, Malformed> {
+        let status = match self.status {
+            Some(status) => status,
+            // An operation without a status is one to ask again about.
+            None if self.operation_id.is_some() => Status::Pending,
+            None => return Err(Malformed::Missing("status")),
+        };
+        // The two statuses may differ on the way to the end, but not about a success.
+        match self.state.as_ref().and_then(|state| state.status) {
+            Some(inner) if (inner == Status::Assigned) != (status == Status::Assigned) => {
+                Err(Malformed::Contradiction("registrationState.status"))
             }
+            _ => Ok(status),
         }
     }
-    reader.end().map_err(Malformed::Json)?;
 
-    let status = status.ok_or(Malformed::Missing("status"))?;
-    if let Some(inner) = state.as_ref().and_then(|state| state.status)
-        && inner != status
-    {
-        return Err(Malformed::Contradiction("registrationState.status").into());
+    pub(crate) fn error_code(&self) -> Option<ErrorCode> {
+        self.state.as_ref()?.error_code
     }
-    match status {
-        Status::Assigned => {
-            let state = state.ok_or(Malformed::Missing("registrationState"))?;
-            Ok(state.assignment(registration_id)?)
-        }
-        Status::Failed => {
-            let code = state.and_then(|state| state.error_code);
-            Err(Error::Failed(Refusal { http_status, code, tracking_id: None }))
-        }
-        Status::Disabled => Err(Error::Disabled),
-        Status::Pending => Err(Error::NotFinished),
+
+    pub(crate) fn assignment(self, registration_id: RegistrationId<'_>) -> Result<Assignment<'b>, Malformed> {
+        self.state.ok_or(Malformed::Missing("registrationState"))?.assignment(registration_id)
     }
 }
 
@@ -164,7 +149,7 @@ impl<'b> State<'b> {
         let hub = self.assigned_hub.ok_or(Malformed::Missing("assignedHub"))?;
         let hub = hub.as_str().filter(|hub| is_host_name(hub)).ok_or(Malformed::Invalid("assignedHub"))?;
         let device_id = self.device_id.ok_or(Malformed::Missing("deviceId"))?;
-        if device_id.is_empty() || !device_id.chars().all(|character| character.is_ascii_graphic()) {
+        if !is_device_id(device_id) {
             return Err(Malformed::Invalid("deviceId"));
         }
         Ok(Assignment::new(self.object, hub, device_id, self.payload))
@@ -178,17 +163,32 @@ fn is_host_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
+/// What IoT Hub allows in a device ID.
+///
+/// Source: <https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties>
+fn is_device_id(text: Text<'_>) -> bool {
+    let mut len = 0;
+    let allowed = text.chars().all(|character| {
+        len += 1;
+        character.is_ascii_alphanumeric() || "-.+%_#*?!(),:=@$'".contains(character)
+    });
+    allowed && matches!(len, 1..=128)
+}
+
 /// What the service says of a failure in words, read from the caller's buffer with
 /// [`Provisioning::details`](crate::Provisioning::details).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Details<'b>(Object<'b>);
+pub struct Details<'b> {
+    document: Object<'b>,
+    state: Option<Object<'b>>,
+}
 
 impl<'b> Details<'b> {
-    /// Reads an error body, or the registration state of a failed registration.
+    /// Reads an error body, or a failed registration.
     pub(crate) fn read(body: &'b [u8]) -> Option<Self> {
         let document = Object::parse(core::str::from_utf8(body).ok()?).ok()?;
         let state = document.get("registrationState").and_then(|state| state.object());
-        Some(Self(state.unwrap_or(document)))
+        Some(Self { document, state })
     }
 
     /// The message: `message` of a refused request, `errorMessage` of a failed registration.
@@ -209,16 +209,17 @@ impl<'b> Details<'b> {
 
     /// Further facts, as the service likes.
     pub fn info(&self) -> Option<Object<'b>> {
-        self.0.get("info")?.object()
+        self.document.get("info")?.object()
     }
 
     /// The whole document.
     pub const fn object(&self) -> Object<'b> {
-        self.0
+        self.document
     }
 
     fn text(&self, name: &str) -> Option<Text<'b>> {
-        self.0.get(name)?.text()
+        let text = |object: Object<'b>| object.get(name)?.text();
+        text(self.document).or_else(|| text(self.state?))
     }
 }
 
@@ -226,11 +227,10 @@ impl<'b> Details<'b> {
 /// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
 pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
     let details = Details::read(body);
-    let field = |name| details.and_then(|details| details.object().get(name));
     Refusal {
         http_status,
-        code: field("errorCode").and_then(|code| code.u32()).map(ErrorCode::from),
-        tracking_id: field("trackingId").and_then(|id| id.text()?.as_str()).and_then(TrackingId::parse),
+        code: details.and_then(|details| details.object().get("errorCode")?.u32()).map(ErrorCode::from),
+        tracking_id: details.and_then(|details| details.tracking_id()?.as_str()).and_then(TrackingId::parse),
     }
 }
 

@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use crate::ErrorCode;
+use crate::{ErrorCode, RegistrationId};
 
 /// How long a run may take and how patient it is.
 ///
@@ -22,8 +22,9 @@ use crate::ErrorCode;
 ///   after 5 s, then 10, 20, 40, at most 80 s, each plus jitter of up to half of it. A
 ///   registration that met another one of the same device (409203) is repeated after 1 s
 ///   plus jitter.
-/// - The jitter needs no source of randomness: it comes from the token's signature, or from
-///   [`jitter_seed`](Self::jitter_seed) where nothing is signed.
+/// - The jitter needs no source of randomness: it comes from the registration ID, so that a
+///   site full of devices does not come back all at once. [`jitter_seed`](Self::jitter_seed)
+///   adds to it.
 ///
 /// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,7 @@ pub struct RetryPolicy {
     /// The time between polls where the service names none, 3 s by default. The service
     /// allows 5 polls of a device in 10 s.
     pub poll_interval: Duration,
-    /// Something that differs from device to device, for credentials that sign nothing: a
-    /// serial number will do.
+    /// Something that differs from boot to boot, where the spread over devices is not enough.
     pub jitter_seed: u32,
 }
 
@@ -99,7 +99,7 @@ impl RetryPolicy {
     pub(crate) fn poll_wait(&self, retry_after: Option<u32>, jitter: &mut Jitter) -> Duration {
         match retry_after {
             Some(seconds) => clamp(seconds),
-            None => jitter.add_to(self.poll_interval),
+            None => jitter.add_to(self.poll_interval.max(RETRY_AFTER_MIN)),
         }
     }
 
@@ -141,8 +141,11 @@ impl Jitter {
         Self(if seed == 0 { 0x9e37_79b9 } else { seed })
     }
 
-    pub(crate) fn stir(&mut self, seed: u32) {
-        *self = Self::new(self.0 ^ seed);
+    /// Different for each device: the FNV-1a hash of its registration ID.
+    pub(crate) fn of(registration_id: RegistrationId<'_>, seed: u32) -> Self {
+        let bytes = registration_id.as_str().bytes();
+        let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Self::new(hash ^ seed)
     }
 
     /// `wait` and up to half of it more, in steps of 1/512.

@@ -3,10 +3,10 @@
 //! ```
 //! use azure_dps::{DeviceKey, IdScope, RegistrationId, sas_token};
 //!
-//! let key = DeviceKey::from_base64("O+H9VTcdJP0Tqkl7bh4nVG0OJNrAataMpuWB54D0VEc=")?;
+//! let mut key = DeviceKey::from_base64("O+H9VTcdJP0Tqkl7bh4nVG0OJNrAataMpuWB54D0VEc=")?;
 //! let mut buffer = [0; 256];
 //! let token = sas_token::write(
-//!     &key,
+//!     &mut key,
 //!     IdScope::new("0ne000EEBBD")?,
 //!     RegistrationId::new("FirstDevice")?,
 //!     1591921306,
@@ -34,7 +34,7 @@ use crate::{Error, IdScope, RegistrationId, Sign, symmetric_key::SIGNATURE_LEN, 
 /// # Errors
 /// [`Error::BufferTooSmall`] with a size that suffices; [`Error::Signer`].
 pub fn write<'b>(
-    signer: &dyn Sign,
+    signer: &mut dyn Sign,
     id_scope: IdScope<'_>,
     registration_id: RegistrationId<'_>,
     expiry: u64,
@@ -66,26 +66,25 @@ impl Drop for Signature {
 
 impl Signature {
     pub(crate) const fn new() -> Self {
-        // The bytes whose encoding is the longest: what is measured before signing suffices
-        // after it.
-        Self { mac: [0xff; SIGNATURE_LEN], expiry: 0 }
+        Self { mac: [0; SIGNATURE_LEN], expiry: 0 }
     }
 
     /// Signs `sr`, a line feed and the expiry, put together in `scratch`.
     pub(crate) fn sign(
         &mut self,
-        signer: &dyn Sign,
+        signer: &mut dyn Sign,
         id_scope: IdScope<'_>,
         registration_id: RegistrationId<'_>,
         expiry: u64,
         scratch: &mut [u8],
     ) -> Result<(), Error> {
+        // Also if it cannot be signed: the size of the token is then told in full.
+        self.expiry = expiry;
         let mut message = Writer::new(scratch);
         write_resource(id_scope, registration_id, &mut message);
         message.byte(b'\n');
         message.decimal(expiry);
         let message = message.finish()?;
-        self.expiry = expiry;
         signer.sign(message, &mut self.mac).map_err(|_| Error::Signer)
     }
 
@@ -97,11 +96,6 @@ impl Signature {
         writer.str("&se=");
         writer.decimal(self.expiry);
         writer.str("&skn=registration");
-    }
-
-    /// Bits that nobody can guess in advance, without a source of randomness.
-    pub(crate) fn seed(&self) -> u32 {
-        self.mac.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 }
 

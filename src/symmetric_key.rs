@@ -16,7 +16,9 @@ pub const SIGNATURE_LEN: usize = 32;
 /// device of the group. Derive the [`DeviceKey`] in the factory, or on a gateway that you
 /// trust, and give each device only its own.
 ///
-/// The key is wiped from memory on drop, has no `Display`, and its `Debug` says nothing.
+/// The key is wiped from memory on drop, has no `Display`, and its `Debug` says nothing. (A
+/// value that is moved may leave a copy behind that no drop reaches: make the key where it
+/// stays.)
 ///
 /// ```
 /// use azure_dps::{GroupKey, RegistrationId};
@@ -100,8 +102,7 @@ impl DeviceKey {
 /// Whoever can make an HMAC-SHA256 with the device's key: a [`DeviceKey`] in memory, a
 /// secure element, an MCU's hash unit, a TPM.
 ///
-/// The method takes `&self` so that one signer can serve several runs; a driver that needs
-/// `&mut` sits in a `RefCell` or a mutex.
+/// The method takes `&mut self`, as drivers of hardware want it.
 ///
 /// ```
 /// use azure_dps::{Sign, SignError};
@@ -109,7 +110,7 @@ impl DeviceKey {
 /// struct SecureElement {/* … */}
 ///
 /// impl Sign for SecureElement {
-///     fn sign(&self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+///     fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
 ///         // send `message` to slot 3 of the chip, read 32 bytes back
 ///         # let _ = (message, signature);
 ///         Err(SignError)
@@ -122,7 +123,7 @@ pub trait Sign {
     /// # Errors
     /// [`SignError`] if the key's holder did not answer; it ends the run with
     /// [`Error::Signer`](crate::Error::Signer).
-    fn sign(&self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError>;
+    fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError>;
 }
 
 /// The signer could not sign. What it knows of the reason stays with it.
@@ -138,7 +139,7 @@ impl fmt::Display for SignError {
 }
 
 impl Sign for DeviceKey {
-    fn sign(&self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
+    fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
         self.0.hmac(message, signature);
         Ok(())
     }

@@ -9,11 +9,12 @@ use crate::error::BufferTooSmall;
 pub(crate) struct Writer<'b> {
     buffer: &'b mut [u8],
     len: usize,
+    reserved: usize,
 }
 
 impl<'b> Writer<'b> {
     pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
-        Self { buffer, len: 0 }
+        Self { buffer, len: 0, reserved: 0 }
     }
 
     pub(crate) fn byte(&mut self, byte: u8) {
@@ -69,14 +70,20 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Base64 of a signature, percent-encoded.
+    /// Base64 of a signature, percent-encoded. Signatures differ in how much of them must be
+    /// escaped; room for the worst is asked for, so that a buffer that serves once serves
+    /// always.
     pub(crate) fn percent_base64(&mut self, mac: &[u8; 32]) {
+        // Forty-two characters, then one that is never escaped and the escaped padding.
+        const WORST: usize = 42 * 3 + 1 + 3;
+        let start = self.len;
         let mut text = [0; 44];
         // 32 bytes are always 44 characters: the error is unreachable, and would show as an
         // empty signature rather than as a panic.
         let len = STANDARD.encode_slice(mac, &mut text).unwrap_or(0);
         let text = text.get(..len).and_then(|text| core::str::from_utf8(text).ok());
         self.percent(text.unwrap_or_default());
+        self.reserved += WORST.saturating_sub(self.len - start);
     }
 
     /// How many bytes were written, or would have been.
@@ -85,7 +92,10 @@ impl<'b> Writer<'b> {
     }
 
     pub(crate) fn finish(self) -> Result<&'b mut [u8], BufferTooSmall> {
-        let needed = self.len;
-        self.buffer.get_mut(..needed).ok_or(BufferTooSmall { needed, exact: true })
+        let needed = self.len.saturating_add(self.reserved);
+        if needed > self.buffer.len() {
+            return Err(BufferTooSmall { needed, exact: true });
+        }
+        Ok(self.buffer.get_mut(..self.len).unwrap_or_default())
     }
 }

@@ -43,9 +43,10 @@ struct Outcome {
 }
 
 fn run(emulator: &Emulator, transport: Transport, id: &'static str, key: &DeviceKey) -> Result<Outcome, Error> {
+    let mut key = key.clone();
     let registration = registration(id).with_payload(PAYLOAD).unwrap();
     let endpoint = Endpoint::parse(url(emulator, transport)).unwrap();
-    let mut provisioning = Provisioning::new(registration, Credential::sas(key)).with_endpoint(endpoint);
+    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint);
     let mut buffer = [0; 1024];
     let assignment = provision(&mut provisioning, transport, emulator.ca_pem(), &mut buffer)?;
     Ok(Outcome {
@@ -175,9 +176,9 @@ fn a_device_that_the_webhook_does_not_know() {
         let emulator = contoso();
         let id = "lobby1-contoso-unknown-001";
         let mut provisioning_buffer = [0; 1024];
-        let key = derived(id);
+        let mut key = derived(id);
         let endpoint = Endpoint::parse(url(&emulator, transport)).unwrap();
-        let mut provisioning = Provisioning::new(registration(id), Credential::sas(&key)).with_endpoint(endpoint);
+        let mut provisioning = Provisioning::new(registration(id), Credential::sas(&mut key)).with_endpoint(endpoint);
         let error = provision(&mut provisioning, transport, emulator.ca_pem(), &mut provisioning_buffer).unwrap_err();
         assert_eq!(error.code(), Some(ErrorCode::CUSTOM_ALLOCATION_FAILED));
         let details = provisioning.details(&provisioning_buffer).unwrap();
@@ -201,9 +202,9 @@ fn a_wrong_key_is_a_credential_fault_with_a_tracking_id() {
 #[test]
 fn a_device_clock_that_is_hours_behind() {
     let emulator = contoso();
-    let key = toaster_key();
+    let mut key = toaster_key();
     let endpoint = Endpoint::parse(emulator.http_url().unwrap()).unwrap();
-    let mut provisioning = toaster(&key).with_endpoint(endpoint);
+    let mut provisioning = toaster(&mut key).with_endpoint(endpoint);
     let mut buffer = [0; 1024];
     let connect = || {
         let socket = std::net::TcpStream::connect((endpoint.host(), endpoint.port()))?;
@@ -300,10 +301,10 @@ fn bodies_with_a_length_and_in_chunks() {
 fn a_certificate_of_another_ca_is_no_service() {
     let emulator = contoso();
     let other = contoso();
-    let key = toaster_key();
+    let mut key = toaster_key();
     let endpoint = Endpoint::parse(emulator.https_url().unwrap()).unwrap();
     let policy = RetryPolicy::new().with_max_retries(0);
-    let mut provisioning = toaster(&key).with_endpoint(endpoint).with_retry_policy(policy);
+    let mut provisioning = toaster(&mut key).with_endpoint(endpoint).with_retry_policy(policy);
     for ca in [other.ca_pem(), ""] {
         let error = provision(&mut provisioning, Transport::EmbeddedIoTls, ca, &mut [0; 1024]).unwrap_err();
         assert_eq!(error.fault(), Fault::Transport);

@@ -69,6 +69,9 @@ fn framing() {
         ("HTTP/1.1 200 OK\r\n\r\n{}", 200, "{}", false),
         ("HTTP/1.1 200 OK\r\n\r\n", 200, "", false),
         ("HTTP/1.1 204 No Content\r\n\r\n", 204, "", true),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 204, "", true),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, "", false),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", 304, "", false),
         ("HTTP/1.1 429 Too Many\r\nContent-Length: 0\r\n\r\n", 429, "", true),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\n\r\n2;ext=1\r\n{}\r\n0\r\n\r\n", 200, "{}", true),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nTrailer: x\r\n\r\n", 200, "{}", true),
@@ -123,6 +126,9 @@ fn what_is_not_http_is_malformed() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", chunk.clone()),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", chunk.clone()),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n", chunk.clone()),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n\r\n", chunk.clone()),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n;x\r\n\r\n", chunk.clone()),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n\r\n\r\n", chunk.clone()),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n11111111111111111\r\n", chunk.clone()),
     ] {
         for piece in [1, 3, 1000] {
@@ -133,6 +139,26 @@ fn what_is_not_http_is_malformed() {
     assert_eq!(read(many.as_bytes(), 100, 4096), Err(Malformed::TooManyHeaders.into()));
     let enough = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n", "X: y\r\n".repeat(MAX_HEADERS - 1));
     assert!(read(enough.as_bytes(), 100, 4096).is_ok());
+}
+
+#[test]
+fn another_buffer_than_the_answers_is_an_error_and_no_panic() {
+    let answer = http_chunked("200 OK", "", ASSIGNED, 7);
+    for (first, then) in [(1024, 0), (1024, 10), (1024, 300), (10, 1024), (300, 299)] {
+        for len in 1..300 {
+            let mut reader = ResponseReader::new();
+            let mut buffer = vec![0; first];
+            let len = len.min(first);
+            reader.space(&mut buffer).unwrap()[..len].copy_from_slice(&answer[..len]);
+            let _ = reader.received(&mut buffer, len);
+            let mut other = vec![b'0'; then];
+            if let Ok(space) = reader.space(&mut other) {
+                let len = space.len();
+                let _ = reader.received(&mut other, len);
+                let _ = reader.space(&mut other).map(|_| ());
+            }
+        }
+    }
 }
 
 #[test]

@@ -52,11 +52,12 @@ fn id_scopes() {
 fn payloads_are_one_json_object() {
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
     let deep = |depth: usize| r#"{"a":"#.repeat(depth) + "1" + &"}".repeat(depth);
-    let deepest = deep(64);
+    // It will be inside another object.
+    let deepest = deep(63);
     for payload in ["{}", " {} ", r#"{"a":1,"b":[true,null]}"#, &deepest] {
         assert_eq!(registration.with_payload(payload).unwrap().payload(), Some(payload));
     }
-    let too_deep = deep(65);
+    let too_deep = deep(64);
     for (payload, problem, position) in [
         ("", JsonProblem::End, 0),
         ("[]", JsonProblem::NotAnObject, 0),
@@ -67,7 +68,7 @@ fn payloads_are_one_json_object() {
         (r#"{"a":1,}"#, JsonProblem::Syntax, 7),
         (r#"{'a':1}"#, JsonProblem::Syntax, 1),
         (r#"{"property2":1, .. }"#, JsonProblem::Syntax, 16),
-        (&too_deep, JsonProblem::Depth, 64 * 5),
+        (&too_deep, JsonProblem::Depth, 63 * 5),
     ] {
         let Err(Error::InvalidPayload(error)) = registration.with_payload(payload) else { panic!("{payload}") };
         assert_eq!((error.problem, error.position), (problem, position), "{payload}");

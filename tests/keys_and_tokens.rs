@@ -24,7 +24,7 @@ fn tokens_are_signed_as_published() {
     let mut written = 0;
     for row in rows(include_str!("vectors/sas-tokens.tsv")) {
         let [source, key, sr, expiry, expected] = row[..] else { panic!("{row:?}") };
-        let key = DeviceKey::from_base64(key).unwrap();
+        let mut key = DeviceKey::from_base64(key).unwrap();
 
         let mut signature = [0; 32];
         key.sign(format!("{sr}\n{expiry}").as_bytes(), &mut signature).unwrap();
@@ -35,7 +35,7 @@ fn tokens_are_signed_as_published() {
         if let [scope, "registrations", id] = sr.split("%2f").collect::<Vec<_>>()[..] {
             let mut buffer = [0; 256];
             let (scope, id) = (IdScope::new(scope).unwrap(), RegistrationId::new(id).unwrap());
-            let token = sas_token::write(&key, scope, id, expiry.parse().unwrap(), &mut buffer).unwrap();
+            let token = sas_token::write(&mut key, scope, id, expiry.parse().unwrap(), &mut buffer).unwrap();
             assert_eq!(
                 token,
                 format!("SharedAccessSignature sr={sr}&sig={expected}&se={expiry}&skn=registration"),
@@ -49,27 +49,27 @@ fn tokens_are_signed_as_published() {
 
 #[test]
 fn expiries_are_written_in_full() {
-    let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
+    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
     let (scope, id) = (IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
     for expiry in [0, 7, 10, 65_535, 65_536, 1_700_000_000, 4_294_967_296, 10_000_000_000, u64::MAX] {
         let mut buffer = [0; 256];
-        let token = sas_token::write(&key, scope, id, expiry, &mut buffer).unwrap();
+        let token = sas_token::write(&mut key, scope, id, expiry, &mut buffer).unwrap();
         assert!(token.ends_with(&format!("&se={expiry}&skn=registration")), "{token}");
     }
 }
 
 #[test]
 fn a_token_needs_the_room_that_it_asks_for() {
-    let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
+    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
     let id = "a:".repeat(64).trim_end_matches(':').to_string();
     let (scope, id) = (IdScope::new("0ne00002193").unwrap(), RegistrationId::new(&id).unwrap());
     for size in 0..700 {
-        match sas_token::write(&key, scope, id, 1_700_000_000, &mut vec![0; size]) {
+        match sas_token::write(&mut key, scope, id, 1_700_000_000, &mut vec![0; size]) {
             Ok(_) => {}
             Err(Error::BufferTooSmall(error)) => {
                 assert!(error.exact && error.needed > size);
                 let mut buffer = vec![0; error.needed];
-                sas_token::write(&key, scope, id, 1_700_000_000, &mut buffer).unwrap();
+                sas_token::write(&mut key, scope, id, 1_700_000_000, &mut buffer).unwrap();
             }
             Err(error) => panic!("{size}: {error}"),
         }
@@ -125,12 +125,12 @@ fn nothing_prints_a_key() {
 fn a_signer_that_fails_ends_in_its_own_error() {
     struct Broken;
     impl Sign for Broken {
-        fn sign(&self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
+        fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
             Err(SignError)
         }
     }
     let (scope, id) = (IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
-    assert_eq!(sas_token::write(&Broken, scope, id, 1, &mut [0; 256]), Err(Error::Signer));
+    assert_eq!(sas_token::write(&mut Broken, scope, id, 1, &mut [0; 256]), Err(Error::Signer));
 }
 
 fn base64(bytes: &[u8]) -> String {

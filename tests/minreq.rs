@@ -24,9 +24,9 @@ fn against(answer: &[u8]) -> (Result<String, Error>, String) {
         socket.write_all(&answer).unwrap();
         String::from_utf8(request[..len].to_vec()).unwrap()
     });
-    let key = toaster_key();
+    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_max_retries(0);
-    let mut provisioning = toaster(&key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
     let mut buffer = [0; 1024];
     let result = provision(&mut provisioning, Transport::Minreq, "", &mut buffer);
     let result = result.map(|assignment| assignment.assigned_hub().to_string());
@@ -109,15 +109,41 @@ fn a_refusal_without_a_body_is_a_refusal() {
 }
 
 #[test]
+fn a_refusal_that_is_cut_short_is_a_network_fault() {
+    let body = r#"{"errorCode":409203,"trackingId":"","message":"m"}"#;
+    let answer = http_chunked("409 Conflict", "", body, 4096);
+    let cut = answer.windows(6).position(|window| window == b"409203").unwrap();
+    assert!(matches!(against(&answer[..cut]).0, Err(Error::Transport(_))));
+}
+
+#[test]
+fn a_run_without_any_bound_does_not_panic() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let peer = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let _ = socket.read(&mut [0; 4096]).unwrap();
+        socket.write_all(&http("200 OK", "", ASSIGNED)).unwrap();
+    });
+    let for_ever = std::time::Duration::MAX;
+    let policy = RetryPolicy::new().with_timeout(for_ever).with_request_timeout(for_ever);
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    assert!(provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).is_ok());
+    peer.join().unwrap();
+}
+
+#[test]
 fn nobody_listens() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (url, expected) in [
         (format!("http://{address}"), Error::Transport(TransportFault::Connect)),
         (format!("http://[::1]:{}", address.port()), Error::InvalidEndpoint),
     ] {
-        let key = toaster_key();
+        let mut key = toaster_key();
         let policy = RetryPolicy::new().with_max_retries(0);
-        let mut provisioning = toaster(&key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+        let mut provisioning =
+            toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
         assert_eq!(provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]), Err(expected));
     }
 }
@@ -125,7 +151,7 @@ fn nobody_listens() {
 #[test]
 fn retry_after_is_read() {
     // Longer than the run may take, so the run ends at once instead of waiting.
-    let key = toaster_key();
+    let mut key = toaster_key();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let peer = thread::spawn(move || {
@@ -136,7 +162,7 @@ fn retry_after_is_read() {
         }
     });
     let policy = RetryPolicy::new().with_timeout(std::time::Duration::from_secs(400));
-    let mut provisioning = toaster(&key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
     let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
     assert_eq!(error, Error::TimedOut);
     peer.join().unwrap();

@@ -19,8 +19,8 @@ fn the_tutorial_needs_1344_bytes_in_all() {
         Act::Bytes(http_chunked("202 Accepted", &headers, ASSIGNING, 4096), usize::MAX),
         Act::Bytes(http_chunked("200 OK", "", ASSIGNED, 4096), usize::MAX),
     ]]);
-    let key = toaster_key();
-    let mut provisioning = toaster(&key);
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
     let assignment = azure_dps::embedded_io::provision(
         &mut provisioning,
         UNIX_TIME,
@@ -39,7 +39,7 @@ fn the_tutorial_needs_1344_bytes_in_all() {
 
 #[test]
 fn requests_stay_within_the_documented_formula() {
-    let key = toaster_key();
+    let mut key = toaster_key();
     let ids = ["a".to_string(), TOASTER.into(), "a".repeat(128), ":".repeat(127) + "a"];
     for scope in ["0ne00002193", "s"] {
         for id in &ids {
@@ -47,7 +47,7 @@ fn requests_stay_within_the_documented_formula() {
                 let colons = id.matches(':').count();
                 let (id_scope, registration_id) = (IdScope::new(scope).unwrap(), RegistrationId::new(id).unwrap());
                 let registration = Registration::new(id_scope, registration_id).with_payload(payload).unwrap();
-                let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+                let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
                 provisioning.start(Default::default(), UNIX_TIME);
                 // The measure of a request whose signature is not known yet is its maximum.
                 let error = azure_dps::http::write_request(&mut provisioning, Default::default(), &mut []).unwrap_err();
@@ -58,7 +58,7 @@ fn requests_stay_within_the_documented_formula() {
 
                 let operation = "x".repeat(128);
                 let assigning = format!(r#"{{"operationId":"{operation}","status":"assigning"}}"#);
-                let answer = azure_dps::Answer { status: 202, retry_after: Some(1), body: assigning.as_bytes() };
+                let answer = azure_dps::Answer::new(202, Some(1), assigning.as_bytes());
                 provisioning.on_answer(Default::default(), answer);
                 let now = core::time::Duration::from_secs(2);
                 let _ = provisioning.step(now);
@@ -70,6 +70,26 @@ fn requests_stay_within_the_documented_formula() {
             }
         }
     }
+}
+
+#[test]
+fn answers_stay_within_the_documented_formula() {
+    // Every field of a symmetric-key answer, with the longest dates and tags that were seen.
+    let group = "contoso-custom-allocated-devices";
+    let body = format!(
+        r#"{{"operationId":"{OPERATION}","status":"assigned","registrationState":{{"symmetricKey":{{"enrollmentGroupId":"{group}"}},"registrationId":"{TOASTER}","createdDateTimeUtc":"2026-01-02T03:04:05.6789012Z","assignedHub":"{TOASTERS_HUB}","deviceId":"{TOASTER}","status":"assigned","substatus":"reprovisionedToInitialAssignment","lastUpdatedDateTimeUtc":"2026-01-02T03:04:06.1234567Z","etag":"IjAwMDBhYjAwLTAwMDAtMDcwMC0wMDAwLTYyZWFhZDFlMDAwMCI=","payload":{PAYLOAD}}}}}"#
+    );
+    let formula = 480 + 2 * TOASTER.len() + TOASTERS_HUB.len() + group.len() + PAYLOAD.len();
+    assert!(body.len() <= formula, "{} > {formula}", body.len());
+    assert!(body.len() + 100 >= formula, "{} is far below {formula}", body.len());
+}
+
+/// What a multi-threaded runtime wants of a run that it moves about.
+#[test]
+fn a_provisioning_can_be_sent_to_another_thread() {
+    fn send<T: Send>(_: &T) {}
+    let mut key = toaster_key();
+    send(&toaster(&mut key));
 }
 
 #[test]

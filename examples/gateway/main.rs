@@ -84,12 +84,12 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     }
     let registration = registration(args, payload.as_deref()).unwrap_or_else(|error| usage_error(error));
     // Last, so that nobody types a key for nothing.
-    let key = args.device_key(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
+    let mut key = args.device_key(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
 
     let reporter = Reporter::new(args.quiet || args.json);
     reporter.step(&format!("Connecting to {endpoint}"));
     let mut observer = |progress| reporter.progress(progress);
-    let mut provisioning = Provisioning::new(registration, Credential::sas(&key))
+    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key))
         .with_endpoint(endpoint)
         .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout()))
         .with_observer(&mut observer);

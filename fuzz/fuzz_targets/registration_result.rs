@@ -12,9 +12,9 @@ use azure_dps::{
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|answers: Vec<(u16, Option<u32>, u16, &[u8])>| {
-    let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
+    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
-    let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
     let mut answers = answers.into_iter();
     let mut last: &[u8] = &[];
     let mut now = Duration::ZERO;
@@ -32,7 +32,7 @@ fuzz_target!(|answers: Vec<(u16, Option<u32>, u16, &[u8])>| {
                     Some((status, retry_after, seconds, body)) => {
                         now += Duration::from_secs(u64::from(seconds));
                         last = body;
-                        provisioning.on_answer(now, Answer { status, retry_after, body });
+                        provisioning.on_answer(now, Answer::new(status, retry_after, body));
                     }
                     None => provisioning.on_error(now, Error::Transport(TransportFault::Closed)),
                 }

@@ -5,9 +5,9 @@
 //! # use azure_dps::*;
 //! use azure_dps::http::{self, ResponseReader};
 //!
-//! # let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+//! # let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
 //! # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-//! # let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+//! # let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
 //! # let (now, unix_time) = (core::time::Duration::ZERO, 1_700_000_000);
 //! let mut buffer = [0; 1024];
 //! provisioning.start(now, unix_time);
@@ -37,6 +37,6 @@ mod request;
 mod response;
 
 pub use request::write_request;
-#[cfg(feature = "minreq")]
-pub(crate) use request::write_target;
 pub use response::{MAX_HEADERS, Response, ResponseReader};
+#[cfg(feature = "minreq")]
+pub(crate) use {request::write_target, response::parse_seconds};

@@ -34,11 +34,7 @@ pub struct Response {
 impl Response {
     /// The answer as the state machine wants it, from the buffer that the reader filled.
     pub fn answer<'b>(&self, buffer: &'b [u8]) -> Answer<'b> {
-        Answer {
-            status: self.status,
-            retry_after: self.retry_after,
-            body: buffer.get(..self.body_len).unwrap_or_default(),
-        }
+        Answer::new(self.status, self.retry_after, buffer.get(..self.body_len).unwrap_or_default())
     }
 }
 
@@ -74,9 +70,13 @@ impl ResponseReader {
     /// [`Error::BufferTooSmall`] if the answer does not fit.
     pub fn space<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b mut [u8], Error> {
         let size = buffer.len();
-        if self.filled >= size && self.raw > self.body {
-            buffer.copy_within(self.raw.min(size)..size, self.body);
-            self.filled = self.body + (size - self.raw.min(size));
+        if self.filled > size {
+            // Not the buffer that the answer is in.
+            return Err(BufferTooSmall { needed: self.filled, exact: false }.into());
+        }
+        if self.filled == size && self.raw > self.body {
+            buffer.copy_within(self.raw..self.filled, self.body);
+            self.filled -= self.raw - self.body;
             self.raw = self.body;
         }
         match buffer.get_mut(self.filled..) {
@@ -125,6 +125,10 @@ impl ResponseReader {
             }
             Phase::ChunkSize => {
                 let raw = self.raw(buffer);
+                // httparse takes a size without digits for zero.
+                if raw.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+                    return Err(Malformed::HttpChunk.into());
+                }
                 match httparse::parse_chunk_size(raw).map_err(|_| Malformed::HttpChunk)? {
                     httparse::Status::Complete((len, size)) => {
                         let size = usize::try_from(size).map_err(|_| Malformed::HttpChunk)?;
@@ -189,9 +193,13 @@ impl ResponseReader {
             // An interim answer; the real one follows.
             (100 | 102..=199, ..) => Phase::Head,
             (101, ..) => return Err(Malformed::HttpHead.into()),
+            // These have no body; a head that announces one leaves it in doubt what follows.
+            (204 | 304, chunked, length) => {
+                self.response.keep_alive &= !chunked && length.unwrap_or(0) == 0;
+                Phase::Length(0)
+            }
             (_, true, None) if http_1_1 => Phase::ChunkSize,
             (_, true, _) => return Err(Malformed::HttpHead.into()),
-            (204 | 304, ..) => Phase::Length(0),
             (_, false, Some(length)) => {
                 if length > buffer.len() {
                     return Err(BufferTooSmall { needed: length, exact: true }.into());
@@ -286,7 +294,7 @@ impl Framing {
 }
 
 /// Seconds, where a number that is too large still means a long time.
-fn parse_seconds(value: &[u8]) -> Option<u32> {
+pub(crate) fn parse_seconds(value: &[u8]) -> Option<u32> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     digits.then(|| parse_u32(value).unwrap_or(u32::MAX))
 }

@@ -23,8 +23,11 @@ use crate::{
 ///   long as the service keeps it; when it was closed between two polls, a new one is asked
 ///   for. Errors are converted by `?` into [`ConnectError::Network`], which is retried; a
 ///   certificate that is not trusted should be [`ConnectError::Untrusted`], which is final.
-/// - `clock`: a monotonic clock's reading, from any start.
+/// - `clock`: a monotonic clock's reading, from any start. It must go on during `delay`, and
+///   not wrap.
 /// - `delay`: waits for so long, at least.
+///
+/// Wipe the buffer afterwards if others can read it: remains of the token may be in it.
 ///
 /// The time for each request is checked between reads, so a peer that trickles is bounded.
 /// A `read` that never returns can be bounded by the stream alone: give it a time-out.
@@ -48,9 +51,9 @@ use crate::{
 /// # let connect = || Ok::<_, azure_dps::embedded_io::ConnectError<core::convert::Infallible>>(Stream(concat!("HTTP/1.1 200 OK\r\n\r\n",
 /// #     r#"{"status":"assigned","registrationState":{"assignedHub":"hub.example","deviceId":"dev-1"}}"#).as_bytes()));
 /// # let (unix_time, clock, delay) = (1_700_000_000, || Duration::ZERO, |_| ());
-/// let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+/// let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
 /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-/// let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+/// let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
 ///
 /// let mut buffer = [0; 1024];
 /// match azure_dps::embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, delay) {
@@ -122,10 +125,14 @@ fn exchange<S: Read + Write, C>(
     let mut reader = ResponseReader::new();
     match round_trip(stream, buffer, len, &mut reader, deadline, clock) {
         // The service closes connections that idle between polls. Nothing of an answer has
-        // come, so the request is still in the buffer.
+        // come, so this is no failure.
         Err(error) if reused && reader.is_untouched() && error.is_disconnect() => {
-            *stream = connect()?;
+            // A modem has one socket, and a small device memory for one session.
+            *connection = None;
+            let stream = connection.insert(connect()?);
             provisioning.on_connected();
+            // What the stream did to the buffer is its own affair.
+            let len = http::write_request(provisioning, now, buffer)?;
             round_trip(stream, buffer, len, &mut ResponseReader::new(), deadline, clock)
         }
         result => result,

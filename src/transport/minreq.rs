@@ -18,6 +18,7 @@
 //! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
 //! | each request is a connection of its own | cannot be mended |
 //! | an IPv6 address for a host name is not resolved | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
+//! | a broken chunk is an I/O error like any other | [`TransportFault::Stream`], retried |
 //! | a header line of exactly the limit panics in debug builds | no limit is set; the system's memory is the bound |
 //!
 //! [minreq]: https://docs.rs/minreq/3
@@ -34,7 +35,7 @@ use ::minreq::{Method, ResponseLazy};
 
 use crate::{
     Answer, Assignment, BufferTooSmall, Fault, Malformed, Provisioning, Step, TransportFault,
-    http::write_target,
+    http::{parse_seconds, write_target},
     json::{JsonProblem, Object},
     provisioning::Request,
     writer::Writer,
@@ -45,7 +46,7 @@ use crate::{
 /// - `unix_time`: the wall clock in seconds, for the token's expiry.
 /// - `buffer`: for the bodies of answers, and for requests; see the crate's
 ///   [sizes](crate#sizes).
-/// - `clock`: a monotonic clock's reading, from any start.
+/// - `clock`: a monotonic clock's reading, from any start. It must go on during `delay`.
 /// - `delay`: waits for so long, at least.
 ///
 /// # Errors
@@ -55,9 +56,9 @@ use crate::{
 /// use azure_dps::*;
 /// use std::time::{Instant, SystemTime, UNIX_EPOCH};
 ///
-/// let key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+/// let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
 /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-/// let mut provisioning = Provisioning::new(registration, Credential::sas(&key));
+/// let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
 ///
 /// let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
 /// let started = Instant::now();
@@ -85,7 +86,10 @@ pub fn provision<'b>(
         match provisioning.step(clock()) {
             Step::Wait(duration) => delay(duration),
             Step::Send => match exchange(provisioning, clock(), buffer) {
-                Ok(answer) => provisioning.on_answer(clock(), answer),
+                Ok(answer) => {
+                    cause = None;
+                    provisioning.on_answer(clock(), answer);
+                }
                 Err(error) => {
                     provisioning.on_error(clock(), error.kind);
                     cause = error.cause;
@@ -103,7 +107,7 @@ fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b 
     let request = request(provisioning, buffer)?
         .with_follow_redirects(false)
         // Whole seconds are all that minreq knows.
-        .with_timeout(deadline.saturating_sub(now).as_secs().max(1));
+        .with_timeout(deadline.saturating_sub(now).as_secs().clamp(1, 86_400));
     let response = request.send_lazy()?;
     read(response, buffer)
 }
@@ -151,10 +155,10 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
     }
     let header = |name: &str| {
         let line = response.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        line.and_then(|(_, value)| value.trim().parse::<u64>().ok())
+        line.map(|(_, value)| value.trim())
     };
-    let retry_after = header("retry-after").map(|seconds| seconds.try_into().unwrap_or(u32::MAX));
-    let length = header("content-length").and_then(|length| usize::try_from(length).ok());
+    let retry_after = header("retry-after").and_then(|value| parse_seconds(value.as_bytes()));
+    let length = header("content-length").and_then(|value| value.parse().ok());
     if let Some(needed) = length.filter(|&length| length > buffer.len()) {
         return Err(crate::Error::from(BufferTooSmall { needed, exact: true }).into());
     }
@@ -175,22 +179,30 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
     }
     let body = buffer.get(..filled).unwrap_or_default();
     // Without a length nothing but the document itself tells that it was cut short. A
-    // refusal needs no document.
+    // refusal needs none.
     let complete = match length {
         Some(length) => filled == length,
-        None if response.status_code >= 300 => true,
+        None if body.is_empty() => response.status_code >= 300,
         None => !std::str::from_utf8(body)
             .is_ok_and(|text| Object::parse(text).is_err_and(|error| error.problem == JsonProblem::End)),
     };
     if !complete {
         return Err(closed());
     }
-    Ok(Answer { status: response.status_code, retry_after, body })
+    Ok(Answer::new(response.status_code, retry_after, body))
 }
 
 /// A refusal that came after a network failure has nothing to do with it.
 fn has_cause(kind: crate::Error) -> bool {
     matches!(kind, crate::Error::Transport(_) | crate::Error::Untrusted | crate::Error::Malformed(_))
+}
+
+/// What TLS objects to will be the same the next time. What the peer complains of, or what a
+/// line corrupts, may pass.
+fn is_untrusted(error: &std::io::Error) -> bool {
+    use rustls::Error::{InvalidCertificate, InvalidMessage, PeerIncompatible, PeerMisbehaved};
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(error, Some(InvalidCertificate(_) | InvalidMessage(_) | PeerIncompatible(_) | PeerMisbehaved(_)))
 }
 
 fn is_unconnected(kind: ErrorKind) -> bool {
@@ -239,11 +251,9 @@ impl From<::minreq::Error> for Error {
             Http::IoError(error) if error.kind() == ErrorKind::TimedOut => {
                 crate::Error::Transport(TransportFault::Stalled)
             }
-            // So rustls tells what it does not trust, or cannot read.
-            Http::IoError(error) if error.kind() == ErrorKind::InvalidData => crate::Error::Untrusted,
+            Http::IoError(error) if is_untrusted(error) => crate::Error::Untrusted,
             Http::IoError(error) if is_unconnected(error.kind()) => crate::Error::Transport(TransportFault::Connect),
             Http::IoError(_) => crate::Error::Transport(TransportFault::Stream),
-            Http::MalformedChunkLength | Http::MalformedChunkEnd => Malformed::HttpChunk.into(),
             Http::MalformedContentLength | Http::InvalidUtf8InResponse => Malformed::HttpHead.into(),
             Http::HeadersOverflow | Http::StatusLineOverflow => Malformed::TooManyHeaders.into(),
             _ => crate::Error::Transport(TransportFault::Connect),

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use azure_dps::embedded_io::ConnectError;
@@ -30,7 +31,7 @@ pub fn registration(id: &'static str) -> Registration<'static> {
     Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new(id).unwrap())
 }
 
-pub fn toaster(key: &DeviceKey) -> Provisioning<'_> {
+pub fn toaster(key: &mut DeviceKey) -> Provisioning<'_> {
     Provisioning::new(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Credential::sas(key))
 }
 
@@ -96,7 +97,7 @@ impl<'p, 'a> Bench<'p, 'a> {
                     match peers.next().unwrap() {
                         Peer::Answers { status, retry_after, body } => {
                             last = body.clone().into_bytes();
-                            let answer = Answer { status: *status, retry_after: *retry_after, body: &last };
+                            let answer = Answer::new(*status, *retry_after, &last);
                             self.provisioning.on_answer(now, answer);
                         }
                         Peer::Fails(error) => self.provisioning.on_error(now, *error),
@@ -120,8 +121,8 @@ impl<'p, 'a> Bench<'p, 'a> {
     }
 }
 
-pub fn observer(log: &RefCell<Vec<Progress>>) -> impl FnMut(Progress) {
-    |progress| log.borrow_mut().push(progress)
+pub fn observer(log: &Mutex<Vec<Progress>>) -> impl FnMut(Progress) + Send {
+    |progress| log.lock().unwrap().push(progress)
 }
 
 /// What a scripted stream does next when it is read from or written to.

@@ -1,0 +1,123 @@
+//! Instructions by QEMU's `-icount shift=0`, under which one instruction takes one
+//! nanosecond: SysTick at 25 MHz counts 40 of them. Stack by paint.
+
+use core::hint::black_box;
+
+use azure_dps::{DeviceKey, GroupKey, Provisioning};
+use cortex_m::peripheral::{SYST, syst::SystClkSource};
+use cortex_m_semihosting::hprintln;
+
+use crate::workload::{self, BUFFER};
+
+const REPEATS: u32 = 100;
+const INSTRUCTIONS_PER_TICK: u32 = 40;
+/// Far more than W needs, and far less than there is.
+const PAINTED: usize = 16 * 1024;
+const PAINT: u8 = 0xa5;
+
+pub fn all() {
+    let mut buffer = [0; BUFFER];
+    let stack = stack_of(|| assert!(workload::run(&mut buffer)));
+
+    let Some(mut peripherals) = cortex_m::Peripherals::take() else { return };
+    let systick = &mut peripherals.SYST;
+    systick.set_clock_source(SystClkSource::Core);
+    systick.set_reload(0x00ff_ffff);
+    systick.clear_current();
+    systick.enable_counter();
+
+    let mut text = [0; 44];
+    let a = instructions(|| black_box(workload::a(&mut text)));
+    let key = workload::device_key();
+    let Some(key) = key.as_ref() else { return };
+    let b_key = instructions(|| black_box(workload::device_key().is_some()));
+    let c = instructions(|| black_box(workload::c(key).is_some()));
+    let Some(mut provisioning) = workload::c(key) else { return };
+    let b_request = instructions(|| black_box(workload::b(&mut provisioning, &mut buffer) > 0));
+    // A poll puts the run where it can be polled again only by starting it anew.
+    let restart = instructions(|| restart(&mut provisioning));
+    let d = instructions(|| {
+        self::restart(&mut provisioning);
+        black_box(workload::d(&mut provisioning, &mut buffer) > 0)
+    }) - restart;
+    let e = |provisioning: &mut Provisioning<'_>, body: &[u8]| {
+        instructions(|| {
+            self::restart(provisioning);
+            black_box(workload::e(provisioning, body).is_some())
+        }) - restart
+    };
+    let e_1 = e(&mut provisioning, workload::assigned());
+
+    let provisioning_size = size_of::<Provisioning<'_>>();
+    let key_size = size_of::<DeviceKey>();
+    assert!(size_of::<GroupKey>() == key_size);
+    let buffers = BUFFER + provisioning_size + key_size;
+    let b = b_key + b_request;
+    hprintln!("stack {}", stack);
+    hprintln!("buffers {}", buffers);
+    hprintln!("provisioning {}", provisioning_size);
+    hprintln!("a {}", a);
+    hprintln!("b {}", b);
+    hprintln!("c {}", c);
+    hprintln!("d {}", d);
+    hprintln!("e {}", e_1);
+    for times in [10, 100] {
+        let mut large = [0; 12 * 1024];
+        let body = with_payload(times, &mut large);
+        hprintln!("e{} {}", times, e(&mut provisioning, body));
+    }
+}
+
+fn restart(provisioning: &mut Provisioning<'_>) -> bool {
+    provisioning.start(core::time::Duration::ZERO, black_box(1_700_000_000));
+    true
+}
+
+/// The final answer with its returned payload so many times in it.
+fn with_payload(times: usize, large: &mut [u8]) -> &[u8] {
+    const PAYLOAD: &[u8] = br#"{"property1":"value1","property2":{"propertyA":"valueA","property2-2":1234}}"#;
+    let body = workload::assigned();
+    let (before, after) = body.split_at(body.len() - PAYLOAD.len() - 2);
+    let mut len = 0;
+    let mut push = |bytes: &[u8]| {
+        large[len..len + bytes.len()].copy_from_slice(bytes);
+        len += bytes.len();
+    };
+    push(before);
+    push(b"{\"a\":[");
+    for at in 0..times {
+        push(if at > 0 { b"," } else { b"" });
+        push(PAYLOAD);
+    }
+    push(b"]}");
+    push(&after[PAYLOAD.len()..]);
+    &large[..len]
+}
+
+fn instructions(mut step: impl FnMut() -> bool) -> u32 {
+    // The first time may differ from all others.
+    let mut right = step();
+    let start = SYST::get_current();
+    for _ in 0..REPEATS {
+        right &= step();
+    }
+    let ticks = start.wrapping_sub(SYST::get_current()) & 0x00ff_ffff;
+    assert!(right);
+    ticks * INSTRUCTIONS_PER_TICK / REPEATS
+}
+
+/// The bytes below the stack pointer that `work` touches.
+#[inline(never)]
+fn stack_of(work: impl FnOnce()) -> usize {
+    let top = cortex_m::register::msp::read() as usize;
+    let bottom = top - PAINTED;
+    // SAFETY: this is RAM below the stack pointer, which nothing owns. An exception would
+    // overwrite some of it, and none is enabled.
+    unsafe { core::ptr::write_bytes(bottom as *mut u8, PAINT, PAINTED - 64) };
+    work();
+    let untouched = (bottom..top).take_while(|&address| {
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(address as *const u8) == PAINT }
+    });
+    PAINTED - untouched.count()
+}
