@@ -217,7 +217,7 @@ fn https_of_minreq_with_ssl_cert_file() {
 fn what_speaks_no_tls_is_given_up_at_once() {
     let emulator = emulator();
     let url = http(&emulator).replace("http:", "https:");
-    let run = Gateway::to(&url, TOASTER).args(&["--timeout", "600"]).key(TOASTER_KEY).run();
+    let run = Gateway::to(&url, TOASTER).args(&["--timeout", "30"]).key(TOASTER_KEY).run();
     run.expect(UNREACHABLE);
 }
 
