@@ -11,6 +11,38 @@ use crate::{
 /// the service documents is looked up in the answer when it is asked for, and what it does
 /// not document is had with [`field`](Self::field).
 ///
+/// ```
+/// # use azure_dps::*;
+/// # fn assigned(provisioning: &mut Provisioning<'_>, body: &'static [u8]) -> Result<Assignment<'static>, Error> {
+/// #     provisioning.start(core::time::Duration::ZERO, 0);
+/// #     provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
+/// #     provisioning.result(body)
+/// # }
+/// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// # let mut provisioning = Provisioning::new(registration, Credential::x509());
+/// let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
+///     "deviceId":"dev-1","substatus":"initialAssignment","payload":{"darkness":"medium"}}}"#;
+/// let assignment = assigned(&mut provisioning, body)?; // a run with this answer
+///
+/// assert_eq!(assignment.assigned_hub(), "hub.azure-devices.net");
+/// assert!(assignment.device_id() == "dev-1");
+/// assert_eq!(assignment.substatus(), Some(Substatus::InitialAssignment));
+/// assert_eq!(assignment.payload().unwrap().raw(), r#"{"darkness":"medium"}"#);
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settings<'a> {
+///     darkness: &'a str,
+/// }
+/// # #[cfg(feature = "serde")]
+/// let settings: Settings<'_> = assignment.payload_as(&mut []).unwrap().unwrap();
+/// # #[cfg(feature = "serde")]
+/// assert_eq!(settings.darkness, "medium");
+///
+/// let keep: OwnedAssignment<64> = assignment.owned()?; // for the next boot
+/// assert_eq!((keep.assigned_hub(), keep.device_id()), ("hub.azure-devices.net", "dev-1"));
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
+///
 /// Source: [DeviceRegistrationResult](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup#deviceregistrationresult).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assignment<'b> {

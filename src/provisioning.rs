@@ -24,6 +24,31 @@ use crate::{
 /// It holds what must survive between requests and no more: references to what the caller
 /// gave, the operation ID, the token's signature (wiped on drop) and the times. Its size is
 /// below 500 bytes on every target, and does not depend on the length of the IDs.
+///
+/// ```
+/// use azure_dps::{Answer, Credential, IdScope, Provisioning, Registration, RegistrationId, Step};
+/// use core::time::Duration;
+///
+/// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// let mut provisioning = Provisioning::new(registration, Credential::x509());
+/// let now = Duration::ZERO;
+///
+/// provisioning.start(now, 0);
+/// assert_eq!(provisioning.step(now), Step::Send);
+/// let body = br#"{"operationId":"4.d0a6","status":"assigning"}"#;
+/// provisioning.on_answer(now, Answer::new(202, Some(3), body));
+///
+/// assert_eq!(provisioning.step(now), Step::Wait(Duration::from_secs(3)));
+/// let now = Duration::from_secs(3);
+/// assert_eq!(provisioning.step(now), Step::Send);
+/// let body = br#"{"status":"assigned","registrationState":
+///     {"assignedHub":"hub.azure-devices.net","deviceId":"dev-1"}}"#;
+/// provisioning.on_answer(now, Answer::new(200, None, body));
+///
+/// assert_eq!(provisioning.step(now), Step::Finished);
+/// assert_eq!(provisioning.result(body)?.assigned_hub(), "hub.azure-devices.net");
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
 pub struct Provisioning<'a> {
     registration: Registration<'a>,
     credential: Credential<'a>,
@@ -36,6 +61,17 @@ pub struct Provisioning<'a> {
 }
 
 /// How a device proves who it is.
+///
+/// ```
+/// use azure_dps::{Credential, DeviceKey};
+///
+/// let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+/// let credential = Credential::sas(&mut key);
+/// let in_the_tls_stream = Credential::x509();
+/// # Ok::<(), azure_dps::InvalidKey>(())
+/// ```
+///
+/// Source: [attestation mechanisms](https://learn.microsoft.com/azure/iot-dps/concepts-service#attestation-mechanism).
 #[non_exhaustive]
 pub enum Credential<'a> {
     /// A symmetric key, held by a [`DeviceKey`](crate::DeviceKey) or by anything else that
@@ -191,6 +227,18 @@ impl<'a> Provisioning<'a> {
     }
 
     /// Is told how the run comes along.
+    ///
+    /// ```
+    /// use azure_dps::{Credential, IdScope, Progress, Provisioning, Registration, RegistrationId};
+    ///
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut show = |progress| match progress {
+    ///     Progress::Retrying(error) => println!("once more: {error}"),
+    ///     other => println!("{other:?}"),
+    /// };
+    /// let provisioning = Provisioning::new(registration, Credential::x509()).with_observer(&mut show);
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
     pub fn with_observer(mut self, observer: &'a mut (dyn FnMut(Progress) + Send)) -> Self {
         self.observer = Some(observer);
         self
@@ -299,6 +347,21 @@ impl<'a> Provisioning<'a> {
 
     /// What the service said in words of a run that failed, read from the buffer that holds
     /// the last answer's body at its start. `None` if the last answer is no JSON object.
+    ///
+    /// ```
+    /// # use azure_dps::*;
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// # let mut provisioning = Provisioning::new(registration, Credential::x509());
+    /// # provisioning.start(core::time::Duration::ZERO, 0);
+    /// let body = br#"{"errorCode":401002,"trackingId":"","message":"Invalid certificate."}"#;
+    /// provisioning.on_answer(core::time::Duration::ZERO, Answer::new(401, None, body));
+    ///
+    /// let error = provisioning.result(body).unwrap_err();
+    /// assert_eq!(error.code(), Some(ErrorCode::INVALID_CERTIFICATE));
+    /// let details = provisioning.details(body).unwrap();
+    /// assert!(details.message().unwrap() == "Invalid certificate.");
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
     pub fn details<'b>(&self, buffer: &'b [u8]) -> Option<Details<'b>> {
         Details::read(self.answer(buffer))
     }
