@@ -46,13 +46,7 @@ impl<'b> Object<'b> {
     /// The same for an object that has, or will have, so many containers around it.
     pub(crate) fn parse_within(text: &'b str, depth: usize) -> Result<Self, JsonError> {
         let mut reader = Reader { depth, ..Reader::new(text) };
-        reader.white_space();
-        if reader.peek().is_some_and(|byte| byte != b'{') {
-            return Err(reader.error(JsonProblem::NotAnObject));
-        }
-        let value = reader.value()?;
-        reader.end()?;
-        Ok(Self(value.0))
+        reader.whole_object().map_err(|problem| reader.error(problem))
     }
 
     /// The text, without the white space around it.
@@ -62,7 +56,7 @@ impl<'b> Object<'b> {
 
     /// The value of a member.
     pub fn get(&self, name: &str) -> Option<Value<'b>> {
-        self.members().find(|(key, _)| *key == name).map(|(_, value)| value)
+        self.members().find(|(key, _)| *key == *name).map(|(_, value)| value)
     }
 
     /// All members in the order of the text.
@@ -107,7 +101,7 @@ impl<'b> Value<'b> {
 
     /// The value as a string.
     pub fn text(&self) -> Option<Text<'b>> {
-        self.0.strip_prefix('"')?.strip_suffix('"').map(Text)
+        self.0.strip_prefix('"')?.strip_suffix('"').map(Text::checked)
     }
 
     /// The value as an object.
@@ -169,26 +163,30 @@ impl<'b> Iterator for Elements<'b> {
 /// # Ok::<(), azure_dps::json::JsonError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Text<'b>(&'b str);
+pub struct Text<'b> {
+    raw: &'b str,
+    escaped: bool,
+}
 
 impl<'b> Text<'b> {
-    pub(crate) const fn checked(text: &'b str) -> Self {
-        Self(text)
+    /// What stands between the quotes of a string that was checked before.
+    pub(crate) fn checked(raw: &'b str) -> Self {
+        Self { raw, escaped: raw.as_bytes().contains(&b'\\') }
     }
 
     /// The text between the quotes, undecoded.
     pub const fn raw(&self) -> &'b str {
-        self.0
+        self.raw
     }
 
     /// The decoded text, if it has no escapes.
     pub fn as_str(&self) -> Option<&'b str> {
-        (!self.0.as_bytes().contains(&b'\\')).then_some(self.0)
+        (!self.escaped).then_some(self.raw)
     }
 
     /// The decoded text, a character at a time.
     pub fn chars(&self) -> impl Iterator<Item = char> + 'b {
-        let mut rest = self.0.chars();
+        let mut rest = self.raw.chars();
         core::iter::from_fn(move || match rest.next()? {
             '\\' => Some(match rest.next()? {
                 'b' => '\u{8}',
@@ -225,13 +223,7 @@ impl<'b> Text<'b> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// `==` for the names of fields, which have no escapes: the raw text decides unless the
-    /// sender escaped what needs no escaping.
-    pub(crate) fn is(&self, name: &str) -> bool {
-        self.0 == name || *self == *name
+        self.raw.is_empty()
     }
 }
 
@@ -265,7 +257,7 @@ impl PartialEq<&str> for Text<'_> {
 
 impl PartialEq for Text<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0 || self.chars().eq(other.chars())
+        self.chars().eq(other.chars())
     }
 }
 
@@ -362,13 +354,23 @@ impl<'b> Reader<'b> {
         Self { text: container, at: 1, first: true, depth: 1 }
     }
 
+    fn whole_object(&mut self) -> Result<Object<'b>, JsonProblem> {
+        self.white_space();
+        if self.peek().is_some_and(|byte| byte != b'{') {
+            return Err(JsonProblem::NotAnObject);
+        }
+        let value = self.value()?;
+        self.end()?;
+        Ok(Object(value.0))
+    }
+
     /// Enters an object: [`Reader::next_key`] follows.
-    pub(crate) fn begin_object(&mut self) -> Result<(), JsonError> {
+    pub(crate) fn begin_object(&mut self) -> Result<(), JsonProblem> {
         self.white_space();
         match self.peek() {
             Some(b'{') => self.at += 1,
-            Some(_) => return Err(self.error(JsonProblem::NotAnObject)),
-            None => return Err(self.error(JsonProblem::End)),
+            Some(_) => return Err(JsonProblem::NotAnObject),
+            None => return Err(JsonProblem::End),
         }
         self.first = true;
         self.depth += 1;
@@ -377,7 +379,7 @@ impl<'b> Reader<'b> {
 
     /// The name of the next member, up to and with the colon, or `None` behind the closing
     /// brace. The value must be read next.
-    pub(crate) fn next_key(&mut self) -> Result<Option<Text<'b>>, JsonError> {
+    pub(crate) fn next_key(&mut self) -> Result<Option<Text<'b>>, JsonProblem> {
         if !self.next_item(b'}')? {
             return Ok(None);
         }
@@ -385,7 +387,7 @@ impl<'b> Reader<'b> {
     }
 
     /// After an inner object was left, the outer one goes on.
-    fn next_item(&mut self, close: u8) -> Result<bool, JsonError> {
+    fn next_item(&mut self, close: u8) -> Result<bool, JsonProblem> {
         self.white_space();
         match self.peek() {
             Some(byte) if byte == close => {
@@ -396,25 +398,25 @@ impl<'b> Reader<'b> {
             }
             Some(b',') if !self.first => self.at += 1,
             Some(_) if self.first => self.first = false,
-            Some(_) => return Err(self.error(JsonProblem::Syntax)),
-            None => return Err(self.error(JsonProblem::End)),
+            Some(_) => return Err(JsonProblem::Syntax),
+            None => return Err(JsonProblem::End),
         }
         Ok(true)
     }
 
-    fn key(&mut self) -> Result<Text<'b>, JsonError> {
+    fn key(&mut self) -> Result<Text<'b>, JsonProblem> {
         self.white_space();
         let start = self.at;
         self.expect(b'"')?;
-        self.string()?;
-        let key = Text(self.slice(start + 1, self.at - 1));
+        let escaped = self.string()?;
+        let key = Text { raw: self.slice(start + 1, self.at - 1), escaped };
         self.white_space();
         self.expect(b':')?;
         Ok(key)
     }
 
     /// Checks one value of any kind and depth, and hands back its text.
-    pub(crate) fn value(&mut self) -> Result<Value<'b>, JsonError> {
+    pub(crate) fn value(&mut self) -> Result<Value<'b>, JsonProblem> {
         self.white_space();
         let start = self.at;
         // One bit for each open container: 1 for an object, 0 for an array.
@@ -425,7 +427,8 @@ impl<'b> Reader<'b> {
             let byte = self.next()?;
             if let b'{' | b'[' = byte {
                 if self.depth + depth >= MAX_DEPTH {
-                    return Err(self.error_here(JsonProblem::Depth));
+                    self.at -= 1;
+                    return Err(JsonProblem::Depth);
                 }
                 depth += 1;
                 objects = objects << 1 | u64::from(byte == b'{');
@@ -456,7 +459,7 @@ impl<'b> Reader<'b> {
                     }
                     b'}' if in_object => {}
                     b']' if !in_object => {}
-                    _ => return Err(self.error_here(JsonProblem::Syntax)),
+                    _ => return self.wrong(),
                 }
                 depth -= 1;
                 objects >>= 1;
@@ -483,17 +486,17 @@ impl<'b> Reader<'b> {
     }
 
     /// Nothing but white space may follow.
-    pub(crate) fn end(&mut self) -> Result<(), JsonError> {
+    pub(crate) fn end(&mut self) -> Result<(), JsonProblem> {
         self.white_space();
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.error(JsonProblem::Trailing)),
+            Some(_) => Err(JsonProblem::Trailing),
         }
     }
 
-    fn scalar(&mut self, first: u8) -> Result<(), JsonError> {
+    fn scalar(&mut self, first: u8) -> Result<(), JsonProblem> {
         match first {
-            b'"' => self.string(),
+            b'"' => self.string().map(|_| ()),
             b'-' => {
                 let digit = self.next()?;
                 self.number(digit)
@@ -502,20 +505,20 @@ impl<'b> Reader<'b> {
             b't' => self.literal(b"rue"),
             b'f' => self.literal(b"alse"),
             b'n' => self.literal(b"ull"),
-            _ => Err(self.error_here(JsonProblem::Syntax)),
+            _ => self.wrong(),
         }
     }
 
-    fn literal(&mut self, rest: &[u8]) -> Result<(), JsonError> {
+    fn literal(&mut self, rest: &[u8]) -> Result<(), JsonProblem> {
         rest.iter().try_for_each(|&byte| self.expect(byte))
     }
 
     /// number = [ "-" ] int [ frac ] [ exp ]; int = "0" or a digit 1 to 9 and more digits.
-    fn number(&mut self, first: u8) -> Result<(), JsonError> {
+    fn number(&mut self, first: u8) -> Result<(), JsonProblem> {
         match first {
             b'0' => {}
             b'1'..=b'9' => self.digits(),
-            _ => return Err(self.error_here(JsonProblem::Syntax)),
+            _ => return self.wrong(),
         }
         if self.peek() == Some(b'.') {
             self.at += 1;
@@ -531,13 +534,13 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    fn some_digits(&mut self) -> Result<(), JsonError> {
+    fn some_digits(&mut self) -> Result<(), JsonProblem> {
         match self.next()? {
             b'0'..=b'9' => {
                 self.digits();
                 Ok(())
             }
-            _ => Err(self.error_here(JsonProblem::Syntax)),
+            _ => self.wrong(),
         }
     }
 
@@ -547,42 +550,46 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// The rest of a string, behind its opening quote.
-    fn string(&mut self) -> Result<(), JsonError> {
+    /// The rest of a string, behind its opening quote, and whether it has escapes.
+    fn string(&mut self) -> Result<bool, JsonProblem> {
+        let mut escaped = false;
         loop {
+            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+            let plain = rest.iter().take_while(|&&byte| byte != b'"' && byte != b'\\' && byte >= 0x20).count();
+            self.at += plain;
             match self.next()? {
-                b'"' => return Ok(()),
+                b'"' => return Ok(escaped),
                 b'\\' => match self.next()? {
                     b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
                     b'u' => self.code_point()?,
-                    _ => return Err(self.error_here(JsonProblem::Syntax)),
+                    _ => return self.wrong(),
                 },
-                0..0x20 => return Err(self.error_here(JsonProblem::Syntax)),
-                _ => {}
+                _ => return self.wrong(),
             }
+            escaped = true;
         }
     }
 
     /// The rest of `\uXXXX`; half a surrogate pair is no character.
-    fn code_point(&mut self) -> Result<(), JsonError> {
+    fn code_point(&mut self) -> Result<(), JsonProblem> {
         match self.hex4()? {
             0xd800..=0xdbff => {
                 self.expect(b'\\')?;
                 self.expect(b'u')?;
                 match self.hex4()? {
                     0xdc00..=0xdfff => Ok(()),
-                    _ => Err(self.error_here(JsonProblem::Syntax)),
+                    _ => self.wrong(),
                 }
             }
-            0xdc00..=0xdfff => Err(self.error_here(JsonProblem::Syntax)),
+            0xdc00..=0xdfff => self.wrong(),
             _ => Ok(()),
         }
     }
 
-    fn hex4(&mut self) -> Result<u32, JsonError> {
-        (0..4).try_fold(0, |unit, _| {
-            let digit = char::from(self.next()?).to_digit(16);
-            Ok(unit << 4 | digit.ok_or(self.error_here(JsonProblem::Syntax))?)
+    fn hex4(&mut self) -> Result<u32, JsonProblem> {
+        (0..4).try_fold(0, |unit, _| match char::from(self.next()?).to_digit(16) {
+            Some(digit) => Ok(unit << 4 | digit),
+            None => self.wrong(),
         })
     }
 
@@ -592,16 +599,16 @@ impl<'b> Reader<'b> {
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
-        if self.next()? == byte { Ok(()) } else { Err(self.error_here(JsonProblem::Syntax)) }
+    fn expect(&mut self, byte: u8) -> Result<(), JsonProblem> {
+        if self.next()? == byte { Ok(()) } else { self.wrong() }
     }
 
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn next(&mut self) -> Result<u8, JsonError> {
-        let byte = self.peek().ok_or(self.error(JsonProblem::End))?;
+    fn next(&mut self) -> Result<u8, JsonProblem> {
+        let byte = self.peek().ok_or(JsonProblem::End)?;
         self.at += 1;
         Ok(byte)
     }
@@ -611,13 +618,17 @@ impl<'b> Reader<'b> {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    fn error(&self, problem: JsonProblem) -> JsonError {
-        JsonError { problem, position: self.at }
+    /// The byte that was read last is wrong, and stays where the reader is.
+    fn wrong<T>(&mut self) -> Result<T, JsonProblem> {
+        self.at = self.at.saturating_sub(1);
+        Err(JsonProblem::Syntax)
     }
 
-    /// The error of the byte that was read last.
-    fn error_here(&self, problem: JsonProblem) -> JsonError {
-        JsonError { problem, position: self.at.saturating_sub(1) }
+    /// A problem and where it is. Within the reader a problem goes without its place: that is
+    /// where the reader stopped, and a small error fits a register.
+    #[cold]
+    pub(crate) fn error(&self, problem: JsonProblem) -> JsonError {
+        JsonError { problem, position: self.at }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Assignment, ErrorCode, Malformed, Refusal, RegistrationId, TrackingId,
-    json::{JsonError, Object, Reader, Text, Value},
+    json::{JsonProblem, Object, Reader, Text, Value},
 };
 
 /// What decides how a run goes on.
@@ -41,24 +41,31 @@ pub(crate) struct Document<'b> {
 impl<'b> Document<'b> {
     pub(crate) fn read(body: &'b [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(utf8(body)?);
+        Self::read_all(&mut reader).map_err(|wrong| match wrong {
+            Wrong::Json(problem) => Malformed::Json(reader.error(problem)),
+            Wrong::Field(malformed) => malformed,
+        })
+    }
+
+    fn read_all(reader: &mut Reader<'b>) -> Result<Self, Wrong> {
         let mut document = Document { status: None, operation_id: None, state: None };
         reader.begin_object()?;
         while let Some(key) = reader.next_key()? {
-            if key.is("registrationState") && reader.at_object() {
-                once("registrationState", &mut document.state, State::read(&mut reader)?)?;
+            if key == "registrationState" && reader.at_object() {
+                once("registrationState", &mut document.state, State::read(reader)?)?;
                 continue;
             }
             let value = reader.value()?;
             if value.is_null() {
                 continue;
             }
-            if key.is("status") {
+            if key == "status" {
                 once("status", &mut document.status, Status::read(value)?)?;
-            } else if key.is("operationId") {
+            } else if key == "operationId" {
                 let text = value.text().ok_or(Malformed::Invalid("operationId"))?;
                 once("operationId", &mut document.operation_id, text)?;
-            } else if key.is("registrationState") {
-                return Err(Malformed::Invalid("registrationState"));
+            } else if key == "registrationState" {
+                return Err(Malformed::Invalid("registrationState").into());
             }
         }
         reader.end()?;
@@ -103,7 +110,7 @@ struct State<'b> {
 }
 
 impl<'b> State<'b> {
-    fn read(reader: &mut Reader<'b>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'b>) -> Result<Self, Wrong> {
         let mut state = State {
             object: Object::EMPTY,
             status: None,
@@ -121,17 +128,17 @@ impl<'b> State<'b> {
                 continue;
             }
             let text = |name| value.text().ok_or(Malformed::Invalid(name));
-            if key.is("assignedHub") {
+            if key == "assignedHub" {
                 once("assignedHub", &mut state.assigned_hub, text("assignedHub")?)?;
-            } else if key.is("deviceId") {
+            } else if key == "deviceId" {
                 once("deviceId", &mut state.device_id, text("deviceId")?)?;
-            } else if key.is("payload") {
+            } else if key == "payload" {
                 once("payload", &mut state.payload, value)?;
-            } else if key.is("status") {
+            } else if key == "status" {
                 once("registrationState.status", &mut state.status, Status::read(value)?)?;
-            } else if key.is("registrationId") {
+            } else if key == "registrationId" {
                 once("registrationId", &mut state.registration_id, text("registrationId")?)?;
-            } else if key.is("errorCode") {
+            } else if key == "errorCode" {
                 // A code that is no number leaves the failure a failure, without a code.
                 state.error_code = value.u32().map(ErrorCode::from);
             }
@@ -245,8 +252,20 @@ fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Mal
     }
 }
 
-impl From<JsonError> for Malformed {
-    fn from(error: JsonError) -> Self {
-        Malformed::Json(error)
+/// What is wrong with a document, before the place of a problem with its JSON is known.
+enum Wrong {
+    Json(JsonProblem),
+    Field(Malformed),
+}
+
+impl From<JsonProblem> for Wrong {
+    fn from(problem: JsonProblem) -> Self {
+        Wrong::Json(problem)
+    }
+}
+
+impl From<Malformed> for Wrong {
+    fn from(malformed: Malformed) -> Self {
+        Wrong::Field(malformed)
     }
 }

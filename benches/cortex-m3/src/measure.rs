@@ -28,11 +28,10 @@ pub fn all() {
 
     let mut text = [0; 44];
     let a = instructions(|| black_box(workload::a(&mut text)));
-    let key = workload::device_key();
-    let Some(key) = key.as_ref() else { return };
+    let Some(mut key) = workload::device_key() else { return };
     let b_key = instructions(|| black_box(workload::device_key().is_some()));
-    let c = instructions(|| black_box(workload::c(key).is_some()));
-    let Some(mut provisioning) = workload::c(key) else { return };
+    let c = instructions(|| black_box(workload::c(&mut key).is_some()));
+    let Some(mut provisioning) = workload::c(&mut key) else { return };
     let b_request = instructions(|| black_box(workload::b(&mut provisioning, &mut buffer) > 0));
     // A poll puts the run where it can be polled again only by starting it anew.
     let restart = instructions(|| restart(&mut provisioning));

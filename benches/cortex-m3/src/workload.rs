@@ -7,9 +7,7 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use azure_dps::http::write_request;
-use azure_dps::{
-    Answer, Credential, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, Step,
-};
+use azure_dps::{Answer, Credential, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, Step};
 
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 const DEVICE_KEY: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";
@@ -39,7 +37,7 @@ pub fn device_key() -> Option<DeviceKey> {
 
 /// The registration, its payload checked to be JSON, ready to be driven.
 #[inline(never)]
-pub fn c(key: &DeviceKey) -> Option<Provisioning<'_>> {
+pub fn c(key: &mut DeviceKey) -> Option<Provisioning<'_>> {
     let id_scope = IdScope::new(black_box(ID_SCOPE)).ok()?;
     let registration_id = RegistrationId::new(black_box(REGISTRATION_ID)).ok()?;
     let registration = Registration::new(id_scope, registration_id).with_payload(black_box(PAYLOAD)).ok()?;
@@ -59,7 +57,7 @@ pub fn b(provisioning: &mut Provisioning<'_>, buffer: &mut [u8]) -> usize {
 /// The 202 answer, and the poll that follows.
 #[inline(never)]
 pub fn d(provisioning: &mut Provisioning<'_>, buffer: &mut [u8]) -> usize {
-    let answer = Answer { status: black_box(202), retry_after: black_box(Some(3)), body: black_box(ASSIGNING) };
+    let answer = Answer::new(black_box(202), black_box(Some(3)), black_box(ASSIGNING));
     provisioning.on_answer(Duration::ZERO, answer);
     let now = Duration::from_secs(3);
     match provisioning.step(now) {
@@ -78,7 +76,7 @@ pub struct Result<'b> {
 /// The 200 answer: hub, device ID and the raw payload.
 #[inline(never)]
 pub fn e<'b>(provisioning: &mut Provisioning<'_>, body: &'b [u8]) -> Option<Result<'b>> {
-    provisioning.on_answer(Duration::ZERO, Answer { status: black_box(200), retry_after: None, body });
+    provisioning.on_answer(Duration::ZERO, Answer::new(black_box(200), None, body));
     let assignment = provisioning.result(body).ok()?;
     Some(Result {
         hub: assignment.assigned_hub(),
@@ -100,8 +98,8 @@ pub fn run(buffer: &mut [u8; BUFFER]) -> bool {
         return false;
     }
     black_box(&text);
-    let Some(key) = device_key() else { return false };
-    let Some(mut provisioning) = c(&key) else { return false };
+    let Some(mut key) = device_key() else { return false };
+    let Some(mut provisioning) = c(&mut key) else { return false };
     let register = b(&mut provisioning, buffer);
     black_box(&buffer[..register.min(BUFFER)]);
     let poll = d(&mut provisioning, buffer);
