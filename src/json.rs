@@ -554,9 +554,7 @@ impl<'b> Reader<'b> {
     fn string(&mut self) -> Result<bool, JsonProblem> {
         let mut escaped = false;
         loop {
-            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            let plain = rest.iter().take_while(|&&byte| byte != b'"' && byte != b'\\' && byte >= 0x20).count();
-            self.at += plain;
+            self.at += plain(self.text.as_bytes().get(self.at..).unwrap_or_default());
             match self.next()? {
                 b'"' => return Ok(escaped),
                 b'\\' => match self.next()? {
@@ -564,7 +562,8 @@ impl<'b> Reader<'b> {
                     b'u' => self.code_point()?,
                     _ => return self.wrong(),
                 },
-                _ => return self.wrong(),
+                0..0x20 => return self.wrong(),
+                _ => continue,
             }
             escaped = true;
         }
@@ -630,6 +629,18 @@ impl<'b> Reader<'b> {
     pub(crate) fn error(&self, problem: JsonProblem) -> JsonError {
         JsonError { problem, position: self.at }
     }
+}
+
+/// How many bytes at least there are before a quote, a backslash or a control character,
+/// four at a time: strings are most of what there is to read.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u32 = 0x0101_0101;
+    let has_less = |word: u32, bound: u32| word.wrapping_sub(ONES * bound) & !word & ONES * 0x80;
+    let special = |word: u32| {
+        has_less(word, 0x20) | has_less(word ^ ONES * u32::from(b'"'), 1) | has_less(word ^ ONES * u32::from(b'\\'), 1)
+    };
+    let (words, _) = bytes.as_chunks();
+    words.iter().take_while(|word| special(u32::from_le_bytes(**word)) == 0).count() * 4
 }
 
 /// Decimal digits, no more than fit.

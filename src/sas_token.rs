@@ -102,7 +102,7 @@ impl Signature {
 /// The service verifies the text as it stands in the token, so the signature and the token
 /// must come from this one function.
 fn write_resource(id_scope: IdScope<'_>, registration_id: RegistrationId<'_>, writer: &mut Writer<'_>) {
-    writer.percent(id_scope.as_str());
+    writer.percent(id_scope.as_str().as_bytes());
     writer.str("%2fregistrations%2f");
-    writer.percent(registration_id.as_str());
+    writer.percent(registration_id.as_str().as_bytes());
 }

@@ -25,48 +25,52 @@ impl<'b> Writer<'b> {
     }
 
     pub(crate) fn str(&mut self, text: &str) {
-        let end = self.len.saturating_add(text.len());
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let end = self.len.saturating_add(bytes.len());
         if let Some(slot) = self.buffer.get_mut(self.len..end) {
-            slot.copy_from_slice(text.as_bytes());
+            slot.copy_from_slice(bytes);
         }
         self.len = end;
     }
 
-    /// Decimal digits, by long division in 16-bit limbs: a 64-bit division would cost a
-    /// Cortex-M half a kilobyte.
+    /// Decimal digits. A 64-bit division would cost a Cortex-M half a kilobyte, so what does
+    /// not fit 32 bits is divided by hand, in 16-bit limbs.
     pub(crate) fn decimal(&mut self, number: u64) {
-        let mut limbs = [48, 32, 16, 0].map(|shift| (number >> shift) as u32 & 0xffff);
+        let mut number = number;
         let mut digits = [b'0'; 20];
         let mut first = digits.len() - 1;
         for (at, digit) in digits.iter_mut().enumerate().rev() {
-            let mut rest = 0;
-            for limb in &mut limbs {
-                let dividend = rest << 16 | *limb;
-                *limb = dividend / 10;
-                rest = dividend % 10;
-            }
+            let (quotient, rest) = match u32::try_from(number) {
+                Ok(number) => (u64::from(number / 10), number % 10),
+                Err(_) => divide_by_ten(number),
+            };
+            number = quotient;
             *digit = b'0' + rest as u8;
             first = at;
-            if limbs == [0; 4] {
+            if number == 0 {
                 break;
             }
         }
-        for &digit in digits.get(first..).unwrap_or_default() {
-            self.byte(digit);
-        }
+        self.bytes(digits.get(first..).unwrap_or_default());
     }
 
     /// Percent-encodes all but the unreserved characters of RFC 3986.
-    pub(crate) fn percent(&mut self, text: &str) {
+    pub(crate) fn percent(&mut self, text: &[u8]) {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
-        for byte in text.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                self.byte(byte);
-            } else {
-                self.byte(b'%');
-                self.byte(HEX[usize::from(byte >> 4)]);
-                self.byte(HEX[usize::from(byte & 15)]);
-            }
+        let mut rest = text;
+        loop {
+            // Nearly everything is copied as it is.
+            let plain = rest.iter().take_while(|&&byte| is_unreserved(byte)).count();
+            let (copied, escaped) = rest.split_at_checked(plain).unwrap_or_default();
+            self.bytes(copied);
+            let Some((byte, others)) = escaped.split_first() else { return };
+            self.byte(b'%');
+            self.byte(HEX[usize::from(byte >> 4)]);
+            self.byte(HEX[usize::from(byte & 15)]);
+            rest = others;
         }
     }
 
@@ -81,8 +85,7 @@ impl<'b> Writer<'b> {
         // 32 bytes are always 44 characters: the error is unreachable, and would show as an
         // empty signature rather than as a panic.
         let len = STANDARD.encode_slice(mac, &mut text).unwrap_or(0);
-        let text = text.get(..len).and_then(|text| core::str::from_utf8(text).ok());
-        self.percent(text.unwrap_or_default());
+        self.percent(text.get(..len).unwrap_or_default());
         self.reserved += WORST.saturating_sub(self.len - start);
     }
 
@@ -98,4 +101,19 @@ impl<'b> Writer<'b> {
         }
         Ok(self.buffer.get_mut(..self.len).unwrap_or_default())
     }
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cold]
+fn divide_by_ten(number: u64) -> (u64, u32) {
+    let mut rest = 0;
+    let quotient = [48, 32, 16, 0].iter().fold(0, |quotient, shift| {
+        let dividend = rest << 16 | (number >> shift) as u32 & 0xffff;
+        rest = dividend % 10;
+        quotient | u64::from(dividend / 10) << shift
+    });
+    (quotient, rest)
 }
