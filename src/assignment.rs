@@ -207,17 +207,18 @@ impl<'b> Assignment<'b> {
     /// [`BufferTooSmall`] if the payload is longer than `PAYLOAD` or a name is longer than
     /// [`OwnedAssignment::MAX_NAME`].
     pub fn owned<const PAYLOAD: usize>(&self) -> Result<OwnedAssignment<PAYLOAD>, BufferTooSmall> {
-        let mut owned = OwnedAssignment { assigned_hub: String::new(), device_id: String::new(), payload: None };
         let too_small = |needed| BufferTooSmall { needed, exact: true };
-        owned.assigned_hub.push_str(self.assigned_hub).map_err(|_| too_small(self.assigned_hub.len()))?;
-        for character in self.device_id.chars() {
-            owned.device_id.push(character).map_err(|_| too_small(self.device_id.chars().count()))?;
-        }
-        if let Some(payload) = self.payload {
-            let text = String::try_from(payload.raw()).map_err(|_| too_small(payload.raw().len()))?;
-            owned.payload = Some(text);
-        }
-        Ok(owned)
+        let hub = self.assigned_hub;
+        let payload = self.payload.map(|payload| payload.raw());
+        Ok(OwnedAssignment {
+            assigned_hub: String::try_from(hub).map_err(|_| too_small(hub.len()))?,
+            // It was checked to be ASCII of at most this length.
+            device_id: self.device_id.decoded().ok_or(too_small(MAX_NAME))?,
+            payload: match payload {
+                Some(payload) => Some(String::try_from(payload).map_err(|_| too_small(payload.len()))?),
+                None => None,
+            },
+        })
     }
 
     fn text(&self, name: &str) -> Option<Text<'b>> {

@@ -17,6 +17,8 @@
 
 use core::{fmt, str::Utf8Error};
 
+use heapless::String;
+
 /// The most objects and arrays within each other. The .NET JSON readers behind the service
 /// have the same bound.
 pub const MAX_DEPTH: usize = 64;
@@ -171,7 +173,7 @@ pub struct Text<'b> {
 impl<'b> Text<'b> {
     /// What stands between the quotes of a string that was checked before.
     pub(crate) fn checked(raw: &'b str) -> Self {
-        Self { raw, escaped: raw.as_bytes().contains(&b'\\') }
+        Self { raw, escaped: raw.bytes().any(|byte| byte == b'\\') }
     }
 
     /// The text between the quotes, undecoded.
@@ -220,6 +222,18 @@ impl<'b> Text<'b> {
             Some(text) => text.eq_ignore_ascii_case(other),
             None => self.chars().map(|c| c.to_ascii_lowercase()).eq(other.chars().map(|c| c.to_ascii_lowercase())),
         }
+    }
+
+    /// The decoded text, if it fits.
+    pub(crate) fn decoded<const N: usize>(&self) -> Option<String<N, u8>> {
+        if let Some(text) = self.as_str() {
+            return String::try_from(text).ok();
+        }
+        let mut decoded = String::new();
+        for character in self.chars() {
+            decoded.push(character).ok()?;
+        }
+        Some(decoded)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -555,17 +569,22 @@ impl<'b> Reader<'b> {
         let mut escaped = false;
         loop {
             self.at += plain(self.text.as_bytes().get(self.at..).unwrap_or_default());
-            match self.next()? {
+            let special = loop {
+                match self.next()? {
+                    byte @ (b'"' | b'\\' | 0..0x20) => break byte,
+                    _ => {}
+                }
+            };
+            match special {
                 b'"' => return Ok(escaped),
-                b'\\' => match self.next()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => self.code_point()?,
-                    _ => return self.wrong(),
-                },
-                0..0x20 => return self.wrong(),
-                _ => continue,
+                b'\\' => escaped = true,
+                _ => return self.wrong(),
             }
-            escaped = true;
+            match self.next()? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+                b'u' => self.code_point()?,
+                _ => return self.wrong(),
+            }
         }
     }
 

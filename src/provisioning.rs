@@ -188,6 +188,7 @@ enum State {
 
 impl<'a> Provisioning<'a> {
     /// A device that is ready to [`start`](Self::start).
+    #[inline]
     pub const fn new(registration: Registration<'a>, credential: Credential<'a>) -> Self {
         Self {
             registration,
@@ -197,7 +198,16 @@ impl<'a> Provisioning<'a> {
             token_lifetime: 3600,
             api_version: "2021-06-01",
             observer: None,
-            run: Run::new(Duration::ZERO, 0, Jitter::new(0), State::Idle),
+            run: Run {
+                state: State::Idle,
+                started: Duration::ZERO,
+                unix_time: 0,
+                operation_id: String::new(),
+                signature: None,
+                jitter: Jitter::new(0),
+                failures: 0,
+                body_len: 0,
+            },
         }
     }
 
@@ -214,7 +224,7 @@ impl<'a> Provisioning<'a> {
     }
 
     /// How long a token is valid, in seconds; 3600 by default. A token never expires before
-    /// its run's [`timeout`](RetryPolicy::timeout).
+    /// its run's [`timeout`](RetryPolicy::timeout), of thirty days at the most.
     pub const fn with_token_lifetime(mut self, seconds: u32) -> Self {
         self.token_lifetime = seconds;
         self
@@ -250,8 +260,15 @@ impl<'a> Provisioning<'a> {
     /// same clock's. `unix_time` is the wall clock in seconds, for the token's expiry; a
     /// credential without tokens needs none, and 0 will do.
     pub fn start(&mut self, now: Duration, unix_time: u64) {
-        let jitter = Jitter::of(self.registration.registration_id(), self.policy.jitter_seed);
-        self.run = Run::new(now, unix_time, jitter, State::Sending { since: None });
+        // Field by field: a whole `Run` would be made on the stack first.
+        self.run.state = State::Sending { since: None };
+        self.run.started = now;
+        self.run.unix_time = unix_time;
+        self.run.operation_id.clear();
+        self.run.signature = None;
+        self.run.jitter = Jitter::of(self.registration.registration_id(), self.policy.jitter_seed);
+        self.run.failures = 0;
+        self.run.body_len = 0;
     }
 
     /// Whether a run was started and is not finished.
@@ -454,12 +471,7 @@ impl<'a> Provisioning<'a> {
         let document = Document::read(answer.body)?;
         let status = document.status()?;
         if let Some(answered) = document.operation_id.filter(|id| !id.is_empty()) {
-            self.run.operation_id.clear();
-            for character in answered.chars() {
-                if self.run.operation_id.push(character).is_err() {
-                    return Err(Malformed::Invalid("operationId").into());
-                }
-            }
+            self.run.operation_id = answered.decoded().ok_or(Malformed::Invalid("operationId"))?;
         }
         match status {
             Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),
@@ -518,21 +530,6 @@ impl<'a> Provisioning<'a> {
     fn report(&mut self, progress: Progress) {
         if let Some(observer) = &mut self.observer {
             observer(progress);
-        }
-    }
-}
-
-impl Run {
-    const fn new(started: Duration, unix_time: u64, jitter: Jitter, state: State) -> Self {
-        Self {
-            state,
-            started,
-            unix_time,
-            operation_id: String::new(),
-            signature: None,
-            jitter,
-            failures: 0,
-            body_len: 0,
         }
     }
 }

@@ -174,12 +174,9 @@ fn is_host_name(text: &str) -> bool {
 ///
 /// Source: <https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties>
 fn is_device_id(text: Text<'_>) -> bool {
-    let mut len = 0;
-    let allowed = text.chars().all(|character| {
-        len += 1;
-        character.is_ascii_alphanumeric() || "-.+%_#*?!(),:=@$'".contains(character)
-    });
-    allowed && matches!(len, 1..=128)
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.+%_#*?!(),:=@$'".contains(&byte);
+    let text = text.decoded::<128>().unwrap_or_default();
+    !text.is_empty() && text.bytes().all(allowed)
 }
 
 /// What the service says of a failure in words, read from the caller's buffer with
