@@ -570,9 +570,8 @@ impl<'b> Reader<'b> {
         loop {
             self.at += plain(self.text.as_bytes().get(self.at..).unwrap_or_default());
             let special = loop {
-                match self.next()? {
-                    byte @ (b'"' | b'\\' | 0..0x20) => break byte,
-                    _ => {}
+                if let byte @ (b'"' | b'\\' | 0..0x20) = self.next()? {
+                    break byte;
                 }
             };
             match special {
@@ -653,13 +652,14 @@ impl<'b> Reader<'b> {
 /// How many bytes at least there are before a quote, a backslash or a control character,
 /// four at a time: strings are most of what there is to read.
 fn plain(bytes: &[u8]) -> usize {
-    const ONES: u32 = 0x0101_0101;
-    let has_less = |word: u32, bound: u32| word.wrapping_sub(ONES * bound) & !word & ONES * 0x80;
-    let special = |word: u32| {
-        has_less(word, 0x20) | has_less(word ^ ONES * u32::from(b'"'), 1) | has_less(word ^ ONES * u32::from(b'\\'), 1)
+    // A bit is set if any byte is less than the bound, of at most 128: the classic trick.
+    let any_less = |word: u32, bound: u8| {
+        word.wrapping_sub(u32::from_ne_bytes([bound; 4])) & !word & u32::from_ne_bytes([0x80; 4])
     };
+    let any_equal = |word: u32, byte: u8| any_less(word ^ u32::from_ne_bytes([byte; 4]), 1);
+    let special = |word: u32| any_less(word, 0x20) | any_equal(word, b'"') | any_equal(word, b'\\');
     let (words, _) = bytes.as_chunks();
-    words.iter().take_while(|word| special(u32::from_le_bytes(**word)) == 0).count() * 4
+    words.iter().take_while(|word| special(u32::from_ne_bytes(**word)) == 0).count() * 4
 }
 
 /// Decimal digits, no more than fit.
