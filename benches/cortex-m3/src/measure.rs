@@ -17,7 +17,7 @@ const PAINT: u8 = 0xa5;
 
 pub fn all() {
     let mut buffer = [0; BUFFER];
-    let stack = stack_of(|| assert!(workload::run(&mut buffer)));
+    let stack = stack(&mut buffer);
 
     let Some(mut peripherals) = cortex_m::Peripherals::take() else { return };
     let systick = &mut peripherals.SYST;
@@ -103,6 +103,22 @@ fn instructions(mut step: impl FnMut() -> bool) -> u32 {
     let ticks = start.wrapping_sub(SYST::get_current()) & 0x00ff_ffff;
     assert!(right);
     ticks * INSTRUCTIONS_PER_TICK / REPEATS
+}
+
+/// The deepest of the steps, each called from where the caller's memory is: the buffer, the
+/// run and the key are counted as `buffers`, and not once more.
+fn stack(buffer: &mut [u8; BUFFER]) -> usize {
+    let (mut text, mut key, mut provisioning, mut right) = ([0; 44], None, None, true);
+    let mut deepest = stack_of(|| right &= workload::a(&mut text));
+    deepest = deepest.max(stack_of(|| key = workload::device_key()));
+    let Some(key) = &mut key else { return 0 };
+    deepest = deepest.max(stack_of(|| provisioning = workload::c(key)));
+    let Some(provisioning) = &mut provisioning else { return 0 };
+    deepest = deepest.max(stack_of(|| right &= workload::b(provisioning, buffer) > 0));
+    deepest = deepest.max(stack_of(|| right &= workload::d(provisioning, buffer) > 0));
+    deepest = deepest.max(stack_of(|| right &= workload::e(provisioning, workload::assigned()).is_some()));
+    assert!(right);
+    deepest
 }
 
 /// The bytes below the stack pointer that `work` touches.

@@ -67,6 +67,7 @@ pub fn d(provisioning: &mut Provisioning<'_>, buffer: &mut [u8]) -> usize {
 }
 
 /// What the run ends with.
+#[allow(dead_code, reason = "read by `run`")]
 pub struct Result<'b> {
     pub hub: &'b str,
     pub device_id: &'b str,
@@ -92,6 +93,7 @@ pub fn assigned() -> &'static [u8] {
 
 /// W from end to end, as one run of a device does it.
 #[inline(never)]
+#[cfg_attr(feature = "measure", allow(dead_code, reason = "the steps are measured one by one"))]
 pub fn run(buffer: &mut [u8; BUFFER]) -> bool {
     let mut text = [0; 44];
     if !a(&mut text) {
