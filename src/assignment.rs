@@ -210,10 +210,14 @@ impl<'b> Assignment<'b> {
         let too_small = |needed| BufferTooSmall { needed, exact: true };
         let hub = self.assigned_hub;
         let payload = self.payload.map(|payload| payload.raw());
+        let mut device_id = String::new();
+        // It was checked to be ASCII of at most this length.
+        if !self.device_id.decode_into(&mut device_id) {
+            return Err(too_small(MAX_NAME));
+        }
         Ok(OwnedAssignment {
             assigned_hub: String::try_from(hub).map_err(|_| too_small(hub.len()))?,
-            // It was checked to be ASCII of at most this length.
-            device_id: self.device_id.decoded().ok_or(too_small(MAX_NAME))?,
+            device_id,
             payload: match payload {
                 Some(payload) => Some(String::try_from(payload).map_err(|_| too_small(payload.len()))?),
                 None => None,

@@ -224,16 +224,13 @@ impl<'b> Text<'b> {
         }
     }
 
-    /// The decoded text, if it fits.
-    pub(crate) fn decoded<const N: usize>(&self) -> Option<String<N, u8>> {
-        if let Some(text) = self.as_str() {
-            return String::try_from(text).ok();
+    /// Puts the decoded text in place of another one; `false` if it does not fit.
+    pub(crate) fn decode_into<const N: usize>(&self, decoded: &mut String<N, u8>) -> bool {
+        decoded.clear();
+        match self.as_str() {
+            Some(text) => decoded.push_str(text).is_ok(),
+            None => self.chars().all(|character| decoded.push(character).is_ok()),
         }
-        let mut decoded = String::new();
-        for character in self.chars() {
-            decoded.push(character).ok()?;
-        }
-        Some(decoded)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -470,8 +470,10 @@ impl<'a> Provisioning<'a> {
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
         let document = Document::read(answer.body)?;
         let status = document.status()?;
-        if let Some(answered) = document.operation_id.filter(|id| !id.is_empty()) {
-            self.run.operation_id = answered.decoded().ok_or(Malformed::Invalid("operationId"))?;
+        if let Some(answered) = document.operation_id.filter(|id| !id.is_empty())
+            && !answered.decode_into(&mut self.run.operation_id)
+        {
+            return Err(Malformed::Invalid("operationId").into());
         }
         match status {
             Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),

@@ -175,8 +175,13 @@ fn is_host_name(text: &str) -> bool {
 /// Source: <https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties>
 fn is_device_id(text: Text<'_>) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.+%_#*?!(),:=@$'".contains(&byte);
-    let text = text.decoded::<128>().unwrap_or_default();
-    !text.is_empty() && text.bytes().all(allowed)
+    match text.as_str() {
+        Some(text) => matches!(text.len(), 1..=128) && text.bytes().all(allowed),
+        None => {
+            let is_allowed = |character| u8::try_from(character).is_ok_and(allowed);
+            matches!(text.chars().count(), 1..=128) && text.chars().all(is_allowed)
+        }
+    }
 }
 
 /// What the service says of a failure in words, read from the caller's buffer with

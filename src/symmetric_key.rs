@@ -1,7 +1,11 @@
 use core::fmt;
 
 use base64::{DecodeError, DecodeSliceError, Engine, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit, Mac, digest::FixedOutput};
+use hmac::{
+    KeyInit,
+    block_api::HmacCore,
+    digest::block_api::{Buffer, FixedOutputCore, UpdateCore},
+};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -220,10 +224,12 @@ impl KeyBytes {
     }
 
     fn hmac(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
-        // HMAC takes keys of any length; the error of its signature cannot occur.
-        if let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(self.as_slice()) {
-            hmac.update(message);
-            hmac.finalize_into(mac.into());
+        // HMAC takes keys of any length; the error of its signature cannot occur. The core and
+        // its buffer are what `Hmac` wraps; the wrapper would be moved, and is 170 bytes.
+        if let Ok(mut hmac) = HmacCore::<Sha256>::new_from_slice(self.as_slice()) {
+            let mut buffer = Buffer::<HmacCore<Sha256>>::default();
+            buffer.digest_blocks(message, |blocks| hmac.update_blocks(blocks));
+            hmac.finalize_fixed_core(&mut buffer, mac.into());
         }
     }
 }
