@@ -203,7 +203,12 @@ fn outcome(provisioning: &mut Provisioning<'_>, answer: &[u8], random: &mut Rand
         (details.message().map(|text| text.to_string()), details.tracking_id(), details.timestamp(), details.info())
     });
     if let Step::Wait(_) | Step::Send = provisioning.step(now) {
-        return if answer.status < 300 { "pending" } else { "retried" };
+        let is_json = std::str::from_utf8(answer.body).is_ok_and(|text| azure_dps::json::Object::parse(text).is_ok());
+        return match answer.status {
+            300.. => "retried",
+            _ if is_json => "pending",
+            _ => "json cut short",
+        };
     }
     match provisioning.result(answer.body) {
         Ok(assignment) => {
