@@ -3,7 +3,7 @@ use core::time::Duration;
 use heapless::String;
 
 use crate::{
-    Assignment, Endpoint, Error, ErrorCode, Fault, Malformed, Refusal, Registration, RetryPolicy, Sign, TransportFault,
+    Assignment, Endpoint, Error, Fault, Malformed, Refusal, Registration, RetryPolicy, Sign, TransportFault,
     assignment::Spans,
     json::{JsonError, JsonProblem},
     response::{self, Details, Document, Status},
@@ -320,7 +320,7 @@ impl<'a> Provisioning<'a> {
         self.run.body_len = answer.body.len();
         if !matches!(answer.status, 200..=299) {
             let refusal = response::refusal(answer.status, answer.body);
-            return self.retry_or_fail(now, Error::Refused(refusal), refusal.code, answer.retry_after);
+            return self.retry_or_fail(now, Error::Refused(refusal), answer.retry_after);
         }
         match self.read_success(answer) {
             Ok(None) => {
@@ -335,7 +335,7 @@ impl<'a> Provisioning<'a> {
             }
             // A document that ends too early was cut short on its way.
             Err(Error::Malformed(Malformed::Json(JsonError { problem: JsonProblem::End, .. }))) => {
-                self.retry_or_fail(now, Error::Transport(TransportFault::Closed), None, None);
+                self.retry_or_fail(now, Error::Transport(TransportFault::Closed), None);
             }
             Err(error) => self.fail(error),
         }
@@ -344,7 +344,7 @@ impl<'a> Provisioning<'a> {
     /// There is no answer. Network faults are retried; any other error ends the run.
     pub fn on_error(&mut self, now: Duration, error: Error) {
         if let State::Sending { .. } = self.run.state {
-            self.retry_or_fail(now, error, None, None);
+            self.retry_or_fail(now, error, None);
         }
     }
 
@@ -491,13 +491,13 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    fn retry_or_fail(&mut self, now: Duration, error: Error, code: Option<ErrorCode>, retry_after: Option<u32>) {
+    fn retry_or_fail(&mut self, now: Duration, error: Error, retry_after: Option<u32>) {
         self.run.failures = self.run.failures.saturating_add(1);
         let retry = matches!(error.fault(), Fault::Busy | Fault::Transport);
         if !retry || self.run.failures > self.policy.max_retries {
             return self.fail(error);
         }
-        let wait = self.policy.failure_wait(self.run.failures, code, retry_after, &mut self.run.jitter);
+        let wait = self.policy.failure_wait(self.run.failures, error.code(), retry_after, &mut self.run.jitter);
         self.wait(now, wait, Some(error));
         if self.is_running() {
             self.report(Progress::Retrying(error));

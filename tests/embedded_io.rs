@@ -18,14 +18,7 @@ fn bytes(answer: Vec<u8>) -> Act {
 /// Provisions over the script on its virtual clock; returns the hub.
 fn run(provisioning: &mut Provisioning<'_>, script: &Script) -> Result<String, Error<Refused, Broken>> {
     let mut buffer = [0; 1024];
-    let assignment = provision(
-        provisioning,
-        UNIX_TIME,
-        &mut buffer,
-        || script.connect(),
-        || script.clock.now(),
-        |wait| script.clock.advance(wait),
-    )?;
+    let assignment = script.provision(provisioning, &mut buffer)?;
     Ok(assignment.assigned_hub().to_string())
 }
 
@@ -251,14 +244,7 @@ fn the_buffer_may_be_too_small() {
     loop {
         let script = answers();
         let mut buffer = vec![0; size];
-        match provision(
-            &mut provisioning,
-            UNIX_TIME,
-            &mut buffer,
-            || script.connect(),
-            || script.clock.now(),
-            |wait| script.clock.advance(wait),
-        ) {
+        match script.provision(&mut provisioning, &mut buffer) {
             Ok(_) => break,
             Err(Error::Provisioning(Dps::BufferTooSmall(error))) => {
                 assert!(error.needed > size);

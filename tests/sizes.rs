@@ -21,15 +21,7 @@ fn the_tutorial_needs_1344_bytes_in_all() {
     ]]);
     let mut key = toaster_key();
     let mut provisioning = toaster(&mut key);
-    let assignment = azure_dps::embedded_io::provision(
-        &mut provisioning,
-        UNIX_TIME,
-        &mut buffer,
-        || script.connect(),
-        || script.clock.now(),
-        |wait| script.clock.advance(wait),
-    )
-    .unwrap();
+    let assignment = script.provision(&mut provisioning, &mut buffer).unwrap();
     assert_eq!(assignment.assigned_hub(), TOASTERS_HUB);
     assert_eq!(
         assignment.payload().unwrap().raw(),

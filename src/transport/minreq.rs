@@ -87,6 +87,7 @@ pub fn provision<'b>(
             Step::Wait(duration) => delay(duration),
             Step::Send => match exchange(provisioning, clock(), buffer) {
                 Ok(answer) => {
+                    // A refusal that comes after a network failure has nothing to do with it.
                     cause = None;
                     provisioning.on_answer(clock(), answer);
                 }
@@ -98,7 +99,7 @@ pub fn provision<'b>(
             Step::Finished => break,
         }
     }
-    provisioning.result(buffer).map_err(|kind| Error { kind, cause: cause.filter(|_| has_cause(kind)) })
+    provisioning.result(buffer).map_err(|kind| Error { kind, cause })
 }
 
 fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b mut [u8]) -> Result<Answer<'b>, Error> {
@@ -190,11 +191,6 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
         return Err(closed());
     }
     Ok(Answer::new(response.status_code, retry_after, body))
-}
-
-/// A refusal that came after a network failure has nothing to do with it.
-fn has_cause(kind: crate::Error) -> bool {
-    matches!(kind, crate::Error::Transport(_) | crate::Error::Untrusted | crate::Error::Malformed(_))
 }
 
 /// What TLS objects to will be the same the next time. What the peer complains of, or what a

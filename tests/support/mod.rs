@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use azure_dps::embedded_io::ConnectError;
+use azure_dps::embedded_io::{self, ConnectError};
 use azure_dps::{
-    Answer, Credential, DeviceKey, Error, IdScope, Progress, Provisioning, Registration, RegistrationId, Step,
+    Answer, Assignment, Credential, DeviceKey, Error, IdScope, Progress, Provisioning, Registration, RegistrationId,
+    Step,
 };
 
 pub const SCOPE: &str = "0ne00002193";
@@ -160,6 +161,16 @@ impl Script {
         self.written.borrow_mut().push(Vec::new());
         let index = self.written.borrow().len() - 1;
         Ok(Stream { acts: acts.into(), index, script: self.clone() })
+    }
+
+    /// Provisions over the script, on its clock.
+    pub fn provision<'b>(
+        &self,
+        provisioning: &mut Provisioning<'_>,
+        buffer: &'b mut [u8],
+    ) -> Result<Assignment<'b>, embedded_io::Error<Refused, Broken>> {
+        let (connect, clock) = (|| self.connect(), || self.clock.now());
+        embedded_io::provision(provisioning, UNIX_TIME, buffer, connect, clock, |wait| self.clock.advance(wait))
     }
 
     pub fn requests(&self) -> Vec<String> {
