@@ -1,0 +1,72 @@
+//! What a debugger, or QEMU, does for the program: a command line, files, the time, a
+//! console, an exit code. A product has flash, an RTC and a UART in its place.
+
+use core::ffi::CStr;
+
+use cortex_m_semihosting::{nr, syscall};
+use heapless::CString;
+
+/// Not in `nr`: ends the program with any code.
+const EXIT_EXTENDED: usize = 0x20;
+/// The reason that makes the host take the code.
+const APPLICATION_EXIT: usize = 0x20026;
+
+/// The longest path that is opened, and its zero.
+const PATH: usize = 512;
+
+/// The command line, without the zero at its end.
+pub fn command_line(buffer: &mut [u8]) -> Option<&str> {
+    let mut block = [buffer.as_mut_ptr() as usize, buffer.len()];
+    // SAFETY: the host writes to `buffer` within its length, and the length to the block.
+    let result = unsafe { cortex_m_semihosting::syscall1(nr::GET_CMDLINE, &raw mut block as usize) };
+    if result != 0 {
+        return None;
+    }
+    CStr::from_bytes_until_nul(buffer).ok()?.to_str().ok()
+}
+
+/// Seconds since 1970.
+pub fn unix_time() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { cortex_m_semihosting::syscall1(nr::TIME, 0) as u32 }
+}
+
+/// Ends the program. The code becomes QEMU's exit code.
+pub fn exit(code: u8) -> ! {
+    // SAFETY: the host reads the block and does not come back.
+    unsafe { syscall(EXIT_EXTENDED, &[APPLICATION_EXIT, usize::from(code)]) };
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
+
+/// A file on the host.
+pub struct File(usize);
+
+impl File {
+    /// Opens a file to read it.
+    pub fn open(path: &str) -> Option<Self> {
+        let mut terminated = CString::<PATH>::new();
+        terminated.extend_from_bytes(path.as_bytes()).ok()?;
+        let path = terminated.as_c_str();
+        let block = [path.as_ptr() as usize, nr::open::R_BINARY, path.count_bytes()];
+        // SAFETY: the host reads the path, within its length.
+        let handle = unsafe { syscall(nr::OPEN, &block) };
+        (handle as isize > 0).then_some(Self(handle))
+    }
+
+    /// Reads until the buffer is full or the file ends: how many bytes.
+    pub fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let block = [self.0, buffer.as_mut_ptr() as usize, buffer.len()];
+        // SAFETY: the host writes to `buffer`, within its length.
+        let unread = unsafe { syscall(nr::READ, &block) };
+        buffer.len().saturating_sub(unread)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: the handle is open, and not used again.
+        unsafe { syscall(nr::CLOSE, &self.0) };
+    }
+}

@@ -1,0 +1,169 @@
+//! A Cortex-M3 that asks DPS over TLS 1.2 where it belongs, in QEMU. `run.sh` runs it against
+//! the emulator.
+//!
+//! ```text
+//! provision.rs   what a product copies: the way from a key to a hub
+//! tls.rs         TLS by mbedTLS: the certificate's chain, name and dates are checked
+//! net.rs         a blocking TCP stream over smoltcp, with DHCP and DNS
+//! memory.rs      the heap, which only mbedTLS uses; how much memory was taken
+//! board/         QEMU's mps2-an385: Ethernet, clocks, randomness, console, inputs.
+//!                Another board is another folder.
+//! ```
+//!
+//! The inputs come by semihosting, as words of the command line, so that one image serves
+//! every device. A product has them in flash, from its factory.
+#![no_std]
+#![no_main]
+
+mod board;
+mod memory;
+mod net;
+mod provision;
+mod tls;
+
+use core::{ffi::CStr, fmt, str, time::Duration};
+
+use azure_dps::{DeviceKey, Endpoint, Fault};
+use board::{File, println};
+use cortex_m_rt::entry;
+use provision::Request;
+use zeroize::Zeroizing;
+
+const USAGE: &str = "\
+the firmware is told, as words of its command line:
+  id-scope=SCOPE registration-id=ID   who it is
+  key-file=FILE                       a file on the host with its key, in base64
+  ca=FILE                             a file on the host with the roots to trust, in PEM
+  host=HOST[:PORT]                    the service [default: the public cloud's]
+  address=IPv4                        where that is [default: what DNS says]
+  timeout=SECONDS                     when to give up [default: 120]
+  time=SECONDS                        since 1970 [default: the host's]";
+
+#[entry]
+fn main() -> ! {
+    let code = match run() {
+        Ok(()) => 0,
+        Err(failure) => {
+            println!("error: {}", failure);
+            failure.fault().0
+        }
+    };
+    println!("peak: {}", memory::Peak::now());
+    board::exit(code)
+}
+
+fn run() -> Result<(), Failure> {
+    let ethernet = board::start().ok_or(Failure::Board)?;
+    memory::start();
+
+    let mut line = [0; 1024];
+    let line = board::command_line(&mut line).ok_or(Failure::Input("the command line"))?;
+    let inputs = Inputs(line);
+    if let Some(time) = inputs.number("time")? {
+        board::set_unix_time(time);
+    }
+    let request = Request {
+        id_scope: inputs.text("id-scope")?,
+        registration_id: inputs.text("registration-id")?,
+        endpoint: inputs.find("host").unwrap_or(Endpoint::GLOBAL.host()),
+        address: inputs.find("address"),
+        give_up_after: Duration::from_secs(inputs.number("timeout")?.unwrap_or(120).into()),
+    };
+    let mut key = device_key(&inputs)?;
+    let tls = tls_client(&inputs)?;
+
+    let network = net::Network::start(ethernet).map_err(tls::Error::from).map_err(provision::Failure::Connect)?;
+    let assignment = provision::provision(&request, &mut key, &network, &tls)?;
+    println!("hub: {}", assignment.assigned_hub());
+    println!("device ID: {}", assignment.device_id());
+    println!("payload: {}", assignment.payload().unwrap_or("none"));
+    Ok(())
+}
+
+fn device_key(inputs: &Inputs<'_>) -> Result<DeviceKey, Failure> {
+    let mut text = Zeroizing::new([0; 128]);
+    let text = inputs.file("key-file", &mut *text)?;
+    Ok(DeviceKey::from_base64(text.trim()).map_err(azure_dps::Error::from)?)
+}
+
+/// Apart, so that the handshake can have the text's place on the stack.
+#[inline(never)]
+fn tls_client(inputs: &Inputs<'_>) -> Result<tls::Client, Failure> {
+    let mut text = [0; 8192];
+    inputs.file("ca", &mut text)?;
+    // What was read leaves a zero at the end.
+    let roots = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+    tls::Client::new(roots).map_err(|_| Failure::Input("ca"))
+}
+
+/// The words of the command line, each `name=value`.
+struct Inputs<'a>(&'a str);
+
+impl<'a> Inputs<'a> {
+    fn find(&self, name: &str) -> Option<&'a str> {
+        self.0.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    fn text(&self, name: &'static str) -> Result<&'a str, Failure> {
+        self.find(name).ok_or(Failure::Input(name))
+    }
+
+    /// The text of a file, which must leave room in the buffer.
+    fn file<'b>(&self, name: &'static str, buffer: &'b mut [u8]) -> Result<&'b str, Failure> {
+        let mut file = File::open(self.text(name)?).ok_or(Failure::Input(name))?;
+        let len = file.read(buffer);
+        let text = buffer.get(..len).filter(|_| len < buffer.len()).and_then(|text| str::from_utf8(text).ok());
+        text.ok_or(Failure::Input(name))
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<u32>, Failure> {
+        self.find(name).map(|number| number.parse().map_err(|_| Failure::Input(name))).transpose()
+    }
+}
+
+/// Why there is no hub.
+enum Failure {
+    /// This is another board.
+    Board,
+    /// This input is missing or unusable.
+    Input(&'static str),
+    Provisioning(provision::Failure),
+}
+
+impl From<provision::Failure> for Failure {
+    fn from(failure: provision::Failure) -> Self {
+        Self::Provisioning(failure)
+    }
+}
+
+impl From<azure_dps::Error> for Failure {
+    fn from(error: azure_dps::Error) -> Self {
+        Self::Provisioning(error.into())
+    }
+}
+
+impl Failure {
+    /// Whose move it is: an exit code, as of the example `gateway`, and a word.
+    fn fault(&self) -> (u8, &'static str) {
+        let Self::Provisioning(failure) = self else { return (2, "the inputs") };
+        match failure.fault() {
+            Fault::Refused => (3, "the service or its operator"),
+            Fault::Credential => (5, "the key or the clock"),
+            Fault::Busy => (6, "the service, for now"),
+            Fault::Transport => (7, "the network"),
+            Fault::Peer => (8, "the other side: not the service"),
+            Fault::Caller | _ => (2, "the inputs"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.fault().1)?;
+        match self {
+            Self::Board => f.write_str("no LAN9118 here; is this an mps2-an385?"),
+            Self::Input(name) => write!(f, "{name} is missing or unusable\n{USAGE}"),
+            Self::Provisioning(failure) => failure.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Blocking TCP over smoltcp, one connection at a time: DHCP, DNS, and a byte stream with the
+//! traits of embedded-io. Whatever waits gives up after a while.
+
+use core::{cell::RefCell, fmt, time::Duration};
+
+use cortex_m::singleton;
+use embedded_io::{ErrorKind, ErrorType, Read, Write};
+use smoltcp::{
+    iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage},
+    socket::{
+        dhcpv4::{self, Event},
+        dns, tcp,
+    },
+    time::Instant,
+    wire::{DnsQueryType, EthernetAddress, IpAddress, IpCidr, Ipv4Address},
+};
+
+use crate::board;
+
+/// For an address from DHCP, a name from DNS, or an open connection.
+const SET_UP_PATIENCE: Duration = Duration::from_secs(10);
+/// For the next bytes of an open connection.
+const STREAM_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is received while nobody reads. A TLS flight of DPS is 4 to 5 KB.
+const RECEIVE_BUFFER: usize = 4096;
+const SEND_BUFFER: usize = 1536;
+
+/// The board's network, with an address.
+pub struct Network(RefCell<Stack>);
+
+struct Stack {
+    device: board::Ethernet,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    dhcp: SocketHandle,
+    dns: SocketHandle,
+    tcp: SocketHandle,
+}
+
+impl Network {
+    /// Gets an address by DHCP. Once: the buffers are static.
+    pub fn start(mut device: board::Ethernet) -> Result<Self, Error> {
+        let mut config = Config::new(EthernetAddress(device.mac_address()).into());
+        let mut seed = [0; 8];
+        board::random(&mut seed);
+        config.random_seed = u64::from_le_bytes(seed);
+        let interface = Interface::new(config, &mut device, now());
+
+        let once = "the network is started once";
+        let storage = singleton!(: [SocketStorage<'static>; 3] = [SocketStorage::EMPTY; 3]).expect(once);
+        let received = singleton!(: [u8; RECEIVE_BUFFER] = [0; RECEIVE_BUFFER]).expect(once);
+        let to_send = singleton!(: [u8; SEND_BUFFER] = [0; SEND_BUFFER]).expect(once);
+        let queries = singleton!(: [Option<dns::DnsQuery>; 1] = [None]).expect(once);
+        let mut sockets = SocketSet::new(&mut storage[..]);
+        let dhcp = sockets.add(dhcpv4::Socket::new());
+        let dns = sockets.add(dns::Socket::new(&[], &mut queries[..]));
+        let tcp = sockets
+            .add(tcp::Socket::new(tcp::SocketBuffer::new(&mut received[..]), tcp::SocketBuffer::new(&mut to_send[..])));
+        let network = Self(RefCell::new(Stack { device, interface, sockets, dhcp, dns, tcp }));
+        network
+            .wait(SET_UP_PATIENCE, |stack| stack.interface.ipv4_addr().map(drop))
+            .ok_or(Error::NoAddress)
+            .map(|()| network)
+    }
+
+    /// Does nothing for so long, but for what keeps connections alive.
+    pub fn delay(&self, duration: Duration) {
+        self.wait(duration, |_| None::<()>);
+    }
+
+    /// The address of a name, or the one that is written there.
+    pub fn resolve(&self, name: &str) -> Result<Ipv4Address, Error> {
+        if let Ok(address) = name.parse() {
+            return Ok(address);
+        }
+        let query = {
+            let Stack { interface, sockets, dns, .. } = &mut *self.0.borrow_mut();
+            let socket = sockets.get_mut::<dns::Socket>(*dns);
+            socket.start_query(interface.context(), name, DnsQueryType::A).map_err(|_| Error::UnknownName)?
+        };
+        let answer = self.wait(SET_UP_PATIENCE, |stack| {
+            let socket = stack.sockets.get_mut::<dns::Socket>(stack.dns);
+            match socket.get_query_result(query) {
+                Ok(addresses) => {
+                    Some(addresses.first().map(|IpAddress::Ipv4(address)| *address).ok_or(Error::UnknownName))
+                }
+                Err(dns::GetQueryResultError::Pending) => None,
+                Err(dns::GetQueryResultError::Failed) => Some(Err(Error::UnknownName)),
+            }
+        });
+        answer.unwrap_or_else(|| {
+            let Stack { sockets, dns, .. } = &mut *self.0.borrow_mut();
+            sockets.get_mut::<dns::Socket>(*dns).cancel_query(query);
+            Err(Error::UnknownName)
+        })
+    }
+
+    /// Opens a connection. It ends an earlier one, and nothing about it takes longer than
+    /// until `deadline`, in [`board::uptime`].
+    pub fn connect(&self, address: Ipv4Address, port: u16, deadline: Duration) -> Result<TcpStream<'_>, Error> {
+        let mut random = [0; 2];
+        board::random(&mut random);
+        let local_port = 0xc000 | u16::from_le_bytes(random);
+        {
+            let stack = &mut *self.0.borrow_mut();
+            let socket = stack.sockets.get_mut::<tcp::Socket>(stack.tcp);
+            socket.abort();
+            // Only a port of 0 or an unspecified address can be wrong with it.
+            socket.connect(stack.interface.context(), (address, port), local_port).map_err(|_| Error::Refused)?;
+        }
+        let stream = TcpStream { network: self, deadline };
+        let connected = self.wait(SET_UP_PATIENCE.min(deadline.saturating_sub(board::uptime())), |stack| {
+            match stack.tcp().state() {
+                tcp::State::SynSent | tcp::State::SynReceived => None,
+                tcp::State::Closed => Some(Err(Error::Refused)),
+                _ => Some(Ok(())),
+            }
+        });
+        connected.unwrap_or(Err(Error::TimedOut)).map(|()| stream)
+    }
+
+    /// Runs the network until `done` has something to say; `None` if that takes too long.
+    fn wait<T>(&self, patience: Duration, mut done: impl FnMut(&mut Stack) -> Option<T>) -> Option<T> {
+        let end = board::uptime().saturating_add(patience);
+        loop {
+            let stack = &mut *self.0.borrow_mut();
+            stack.poll();
+            let result = done(stack);
+            if result.is_some() || board::uptime() >= end {
+                return result;
+            }
+            board::idle();
+        }
+    }
+}
+
+impl Stack {
+    fn poll(&mut self) {
+        let Self { device, interface, sockets, dhcp, dns, .. } = self;
+        interface.poll(now(), device, sockets);
+        match sockets.get_mut::<dhcpv4::Socket>(*dhcp).poll() {
+            None => {}
+            Some(Event::Deconfigured) => {
+                interface.update_ip_addrs(|addresses| addresses.clear());
+                interface.routes_mut().remove_default_ipv4_route();
+            }
+            Some(Event::Configured(config)) => {
+                interface.update_ip_addrs(|addresses| {
+                    addresses.clear();
+                    // There is room for one.
+                    let _ = addresses.push(IpCidr::Ipv4(config.address));
+                });
+                if let Some(router) = config.router {
+                    let _ = interface.routes_mut().add_default_ipv4_route(router);
+                }
+                if let Some(server) = config.dns_servers.first() {
+                    sockets.get_mut::<dns::Socket>(*dns).update_servers(&[(*server).into()]);
+                }
+            }
+        }
+    }
+
+    fn tcp(&mut self) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(self.tcp)
+    }
+}
+
+fn now() -> Instant {
+    Instant::from_millis(board::uptime().as_millis() as i64)
+}
+
+/// An open connection.
+pub struct TcpStream<'n> {
+    network: &'n Network,
+    deadline: Duration,
+}
+
+impl TcpStream<'_> {
+    fn wait<T>(&self, done: impl FnMut(&mut tcp::Socket<'static>) -> Option<Result<T, Error>>) -> Result<T, Error> {
+        let mut done = done;
+        let patience = STREAM_PATIENCE.min(self.deadline.saturating_sub(board::uptime()));
+        self.network.wait(patience, |stack| done(stack.tcp())).unwrap_or(Err(Error::TimedOut))
+    }
+}
+
+impl ErrorType for TcpStream<'_> {
+    type Error = Error;
+}
+
+impl Read for TcpStream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.wait(|socket| match socket.recv_slice(buffer) {
+            Ok(0) => None,
+            Ok(read) => Some(Ok(read)),
+            Err(tcp::RecvError::Finished) => Some(Ok(0)),
+            Err(tcp::RecvError::InvalidState) => Some(Err(Error::Reset)),
+        })
+    }
+}
+
+impl Write for TcpStream<'_> {
+    fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.wait(|socket| match socket.send_slice(buffer) {
+            Ok(0) => None,
+            Ok(written) => Some(Ok(written)),
+            Err(tcp::SendError::InvalidState) => Some(Err(Error::Reset)),
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.wait(|socket| match socket.send_queue() {
+            0 => Some(Ok(())),
+            _ if socket.may_send() => None,
+            _ => Some(Err(Error::Reset)),
+        })
+    }
+}
+
+impl Drop for TcpStream<'_> {
+    fn drop(&mut self) {
+        let stack = &mut *self.network.0.borrow_mut();
+        stack.tcp().close();
+        stack.poll();
+    }
+}
+
+/// What the network did not do for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// DHCP gave no address.
+    NoAddress,
+    /// DNS does not know the host.
+    UnknownName,
+    /// Nobody listens there.
+    Refused,
+    /// The connection was broken.
+    Reset,
+    /// The other side was silent.
+    TimedOut,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Error::NoAddress => "no address from DHCP",
+            Error::UnknownName => "DNS does not know the host",
+            Error::Refused => "connection refused",
+            Error::Reset => "connection broken by the other side",
+            Error::TimedOut => "no answer in time",
+        })
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl embedded_io::Error for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Error::NoAddress => ErrorKind::NotConnected,
+            Error::UnknownName => ErrorKind::NotFound,
+            Error::Refused => ErrorKind::ConnectionRefused,
+            Error::Reset => ErrorKind::ConnectionReset,
+            Error::TimedOut => ErrorKind::TimedOut,
+        }
+    }
+}
