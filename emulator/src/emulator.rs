@@ -44,6 +44,7 @@ impl Emulator {
             config,
             http: None,
             https: None,
+            certificate: None,
             webhook_url: None,
             time_scale: 1.0,
             observer: None,
@@ -64,6 +65,7 @@ impl Emulator {
     }
 
     /// The certificate of the CA that signed the HTTPS listener's, made when this emulator started.
+    /// It signed nothing where there is a [`Builder::certificate`].
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
@@ -124,6 +126,7 @@ pub struct Builder {
     config: Config,
     http: Option<String>,
     https: Option<String>,
+    certificate: Option<(Vec<u8>, Vec<u8>)>,
     webhook_url: Option<String>,
     time_scale: f64,
     observer: Option<Observer>,
@@ -143,6 +146,14 @@ impl Builder {
     #[must_use]
     pub fn https(mut self, address: impl Into<String>) -> Self {
         self.https = Some(address.into());
+        self
+    }
+
+    /// Presents this certificate to HTTPS clients, PEM and followed by its chain, and not one of
+    /// the CA made at start: RSA as the real service has it, say, or an expired one.
+    #[must_use]
+    pub fn certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.certificate = Some((chain_pem.into(), key_pem.into()));
         self
     }
 
@@ -196,7 +207,10 @@ impl Builder {
         };
         let http = http.map(listen).transpose()?;
         let https = self.https.as_deref().map(listen).transpose()?;
-        let certificates = Certificates::generate().map_err(|error| StartError::tls(&error))?;
+        let mut certificates = Certificates::generate().map_err(|error| StartError::tls(&error))?;
+        if let Some((chain, key)) = &self.certificate {
+            certificates.present(chain, key).map_err(|error| StartError::tls(&error))?;
+        }
         let acceptor = certificates.acceptor(self.config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
 
         let contoso = if self.webhook_url.is_none() && self.config.webhook_url.is_none() {
@@ -268,7 +282,7 @@ pub enum StartError {
     Listen(String, io::Error),
     /// The time scale is not a number above zero.
     TimeScale,
-    /// The certificates could not be made.
+    /// The certificates could not be made, or the caller's cannot be used.
     Tls(String),
     /// The system refused something else, such as a thread.
     Io(io::Error),
@@ -298,7 +312,7 @@ impl fmt::Display for StartError {
             Self::Config(error) => write!(f, "the configuration cannot be used: {error}"),
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::TimeScale => f.write_str("the time scale is not a number above zero"),
-            Self::Tls(error) => write!(f, "cannot make the certificates: {error}"),
+            Self::Tls(error) => write!(f, "cannot use the certificates: {error}"),
             Self::Io(error) => error.fmt(f),
         }
     }

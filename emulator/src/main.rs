@@ -26,7 +26,7 @@ Without --config it is the set-up of Microsoft's tutorial \"Use custom allocatio
 
 Exit codes:
   0  stopped by Ctrl-C or SIGTERM
-  1  it could not start: an address is taken, a file cannot be written, …
+  1  it could not start: an address is taken, a file cannot be read or written, …
   2  the command line is wrong
   3  the configuration cannot be read or used";
 
@@ -43,6 +43,12 @@ struct Arguments {
     /// Write the certificate of the CA made at start here
     #[arg(long, value_name = "FILE")]
     ca_out: Option<PathBuf>,
+    /// Present this certificate to HTTPS clients, PEM, followed by its chain
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "ca_out")]
+    tls_certificate: Option<PathBuf>,
+    /// The key of --tls-certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Read enrollments, hubs and behaviour from this TOML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -170,6 +176,11 @@ fn start(arguments: &Arguments, config: Config, console: &Console) -> Result<Emu
     }
     if let Some(address) = &arguments.https {
         builder = builder.https(address);
+    }
+    if let (Some(certificate), Some(key)) = (&arguments.tls_certificate, &arguments.tls_key) {
+        let read =
+            |path: &PathBuf| fs::read(path).map_err(|error| Failure::start(format!("{}: {error}", path.display())));
+        builder = builder.certificate(read(certificate)?, read(key)?);
     }
     if let Some(url) = &arguments.webhook {
         builder = builder.webhook(url);

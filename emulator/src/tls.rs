@@ -9,7 +9,10 @@ use rcgen::{
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     version::{TLS12, TLS13},
 };
 use time::{Duration, OffsetDateTime};
@@ -44,6 +47,13 @@ impl Certificates {
         let key = KeyPair::generate()?;
         let server = server.signed_by(&key, &ca)?;
         Ok(Self { ca_pem: ca.pem(), chain: vec![server.der().clone()], key: key.into() })
+    }
+
+    /// A server certificate of the caller's, with its chain, and its key.
+    pub(crate) fn present(&mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<(), pem::Error> {
+        self.chain = CertificateDer::pem_slice_iter(chain_pem).collect::<Result<_, _>>()?;
+        self.key = PrivateKeyDer::from_pem_slice(key_pem)?;
+        Ok(())
     }
 
     /// TLS 1.2, as the real service, and 1.3 on request.

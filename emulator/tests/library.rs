@@ -53,6 +53,27 @@ fn https_is_tls_1_2_with_a_ca_of_its_own() {
     assert!(!reaches(https_client(&contoso()).build().unwrap()), "the CA of another emulator");
 }
 
+/// A device that trusts a CA of its own can be tried, and one that must not trust what it is shown.
+#[test]
+fn https_presents_the_certificate_that_it_is_given() {
+    let other = contoso();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let start =
+        |chain: &str, key: &str| builder(Config::contoso()).https("127.0.0.1:0").certificate(chain, key).start();
+    let emulator = start(&certificate.pem(), &key.serialize_pem()).unwrap();
+    let reaches = |client: Client| client.get(emulator.https_url().unwrap()).send().is_ok();
+    let ca = Certificate::from_pem(certificate.pem().as_bytes()).unwrap();
+    assert!(reaches(Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap()));
+    assert!(!reaches(https_client(&emulator).build().unwrap()), "the CA made at start");
+
+    for (chain, key) in
+        [(&*certificate.pem(), "no key"), ("", &key.serialize_pem()), (other.ca_pem(), &key.serialize_pem())]
+    {
+        assert!(matches!(start(chain, key), Err(StartError::Tls(_))));
+    }
+}
+
 /// TLS 1.3 is for those who ask for it.
 #[test]
 fn tls_1_3_can_be_allowed() {

@@ -200,6 +200,8 @@ fn exit_codes_tell_what_was_wrong() {
     for (arguments, code, why) in [
         (&["--http", "300.0.0.1:0"][..], 1, "cannot listen on 300.0.0.1:0"),
         (&["--ca-out", "/nowhere/ca.pem"], 1, "/nowhere/ca.pem"),
+        (&["--tls-certificate", bad, "--tls-key", bad], 1, "certificates"),
+        (&["--tls-certificate", bad], 2, "--tls-key"),
         (&["--what"], 2, "--what"),
         (&["--retry-after", "soon"], 2, "soon"),
         (&["--time-scale", "0"], 2, "time scale"),
