@@ -53,24 +53,6 @@ pub struct Assignment<'b> {
 }
 
 impl<'b> Assignment<'b> {
-    pub(crate) const fn new(
-        state: Object<'b>,
-        assigned_hub: &'b str,
-        device_id: Text<'b>,
-        payload: Option<Value<'b>>,
-    ) -> Self {
-        Self { state, assigned_hub, device_id, payload }
-    }
-
-    pub(crate) fn spans(&self, body: &[u8]) -> Spans {
-        Spans {
-            state: Span::of(self.state.raw(), body),
-            assigned_hub: Span::of(self.assigned_hub, body),
-            device_id: Span::of(self.device_id.raw(), body),
-            payload: self.payload.map(|payload| Span::of(payload.raw(), body)),
-        }
-    }
-
     /// The host name of the IoT hub: letters, digits, `-` and `.`. Derive nothing from its
     /// shape.
     pub const fn assigned_hub(&self) -> &'b str {
@@ -245,17 +227,32 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
+    /// Parts of `body`, each checked to be what it is called.
+    pub(crate) fn new(
+        state: Value<'_>,
+        assigned_hub: Text<'_>,
+        device_id: Text<'_>,
+        payload: Option<Value<'_>>,
+        body: &[u8],
+    ) -> Self {
+        Self {
+            state: Span::of(state.bytes(), body),
+            assigned_hub: Span::of(assigned_hub.bytes(), body),
+            device_id: Span::of(device_id.bytes(), body),
+            payload: payload.map(|payload| Span::of(payload.bytes(), body)),
+        }
+    }
+
     /// `None` if this is not the body that was checked, as far as can be seen.
     pub(crate) fn assignment<'b>(&self, body: &'b [u8]) -> Option<Assignment<'b>> {
-        let body = core::str::from_utf8(body).ok()?;
         let payload = match self.payload {
-            Some(span) => Some(Value::checked(span.text(body)?)),
+            Some(span) => Some(Value::checked(span.of_body(body)?)),
             None => None,
         };
         Some(Assignment {
-            state: Object::checked(self.state.text(body)?)?,
-            assigned_hub: self.assigned_hub.quoted(body)?,
-            device_id: Text::checked(self.device_id.quoted(body)?),
+            state: Object::checked(self.state.of_body(body)?)?,
+            assigned_hub: self.assigned_hub.text(body)?.as_str()?,
+            device_id: self.device_id.text(body)?,
             payload,
         })
     }
@@ -269,18 +266,19 @@ struct Span {
 
 impl Span {
     /// `part` is a slice of `whole`.
-    fn of(part: &str, whole: &[u8]) -> Self {
+    fn of(part: &[u8], whole: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
         Self { start: start as u32, end: start.wrapping_add(part.len()) as u32 }
     }
 
-    fn text(self, body: &str) -> Option<&str> {
+    fn of_body(self, body: &[u8]) -> Option<&[u8]> {
         body.get(self.start as usize..self.end as usize)
     }
 
-    fn quoted(self, body: &str) -> Option<&str> {
-        let quoted = body.get((self.start as usize).checked_sub(1)?..(self.end as usize).checked_add(1)?)?;
-        quoted.strip_prefix('"')?.strip_suffix('"')
+    /// A string, with its quotes looked at again.
+    fn text(self, body: &[u8]) -> Option<Text<'_>> {
+        let quoted = Span { start: self.start.checked_sub(1)?, end: self.end.checked_add(1)? };
+        Value::checked(quoted.of_body(body)?).text()
     }
 }
 

@@ -15,9 +15,11 @@
 //!
 //! [RFC 8259]: https://www.rfc-editor.org/rfc/rfc8259
 
-use core::{fmt, str::Utf8Error};
+use core::{fmt, slice::Iter, str::Utf8Error};
 
 use heapless::String;
+
+use crate::writer::text;
 
 /// The most objects and arrays within each other. The .NET JSON readers behind the service
 /// have the same bound.
@@ -26,15 +28,13 @@ pub const MAX_DEPTH: usize = 64;
 /// One JSON object that has been checked.
 ///
 /// Members are looked up by walking the text; a name that occurs twice is found first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Object<'b>(&'b str);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Object<'b>(&'b [u8]);
 
 impl<'b> Object<'b> {
-    pub(crate) const EMPTY: Self = Self("{}");
-
     /// Text that was checked before; what can be seen without reading it is checked again.
-    pub(crate) fn checked(text: &'b str) -> Option<Self> {
-        (text.starts_with('{') && text.ends_with('}')).then_some(Self(text))
+    pub(crate) fn checked(text: &'b [u8]) -> Option<Self> {
+        matches!(text, [b'{', .., b'}']).then_some(Self(text))
     }
 
     /// Checks that `text` is one JSON object and nothing else but white space.
@@ -42,18 +42,18 @@ impl<'b> Object<'b> {
     /// # Errors
     /// [`JsonError`] with the position of the first wrong byte.
     pub fn parse(text: &'b str) -> Result<Self, JsonError> {
-        Self::parse_within(text, 0)
+        Self::parse_within(text.as_bytes(), 0)
     }
 
     /// The same for an object that has, or will have, so many containers around it.
-    pub(crate) fn parse_within(text: &'b str, depth: usize) -> Result<Self, JsonError> {
+    pub(crate) fn parse_within(text: &'b [u8], depth: usize) -> Result<Self, JsonError> {
         let mut reader = Reader { depth, ..Reader::new(text) };
-        reader.whole_object().map_err(|problem| reader.error(problem))
+        reader.whole_object().map_err(|Broken| reader.error())
     }
 
     /// The text, without the white space around it.
-    pub const fn raw(&self) -> &'b str {
-        self.0
+    pub fn raw(&self) -> &'b str {
+        text(self.0)
     }
 
     /// The value of a member.
@@ -64,6 +64,12 @@ impl<'b> Object<'b> {
     /// All members in the order of the text.
     pub fn members(&self) -> Members<'b> {
         Members { reader: Reader::inside(self.0) }
+    }
+}
+
+impl fmt::Debug for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Object({})", self.raw())
     }
 }
 
@@ -83,52 +89,66 @@ impl<'b> Iterator for Members<'b> {
 }
 
 /// One JSON value that has been checked: a slice of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Value<'b>(&'b str);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value<'b>(&'b [u8]);
 
 impl<'b> Value<'b> {
-    pub(crate) const fn checked(text: &'b str) -> Self {
+    pub(crate) const fn checked(text: &'b [u8]) -> Self {
         Self(text)
     }
 
     /// The text of the value.
-    pub const fn raw(&self) -> &'b str {
+    pub fn raw(&self) -> &'b str {
+        text(self.0)
+    }
+
+    pub(crate) const fn bytes(&self) -> &'b [u8] {
         self.0
     }
 
     /// Whether this is `null`.
     pub fn is_null(&self) -> bool {
-        self.0 == "null"
+        // No other value begins like this.
+        self.0.first() == Some(&b'n')
     }
 
     /// The value as a string.
     pub fn text(&self) -> Option<Text<'b>> {
-        self.0.strip_prefix('"')?.strip_suffix('"').map(Text::checked)
+        match self.0 {
+            [b'"', text @ .., b'"'] => Some(Text(text)),
+            _ => None,
+        }
     }
 
     /// The value as an object.
     pub fn object(&self) -> Option<Object<'b>> {
-        self.0.starts_with('{').then_some(Object(self.0))
+        Object::checked(self.0)
     }
 
     /// The elements of an array; nothing if this is no array.
     pub fn elements(&self) -> Elements<'b> {
-        let text = if self.0.starts_with('[') { self.0 } else { "[]" };
+        let text = if self.0.starts_with(b"[") { self.0 } else { b"[]" };
         Elements { reader: Reader::inside(text) }
     }
 
     /// The value as `true` or `false`.
     pub fn bool(&self) -> Option<bool> {
         match self.0 {
-            "true" => Some(true),
-            "false" => Some(false),
+            b"true" => Some(true),
+            b"false" => Some(false),
             _ => None,
         }
     }
 
     /// The value as a whole number without sign, fraction or exponent.
     pub fn u32(&self) -> Option<u32> {
-        parse_u32(self.0.as_bytes())
+        parse_u32(self.0)
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({})", self.raw())
     }
 }
 
@@ -164,43 +184,27 @@ impl<'b> Iterator for Elements<'b> {
 /// assert!(escaped == "a+b");
 /// # Ok::<(), azure_dps::json::JsonError>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Text<'b> {
-    raw: &'b str,
-    escaped: bool,
-}
+#[derive(Clone, Copy)]
+pub struct Text<'b>(&'b [u8]);
 
 impl<'b> Text<'b> {
-    /// What stands between the quotes of a string that was checked before.
-    pub(crate) fn checked(raw: &'b str) -> Self {
-        Self { raw, escaped: raw.bytes().any(|byte| byte == b'\\') }
+    /// The text between the quotes, undecoded.
+    pub fn raw(&self) -> &'b str {
+        text(self.0)
     }
 
-    /// The text between the quotes, undecoded.
-    pub const fn raw(&self) -> &'b str {
-        self.raw
+    pub(crate) const fn bytes(&self) -> &'b [u8] {
+        self.0
     }
 
     /// The decoded text, if it has no escapes.
     pub fn as_str(&self) -> Option<&'b str> {
-        (!self.escaped).then_some(self.raw)
+        if self.0.iter().any(|&byte| byte == b'\\') { None } else { Some(self.raw()) }
     }
 
     /// The decoded text, a character at a time.
-    pub fn chars(&self) -> impl Iterator<Item = char> + 'b {
-        let mut rest = self.raw.chars();
-        core::iter::from_fn(move || match rest.next()? {
-            '\\' => Some(match rest.next()? {
-                'b' => '\u{8}',
-                'f' => '\u{c}',
-                'n' => '\n',
-                'r' => '\r',
-                't' => '\t',
-                'u' => unescape(&mut rest)?,
-                other => other,
-            }),
-            other => Some(other),
-        })
+    pub fn chars(&self) -> Chars<'b> {
+        Chars { rest: self.raw() }
     }
 
     /// Writes the decoded text into `buffer`.
@@ -213,15 +217,12 @@ impl<'b> Text<'b> {
             writer.str(character.encode_utf8(&mut [0; 4]));
         }
         // Whole characters were written.
-        Ok(core::str::from_utf8(writer.finish()?).unwrap_or_default())
+        Ok(text(writer.finish()?))
     }
 
     /// Whether the decoded text equals `other` but for the case of ASCII letters.
     pub fn eq_ignore_ascii_case(&self, other: &str) -> bool {
-        match self.as_str() {
-            Some(text) => text.eq_ignore_ascii_case(other),
-            None => self.chars().map(|c| c.to_ascii_lowercase()).eq(other.chars().map(|c| c.to_ascii_lowercase())),
-        }
+        self.chars().map(|c| c.to_ascii_lowercase()).eq(other.chars().map(|c| c.to_ascii_lowercase()))
     }
 
     /// Puts the decoded text in place of another one; `false` if it does not fit.
@@ -232,23 +233,30 @@ impl<'b> Text<'b> {
             None => self.chars().all(|character| decoded.push(character).is_ok()),
         }
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.raw.is_empty()
-    }
 }
 
-/// The character of `\uXXXX`, or of a pair of these, which the reader has checked.
-fn unescape(rest: &mut core::str::Chars<'_>) -> Option<char> {
-    let unit =
-        |rest: &mut core::str::Chars<'_>| (0..4).try_fold(0, |unit, _| Some(unit << 4 | rest.next()?.to_digit(16)?));
-    let first = unit(rest)?;
-    if let 0xd800..=0xdbff = first {
-        rest.next();
-        rest.next();
-        return char::from_u32(0x10000 + ((first & 0x3ff) << 10) + (unit(rest)? & 0x3ff));
+/// The characters of a [`Text`], decoded.
+#[derive(Clone, Debug)]
+pub struct Chars<'b> {
+    rest: &'b str,
+}
+
+impl Iterator for Chars<'_> {
+    type Item = char;
+
+    // Escapes are rare: code for them once is enough.
+    #[inline(never)]
+    fn next(&mut self) -> Option<char> {
+        let mut chars = self.rest.chars();
+        let mut character = chars.next()?;
+        self.rest = chars.as_str();
+        if character == '\\' {
+            let mut reader = Reader::new(self.rest.as_bytes());
+            character = reader.escape().ok()?;
+            self.rest = text(reader.rest.as_slice());
+        }
+        Some(character)
     }
-    char::from_u32(first)
 }
 
 impl PartialEq<str> for Text<'_> {
@@ -273,6 +281,12 @@ impl PartialEq for Text<'_> {
 }
 
 impl Eq for Text<'_> {}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text(\"{}\")", self.raw())
+    }
+}
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -345,30 +359,38 @@ impl fmt::Display for JsonError {
 
 /// Reads a JSON text once, from front to back. Whoever drives it descends into the objects
 /// that it knows; [`Reader::value`] checks and passes over everything else.
+///
+/// What is wrong is told once, by [`Reader::error`]: where the reader stopped, something is
+/// wrong with the next byte, unless `problem` says better.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'b> {
-    text: &'b str,
-    at: usize,
+    rest: Iter<'b, u8>,
+    len: usize,
     /// Whether the next member or element is the first of its container.
     first: bool,
     /// How many containers are open around the next value.
     depth: usize,
+    /// Whether the string that was read last has escapes.
+    escaped: bool,
+    problem: JsonProblem,
 }
 
+/// The text is not JSON. It says no more, so that a result is as small as what it carries.
+pub(crate) struct Broken;
+
 impl<'b> Reader<'b> {
-    pub(crate) fn new(text: &'b str) -> Self {
-        Self { text, at: 0, first: true, depth: 0 }
+    pub(crate) fn new(text: &'b [u8]) -> Self {
+        Self { rest: text.iter(), len: text.len(), first: true, depth: 0, escaped: false, problem: JsonProblem::Syntax }
     }
 
     /// Right behind the opening bracket of a container.
-    fn inside(container: &'b str) -> Self {
-        Self { text: container, at: 1, first: true, depth: 1 }
+    fn inside(container: &'b [u8]) -> Self {
+        Self { depth: 1, ..Self::new(container.get(1..).unwrap_or_default()) }
     }
 
-    fn whole_object(&mut self) -> Result<Object<'b>, JsonProblem> {
-        self.white_space();
-        if self.peek().is_some_and(|byte| byte != b'{') {
-            return Err(JsonProblem::NotAnObject);
+    fn whole_object(&mut self) -> Result<Object<'b>, Broken> {
+        if !matches!(self.token(), b'{' | 0) {
+            return self.fail(JsonProblem::NotAnObject);
         }
         let value = self.value()?;
         self.end()?;
@@ -376,13 +398,10 @@ impl<'b> Reader<'b> {
     }
 
     /// Enters an object: [`Reader::next_key`] follows.
-    pub(crate) fn begin_object(&mut self) -> Result<(), JsonProblem> {
-        self.white_space();
-        match self.peek() {
-            Some(b'{') => self.at += 1,
-            Some(_) => return Err(JsonProblem::NotAnObject),
-            None => return Err(JsonProblem::End),
-        }
+    pub(crate) fn begin_object(&mut self) -> Result<(), Broken> {
+        self.problem = JsonProblem::NotAnObject;
+        self.expect(b'{')?;
+        self.problem = JsonProblem::Syntax;
         self.first = true;
         self.depth += 1;
         Ok(())
@@ -390,7 +409,7 @@ impl<'b> Reader<'b> {
 
     /// The name of the next member, up to and with the colon, or `None` behind the closing
     /// brace. The value must be read next.
-    pub(crate) fn next_key(&mut self) -> Result<Option<Text<'b>>, JsonProblem> {
+    pub(crate) fn next_key(&mut self) -> Result<Option<Text<'b>>, Broken> {
         if !self.next_item(b'}')? {
             return Ok(None);
         }
@@ -398,54 +417,55 @@ impl<'b> Reader<'b> {
     }
 
     /// After an inner object was left, the outer one goes on.
-    fn next_item(&mut self, close: u8) -> Result<bool, JsonProblem> {
-        self.white_space();
-        match self.peek() {
-            Some(byte) if byte == close => {
-                self.at += 1;
-                self.first = false;
-                self.depth = self.depth.saturating_sub(1);
-                return Ok(false);
-            }
-            Some(b',') if !self.first => self.at += 1,
-            Some(_) if self.first => self.first = false,
-            Some(_) => return Err(JsonProblem::Syntax),
-            None => return Err(JsonProblem::End),
+    fn next_item(&mut self, close: u8) -> Result<bool, Broken> {
+        let byte = self.token();
+        if byte == close {
+            self.rest.next();
+            self.first = false;
+            self.depth = self.depth.saturating_sub(1);
+            return Ok(false);
+        }
+        if !core::mem::take(&mut self.first) {
+            self.expect(b',')?;
         }
         Ok(true)
     }
 
-    fn key(&mut self) -> Result<Text<'b>, JsonProblem> {
-        self.white_space();
-        let start = self.at;
+    /// Finds the key that was just read among names, none of which need escapes.
+    pub(crate) fn find<T>(
+        &self,
+        key: Text<'b>,
+        names: &'static [(&'static str, T)],
+    ) -> Option<&'static (&'static str, T)> {
+        names
+            .iter()
+            .find(|(name, _)| if self.escaped { key.chars().eq(name.chars()) } else { key.0 == name.as_bytes() })
+    }
+
+    fn key(&mut self) -> Result<Text<'b>, Broken> {
         self.expect(b'"')?;
-        let escaped = self.string()?;
-        let key = Text { raw: self.slice(start + 1, self.at - 1), escaped };
-        self.white_space();
+        let key = self.string()?;
         self.expect(b':')?;
-        Ok(key)
+        Ok(Text(key))
     }
 
     /// Checks one value of any kind and depth, and hands back its text.
-    pub(crate) fn value(&mut self) -> Result<Value<'b>, JsonProblem> {
-        self.white_space();
-        let start = self.at;
+    pub(crate) fn value(&mut self) -> Result<Value<'b>, Broken> {
+        let start = self.mark();
         // One bit for each open container: 1 for an object, 0 for an array.
         let mut objects = 0_u64;
         let mut depth = 0;
         loop {
-            self.white_space();
-            let byte = self.next()?;
+            let byte = self.token();
             if let b'{' | b'[' = byte {
                 if self.depth + depth >= MAX_DEPTH {
-                    self.at -= 1;
-                    return Err(JsonProblem::Depth);
+                    return self.fail(JsonProblem::Depth);
                 }
+                self.rest.next();
                 depth += 1;
                 objects = objects << 1 | u64::from(byte == b'{');
-                self.white_space();
                 // '}' and ']' are two behind their opening brackets.
-                if self.peek() != Some(byte + 2) {
+                if self.token() != byte + 2 {
                     if byte == b'{' {
                         self.key()?;
                     }
@@ -457,206 +477,228 @@ impl<'b> Reader<'b> {
             // A value is complete, or a container is about to be closed while empty.
             loop {
                 if depth == 0 {
-                    return Ok(Value(self.slice(start, self.at)));
+                    return Ok(Value(self.since(start)));
                 }
-                self.white_space();
                 let in_object = objects & 1 == 1;
-                match self.next()? {
-                    b',' => {
-                        if in_object {
-                            self.key()?;
-                        }
-                        break;
+                let byte = self.token();
+                if byte == b',' {
+                    self.rest.next();
+                    if in_object {
+                        self.key()?;
                     }
-                    b'}' if in_object => {}
-                    b']' if !in_object => {}
-                    _ => return self.wrong(),
+                    break;
                 }
+                if byte != if in_object { b'}' } else { b']' } {
+                    return Err(Broken);
+                }
+                self.rest.next();
                 depth -= 1;
                 objects >>= 1;
             }
         }
     }
 
-    /// The text from here to wherever the reader is when it is handed to
-    /// [`Reader::object_since`].
-    pub(crate) fn mark(&mut self) -> usize {
-        self.white_space();
-        self.at
+    /// The text from the next value on, for [`Reader::since`].
+    pub(crate) fn mark(&mut self) -> &'b [u8] {
+        self.token();
+        self.rest.as_slice()
     }
 
-    /// An object that was read member by member.
-    pub(crate) fn object_since(&self, mark: usize) -> Object<'b> {
-        Object(self.slice(mark, self.at))
+    /// What was read since a [`Reader::mark`].
+    pub(crate) fn since(&self, mark: &'b [u8]) -> &'b [u8] {
+        mark.get(..mark.len().wrapping_sub(self.rest.len())).unwrap_or_default()
     }
 
     /// Whether the next value is an object.
     pub(crate) fn at_object(&mut self) -> bool {
-        self.white_space();
-        self.peek() == Some(b'{')
+        self.token() == b'{'
     }
 
     /// Nothing but white space may follow.
-    pub(crate) fn end(&mut self) -> Result<(), JsonProblem> {
-        self.white_space();
-        match self.peek() {
-            None => Ok(()),
-            Some(_) => Err(JsonProblem::Trailing),
-        }
+    pub(crate) fn end(&mut self) -> Result<(), Broken> {
+        self.token();
+        if self.rest.len() == 0 { Ok(()) } else { self.fail(JsonProblem::Trailing) }
     }
 
-    fn scalar(&mut self, first: u8) -> Result<(), JsonProblem> {
+    fn scalar(&mut self, first: u8) -> Result<(), Broken> {
         match first {
-            b'"' => self.string().map(|_| ()),
-            b'-' => {
-                let digit = self.next()?;
-                self.number(digit)
+            b'"' => {
+                self.rest.next();
+                self.string().map(|_| ())
             }
-            b'0'..=b'9' => self.number(first),
-            b't' => self.literal(b"rue"),
-            b'f' => self.literal(b"alse"),
-            b'n' => self.literal(b"ull"),
-            _ => self.wrong(),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => self.number(),
         }
     }
 
-    fn literal(&mut self, rest: &[u8]) -> Result<(), JsonProblem> {
-        rest.iter().try_for_each(|&byte| self.expect(byte))
+    fn literal(&mut self, literal: &[u8]) -> Result<(), Broken> {
+        literal.iter().try_for_each(|&byte| if self.eat(byte) { Ok(()) } else { Err(Broken) })
     }
 
     /// number = [ "-" ] int [ frac ] [ exp ]; int = "0" or a digit 1 to 9 and more digits.
-    fn number(&mut self, first: u8) -> Result<(), JsonProblem> {
-        match first {
-            b'0' => {}
-            b'1'..=b'9' => self.digits(),
-            _ => return self.wrong(),
+    fn number(&mut self) -> Result<(), Broken> {
+        self.eat(b'-');
+        if !self.eat(b'0') {
+            self.digits()?;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.some_digits()?;
+        if self.eat(b'.') {
+            self.digits()?;
         }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
+        if let b'e' | b'E' = self.peek() {
+            self.rest.next();
+            if let b'+' | b'-' = self.peek() {
+                self.rest.next();
             }
-            self.some_digits()?;
+            self.digits()?;
         }
         Ok(())
     }
 
-    fn some_digits(&mut self) -> Result<(), JsonProblem> {
-        match self.next()? {
-            b'0'..=b'9' => {
-                self.digits();
-                Ok(())
-            }
-            _ => self.wrong(),
+    /// One or more.
+    fn digits(&mut self) -> Result<(), Broken> {
+        let before = self.rest.len();
+        while self.peek().is_ascii_digit() {
+            self.rest.next();
         }
+        if self.rest.len() == before { Err(Broken) } else { Ok(()) }
     }
 
-    fn digits(&mut self) {
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-    }
-
-    /// The rest of a string, behind its opening quote, and whether it has escapes.
-    fn string(&mut self) -> Result<bool, JsonProblem> {
-        let mut escaped = false;
+    /// The rest of a string, behind its opening quote: what there is before the closing one.
+    fn string(&mut self) -> Result<&'b [u8], Broken> {
+        let start = self.rest.as_slice();
+        let mut ascii = true;
+        self.escaped = false;
         loop {
-            self.at += plain(self.text.as_bytes().get(self.at..).unwrap_or_default());
+            self.plain();
             let special = loop {
-                if let byte @ (b'"' | b'\\' | 0..0x20) = self.next()? {
-                    break byte;
+                match self.peek() {
+                    special @ (b'"' | b'\\' | 0..0x20) => break special,
+                    byte => ascii &= byte.is_ascii(),
                 }
+                self.rest.next();
             };
             match special {
-                b'"' => return Ok(escaped),
-                b'\\' => escaped = true,
-                _ => return self.wrong(),
-            }
-            match self.next()? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                b'u' => self.code_point()?,
-                _ => return self.wrong(),
-            }
-        }
-    }
-
-    /// The rest of `\uXXXX`; half a surrogate pair is no character.
-    fn code_point(&mut self) -> Result<(), JsonProblem> {
-        match self.hex4()? {
-            0xd800..=0xdbff => {
-                self.expect(b'\\')?;
-                self.expect(b'u')?;
-                match self.hex4()? {
-                    0xdc00..=0xdfff => Ok(()),
-                    _ => self.wrong(),
+                b'"' => break,
+                b'\\' => {
+                    self.escaped = true;
+                    self.rest.next();
+                    self.escape()?;
                 }
+                _ => return Err(Broken),
             }
-            0xdc00..=0xdfff => self.wrong(),
-            _ => Ok(()),
         }
+        let string = self.since(start);
+        if !ascii && let Err(error) = core::str::from_utf8(string) {
+            self.rest = start.get(error.valid_up_to()..).unwrap_or_default().iter();
+            return self.fail(JsonProblem::Utf8);
+        }
+        self.rest.next();
+        Ok(string)
     }
 
-    fn hex4(&mut self) -> Result<u32, JsonProblem> {
-        (0..4).try_fold(0, |unit, _| match char::from(self.next()?).to_digit(16) {
-            Some(digit) => Ok(unit << 4 | digit),
-            None => self.wrong(),
+    /// Passes over what surely is neither a quote, a backslash, a control character nor
+    /// beyond ASCII, four bytes at a time: strings are most of what there is to read.
+    fn plain(&mut self) {
+        const HIGH: u32 = u32::from_ne_bytes([0x80; 4]);
+        // A bit is set if any byte is less than the bound, of at most 128: the classic trick.
+        let any_less = |word: u32, bound: u8| word.wrapping_sub(u32::from_ne_bytes([bound; 4]));
+        let any_equal = |word: u32, byte: u8| any_less(word ^ u32::from_ne_bytes([byte; 4]), 1);
+        let special = |word: u32| (any_less(word, 0x20) | any_equal(word, b'"') | any_equal(word, b'\\') | word) & HIGH;
+        let (words, _) = self.rest.as_slice().as_chunks();
+        let plain = words.iter().take_while(|word| special(u32::from_ne_bytes(**word)) == 0).count() * 4;
+        self.rest = self.rest.as_slice().get(plain..).unwrap_or_default().iter();
+    }
+
+    /// The character that an escape stands for, behind its backslash. Half a surrogate pair
+    /// is none.
+    fn escape(&mut self) -> Result<char, Broken> {
+        let character = match self.peek() {
+            b'u' => return self.code_point(),
+            byte @ (b'"' | b'\\' | b'/') => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            _ => return Err(Broken),
+        };
+        self.rest.next();
+        Ok(character)
+    }
+
+    /// `uXXXX`, or a pair of these.
+    fn code_point(&mut self) -> Result<char, Broken> {
+        let mut code = self.unit()?;
+        if let 0xd800..=0xdbff = code {
+            self.literal(b"\\")?;
+            code = match self.unit()? {
+                low @ 0xdc00..=0xdfff => 0x10000 + ((code & 0x3ff) << 10) + (low & 0x3ff),
+                _ => return Err(Broken),
+            };
+        }
+        char::from_u32(code).ok_or(Broken)
+    }
+
+    fn unit(&mut self) -> Result<u32, Broken> {
+        self.literal(b"u")?;
+        (0..4).try_fold(0, |unit, _| {
+            let digit = hex_digit(self.peek()).ok_or(Broken)?;
+            self.rest.next();
+            Ok(unit << 4 | u32::from(digit))
         })
     }
 
-    fn white_space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
+    /// The next byte that is no white space, which is passed over; 0 at the end, where a byte
+    /// of 0 would be just as wrong.
+    fn token(&mut self) -> u8 {
+        loop {
+            match self.peek() {
+                b' ' | b'\t' | b'\n' | b'\r' => self.rest.next(),
+                byte => return byte,
+            };
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), JsonProblem> {
-        if self.next()? == byte { Ok(()) } else { self.wrong() }
+    /// A token, and nothing but that one.
+    fn expect(&mut self, token: u8) -> Result<(), Broken> {
+        self.token();
+        if self.eat(token) { Ok(()) } else { Err(Broken) }
     }
 
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+    fn eat(&mut self, byte: u8) -> bool {
+        let eaten = self.peek() == byte;
+        if eaten {
+            self.rest.next();
+        }
+        eaten
     }
 
-    fn next(&mut self) -> Result<u8, JsonProblem> {
-        let byte = self.peek().ok_or(JsonProblem::End)?;
-        self.at += 1;
-        Ok(byte)
+    /// The next byte; 0 at the end.
+    fn peek(&self) -> u8 {
+        self.rest.as_slice().first().copied().unwrap_or(0)
     }
 
-    /// All slices start and end at ASCII characters, so they are never off a boundary.
-    fn slice(&self, start: usize, end: usize) -> &'b str {
-        self.text.get(start..end).unwrap_or_default()
+    fn fail<T>(&mut self, problem: JsonProblem) -> Result<T, Broken> {
+        self.problem = problem;
+        Err(Broken)
     }
 
-    /// The byte that was read last is wrong, and stays where the reader is.
-    fn wrong<T>(&mut self) -> Result<T, JsonProblem> {
-        self.at = self.at.saturating_sub(1);
-        Err(JsonProblem::Syntax)
-    }
-
-    /// A problem and where it is. Within the reader a problem goes without its place: that is
-    /// where the reader stopped, and a small error fits a register.
+    /// Where the reader stopped, and why.
     #[cold]
-    pub(crate) fn error(&self, problem: JsonProblem) -> JsonError {
-        JsonError { problem, position: self.at }
+    pub(crate) fn error(&self) -> JsonError {
+        let problem = if self.rest.len() == 0 { JsonProblem::End } else { self.problem };
+        JsonError { problem, position: self.len.saturating_sub(self.rest.len()) }
     }
 }
 
-/// How many bytes at least there are before a quote, a backslash or a control character,
-/// four at a time: strings are most of what there is to read.
-fn plain(bytes: &[u8]) -> usize {
-    // A bit is set if any byte is less than the bound, of at most 128: the classic trick.
-    let any_less = |word: u32, bound: u8| {
-        word.wrapping_sub(u32::from_ne_bytes([bound; 4])) & !word & u32::from_ne_bytes([0x80; 4])
-    };
-    let any_equal = |word: u32, byte: u8| any_less(word ^ u32::from_ne_bytes([byte; 4]), 1);
-    let special = |word: u32| any_less(word, 0x20) | any_equal(word, b'"') | any_equal(word, b'\\');
-    let (words, _) = bytes.as_chunks();
-    words.iter().take_while(|word| special(u32::from_ne_bytes(**word)) == 0).count() * 4
+pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' | b'A'..=b'F' => Some((byte | 0x20) - b'a' + 10),
+        _ => None,
+    }
 }
 
 /// Decimal digits, no more than fit.

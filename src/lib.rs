@@ -107,6 +107,7 @@
 extern crate std;
 
 mod assignment;
+mod base64;
 mod endpoint;
 mod error;
 pub mod http;

@@ -3,7 +3,7 @@ use core::time::Duration;
 use heapless::String;
 
 use crate::{
-    Assignment, Endpoint, Error, Fault, Malformed, Refusal, Registration, RetryPolicy, Sign, TransportFault,
+    Assignment, Endpoint, Error, Fault, Malformed, Registration, RetryPolicy, Sign, TransportFault,
     assignment::Spans,
     json::{JsonError, JsonProblem},
     response::{self, Details, Document, Status},
@@ -470,7 +470,7 @@ impl<'a> Provisioning<'a> {
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
         let document = Document::read(answer.body)?;
         let status = document.status()?;
-        if let Some(answered) = document.operation_id.filter(|id| !id.is_empty())
+        if let Some(answered) = document.operation_id()
             && !answered.decode_into(&mut self.run.operation_id)
         {
             return Err(Malformed::Invalid("operationId").into());
@@ -478,15 +478,8 @@ impl<'a> Provisioning<'a> {
         match status {
             Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),
             Status::Pending => Ok(None),
-            Status::Assigned => {
-                let assignment = document.assignment(self.registration.registration_id())?;
-                Ok(Some(assignment.spans(answer.body)))
-            }
-            Status::Failed => Err(Error::Failed(Refusal {
-                http_status: answer.status,
-                code: document.error_code(),
-                tracking_id: None,
-            })),
+            Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),
+            Status::Failed => Err(Error::Failed(document.failure(answer.status))),
             Status::Disabled => Err(Error::Disabled),
         }
     }

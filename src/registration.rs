@@ -43,7 +43,7 @@ impl<'a> Registration<'a> {
     /// Source: [use device payloads](https://learn.microsoft.com/azure/iot-dps/concepts-custom-allocation#use-device-payloads-in-custom-allocation).
     pub fn with_payload(self, payload: &'a str) -> Result<Self, Error> {
         // It is sent inside another object.
-        json::Object::parse_within(payload, 1).map_err(Error::InvalidPayload)?;
+        json::Object::parse_within(payload.as_bytes(), 1).map_err(Error::InvalidPayload)?;
         Ok(Self { payload: Some(payload), ..self })
     }
 

@@ -1,8 +1,9 @@
 //! The bodies of the service's answers. They are the same over HTTP and MQTT.
 
 use crate::{
-    Assignment, ErrorCode, Malformed, Refusal, RegistrationId, TrackingId,
-    json::{JsonProblem, Object, Reader, Text, Value},
+    ErrorCode, Malformed, Refusal, RegistrationId, TrackingId,
+    assignment::Spans,
+    json::{Broken, Object, Reader, Text, Value},
 };
 
 /// What decides how a run goes on.
@@ -16,71 +17,142 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    fn read(value: Value<'_>) -> Result<Self, Malformed> {
-        let text = value.text().ok_or(Malformed::Invalid("status"))?;
-        let is = |name| text.eq_ignore_ascii_case(name);
-        Ok(if is("assigned") {
-            Status::Assigned
-        } else if is("failed") {
-            Status::Failed
-        } else if is("disabled") || is("blacklisted") {
-            Status::Disabled
-        } else {
-            Status::Pending
-        })
+    fn read(value: Value<'_>) -> Self {
+        const NAMES: [(&[u8], Status); 4] = [
+            (b"\"assigned\"", Status::Assigned),
+            (b"\"failed\"", Status::Failed),
+            (b"\"disabled\"", Status::Disabled),
+            (b"\"blacklisted\"", Status::Disabled),
+        ];
+        let known = NAMES.iter().find(|(name, _)| value.bytes().eq_ignore_ascii_case(name));
+        known.map_or(Status::Pending, |(_, status)| *status)
     }
 }
 
-/// A successful answer, read in full.
+/// A member that decides something: at the top of an answer up to and with
+/// `registrationState`, and within that from there on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Status,
+    OperationId,
+    RefusalCode,
+    TrackingId,
+    State,
+    StateStatus,
+    RegistrationId,
+    AssignedHub,
+    DeviceId,
+    Payload,
+    FailureCode,
+}
+
+impl Field {
+    const TOP: [(&'static str, Self); 5] = [
+        ("status", Field::Status),
+        ("operationId", Field::OperationId),
+        ("errorCode", Field::RefusalCode),
+        ("trackingId", Field::TrackingId),
+        ("registrationState", Field::State),
+    ];
+    const INNER: [(&'static str, Self); 6] = [
+        ("status", Field::StateStatus),
+        ("registrationId", Field::RegistrationId),
+        ("assignedHub", Field::AssignedHub),
+        ("deviceId", Field::DeviceId),
+        ("payload", Field::Payload),
+        ("errorCode", Field::FailureCode),
+    ];
+    const COUNT: usize = Self::TOP.len() + Self::INNER.len();
+
+    /// Whether a value can be what the field holds. What a failure says beside its status is
+    /// not worth another failure.
+    fn allows(self, value: Value<'_>) -> bool {
+        match self {
+            Field::State | Field::Payload | Field::RefusalCode | Field::FailureCode | Field::TrackingId => true,
+            _ => value.text().is_some(),
+        }
+    }
+}
+
+/// An answer, read in full: everything that decides how the run goes on. Members that the
+/// assignment has beside these are looked up when they are asked for.
 pub(crate) struct Document<'b> {
-    status: Option<Status>,
-    pub(crate) operation_id: Option<Text<'b>>,
-    state: Option<State<'b>>,
+    values: [Option<Value<'b>>; Field::COUNT],
 }
 
 impl<'b> Document<'b> {
     pub(crate) fn read(body: &'b [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(utf8(body)?);
-        Self::read_all(&mut reader).map_err(|wrong| match wrong {
-            Wrong::Json(problem) => Malformed::Json(reader.error(problem)),
-            Wrong::Field(malformed) => malformed,
-        })
+        let mut document = Document { values: [None; Field::COUNT] };
+        let mut reader = Reader::new(body);
+        match document.fill(&mut reader) {
+            Ok(()) => Ok(document),
+            Err(Wrong::Json) => Err(Malformed::Json(reader.error())),
+            Err(Wrong::Field(malformed)) => Err(malformed),
+        }
     }
 
-    fn read_all(reader: &mut Reader<'b>) -> Result<Self, Wrong> {
-        let mut document = Document { status: None, operation_id: None, state: None };
+    fn fill(&mut self, reader: &mut Reader<'b>) -> Result<(), Wrong> {
         reader.begin_object()?;
-        while let Some(key) = reader.next_key()? {
-            if key == "registrationState" && reader.at_object() {
-                once("registrationState", &mut document.state, State::read(reader)?)?;
+        // Where `registrationState` begins, while the reader is inside.
+        let mut state = None;
+        loop {
+            let Some(key) = reader.next_key()? else {
+                match state.take() {
+                    None => break,
+                    Some(start) => self.set("registrationState", Field::State, Value::checked(reader.since(start)))?,
+                }
+                continue;
+            };
+            let fields: &'static [_] = if state.is_none() { &Field::TOP } else { &Field::INNER };
+            let field = reader.find(key, fields);
+            if let Some((_, Field::State)) = field
+                && reader.at_object()
+            {
+                state = Some(reader.mark());
+                reader.begin_object()?;
                 continue;
             }
             let value = reader.value()?;
-            if value.is_null() {
-                continue;
-            }
-            if key == "status" {
-                once("status", &mut document.status, Status::read(value)?)?;
-            } else if key == "operationId" {
-                let text = value.text().ok_or(Malformed::Invalid("operationId"))?;
-                once("operationId", &mut document.operation_id, text)?;
-            } else if key == "registrationState" {
-                return Err(Malformed::Invalid("registrationState").into());
+            match field {
+                _ if value.is_null() => {}
+                None => {}
+                Some((name, Field::State)) => return Err(Malformed::Invalid(name).into()),
+                Some((name, field)) => self.set(name, *field, value)?,
             }
         }
-        reader.end()?;
-        Ok(document)
+        Ok(reader.end()?)
+    }
+
+    fn set(&mut self, name: &'static str, field: Field, value: Value<'b>) -> Result<(), Malformed> {
+        if !field.allows(value) {
+            return Err(Malformed::Invalid(name));
+        }
+        match self.values.get_mut(field as usize) {
+            Some(slot @ None) => {
+                *slot = Some(value);
+                Ok(())
+            }
+            _ => Err(Malformed::Duplicate(name)),
+        }
+    }
+
+    fn get(&self, field: Field) -> Option<Value<'b>> {
+        *self.values.get(field as usize)?
+    }
+
+    pub(crate) fn operation_id(&self) -> Option<Text<'b>> {
+        self.get(Field::OperationId)?.text().filter(|text| !text.bytes().is_empty())
     }
 
     pub(crate) fn status(&self) -> Result<Status, Malformed> {
-        let status = match self.status {
-            Some(status) => status,
+        let status = match self.get(Field::Status) {
+            Some(status) => Status::read(status),
             // An operation without a status is one to ask again about.
-            None if self.operation_id.is_some() => Status::Pending,
+            None if self.get(Field::OperationId).is_some() => Status::Pending,
             None => return Err(Malformed::Missing("status")),
         };
         // The two statuses may differ on the way to the end, but not about a success.
-        match self.state.as_ref().and_then(|state| state.status) {
+        match self.get(Field::StateStatus).map(Status::read) {
             Some(inner) if (inner == Status::Assigned) != (status == Status::Assigned) => {
                 Err(Malformed::Contradiction("registrationState.status"))
             }
@@ -88,100 +160,54 @@ impl<'b> Document<'b> {
         }
     }
 
-    pub(crate) fn error_code(&self) -> Option<ErrorCode> {
-        self.state.as_ref()?.error_code
+    /// Why the registration ended as `failed`. A code that is no number leaves the failure a
+    /// failure, without a code.
+    pub(crate) fn failure(&self, http_status: u16) -> Refusal {
+        Refusal { http_status, code: self.code(Field::FailureCode), tracking_id: None }
     }
 
-    pub(crate) fn assignment(self, registration_id: RegistrationId<'_>) -> Result<Assignment<'b>, Malformed> {
-        self.state.ok_or(Malformed::Missing("registrationState"))?.assignment(registration_id)
-    }
-}
-
-/// The members of `registrationState` that are checked before anything is handed out. The
-/// others are looked up when they are asked for.
-struct State<'b> {
-    object: Object<'b>,
-    status: Option<Status>,
-    registration_id: Option<Text<'b>>,
-    assigned_hub: Option<Text<'b>>,
-    device_id: Option<Text<'b>>,
-    payload: Option<Value<'b>>,
-    error_code: Option<ErrorCode>,
-}
-
-impl<'b> State<'b> {
-    fn read(reader: &mut Reader<'b>) -> Result<Self, Wrong> {
-        let mut state = State {
-            object: Object::EMPTY,
-            status: None,
-            registration_id: None,
-            assigned_hub: None,
-            device_id: None,
-            payload: None,
-            error_code: None,
-        };
-        let start = reader.mark();
-        reader.begin_object()?;
-        while let Some(key) = reader.next_key()? {
-            let value = reader.value()?;
-            if value.is_null() {
-                continue;
-            }
-            let text = |name| value.text().ok_or(Malformed::Invalid(name));
-            if key == "assignedHub" {
-                once("assignedHub", &mut state.assigned_hub, text("assignedHub")?)?;
-            } else if key == "deviceId" {
-                once("deviceId", &mut state.device_id, text("deviceId")?)?;
-            } else if key == "payload" {
-                once("payload", &mut state.payload, value)?;
-            } else if key == "status" {
-                once("registrationState.status", &mut state.status, Status::read(value)?)?;
-            } else if key == "registrationId" {
-                once("registrationId", &mut state.registration_id, text("registrationId")?)?;
-            } else if key == "errorCode" {
-                // A code that is no number leaves the failure a failure, without a code.
-                state.error_code = value.u32().map(ErrorCode::from);
-            }
-        }
-        state.object = reader.object_since(start);
-        Ok(state)
+    fn code(&self, field: Field) -> Option<ErrorCode> {
+        self.get(field)?.u32().map(ErrorCode::from)
     }
 
-    fn assignment(self, registration_id: RegistrationId<'_>) -> Result<Assignment<'b>, Malformed> {
-        if let Some(answered) = self.registration_id
-            && !answered.eq_ignore_ascii_case(registration_id.as_str())
+    /// Where the device belongs: checked here, handed out from the `body` later.
+    pub(crate) fn assignment(&self, registration_id: RegistrationId<'_>, body: &[u8]) -> Result<Spans, Malformed> {
+        let state = self.get(Field::State).ok_or(Malformed::Missing("registrationState"))?;
+        if let Some(answered) = self.get(Field::RegistrationId).and_then(|answered| answered.text())
+            && !answered.bytes().eq_ignore_ascii_case(registration_id.as_str().as_bytes())
         {
             return Err(Malformed::Contradiction("registrationId"));
         }
-        let hub = self.assigned_hub.ok_or(Malformed::Missing("assignedHub"))?;
-        let hub = hub.as_str().filter(|hub| is_host_name(hub)).ok_or(Malformed::Invalid("assignedHub"))?;
-        let device_id = self.device_id.ok_or(Malformed::Missing("deviceId"))?;
+        let text = |field, name| self.get(field).and_then(|value| value.text()).ok_or(Malformed::Missing(name));
+        let hub = text(Field::AssignedHub, "assignedHub")?;
+        if !is_host_name(hub.bytes()) {
+            return Err(Malformed::Invalid("assignedHub"));
+        }
+        let device_id = text(Field::DeviceId, "deviceId")?;
         if !is_device_id(device_id) {
             return Err(Malformed::Invalid("deviceId"));
         }
-        Ok(Assignment::new(self.object, hub, device_id, self.payload))
+        Ok(Spans::new(state, hub, device_id, self.get(Field::Payload), body))
     }
 }
 
 /// Letters, digits, `-` and `.`: what goes into headers and connection strings must not
 /// be able to end them.
-fn is_host_name(text: &str) -> bool {
-    matches!(text.len(), 1..=253)
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+fn is_host_name(text: &[u8]) -> bool {
+    matches!(text.len(), 1..=253) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 /// What IoT Hub allows in a device ID.
 ///
 /// Source: <https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties>
 fn is_device_id(text: Text<'_>) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.+%_#*?!(),:=@$'".contains(&byte);
-    match text.as_str() {
-        Some(text) => matches!(text.len(), 1..=128) && text.bytes().all(allowed),
-        None => {
-            let is_allowed = |character| u8::try_from(character).is_ok_and(allowed);
-            matches!(text.chars().count(), 1..=128) && text.chars().all(is_allowed)
-        }
-    }
+    let mut len = 0;
+    let allowed = text.chars().all(|character| {
+        len += 1;
+        character.is_ascii_alphanumeric()
+            || matches!(character, '!' | '#'..='%' | '\''..='.' | ':' | '=' | '?' | '@' | '_')
+    });
+    allowed && matches!(len, 1..=128)
 }
 
 /// What the service says of a failure in words, read from the caller's buffer with
@@ -195,7 +221,7 @@ pub struct Details<'b> {
 impl<'b> Details<'b> {
     /// Reads an error body, or a failed registration.
     pub(crate) fn read(body: &'b [u8]) -> Option<Self> {
-        let document = Object::parse(core::str::from_utf8(body).ok()?).ok()?;
+        let document = Object::parse_within(body, 0).ok()?;
         let state = document.get("registrationState").and_then(|state| state.object());
         Some(Self { document, state })
     }
@@ -235,34 +261,26 @@ impl<'b> Details<'b> {
 /// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
 /// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
 pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
-    let details = Details::read(body);
+    let document = Document::read(body).ok();
+    let document = document.as_ref();
     Refusal {
         http_status,
-        code: details.and_then(|details| details.object().get("errorCode")?.u32()).map(ErrorCode::from),
-        tracking_id: details.and_then(|details| details.tracking_id()?.as_str()).and_then(TrackingId::parse),
-    }
-}
-
-fn utf8(body: &[u8]) -> Result<&str, Malformed> {
-    core::str::from_utf8(body).map_err(|error| Malformed::Json(error.into()))
-}
-
-fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Malformed::Duplicate(name)),
+        code: document.and_then(|document| document.code(Field::RefusalCode)),
+        tracking_id: document
+            .and_then(|document| document.get(Field::TrackingId)?.text()?.as_str())
+            .and_then(TrackingId::parse),
     }
 }
 
 /// What is wrong with a document, before the place of a problem with its JSON is known.
 enum Wrong {
-    Json(JsonProblem),
+    Json,
     Field(Malformed),
 }
 
-impl From<JsonProblem> for Wrong {
-    fn from(problem: JsonProblem) -> Self {
-        Wrong::Json(problem)
+impl From<Broken> for Wrong {
+    fn from(_: Broken) -> Self {
+        Wrong::Json
     }
 }
 

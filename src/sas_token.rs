@@ -24,7 +24,11 @@
 
 use zeroize::Zeroize;
 
-use crate::{Error, IdScope, RegistrationId, Sign, symmetric_key::SIGNATURE_LEN, writer::Writer};
+use crate::{
+    Error, IdScope, RegistrationId, Sign,
+    symmetric_key::SIGNATURE_LEN,
+    writer::{Writer, text},
+};
 
 /// Signs a token and writes it into `buffer`, which is also where it is signed.
 ///
@@ -47,8 +51,7 @@ pub fn write<'b>(
     // The size first: a buffer that is too small to sign in is too small for the token.
     let token = writer.finish()?;
     signed?;
-    // What the writer wrote is ASCII.
-    core::str::from_utf8(token).map_err(|_| Error::Signer)
+    Ok(text(token))
 }
 
 /// What is kept of a token between the requests of one run: 40 bytes instead of some 200.

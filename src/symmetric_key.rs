@@ -1,6 +1,5 @@
 use core::fmt;
 
-use base64::{DecodeError, DecodeSliceError, Engine, engine::general_purpose::STANDARD};
 use hmac::{
     KeyInit,
     block_api::HmacCore,
@@ -9,7 +8,12 @@ use hmac::{
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{RegistrationId, error::BufferTooSmall};
+use crate::{
+    RegistrationId,
+    base64::{self, Undecodable},
+    error::BufferTooSmall,
+    writer::{Writer, text},
+};
 
 /// An HMAC-SHA256 signature.
 pub const SIGNATURE_LEN: usize = 32;
@@ -94,12 +98,9 @@ impl DeviceKey {
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
     pub fn write_base64<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
-        let key = self.0.as_slice();
-        let needed = key.len().div_ceil(3) * 4;
-        let too_small = BufferTooSmall { needed, exact: true };
-        let text = buffer.get_mut(..needed).ok_or(too_small)?;
-        STANDARD.encode_slice(key, text).map_err(|_| too_small)?;
-        core::str::from_utf8(text).map_err(|_| too_small)
+        let mut writer = Writer::new(buffer);
+        base64::encode(self.0.as_slice(), |quad| writer.bytes(&quad));
+        Ok(text(writer.finish()?))
     }
 }
 
@@ -209,13 +210,13 @@ impl KeyBytes {
     fn from_base64(text: &str) -> Result<Self, InvalidKey> {
         // On an error the half-decoded key is wiped by its drop.
         let mut key = Self { bytes: [0; MAX_KEY_LEN], len: 0 };
-        match STANDARD.decode_slice(text, &mut key.bytes) {
+        match base64::decode(text.as_bytes(), &mut key.bytes) {
             Ok(len @ MIN_KEY_LEN..=MAX_KEY_LEN) => {
                 key.len = len as u8;
                 Ok(key)
             }
-            Ok(_) | Err(DecodeSliceError::OutputSliceTooSmall) => Err(InvalidKey::Length),
-            Err(DecodeSliceError::DecodeError(error)) => Err(InvalidKey::NotBase64 { position: position(error, text) }),
+            Ok(_) | Err(Undecodable::TooLong) => Err(InvalidKey::Length),
+            Err(Undecodable::At(position)) => Err(InvalidKey::NotBase64 { position }),
         }
     }
 
@@ -231,12 +232,5 @@ impl KeyBytes {
             buffer.digest_blocks(message, |blocks| hmac.update_blocks(blocks));
             hmac.finalize_fixed_core(&mut buffer, mac.into());
         }
-    }
-}
-
-fn position(error: DecodeError, text: &str) -> usize {
-    match error {
-        DecodeError::InvalidByte(position, _) | DecodeError::InvalidLastSymbol { offset: position, .. } => position,
-        _ => text.len(),
     }
 }

@@ -1,8 +1,6 @@
 //! The one way in which this crate writes text: into a slice, without `core::fmt`.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
-use crate::error::BufferTooSmall;
+use crate::{base64, error::BufferTooSmall};
 
 /// Appends to a slice and keeps counting past its end, so that a writer that ran over
 /// knows exactly how much room the text needs. Nothing is checked until [`Writer::finish`].
@@ -28,7 +26,7 @@ impl<'b> Writer<'b> {
         self.bytes(text.as_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         let end = self.len.saturating_add(bytes.len());
         if let Some(slot) = self.buffer.get_mut(self.len..end) {
             slot.copy_from_slice(bytes);
@@ -81,11 +79,7 @@ impl<'b> Writer<'b> {
         // Forty-two characters, then one that is never escaped and the escaped padding.
         const WORST: usize = 42 * 3 + 1 + 3;
         let start = self.len;
-        let mut text = [0; 44];
-        // 32 bytes are always 44 characters: the error is unreachable, and would show as an
-        // empty signature rather than as a panic.
-        let len = STANDARD.encode_slice(mac, &mut text).unwrap_or(0);
-        self.percent(text.get(..len).unwrap_or_default());
+        base64::encode(mac, |quad| self.percent(&quad));
         self.reserved += WORST.saturating_sub(self.len - start);
     }
 
@@ -128,4 +122,10 @@ fn divide_by_ten(number: u64) -> (u64, u32) {
         quotient | u64::from(dividend / 10) << shift
     });
     (quotient, rest)
+}
+
+/// Bytes that are known to be UTF-8: what a writer wrote, or part of a document that was
+/// checked.
+pub(crate) fn text(known: &[u8]) -> &str {
+    core::str::from_utf8(known).unwrap_or_default()
 }
