@@ -433,6 +433,8 @@ pub enum Malformed {
     TooManyHeaders,
     /// A chunked body breaks the grammar.
     HttpChunk,
+    /// The topic of a message is the service's, and its status is no number.
+    MqttTopic,
     /// The body is not valid JSON.
     Json(json::JsonError),
     /// The document lacks a field that it must have here.
@@ -454,6 +456,7 @@ impl fmt::Display for Malformed {
         match self {
             Malformed::HttpHead => f.write_str("its HTTP head is malformed"),
             Malformed::TooManyHeaders => f.write_str("it has too many header lines"),
+            Malformed::MqttTopic => f.write_str("its MQTT topic has no status"),
             Malformed::HttpChunk => f.write_str("its chunked body is malformed"),
             Malformed::Json(error) => error.fmt(f),
             Malformed::Missing(field) => write!(f, "`{field}` is missing"),

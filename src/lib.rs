@@ -112,6 +112,7 @@ mod endpoint;
 mod error;
 pub mod http;
 pub mod json;
+pub mod mqtt;
 mod provisioning;
 mod registration;
 mod response;

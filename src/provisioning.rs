@@ -8,7 +8,7 @@ use crate::{
     json::{JsonError, JsonProblem},
     response::{self, Details, Document, Status},
     retry::Jitter,
-    sas_token::Signature,
+    sas_token::{self, Signature},
     writer::Writer,
 };
 
@@ -165,6 +165,7 @@ struct Run {
     signature: Option<Signature>,
     jitter: Jitter,
     failures: u8,
+    request_id: u16,
     /// The last answer's length, for [`Provisioning::answer`].
     body_len: usize,
 }
@@ -206,6 +207,7 @@ impl<'a> Provisioning<'a> {
                 signature: None,
                 jitter: Jitter::new(0),
                 failures: 0,
+                request_id: 0,
                 body_len: 0,
             },
         }
@@ -268,6 +270,7 @@ impl<'a> Provisioning<'a> {
         self.run.signature = None;
         self.run.jitter = Jitter::of(self.registration.registration_id(), self.policy.jitter_seed);
         self.run.failures = 0;
+        self.run.request_id = 0;
         self.run.body_len = 0;
     }
 
@@ -415,9 +418,8 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Called by a codec before it writes the request: signs a new token for each register
-    /// request, in `scratch`, and keeps it for the polls.
-    pub(crate) fn prepare(&mut self, now: Duration, scratch: &mut [u8]) -> Result<(), Error> {
+    /// Called by a codec before it writes the request: the number of the request in this run.
+    pub(crate) fn begin_request(&mut self, now: Duration) -> Result<u16, Error> {
         match self.run.state {
             State::Sending { .. } => self.run.state = State::Sending { since: Some(now) },
             State::Idle => return Err(Error::NotStarted),
@@ -425,22 +427,46 @@ impl<'a> Provisioning<'a> {
         }
         // The request takes the last answer's place in the buffer.
         self.run.body_len = 0;
-        if self.operation_id().is_some() {
+        self.run.request_id = self.run.request_id.wrapping_add(1);
+        if self.run.operation_id.is_empty() {
+            self.report(Progress::Registering);
+        }
+        Ok(self.run.request_id)
+    }
+
+    /// The number of the request that is under way.
+    pub(crate) fn request_id(&self) -> Option<u16> {
+        matches!(self.run.state, State::Sending { since: Some(_) }).then_some(self.run.request_id)
+    }
+
+    /// For codecs whose every request carries the token: signs a new one for each register
+    /// request, in `scratch`, and keeps it for the polls.
+    pub(crate) fn sign_request(&mut self, now: Duration, scratch: &mut [u8]) -> Result<(), Error> {
+        if !self.run.operation_id.is_empty() {
             return Ok(());
         }
-        self.report(Progress::Registering);
+        let expiry = self.expiry(now);
         let Credential::Sas(signer) = &mut self.credential else { return Ok(()) };
+        let signature = self.run.signature.insert(Signature::new());
+        let registration = &self.registration;
+        signature.sign(*signer, registration.id_scope(), registration.registration_id(), expiry, scratch)
+    }
+
+    /// For codecs whose sessions begin with the token.
+    pub(crate) fn write_session_token<'b>(&mut self, now: Duration, buffer: &'b mut [u8]) -> Result<&'b str, Error> {
+        if !self.is_running() {
+            return Err(if let State::Idle = self.run.state { Error::NotStarted } else { Error::NotDue });
+        }
+        let expiry = self.expiry(now);
+        let Credential::Sas(signer) = &mut self.credential else { return Ok("") };
+        let registration = &self.registration;
+        sas_token::write(*signer, registration.id_scope(), registration.registration_id(), expiry, buffer)
+    }
+
+    fn expiry(&self, now: Duration) -> u64 {
         let now = self.run.unix_time.saturating_add(now.saturating_sub(self.run.started).as_secs());
         let run = self.policy.timeout.as_secs().min(MAX_TOKEN_LIFETIME);
-        let lifetime = run.max(u64::from(self.token_lifetime));
-        let signature = self.run.signature.insert(Signature::new());
-        signature.sign(
-            *signer,
-            self.registration.id_scope(),
-            self.registration.registration_id(),
-            now.saturating_add(lifetime),
-            scratch,
-        )
+        now.saturating_add(run.max(u64::from(self.token_lifetime)))
     }
 
     /// Whether requests carry a token.

@@ -37,6 +37,7 @@ mod request;
 mod response;
 
 pub use request::write_request;
-pub use response::{MAX_HEADERS, Response, ResponseReader};
 #[cfg(feature = "minreq")]
-pub(crate) use {request::write_target, response::parse_seconds};
+pub(crate) use request::write_target;
+pub(crate) use response::parse_seconds;
+pub use response::{MAX_HEADERS, Response, ResponseReader};

@@ -14,7 +14,8 @@ use crate::{Error, Provisioning, provisioning::Request, writer::Writer};
 /// Source: [Register Device](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/register-device),
 /// [Operation Status Lookup](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/operation-status-lookup).
 pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &mut [u8]) -> Result<usize, Error> {
-    let prepared = provisioning.prepare(now, buffer);
+    provisioning.begin_request(now)?;
+    let signed = provisioning.sign_request(now, buffer);
     let mut writer = Writer::new(buffer);
     match provisioning.request() {
         Request::Register => {
@@ -36,7 +37,7 @@ pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer:
     }
     // The size first: a buffer that is too small to sign in is too small for the request.
     let len = writer.finish()?.len();
-    prepared?;
+    signed?;
     Ok(len)
 }
 

@@ -104,7 +104,8 @@ pub fn provision<'b>(
 
 fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b mut [u8]) -> Result<Answer<'b>, Error> {
     let deadline = provisioning.request_deadline(now);
-    provisioning.prepare(now, buffer)?;
+    provisioning.begin_request(now)?;
+    provisioning.sign_request(now, buffer)?;
     let request = request(provisioning, buffer)?
         .with_follow_redirects(false)
         // Whole seconds are all that minreq knows.
