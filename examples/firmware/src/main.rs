@@ -44,8 +44,10 @@ fn main() -> ! {
     let code = match run() {
         Ok(()) => 0,
         Err(failure) => {
-            println!("error: {}", failure);
-            failure.fault().0
+            let (code, who) = failure.fault();
+            println!("failed: {}", failure);
+            println!("at fault: {}", who);
+            code
         }
     };
     println!("peak: {}", memory::Peak::now());
@@ -89,7 +91,7 @@ fn device_key(inputs: &Inputs<'_>) -> Result<DeviceKey, Failure> {
 /// Apart, so that the handshake can have the text's place on the stack.
 #[inline(never)]
 fn tls_client(inputs: &Inputs<'_>) -> Result<tls::Client, Failure> {
-    let mut text = [0; 8192];
+    let mut text = [0; 4096];
     inputs.file("ca", &mut text)?;
     // What was read leaves a zero at the end.
     let roots = CStr::from_bytes_until_nul(&text).unwrap_or_default();
@@ -143,23 +145,22 @@ impl From<azure_dps::Error> for Failure {
 }
 
 impl Failure {
-    /// Whose move it is: an exit code, as of the example `gateway`, and a word.
+    /// An exit code, and whose move it is.
     fn fault(&self) -> (u8, &'static str) {
         let Self::Provisioning(failure) = self else { return (2, "the inputs") };
         match failure.fault() {
-            Fault::Refused => (3, "the service or its operator"),
-            Fault::Credential => (5, "the key or the clock"),
-            Fault::Busy => (6, "the service, for now"),
+            Fault::Refused => (3, "the service's operator, or who enrolled this device"),
+            Fault::Credential => (5, "the device's key, or its clock"),
+            Fault::Busy => (6, "the service, for a while"),
             Fault::Transport => (7, "the network"),
-            Fault::Peer => (8, "the other side: not the service"),
-            Fault::Caller | _ => (2, "the inputs"),
+            Fault::Peer => (8, "whoever answered: that was not the service"),
+            _ => (2, "the inputs"),
         }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.fault().1)?;
         match self {
             Self::Board => f.write_str("no LAN9118 here; is this an mps2-an385?"),
             Self::Input(name) => write!(f, "{name} is missing or unusable\n{USAGE}"),

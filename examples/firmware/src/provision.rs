@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, Error, IdScope, OwnedAssignment, Provisioning, Registration, RegistrationId,
-    RetryPolicy,
+    Credential, DeviceKey, Endpoint, Error, IdScope, OwnedAssignment, Progress, Provisioning, Registration,
+    RegistrationId, RetryPolicy,
     embedded_io::{self, ConnectError},
 };
 use mbedtls_rs::SessionError;
@@ -47,7 +47,11 @@ pub fn provision(
     let endpoint = Endpoint::parse(request.endpoint)?;
     let deadline = board::uptime() + request.give_up_after;
 
-    let mut show = |progress| println!("{:?}", progress);
+    let mut show = |progress| {
+        if let Progress::Retrying(error) = progress {
+            println!("trying again: {}", error);
+        }
+    };
     let registration = Registration::new(id_scope, registration_id).with_payload(PAYLOAD)?;
     let mut provisioning = Provisioning::new(registration, Credential::sas(key))
         .with_endpoint(endpoint)

@@ -103,12 +103,13 @@ impl Registers {
 /// The controller, and room for a frame in each direction.
 pub struct Lan9118 {
     registers: Registers,
-    received: [u8; MTU],
-    to_send: [u8; MTU],
+    received: &'static mut [u8; MTU],
+    to_send: &'static mut [u8; MTU],
 }
 
 impl Lan9118 {
-    /// The controller, switched on, or `None` if something else is at that address.
+    /// The controller, switched on. `None` if something else is at that address, or the second
+    /// time.
     ///
     /// # Safety
     /// At `address` are the registers of a LAN9118 (or of anything else that may be read), and
@@ -123,11 +124,13 @@ impl Lan9118 {
         if registers.read(register::ID_REV) >> 16 != 0x0118 {
             return None;
         }
+        let received = cortex_m::singleton!(: [u8; MTU] = [0; MTU])?;
+        let to_send = cortex_m::singleton!(: [u8; MTU] = [0; MTU])?;
         registers.write(register::HW_CFG, STORE_AND_FORWARD | FIVE_KIB_TO_SEND);
         // Nobody reads how sending went: TCP sees to it.
         registers.write(register::TX_CFG, TX_ON | TX_STATUS_OVERRUN);
         registers.write_mac(register::mac::CONTROL, MAC_ON);
-        Some(Self { registers, received: [0; MTU], to_send: [0; MTU] })
+        Some(Self { registers, received, to_send })
     }
 
     pub fn mac_address(&self) -> [u8; 6] {
@@ -146,7 +149,7 @@ impl Device for Lan9118 {
         if !self.registers.has_room() {
             return None;
         }
-        let len = self.registers.receive(&mut self.received)?;
+        let len = self.registers.receive(self.received)?;
         let Self { registers, received, to_send } = self;
         Some((RxToken(&received[..len]), TxToken { registers: *registers, frame: to_send }))
     }

@@ -12,7 +12,7 @@ const EXIT_EXTENDED: usize = 0x20;
 const APPLICATION_EXIT: usize = 0x20026;
 
 /// The longest path that is opened, and its zero.
-const PATH: usize = 512;
+const PATH: usize = 256;
 
 /// The command line, without the zero at its end.
 pub fn command_line(buffer: &mut [u8]) -> Option<&str> {

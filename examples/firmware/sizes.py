@@ -1,0 +1,106 @@
+"""What a firmware's flash and static RAM are spent on: sizes.py ELF
+
+Each instruction belongs to the source file that it comes from, also where it was inlined
+elsewhere; instructions of Rust's own library belong to whoever inlined them. C has been built
+without line numbers: there, and for data, the symbol's name decides.
+"""
+
+import bisect
+import collections
+import pathlib
+import re
+import subprocess
+import sys
+
+elf = sys.argv[1]
+here = pathlib.Path(__file__).resolve().parent
+
+# Part: its source files, its Rust paths. What matches none is "the rest".
+PARTS = {
+    "azure-dps": (
+        rf"^{re.escape(str(here.parent.parent))}/src/"
+        r"|/(hmac|sha2|digest|block-buffer|hybrid-array|crypto-common|ctutils|cmov|base64|base64ct|httparse|zeroize)-\d",
+        r"azure_dps::|hmac::|sha2::|digest::|base64|httparse::",
+    ),
+    "TLS": (
+        rf"^{re.escape(str(here))}/src/(tls|memory)\.rs|/(mbedtls-rs|mbedtls-rs-sys|tinyrlibc|linked_list_allocator)-\d",
+        r"mbedtls_rs|tinyrlibc::|azure_dps_firmware::(tls|memory)::",
+    ),
+    "TCP/IP, Ethernet": (
+        rf"^{re.escape(str(here))}/src/(net|board/lan9118)\.rs|/(smoltcp|managed)-\d",
+        r"smoltcp::|<azure_dps_firmware::net::|azure_dps_firmware::(net|board::lan9118)::",
+    ),
+}
+REST = "the rest"
+NAMELESS = "strings and tables without a name"
+# C and assembly that is not mbedTLS's.
+RUNTIME = re.compile(r"^(__|_stext|Reset|PreInit|DefaultHandler|HardFault|SysTick|main$|mem(cpy|set|cmp|move)|\$)")
+
+
+def tool(name, *arguments, **options):
+    command = [f"arm-none-eabi-{name}", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def by_file(inlined):
+    """`inlined`: the innermost first. None: no source is known."""
+    known = [file for file in inlined if "/" in file]
+    for file in known:
+        if "/rust/library/" in file or "/rustc/" in file:
+            continue
+        return next((part for part, (files, _) in PARTS.items() if re.search(files, file)), REST)
+    return REST if known else None
+
+
+def by_name(name):
+    if "::" in name:
+        return next((part for part, (_, paths) in PARTS.items() if re.search(paths, name)), REST)
+    return REST if RUNTIME.search(name) else "TLS"
+
+
+sections = {}
+for line in tool("size", "-A", elf).splitlines():
+    match line.split():
+        case [name, size, address] if name.startswith("."):
+            sections[name] = int(size), int(address)
+
+symbols = []  # (address, size, name)
+for line in tool("nm", "-S", "-C", "-n", elf).splitlines():
+    if found := re.match(r"([0-9a-f]{8}) ([0-9a-f]{8}) \w (.*)", line):
+        symbols.append((int(found[1], 16), int(found[2], 16), found[3]))
+starts = [symbol[0] for symbol in symbols]
+
+
+def symbol_at(address):
+    at = bisect.bisect_right(starts, address) - 1
+    return symbols[at][2] if at >= 0 and address < starts[at] + symbols[at][1] else None
+
+
+flash, ram = collections.Counter(), collections.Counter()
+
+size, start = sections[".text"]
+addresses = "\n".join(hex(address) for address in range(start, start + size, 2))
+answer = tool("addr2line", "-a", "-i", "-e", elf, input=addresses)
+for block in answer.split("0x")[1:]:
+    address, *places = block.splitlines()
+    part = by_file([place.rsplit(":", 1)[0] for place in places])
+    # Padding has no symbol.
+    flash[part or by_name(symbol_at(int(address, 16)) or "__padding")] += 2
+
+for section, counters in {
+    ".vector_table": [flash], ".rodata": [flash], ".data": [flash, ram], ".bss": [ram], ".uninit": [ram]
+}.items():
+    size, start = sections[section]
+    nameless = size
+    for address, length, name in symbols:
+        if start <= address < start + size:
+            nameless -= length
+            for counter in counters:
+                counter[by_name(name)] += length
+    for counter in counters:
+        counter[NAMELESS] += nameless
+
+print(f"{'bytes':34}{'flash':>9}{'static RAM':>12}")
+for part in [*PARTS, REST, NAMELESS]:
+    print(f"{part:34}{flash[part]:9}{ram[part]:12}")
+print(f"{'all':34}{flash.total():9}{ram.total():12}")
