@@ -4,10 +4,12 @@
 #   examples/firmware/run.sh             both devices of the tutorial, the service's kind of
 #                                        certificates, and everything that must be refused
 #   examples/firmware/run.sh --runs 20   the toaster so many times, and nothing else
-#   examples/firmware/run.sh --sizes     flash, RAM, heap and stack, by part
-#   examples/firmware/run.sh --build     builds only
+#   examples/firmware/run.sh --sizes     what flash and RAM are spent on; the peak of heap and
+#                                        stack with each kind of certificate
+#   examples/firmware/run.sh --build     builds only, and says where the image is
+#   examples/firmware/run.sh --lint      clippy
 #
-# Each run is given a minute; --verbose shows what the firmware prints.
+# No run takes longer than a minute. With --verbose it shows what the firmware prints.
 #
 # It needs a toolchain for the target (`rustup target add thumbv7m-none-eabi`) and, for mbedTLS
 # and QEMU, Debian's qemu-system-arm gcc-arm-none-eabi libnewlib-arm-none-eabi cmake make
@@ -15,19 +17,18 @@
 # For another board, see src/main.rs.
 set -euo pipefail
 
-runs=0 sizes=false build_only=false verbose=false
+job=all runs="" verbose=false
 while [ $# -gt 0 ]; do
     case "$1" in
-        --runs) runs="${2:-}"; shift ;;
-        --sizes) sizes=true ;;
-        --build) build_only=true ;;
+        --runs) job=runs runs="${2:-}"; [ $# -lt 2 ] || shift ;;
+        --sizes | --build | --lint) job="${1#--}" ;;
         --verbose) verbose=true ;;
         --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "what is $1? See --help." >&2; exit 2 ;;
     esac
     shift
 done
-if ! [[ "$runs" =~ ^[0-9]+$ ]]; then
+if [ "$job" = runs ] && ! [[ "$runs" =~ ^[1-9][0-9]*$ ]]; then
     echo "--runs wants a number" >&2
     exit 2
 fi
@@ -62,25 +63,30 @@ fi
 
 # --- The build -----------------------------------------------------------------------------
 
-(cd ../.. && cargo build --quiet -p azure-dps-emulator --bin dps-emulator --target-dir "$host_target")
-emulator="$host_target/debug/dps-emulator"
-
-(
+# bare_metal COMMAND: cargo's, for the firmware.
+bare_metal() (
     build_std=core
     source ../../.ci/toolchain-bare-metal
     # The bindings are made by clang, which does not know where gcc has its own headers.
     gcc_headers() { arm-none-eabi-gcc -print-file-name="$1"; }
     export BINDGEN_EXTRA_CLANG_ARGS="-idirafter $(gcc_headers include) -idirafter $(gcc_headers include-fixed)"
-    "${cargo_bare_metal[@]}" build --quiet --release "${build_std_flags[@]}" --target-dir "$target"
+    # Where there are two cargos, each has its own clippy.
+    PATH="$(dirname "$(command -v "${cargo_bare_metal[-1]}")"):$PATH"
+    "${cargo_bare_metal[@]}" "$1" --quiet --release "${build_std_flags[@]}" --target-dir "$target" "${@:2}"
 )
+
+if [ "$job" = lint ]; then
+    bare_metal clippy -- -D warnings
+    exit
+fi
+bare_metal build
 elf="$target/thumbv7m-none-eabi/release/azure-dps-firmware"
-if $build_only; then
+if [ "$job" = build ]; then
     echo "$elf"
     exit
-elif $sizes; then
-    python3 sizes.py "$elf"
-    echo
 fi
+(cd ../.. && cargo build --quiet -p azure-dps-emulator --bin dps-emulator --target-dir "$host_target")
+emulator="$host_target/debug/dps-emulator"
 
 # --- The devices, and certificates to show them --------------------------------------------
 
@@ -233,10 +239,20 @@ in_mid_poll() {
 
 start main --ca-out ca.pem
 
-if [ "$runs" -gt 0 ]; then
+if [ "$job" = runs ]; then
     for ((run = 1; run <= runs; run++)); do
         expect 0 "hub: $toasters_hub" "run $run" device "$toaster"
     done
+elif [ "$job" = sizes ]; then
+    make_certificates
+    python3 "$here/sizes.py" "$elf"
+    peak() {
+        printf '%-34s%s\n' "$1" "$("${@:2}" | grep '^peak: ')"
+    }
+    peak "ECDSA P-256" device "$toaster"
+    peak "ECDSA P-384" presenting ecdsa ecdsa-root
+    peak "RSA-2048 by RSA-4096, as DPS" presenting rsa rsa-root
+    exit
 else
     make_certificates
     echo "a hub for"

@@ -69,17 +69,40 @@ impl Network {
         self.wait(duration, |_| None::<()>);
     }
 
-    /// The address of a name, or the one that is written there.
-    pub fn resolve(&self, name: &str) -> Result<Ipv4Address, Error> {
-        if let Ok(address) = name.parse() {
-            return Ok(address);
+    /// Opens a connection to a name or an address. It ends an earlier one, and nothing about it
+    /// goes on past `deadline`, in [`board::uptime`].
+    pub fn connect(&self, host: &str, port: u16, deadline: Duration) -> Result<TcpStream<'_>, Error> {
+        let address = match host.parse() {
+            Ok(address) => address,
+            Err(_) => self.resolve(host, deadline)?,
+        };
+        let mut random = [0; 2];
+        board::random(&mut random);
+        let local_port = 0xc000 | u16::from_le_bytes(random);
+        {
+            let stack = &mut *self.0.borrow_mut();
+            let socket = stack.sockets.get_mut::<tcp::Socket>(stack.tcp);
+            socket.abort();
+            // Only a port of 0 or an unspecified address can be wrong with it.
+            let connecting = socket.connect(stack.interface.context(), (address, port), local_port);
+            connecting.map_err(|_| Error::Refused)?;
         }
+        let stream = TcpStream { network: self, deadline };
+        let connected = self.wait_until(deadline, SET_UP_PATIENCE, |stack| match stack.tcp().state() {
+            tcp::State::SynSent | tcp::State::SynReceived => None,
+            tcp::State::Closed => Some(Err(Error::Refused)),
+            _ => Some(Ok(())),
+        });
+        connected.unwrap_or(Err(Error::TimedOut)).map(|()| stream)
+    }
+
+    fn resolve(&self, name: &str, deadline: Duration) -> Result<Ipv4Address, Error> {
         let query = {
             let Stack { interface, sockets, dns, .. } = &mut *self.0.borrow_mut();
             let socket = sockets.get_mut::<dns::Socket>(*dns);
             socket.start_query(interface.context(), name, DnsQueryType::A).map_err(|_| Error::UnknownName)?
         };
-        let answer = self.wait(SET_UP_PATIENCE, |stack| {
+        let answer = self.wait_until(deadline, SET_UP_PATIENCE, |stack| {
             let socket = stack.sockets.get_mut::<dns::Socket>(stack.dns);
             match socket.get_query_result(query) {
                 Ok(addresses) => {
@@ -96,28 +119,14 @@ impl Network {
         })
     }
 
-    /// Opens a connection. It ends an earlier one, and nothing about it takes longer than
-    /// until `deadline`, in [`board::uptime`].
-    pub fn connect(&self, address: Ipv4Address, port: u16, deadline: Duration) -> Result<TcpStream<'_>, Error> {
-        let mut random = [0; 2];
-        board::random(&mut random);
-        let local_port = 0xc000 | u16::from_le_bytes(random);
-        {
-            let stack = &mut *self.0.borrow_mut();
-            let socket = stack.sockets.get_mut::<tcp::Socket>(stack.tcp);
-            socket.abort();
-            // Only a port of 0 or an unspecified address can be wrong with it.
-            socket.connect(stack.interface.context(), (address, port), local_port).map_err(|_| Error::Refused)?;
-        }
-        let stream = TcpStream { network: self, deadline };
-        let connected = self.wait(SET_UP_PATIENCE.min(deadline.saturating_sub(board::uptime())), |stack| {
-            match stack.tcp().state() {
-                tcp::State::SynSent | tcp::State::SynReceived => None,
-                tcp::State::Closed => Some(Err(Error::Refused)),
-                _ => Some(Ok(())),
-            }
-        });
-        connected.unwrap_or(Err(Error::TimedOut)).map(|()| stream)
+    /// As `wait`, but not past `deadline`.
+    fn wait_until<T>(
+        &self,
+        deadline: Duration,
+        patience: Duration,
+        done: impl FnMut(&mut Stack) -> Option<T>,
+    ) -> Option<T> {
+        self.wait(patience.min(deadline.saturating_sub(board::uptime())), done)
     }
 
     /// Runs the network until `done` has something to say; `None` if that takes too long.
@@ -177,10 +186,9 @@ pub struct TcpStream<'n> {
 }
 
 impl TcpStream<'_> {
-    fn wait<T>(&self, done: impl FnMut(&mut tcp::Socket<'static>) -> Option<Result<T, Error>>) -> Result<T, Error> {
-        let mut done = done;
-        let patience = STREAM_PATIENCE.min(self.deadline.saturating_sub(board::uptime()));
-        self.network.wait(patience, |stack| done(stack.tcp())).unwrap_or(Err(Error::TimedOut))
+    fn wait<T>(&self, mut done: impl FnMut(&mut tcp::Socket<'static>) -> Option<Result<T, Error>>) -> Result<T, Error> {
+        let result = self.network.wait_until(self.deadline, STREAM_PATIENCE, |stack| done(stack.tcp()));
+        result.unwrap_or(Err(Error::TimedOut))
     }
 }
 

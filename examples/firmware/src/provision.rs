@@ -60,8 +60,8 @@ pub fn provision(
 
     // Nothing is waited for past the deadline, however slowly the other side trickles.
     let connect = || -> Result<_, ConnectError<tls::Error>> {
-        let address = network.resolve(request.address.unwrap_or(endpoint.host())).map_err(tls::Error::from)?;
-        let stream = network.connect(address, endpoint.port(), deadline).map_err(tls::Error::from)?;
+        let host = request.address.unwrap_or(endpoint.host());
+        let stream = network.connect(host, endpoint.port(), deadline).map_err(tls::Error::from)?;
         tls.connect(stream, endpoint.host())
     };
     // Remains of the token will be in it.

@@ -41,7 +41,7 @@ pub fn start() -> Option<Ethernet> {
 
 #[exception]
 fn SysTick() {
-    MILLISECONDS.store(MILLISECONDS.load(Relaxed).wrapping_add(1), Relaxed);
+    MILLISECONDS.fetch_add(1, Relaxed);
 }
 
 /// The time since the start. It lasts for 49 days; a product that provisions later than that
