@@ -193,8 +193,8 @@ impl<'b> Assignment<'b> {
         let hub = self.assigned_hub;
         let payload = self.payload.map(|payload| payload.raw());
         let mut device_id = String::new();
-        // It was checked to be ASCII of at most this length.
-        if !self.device_id.decode_into(&mut device_id) {
+        // It was checked to be of at most this length.
+        if !self.device_id.chars().all(|character| device_id.push(character).is_ok()) {
             return Err(too_small(MAX_NAME));
         }
         Ok(OwnedAssignment {
@@ -251,7 +251,8 @@ impl Spans {
         };
         Some(Assignment {
             state: Object::checked(self.state.of_body(body)?)?,
-            assigned_hub: self.assigned_hub.text(body)?.as_str()?,
+            // A host name has no escapes.
+            assigned_hub: self.assigned_hub.text(body)?.raw(),
             device_id: self.device_id.text(body)?,
             payload,
         })

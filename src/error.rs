@@ -389,24 +389,21 @@ impl TrackingId {
     /// assert_eq!(TrackingId::parse(""), None);
     /// ```
     pub fn parse(text: &str) -> Option<Self> {
+        Self::read(text.as_bytes())
+    }
+
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; 16];
-        let mut digits = 0_usize;
-        if text.len() != 36 {
-            return None;
-        }
-        for (at, character) in text.char_indices() {
-            if matches!(at, 8 | 13 | 18 | 23) {
-                if character != '-' {
-                    return None;
-                }
-                continue;
+        let mut rest = text.iter();
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) && *rest.next()? != b'-' {
+                return None;
             }
-            let digit = character.to_digit(16)? as u8;
-            let byte = bytes.get_mut(digits / 2)?;
-            *byte = *byte << 4 | digit;
-            digits += 1;
+            for _ in 0..2 {
+                *byte = *byte << 4 | json::hex_digit(*rest.next()?)?;
+            }
         }
-        Some(Self(bytes))
+        rest.next().is_none().then_some(Self(bytes))
     }
 }
 

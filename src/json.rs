@@ -17,7 +17,7 @@
 
 use core::{fmt, slice::Iter, str::Utf8Error};
 
-use heapless::String;
+use heapless::Vec;
 
 use crate::writer::text;
 
@@ -199,12 +199,12 @@ impl<'b> Text<'b> {
 
     /// The decoded text, if it has no escapes.
     pub fn as_str(&self) -> Option<&'b str> {
-        if self.0.iter().any(|&byte| byte == b'\\') { None } else { Some(self.raw()) }
+        if self.is_escaped() { None } else { Some(self.raw()) }
     }
 
     /// The decoded text, a character at a time.
     pub fn chars(&self) -> Chars<'b> {
-        Chars { rest: self.raw() }
+        Chars { rest: self.0 }
     }
 
     /// Writes the decoded text into `buffer`.
@@ -225,37 +225,45 @@ impl<'b> Text<'b> {
         self.chars().map(|c| c.to_ascii_lowercase()).eq(other.chars().map(|c| c.to_ascii_lowercase()))
     }
 
-    /// Puts the decoded text in place of another one; `false` if it does not fit.
-    pub(crate) fn decode_into<const N: usize>(&self, decoded: &mut String<N, u8>) -> bool {
+    /// Puts the decoded text in place of another one; `false` if it does not fit, or is not
+    /// ASCII.
+    pub(crate) fn decode_into<const N: usize>(&self, decoded: &mut Vec<u8, N, u8>) -> bool {
         decoded.clear();
-        match self.as_str() {
-            Some(text) => decoded.push_str(text).is_ok(),
-            None => self.chars().all(|character| decoded.push(character).is_ok()),
-        }
+        self.chars().all(|character| character.is_ascii() && decoded.push(character as u8).is_ok())
+    }
+
+    fn is_escaped(&self) -> bool {
+        self.0.iter().any(|&byte| byte == b'\\')
     }
 }
 
 /// The characters of a [`Text`], decoded.
 #[derive(Clone, Debug)]
 pub struct Chars<'b> {
-    rest: &'b str,
+    rest: &'b [u8],
 }
 
 impl Iterator for Chars<'_> {
     type Item = char;
 
-    // Escapes are rare: code for them once is enough.
+    // Once is enough: it is long, and for the rare text.
     #[inline(never)]
     fn next(&mut self) -> Option<char> {
-        let mut chars = self.rest.chars();
-        let mut character = chars.next()?;
-        self.rest = chars.as_str();
-        if character == '\\' {
-            let mut reader = Reader::new(self.rest.as_bytes());
-            character = reader.escape().ok()?;
-            self.rest = text(reader.rest.as_slice());
+        let (&first, rest) = self.rest.split_first()?;
+        if first == b'\\' {
+            let mut reader = Reader::new(rest);
+            let character = reader.escape().ok()?;
+            self.rest = reader.rest.as_slice();
+            return Some(character);
         }
-        Some(character)
+        if !first.is_ascii() {
+            let mut chars = text(self.rest).chars();
+            let character = chars.next()?;
+            self.rest = chars.as_str().as_bytes();
+            return Some(character);
+        }
+        self.rest = rest;
+        Some(char::from(first))
     }
 }
 
@@ -432,14 +440,12 @@ impl<'b> Reader<'b> {
     }
 
     /// Finds the key that was just read among names, none of which need escapes.
-    pub(crate) fn find<T>(
-        &self,
-        key: Text<'b>,
-        names: &'static [(&'static str, T)],
-    ) -> Option<&'static (&'static str, T)> {
-        names
-            .iter()
-            .find(|(name, _)| if self.escaped { key.chars().eq(name.chars()) } else { key.0 == name.as_bytes() })
+    pub(crate) fn find(&self, key: Text<'b>, names: &[&str]) -> Option<usize> {
+        let is = |name: &&str| match self.escaped {
+            false => key.0 == name.as_bytes(),
+            true => key.chars().map(u32::from).eq(name.bytes().map(u32::from)),
+        };
+        names.iter().position(is)
     }
 
     fn key(&mut self) -> Result<Text<'b>, Broken> {
@@ -568,18 +574,11 @@ impl<'b> Reader<'b> {
     /// The rest of a string, behind its opening quote: what there is before the closing one.
     fn string(&mut self) -> Result<&'b [u8], Broken> {
         let start = self.rest.as_slice();
-        let mut ascii = true;
+        let mut seen = 0;
         self.escaped = false;
         loop {
-            self.plain();
-            let special = loop {
-                match self.peek() {
-                    special @ (b'"' | b'\\' | 0..0x20) => break special,
-                    byte => ascii &= byte.is_ascii(),
-                }
-                self.rest.next();
-            };
-            match special {
+            plain(&mut self.rest, &mut seen);
+            match self.peek() {
                 b'"' => break,
                 b'\\' => {
                     self.escaped = true;
@@ -590,25 +589,14 @@ impl<'b> Reader<'b> {
             }
         }
         let string = self.since(start);
-        if !ascii && let Err(error) = core::str::from_utf8(string) {
+        if seen & HIGH != 0
+            && let Err(error) = core::str::from_utf8(string)
+        {
             self.rest = start.get(error.valid_up_to()..).unwrap_or_default().iter();
             return self.fail(JsonProblem::Utf8);
         }
         self.rest.next();
         Ok(string)
-    }
-
-    /// Passes over what surely is neither a quote, a backslash, a control character nor
-    /// beyond ASCII, four bytes at a time: strings are most of what there is to read.
-    fn plain(&mut self) {
-        const HIGH: u32 = u32::from_ne_bytes([0x80; 4]);
-        // A bit is set if any byte is less than the bound, of at most 128: the classic trick.
-        let any_less = |word: u32, bound: u8| word.wrapping_sub(u32::from_ne_bytes([bound; 4]));
-        let any_equal = |word: u32, byte: u8| any_less(word ^ u32::from_ne_bytes([byte; 4]), 1);
-        let special = |word: u32| (any_less(word, 0x20) | any_equal(word, b'"') | any_equal(word, b'\\') | word) & HIGH;
-        let (words, _) = self.rest.as_slice().as_chunks();
-        let plain = words.iter().take_while(|word| special(u32::from_ne_bytes(**word)) == 0).count() * 4;
-        self.rest = self.rest.as_slice().get(plain..).unwrap_or_default().iter();
     }
 
     /// The character that an escape stands for, behind its backslash. Half a surrogate pair
@@ -652,9 +640,11 @@ impl<'b> Reader<'b> {
 
     /// The next byte that is no white space, which is passed over; 0 at the end, where a byte
     /// of 0 would be just as wrong.
+    #[inline(never)]
     fn token(&mut self) -> u8 {
         loop {
             match self.peek() {
+                byte if byte > b' ' => return byte,
                 b' ' | b'\t' | b'\n' | b'\r' => self.rest.next(),
                 byte => return byte,
             };
@@ -662,11 +652,16 @@ impl<'b> Reader<'b> {
     }
 
     /// A token, and nothing but that one.
+    #[inline(never)]
     fn expect(&mut self, token: u8) -> Result<(), Broken> {
-        self.token();
-        if self.eat(token) { Ok(()) } else { Err(Broken) }
+        if self.token() != token {
+            return Err(Broken);
+        }
+        self.rest.next();
+        Ok(())
     }
 
+    #[inline(never)]
     fn eat(&mut self, byte: u8) -> bool {
         let eaten = self.peek() == byte;
         if eaten {
@@ -691,6 +686,42 @@ impl<'b> Reader<'b> {
         let problem = if self.rest.len() == 0 { JsonProblem::End } else { self.problem };
         JsonError { problem, position: self.len.saturating_sub(self.rest.len()) }
     }
+}
+
+/// The high bit of each of four bytes.
+const HIGH: u32 = u32::from_ne_bytes([0x80; 4]);
+
+/// Passes over what is neither a quote, a backslash nor a control character, four bytes at a
+/// time: strings are most of what there is to read. What was passed over, and perhaps a
+/// little more, is or-ed into `seen`.
+fn plain(rest: &mut Iter<'_, u8>, seen: &mut u32) {
+    let is_special = |byte| matches!(byte, b'"' | b'\\' | 0..0x20);
+    // Of bytes below 0x80, sets the high bit of the first one that is less than the bound; it
+    // may set those of later ones for no reason.
+    let less = |word: u32, bound: u8| word.wrapping_sub(u32::from_ne_bytes([bound; 4]));
+    let equal = |word: u32, byte: u8| less(word ^ u32::from_ne_bytes([byte; 4]), 1);
+    let bytes = rest.as_slice();
+    let (words, tail) = bytes.as_chunks();
+    let mut plain = 0;
+    for word in words {
+        let word = u32::from_le_bytes(*word);
+        *seen |= word;
+        let special = (less(word, 0x20) | equal(word, b'"') | equal(word, b'\\')) & !word & HIGH;
+        if special != 0 {
+            plain += special.trailing_zeros() as usize / 8;
+            *rest = bytes.get(plain..).unwrap_or_default().iter();
+            return;
+        }
+        plain += 4;
+    }
+    for &byte in tail {
+        if is_special(byte) {
+            break;
+        }
+        *seen |= u32::from(byte);
+        plain += 1;
+    }
+    *rest = bytes.get(plain..).unwrap_or_default().iter();
 }
 
 pub(crate) fn hex_digit(byte: u8) -> Option<u8> {

@@ -143,7 +143,7 @@ pub fn write_publish<'b>(
     writer.decimal(request_id.into());
     if let Request::Status { operation_id } = request {
         writer.str("&operationId=");
-        writer.percent(operation_id.as_bytes());
+        writer.percent(operation_id);
     }
     let topic = writer.len();
     if let Request::Register = request {

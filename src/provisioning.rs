@@ -1,15 +1,15 @@
 use core::time::Duration;
 
-use heapless::String;
+use heapless::Vec;
 
 use crate::{
     Assignment, Endpoint, Error, Fault, Malformed, Registration, RetryPolicy, Sign, TransportFault,
     assignment::Spans,
     json::{JsonError, JsonProblem},
     response::{self, Details, Document, Status},
-    retry::Jitter,
+    retry::{Jitter, later},
     sas_token::{self, Signature},
-    writer::Writer,
+    writer::{Writer, text},
 };
 
 /// One device's way to its hub: a state machine without I/O, clock or allocator.
@@ -147,7 +147,7 @@ impl<'b> Answer<'b> {
 /// The request that is due.
 pub(crate) enum Request<'r> {
     Register,
-    Status { operation_id: &'r str },
+    Status { operation_id: &'r [u8] },
 }
 
 /// The longest operation ID that is kept, in bytes. Those seen have about 55.
@@ -161,7 +161,7 @@ struct Run {
     started: Duration,
     /// Unix time at `started`, in seconds.
     unix_time: u64,
-    operation_id: String<MAX_OPERATION_ID, u8>,
+    operation_id: Vec<u8, MAX_OPERATION_ID, u8>,
     signature: Option<Signature>,
     jitter: Jitter,
     failures: u8,
@@ -203,7 +203,7 @@ impl<'a> Provisioning<'a> {
                 state: State::Idle,
                 started: Duration::ZERO,
                 unix_time: 0,
-                operation_id: String::new(),
+                operation_id: Vec::new(),
                 signature: None,
                 jitter: Jitter::new(0),
                 failures: 0,
@@ -403,7 +403,7 @@ impl<'a> Provisioning<'a> {
 
     /// The operation that the service made of the registration, once it has answered.
     pub fn operation_id(&self) -> Option<&str> {
-        (!self.run.operation_id.is_empty()).then_some(&self.run.operation_id)
+        (!self.run.operation_id.is_empty()).then(|| text(&self.run.operation_id))
     }
 
     pub(crate) const fn api_version(&self) -> &'a str {
@@ -412,9 +412,9 @@ impl<'a> Provisioning<'a> {
 
     /// The request that is due, for a codec to write.
     pub(crate) fn request(&self) -> Request<'_> {
-        match self.operation_id() {
-            Some(operation_id) => Request::Status { operation_id },
-            None => Request::Register,
+        match self.run.operation_id.as_slice() {
+            [] => Request::Register,
+            operation_id => Request::Status { operation_id },
         }
     }
 
@@ -447,9 +447,10 @@ impl<'a> Provisioning<'a> {
         }
         let expiry = self.expiry(now);
         let Credential::Sas(signer) = &mut self.credential else { return Ok(()) };
-        let signature = self.run.signature.insert(Signature::new());
+        let signature = self.run.signature.insert(Signature::new(expiry));
         let registration = &self.registration;
-        signature.sign(*signer, registration.id_scope(), registration.registration_id(), expiry, scratch)
+        let mut writer = Writer::new(scratch);
+        signature.sign(*signer, registration.id_scope(), registration.registration_id(), &mut writer)
     }
 
     /// For codecs whose sessions begin with the token.
@@ -492,18 +493,23 @@ impl<'a> Provisioning<'a> {
         writer.byte(b'}');
     }
 
-    /// Takes over the operation ID, and says where the device belongs if that is settled.
+    /// Takes over the operation ID while that matters, and says where the device belongs once
+    /// it is settled.
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
-        let document = Document::read(answer.body)?;
-        let status = document.status()?;
-        if let Some(answered) = document.operation_id()
-            && !answered.decode_into(&mut self.run.operation_id)
-        {
-            return Err(Malformed::Invalid("operationId").into());
-        }
-        match status {
-            Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),
-            Status::Pending => Ok(None),
+        let mut document = Document::EMPTY;
+        document.read(answer.body)?;
+        match document.status()? {
+            Status::Pending => {
+                if let Some(operation_id) = document.operation_id()
+                    && !operation_id.decode_into(&mut self.run.operation_id)
+                {
+                    return Err(Malformed::Invalid("operationId").into());
+                }
+                if self.run.operation_id.is_empty() {
+                    return Err(Malformed::Missing("operationId").into());
+                }
+                Ok(None)
+            }
             Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),
             Status::Failed => Err(Error::Failed(document.failure(answer.status))),
             Status::Disabled => Err(Error::Disabled),
@@ -525,8 +531,8 @@ impl<'a> Provisioning<'a> {
 
     /// Waits, or ends at once where waiting would outlast the run: then what the run was
     /// waiting for is the error.
-    fn wait(&mut self, now: Duration, wait: Duration, failure: Option<Error>) {
-        let until = now.saturating_add(wait);
+    fn wait(&mut self, now: Duration, millis: u32, failure: Option<Error>) {
+        let until = later(now, millis);
         if until >= self.deadline() {
             return self.fail(failure.unwrap_or(Error::TimedOut));
         }

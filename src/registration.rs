@@ -131,7 +131,7 @@ impl<'a> IdScope<'a> {
     /// # Errors
     /// [`InvalidIdentifier`] with the reason and the position.
     pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
-        check(text, Identifier::IdScope, Self::MAX_LEN, |byte| matches!(byte, b'-' | b'.' | b'_'))?;
+        check(text, Identifier::IdScope, Self::MAX_LEN, b"-._")?;
         Ok(Self(text))
     }
 
@@ -177,7 +177,7 @@ impl<'a> RegistrationId<'a> {
     /// [`InvalidIdentifier`] with the reason and the position.
     pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
         let identifier = Identifier::RegistrationId;
-        check(text, identifier, Self::MAX_LEN, |byte| matches!(byte, b'-' | b'.' | b'_' | b':'))?;
+        check(text, identifier, Self::MAX_LEN, b"-._:")?;
         match text.bytes().last() {
             Some(b'.' | b'_' | b':') => Err(InvalidIdentifier {
                 identifier,
@@ -211,12 +211,14 @@ impl fmt::Display for RegistrationId<'_> {
     }
 }
 
-fn check(text: &str, identifier: Identifier, max_len: usize, special: fn(u8) -> bool) -> Result<(), InvalidIdentifier> {
+#[inline(never)]
+fn check(text: &str, identifier: Identifier, max_len: usize, special: &[u8]) -> Result<(), InvalidIdentifier> {
     let wrong = |problem, position| Err(InvalidIdentifier { identifier, problem, position });
     if text.is_empty() {
         return wrong(IdentifierProblem::Empty, 0);
     }
-    if let Some(position) = text.bytes().position(|byte| !byte.is_ascii_alphanumeric() && !special(byte)) {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || special.iter().any(|&special| special == byte);
+    if let Some(position) = text.bytes().position(|byte| !allowed(byte)) {
         return wrong(IdentifierProblem::Character, position);
     }
     if text.len() > max_len {

@@ -31,7 +31,7 @@ impl Status {
 
 /// A member that decides something: at the top of an answer up to and with
 /// `registrationState`, and within that from there on.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Field {
     Status,
     OperationId,
@@ -46,49 +46,46 @@ enum Field {
     FailureCode,
 }
 
-impl Field {
-    const TOP: [(&'static str, Self); 5] = [
-        ("status", Field::Status),
-        ("operationId", Field::OperationId),
-        ("errorCode", Field::RefusalCode),
-        ("trackingId", Field::TrackingId),
-        ("registrationState", Field::State),
-    ];
-    const INNER: [(&'static str, Self); 6] = [
-        ("status", Field::StateStatus),
-        ("registrationId", Field::RegistrationId),
-        ("assignedHub", Field::AssignedHub),
-        ("deviceId", Field::DeviceId),
-        ("payload", Field::Payload),
-        ("errorCode", Field::FailureCode),
-    ];
-    const COUNT: usize = Self::TOP.len() + Self::INNER.len();
+const NAMES: [&str; 11] = [
+    "status",
+    "operationId",
+    "errorCode",
+    "trackingId",
+    "registrationState",
+    "status",
+    "registrationId",
+    "assignedHub",
+    "deviceId",
+    "payload",
+    "errorCode",
+];
+const STATE: usize = Field::State as usize;
 
-    /// Whether a value can be what the field holds. What a failure says beside its status is
-    /// not worth another failure.
-    fn allows(self, value: Value<'_>) -> bool {
-        match self {
-            Field::State | Field::Payload | Field::RefusalCode | Field::FailureCode | Field::TrackingId => true,
-            _ => value.text().is_some(),
-        }
-    }
-}
+/// What must be a string. What a failure says beside its status is not worth another failure.
+const STRINGS: u32 = 1 << Field::Status as u32
+    | 1 << Field::OperationId as u32
+    | 1 << Field::StateStatus as u32
+    | 1 << Field::RegistrationId as u32
+    | 1 << Field::AssignedHub as u32
+    | 1 << Field::DeviceId as u32;
 
 /// An answer, read in full: everything that decides how the run goes on. Members that the
 /// assignment has beside these are looked up when they are asked for.
 pub(crate) struct Document<'b> {
-    values: [Option<Value<'b>>; Field::COUNT],
+    values: [Option<Value<'b>>; NAMES.len()],
 }
 
 impl<'b> Document<'b> {
-    pub(crate) fn read(body: &'b [u8]) -> Result<Self, Malformed> {
-        let mut document = Document { values: [None; Field::COUNT] };
+    pub(crate) const EMPTY: Self = Self { values: [None; NAMES.len()] };
+
+    /// Reads an answer into this document, which was empty. (One that was returned would be
+    /// copied.)
+    pub(crate) fn read(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(body);
-        match document.fill(&mut reader) {
-            Ok(()) => Ok(document),
-            Err(Wrong::Json) => Err(Malformed::Json(reader.error())),
-            Err(Wrong::Field(malformed)) => Err(malformed),
-        }
+        self.fill(&mut reader).map_err(|wrong| match wrong {
+            Wrong::Json => Malformed::Json(reader.error()),
+            Wrong::Field(malformed) => malformed,
+        })
     }
 
     fn fill(&mut self, reader: &mut Reader<'b>) -> Result<(), Wrong> {
@@ -97,37 +94,38 @@ impl<'b> Document<'b> {
         let mut state = None;
         loop {
             let Some(key) = reader.next_key()? else {
-                match state.take() {
-                    None => break,
-                    Some(start) => self.set("registrationState", Field::State, Value::checked(reader.since(start)))?,
-                }
+                let Some(start) = state.take() else { break };
+                self.set(STATE, Value::checked(reader.since(start)))?;
                 continue;
             };
-            let fields: &'static [_] = if state.is_none() { &Field::TOP } else { &Field::INNER };
-            let field = reader.find(key, fields);
-            if let Some((_, Field::State)) = field
-                && reader.at_object()
-            {
+            let names = if state.is_none() { 0..STATE + 1 } else { STATE + 1..NAMES.len() };
+            let first = names.start;
+            let field = reader.find(key, NAMES.get(names).unwrap_or_default()).map(|at| first + at);
+            if field == Some(STATE) && reader.at_object() {
                 state = Some(reader.mark());
                 reader.begin_object()?;
                 continue;
             }
             let value = reader.value()?;
-            match field {
-                _ if value.is_null() => {}
-                None => {}
-                Some((name, Field::State)) => return Err(Malformed::Invalid(name).into()),
-                Some((name, field)) => self.set(name, *field, value)?,
+            if let Some(field) = field
+                && !value.is_null()
+            {
+                self.set(field, value)?;
             }
         }
         Ok(reader.end()?)
     }
 
-    fn set(&mut self, name: &'static str, field: Field, value: Value<'b>) -> Result<(), Malformed> {
-        if !field.allows(value) {
+    fn set(&mut self, field: usize, value: Value<'b>) -> Result<(), Malformed> {
+        let name = NAMES.get(field).copied().unwrap_or_default();
+        let is_wrong = match field {
+            STATE => value.object().is_none(),
+            _ => STRINGS >> field & 1 == 1 && value.text().is_none(),
+        };
+        if is_wrong {
             return Err(Malformed::Invalid(name));
         }
-        match self.values.get_mut(field as usize) {
+        match self.values.get_mut(field) {
             Some(slot @ None) => {
                 *slot = Some(value);
                 Ok(())
@@ -137,11 +135,20 @@ impl<'b> Document<'b> {
     }
 
     fn get(&self, field: Field) -> Option<Value<'b>> {
-        *self.values.get(field as usize)?
+        self.values[field as usize]
+    }
+
+    #[inline(never)]
+    fn text(&self, field: Field) -> Option<Text<'b>> {
+        self.get(field)?.text()
+    }
+
+    fn require(&self, field: Field) -> Result<Text<'b>, Malformed> {
+        self.text(field).ok_or(Malformed::Missing(NAMES[field as usize]))
     }
 
     pub(crate) fn operation_id(&self) -> Option<Text<'b>> {
-        self.get(Field::OperationId)?.text().filter(|text| !text.bytes().is_empty())
+        self.text(Field::OperationId).filter(|text| !text.bytes().is_empty())
     }
 
     pub(crate) fn status(&self) -> Result<Status, Malformed> {
@@ -172,19 +179,21 @@ impl<'b> Document<'b> {
 
     /// Where the device belongs: checked here, handed out from the `body` later.
     pub(crate) fn assignment(&self, registration_id: RegistrationId<'_>, body: &[u8]) -> Result<Spans, Malformed> {
+        let registration_id = registration_id.as_str().as_bytes();
         let state = self.get(Field::State).ok_or(Malformed::Missing("registrationState"))?;
-        if let Some(answered) = self.get(Field::RegistrationId).and_then(|answered| answered.text())
-            && !answered.bytes().eq_ignore_ascii_case(registration_id.as_str().as_bytes())
+        if let Some(answered) = self.text(Field::RegistrationId)
+            && answered.bytes() != registration_id
+            && !answered.bytes().eq_ignore_ascii_case(registration_id)
         {
             return Err(Malformed::Contradiction("registrationId"));
         }
-        let text = |field, name| self.get(field).and_then(|value| value.text()).ok_or(Malformed::Missing(name));
-        let hub = text(Field::AssignedHub, "assignedHub")?;
+        let hub = self.require(Field::AssignedHub)?;
         if !is_host_name(hub.bytes()) {
             return Err(Malformed::Invalid("assignedHub"));
         }
-        let device_id = text(Field::DeviceId, "deviceId")?;
-        if !is_device_id(device_id) {
+        let device_id = self.require(Field::DeviceId)?;
+        // A registration ID is a device ID, and nearly every device ID is one.
+        if device_id.bytes() != registration_id && !is_device_id(device_id) {
             return Err(Malformed::Invalid("deviceId"));
         }
         Ok(Spans::new(state, hub, device_id, self.get(Field::Payload), body))
@@ -261,14 +270,14 @@ impl<'b> Details<'b> {
 /// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
 /// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
 pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
-    let document = Document::read(body).ok();
-    let document = document.as_ref();
+    let mut document = Document::EMPTY;
+    if document.read(body).is_err() {
+        document = Document::EMPTY;
+    }
     Refusal {
         http_status,
-        code: document.and_then(|document| document.code(Field::RefusalCode)),
-        tracking_id: document
-            .and_then(|document| document.get(Field::TrackingId)?.text()?.as_str())
-            .and_then(TrackingId::parse),
+        code: document.code(Field::RefusalCode),
+        tracking_id: document.text(Field::TrackingId).and_then(|text| TrackingId::read(text.bytes())),
     }
 }
 

@@ -50,9 +50,12 @@ pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The longest wait a `Retry-After` can ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-const BACK_OFF: Duration = Duration::from_secs(5);
-const BACK_OFF_DOUBLINGS: u32 = 4;
-const CONCURRENT_BACK_OFF: Duration = Duration::from_secs(1);
+/// Waits are counted in milliseconds: 32 bits instead of the 96 of a `Duration`.
+const BACK_OFF: u32 = 5000;
+const BACK_OFF_DOUBLINGS: u8 = 4;
+const CONCURRENT_BACK_OFF: u32 = 1000;
+/// Twelve days, which leave room for jitter in 32 bits.
+const WAIT_MAX: u32 = 1 << 30;
 
 impl RetryPolicy {
     /// The defaults.
@@ -96,28 +99,23 @@ impl RetryPolicy {
         self
     }
 
-    pub(crate) fn poll_wait(&self, retry_after: Option<u32>, jitter: &mut Jitter) -> Duration {
-        match retry_after {
-            Some(seconds) => clamp(seconds),
-            None => jitter.add_to(self.poll_interval.max(RETRY_AFTER_MIN)),
-        }
+    /// Milliseconds until the next poll.
+    pub(crate) fn poll_wait(&self, retry_after: Option<u32>, jitter: &mut Jitter) -> u32 {
+        retry_after.map_or_else(|| jitter.add_to(millis(self.poll_interval.max(RETRY_AFTER_MIN))), clamp)
     }
 
-    /// The wait after the failure number `failures`, counted from 1.
+    /// Milliseconds after the failure number `failures`, counted from 1.
     pub(crate) fn failure_wait(
         &self,
         failures: u8,
         code: Option<ErrorCode>,
         retry_after: Option<u32>,
         jitter: &mut Jitter,
-    ) -> Duration {
+    ) -> u32 {
         match (retry_after, code) {
             (Some(seconds), _) => clamp(seconds),
             (None, Some(ErrorCode::CONCURRENT_REGISTRATION)) => jitter.add_to(CONCURRENT_BACK_OFF),
-            (None, _) => {
-                let doublings = u32::from(failures.saturating_sub(1)).min(BACK_OFF_DOUBLINGS);
-                jitter.add_to(BACK_OFF.saturating_mul(1 << doublings))
-            }
+            (None, _) => jitter.add_to(BACK_OFF << failures.saturating_sub(1).min(BACK_OFF_DOUBLINGS)),
         }
     }
 }
@@ -128,8 +126,17 @@ impl Default for RetryPolicy {
     }
 }
 
-fn clamp(seconds: u32) -> Duration {
-    Duration::from_secs(u64::from(seconds)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+fn clamp(seconds: u32) -> u32 {
+    seconds.clamp(RETRY_AFTER_MIN.as_secs() as u32, RETRY_AFTER_MAX.as_secs() as u32) * 1000
+}
+
+fn millis(wait: Duration) -> u32 {
+    (wait.as_secs().min(u64::from(WAIT_MAX / 1000)) as u32) * 1000 + wait.subsec_millis()
+}
+
+/// The time so many milliseconds later.
+pub(crate) fn later(now: Duration, millis: u32) -> Duration {
+    now.saturating_add(Duration::new(u64::from(millis / 1000), millis % 1000 * 1_000_000))
 }
 
 /// Marsaglia's xorshift32: enough to spread devices over time.
@@ -148,14 +155,11 @@ impl Jitter {
         Self::new(hash ^ seed)
     }
 
-    /// `wait` and up to half of it more, in steps of 1/512.
-    fn add_to(&mut self, wait: Duration) -> Duration {
+    /// So many milliseconds and up to half of them more, in steps of 1/512.
+    fn add_to(&mut self, millis: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;
-        // Seconds and nanoseconds apart: a division of the whole would take 128 bits.
-        let share = self.0 >> 24;
-        let millis = (wait.as_secs().min(1 << 20) as u32) * 1000 + wait.subsec_millis();
-        wait.saturating_add(Duration::from_millis(u64::from(millis / 512) * u64::from(share)))
+        millis + millis / 512 * (self.0 >> 24)
     }
 }

@@ -44,15 +44,18 @@ pub fn write<'b>(
     expiry: u64,
     buffer: &'b mut [u8],
 ) -> Result<&'b str, Error> {
-    let mut signature = Signature::new();
-    let signed = signature.sign(signer, id_scope, registration_id, expiry, buffer);
+    let mut signature = Signature::new(expiry);
     let mut writer = Writer::new(buffer);
-    signature.write(id_scope, registration_id, &mut writer);
+    writer.str(SCHEME);
+    let signed = signature.sign(signer, id_scope, registration_id, &mut writer);
     // The size first: a buffer that is too small to sign in is too small for the token.
+    signature.write_rest(&mut writer);
     let token = writer.finish()?;
     signed?;
     Ok(text(token))
 }
+
+const SCHEME: &str = "SharedAccessSignature sr=";
 
 /// What is kept of a token between the requests of one run: 40 bytes instead of some 200.
 /// The rest of the text follows from the registration.
@@ -68,32 +71,38 @@ impl Drop for Signature {
 }
 
 impl Signature {
-    pub(crate) const fn new() -> Self {
-        Self { mac: [0; SIGNATURE_LEN], expiry: 0 }
+    pub(crate) const fn new(expiry: u64) -> Self {
+        Self { mac: [0; SIGNATURE_LEN], expiry }
     }
 
-    /// Signs `sr`, a line feed and the expiry, put together in `scratch`.
+    /// Writes the resource, the part of a token that is signed, and signs it together with a
+    /// line feed and the expiry. A writer that has run over signs nothing, and says so at its
+    /// end.
     pub(crate) fn sign(
         &mut self,
         signer: &mut dyn Sign,
         id_scope: IdScope<'_>,
         registration_id: RegistrationId<'_>,
-        expiry: u64,
-        scratch: &mut [u8],
+        writer: &mut Writer<'_>,
     ) -> Result<(), Error> {
-        // Also if it cannot be signed: the size of the token is then told in full.
-        self.expiry = expiry;
-        let mut message = Writer::new(scratch);
-        write_resource(id_scope, registration_id, &mut message);
-        message.byte(b'\n');
-        message.decimal(expiry);
-        let message = message.finish()?;
-        signer.sign(message, &mut self.mac).map_err(|_| Error::Signer)
+        let start = writer.len();
+        write_resource(id_scope, registration_id, writer);
+        let end = writer.len();
+        writer.byte(b'\n');
+        writer.decimal(self.expiry);
+        let signed = writer.since(start).map_or(Ok(()), |message| signer.sign(message, &mut self.mac));
+        writer.rewind(end);
+        signed.map_err(|_| Error::Signer)
     }
 
     pub(crate) fn write(&self, id_scope: IdScope<'_>, registration_id: RegistrationId<'_>, writer: &mut Writer<'_>) {
-        writer.str("SharedAccessSignature sr=");
+        writer.str(SCHEME);
         write_resource(id_scope, registration_id, writer);
+        self.write_rest(writer);
+    }
+
+    /// What follows the resource.
+    fn write_rest(&self, writer: &mut Writer<'_>) {
         writer.str("&sig=");
         writer.percent_base64(&self.mac);
         writer.str("&se=");
@@ -105,7 +114,8 @@ impl Signature {
 /// The service verifies the text as it stands in the token, so the signature and the token
 /// must come from this one function.
 fn write_resource(id_scope: IdScope<'_>, registration_id: RegistrationId<'_>, writer: &mut Writer<'_>) {
-    writer.percent(id_scope.as_str().as_bytes());
+    // Nothing in an ID scope need be encoded.
+    writer.str(id_scope.as_str());
     writer.str("%2fregistrations%2f");
     writer.percent(registration_id.as_str().as_bytes());
 }

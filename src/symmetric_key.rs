@@ -56,7 +56,7 @@ impl GroupKey {
 
     /// The device's own key: HMAC-SHA256 over the registration ID, verbatim.
     pub fn derive(&self, registration_id: &RegistrationId<'_>) -> DeviceKey {
-        let mut key = KeyBytes { bytes: [0; MAX_KEY_LEN], len: SIGNATURE_LEN as u8 };
+        let mut key = KeyBytes { bytes: [0; MAX_KEY_LEN], len: SIGNATURE_LEN };
         if let Some(mac) = key.bytes.first_chunk_mut() {
             self.0.hmac(registration_id.as_str().as_bytes(), mac);
         }
@@ -194,7 +194,7 @@ const MIN_KEY_LEN: usize = 16;
 #[derive(Clone)]
 struct KeyBytes {
     bytes: [u8; MAX_KEY_LEN],
-    len: u8,
+    len: usize,
 }
 
 impl Drop for KeyBytes {
@@ -212,7 +212,7 @@ impl KeyBytes {
         let mut key = Self { bytes: [0; MAX_KEY_LEN], len: 0 };
         match base64::decode(text.as_bytes(), &mut key.bytes) {
             Ok(len @ MIN_KEY_LEN..=MAX_KEY_LEN) => {
-                key.len = len as u8;
+                key.len = len;
                 Ok(key)
             }
             Ok(_) | Err(Undecodable::TooLong) => Err(InvalidKey::Length),
@@ -221,7 +221,7 @@ impl KeyBytes {
     }
 
     fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 
     fn hmac(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {

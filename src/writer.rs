@@ -15,19 +15,25 @@ impl<'b> Writer<'b> {
         Self { buffer, len: 0, reserved: 0 }
     }
 
+    #[inline(never)]
     pub(crate) fn byte(&mut self, byte: u8) {
+        self.put(byte);
+    }
+
+    fn put(&mut self, byte: u8) {
         if let Some(slot) = self.buffer.get_mut(self.len) {
             *slot = byte;
         }
-        self.len = self.len.saturating_add(1);
+        self.len += 1;
     }
 
     pub(crate) fn str(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
+    #[inline(never)]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
-        let end = self.len.saturating_add(bytes.len());
+        let end = self.len + bytes.len();
         if let Some(slot) = self.buffer.get_mut(self.len..end) {
             slot.copy_from_slice(bytes);
         }
@@ -58,17 +64,14 @@ impl<'b> Writer<'b> {
     /// Percent-encodes all but the unreserved characters of RFC 3986.
     pub(crate) fn percent(&mut self, text: &[u8]) {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
-        let mut rest = text;
-        loop {
-            // Nearly everything is copied as it is.
-            let plain = rest.iter().take_while(|&&byte| is_unreserved(byte)).count();
-            let (copied, escaped) = rest.split_at_checked(plain).unwrap_or_default();
-            self.bytes(copied);
-            let Some((byte, others)) = escaped.split_first() else { return };
-            self.byte(b'%');
-            self.byte(HEX[usize::from(byte >> 4)]);
-            self.byte(HEX[usize::from(byte & 15)]);
-            rest = others;
+        for &byte in text {
+            if is_unreserved(byte) {
+                self.put(byte);
+            } else {
+                self.byte(b'%');
+                self.byte(HEX[usize::from(byte >> 4)]);
+                self.byte(HEX[usize::from(byte & 15)]);
+            }
         }
     }
 
@@ -81,6 +84,16 @@ impl<'b> Writer<'b> {
         let start = self.len;
         base64::encode(mac, |quad| self.percent(&quad));
         self.reserved += WORST.saturating_sub(self.len - start);
+    }
+
+    /// What was written since the length was `mark`, unless the buffer is too small for it.
+    pub(crate) fn since(&self, mark: usize) -> Option<&[u8]> {
+        self.buffer.get(mark..self.len)
+    }
+
+    /// Goes back to where the length was `mark`.
+    pub(crate) fn rewind(&mut self, mark: usize) {
+        self.len = mark;
     }
 
     /// How many bytes were written, or would have been.
@@ -98,19 +111,7 @@ impl<'b> Writer<'b> {
 }
 
 fn is_unreserved(byte: u8) -> bool {
-    /// A bit for each byte.
-    const UNRESERVED: [u32; 8] = {
-        let mut bits = [0; 8];
-        let mut byte = 0_u8;
-        while byte < 128 {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                bits[byte as usize / 32] |= 1 << (byte % 32);
-            }
-            byte += 1;
-        }
-        bits
-    };
-    UNRESERVED[usize::from(byte >> 5)] >> (byte & 31) & 1 == 1
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 #[cold]

@@ -58,14 +58,14 @@ fn write_head(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {
 /// Path and query.
 pub(crate) fn write_target(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {
     writer.byte(b'/');
-    writer.percent(provisioning.registration().id_scope().as_str().as_bytes());
+    writer.str(provisioning.registration().id_scope().as_str());
     writer.str("/registrations/");
     writer.percent(provisioning.registration().registration_id().as_str().as_bytes());
     match provisioning.request() {
         Request::Register => writer.str("/register"),
         Request::Status { operation_id } => {
             writer.str("/operations/");
-            writer.percent(operation_id.as_bytes());
+            writer.percent(operation_id);
         }
     }
     writer.str("?api-version=");
