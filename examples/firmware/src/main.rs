@@ -1,5 +1,4 @@
-//! A Cortex-M3 that asks DPS over TLS 1.2 where it belongs, in QEMU. `run.sh` runs it against
-//! the emulator.
+//! A Cortex-M3 that asks DPS over TLS 1.2 where it belongs.
 //!
 //! ```text
 //! provision.rs   what a product copies: the way from a key to a hub
@@ -7,11 +6,19 @@
 //! net.rs         a blocking TCP stream over smoltcp, with DHCP and DNS
 //! memory.rs      the heap, which only mbedTLS uses; how much memory was taken
 //! board/         QEMU's mps2-an385: Ethernet, clocks, randomness, console, inputs.
-//!                Another board is another folder.
+//!                Another board is another folder, and another memory.x.
 //! ```
 //!
-//! The inputs come by semihosting, as words of the command line, so that one image serves
-//! every device. A product has them in flash, from its factory.
+//! `run.sh` builds it and runs it against the emulator. By hand, and against the real service:
+//!
+//! ```text
+//! qemu-system-arm -M mps2-an385 -nic user,model=lan9118 -display none -kernel FIRMWARE -semihosting-config \
+//!     enable=on,target=native,arg=firmware,arg=id-scope=…,arg=registration-id=…,arg=key-file=…,arg=ca=…
+//! ```
+//!
+//! The inputs are words of a command line, so that one image serves every device. The key and
+//! the roots are in files: the list of the host's processes is no place for a secret. A product
+//! has all that in flash, from its factory.
 #![no_std]
 #![no_main]
 
@@ -147,14 +154,19 @@ impl From<azure_dps::Error> for Failure {
 impl Failure {
     /// An exit code, and whose move it is.
     fn fault(&self) -> (u8, &'static str) {
-        let Self::Provisioning(failure) = self else { return (2, "the inputs") };
-        match failure.fault() {
+        let fault = match self {
+            Self::Board | Self::Input(_) => Fault::Caller,
+            // Tried again by the library, in vain.
+            Self::Provisioning(provision::Failure::Connect(tls::Error::OutOfMemory)) => Fault::Caller,
+            Self::Provisioning(failure) => failure.fault(),
+        };
+        match fault {
             Fault::Refused => (3, "the service's operator, or who enrolled this device"),
             Fault::Credential => (5, "the device's key, or its clock"),
             Fault::Busy => (6, "the service, for a while"),
             Fault::Transport => (7, "the network"),
             Fault::Peer => (8, "whoever answered: that was not the service"),
-            _ => (2, "the inputs"),
+            _ => (2, "this firmware, or its inputs"),
         }
     }
 }

@@ -8,11 +8,12 @@ use core::{
 };
 
 use azure_dps::embedded_io::ConnectError;
+use embedded_io::ErrorKind;
 use heapless::CString;
 use mbedtls_rs::{
     Certificate, ClientSessionConfig, SessionConfig, SessionError, Tls, TlsVersion, X509, blocking,
     sys::{
-        self,
+        self, MbedtlsError,
         hook::{
             timer::{MbedtlsTimer, hook_timer},
             wall_clock::{MbedtlsWallClock, hook_wall_clock},
@@ -44,7 +45,7 @@ impl Client {
     /// A client that trusts these roots, in PEM. Once, after [`memory::start`].
     ///
     /// A product has its roots in flash: `Certificate::new_no_copy(include_bytes!("root.der"))`.
-    pub fn new(roots: &CStr) -> Result<Self, Error> {
+    pub fn new(roots: &CStr) -> Result<Self, MbedtlsError> {
         // SAFETY: nothing of mbedTLS runs yet, and the board's clock never goes away.
         unsafe {
             hook_timer(Some(&Clock));
@@ -52,8 +53,7 @@ impl Client {
         }
         let rng = cortex_m::singleton!(: Randomness = Randomness).expect("the TLS client is made once");
         let tls = Tls::new(rng).expect("the TLS client is made once");
-        let roots = Certificate::new(X509::PEM(roots)).map_err(|error| Error::Roots(error.code()))?;
-        Ok(Self { tls, roots })
+        Ok(Self { tls, roots: Certificate::new(X509::PEM(roots))? })
     }
 
     /// Shakes hands over a connection. The other side must prove that it is `host`.
@@ -68,17 +68,15 @@ impl Client {
         });
         let mut session = Session::new(self.tls.reference(), stream, &config).map_err(Error::from)?;
         session.set_server_name(&name).map_err(Error::from)?;
-        match session.connect() {
-            Ok(()) => Ok(session),
-            Err(SessionError::MbedTls(error)) if error.code() == sys::MBEDTLS_ERR_X509_CERT_VERIFY_FAILED => {
-                Err(ConnectError::Untrusted(Error::Certificate(session.tls_verification_details())))
+        let Err(error) = session.connect() else { return Ok(session) };
+        Err(match Error::from(error) {
+            Error::Handshake(sys::MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) => {
+                ConnectError::Untrusted(Error::Certificate(session.tls_verification_details()))
             }
-            Err(error) => Err(match Error::from(error) {
-                // No TLS, or none that both sides speak.
-                error @ Error::Handshake(_) => ConnectError::Untrusted(error),
-                error => ConnectError::Network(error),
-            }),
-        }
+            // No TLS, or none that both sides speak.
+            error @ Error::Handshake(_) => ConnectError::Untrusted(error),
+            error => ConnectError::Network(error),
+        })
     }
 }
 
@@ -87,15 +85,14 @@ impl Client {
 pub enum Error {
     Network(net::Error),
     /// The network failed during the handshake.
-    Io(embedded_io::ErrorKind),
+    Io(ErrorKind),
     /// The certificate does not hold: mbedTLS's flags.
     Certificate(u32),
     /// mbedTLS's code for anything else about the other side.
     Handshake(i32),
     /// The heap is too small for this handshake.
     OutOfMemory,
-    /// The roots are not PEM: mbedTLS's code.
-    Roots(i32),
+    /// The host's name is longer than names are.
     HostName,
 }
 
@@ -105,7 +102,10 @@ impl From<SessionError> for Error {
             SessionError::Io(kind) => Error::Io(kind),
             // mbedTLS has a dozen codes for it, and adds them to others.
             SessionError::MbedTls(_) if memory::is_exhausted() => Error::OutOfMemory,
-            SessionError::MbedTls(error) => Error::Handshake(error.code()),
+            SessionError::MbedTls(error) => match error.code() {
+                sys::MBEDTLS_ERR_SSL_CONN_EOF => Error::Io(ErrorKind::ConnectionReset),
+                code => Error::Handshake(code),
+            },
         }
     }
 }
@@ -137,7 +137,6 @@ impl fmt::Display for Error {
             }
             Error::Handshake(code) => write!(f, "TLS handshake failed, mbedTLS -{:#06x}", code.unsigned_abs()),
             Error::OutOfMemory => f.write_str("the heap is too small for this TLS handshake"),
-            Error::Roots(code) => write!(f, "the roots are not PEM, mbedTLS -{:#06x}", code.unsigned_abs()),
             Error::HostName => f.write_str("the host name is too long"),
         }
     }
