@@ -193,7 +193,7 @@ not_tls() {
     return "$code"
 }
 
-passed=0 failed=0
+passed=0 failed=0 slowest=0
 # expect CODE TEXT WHAT COMMAND…: the command's exit code and, somewhere, its words.
 expect() {
     local code="$1" text="$2" what="$3" started="${EPOCHREALTIME//[.,]/}" got=0 took verdict=ok
@@ -205,6 +205,7 @@ expect() {
     elif cat -- *.key | grep -v -e '-----' | grep -qFf - out || grep -q 'sig=' out; then
         verdict=LEAKED
     fi
+    [ "$took" -le "$slowest" ] || slowest="$took"
     printf '%-6s %2d.%03d s  exit %d  %s\n' "$verdict" $((took / 1000)) $((took % 1000)) "$got" "$what"
     if [ "$verdict" = ok ]; then
         passed=$((passed + 1))
@@ -283,5 +284,5 @@ else
     expect 2 "registration ID" "a registration ID that is none" device "not/one" key-file="$toaster.key"
 fi
 
-echo "$passed of $((passed + failed)) as expected"
+echo "$passed of $((passed + failed)) as expected, the slowest in $slowest ms"
 [ "$failed" = 0 ]
