@@ -52,6 +52,9 @@ want cmake command -v cmake
 want make command -v make
 want libclang-dev has_libclang
 want openssl command -v openssl
+if [ "$job" = lint ] && ! rustup target list --installed 2>/dev/null | grep -qx thumbv7m-none-eabi; then
+    want rust-web-clippy test -x /usr/bin/cargo-clippy
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         echo "wanted: ${missing[*]}" >&2
