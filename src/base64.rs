@@ -59,7 +59,7 @@ fn digit(character: u8) -> Option<u8> {
 }
 
 /// Encodes, and hands on four characters at a time.
-pub(crate) fn encode(bytes: &[u8], mut each: impl FnMut([u8; 4])) {
+pub(crate) fn encode(bytes: &[u8], each: &mut dyn FnMut([u8; 4])) {
     let (triples, rest) = bytes.as_chunks();
     for triple in triples {
         each(quad(triple));

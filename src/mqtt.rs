@@ -160,14 +160,13 @@ pub fn write_publish<'b>(
 ///
 /// A topic of the service's that cannot be read ends the run with [`Error::Malformed`].
 pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {
-    let Some(topic) = topic.as_bytes().strip_prefix(b"$dps/registrations/res/") else { return false };
-    let mut parts = topic.splitn(2, |&byte| byte == b'/');
-    let status = parts.next().unwrap_or_default();
-    let Some([b'?', query @ ..]) = parts.next() else { return false };
+    let Some(topic) = topic.strip_prefix("$dps/registrations/res/") else { return false };
     let mut request_id = None;
     let mut retry_after = None;
     // The order of the parameters is the service's affair.
-    for parameter in query.split(|&byte| byte == b'&') {
+    let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
+    let status = parts.next().unwrap_or_default();
+    for parameter in parts {
         if let Some(value) = parameter.strip_prefix(b"$rid=") {
             request_id = parse_u32(value);
         } else if let Some(value) = parameter.strip_prefix(b"retry-after=") {

@@ -550,6 +550,7 @@ impl<'a> Provisioning<'a> {
         self.run.signature = None;
     }
 
+    #[inline(never)]
     fn deadline(&self) -> Duration {
         self.run.started.saturating_add(self.policy.timeout)
     }

@@ -22,11 +22,9 @@
 //!
 //! Source: [SAS token structure](https://learn.microsoft.com/azure/iot-dps/how-to-control-access#sas-token-structure).
 
-use zeroize::Zeroize;
-
 use crate::{
     Error, IdScope, RegistrationId, Sign,
-    symmetric_key::SIGNATURE_LEN,
+    symmetric_key::{SIGNATURE_LEN, wipe},
     writer::{Writer, text},
 };
 
@@ -66,7 +64,7 @@ pub(crate) struct Signature {
 
 impl Drop for Signature {
     fn drop(&mut self) {
-        self.mac.zeroize();
+        wipe(&mut self.mac);
     }
 }
 

@@ -50,17 +50,25 @@ impl GroupKey {
     ///
     /// # Errors
     /// [`InvalidKey`], which names a position or a length and never the key.
+    #[inline(never)]
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
-        KeyBytes::from_base64(text).map(Self)
+        let mut key = Ok(Self(KeyBytes::EMPTY));
+        if let Ok(Self(bytes)) = &mut key
+            && let Err(error) = bytes.decode(text)
+        {
+            key = Err(error);
+        }
+        key
     }
 
     /// The device's own key: HMAC-SHA256 over the registration ID, verbatim.
     pub fn derive(&self, registration_id: &RegistrationId<'_>) -> DeviceKey {
-        let mut key = KeyBytes { bytes: [0; MAX_KEY_LEN], len: SIGNATURE_LEN };
-        if let Some(mac) = key.bytes.first_chunk_mut() {
+        let mut key = DeviceKey(KeyBytes::EMPTY);
+        if let Some(mac) = key.0.bytes.first_chunk_mut() {
             self.0.hmac(registration_id.as_str().as_bytes(), mac);
+            key.0.len = mac.len();
         }
-        DeviceKey(key)
+        key
     }
 }
 
@@ -86,8 +94,15 @@ impl DeviceKey {
     ///
     /// # Errors
     /// [`InvalidKey`], which names a position or a length and never the key.
+    #[inline(never)]
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
-        KeyBytes::from_base64(text).map(Self)
+        let mut key = Ok(Self(KeyBytes::EMPTY));
+        if let Ok(Self(bytes)) = &mut key
+            && let Err(error) = bytes.decode(text)
+        {
+            key = Err(error);
+        }
+        key
     }
 
     /// Writes the key as base64: 44 characters for a derived key, at most 88.
@@ -99,7 +114,7 @@ impl DeviceKey {
     /// [`BufferTooSmall`] with the exact size.
     pub fn write_base64<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
         let mut writer = Writer::new(buffer);
-        base64::encode(self.0.as_slice(), |quad| writer.bytes(&quad));
+        base64::encode(self.0.as_slice(), &mut |quad| writer.bytes(&quad));
         Ok(text(writer.finish()?))
     }
 }
@@ -193,27 +208,34 @@ const MIN_KEY_LEN: usize = 16;
 
 #[derive(Clone)]
 struct KeyBytes {
+    /// Zero from `len` on.
     bytes: [u8; MAX_KEY_LEN],
     len: usize,
 }
 
 impl Drop for KeyBytes {
     fn drop(&mut self) {
-        self.bytes.zeroize();
+        wipe(&mut self.bytes);
     }
+}
+
+/// Wiping is a loop of volatile writes: once in the program is enough.
+#[inline(never)]
+pub(crate) fn wipe(secret: &mut [u8]) {
+    secret.zeroize();
 }
 
 impl ZeroizeOnDrop for GroupKey {}
 impl ZeroizeOnDrop for DeviceKey {}
 
 impl KeyBytes {
-    fn from_base64(text: &str) -> Result<Self, InvalidKey> {
-        // On an error the half-decoded key is wiped by its drop.
-        let mut key = Self { bytes: [0; MAX_KEY_LEN], len: 0 };
-        match base64::decode(text.as_bytes(), &mut key.bytes) {
+    const EMPTY: Self = Self { bytes: [0; MAX_KEY_LEN], len: 0 };
+
+    fn decode(&mut self, text: &str) -> Result<(), InvalidKey> {
+        match base64::decode(text.as_bytes(), &mut self.bytes) {
             Ok(len @ MIN_KEY_LEN..=MAX_KEY_LEN) => {
-                key.len = len;
-                Ok(key)
+                self.len = len;
+                Ok(())
             }
             Ok(_) | Err(Undecodable::TooLong) => Err(InvalidKey::Length),
             Err(Undecodable::At(position)) => Err(InvalidKey::NotBase64 { position }),
@@ -225,12 +247,12 @@ impl KeyBytes {
     }
 
     fn hmac(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
-        // HMAC takes keys of any length; the error of its signature cannot occur. The core and
-        // its buffer are what `Hmac` wraps; the wrapper would be moved, and is 170 bytes.
-        if let Ok(mut hmac) = HmacCore::<Sha256>::new_from_slice(self.as_slice()) {
-            let mut buffer = Buffer::<HmacCore<Sha256>>::default();
-            buffer.digest_blocks(message, |blocks| hmac.update_blocks(blocks));
-            hmac.finalize_fixed_core(&mut buffer, mac.into());
-        }
+        // HMAC itself pads keys with zeros; with a length that the compiler knows, the hashing of
+        // longer keys is not linked. The core and its buffer are what `Hmac` wraps; the wrapper
+        // would be moved, and is 170 bytes.
+        let mut hmac = HmacCore::<Sha256>::new((&self.bytes).into());
+        let mut buffer = Buffer::<HmacCore<Sha256>>::default();
+        buffer.digest_blocks(message, |blocks| hmac.update_blocks(blocks));
+        hmac.finalize_fixed_core(&mut buffer, mac.into());
     }
 }

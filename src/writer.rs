@@ -82,7 +82,7 @@ impl<'b> Writer<'b> {
         // Forty-two characters, then one that is never escaped and the escaped padding.
         const WORST: usize = 42 * 3 + 1 + 3;
         let start = self.len;
-        base64::encode(mac, |quad| self.percent(&quad));
+        base64::encode(mac, &mut |quad| self.percent(&quad));
         self.reserved += WORST.saturating_sub(self.len - start);
     }
 
@@ -127,6 +127,7 @@ fn divide_by_ten(number: u64) -> (u64, u32) {
 
 /// Bytes that are known to be UTF-8: what a writer wrote, or part of a document that was
 /// checked.
+#[inline(never)]
 pub(crate) fn text(known: &[u8]) -> &str {
     core::str::from_utf8(known).unwrap_or_default()
 }

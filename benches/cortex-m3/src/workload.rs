@@ -27,7 +27,7 @@ const USER_NAME: usize = 160;
 #[inline(never)]
 pub fn a(text: &mut [u8; 44]) -> bool {
     let Ok(id) = RegistrationId::new(black_box(REGISTRATION_ID)) else { return false };
-    let Ok(group_key) = GroupKey::from_base64(black_box(GROUP_KEY)) else { return false };
+    let Ok(group_key) = &GroupKey::from_base64(black_box(GROUP_KEY)) else { return false };
     group_key.derive(&id).write_base64(text).is_ok()
 }
 
