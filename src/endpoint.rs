@@ -42,18 +42,19 @@ impl<'a> Endpoint<'a> {
     /// # Errors
     /// [`Error::InvalidEndpoint`].
     pub fn parse(text: &'a str) -> Result<Self, Error> {
-        let (https, authority) = match text.split_once("://") {
-            None => (true, text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
-            Some(_) => return Err(Error::InvalidEndpoint),
+        let (https, authority) = match (after_scheme(text, "https://"), after_scheme(text, "http://")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            // Any other scheme has characters that no host has.
+            _ => (true, text),
         };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let end_of_host = authority.rfind(']').map_or(0, |bracket| bracket + 1);
-        let (host, port) = match authority.get(end_of_host..).and_then(|rest| rest.find(':')) {
+        let bytes = authority.as_bytes();
+        let end_of_host = bytes.iter().rposition(|&byte| byte == b']').map_or(0, |bracket| bracket + 1);
+        let colon = bytes.iter().skip(end_of_host).position(|&byte| byte == b':');
+        let (host, port) = match colon.and_then(|colon| authority.split_at_checked(end_of_host + colon)) {
             None => (authority, None),
-            Some(colon) => {
-                let (host, port) = authority.split_at_checked(end_of_host + colon).ok_or(Error::InvalidEndpoint)?;
+            Some((host, port)) => {
                 let port = crate::json::parse_u32(port.as_bytes().get(1..).unwrap_or_default());
                 (host, Some(port.ok_or(Error::InvalidEndpoint)?))
             }
@@ -107,12 +108,21 @@ impl fmt::Display for Endpoint<'_> {
     }
 }
 
+fn after_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// Whether this can be a host: of an IPv6 address the characters alone are checked.
 fn is_host(host: &str) -> bool {
-    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
-        None => {
+    match host.as_bytes() {
+        [b'[', address @ .., b']'] => {
+            address.contains(&b':')
+                && address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+        }
+        host => {
             !host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+                && host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     assignment::Spans,
     json::{JsonError, JsonProblem},
     response::{self, Details, Document, Status},
-    retry::{Jitter, later},
+    retry::{Jitter, between, later},
     sas_token::{self, Signature},
     writer::{Writer, text},
 };
@@ -282,7 +282,7 @@ impl<'a> Provisioning<'a> {
     /// What to do next.
     pub fn step(&mut self, now: Duration) -> Step {
         let failure = match self.run.state {
-            State::Waiting { until, .. } if now < until => return Step::Wait(until.saturating_sub(now)),
+            State::Waiting { until, .. } if now < until => return Step::Wait(between(now, until)),
             State::Waiting { failure, .. } => failure,
             // An exchange that was lost track of begins anew, with time of its own.
             State::Sending { .. } => None,
@@ -465,7 +465,7 @@ impl<'a> Provisioning<'a> {
     }
 
     fn expiry(&self, now: Duration) -> u64 {
-        let now = self.run.unix_time.saturating_add(now.saturating_sub(self.run.started).as_secs());
+        let now = self.run.unix_time.saturating_add(between(self.run.started, now).as_secs());
         let run = self.policy.timeout.as_secs().min(MAX_TOKEN_LIFETIME);
         now.saturating_add(run.max(u64::from(self.token_lifetime)))
     }
@@ -493,23 +493,22 @@ impl<'a> Provisioning<'a> {
         writer.byte(b'}');
     }
 
-    /// Takes over the operation ID while that matters, and says where the device belongs once
+    /// Takes over the operation ID, and says where the device belongs once
     /// it is settled.
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
         let mut document = Document::EMPTY;
         document.read(answer.body)?;
-        match document.status()? {
-            Status::Pending => {
-                if let Some(operation_id) = document.operation_id()
-                    && !operation_id.decode_into(&mut self.run.operation_id)
-                {
-                    return Err(Malformed::Invalid("operationId").into());
-                }
-                if self.run.operation_id.is_empty() {
-                    return Err(Malformed::Missing("operationId").into());
-                }
-                Ok(None)
-            }
+        let status = document.status()?;
+        // Later answers name the same operation.
+        if (status == Status::Pending || self.run.operation_id.is_empty())
+            && let Some(operation_id) = document.operation_id()
+            && !operation_id.decode_into(&mut self.run.operation_id)
+        {
+            return Err(Malformed::Invalid("operationId").into());
+        }
+        match status {
+            Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),
+            Status::Pending => Ok(None),
             Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),
             Status::Failed => Err(Error::Failed(document.failure(answer.status))),
             Status::Disabled => Err(Error::Disabled),

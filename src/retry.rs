@@ -136,7 +136,19 @@ fn millis(wait: Duration) -> u32 {
 
 /// The time so many milliseconds later.
 pub(crate) fn later(now: Duration, millis: u32) -> Duration {
-    now.saturating_add(Duration::new(u64::from(millis / 1000), millis % 1000 * 1_000_000))
+    now.saturating_add(Duration::from_millis(u64::from(millis)))
+}
+
+/// From one time to a later one. (A difference of two `Duration`s may panic, as far as the
+/// linker sees.)
+pub(crate) fn between(from: Duration, to: Duration) -> Duration {
+    const SECOND: u32 = 1_000_000_000;
+    let seconds = to.as_secs().saturating_sub(from.as_secs());
+    let (to, from) = (to.subsec_nanos(), from.subsec_nanos());
+    match to.checked_sub(from) {
+        Some(nanos) => Duration::new(seconds, nanos.min(SECOND - 1)),
+        None => Duration::new(seconds.saturating_sub(1), (to + SECOND - from).min(SECOND - 1)),
+    }
 }
 
 /// Marsaglia's xorshift32: enough to spread devices over time.

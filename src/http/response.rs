@@ -1,3 +1,5 @@
+use core::ops::Range;
+
 use crate::{Answer, BufferTooSmall, Error, Malformed, TransportFault, json::parse_u32};
 
 /// The most header lines of an answer that are read. The service sends about eight.
@@ -75,7 +77,7 @@ impl ResponseReader {
             return Err(BufferTooSmall { needed: self.filled, exact: false }.into());
         }
         if self.filled == size && self.raw > self.body {
-            buffer.copy_within(self.raw..self.filled, self.body);
+            move_down(buffer, self.raw..self.filled, self.body);
             self.filled -= self.raw - self.body;
             self.raw = self.body;
         }
@@ -218,9 +220,7 @@ impl ResponseReader {
     fn take(&mut self, buffer: &mut [u8], missing: usize, rest: fn(usize) -> Phase, then: Phase) -> bool {
         let available = self.raw(buffer).len().min(missing);
         let end = self.raw + available;
-        if end <= buffer.len() && self.body <= self.raw {
-            buffer.copy_within(self.raw..end, self.body);
-        }
+        move_down(buffer, self.raw..end, self.body);
         self.raw = end;
         self.body += available;
         self.phase = rest(missing - available);
@@ -244,6 +244,17 @@ impl ResponseReader {
 
     fn raw<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
         buffer.get(self.raw..self.filled).unwrap_or_default()
+    }
+}
+
+/// Moves bytes to where others were before them. (`copy_within` may panic, as far as the
+/// linker sees.)
+fn move_down(buffer: &mut [u8], from: Range<usize>, to: usize) {
+    for (from, to) in from.zip(to..) {
+        let Some(&byte) = buffer.get(from) else { return };
+        if let Some(slot) = buffer.get_mut(to) {
+            *slot = byte;
+        }
     }
 }
 

@@ -1,0 +1,12 @@
+//! `An image that must not link`.
+
+#![no_std]
+#![no_main]
+
+use azure_dps_no_panic::*;
+
+links!(proof);
+
+fn proof() {
+    used(bytes()[number()]);
+}

@@ -1,0 +1,59 @@
+//! Inputs of which the optimiser knows nothing, and a panic handler that does not link.
+
+#![no_std]
+
+use core::{hint::black_box, time::Duration};
+
+unsafe extern "C" {
+    /// Defined nowhere. Whoever can panic needs it.
+    fn a_panic_is_reachable() -> !;
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: an image with this call in it is never linked.
+    unsafe { a_panic_is_reachable() }
+}
+
+static BYTES: [u8; 4096] = [0; 4096];
+
+/// Any bytes.
+pub fn bytes() -> &'static [u8] {
+    black_box(&BYTES).get(..number()).unwrap_or_default()
+}
+
+/// Any text.
+pub fn text() -> &'static str {
+    core::str::from_utf8(bytes()).unwrap_or_default()
+}
+
+/// Any number.
+pub fn number() -> usize {
+    black_box(0)
+}
+
+/// Any time.
+pub fn time() -> Duration {
+    black_box(Duration::ZERO)
+}
+
+/// The same value, in a state of which nothing is known.
+pub fn opaque<T>(value: &mut T) -> &mut T {
+    black_box(value)
+}
+
+/// What comes of an entry point is needed, whatever it is.
+pub fn used<T>(value: T) {
+    black_box(value);
+}
+
+/// Makes an image of one function.
+#[macro_export]
+macro_rules! links {
+    ($function:path) => {
+        #[unsafe(no_mangle)]
+        pub extern "C" fn _start() {
+            $function()
+        }
+    };
+}
