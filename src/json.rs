@@ -640,15 +640,17 @@ impl<'b> Reader<'b> {
 
     /// The next byte that is no white space, which is passed over; 0 at the end, where a byte
     /// of 0 would be just as wrong.
-    #[inline(never)]
     fn token(&mut self) -> u8 {
-        loop {
-            match self.peek() {
-                byte if byte > b' ' => return byte,
-                b' ' | b'\t' | b'\n' | b'\r' => self.rest.next(),
-                byte => return byte,
-            };
+        let byte = self.peek();
+        if byte > b' ' { byte } else { self.white_space() }
+    }
+
+    #[inline(never)]
+    fn white_space(&mut self) -> u8 {
+        while let b' ' | b'\t' | b'\n' | b'\r' = self.peek() {
+            self.rest.next();
         }
+        self.peek()
     }
 
     /// A token, and nothing but that one.

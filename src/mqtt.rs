@@ -161,22 +161,21 @@ pub fn write_publish<'b>(
 /// A topic of the service's that cannot be read ends the run with [`Error::Malformed`].
 pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {
     let Some(topic) = topic.strip_prefix("$dps/registrations/res/") else { return false };
-    let mut request_id = None;
-    let mut retry_after = None;
+    let (mut status, mut request_id, mut retry_after) = (None, None, None);
     // The order of the parameters is the service's affair.
-    let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
-    let status = parts.next().unwrap_or_default();
-    for parameter in parts {
-        if let Some(value) = parameter.strip_prefix(b"$rid=") {
+    for part in topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&')) {
+        if let Some(value) = part.strip_prefix(b"$rid=") {
             request_id = parse_u32(value);
-        } else if let Some(value) = parameter.strip_prefix(b"retry-after=") {
+        } else if let Some(value) = part.strip_prefix(b"retry-after=") {
             retry_after = parse_seconds(value);
+        } else {
+            status = status.or(parse_u32(part));
         }
     }
     if request_id.is_none() || request_id != provisioning.request_id().map(u32::from) {
         return false;
     }
-    match parse_u32(status).and_then(|status| u16::try_from(status).ok()) {
+    match status.and_then(|status| u16::try_from(status).ok()) {
         Some(status) => provisioning.on_answer(now, Answer::new(status, retry_after, body)),
         None => provisioning.on_error(now, Malformed::MqttTopic.into()),
     }

@@ -159,6 +159,7 @@ const MAX_TOKEN_LIFETIME: u64 = 30 * 24 * 3600;
 struct Run {
     state: State,
     started: Duration,
+    deadline: Duration,
     /// Unix time at `started`, in seconds.
     unix_time: u64,
     operation_id: Vec<u8, MAX_OPERATION_ID, u8>,
@@ -202,6 +203,7 @@ impl<'a> Provisioning<'a> {
             run: Run {
                 state: State::Idle,
                 started: Duration::ZERO,
+                deadline: Duration::ZERO,
                 unix_time: 0,
                 operation_id: Vec::new(),
                 signature: None,
@@ -265,6 +267,7 @@ impl<'a> Provisioning<'a> {
         // Field by field: a whole `Run` would be made on the stack first.
         self.run.state = State::Sending { since: None };
         self.run.started = now;
+        self.run.deadline = now.saturating_add(self.policy.timeout);
         self.run.unix_time = unix_time;
         self.run.operation_id.clear();
         self.run.signature = None;
@@ -288,7 +291,7 @@ impl<'a> Provisioning<'a> {
             State::Sending { .. } => None,
             _ => return Step::Finished,
         };
-        if now >= self.deadline() {
+        if now >= self.run.deadline {
             self.fail(failure.unwrap_or(Error::TimedOut));
             return Step::Finished;
         }
@@ -302,7 +305,7 @@ impl<'a> Provisioning<'a> {
             State::Sending { since: Some(since) } => since,
             _ => now,
         };
-        since.saturating_add(self.policy.request_timeout).min(self.deadline())
+        since.saturating_add(self.policy.request_timeout).min(self.run.deadline)
     }
 
     /// The driver has a connection: reported as [`Progress::Connected`].
@@ -532,7 +535,7 @@ impl<'a> Provisioning<'a> {
     /// waiting for is the error.
     fn wait(&mut self, now: Duration, millis: u32, failure: Option<Error>) {
         let until = later(now, millis);
-        if until >= self.deadline() {
+        if until >= self.run.deadline {
             return self.fail(failure.unwrap_or(Error::TimedOut));
         }
         self.run.state = State::Waiting { until, failure };
@@ -550,10 +553,6 @@ impl<'a> Provisioning<'a> {
     }
 
     #[inline(never)]
-    fn deadline(&self) -> Duration {
-        self.run.started.saturating_add(self.policy.timeout)
-    }
-
     fn report(&mut self, progress: Progress) {
         if let Some(observer) = &mut self.observer {
             observer(progress);

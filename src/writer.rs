@@ -111,7 +111,19 @@ impl<'b> Writer<'b> {
 }
 
 fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    /// A bit for each byte.
+    const UNRESERVED: [u32; 8] = {
+        let mut bits = [0; 8];
+        let mut byte = 0_u8;
+        while byte < 128 {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                bits[byte as usize / 32] |= 1 << (byte % 32);
+            }
+            byte += 1;
+        }
+        bits
+    };
+    UNRESERVED[usize::from(byte >> 5)] >> (byte & 31) & 1 == 1
 }
 
 #[cold]
