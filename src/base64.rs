@@ -27,7 +27,7 @@ pub(crate) fn decode(text: &[u8], bytes: &mut [u8]) -> Result<usize, Undecodable
     let mut len = 0;
     // The last bits, and how many of them are still to be written.
     let (mut bits, mut pending) = (0_u32, 0);
-    for (at, &character) in text.iter().take(digits).enumerate() {
+    for (at, &character) in text.get(..digits).unwrap_or_default().iter().enumerate() {
         let digit = digit(character).ok_or(Undecodable::At(at))?;
         bits = bits << 6 | u32::from(digit);
         pending += 6;

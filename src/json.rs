@@ -229,6 +229,11 @@ impl<'b> Text<'b> {
     /// ASCII.
     pub(crate) fn decode_into<const N: usize>(&self, decoded: &mut Vec<u8, N, u8>) -> bool {
         decoded.clear();
+        // Nearly always there are no escapes.
+        let plain = self.0.iter().take_while(|byte| byte.is_ascii() && **byte != b'\\').count();
+        if plain == self.0.len() {
+            return decoded.extend_from_slice(self.0).is_ok();
+        }
         self.chars().all(|character| character.is_ascii() && decoded.push(character as u8).is_ok())
     }
 
@@ -654,7 +659,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A token, and nothing but that one.
-    #[inline(never)]
+    #[inline(always)]
     fn expect(&mut self, token: u8) -> Result<(), Broken> {
         if self.token() != token {
             return Err(Broken);

@@ -17,14 +17,7 @@ impl<'b> Writer<'b> {
 
     #[inline(never)]
     pub(crate) fn byte(&mut self, byte: u8) {
-        self.put(byte);
-    }
-
-    fn put(&mut self, byte: u8) {
-        if let Some(slot) = self.buffer.get_mut(self.len) {
-            *slot = byte;
-        }
-        self.len += 1;
+        put(self.buffer, &mut self.len, byte);
     }
 
     pub(crate) fn str(&mut self, text: &str) {
@@ -64,15 +57,18 @@ impl<'b> Writer<'b> {
     /// Percent-encodes all but the unreserved characters of RFC 3986.
     pub(crate) fn percent(&mut self, text: &[u8]) {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        // In a variable, it stays in a register.
+        let mut len = self.len;
         for &byte in text {
             if is_unreserved(byte) {
-                self.put(byte);
+                put(self.buffer, &mut len, byte);
             } else {
-                self.byte(b'%');
-                self.byte(HEX[usize::from(byte >> 4)]);
-                self.byte(HEX[usize::from(byte & 15)]);
+                for byte in [b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]] {
+                    put(self.buffer, &mut len, byte);
+                }
             }
         }
+        self.len = len;
     }
 
     /// Base64 of a signature, percent-encoded. Signatures differ in how much of them must be
@@ -108,6 +104,13 @@ impl<'b> Writer<'b> {
         }
         Ok(self.buffer.get_mut(..self.len).unwrap_or_default())
     }
+}
+
+fn put(buffer: &mut [u8], len: &mut usize, byte: u8) {
+    if let Some(slot) = buffer.get_mut(*len) {
+        *slot = byte;
+    }
+    *len += 1;
 }
 
 fn is_unreserved(byte: u8) -> bool {
