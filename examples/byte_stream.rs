@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(&url)?);
 
     // On a board this is a TLS 1.2 session, and its read gives up after a while.
-    let connect = || {
+    let connect = |_| {
         let stream = TcpStream::connect(&address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok::<_, embedded_io::ConnectError<std::io::Error>>(FromStd::new(stream))

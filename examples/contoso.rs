@@ -117,7 +117,7 @@ fn try_provision(device: &str, url: &str, started: Instant) -> Result<Outcome, B
     let mut provisioning =
         Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint).with_observer(&mut report);
 
-    let connect = || Ok(FromStd::new(TcpStream::connect((endpoint.host(), endpoint.port()))?));
+    let connect = |_| Ok(FromStd::new(TcpStream::connect((endpoint.host(), endpoint.port()))?));
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let clock = || started.elapsed();
     let delay = |duration: Duration| thread::sleep(duration);

@@ -255,17 +255,16 @@ pub struct Refusal {
 
 impl Refusal {
     pub(crate) fn fault(&self) -> Fault {
-        let http_status = u32::from(self.http_status);
-        match self.code.map_or(http_status, ErrorCode::http_status) {
+        let code = self.code.map_or(0, ErrorCode::http_status);
+        match (u32::from(self.http_status), code) {
             // A proxy, or a captive portal, wants a log-in of its own.
-            _ if matches!(http_status, 407 | 511) => Fault::Peer,
+            (407 | 511, _) => Fault::Peer,
             // Whatever the code says, these statuses ask for patience.
-            _ if matches!(http_status, 429 | 500..) => Fault::Busy,
-            429 | 500.. => Fault::Busy,
-            409 if self.code == Some(ErrorCode::CONCURRENT_REGISTRATION) => Fault::Busy,
-            401 | 403 => Fault::Credential,
+            (429 | 500.., _) | (_, 429 | 500..) => Fault::Busy,
+            _ if self.code == Some(ErrorCode::CONCURRENT_REGISTRATION) => Fault::Busy,
+            (_, 401 | 403) | (401 | 403, 0) => Fault::Credential,
             // A redirect or another oddity without a code never comes from DPS.
-            0..=399 if self.code.is_none() && !matches!(http_status, 200..=299) => Fault::Peer,
+            (0..=199 | 300..=399, 0) => Fault::Peer,
             _ => Fault::Refused,
         }
     }

@@ -104,7 +104,7 @@ fn no_two_connections_are_held_at_once() {
         vec![bytes(http("200 OK", "", ASSIGNED))],
     ]);
     let held = std::cell::Cell::new(0);
-    let connect = || {
+    let connect = |_| {
         assert_eq!(held.get(), 0);
         held.set(1);
         Ok(Counted(script.connect()?, &held))
@@ -116,6 +116,28 @@ fn no_two_connections_are_held_at_once() {
         provision(&mut toaster(&mut key), UNIX_TIME, &mut buffer, connect, clock, delay);
     assert_eq!(result.unwrap().assigned_hub(), TOASTERS_HUB);
     assert!(script.requests()[1..].iter().all(|request| request.starts_with("GET ")));
+}
+
+/// Opening a stream is part of its request: it is told when that is given up.
+#[test]
+fn connecting_is_bounded_as_the_request_is() {
+    let script = Script::new([vec![bytes(http("200 OK", "", ASSIGNED))]]);
+    let mut deadlines = Vec::new();
+    let connect = |deadline: Duration| {
+        deadlines.push(deadline - script.clock.now());
+        if deadlines.len() == 1 { Err(Refused.into()) } else { script.connect() }
+    };
+    let mut key = toaster_key();
+    let policy = RetryPolicy::new().with_request_timeout(Duration::from_secs(20)).with_timeout(Duration::from_secs(21));
+    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut buffer = [0; 1024];
+    let (clock, delay) = (|| script.clock.now(), |wait| script.clock.advance(wait));
+    let result: Result<_, Error<Refused, Broken>> =
+        provision(&mut provisioning, UNIX_TIME, &mut buffer, connect, clock, delay);
+    assert_eq!(result.unwrap().assigned_hub(), TOASTERS_HUB);
+    assert_eq!(deadlines[0], Duration::from_secs(20));
+    // The end of the run comes before that of the second request.
+    assert!(deadlines[1] <= Duration::from_secs(16), "{deadlines:?}");
 }
 
 /// Whatever byte the network fails at, in whichever of the three answers: the run ends in the
@@ -205,7 +227,7 @@ fn a_certificate_that_is_not_trusted_is_not_tried_again() {
     let mut key = toaster_key();
     let mut provisioning = toaster(&mut key);
     let mut attempts = 0;
-    let connect = || {
+    let connect = |_| {
         attempts += 1;
         Err::<Stream, _>(ConnectError::Untrusted(Refused))
     };

@@ -206,7 +206,7 @@ fn a_device_clock_that_is_hours_behind() {
     let endpoint = Endpoint::parse(emulator.http_url().unwrap()).unwrap();
     let mut provisioning = toaster(&mut key).with_endpoint(endpoint);
     let mut buffer = [0; 1024];
-    let connect = || {
+    let connect = |_| {
         let socket = std::net::TcpStream::connect((endpoint.host(), endpoint.port()))?;
         Ok::<_, ConnectError<std::io::Error>>(embedded_io_adapters::std::FromStd::new(socket))
     };

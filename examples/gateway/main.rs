@@ -126,7 +126,7 @@ fn attempt(
 
     let result = match tls {
         Some(tls) => {
-            let connect = || tls.connect(&endpoint);
+            let connect = |_| tls.connect(&endpoint);
             azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep)
                 .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
                 .map_err(|error| (error.kind(), error.source().map(tls::describe)))

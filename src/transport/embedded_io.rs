@@ -11,7 +11,7 @@ use core::{fmt, time::Duration};
 use ::embedded_io::{Read, Write};
 
 use crate::{
-    Assignment, Fault, Provisioning, Step, TransportFault,
+    Assignment, BufferTooSmall, Fault, InvalidIdentifier, InvalidKey, Provisioning, Step, TransportFault,
     http::{self, Response, ResponseReader},
 };
 
@@ -19,9 +19,9 @@ use crate::{
 ///
 /// - `unix_time`: the wall clock in seconds, for the token's expiry.
 /// - `buffer`: for requests and answers; see the crate's [sizes](crate#sizes).
-/// - `connect`: returns a new, secured stream, its handshake done. A stream is kept for as
-///   long as the service keeps it; when it was closed between two polls, a new one is asked
-///   for. Errors are converted by `?` into [`ConnectError::Network`], which is retried; a
+/// - `connect`: returns a new, secured stream, its handshake done, or gives up at the time
+///   on `clock` that it is given. A stream is kept for as long as the service keeps it; when
+///   it was closed between two polls, a new one is asked for. Errors are converted by `?` into [`ConnectError::Network`], which is retried; a
 ///   certificate that is not trusted should be [`ConnectError::Untrusted`], which is final.
 /// - `clock`: a monotonic clock's reading, from any start. It must go on during `delay`, and
 ///   not wrap.
@@ -48,7 +48,7 @@ use crate::{
 /// #     fn write(&mut self, buffer: &[u8]) -> Result<usize, Self::Error> { Ok(buffer.len()) }
 /// #     fn flush(&mut self) -> Result<(), Self::Error> { Ok(()) }
 /// # }
-/// # let connect = || Ok::<_, azure_dps::embedded_io::ConnectError<core::convert::Infallible>>(Stream(concat!("HTTP/1.1 200 OK\r\n\r\n",
+/// # let connect = |_deadline| Ok::<_, azure_dps::embedded_io::ConnectError<core::convert::Infallible>>(Stream(concat!("HTTP/1.1 200 OK\r\n\r\n",
 /// #     r#"{"status":"assigned","registrationState":{"assignedHub":"hub.example","deviceId":"dev-1"}}"#).as_bytes()));
 /// # let (unix_time, clock, delay) = (1_700_000_000, || Duration::ZERO, |_| ());
 /// let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
@@ -66,7 +66,7 @@ pub fn provision<'b, S, C>(
     provisioning: &mut Provisioning<'_>,
     unix_time: u64,
     buffer: &'b mut [u8],
-    mut connect: impl FnMut() -> Result<S, ConnectError<C>>,
+    mut connect: impl FnMut(Duration) -> Result<S, ConnectError<C>>,
     mut clock: impl FnMut() -> Duration,
     mut delay: impl FnMut(Duration),
 ) -> Result<Assignment<'b>, Error<C, S::Error>>
@@ -107,7 +107,7 @@ fn exchange<S: Read + Write, C>(
     provisioning: &mut Provisioning<'_>,
     buffer: &mut [u8],
     connection: &mut Option<S>,
-    connect: &mut impl FnMut() -> Result<S, ConnectError<C>>,
+    connect: &mut impl FnMut(Duration) -> Result<S, ConnectError<C>>,
     clock: &mut impl FnMut() -> Duration,
 ) -> Result<Response, Error<C, S::Error>> {
     let now = clock();
@@ -116,7 +116,7 @@ fn exchange<S: Read + Write, C>(
     let stream = match connection {
         Some(stream) => stream,
         None => {
-            let stream = connection.insert(connect()?);
+            let stream = connection.insert(connect(deadline)?);
             provisioning.on_connected();
             stream
         }
@@ -129,7 +129,7 @@ fn exchange<S: Read + Write, C>(
         Err(error) if reused && reader.is_untouched() && error.is_disconnect() => {
             // A modem has one socket, and a small device memory for one session.
             *connection = None;
-            let stream = connection.insert(connect()?);
+            let stream = connection.insert(connect(deadline)?);
             provisioning.on_connected();
             // What the stream did to the buffer is its own affair.
             let len = http::write_request(provisioning, now, buffer)?;
@@ -233,6 +233,24 @@ impl<C, S> From<ConnectError<C>> for Error<C, S> {
 impl<C, S> From<crate::Error> for Error<C, S> {
     fn from(error: crate::Error) -> Self {
         Error::Provisioning(error)
+    }
+}
+
+impl<C, S> From<InvalidIdentifier> for Error<C, S> {
+    fn from(error: InvalidIdentifier) -> Self {
+        Error::Provisioning(error.into())
+    }
+}
+
+impl<C, S> From<InvalidKey> for Error<C, S> {
+    fn from(error: InvalidKey) -> Self {
+        Error::Provisioning(error.into())
+    }
+}
+
+impl<C, S> From<BufferTooSmall> for Error<C, S> {
+    fn from(error: BufferTooSmall) -> Self {
+        Error::Provisioning(error.into())
     }
 }
 

@@ -169,7 +169,7 @@ impl Script {
         provisioning: &mut Provisioning<'_>,
         buffer: &'b mut [u8],
     ) -> Result<Assignment<'b>, embedded_io::Error<Refused, Broken>> {
-        let (connect, clock) = (|| self.connect(), || self.clock.now());
+        let (connect, clock) = (|_| self.connect(), || self.clock.now());
         embedded_io::provision(provisioning, UNIX_TIME, buffer, connect, clock, |wait| self.clock.advance(wait))
     }
 

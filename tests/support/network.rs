@@ -50,7 +50,7 @@ pub fn provision<'b>(
             azure_dps::minreq::provision(provisioning, unix_time(), buffer, clock, delay).map_err(|error| error.kind())
         }
         _ => {
-            let connect = || Ok(FromStd::new(connect(endpoint, transport, ca)?));
+            let connect = |_| Ok(FromStd::new(connect(endpoint, transport, ca)?));
             azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
                 .map_err(|error| error.kind())
         }

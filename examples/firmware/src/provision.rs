@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, Error, IdScope, OwnedAssignment, Progress, Provisioning, Registration,
+    Credential, DeviceKey, Endpoint, IdScope, OwnedAssignment, Progress, Provisioning, Registration,
     RegistrationId, RetryPolicy,
     embedded_io::{self, ConnectError},
 };
@@ -42,8 +42,8 @@ pub fn provision(
     network: &Network,
     tls: &tls::Client,
 ) -> Result<OwnedAssignment, Failure> {
-    let id_scope = IdScope::new(request.id_scope).map_err(Error::from)?;
-    let registration_id = RegistrationId::new(request.registration_id).map_err(Error::from)?;
+    let id_scope = IdScope::new(request.id_scope)?;
+    let registration_id = RegistrationId::new(request.registration_id)?;
     let endpoint = Endpoint::parse(request.endpoint)?;
     let deadline = board::uptime() + request.give_up_after;
 
@@ -58,8 +58,9 @@ pub fn provision(
         .with_retry_policy(RetryPolicy::new().with_timeout(request.give_up_after))
         .with_observer(&mut show);
 
-    // Nothing is waited for past the deadline, however slowly the other side trickles.
-    let connect = || -> Result<_, ConnectError<tls::Error>> {
+    // A stream outlives the request that it is opened for. Nothing is waited for past the end of
+    // the run, however slowly the other side trickles.
+    let connect = |_| -> Result<_, ConnectError<tls::Error>> {
         let host = request.address.unwrap_or(endpoint.host());
         let stream = network.connect(host, endpoint.port(), deadline).map_err(tls::Error::from)?;
         tls.connect(stream, endpoint.host())
@@ -69,7 +70,7 @@ pub fn provision(
     let (clock, delay) = (board::uptime, |duration| network.delay(duration));
     let outcome = embedded_io::provision(&mut provisioning, board::unix_time(), &mut *buffer, connect, clock, delay);
     match outcome {
-        Ok(assignment) => Ok(assignment.owned().map_err(Error::from)?),
+        Ok(assignment) => Ok(assignment.owned()?),
         Err(failure) => {
             if let Some(message) = provisioning.details(&*buffer).and_then(|details| details.message()) {
                 println!("the service says: {}", message);

@@ -17,7 +17,7 @@ fn proof() {
     let provisioning = opaque(&mut provisioning);
     let mut buffer = [0; 512];
     let room = buffer.get_mut(..number()).unwrap_or_default();
-    let connect = || if number() > 0 { Err(ConnectError::Untrusted(ErrorKind::Other)) } else { Ok(Stream) };
+    let connect = |_| if number() > 0 { Err(ConnectError::Untrusted(ErrorKind::Other)) } else { Ok(Stream) };
     used(embedded_io::provision(provisioning, number() as u64, room, connect, time, |wait| used(wait)).is_ok());
 }
 
