@@ -578,26 +578,36 @@ impl<'b> Reader<'b> {
 
     /// The rest of a string, behind its opening quote: what there is before the closing one.
     fn string(&mut self) -> Result<&'b [u8], Broken> {
-        let start = self.rest.as_slice();
-        let mut seen = 0;
+        let text = self.rest.as_slice();
         self.escaped = false;
+        let plain = plain(text);
+        match (text.get(..plain), text.get(plain..)) {
+            (Some(string), Some([b'"', rest @ ..])) => {
+                self.rest = rest.iter();
+                Ok(string)
+            }
+            _ => self.string_at_length(text),
+        }
+    }
+
+    /// A string with escapes, or beyond ASCII, or broken.
+    #[cold]
+    fn string_at_length(&mut self, text: &'b [u8]) -> Result<&'b [u8], Broken> {
         loop {
-            plain(&mut self.rest, &mut seen);
             match self.peek() {
                 b'"' => break,
+                0..0x20 => return Err(Broken),
                 b'\\' => {
                     self.escaped = true;
                     self.rest.next();
                     self.escape()?;
                 }
-                _ => return Err(Broken),
+                _ => _ = self.rest.next(),
             }
         }
-        let string = self.since(start);
-        if seen & HIGH != 0
-            && let Err(error) = core::str::from_utf8(string)
-        {
-            self.rest = start.get(error.valid_up_to()..).unwrap_or_default().iter();
+        let string = self.since(text);
+        if let Err(error) = core::str::from_utf8(string) {
+            self.rest = text.get(error.valid_up_to()..).unwrap_or_default().iter();
             return self.fail(JsonProblem::Utf8);
         }
         self.rest.next();
@@ -695,40 +705,26 @@ impl<'b> Reader<'b> {
     }
 }
 
-/// The high bit of each of four bytes.
-const HIGH: u32 = u32::from_ne_bytes([0x80; 4]);
-
-/// Passes over what is neither a quote, a backslash nor a control character, four bytes at a
-/// time: strings are most of what there is to read. What was passed over, and perhaps a
-/// little more, is or-ed into `seen`.
-fn plain(rest: &mut Iter<'_, u8>, seen: &mut u32) {
-    let is_special = |byte| matches!(byte, b'"' | b'\\' | 0..0x20);
+/// How many bytes at the start are neither a quote, a backslash, a control character nor
+/// beyond ASCII, looked at four at a time: strings are most of what there is to read.
+fn plain(text: &[u8]) -> usize {
+    const HIGH: u32 = u32::from_ne_bytes([0x80; 4]);
     // Of bytes below 0x80, sets the high bit of the first one that is less than the bound; it
     // may set those of later ones for no reason.
     let less = |word: u32, bound: u8| word.wrapping_sub(u32::from_ne_bytes([bound; 4]));
     let equal = |word: u32, byte: u8| less(word ^ u32::from_ne_bytes([byte; 4]), 1);
-    let bytes = rest.as_slice();
-    let (words, tail) = bytes.as_chunks();
+    let (words, tail) = text.as_chunks();
     let mut plain = 0;
     for word in words {
         let word = u32::from_le_bytes(*word);
-        *seen |= word;
-        let special = (less(word, 0x20) | equal(word, b'"') | equal(word, b'\\')) & !word & HIGH;
+        let special = (less(word, 0x20) | equal(word, b'"') | equal(word, b'\\') | word) & HIGH;
         if special != 0 {
-            plain += special.trailing_zeros() as usize / 8;
-            *rest = bytes.get(plain..).unwrap_or_default().iter();
-            return;
+            return plain + special.trailing_zeros() as usize / 8;
         }
         plain += 4;
     }
-    for &byte in tail {
-        if is_special(byte) {
-            break;
-        }
-        *seen |= u32::from(byte);
-        plain += 1;
-    }
-    *rest = bytes.get(plain..).unwrap_or_default().iter();
+    let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20 | 0x80..);
+    plain + tail.iter().take_while(|byte| is_plain(byte)).count()
 }
 
 pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
