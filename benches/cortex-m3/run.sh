@@ -4,16 +4,20 @@
 #
 #   benches/cortex-m3/run.sh           a table beside azure-sdk-for-c's figures
 #   benches/cortex-m3/run.sh --json    one JSON object a build
+#   benches/cortex-m3/run.sh --rolled  and a third build, with the backend that
+#                                      sha2-rolled.patch proposes to sha2
 #
 # Needs qemu-system-arm, and a toolchain for thumbv7m-none-eabi (`rustup target add
 # thumbv7m-none-eabi`); on Debian, as root, it installs what is missing.
 set -euo pipefail
-json=false
-case "${1:-}" in
-    --json) json=true ;;
-    "") ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
-esac
+json=false rolled=false
+for option in "$@"; do
+    case "$option" in
+        --json) json=true ;;
+        --rolled) rolled=true ;;
+        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+done
 cd "$(dirname "$0")"
 source ../../.ci/toolchain-bare-metal
 if ! command -v qemu-system-arm >/dev/null; then
@@ -27,12 +31,13 @@ fi
 
 target="${CARGO_TARGET_DIR:-target}"
 export CARGO_TARGET_DIR="$target"
+patch=()
 elf="$target/thumbv7m-none-eabi/release/azure-dps-cortex-m3"
 
 # build FEATURES: the flags of the sha2 backend are in $backend.
 build() {
     RUSTFLAGS="-C link-arg=-Tlink.x ${backend}" "${cargo_bare_metal[@]}" build --quiet --release \
-        "${build_std_flags[@]}" --features "$1"
+        "${build_std_flags[@]}" "${patch[@]}" --features "$1"
 }
 
 # .text + .rodata + .data of the image; the vector table is the same in all.
@@ -95,6 +100,21 @@ payload=""
 $json || row "build" "flash B" "caller B" "stack B" a b c d e sum
 backend='--cfg sha2_backend_soft="compact"' report small
 backend='' report fast
+if $rolled; then
+    cargo fetch --quiet
+    sha2="$(cargo metadata --quiet --format-version 1 | python3 -c '
+import json, os, sys
+packages = json.load(sys.stdin)["packages"]
+print(os.path.dirname(next(p["manifest_path"] for p in packages if p["name"] == "sha2")))')"
+    rm -rf "$target/sha2"
+    cp -r "$sha2" "$target/sha2"
+    patch --quiet --directory "$target/sha2" --strip 1 <sha2-rolled.patch
+    # A lock file that names the patched crate is not for keeps.
+    cp Cargo.lock "$target/Cargo.lock"
+    trap 'cp "$target/Cargo.lock" Cargo.lock' EXIT
+    patch=(--config "patch.crates-io.sha2.path=\"$(realpath "$target/sha2")\"")
+    backend='--cfg sha2_backend_soft="compact"' report rolled
+fi
 if ! $json; then
     # azure-sdk-for-c 1.5 with arm-none-eabi-gcc 12.2, LTO, measured in the same way.
     row "azure-sdk-for-c, its default" 16840 1344 824 13857 24853 7828 5758 25361 77657
