@@ -29,9 +29,10 @@
 //!                                    Provisioning   the state machine: no I/O, no clock
 //!                                    Send │ Wait(d) │ Finished
 //!                                         │
-//!                                       http        bytes, no I/O traits
 //!                                  ┌──────┴──────┐
-//!                             embedded_io     minreq
+//!                                 http          mqtt    bytes and topics, no I/O traits
+//!                              ┌───┴─────┐        │
+//!                        embedded_io  minreq   the MQTT client of your choice
 //! ```
 //!
 //! # The driving contract
@@ -45,7 +46,7 @@
 //! 3. **Ask** [`Provisioning::step`] what to do. The answer borrows nothing.
 //! 4. On [`Step::Wait`], do nothing for so long, then go to 3. Waiting longer is allowed.
 //! 5. On [`Step::Send`], have a codec write the request that is due
-//!    ([`http::write_request`]) and send it, on a connection of the credential's kind; tell
+//!    ([`http::write_request`], [`mqtt::write_publish`]) and send it, on a connection of the credential's kind; tell
 //!    [`Provisioning::on_connected`] of a new one, if anybody watches. What the request is,
 //!    and whether it carries a token, is between the state machine and the codec. Give the
 //!    exchange up at [`Provisioning::request_deadline`].
@@ -65,12 +66,12 @@
 //! | SAS over HTTP | TLS | a token is signed for each register request and kept for its polls | | |
 //! | X.509 | mutual TLS | never a token; nothing is signed | | |
 //! | TPM (to come) | TLS | the first register request has no token | a 401 with a challenge is given to the credential, and a second, signed register request is due | has a new encrypted key, which the caller gives to the TPM |
-//! | SAS over MQTT (to come) | TLS + CONNECT | the token is signed for the CONNECT of a session | the topic's status and `retry-after` are the answer's | |
+//! | SAS over MQTT | TLS, then CONNECT with [`mqtt::write_password`], whose token is for the session | no token | [`mqtt::on_message`] finds status and `retry-after` in the topic | |
 //!
 //! # Sizes
 //!
 //! The caller owns the buffer, the [`Provisioning`] (below 500 bytes) and the [`DeviceKey`]
-//! (65 bytes). For an exchange over HTTP the buffer must hold the largest of
+//! (68 bytes). For an exchange over HTTP the buffer must hold the largest of
 //!
 //! - a register request: 480 + 2 × (ID scope) + 3 × (registration ID) + (payload) bytes, and
 //!   4 more for each `:` in the registration ID;
@@ -82,6 +83,15 @@
 //! The tutorial's devices get by with 1 344 bytes in all: buffer, state machine and key.
 //! A registration ID of 128 characters wants a buffer of 1 200 bytes and its payload. A buffer
 //! that is too small is an error that says how much is needed: [`Error::BufferTooSmall`].
+//! Over MQTT the codec's functions say what they need; answers are read where the client has
+//! them.
+//!
+//! # Panics
+//!
+//! There are none, whatever the peer sends: the linker proves it for each entry point
+//! (`tests/no-panic`). It cannot where another crate keeps a way to a panic, which this crate's
+//! tests and fuzz targets have not found: in httparse ([`http::ResponseReader`] and what reads
+//! with it) and, as their documentation says, behind the two functions of the feature `serde`.
 //!
 //! # Features
 //!

@@ -121,8 +121,8 @@ pub struct Publish<'b> {
     pub body: &'b [u8],
 }
 
-/// Writes the request that is due, topic and body, into `buffer`: 71 bytes and the length of
-/// the registration ID and of the payload; for a poll, 67 bytes and the operation ID.
+/// Writes the request that is due, topic and body, into `buffer`: 82 bytes and the length of
+/// the registration ID and of the payload; for a poll, 74 bytes and the operation ID.
 ///
 /// # Errors
 /// [`Error::BufferTooSmall`] with the exact size. Give the error to
@@ -161,15 +161,15 @@ pub fn write_publish<'b>(
 /// A topic of the service's that cannot be read ends the run with [`Error::Malformed`].
 pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {
     let Some(topic) = topic.strip_prefix("$dps/registrations/res/") else { return false };
-    let (mut status, mut request_id, mut retry_after) = (None, None, None);
+    let (mut request_id, mut retry_after) = (None, None);
+    let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
+    let status = parts.next().and_then(parse_u32);
     // The order of the parameters is the service's affair.
-    for part in topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&')) {
+    for part in parts {
         if let Some(value) = part.strip_prefix(b"$rid=") {
             request_id = parse_u32(value);
         } else if let Some(value) = part.strip_prefix(b"retry-after=") {
             retry_after = parse_seconds(value);
-        } else {
-            status = status.or(parse_u32(part));
         }
     }
     if request_id.is_none() || request_id != provisioning.request_id().map(u32::from) {

@@ -1,0 +1,255 @@
+//! The MQTT codec: what a session is opened with, and how messages are read.
+//! Source: <https://learn.microsoft.com/azure/iot-dps/iot-dps-mqtt-support>.
+
+mod support;
+
+use std::time::Duration;
+
+use azure_dps::{
+    Answer, Credential, Error, ErrorCode, Fault, IdScope, Malformed, Provisioning, Registration, RegistrationId, Step,
+    TransportFault, mqtt, sas_token,
+};
+use support::*;
+
+const NOW: Duration = Duration::ZERO;
+
+/// A run whose register request is under way.
+fn registering(provisioning: &mut Provisioning<'_>) {
+    provisioning.start(NOW, UNIX_TIME);
+    publish(provisioning, NOW);
+}
+
+/// Publishes the request that is due; returns topic and body.
+fn publish(provisioning: &mut Provisioning<'_>, now: Duration) -> (String, String) {
+    assert_eq!(provisioning.step(now), Step::Send);
+    let mut buffer = [0; 512];
+    let message = mqtt::write_publish(provisioning, now, &mut buffer).unwrap();
+    (message.topic.into(), String::from_utf8(message.body.into()).unwrap())
+}
+
+#[test]
+fn the_tutorial_from_connect_to_hub() {
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
+    provisioning.start(NOW, UNIX_TIME);
+    assert_eq!(provisioning.step(NOW), Step::Send);
+    assert_eq!(mqtt::client_id(&provisioning), TOASTER);
+    let mut buffer = [0; 512];
+    assert_eq!(
+        mqtt::write_user_name(&provisioning, &mut buffer).unwrap(),
+        format!(
+            "{SCOPE}/registrations/{TOASTER}/api-version=2021-06-01&ClientVersion=azure-dps%2F{}",
+            env!("CARGO_PKG_VERSION")
+        ),
+    );
+    let mut expected = [0; 512];
+    let (scope, id) = (IdScope::new(SCOPE).unwrap(), RegistrationId::new(TOASTER).unwrap());
+    assert_eq!(
+        mqtt::write_password(&mut provisioning, NOW, &mut buffer).unwrap(),
+        sas_token::write(&mut toaster_key(), scope, id, UNIX_TIME + 3600, &mut expected).unwrap(),
+    );
+    mqtt::on_connack(&mut provisioning, NOW, 0);
+
+    let body = format!(r#"{{"registrationId":"{TOASTER}","payload":{PAYLOAD}}}"#);
+    assert_eq!(publish(&mut provisioning, NOW), ("$dps/registrations/PUT/iotdps-register/?$rid=1".into(), body));
+    let topic = "$dps/registrations/res/202/?$rid=1&retry-after=3";
+    assert!(mqtt::on_message(&mut provisioning, NOW, topic, ASSIGNING.as_bytes()));
+    assert_eq!(provisioning.step(NOW), Step::Wait(Duration::from_secs(3)));
+
+    let now = Duration::from_secs(3);
+    let poll = format!("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId={OPERATION}");
+    assert_eq!(publish(&mut provisioning, now), (poll, String::new()));
+    assert!(mqtt::on_message(&mut provisioning, now, "$dps/registrations/res/200/?$rid=2", ASSIGNED.as_bytes()));
+    assert_eq!(provisioning.step(now), Step::Finished);
+    assert_eq!(provisioning.result(ASSIGNED.as_bytes()).unwrap().assigned_hub(), TOASTERS_HUB);
+}
+
+#[test]
+fn parameters_come_in_any_order() {
+    for (parameters, seconds) in [
+        ("$rid=1&retry-after=7", 7),
+        ("retry-after=7&$rid=1", 7),
+        ("new=thing&retry-after=7&$rid=1&another", 7),
+        ("$rid=1&retry-after=0", 1),
+        ("$rid=1&retry-after=99999999999", 300),
+    ] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        registering(&mut provisioning);
+        let topic = format!("$dps/registrations/res/202/?{parameters}");
+        assert!(mqtt::on_message(&mut provisioning, NOW, &topic, ASSIGNING.as_bytes()), "{topic}");
+        assert_eq!(provisioning.step(NOW), Step::Wait(Duration::from_secs(seconds)), "{topic}");
+    }
+    // Without a number of seconds it is as if there were none.
+    for parameters in ["$rid=1", "$rid=1&retry-after=", "$rid=1&retry-after=soon"] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        registering(&mut provisioning);
+        let topic = format!("$dps/registrations/res/202/?{parameters}");
+        assert!(mqtt::on_message(&mut provisioning, NOW, &topic, ASSIGNING.as_bytes()), "{topic}");
+        let Step::Wait(wait) = provisioning.step(NOW) else { panic!("{topic}") };
+        assert!((Duration::from_secs(3)..=Duration::from_millis(4500)).contains(&wait), "{topic}: {wait:?}");
+    }
+}
+
+#[test]
+fn what_is_no_answer_to_this_request_is_left_alone() {
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
+    registering(&mut provisioning);
+    for topic in [
+        "",
+        "devices/toaster/messages/devicebound/",
+        "$dps/registrations/res",
+        "$dps/registrations/res/",
+        "$dps/registrations/res/200",
+        "$dps/registrations/res/200/?",
+        "$dps/registrations/res/200/?$rid=",
+        "$dps/registrations/res/200/?$rid=2",
+        "$dps/registrations/res/200/?$rid=01x",
+        "$dps/registrations/res/200/?rid=1",
+        "$DPS/registrations/res/200/?$rid=1",
+        "$dps/registrations/PUT/iotdps-register/?$rid=1",
+    ] {
+        assert!(!mqtt::on_message(&mut provisioning, NOW, topic, ASSIGNED.as_bytes()), "{topic}");
+        assert_eq!(provisioning.result(ASSIGNED.as_bytes()), Err(Error::NotFinished), "{topic}");
+    }
+    // The request is repeated; the answer to the first one comes late.
+    provisioning.on_error(NOW, Error::Transport(TransportFault::Stalled));
+    let late = "$dps/registrations/res/200/?$rid=1";
+    assert!(!mqtt::on_message(&mut provisioning, NOW, late, ASSIGNED.as_bytes()));
+    let now = Duration::from_secs(60);
+    assert!(publish(&mut provisioning, now).0.ends_with("$rid=2"));
+    assert!(!mqtt::on_message(&mut provisioning, now, late, ASSIGNED.as_bytes()));
+    assert!(mqtt::on_message(&mut provisioning, now, "$dps/registrations/res/200/?$rid=2", ASSIGNED.as_bytes()));
+    assert_eq!(provisioning.step(now), Step::Finished);
+    // Nothing is under way any more.
+    assert!(!mqtt::on_message(&mut provisioning, now, "$dps/registrations/res/401/?$rid=2", b""));
+    assert!(provisioning.result(ASSIGNED.as_bytes()).is_ok());
+}
+
+#[test]
+fn refusals_are_those_of_http() {
+    for (status, body, fault, code) in [
+        (401, r#"{"errorCode":401000,"message":"Unauthorized"}"#, Fault::Credential, Some(ErrorCode::UNAUTHORIZED)),
+        (401, r#"{"errorCode":401002}"#, Fault::Credential, Some(ErrorCode::INVALID_CERTIFICATE)),
+        (404, r#"{"errorCode":404201}"#, Fault::Refused, Some(ErrorCode::ENROLLMENT_NOT_FOUND)),
+        (403, "", Fault::Credential, None),
+        (
+            200,
+            r#"{"status":"failed","registrationState":{"errorCode":400207}}"#,
+            Fault::Refused,
+            Some(ErrorCode::from(400_207)),
+        ),
+        (200, "", Fault::Transport, None),
+    ] {
+        let mut key = toaster_key();
+        let (mut over_mqtt, mut other_key) = (toaster(&mut key), toaster_key());
+        let mut over_http = toaster(&mut other_key);
+        registering(&mut over_mqtt);
+        registering(&mut over_http);
+        let topic = format!("$dps/registrations/res/{status}/?$rid=1");
+        assert!(mqtt::on_message(&mut over_mqtt, NOW, &topic, body.as_bytes()));
+        over_http.on_answer(NOW, Answer::new(status, None, body.as_bytes()));
+        assert_eq!(over_mqtt.result(body.as_bytes()), over_http.result(body.as_bytes()), "{status} {body}");
+        if fault != Fault::Transport {
+            let error = over_mqtt.result(body.as_bytes()).unwrap_err();
+            assert_eq!((error.fault(), error.code()), (fault, code), "{status} {body}");
+        }
+    }
+    for (status, retried) in [(429, true), (500, true), (503, true)] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        registering(&mut provisioning);
+        let topic = format!("$dps/registrations/res/{status}/?$rid=1&retry-after=9");
+        assert!(mqtt::on_message(&mut provisioning, NOW, &topic, b""));
+        assert_eq!(matches!(provisioning.step(NOW), Step::Wait(wait) if wait.as_secs() == 9), retried, "{status}");
+    }
+}
+
+#[test]
+fn a_status_that_is_no_number_is_malformed() {
+    for status in ["", "ok", "2OO", "-200", "65536", "99999999999"] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        registering(&mut provisioning);
+        let topic = format!("$dps/registrations/res/{status}/?$rid=1&200");
+        assert!(mqtt::on_message(&mut provisioning, NOW, &topic, ASSIGNED.as_bytes()), "{topic}");
+        assert_eq!(provisioning.result(b""), Err(Error::Malformed(Malformed::MqttTopic)), "{topic}");
+    }
+}
+
+#[test]
+fn connack() {
+    for (return_code, http_status, fault) in [
+        (1, 400, Fault::Refused),
+        (2, 400, Fault::Refused),
+        (3, 503, Fault::Busy),
+        (4, 401, Fault::Credential),
+        (5, 401, Fault::Credential),
+        (6, 400, Fault::Refused),
+        (255, 400, Fault::Refused),
+    ] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        provisioning.start(NOW, UNIX_TIME);
+        assert_eq!(provisioning.step(NOW), Step::Send);
+        mqtt::on_connack(&mut provisioning, NOW, return_code);
+        match provisioning.result(b"") {
+            // Patience: the run goes on.
+            Err(Error::NotFinished) => assert_eq!(fault, Fault::Busy, "{return_code}"),
+            Err(Error::Refused(refusal)) => {
+                let error = Error::Refused(refusal);
+                assert_eq!((refusal.http_status, error.fault()), (http_status, fault), "{return_code}");
+            }
+            other => panic!("{return_code}: {other:?}"),
+        }
+    }
+}
+
+/// A token is signed for a session, not for a request, and by no certificate.
+#[test]
+fn passwords() {
+    let registration = Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new("a:b").unwrap());
+    let mut buffer = [0; 512];
+    let mut certificate = Provisioning::new(registration, Credential::x509());
+    assert_eq!(mqtt::write_password(&mut certificate, NOW, &mut buffer), Err(Error::NotStarted));
+    certificate.start(NOW, 0);
+    assert_eq!(mqtt::write_password(&mut certificate, NOW, &mut buffer), Ok(""));
+    // Neither the client ID nor the user name is encoded; the token's resource is.
+    assert!(mqtt::write_user_name(&certificate, &mut buffer).unwrap().starts_with("0ne00002193/registrations/a:b/api"));
+    let mut key = toaster_key();
+    let mut sas = Provisioning::new(registration, Credential::sas(&mut key));
+    sas.start(NOW, UNIX_TIME);
+    let hour = Duration::from_secs(1800);
+    assert!(mqtt::write_password(&mut sas, hour, &mut buffer).unwrap().contains("registrations%2fa%3Ab&sig="));
+    // A session that is opened later has a later token.
+    let expiry = format!("&se={}&", UNIX_TIME + 1800 + 3600);
+    assert!(mqtt::write_password(&mut sas, hour, &mut buffer).unwrap().contains(&expiry));
+}
+
+/// As far as the documentation says, and no further.
+#[test]
+fn buffers_that_are_too_small_say_how_much_is_needed() {
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
+    provisioning.start(NOW, UNIX_TIME);
+    assert_eq!(provisioning.step(NOW), Step::Send);
+    let needed = mqtt::write_user_name(&provisioning, &mut []).unwrap_err().needed;
+    assert!(needed <= 74 + SCOPE.len() + TOASTER.len());
+    assert!(mqtt::write_user_name(&provisioning, &mut vec![0; needed]).is_ok());
+    for part in ["the register request", "the poll"] {
+        let Err(Error::BufferTooSmall(error)) = mqtt::write_publish(&mut provisioning, NOW, &mut []) else {
+            panic!("{part}")
+        };
+        assert!(error.exact, "{part}");
+        let size = match part {
+            "the poll" => 74 + OPERATION.len(),
+            _ => 82 + TOASTER.len() + PAYLOAD.len(),
+        };
+        assert!(error.needed <= size, "{part}: {} of {size}", error.needed);
+        assert!(mqtt::write_publish(&mut provisioning, NOW, &mut vec![0; error.needed]).is_ok(), "{part}");
+        provisioning.on_answer(NOW, Answer::new(202, Some(1), ASSIGNING.as_bytes()));
+        let _ = provisioning.step(Duration::from_secs(1));
+    }
+}
