@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, IdScope, OwnedAssignment, Progress, Provisioning, Registration,
-    RegistrationId, RetryPolicy,
+    Credential, DeviceKey, Endpoint, IdScope, OwnedAssignment, Progress, Provisioning, Registration, RegistrationId,
+    RetryPolicy,
     embedded_io::{self, ConnectError},
 };
 use mbedtls_rs::SessionError;
