@@ -199,7 +199,9 @@ impl<'b> Text<'b> {
 
     /// The decoded text, if it has no escapes.
     pub fn as_str(&self) -> Option<&'b str> {
-        if self.is_escaped() { None } else { Some(self.raw()) }
+        // Cheaper in flash than `contains`, which searches a word at a time.
+        let plain = self.0.iter().all(|&byte| byte != b'\\');
+        plain.then(|| self.raw())
     }
 
     /// The decoded text, a character at a time.
@@ -235,10 +237,6 @@ impl<'b> Text<'b> {
             return decoded.extend_from_slice(self.0).is_ok();
         }
         self.chars().all(|character| character.is_ascii() && decoded.push(character as u8).is_ok())
-    }
-
-    fn is_escaped(&self) -> bool {
-        self.0.iter().any(|&byte| byte == b'\\')
     }
 }
 

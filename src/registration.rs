@@ -131,7 +131,7 @@ impl<'a> IdScope<'a> {
     /// # Errors
     /// [`InvalidIdentifier`] with the reason and the position.
     pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
-        check(text, Identifier::IdScope, Self::MAX_LEN, b"-._")?;
+        check(text, Identifier::IdScope, Self::MAX_LEN, false)?;
         Ok(Self(text))
     }
 
@@ -177,7 +177,7 @@ impl<'a> RegistrationId<'a> {
     /// [`InvalidIdentifier`] with the reason and the position.
     pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
         let identifier = Identifier::RegistrationId;
-        check(text, identifier, Self::MAX_LEN, b"-._:")?;
+        check(text, identifier, Self::MAX_LEN, true)?;
         match text.bytes().last() {
             Some(b'.' | b'_' | b':') => Err(InvalidIdentifier {
                 identifier,
@@ -212,12 +212,13 @@ impl fmt::Display for RegistrationId<'_> {
 }
 
 #[inline(never)]
-fn check(text: &str, identifier: Identifier, max_len: usize, special: &[u8]) -> Result<(), InvalidIdentifier> {
+fn check(text: &str, identifier: Identifier, max_len: usize, colon: bool) -> Result<(), InvalidIdentifier> {
     let wrong = |problem, position| Err(InvalidIdentifier { identifier, problem, position });
     if text.is_empty() {
         return wrong(IdentifierProblem::Empty, 0);
     }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || special.iter().any(|&special| special == byte);
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') || colon && byte == b':';
     if let Some(position) = text.bytes().position(|byte| !allowed(byte)) {
         return wrong(IdentifierProblem::Character, position);
     }
