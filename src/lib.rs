@@ -29,10 +29,10 @@
 //!                                    Provisioning   the state machine: no I/O, no clock
 //!                                    Send │ Wait(d) │ Finished
 //!                                         │
-//!                                  ┌──────┴──────┐
-//!                                 http          mqtt    bytes and topics, no I/O traits
-//!                              ┌───┴─────┐        │
-//!                        embedded_io  minreq   the MQTT client of your choice
+//!                                  ┌──────┴────────┐
+//!                                 http            mqtt    bytes and topics, no I/O traits
+//!              ┌───────────────────┼─────────┐     │
+//!         embedded_io  embedded_io_async  minreq   the MQTT client of your choice
 //! ```
 //!
 //! # The driving contract
@@ -100,6 +100,7 @@
 //! | Feature | What it adds | Needs |
 //! |---|---|---|
 //! | `embedded-io-v0_7` | `embedded_io`, a transport over any blocking byte stream | – |
+//! | `embedded-io-async-v0_7` | `embedded_io_async`, the same for async streams | – |
 //! | `minreq` | `minreq`, a transport with TCP and TLS for Linux gateways | std |
 //! | `serde` | payloads from and to types of your own | – |
 //!
@@ -144,6 +145,8 @@ pub use retry::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, RetryPolicy};
 pub use symmetric_key::{DeviceKey, GroupKey, InvalidKey, SIGNATURE_LEN, Sign, SignError};
 #[cfg(feature = "embedded-io-v0_7")]
 pub use transport::embedded_io;
+#[cfg(feature = "embedded-io-async-v0_7")]
+pub use transport::embedded_io_async;
 #[cfg(feature = "minreq")]
 pub use transport::minreq;
 

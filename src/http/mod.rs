@@ -33,8 +33,13 @@
 //! # Ok::<(), azure_dps::Error>(())
 //! ```
 
+#[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7"))]
+mod exchange;
 mod request;
 mod response;
+
+#[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7"))]
+pub(crate) use exchange::{Action, Exchange};
 
 pub use request::write_request;
 #[cfg(feature = "minreq")]

@@ -1,4 +1,8 @@
+#[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7"))]
+mod byte_stream;
 #[cfg(feature = "embedded-io-v0_7")]
 pub mod embedded_io;
+#[cfg(feature = "embedded-io-async-v0_7")]
+pub mod embedded_io_async;
 #[cfg(feature = "minreq")]
 pub mod minreq;

@@ -24,6 +24,7 @@ declare -A panics=(
     [control]="panics on purpose, to show that this proof can fail"
     [http_response]="httparse 1.10"
     [embedded_io]="httparse 1.10, through the reading of an answer"
+    [embedded_io_async]="httparse 1.10, through the reading of an answer; a future that is polled after its end"
     [errors_debug]="core::fmt, which escapes a text within {:?}"
     [payload_as]="serde-json-core 0.7"
     [with_serialized]="serde-json-core 0.7"

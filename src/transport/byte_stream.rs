@@ -1,0 +1,123 @@
+//! What can go wrong on a byte stream of the caller's, blocking or not.
+
+use core::fmt;
+
+use crate::{Assignment, BufferTooSmall, Fault, InvalidIdentifier, InvalidKey, Provisioning, TransportFault};
+
+/// Why there is no connection, as far as it matters for what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError<C> {
+    /// The network's fault: the run tries again.
+    Network(C),
+    /// The other side did not prove who it is: the run ends. A clock that is off looks like
+    /// this as well.
+    Untrusted(C),
+}
+
+impl<C> From<C> for ConnectError<C> {
+    fn from(error: C) -> Self {
+        ConnectError::Network(error)
+    }
+}
+
+/// What ended a run over a byte stream. `C` is what `connect` reports, `S` the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error<C, S> {
+    /// Anything but the network, or a network fault that the stream has no error for.
+    Provisioning(crate::Error),
+    /// No connection could be made; the last attempt's error.
+    Connect(C),
+    /// The server's certificate is not trusted.
+    Untrusted(C),
+    /// Reading or writing failed; the last attempt's error.
+    Stream(S),
+}
+
+impl<C, S> Error<C, S> {
+    /// The same without the stream's own error.
+    pub fn kind(&self) -> crate::Error {
+        match self {
+            Error::Provisioning(error) => *error,
+            Error::Connect(_) => crate::Error::Transport(TransportFault::Connect),
+            Error::Untrusted(_) => crate::Error::Untrusted,
+            Error::Stream(_) => crate::Error::Transport(TransportFault::Stream),
+        }
+    }
+
+    /// Whose move it is.
+    pub fn fault(&self) -> Fault {
+        self.kind().fault()
+    }
+}
+
+/// The outcome of a run, with the stream's own error where that ended it: it says more than
+/// that the network failed.
+pub(super) fn outcome<'b, C, S>(
+    provisioning: &Provisioning<'_>,
+    buffer: &'b [u8],
+    cause: Option<Error<C, S>>,
+) -> Result<Assignment<'b>, Error<C, S>> {
+    provisioning.result(buffer).map_err(|error| match cause {
+        Some(cause) if cause.kind() == error => cause,
+        _ => Error::Provisioning(error),
+    })
+}
+
+impl<C, S> From<ConnectError<C>> for Error<C, S> {
+    fn from(error: ConnectError<C>) -> Self {
+        match error {
+            ConnectError::Network(error) => Error::Connect(error),
+            ConnectError::Untrusted(error) => Error::Untrusted(error),
+        }
+    }
+}
+
+impl<C, S> From<crate::Error> for Error<C, S> {
+    fn from(error: crate::Error) -> Self {
+        Error::Provisioning(error)
+    }
+}
+
+impl<C, S> From<InvalidIdentifier> for Error<C, S> {
+    fn from(error: InvalidIdentifier) -> Self {
+        Error::Provisioning(error.into())
+    }
+}
+
+impl<C, S> From<InvalidKey> for Error<C, S> {
+    fn from(error: InvalidKey) -> Self {
+        Error::Provisioning(error.into())
+    }
+}
+
+impl<C, S> From<BufferTooSmall> for Error<C, S> {
+    fn from(error: BufferTooSmall) -> Self {
+        Error::Provisioning(error.into())
+    }
+}
+
+impl<C: fmt::Display, S: fmt::Display> fmt::Display for Error<C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind().fmt(f)?;
+        match self {
+            Error::Provisioning(_) => Ok(()),
+            Error::Connect(error) | Error::Untrusted(error) => write!(f, ": {error}"),
+            Error::Stream(error) => write!(f, ": {error}"),
+        }
+    }
+}
+
+impl<C, S> core::error::Error for Error<C, S>
+where
+    C: core::error::Error + 'static,
+    S: core::error::Error + 'static,
+{
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Error::Provisioning(_) => None,
+            Error::Connect(error) | Error::Untrusted(error) => Some(error),
+            Error::Stream(error) => Some(error),
+        }
+    }
+}
