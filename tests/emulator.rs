@@ -29,7 +29,7 @@ fn start(config: Config) -> Emulator {
 
 fn url(emulator: &Emulator, transport: Transport) -> &str {
     match transport {
-        Transport::EmbeddedIoTls => emulator.https_url().unwrap(),
+        Transport::EmbeddedIoTls | Transport::EmbeddedIoAsyncTls => emulator.https_url().unwrap(),
         _ => emulator.http_url().unwrap(),
     }
 }
