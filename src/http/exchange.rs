@@ -123,6 +123,9 @@ impl Exchange {
         self.phase = Phase::Reading;
     }
 
+    // The header lines take half a kilobyte of stack. Inlined, they would be there under a
+    // handshake too.
+    #[inline(never)]
     pub(crate) fn on_read(
         &mut self,
         provisioning: &mut Provisioning<'_>,

@@ -64,6 +64,9 @@ use crate::{
 /// }
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
+// Called once in a program, it would be inlined, and its stack be there for whatever else its
+// caller does.
+#[inline(never)]
 pub fn provision<'b, S, C>(
     provisioning: &mut Provisioning<'_>,
     unix_time: u64,
@@ -101,12 +104,14 @@ where
                 .read(exchange.space(buffer))
                 .map(|read| exchange.on_read(provisioning, clock(), buffer, read))
                 .map_err(Error::Stream),
-            (_, connection) => connect(exchange.deadline())
-                .map(|stream| {
-                    *connection = Some(stream);
+            (_, connection) => match connect(exchange.deadline()) {
+                Ok(stream) => {
+                    connection.get_or_insert(stream);
                     exchange.on_connected(provisioning);
-                })
-                .map_err(Error::from),
+                    Ok(())
+                }
+                Err(error) => Err(error.into()),
+            },
         };
         if let Err(error) = result {
             exchange.on_error(provisioning, clock(), error.kind());
