@@ -378,6 +378,9 @@ pub struct Behaviour {
     /// Whether a device that registers while its last registration is in progress is refused with
     /// 409203. Default false: the new registration replaces the old.
     pub refuse_concurrent_registration: bool,
+    /// Whether an MQTT client with a bad token is refused in CONNACK (code 5), and not, as has been
+    /// seen, let in to be told 401 by the answer to its first request. Default false.
+    pub refuse_at_connect: bool,
     /// How many seconds the webhook may take. Default 230, which is where Azure Functions itself
     /// gives up on an HTTP trigger.
     pub webhook_timeout: f64,
@@ -393,7 +396,7 @@ pub struct Behaviour {
     pub operations_per_minute: Option<u32>,
     /// Polls of one device per 10 s before 429001. The service's quota is 5. Default none.
     pub device_polls_per_10s: Option<u32>,
-    /// Whether HTTPS takes TLS 1.3 beside 1.2. Default false, as the real service.
+    /// Whether HTTPS and MQTT take TLS 1.3 beside 1.2. Default false, as the real service.
     pub tls13: bool,
 }
 
@@ -411,6 +414,7 @@ impl Default for Behaviour {
             unknown_id_scope_code: 401_000,
             not_found_as_failed: false,
             refuse_concurrent_registration: false,
+            refuse_at_connect: false,
             webhook_timeout: 230.0,
             webhook_retries: 10,
             webhook_retry_initial: 1.0,

@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use crate::{
     emulator::Worker,
     log::Bounded,
-    server::{self, Body, Fault, Handler, NoAnswer},
+    server::{self, Body, Connection, Handler, Http, NoAnswer},
 };
 
 /// The path of the tutorial's function.
@@ -109,7 +109,7 @@ impl Webhook {
         });
         let handler = Arc::clone(&function);
         let worker =
-            Worker::start("contoso-webhook", move || vec![tokio::spawn(server::serve(listener, None, handler))])?;
+            Worker::start("contoso-webhook", move || vec![tokio::spawn(server::serve(listener, None, Http(handler)))])?;
         Ok(Self { address, function, _worker: worker })
     }
 
@@ -277,7 +277,7 @@ impl Function {
 }
 
 impl Handler for Function {
-    async fn handle(&self, request: Request<Incoming>, _: &Fault) -> Result<Response<Body>, NoAnswer> {
+    async fn handle(&self, request: Request<Incoming>, _: &Connection) -> Result<Response<Body>, NoAnswer> {
         let is_function = request.uri().path().eq_ignore_ascii_case(PATH);
         let authorized = self.is_authorized(&request);
         let body = server::read_body(request.into_body(), 1024 * 1024).await.map_err(|_| NoAnswer)?;

@@ -1,40 +1,25 @@
 //! The device API over HTTP: routes, headers and framing around the registration core.
 
-use std::{borrow::Cow, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, sync::Arc};
 
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
     header::{self, HeaderMap, HeaderName, HeaderValue},
+    http::request::Parts,
 };
 use percent_encoding::percent_decode_str;
 
 use crate::{
     config::Behaviour,
     error::ServiceError,
-    log::RequestRecord,
+    log::{RequestRecord, mask_signatures},
+    mqtt::MqttApi,
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
-    script::{self, Action, Operation},
-    server::{self, Body, BodyFault, Fault, Handler, NoAnswer},
-    wall_time,
+    script::{Action, Operation},
+    server::{self, Body, BodyFault, Connection, Handler, NoAnswer},
+    wall_time, websocket, wire,
 };
-
-/// The api-versions that a specification names.
-const API_VERSIONS: [&str; 13] = [
-    "2017-08-31-preview",
-    "2017-11-15",
-    "2018-04-01",
-    "2018-09-01-preview",
-    "2018-11-01",
-    "2019-03-31",
-    "2021-06-01",
-    "2021-10-01",
-    "2021-11-01-preview",
-    "2025-07-01-preview",
-    "2026-04-01",
-    "2026-11-01",
-    "2026-11-02-preview",
-];
 
 /// One listener's view of the service.
 pub(crate) struct DeviceApi {
@@ -74,39 +59,29 @@ impl<'a> Route<'a> {
         match self.operation {
             Operation::Register => Method::PUT,
             Operation::Status => Method::GET,
-            Operation::Lookup => Method::POST,
+            // No path is a CONNECT.
+            Operation::Lookup | Operation::Connect => Method::POST,
         }
     }
 }
 
-/// An answer on its way to the device.
-struct Reply {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
-    outcome: String,
-    retry_after: Option<u32>,
-}
-
 impl Handler for DeviceApi {
-    async fn handle(&self, request: Request<Incoming>, fault: &Fault) -> Result<Response<Body>, NoAnswer> {
+    async fn handle(
+        &self,
+        mut request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Result<Response<Body>, NoAnswer> {
+        if websocket::is_wanted(&request) {
+            return Ok(self.upgrade(&mut request, connection));
+        }
         let (head, body) = request.into_parts();
         let path_and_query = head.uri.path_and_query().map_or_else(|| head.uri.path(), |both| both.as_str()).to_owned();
         let route = Route::parse(head.uri.path());
         let behaviour = self.core.behaviour();
-        let mut record = RequestRecord {
-            at: SystemTime::now(),
-            listener: self.scheme,
-            method: head.method.to_string(),
-            path: mask_signatures(&path_and_query),
-            authorization: head.headers.contains_key(header::AUTHORIZATION),
-            body: String::new(),
-            registration_id: route.as_ref().map(|route| mask_signatures(&route.registration_id)),
-            http_status: None,
-            retry_after: None,
-            response_body: String::new(),
-            outcome: String::new(),
-        };
+        let mut record = RequestRecord::new(self.scheme, head.method.as_str());
+        record.path = mask_signatures(&path_and_query);
+        record.authorization = head.headers.contains_key(header::AUTHORIZATION);
+        record.registration_id = route.as_ref().map(|route| mask_signatures(&route.registration_id));
 
         let body = match server::read_body(body, MAX_BODY).await {
             Ok(body) => Ok(body),
@@ -126,56 +101,22 @@ impl Handler for DeviceApi {
             .as_ref()
             .filter(|route| route.method() == head.method)
             .and_then(|route| self.core.take_script(route.operation, &route.registration_id));
-        if let Some(script) = &script {
-            self.core.clock().sleep(script.delay).await;
-        }
-        let action = script.map_or(Action::Nothing, |script| script.action);
-        let mut reply = match &action {
-            Action::Respond { status, headers, body } => scripted(*status, headers, body),
-            Action::Raw(bytes) => {
-                fault.replace_by(bytes.clone());
-                scripted(200, &[], &String::from_utf8_lossy(bytes))
-            }
-            Action::Nothing | Action::Merge(_) | Action::Cut(_) => {
-                let answer = async {
-                    let body = body?;
-                    let route = route
-                        .as_ref()
-                        .ok_or_else(|| ServiceError::route_not_found("no such path in the device API"))?;
-                    check_head(&head, route, !body.is_empty(), &behaviour)?;
-                    self.ask(&head.headers, route, &body).await
-                }
-                .await;
-                match answer {
-                    Ok(answer) => self.reply(&head, answer),
-                    Err(error) => refusal(&error, route.as_ref()),
-                }
-            }
+        let ask = async {
+            let body = body?;
+            let route =
+                route.as_ref().ok_or_else(|| ServiceError::route_not_found("no such path in the device API"))?;
+            check_head(&head, route, !body.is_empty(), &behaviour)?;
+            self.ask(&head.headers, route, &body).await
         };
-        if let Action::Merge(patch) = &action
-            && let Ok(mut body) = serde_json::from_str(&reply.body)
-        {
-            script::merge(&mut body, patch);
-            reply.body = body.to_string();
-        }
-        if let Action::Cut(bytes) = action {
-            fault.cut_after(bytes);
-            reply.outcome = format!("{}, cut after {bytes} bytes by a script", reply.outcome);
-        }
-
-        record.at = SystemTime::now();
-        // What a script keeps back wholly is no answer.
-        record.http_status = (!matches!(action, Action::Cut(0) | Action::Raw(_))).then_some(reply.status.as_u16());
-        record.retry_after = reply.retry_after;
-        record.response_body.clone_from(&reply.body);
-        record.outcome.clone_from(&reply.outcome);
+        let (answer, action) = self.core.perform(script, ask).await;
+        let headers = match &action {
+            Action::Respond { headers, .. } => scripted_headers(headers),
+            Action::Raw(_) => common_headers(),
+            _ => self.headers(&head, route.as_ref(), &answer),
+        };
+        record.answered(&answer, !action.breaks(&connection.fault));
         self.core.record_request(record);
-
-        let mut response =
-            Response::new(if behaviour.chunked { server::chunked(reply.body) } else { server::whole(reply.body) });
-        *response.status_mut() = reply.status;
-        *response.headers_mut() = reply.headers;
-        Ok(response)
+        Ok(respond(answer, headers, behaviour.chunked))
     }
 }
 
@@ -185,24 +126,47 @@ impl DeviceApi {
             id_scope: &route.id_scope,
             registration_id: &route.registration_id,
             authorization: headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
+            authorized_at: wall_time::unix_seconds(),
             body,
         };
         match route.operation {
             Operation::Register => self.core.register(&request).await,
             Operation::Status => self.core.operation_status(&request, &route.operation_id),
-            Operation::Lookup => self.core.lookup(&request),
+            Operation::Lookup | Operation::Connect => self.core.lookup(&request),
         }
     }
 
-    fn reply(&self, head: &hyper::http::request::Parts, answer: Answer) -> Reply {
+    /// Switches to MQTT over WebSocket.
+    fn upgrade(&self, request: &mut Request<Incoming>, connection: &Connection) -> Response<Body> {
+        let listener = if self.scheme == "https" { "wss" } else { "ws" };
+        let mqtt = MqttApi { core: Arc::clone(&self.core), listener };
+        websocket::upgrade(request, connection, mqtt).unwrap_or_else(|error| {
+            let answer = Answer::refusal(&error);
+            let mut record = RequestRecord::new(listener, request.method().as_str());
+            record.path = mask_signatures(request.uri().path());
+            record.answered(&answer, true);
+            self.core.record_request(record);
+            respond(answer, common_headers(), false)
+        })
+    }
+
+    fn headers(&self, head: &Parts, route: Option<&Route<'_>>, answer: &Answer) -> HeaderMap {
         let mut headers = common_headers();
+        if let Some(seconds) = answer.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(code) = answer.error_code {
+            headers.insert(HeaderName::from_static("x-ms-error-code"), code.into());
+        }
+        if let Some(route) = route.filter(|_| answer.status == 405)
+            && let Ok(method) = HeaderValue::from_str(route.method().as_str())
+        {
+            headers.insert(header::ALLOW, method);
+        }
         if answer.status == 202
             && let Some(location) = self.location(head)
         {
             headers.insert(header::LOCATION, location);
-        }
-        if let Some(seconds) = answer.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if self.scheme == "https" {
             headers.insert(
@@ -210,17 +174,11 @@ impl DeviceApi {
                 HeaderValue::from_static("max-age=31536000; includeSubDomains"),
             );
         }
-        Reply {
-            status: StatusCode::from_u16(answer.status).unwrap_or_default(),
-            headers,
-            body: answer.body,
-            outcome: answer.outcome,
-            retry_after: answer.retry_after,
-        }
+        headers
     }
 
     /// The real service repeats the request's own path, without an operation ID and query.
-    fn location(&self, head: &hyper::http::request::Parts) -> Option<HeaderValue> {
+    fn location(&self, head: &Parts) -> Option<HeaderValue> {
         let host = head.headers.get(header::HOST)?.to_str().ok()?;
         let path = head.uri.path();
         HeaderValue::try_from(format!("{}://{host}{path}", self.scheme)).ok()
@@ -228,12 +186,7 @@ impl DeviceApi {
 }
 
 /// What can be refused before anybody asks who the device is.
-fn check_head(
-    head: &hyper::http::request::Parts,
-    route: &Route<'_>,
-    has_body: bool,
-    behaviour: &Behaviour,
-) -> Result<(), ServiceError> {
+fn check_head(head: &Parts, route: &Route<'_>, has_body: bool, behaviour: &Behaviour) -> Result<(), ServiceError> {
     if head.method != route.method() {
         return Err(ServiceError::method_not_allowed(format!("{} is for {}", head.uri.path(), route.method())));
     }
@@ -242,7 +195,7 @@ fn check_head(
         form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "api-version").map(|(_, value)| value);
     match version {
         None => return Err(ServiceError::bad_request("the api-version is missing")),
-        Some(version) if behaviour.strict_api_version && !API_VERSIONS.contains(&version.as_ref()) => {
+        Some(version) if behaviour.strict_api_version && !wire::API_VERSIONS.contains(&version.as_ref()) => {
             return Err(ServiceError::bad_request("the api-version is unknown"));
         }
         Some(_) => {}
@@ -259,54 +212,22 @@ fn check_head(
     Ok(())
 }
 
-fn refusal(error: &ServiceError, route: Option<&Route<'_>>) -> Reply {
-    let mut headers = common_headers();
-    headers.insert(HeaderName::from_static("x-ms-error-code"), error.code.into());
-    if let Some(seconds) = error.retry_after {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
-    if let Some(route) = route.filter(|_| error.status() == 405)
-        && let Ok(method) = HeaderValue::from_str(route.method().as_str())
-    {
-        headers.insert(header::ALLOW, method);
-    }
-    Reply {
-        status: StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        headers,
-        body: serde_json::to_string(&error.body()).unwrap_or_default(),
-        outcome: format!("{} {} ({})", error.code, error.message, error.detail),
-        retry_after: error.retry_after,
-    }
+fn respond(answer: Answer, headers: HeaderMap, chunked: bool) -> Response<Body> {
+    let body = if chunked { server::chunked(answer.body) } else { server::whole(answer.body) };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    response
 }
 
-fn scripted(status: u16, scripted: &[(String, String)], body: &str) -> Reply {
+fn scripted_headers(scripted: &[(String, String)]) -> HeaderMap {
     let mut headers = common_headers();
     for (name, value) in scripted {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
     }
-    let retry_after =
-        headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
-    Reply {
-        status: StatusCode::from_u16(status).unwrap_or_default(),
-        headers,
-        body: body.to_owned(),
-        outcome: "answered by a script".to_owned(),
-        retry_after,
-    }
-}
-
-/// A token has no business in a path, and a record has none to repeat it.
-fn mask_signatures(text: &str) -> String {
-    let mut parts = text.split("sig=");
-    let mut masked = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.find(['&', '/']).map_or("", |end| &part[end..]);
-        masked.push_str("sig=****");
-        masked.push_str(rest);
-    }
-    masked
+    headers
 }
 
 fn common_headers() -> HeaderMap {

@@ -16,9 +16,10 @@ use crate::{
     contoso::{ContosoOptions, Webhook},
     device_api::DeviceApi,
     log::{Event, RequestRecord, WebhookCall},
+    mqtt::MqttApi,
     registration::{Core, DeviceRecord, Observer},
     script::Script,
-    server,
+    server::{self, Http},
     tls::Certificates,
     wall_time,
 };
@@ -30,6 +31,8 @@ pub struct Emulator {
     core: Arc<Core>,
     http_url: Option<String>,
     https_url: Option<String>,
+    mqtt_url: Option<String>,
+    mqtts_url: Option<String>,
     ca_pem: String,
     // The service goes first, the webhook that it calls after it.
     _worker: Worker,
@@ -44,6 +47,8 @@ impl Emulator {
             config,
             http: None,
             https: None,
+            mqtt: None,
+            mqtts: None,
             certificate: None,
             webhook_url: None,
             time_scale: 1.0,
@@ -64,7 +69,27 @@ impl Emulator {
         self.https_url.as_deref()
     }
 
-    /// The certificate of the CA that signed the HTTPS listener's, made when this emulator started.
+    /// Where devices find the service over plain MQTT: `mqtt://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn mqtt_url(&self) -> Option<&str> {
+        self.mqtt_url.as_deref()
+    }
+
+    /// Where devices find the service over MQTT and TLS: `mqtts://localhost:PORT`.
+    #[must_use]
+    pub fn mqtts_url(&self) -> Option<&str> {
+        self.mqtts_url.as_deref()
+    }
+
+    /// Where devices find the service over MQTT and WebSocket: the HTTPS listener, on any path,
+    /// with the one that most clients use. The HTTP listener takes `ws:` just so.
+    #[must_use]
+    pub fn wss_url(&self) -> Option<String> {
+        let address = self.https_url.as_deref()?.strip_prefix("https")?;
+        Some(format!("wss{address}/$iothub/websocket"))
+    }
+
+    /// The certificate of the CA that signed the TLS listeners', made when this emulator started.
     /// It signed nothing where there is a [`Builder::certificate`].
     #[must_use]
     pub fn ca_pem(&self) -> &str {
@@ -116,6 +141,8 @@ impl fmt::Debug for Emulator {
         f.debug_struct("Emulator")
             .field("http_url", &self.http_url)
             .field("https_url", &self.https_url)
+            .field("mqtt_url", &self.mqtt_url)
+            .field("mqtts_url", &self.mqtts_url)
             .field("contoso", &self.contoso)
             .finish_non_exhaustive()
     }
@@ -126,6 +153,8 @@ pub struct Builder {
     config: Config,
     http: Option<String>,
     https: Option<String>,
+    mqtt: Option<String>,
+    mqtts: Option<String>,
     certificate: Option<(Vec<u8>, Vec<u8>)>,
     webhook_url: Option<String>,
     time_scale: f64,
@@ -134,7 +163,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Listens for plain HTTP; port 0 takes a free one. Without any listener named, HTTP on a free
+    /// Listens for plain HTTP, and for MQTT over WebSocket; port 0 takes a free one. Without any listener named, HTTP on a free
     /// port of 127.0.0.1 is.
     #[must_use]
     pub fn http(mut self, address: impl Into<String>) -> Self {
@@ -142,14 +171,28 @@ impl Builder {
         self
     }
 
-    /// Listens for HTTPS; port 0 takes a free one.
+    /// Listens for HTTPS, and for MQTT over WebSocket; port 0 takes a free one.
     #[must_use]
     pub fn https(mut self, address: impl Into<String>) -> Self {
         self.https = Some(address.into());
         self
     }
 
-    /// Presents this certificate to HTTPS clients, PEM and followed by its chain, and not one of
+    /// Listens for plain MQTT 3.1.1, which the real service does not; port 0 takes a free one.
+    #[must_use]
+    pub fn mqtt(mut self, address: impl Into<String>) -> Self {
+        self.mqtt = Some(address.into());
+        self
+    }
+
+    /// Listens for MQTT 3.1.1 over TLS; port 0 takes a free one.
+    #[must_use]
+    pub fn mqtts(mut self, address: impl Into<String>) -> Self {
+        self.mqtts = Some(address.into());
+        self
+    }
+
+    /// Presents this certificate to TLS clients, PEM and followed by its chain, and not one of
     /// the CA made at start: RSA as the real service has it, say, or an expired one.
     #[must_use]
     pub fn certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
@@ -166,8 +209,8 @@ impl Builder {
 
     /// Lets the service's own waiting pass so many times faster: the pauses between webhook calls,
     /// their time-out (though never to less than 2 s, so that no webhook fails for running on a
-    /// busy machine), scripted delays and quotas. `Retry-After` and token expiry, which devices
-    /// reckon with, stay in plain seconds.
+    /// busy machine), scripted delays and quotas. `Retry-After`, token expiry and MQTT's keep-alive,
+    /// which devices reckon with, stay in plain seconds.
     #[must_use]
     pub fn time_scale(mut self, scale: f64) -> Self {
         self.time_scale = scale;
@@ -201,12 +244,12 @@ impl Builder {
         if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
             return Err(StartError::TimeScale);
         }
-        let http = match (&self.http, &self.https) {
-            (None, None) => Some("127.0.0.1:0"),
-            (http, _) => http.as_deref(),
-        };
-        let http = http.map(listen).transpose()?;
-        let https = self.https.as_deref().map(listen).transpose()?;
+        let mut http = self.http;
+        if http.is_none() && self.https.is_none() && self.mqtt.is_none() && self.mqtts.is_none() {
+            http = Some("127.0.0.1:0".to_owned());
+        }
+        let [http, https, mqtt, mqtts] = [http, self.https, self.mqtt, self.mqtts].map(listen);
+        let (http, https, mqtt, mqtts) = (http?, https?, mqtt?, mqtts?);
         let mut certificates = Certificates::generate().map_err(|error| StartError::tls(&error))?;
         if let Some((chain, key)) = &self.certificate {
             certificates.present(chain, key).map_err(|error| StartError::tls(&error))?;
@@ -235,16 +278,28 @@ impl Builder {
             self.observer,
         ));
 
-        let http_url = http.as_ref().map(|(_, address)| format!("http://{address}"));
-        let https_url = https.as_ref().map(|(_, address)| https_url(*address));
+        let plain_url =
+            |listener: &Option<Listener>, scheme| listener.as_ref().map(|(_, address)| format!("{scheme}://{address}"));
+        let secure_url = |listener: &Option<Listener>, scheme| {
+            listener.as_ref().map(|(_, address)| format!("{scheme}://{}", authority(*address)))
+        };
+        let (http_url, https_url) = (plain_url(&http, "http"), secure_url(&https, "https"));
+        let (mqtt_url, mqtts_url) = (plain_url(&mqtt, "mqtt"), secure_url(&mqtts, "mqtts"));
         let serving = Arc::clone(&core);
         let worker = Worker::start("dps-emulator", move || {
-            let api = |scheme| Arc::new(DeviceApi { core: Arc::clone(&serving), scheme });
-            let http = http.map(|(listener, _)| task::spawn(server::serve(listener, None, api("http"))));
-            let https = https.map(|(listener, _)| task::spawn(server::serve(listener, Some(acceptor), api("https"))));
-            http.into_iter().chain(https).collect()
+            let http_api = |scheme| Http(Arc::new(DeviceApi { core: Arc::clone(&serving), scheme }));
+            let mqtt_api = |listener| MqttApi { core: Arc::clone(&serving), listener };
+            let tls = Some(acceptor);
+            let listeners = [
+                http.map(|(listener, _)| task::spawn(server::serve(listener, None, http_api("http")))),
+                https.map(|(listener, _)| task::spawn(server::serve(listener, tls.clone(), http_api("https")))),
+                mqtt.map(|(listener, _)| task::spawn(server::serve(listener, None, mqtt_api("mqtt")))),
+                mqtts.map(|(listener, _)| task::spawn(server::serve(listener, tls, mqtt_api("mqtts")))),
+            ];
+            listeners.into_iter().flatten().collect()
         })?;
-        Ok(Emulator { core, http_url, https_url, ca_pem: certificates.ca_pem, _worker: worker, contoso })
+        let ca_pem = certificates.ca_pem;
+        Ok(Emulator { core, http_url, https_url, mqtt_url, mqtts_url, ca_pem, _worker: worker, contoso })
     }
 }
 
@@ -254,22 +309,27 @@ impl fmt::Debug for Builder {
             .field("config", &self.config)
             .field("http", &self.http)
             .field("https", &self.https)
+            .field("mqtt", &self.mqtt)
+            .field("mqtts", &self.mqtts)
             .field("time_scale", &self.time_scale)
             .finish_non_exhaustive()
     }
 }
 
 /// A loopback address is named `localhost`, as the certificate and most clients like it best.
-fn https_url(address: SocketAddr) -> String {
+fn authority(address: SocketAddr) -> String {
     if address.ip().is_loopback() || address.ip().is_unspecified() {
-        format!("https://localhost:{}", address.port())
+        format!("localhost:{}", address.port())
     } else {
-        format!("https://{address}")
+        address.to_string()
     }
 }
 
-fn listen(address: &str) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
-    server::bind(address).map_err(|error| StartError::Listen(address.to_owned(), error))
+type Listener = (std::net::TcpListener, SocketAddr);
+
+fn listen(address: Option<String>) -> Result<Option<Listener>, StartError> {
+    let bind = |address: String| server::bind(&address).map_err(|error| StartError::Listen(address, error));
+    address.map(bind).transpose()
 }
 
 /// Why an emulator did not start.

@@ -91,6 +91,11 @@ impl ServiceError {
         u16::try_from(self.code / 1000).unwrap_or(500)
     }
 
+    /// For the log.
+    pub(crate) fn outcome(&self) -> String {
+        format!("{} {} ({})", self.code, self.message, self.detail)
+    }
+
     pub(crate) fn body(&self) -> ErrorBody<'_> {
         ErrorBody {
             error_code: self.code,

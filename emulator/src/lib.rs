@@ -1,9 +1,9 @@
 //! A local emulator of the Azure IoT Hub Device Provisioning Service (DPS).
 //!
-//! [`Emulator`] answers the device API of the service on 127.0.0.1 over HTTP and HTTPS, verifies
-//! the SAS tokens it is given, and allocates devices as the enrollment says: statically, by hash,
-//! or by really POSTing an `AllocationRequest` to a custom allocation webhook. [`contoso::Webhook`]
-//! is the function of Microsoft's tutorial as such a webhook.
+//! [`Emulator`] answers the device API of the service on 127.0.0.1 over HTTP and MQTT, plain and
+//! over TLS, verifies the SAS tokens it is given, and allocates devices as the enrollment says:
+//! statically, by hash, or by really POSTing an `AllocationRequest` to a custom allocation webhook.
+//! [`contoso::Webhook`] is the function of Microsoft's tutorial as such a webhook.
 //!
 //! It is a library for tests: it takes a free port, keeps a log of what it was asked, can be
 //! scripted to misbehave, lets the service's waiting pass faster, and stops when it is dropped.
@@ -18,9 +18,10 @@
 //! # Ok::<(), azure_dps_emulator::StartError>(())
 //! ```
 //!
-//! Where to find what: `device_api` is the HTTP surface, thin over `registration`, the one core
-//! that knows operations and devices; `sas` verifies tokens; `enrollment` finds the enrollment that
-//! a token belongs to; `allocation` chooses the hub; `webhook` calls the operator's function.
+//! Where to find what: `device_api` is the HTTP surface and `mqtt` that of MQTT, with `websocket`
+//! below it, both thin over `registration`, the one core that knows operations and devices; `sas`
+//! verifies tokens; `enrollment` finds the enrollment that a token belongs to; `allocation` chooses
+//! the hub; `webhook` calls the operator's function.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -36,6 +37,7 @@ mod emulator;
 mod enrollment;
 mod error;
 mod log;
+mod mqtt;
 mod quota;
 mod registration;
 mod sas;
@@ -45,6 +47,7 @@ mod stamps;
 mod tls;
 mod wall_time;
 mod webhook;
+mod websocket;
 mod wire;
 
 pub use config::{

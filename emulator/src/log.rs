@@ -5,9 +5,12 @@ use std::{collections::VecDeque, fmt, time::SystemTime};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::wall_time;
+use crate::{registration::Answer, wall_time};
 
 /// One request of a device and its answer. It holds no key, token or signature.
+///
+/// Over MQTT, `CONNECT` and `SUBSCRIBE` are requests too, and what made the service drop the link
+/// is on record as a request with method `-`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -15,27 +18,56 @@ pub struct RequestRecord {
     /// When it was answered.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
-    /// `http` or `https`.
+    /// `http`, `https`, `mqtt`, `mqtts`, or MQTT over WebSocket: `ws`, `wss`.
     pub listener: &'static str,
-    /// `PUT`, `GET`, `POST`, …
+    /// `PUT`, `GET`, `POST`, …; over MQTT the `PUT` or `GET` of the topic.
     pub method: String,
-    /// The path with its query, as it was asked.
+    /// The path with its query, as it was asked; over MQTT the topic, the user name of a `CONNECT`,
+    /// or the filters of a `SUBSCRIBE`.
     pub path: String,
-    /// Whether there was an `Authorization` header. What it said is not kept.
+    /// Whether there was an `Authorization` header, or a password. What it said is not kept.
     pub authorization: bool,
     /// The body as it was sent.
     pub body: String,
-    /// The device, when the path names one.
+    /// The device, when the path, or over MQTT the `CONNECT`, names one.
     pub registration_id: Option<String>,
-    /// The answer's HTTP status; `None` when a script kept the answer back.
+    /// The answer's HTTP status, which MQTT's topics have too; `None` when there was no answer,
+    /// because a script kept it back or nobody had subscribed to it.
     pub http_status: Option<u16>,
-    /// The answer's `Retry-After`.
+    /// The answer's `Retry-After`, in MQTT's topics `retry-after`.
     pub retry_after: Option<u32>,
     /// The answer's body.
     pub response_body: String,
     /// What it came to, in words, with what the real service would not say: why a token was
     /// refused, for instance.
     pub outcome: String,
+}
+
+impl RequestRecord {
+    pub(crate) fn new(listener: &'static str, method: &str) -> Self {
+        Self {
+            at: SystemTime::now(),
+            listener,
+            method: method.to_owned(),
+            path: String::new(),
+            authorization: false,
+            body: String::new(),
+            registration_id: None,
+            http_status: None,
+            retry_after: None,
+            response_body: String::new(),
+            outcome: String::new(),
+        }
+    }
+
+    /// What it came to, and whether the device was told.
+    pub(crate) fn answered(&mut self, answer: &Answer, told: bool) {
+        self.at = SystemTime::now();
+        self.http_status = told.then_some(answer.status);
+        self.retry_after = answer.retry_after;
+        self.response_body.clone_from(&answer.body);
+        self.outcome.clone_from(&answer.outcome);
+    }
 }
 
 /// One call of the custom allocation webhook.
@@ -137,6 +169,18 @@ pub(crate) fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A token has no business in a path, and a record has none to repeat it.
+pub(crate) fn mask_signatures(text: &str) -> String {
+    let mut parts = text.split("sig=");
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.find(['&', '/']).map_or("", |end| &part[end..]);
+        masked.push_str("sig=****");
+        masked.push_str(rest);
+    }
+    masked
 }
 
 /// The beginning of a text that may be long.

@@ -17,6 +17,8 @@ Examples:
       dps-emulator
   On fixed ports, HTTPS too; the CA's certificate is written to ca.pem:
       dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem
+  MQTT, plain and over TLS, and over WebSocket on the HTTPS port:
+      dps-emulator --mqtt 127.0.0.1:1883 --mqtts 127.0.0.1:8883 --https 127.0.0.1:8443 --ca-out ca.pem
   Your own enrollments, and your own function:
       dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
 
@@ -34,16 +36,22 @@ Exit codes:
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Listen for plain HTTP; port 0 takes a free one [default: 127.0.0.1:0 without --https]
+    /// Listen for plain HTTP; port 0 takes a free one [default: 127.0.0.1:0 without other listeners]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// Listen for HTTPS (TLS 1.2); port 0 takes a free one
+    /// Listen for HTTPS and for MQTT over WebSocket (TLS 1.2); port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     https: Option<String>,
+    /// Listen for plain MQTT 3.1.1; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Option<String>,
+    /// Listen for MQTT 3.1.1 over TLS 1.2; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    mqtts: Option<String>,
     /// Write the certificate of the CA made at start here
     #[arg(long, value_name = "FILE")]
     ca_out: Option<PathBuf>,
-    /// Present this certificate to HTTPS clients, PEM, followed by its chain
+    /// Present this certificate to TLS clients, PEM, followed by its chain
     #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "ca_out")]
     tls_certificate: Option<PathBuf>,
     /// The key of --tls-certificate, PEM
@@ -177,6 +185,12 @@ fn start(arguments: &Arguments, config: Config, console: &Console) -> Result<Emu
     if let Some(address) = &arguments.https {
         builder = builder.https(address);
     }
+    if let Some(address) = &arguments.mqtt {
+        builder = builder.mqtt(address);
+    }
+    if let Some(address) = &arguments.mqtts {
+        builder = builder.mqtts(address);
+    }
     if let (Some(certificate), Some(key)) = (&arguments.tls_certificate, &arguments.tls_key) {
         let read =
             |path: &PathBuf| fs::read(path).map_err(|error| Failure::start(format!("{}: {error}", path.display())));
@@ -194,7 +208,14 @@ fn start(arguments: &Arguments, config: Config, console: &Console) -> Result<Emu
 
 /// One line for each listener; for people, what it serves as well.
 fn announce(printer: &Printer, arguments: &Arguments, emulator: &Emulator, about: &str) {
-    let listeners = [("http", emulator.http_url()), ("https", emulator.https_url())];
+    let wss_url = emulator.wss_url();
+    let listeners = [
+        ("http", emulator.http_url()),
+        ("https", emulator.https_url()),
+        ("mqtt", emulator.mqtt_url()),
+        ("mqtts", emulator.mqtts_url()),
+        ("wss", wss_url.as_deref()),
+    ];
     for (listener, url) in listeners {
         let Some(url) = url else { continue };
         printer.line(if arguments.json {

@@ -18,7 +18,7 @@ use crate::{
     error::ServiceError,
     log::{self, Bounded, Event, RequestRecord, WebhookCall},
     quota::Window,
-    script::{self, Operation, Script},
+    script::{self, Action, Operation, Script},
     stamps::{Stamp, Stamps},
     wall_time,
     webhook::{self, AllocationRequest, DeviceRuntimeContext, Verdict, WebhookClient},
@@ -61,6 +61,8 @@ pub(crate) struct DeviceRequest<'a> {
     pub(crate) id_scope: &'a str,
     pub(crate) registration_id: &'a str,
     pub(crate) authorization: Option<&'a str>,
+    /// When the device showed its authorization: seconds since 1970.
+    pub(crate) authorized_at: u64,
     pub(crate) body: &'a [u8],
 }
 
@@ -70,7 +72,30 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
     pub(crate) retry_after: Option<u32>,
+    /// Of a refusal.
+    pub(crate) error_code: Option<u32>,
     pub(crate) outcome: String,
+}
+
+impl Answer {
+    pub(crate) fn refusal(error: &ServiceError) -> Self {
+        Self {
+            status: error.status(),
+            body: json(&error.body()),
+            retry_after: error.retry_after,
+            error_code: Some(error.code),
+            outcome: error.outcome(),
+        }
+    }
+
+    /// What a script says in the service's place.
+    fn scripted(status: u16, headers: &[(String, String)], body: String) -> Self {
+        let retry_after = headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))
+            .and_then(|(_, value)| value.parse().ok());
+        Self { status, body, retry_after, error_code: None, outcome: "answered by a script".to_owned() }
+    }
 }
 
 /// What the service remembers of a device that was ever let in.
@@ -176,6 +201,43 @@ impl Core {
 
     pub(crate) fn behaviour(&self) -> Behaviour {
         self.lock().config.behaviour.clone()
+    }
+
+    /// Answers a request with what `ask` comes to, unless a script has other ideas. What the
+    /// script does to the connection is the caller's affair.
+    pub(crate) async fn perform(
+        &self,
+        script: Option<Script>,
+        ask: impl Future<Output = Result<Answer, ServiceError>>,
+    ) -> (Answer, Action) {
+        if let Some(script) = &script {
+            self.clock.sleep(script.delay).await;
+        }
+        let action = script.map_or(Action::Nothing, |script| script.action);
+        let mut answer = match &action {
+            Action::Respond { status, headers, body } => Answer::scripted(*status, headers, body.clone()),
+            Action::Raw(bytes) => Answer::scripted(200, &[], String::from_utf8_lossy(bytes).into_owned()),
+            _ => ask.await.unwrap_or_else(|error| Answer::refusal(&error)),
+        };
+        match &action {
+            Action::Merge(patch) => {
+                if let Ok(mut body) = serde_json::from_str(&answer.body) {
+                    script::merge(&mut body, patch);
+                    answer.body = body.to_string();
+                }
+            }
+            Action::Cut(bytes) => {
+                answer.outcome = format!("{}, cut after {bytes} bytes by a script", answer.outcome);
+            }
+            Action::OmitRetryAfter => answer.retry_after = None,
+            Action::Nothing | Action::Respond { .. } | Action::Raw(_) | Action::PermuteTopic => {}
+        }
+        (answer, action)
+    }
+
+    /// Whether a request's authorization is good, whatever else it says.
+    pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
+        authenticate(&self.lock().config, request).map(drop)
     }
 
     /// Starts a registration: it is answered at once, and the allocation goes on behind it.
@@ -296,7 +358,13 @@ impl Core {
             .get(&request.registration_id.to_ascii_lowercase())
             .and_then(|device| device.last.as_ref())
             .ok_or_else(|| registration_not_found(request.registration_id))?;
-        Ok(Answer { status: 200, body: json(last), retry_after: None, outcome: format!("look-up: {}", last.outcome()) })
+        Ok(Answer {
+            status: 200,
+            body: json(last),
+            retry_after: None,
+            error_code: None,
+            outcome: format!("look-up: {}", last.outcome()),
+        })
     }
 
     fn admit_operation(&self, state: &mut State) -> Result<(), ServiceError> {
@@ -535,7 +603,7 @@ fn authenticate(config: &Config, request: &DeviceRequest<'_>) -> Result<Enrollme
         return Err(ServiceError::unauthorized("the request names another ID scope")
             .with_code(config.behaviour.unknown_id_scope_code));
     }
-    enrollment::authenticate(config, request.registration_id, request.authorization, wall_time::unix_seconds())
+    enrollment::authenticate(config, request.registration_id, request.authorization, request.authorized_at)
 }
 
 /// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."
@@ -570,6 +638,7 @@ fn answer(
             registration_state: with_state.then_some(state),
         }),
         retry_after,
+        error_code: None,
         outcome: state.outcome(),
     }
 }

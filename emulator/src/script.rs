@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::server::Fault;
+
 /// What a device can ask of the service.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Operation {
@@ -11,8 +13,11 @@ pub enum Operation {
     Register,
     /// `GET …/operations/{operationId}`.
     Status,
-    /// `POST …/registrations/{registrationId}`.
+    /// `POST …/registrations/{registrationId}`. MQTT has none.
     Lookup,
+    /// MQTT's CONNECT, answered by CONNACK. A script can delay it, cut it off, answer it with
+    /// [`Script::connack`] or with raw bytes; the others leave it as it is.
+    Connect,
 }
 
 /// One piece of misbehaviour, used up by the next request for its operation.
@@ -49,6 +54,26 @@ pub(crate) enum Action {
     Merge(Value),
     Cut(usize),
     Raw(Vec<u8>),
+    OmitRetryAfter,
+    PermuteTopic,
+}
+
+impl Action {
+    /// Prepares the connection for what becomes of the next answer, and says whether that keeps
+    /// the answer back wholly.
+    pub(crate) fn breaks(&self, fault: &Fault) -> bool {
+        match self {
+            Self::Cut(bytes) => {
+                fault.cut_after(*bytes);
+                *bytes == 0
+            }
+            Self::Raw(bytes) => {
+                fault.replace_by(bytes.clone());
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Script {
@@ -57,7 +82,8 @@ impl Script {
     }
 
     /// Answers this instead, without looking at the request, as a gateway in front of the service
-    /// would. The headers come on top of `Content-Type`, `Content-Length` and `Date`.
+    /// would. The headers come on top of `Content-Type`, `Content-Length` and `Date`; MQTT knows
+    /// only `Retry-After`.
     pub fn respond(operation: Operation, status: u16, headers: &[(&str, &str)], body: impl Into<String>) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::new(operation, Action::Respond { status, headers, body: body.into() })
@@ -69,8 +95,8 @@ impl Script {
         Self::cut(operation, 0)
     }
 
-    /// Does what was asked, then closes the connection after `bytes` bytes of the answer, its head
-    /// included.
+    /// Does what was asked, then closes the connection after `bytes` bytes of the answer: of its
+    /// head and body, or of MQTT's message. That a message came has been acknowledged by then.
     #[must_use]
     pub fn cut(operation: Operation, bytes: usize) -> Self {
         Self::new(operation, Action::Cut(bytes))
@@ -86,6 +112,26 @@ impl Script {
     #[must_use]
     pub fn merge(operation: Operation, patch: Value) -> Self {
         Self::new(operation, Action::Merge(patch))
+    }
+
+    /// Answers as ever, but without `Retry-After`.
+    #[must_use]
+    pub fn omit_retry_after(operation: Operation) -> Self {
+        Self::new(operation, Action::OmitRetryAfter)
+    }
+
+    /// Answers as ever, but with the parameters of MQTT's topic in another order: `retry-after`
+    /// before `$rid`. HTTP's answers have no such thing.
+    #[must_use]
+    pub fn permute_topic(operation: Operation) -> Self {
+        Self::new(operation, Action::PermuteTopic)
+    }
+
+    /// Refuses the next MQTT CONNECT with this return code, and closes the connection.
+    #[must_use]
+    pub fn connack(return_code: u8) -> Self {
+        // Four bytes, which the codec would only write for the codes that it knows.
+        Self::raw(Operation::Connect, [0x20, 0x02, 0x00, return_code])
     }
 
     /// Answers as ever, but only after this much of the service's time.

@@ -1,4 +1,7 @@
 //! Connections: accepting them, securing them, speaking HTTP/1.1 on them, and cutting them.
+//!
+//! HTTP is the one protocol that lives here, because a webhook speaks it too; [`Protocol`] is where
+//! others come in.
 
 use std::{
     convert::Infallible,
@@ -10,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{
     Request, Response,
@@ -29,9 +33,23 @@ use tokio_rustls::TlsAcceptor;
 const MAX_CONNECTIONS: usize = 1024;
 
 /// How long a peer may take for a handshake, a request's head, or its body.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
+
+/// Why a connection ended. It concerns nobody but its peer.
+pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a connection carries.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// What is spoken on a listener's connections.
+pub(crate) trait Protocol: Send + Sync + 'static {
+    /// Serves one connection until it ends.
+    fn speak<S: Stream>(&self, stream: S) -> impl Future<Output = Result<(), Broken>> + Send;
+}
 
 /// The peer is not to be answered.
 #[derive(Debug)]
@@ -45,13 +63,31 @@ impl std::fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// What answers requests.
+/// What answers HTTP requests.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(
         &self,
         request: Request<Incoming>,
-        fault: &Fault,
+        connection: &Connection,
     ) -> impl Future<Output = Result<Response<Body>, NoAnswer>> + Send;
+}
+
+/// What an answer does to the connection that carries it.
+#[derive(Clone, Default)]
+pub(crate) struct Connection {
+    pub(crate) fault: Fault,
+    after: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+}
+
+impl Connection {
+    /// Goes on with this when the answer has switched protocols.
+    pub(crate) fn go_on_with(&self, after: impl Future<Output = ()> + Send + 'static) {
+        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(after));
+    }
+
+    fn take_after(&self) -> Option<BoxFuture<'static, ()>> {
+        self.after.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Binds now, so that the caller learns at once what is wrong, and the port.
@@ -63,13 +99,14 @@ pub(crate) fn bind(address: &str) -> io::Result<(std::net::TcpListener, SocketAd
 }
 
 /// Serves until the runtime ends.
-pub(crate) async fn serve<H: Handler>(
+pub(crate) async fn serve<P: Protocol>(
     listener: std::net::TcpListener,
     tls: Option<TlsAcceptor>,
-    handler: Arc<H>,
+    protocol: P,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let protocol = Arc::new(protocol);
     loop {
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
             return Ok(());
@@ -82,51 +119,56 @@ pub(crate) async fn serve<H: Handler>(
                 continue;
             }
         };
-        let (tls, handler) = (tls.clone(), Arc::clone(&handler));
+        let (tls, protocol) = (tls.clone(), Arc::clone(&protocol));
         tokio::spawn(async move {
             let _permit = permit;
             // A peer that breaks off or speaks nonsense concerns nobody else.
-            let _ = serve_connection(stream, tls, handler).await;
+            let _ = serve_connection(stream, tls, &*protocol).await;
         });
     }
 }
 
-async fn serve_connection<H: Handler>(
+async fn serve_connection<P: Protocol>(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    handler: Arc<H>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    protocol: &P,
+) -> Result<(), Broken> {
     stream.set_nodelay(true)?;
     match tls {
         Some(tls) => {
             let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await??;
-            speak_http(stream, handler).await
+            protocol.speak(stream).await
         }
-        None => speak_http(stream, handler).await,
+        None => protocol.speak(stream).await,
     }
 }
 
-async fn speak_http<S, H>(stream: S, handler: Arc<H>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    H: Handler,
-{
-    let fault = Fault::default();
-    let stream = Faulty { stream, fault: fault.clone() };
-    let service = service_fn(|request| {
-        let (handler, fault) = (Arc::clone(&handler), fault.clone());
-        async move { handler.handle(request, &fault).await }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        // As the real service writes them; not every client compares names without case.
-        .title_case_headers(true)
-        .header_read_timeout(PATIENCE)
-        // A peer that has said all it wants to say still reads.
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service)
-        .await?;
-    Ok(())
+/// HTTP/1.1, and what a connection is upgraded to.
+pub(crate) struct Http<H>(pub(crate) Arc<H>);
+
+impl<H: Handler> Protocol for Http<H> {
+    async fn speak<S: Stream>(&self, stream: S) -> Result<(), Broken> {
+        let connection = Connection::default();
+        let stream = Faulty::new(stream, connection.fault.clone());
+        let service = service_fn(|request| {
+            let (handler, connection) = (Arc::clone(&self.0), connection.clone());
+            async move { handler.handle(request, &connection).await }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            // As the real service writes them; not every client compares names without case.
+            .title_case_headers(true)
+            .header_read_timeout(PATIENCE)
+            // A peer that has said all it wants to say still reads.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await?;
+        if let Some(after) = connection.take_after() {
+            after.await;
+        }
+        Ok(())
+    }
 }
 
 /// How the current answer is to be broken, shared with the stream that carries it.
@@ -158,9 +200,15 @@ impl Fault {
 }
 
 /// A stream with a [`Fault`].
-struct Faulty<S> {
+pub(crate) struct Faulty<S> {
     stream: S,
     fault: Fault,
+}
+
+impl<S> Faulty<S> {
+    pub(crate) fn new(stream: S, fault: Fault) -> Self {
+        Self { stream, fault }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Faulty<S> {

@@ -1,4 +1,4 @@
-//! The certificates of the HTTPS listener: a CA made at start, and a server certificate by it.
+//! The certificates of the TLS listeners: a CA made at start, and a server certificate by it.
 
 use std::sync::Arc;
 

@@ -5,6 +5,23 @@ use serde_json::value::RawValue;
 
 use crate::{error::ServiceError, wall_time};
 
+/// The api-versions that a specification names.
+pub(crate) const API_VERSIONS: [&str; 13] = [
+    "2017-08-31-preview",
+    "2017-11-15",
+    "2018-04-01",
+    "2018-09-01-preview",
+    "2018-11-01",
+    "2019-03-31",
+    "2021-06-01",
+    "2021-10-01",
+    "2021-11-01-preview",
+    "2025-07-01-preview",
+    "2026-04-01",
+    "2026-11-01",
+    "2026-11-02-preview",
+];
+
 /// `DeviceRegistration`, as far as it is looked at.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

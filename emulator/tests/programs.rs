@@ -97,19 +97,25 @@ fn without_arguments_it_is_the_tutorials_service() {
     }
 }
 
-/// "with `--json` that line is an object with "listener" and "url"", and so is every line of the
-/// log; the CA goes where `--ca-out` says.
+/// "with `--json` that line is an object with "listener" and "url"": http, https, mqtt, mqtts and
+/// wss; and so is every line of the log; the CA goes where `--ca-out` says.
 #[test]
 fn with_json_every_line_is_an_object() {
     let ca = tempfile::NamedTempFile::new().unwrap();
     let mut program = Program::start(
         Command::new(DPS)
             .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--json"])
+            .args(["--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0"])
             .args(["--function-log", "--retry-after", "none", "--ca-out"])
             .arg(ca.path()),
     );
-    let (http, https) = (program.json(), program.json());
-    assert_eq!((&http["listener"], &https["listener"]), (&json!("http"), &json!("https")));
+    let listeners = ["http", "https", "mqtt", "mqtts", "wss"];
+    let [http, https, ..] = listeners.map(|listener| {
+        let line = program.json();
+        assert_eq!(line["listener"], listener);
+        assert!(line["url"].as_str().unwrap().starts_with(&format!("{listener}://")));
+        line
+    });
     let mut device = device(https["url"].as_str().unwrap(), TOASTER);
     let ca = Certificate::from_pem(&fs::read(ca.path()).unwrap()).unwrap();
     device.client = Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap();

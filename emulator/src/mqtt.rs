@@ -1,0 +1,528 @@
+//! The device API over MQTT 3.1.1: sessions, topics and acknowledgements around the registration
+//! core. The packets are `mqtt-proto`'s.
+
+use std::{borrow::Cow, io, sync::Arc};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use hyper::body::Bytes;
+use mqtt_proto::{
+    Error, Pid, QoS, QosPid, TopicFilter, TopicName, decode_raw_header_async,
+    v3::{Connack, Connect, ConnectReturnCode, Packet, Publish, Suback, Subscribe, SubscribeReturnCode},
+};
+use percent_encoding::percent_decode_str;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Duration, Instant, timeout, timeout_at},
+};
+
+use crate::{
+    error::ServiceError,
+    log::{RequestRecord, mask_signatures},
+    registration::{Answer, Core, DeviceRequest, MAX_BODY},
+    script::{Action, Operation},
+    server::{Broken, Fault, Faulty, PATIENCE, Protocol, Stream},
+    wall_time, wire,
+};
+
+/// No registration comes near; the real service's limit is not known.
+pub(crate) const MAX_PACKET: usize = 256 * 1024;
+
+/// How many requests of a session are answered at a time; more wait unread.
+const MAX_IN_FLIGHT: usize = 8;
+
+/// The one filter: "it only supports the documented topic names and topic filters".
+const FILTER: &str = "$dps/registrations/res/#";
+
+const REGISTER: &str = "$dps/registrations/PUT/iotdps-register/?";
+const STATUS: &str = "$dps/registrations/GET/iotdps-get-operationstatus/?";
+
+/// One listener's view of the service.
+pub(crate) struct MqttApi {
+    pub(crate) core: Arc<Core>,
+    /// `mqtt`, `mqtts`, `ws` or `wss`.
+    pub(crate) listener: &'static str,
+}
+
+impl Protocol for MqttApi {
+    async fn speak<S: Stream>(&self, stream: S) -> Result<(), Broken> {
+        let mut link = Link::new(stream);
+        match self.connect(&mut link).await {
+            Ok(Some(device)) => Ok(self.session(&mut link, &device).await?),
+            refused => {
+                let refused = refused.map(drop);
+                self.record_end(&refused, RequestRecord::new(self.listener, "-"));
+                link.close().await;
+                Ok(refused?)
+            }
+        }
+    }
+}
+
+/// Who connected, by its own account: whether it is to be believed is found out with each request.
+struct Device {
+    id_scope: String,
+    registration_id: String,
+    password: Option<String>,
+    connected_at: u64,
+    /// How long it may be silent.
+    patience: Option<Duration>,
+}
+
+impl Device {
+    /// When it has been silent for too long, if it says nothing from now on.
+    fn deadline(&self) -> Option<Instant> {
+        self.patience.map(|patience| Instant::now() + patience)
+    }
+
+    fn request<'a>(&'a self, body: &'a [u8]) -> DeviceRequest<'a> {
+        DeviceRequest {
+            id_scope: &self.id_scope,
+            registration_id: &self.registration_id,
+            authorization: self.password.as_deref(),
+            // A token is shown once, in CONNECT. That it expires later ends no session.
+            authorized_at: self.connected_at,
+            body,
+        }
+    }
+}
+
+/// Why a CONNECT is refused.
+struct Refusal(ConnectReturnCode, String);
+
+/// A request whose answer is under way.
+struct Exchange {
+    record: RequestRecord,
+    answer: Answer,
+    action: Action,
+    request_id: String,
+}
+
+type InFlight<'a> = FuturesUnordered<BoxFuture<'a, Exchange>>;
+
+impl MqttApi {
+    fn record(&self, device: &Device, method: &str) -> RequestRecord {
+        RequestRecord {
+            authorization: device.password.is_some(),
+            registration_id: Some(device.registration_id.clone()),
+            ..RequestRecord::new(self.listener, method)
+        }
+    }
+
+    /// Takes the CONNECT. A refused one has no device.
+    async fn connect<S: Stream>(&self, link: &mut Link<S>) -> Result<Option<Device>, LinkError> {
+        let refused = |code, why: &str| (None, Err(Refusal(code, why.to_owned())));
+        let packet = link.receive_until(Some(Instant::now() + PATIENCE)).await;
+        let (connect, device) = match packet {
+            Ok(Packet::Connect(connect)) if connect.protocol == mqtt_proto::Protocol::V311 => {
+                let device = device(&connect, self.core.behaviour().strict_api_version);
+                (Some(connect), device)
+            }
+            // "if the Protocol Level is not supported: return code 0x01, and then disconnect"
+            Ok(Packet::Connect(_)) | Err(LinkError::OtherProtocol) => {
+                refused(ConnectReturnCode::UnacceptableProtocolVersion, "the protocol is not MQTT 3.1.1")
+            }
+            Ok(_) => return Err(LinkError::Protocol("the first packet is no CONNECT".to_owned())),
+            Err(error) => return Err(error),
+        };
+        let device = device.and_then(|device| self.let_in(device));
+        let (client_id, user_name, password) = connect.as_ref().map_or_else(Default::default, |connect| {
+            (&*connect.client_id, connect.username.as_deref().unwrap_or_default(), connect.password.is_some())
+        });
+
+        let script = self.core.take_script(Operation::Connect, client_id);
+        if let Some(script) = &script {
+            self.core.clock().sleep(script.delay).await;
+        }
+        let action = script.map_or(Action::Nothing, |script| script.action);
+        let by_script = action.breaks(&link.fault);
+        let outcome = match &device {
+            _ if by_script => "answered by a script".to_owned(),
+            Ok(_) => "connected".to_owned(),
+            Err(Refusal(code, why)) => format!("CONNACK {}: {why}", *code as u8),
+        };
+        self.core.record_request(RequestRecord {
+            path: mask_signatures(user_name),
+            authorization: password,
+            registration_id: Some(mask_signatures(client_id)),
+            outcome,
+            ..RequestRecord::new(self.listener, "CONNECT")
+        });
+        let code = device.as_ref().err().map_or(ConnectReturnCode::Accepted, |Refusal(code, _)| *code);
+        // Every session is a new one, whatever the client wishes.
+        link.send(Connack::new(false, code)).await?;
+        Ok(device.ok())
+    }
+
+    /// A bad token is told late, by the first request, unless it is wanted otherwise.
+    fn let_in(&self, device: Device) -> Result<Device, Refusal> {
+        if self.core.behaviour().refuse_at_connect {
+            self.core
+                .authenticate(&device.request(&[]))
+                .map_err(|error| Refusal(ConnectReturnCode::NotAuthorized, error.outcome()))?;
+        }
+        Ok(device)
+    }
+
+    /// Serves a connected device until either side has enough.
+    async fn session<S: Stream>(&self, link: &mut Link<S>, device: &Device) -> Result<(), LinkError> {
+        let mut in_flight = InFlight::new();
+        let ended = self.serve(link, device, &mut in_flight).await;
+        self.record_end(&ended, self.record(device, "-"));
+        link.close().await;
+        // What was asked is done, though nobody waits for it any more.
+        while let Some(mut exchange) = in_flight.next().await {
+            exchange.record.answered(&exchange.answer, false);
+            exchange.record.outcome.push_str(", but the device had gone");
+            self.core.record_request(exchange.record);
+        }
+        ended
+    }
+
+    async fn serve<'a, S: Stream>(
+        &'a self,
+        link: &mut Link<S>,
+        device: &'a Device,
+        in_flight: &mut InFlight<'a>,
+    ) -> Result<(), LinkError> {
+        let mut session = Session { granted: None, next_pid: Pid::default() };
+        let mut deadline = device.deadline();
+        loop {
+            let packet = tokio::select! {
+                Some(exchange) = in_flight.next() => {
+                    self.deliver(link, &mut session, exchange).await?;
+                    continue;
+                }
+                packet = link.receive_until(deadline), if in_flight.len() < MAX_IN_FLIGHT => packet?,
+            };
+            deadline = device.deadline();
+            match packet {
+                Packet::Publish(publish) => {
+                    let route = acknowledge(link, &publish).await?;
+                    in_flight.push(self.exchange(device, route, publish).boxed());
+                }
+                Packet::Subscribe(subscribe) => {
+                    let codes = session.subscribe(&subscribe);
+                    self.record_subscribe(device, &subscribe, &codes);
+                    link.send_suback(subscribe.pid, codes).await?;
+                }
+                Packet::Unsubscribe(unsubscribe) => {
+                    if unsubscribe.topics.iter().any(|filter| &**filter == FILTER) {
+                        session.granted = None;
+                    }
+                    link.send(Packet::Unsuback(unsubscribe.pid)).await?;
+                }
+                Packet::Pingreq => link.send(Packet::Pingresp).await?,
+                // On a link that loses nothing there is nothing to deliver again.
+                Packet::Puback(_) => {}
+                Packet::Disconnect => return Ok(()),
+                other => return Err(LinkError::Protocol(format!("an unexpected {:?}", other.get_type()))),
+            }
+        }
+    }
+
+    /// Carries out one request, as far as the answer.
+    async fn exchange(&self, device: &Device, route: Route, publish: Publish) -> Exchange {
+        let mut record = self.record(device, route.method());
+        record.path = mask_signatures(&publish.topic_name);
+        let body = &publish.payload;
+        if body.len() <= MAX_BODY {
+            record.body = String::from_utf8_lossy(body).into_owned();
+        }
+        let script = self.core.take_script(route.operation, &device.registration_id);
+        let (answer, action) = self.core.perform(script, self.ask(device, &route, body)).await;
+        Exchange { record, answer, action, request_id: route.request_id }
+    }
+
+    async fn ask(&self, device: &Device, route: &Route, body: &[u8]) -> Result<Answer, ServiceError> {
+        if body.len() > MAX_BODY {
+            return Err(ServiceError::too_large(MAX_BODY));
+        }
+        match &route.operation_id {
+            None => self.core.register(&device.request(body)).await,
+            // What a poll's body says is nobody's business: some clients send a space.
+            Some(operation_id) => self.core.operation_status(&device.request(&[]), operation_id),
+        }
+    }
+
+    /// Publishes an answer to a device that has subscribed to it.
+    async fn deliver<S: Stream>(
+        &self,
+        link: &mut Link<S>,
+        session: &mut Session,
+        exchange: Exchange,
+    ) -> Result<(), LinkError> {
+        let Exchange { mut record, answer, action, request_id } = exchange;
+        let Some(qos_pid) = session.qos_pid() else {
+            record.answered(&answer, false);
+            record.outcome.push_str(", but the device has not subscribed");
+            self.core.record_request(record);
+            return Ok(());
+        };
+        record.answered(&answer, !action.breaks(&link.fault));
+        self.core.record_request(record);
+        let permuted = matches!(action, Action::PermuteTopic);
+        let topic = TopicName::try_from(&*response_topic(&answer, &request_id, permuted))?;
+        link.send(Publish::new(qos_pid, topic, Bytes::from(answer.body))).await
+    }
+
+    /// A peer that goes is no news, one that is sent away is.
+    fn record_end(&self, ended: &Result<(), LinkError>, record: RequestRecord) {
+        let why = match ended {
+            Ok(()) | Err(LinkError::Io(_)) => return,
+            Err(LinkError::OtherProtocol) => "it speaks another protocol",
+            Err(LinkError::Protocol(why)) => why,
+        };
+        let outcome = format!("the link was dropped: {why}");
+        self.core.record_request(RequestRecord { outcome, ..record });
+    }
+
+    fn record_subscribe(&self, device: &Device, subscribe: &Subscribe, codes: &[SubscribeReturnCode]) {
+        let filters: Vec<&str> = subscribe.topics.iter().map(|(filter, _)| &**filter).collect();
+        let outcome = if codes.contains(&SubscribeReturnCode::Failure) {
+            format!("refused: the one filter is {FILTER}")
+        } else {
+            "subscribed".to_owned()
+        };
+        self.core.record_request(RequestRecord {
+            path: mask_signatures(&filters.join(" ")),
+            outcome,
+            ..self.record(device, "SUBSCRIBE")
+        });
+    }
+}
+
+/// What the broker's side of a session remembers.
+struct Session {
+    /// At which level answers are delivered; none without a subscription.
+    granted: Option<QoS>,
+    next_pid: Pid,
+}
+
+impl Session {
+    /// "When a device app subscribes to a topic with QoS 2, DPS grants maximum QoS level 1."
+    fn subscribe(&mut self, subscribe: &Subscribe) -> Vec<SubscribeReturnCode> {
+        let grant = |(filter, qos): &(TopicFilter, QoS)| match qos {
+            _ if &**filter != FILTER => SubscribeReturnCode::Failure,
+            QoS::Level0 => {
+                self.granted = Some(QoS::Level0);
+                SubscribeReturnCode::MaxLevel0
+            }
+            QoS::Level1 | QoS::Level2 => {
+                self.granted = Some(QoS::Level1);
+                SubscribeReturnCode::MaxLevel1
+            }
+        };
+        subscribe.topics.iter().map(grant).collect()
+    }
+
+    fn qos_pid(&mut self) -> Option<QosPid> {
+        if self.granted? == QoS::Level0 {
+            return Some(QosPid::Level0);
+        }
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        Some(QosPid::Level1(pid))
+    }
+}
+
+/// Reads `{idScope}/registrations/{registrationId}/api-version=…`, with more behind a `&`.
+fn device(connect: &Connect, strict_api_version: bool) -> Result<Device, Refusal> {
+    let malformed = |why: &str| Refusal(ConnectReturnCode::BadUserNameOrPassword, why.to_owned());
+    let user_name = connect.username.as_deref().ok_or_else(|| malformed("there is no user name"))?;
+    let form = || malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…");
+    let [id_scope, "registrations", registration_id, query] = user_name.splitn(4, '/').collect::<Vec<_>>()[..] else {
+        return Err(form());
+    };
+    let version = query.split('&').find_map(|part| part.strip_prefix("api-version=")).ok_or_else(form)?;
+    if strict_api_version && !wire::API_VERSIONS.contains(&version) {
+        return Err(malformed("the api-version is unknown"));
+    }
+    if !connect.client_id.eq_ignore_ascii_case(registration_id) {
+        let why = "the client ID is not the user name's registration ID";
+        return Err(Refusal(ConnectReturnCode::IdentifierRejected, why.to_owned()));
+    }
+    let keep_alive = Duration::from_secs(connect.keep_alive.into());
+    Ok(Device {
+        id_scope: id_scope.to_owned(),
+        registration_id: registration_id.to_owned(),
+        password: connect
+            .password
+            .as_ref()
+            .filter(|password| !password.is_empty())
+            .map(|password| String::from_utf8_lossy(password).into_owned()),
+        connected_at: wall_time::unix_seconds(),
+        // "within one and a half times the Keep Alive time period"
+        patience: (!keep_alive.is_zero()).then_some(keep_alive * 3 / 2),
+    })
+}
+
+/// What a topic asks for.
+struct Route {
+    operation: Operation,
+    request_id: String,
+    /// Of a poll.
+    operation_id: Option<String>,
+}
+
+impl Route {
+    /// The parameters may come in any order, and the request ID may be anything.
+    fn parse(topic: &str) -> Option<Self> {
+        let (operation, query) = if let Some(query) = topic.strip_prefix(REGISTER) {
+            (Operation::Register, query)
+        } else {
+            (Operation::Status, topic.strip_prefix(STATUS)?)
+        };
+        let parameter = |name| query.split('&').find_map(|part| part.strip_prefix(name));
+        let decode = |value| percent_decode_str(value).decode_utf8().ok().map(Cow::into_owned);
+        Some(Self {
+            operation,
+            request_id: parameter("$rid=")?.to_owned(),
+            operation_id: match operation {
+                Operation::Register => None,
+                _ => Some(parameter("operationId=").and_then(decode)?),
+            },
+        })
+    }
+
+    fn method(&self) -> &'static str {
+        if self.operation_id.is_none() { "PUT" } else { "GET" }
+    }
+}
+
+/// `$dps/registrations/res/{status}/?$rid={rid}&retry-after={seconds}`.
+fn response_topic(answer: &Answer, request_id: &str, permuted: bool) -> String {
+    let mut query = vec![format!("$rid={request_id}")];
+    query.extend(answer.retry_after.map(|seconds| format!("retry-after={seconds}")));
+    if permuted {
+        query.reverse();
+    }
+    format!("$dps/registrations/res/{}/?{}", answer.status, query.join("&"))
+}
+
+/// Acknowledges a message that asks for something.
+async fn acknowledge<S: Stream>(link: &mut Link<S>, publish: &Publish) -> Result<Route, LinkError> {
+    let route = Route::parse(&publish.topic_name)
+        .ok_or_else(|| LinkError::Protocol(format!("a message to {:?}", mask_signatures(&publish.topic_name))))?;
+    match publish.qos_pid {
+        QosPid::Level0 => {}
+        QosPid::Level1(pid) => link.send(Packet::Puback(pid)).await?,
+        // Nobody says what DPS does; a hub "closes the network connection".
+        QosPid::Level2(_) => return Err(LinkError::Protocol("a message with QoS 2".to_owned())),
+    }
+    Ok(route)
+}
+
+/// Packets on a stream.
+struct Link<S> {
+    stream: Faulty<S>,
+    fault: Fault,
+    received: Vec<u8>,
+}
+
+enum LinkError {
+    /// The peer has gone, or is to be gone.
+    Io(io::Error),
+    /// It speaks another version of MQTT.
+    OtherProtocol,
+    /// It broke the rules.
+    Protocol(String),
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Error> for LinkError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidProtocol(..) | Error::UnexpectedProtocol(_) => Self::OtherProtocol,
+            error => Self::Protocol(mask_signatures(&error.to_string())),
+        }
+    }
+}
+
+impl From<LinkError> for Broken {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Io(error) => error.into(),
+            LinkError::OtherProtocol => "it speaks another protocol".into(),
+            LinkError::Protocol(why) => why.into(),
+        }
+    }
+}
+
+impl<S: Stream> Link<S> {
+    fn new(stream: S) -> Self {
+        let fault = Fault::default();
+        Self { stream: Faulty::new(stream, fault.clone()), fault, received: Vec::new() }
+    }
+
+    /// The next packet. A call that is given up loses nothing of what it has read.
+    async fn receive(&mut self) -> Result<Packet, LinkError> {
+        loop {
+            if let Some(length) = next_length(&self.received).await? {
+                // The codec sees this packet alone, so that none reads on into the next.
+                let packet = Packet::decode(&self.received[..length])?
+                    .ok_or_else(|| LinkError::Protocol("a packet shorter than what it holds".to_owned()))?;
+                self.received.drain(..length);
+                return Ok(packet);
+            }
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+
+    async fn receive_until(&mut self, deadline: Option<Instant>) -> Result<Packet, LinkError> {
+        match deadline {
+            Some(deadline) => timeout_at(deadline, self.receive()).await.unwrap_or_else(|_| {
+                Err(LinkError::Protocol("nothing, not even a ping, within the time allowed".to_owned()))
+            }),
+            None => self.receive().await,
+        }
+    }
+
+    async fn send(&mut self, packet: impl Into<Packet>) -> Result<(), LinkError> {
+        self.write(packet.into().encode()?.as_ref()).await
+    }
+
+    /// `mqtt-proto` 0.4 writes a refused subscription as 3; MQTT says 0x80.
+    async fn send_suback(&mut self, pid: Pid, codes: Vec<SubscribeReturnCode>) -> Result<(), LinkError> {
+        let mut packet = Packet::from(Suback::new(pid, codes.clone())).encode()?.as_ref().to_vec();
+        for (byte, code) in packet.iter_mut().rev().zip(codes.iter().rev()) {
+            if *code == SubscribeReturnCode::Failure {
+                *byte = 0x80;
+            }
+        }
+        self.write(&packet).await
+    }
+
+    /// Says goodbye, also in TLS. Whether the peer hears it is its own affair.
+    async fn close(&mut self) {
+        let _ = timeout(PATIENCE, self.stream.shutdown()).await;
+    }
+
+    async fn write(&mut self, packet: &[u8]) -> Result<(), LinkError> {
+        let write = async {
+            self.stream.write_all(packet).await?;
+            self.stream.flush().await
+        };
+        Ok(timeout(PATIENCE, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+    }
+}
+
+/// The length of the next packet, when it is there as a whole.
+async fn next_length(received: &[u8]) -> Result<Option<usize>, LinkError> {
+    let (remaining, prefix) = match decode_raw_header_async(&mut &*received).await {
+        Err(error) if error.is_eof() => return Ok(None),
+        header => header.map(|(_, remaining, length_bytes)| (remaining, 1 + length_bytes))?,
+    };
+    match usize::try_from(remaining) {
+        Ok(remaining) if prefix + remaining <= MAX_PACKET => {
+            Ok(Some(prefix + remaining).filter(|&length| length <= received.len()))
+        }
+        _ => Err(LinkError::Protocol(format!("a packet of more than {MAX_PACKET} bytes"))),
+    }
+}

@@ -1,0 +1,95 @@
+//! MQTT over WebSocket: the upgrade of an HTTP connection, on any path, to subprotocol `mqtt`.
+
+use std::io;
+
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::BodyExt;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL},
+};
+use hyper_tungstenite::{
+    HyperWebsocket, HyperWebsocketStream,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    time::timeout,
+};
+
+use crate::{
+    error::ServiceError,
+    mqtt::{MAX_PACKET, MqttApi},
+    server::{Body, Broken, Connection, PATIENCE, Protocol},
+};
+
+const SUBPROTOCOL: &str = "mqtt";
+
+/// How much waits between the two protocols, each way.
+const BUFFER: usize = 16 * 1024;
+
+/// Whether a request is for WebSocket.
+pub(crate) fn is_wanted(request: &Request<Incoming>) -> bool {
+    hyper_tungstenite::is_upgrade_request(request)
+}
+
+/// Answers the request, and goes on with MQTT on its connection.
+pub(crate) fn upgrade(
+    request: &mut Request<Incoming>,
+    connection: &Connection,
+    mqtt: MqttApi,
+) -> Result<Response<Body>, ServiceError> {
+    let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    if !offered.flat_map(|value| value.split(',')).any(|each| each.trim() == SUBPROTOCOL) {
+        return Err(ServiceError::bad_request("the WebSocket's subprotocol is not mqtt"));
+    }
+    let config = WebSocketConfig::default().max_message_size(Some(MAX_PACKET)).max_frame_size(Some(MAX_PACKET));
+    let (mut response, websocket) = hyper_tungstenite::upgrade(request, Some(config))
+        .map_err(|error| ServiceError::bad_request(format!("no WebSocket: {error}")))?;
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    connection.go_on_with(async move {
+        // As with any connection: that it breaks concerns only its peer.
+        let _ = serve(websocket, mqtt).await;
+    });
+    Ok(response.map(BodyExt::boxed))
+}
+
+/// MQTT on one end of a pipe, WebSocket messages on the other.
+async fn serve(websocket: HyperWebsocket, mqtt: MqttApi) -> Result<(), Broken> {
+    let websocket = websocket.await?;
+    let (near, far) = tokio::io::duplex(BUFFER);
+    let (spoken, _) = tokio::join!(mqtt.speak(near), carry(websocket, far));
+    spoken
+}
+
+/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets": what
+/// comes is a stream of bytes, until either side ends.
+async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream) -> Result<(), Broken> {
+    let (mut sink, mut source) = websocket.split();
+    let (mut from_mqtt, mut to_mqtt) = tokio::io::split(pipe);
+    let inwards = async {
+        while let Some(message) = source.next().await {
+            match message? {
+                Message::Binary(bytes) => to_mqtt.write_all(&bytes).await?,
+                // "MQTT Control Packets MUST be sent in WebSocket binary data frames."
+                Message::Text(_) => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+                _ => {}
+            }
+        }
+        Ok::<_, Broken>(())
+    };
+    let outwards = async {
+        let mut buffer = Vec::with_capacity(BUFFER);
+        while from_mqtt.read_buf(&mut buffer).await? > 0 {
+            timeout(PATIENCE, sink.send(Message::binary(std::mem::take(&mut buffer)))).await??;
+        }
+        timeout(PATIENCE, sink.close()).await??;
+        Ok::<_, Broken>(())
+    };
+    // The one that ends ends the other, and with it the pipe.
+    tokio::select! {
+        ended = inwards => ended,
+        ended = outwards => ended,
+    }
+}

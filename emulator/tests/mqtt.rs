@@ -1,0 +1,836 @@
+//! The MQTT surface: sessions, topics, levels of service, and what becomes of those who break the
+//! rules. The packets are made and read by another codec than the emulator's.
+
+mod support;
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{Config, Emulator, Operation, RequestRecord, Script};
+use bytes::BytesMut;
+use hyper_tungstenite::tungstenite::{self, Message, WebSocket, client::IntoClientRequest};
+use rumqttc::{
+    MqttOptions, QoS,
+    mqttbytes::{
+        Error, Protocol,
+        v4::{ConnAck, Connect, Packet, PubAck, Publish, Subscribe, SubscribeReasonCode, Unsubscribe},
+    },
+};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use serde_json::{Value, json};
+use support::*;
+
+const FILTER: &str = "$dps/registrations/res/#";
+const REGISTER: &str = "$dps/registrations/PUT/iotdps-register/?$rid=1";
+
+fn poll_topic(operation_id: &str) -> String {
+    format!("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId={operation_id}")
+}
+
+trait Wire: Read + Write {}
+impl<T: Read + Write> Wire for T {}
+
+/// Messages of a WebSocket as a stream of bytes.
+struct Frames<S>(WebSocket<S>, Vec<u8>);
+
+impl<S: Read + Write> Read for Frames<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.1.is_empty() {
+            match self.0.read() {
+                Ok(Message::Binary(bytes)) => self.1 = bytes.to_vec(),
+                Ok(_) => {}
+                Err(_) => return Ok(0),
+            }
+        }
+        let length = self.1.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.1.drain(..length).collect::<Vec<_>>());
+        Ok(length)
+    }
+}
+
+impl<S: Read + Write> Write for Frames<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(Message::binary(bytes.to_vec())).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn tcp(url: &str) -> TcpStream {
+    let address = url.split('/').nth(2).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    // No test waits for ever.
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn tls(emulator: &Emulator, url: &str) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    StreamOwned::new(connection, tcp(url))
+}
+
+fn websocket<S: Read + Write>(
+    url: &str,
+    subprotocol: Option<&'static str>,
+    stream: S,
+) -> Result<WebSocket<S>, tungstenite::Error> {
+    let mut request = url.into_client_request().unwrap();
+    if let Some(subprotocol) = subprotocol {
+        request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol.parse().unwrap());
+    }
+    match tungstenite::client::client(request, stream) {
+        Ok((websocket, response)) => {
+            assert_eq!(response.headers()["sec-websocket-protocol"], "mqtt");
+            Ok(websocket)
+        }
+        Err(tungstenite::HandshakeError::Failure(error)) => Err(error),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn ws_url(emulator: &Emulator) -> String {
+    format!("{}/", emulator.http_url().unwrap().replace("http:", "ws:"))
+}
+
+/// A device that speaks MQTT packet by packet.
+struct Client {
+    wire: Box<dyn Wire>,
+    received: BytesMut,
+    registration_id: String,
+}
+
+impl Client {
+    fn new(wire: impl Wire + 'static, registration_id: &str) -> Self {
+        Self { wire: Box::new(wire), received: BytesMut::new(), registration_id: registration_id.to_owned() }
+    }
+
+    /// Opens a connection to one of the listeners, without a word of MQTT.
+    fn open(emulator: &Emulator, listener: &str, registration_id: &str) -> Self {
+        match listener {
+            "mqtt" => Self::new(tcp(emulator.mqtt_url().unwrap()), registration_id),
+            "mqtts" => Self::new(tls(emulator, emulator.mqtts_url().unwrap()), registration_id),
+            "ws" => {
+                let url = ws_url(emulator);
+                let websocket = websocket(&url, Some("mqtt"), tcp(&url)).unwrap();
+                Self::new(Frames(websocket, vec![]), registration_id)
+            }
+            _ => {
+                let url = emulator.wss_url().unwrap();
+                let websocket = websocket(&url, Some("mqttv5, mqtt"), tls(emulator, &url)).unwrap();
+                Self::new(Frames(websocket, vec![]), registration_id)
+            }
+        }
+    }
+
+    /// A device of the tutorial's group, connected and subscribed with QoS 1.
+    fn of_group(emulator: &Emulator, listener: &str, registration_id: &str) -> Self {
+        let key = derive(GROUP_KEY, registration_id);
+        let mut client = Self::open(emulator, listener, registration_id);
+        assert_eq!(client.connect(&token(&key, registration_id)), Some(0));
+        assert_eq!(client.subscribe(FILTER, QoS::AtLeastOnce), granted(QoS::AtLeastOnce));
+        client
+    }
+
+    /// The plain listener's toaster.
+    fn toaster(emulator: &Emulator) -> Self {
+        Self::of_group(emulator, "mqtt", TOASTER)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // What a peer that has had enough does not read is told by the next read.
+        let _ = self.wire.write_all(bytes).and_then(|()| self.wire.flush());
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, usize::MAX).unwrap();
+        self.write(&bytes);
+    }
+
+    /// The next packet, or `None` at the end of the connection.
+    fn receive(&mut self) -> Option<Packet> {
+        loop {
+            match Packet::read(&mut self.received, usize::MAX) {
+                Ok(packet) => return Some(packet),
+                Err(Error::InsufficientBytes(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+            let mut buffer = [0; 4096];
+            match self.wire.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(length) => self.received.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("nothing came"),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn packet(&self, password: &str) -> Connect {
+        let mut connect = Connect::new(self.registration_id.as_str());
+        let user_name = format!("{SCOPE}/registrations/{}/api-version=2019-03-31", self.registration_id);
+        connect.set_login(format!("{user_name}&ClientVersion=a%2Fdevice"), password);
+        connect.keep_alive = 60;
+        connect
+    }
+
+    /// The return code of CONNACK.
+    fn connect(&mut self, password: &str) -> Option<u8> {
+        let connect = self.packet(password);
+        self.connect_with(connect)
+    }
+
+    fn connect_with(&mut self, connect: Connect) -> Option<u8> {
+        self.send(&Packet::Connect(connect));
+        self.connack()
+    }
+
+    fn connack(&mut self) -> Option<u8> {
+        match self.receive()? {
+            Packet::ConnAck(ConnAck { session_present: false, code }) => Some(code as u8),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn subscribe(&mut self, filter: &str, qos: QoS) -> SubscribeReasonCode {
+        let mut subscribe = Subscribe::new(filter, qos);
+        subscribe.pkid = 7;
+        self.send(&Packet::Subscribe(subscribe));
+        match self.receive() {
+            Some(Packet::SubAck(ack)) if ack.pkid == 7 => ack.return_codes[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn publish(&mut self, topic: &str, qos: QoS, body: &str) {
+        let mut publish = Publish::new(topic, qos, body);
+        publish.pkid = 9;
+        self.send(&Packet::Publish(publish));
+    }
+
+    /// The next message: its level, its topic behind `res/`, and its body.
+    fn message(&mut self) -> (QoS, String, Value) {
+        let Some(Packet::Publish(publish)) = self.receive() else { panic!("no message") };
+        if publish.qos == QoS::AtLeastOnce {
+            self.send(&Packet::PubAck(PubAck::new(publish.pkid)));
+        }
+        let topic = publish.topic.strip_prefix("$dps/registrations/res/").unwrap().to_owned();
+        let body = String::from_utf8(publish.payload.to_vec()).unwrap();
+        (publish.qos, topic, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    /// Publishes with QoS 0, and gives the answer.
+    fn ask(&mut self, topic: &str, body: &str) -> (String, Value) {
+        self.publish(topic, QoS::AtMostOnce, body);
+        let (_, topic, body) = self.message();
+        (topic, body)
+    }
+
+    fn register(&mut self) -> String {
+        let (topic, body) = self.ask(REGISTER, &json!({ "registrationId": self.registration_id }).to_string());
+        assert_eq!((topic.as_str(), &body["status"]), ("202/?$rid=1&retry-after=3", &json!("assigning")));
+        body["operationId"].as_str().unwrap().to_owned()
+    }
+
+    fn poll(&mut self, operation_id: &str) -> Value {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(20) {
+            let (topic, body) = self.ask(&poll_topic(operation_id), "");
+            if body["status"] != "assigning" {
+                assert_eq!(topic, "200/?$rid=2", "{body}");
+                return body;
+            }
+            assert_eq!(topic, "202/?$rid=2&retry-after=3", "{body}");
+        }
+        panic!("no result");
+    }
+
+    fn provision(&mut self) -> Value {
+        let operation_id = self.register();
+        self.poll(&operation_id)
+    }
+
+    fn assigned_hub(&mut self) -> String {
+        let body = self.provision();
+        assert_eq!(body["status"], "assigned", "{body}");
+        body["registrationState"]["assignedHub"].as_str().unwrap().to_owned()
+    }
+}
+
+fn granted(qos: QoS) -> SubscribeReasonCode {
+    SubscribeReasonCode::Success(qos)
+}
+
+fn with(config: Config) -> Emulator {
+    builder(config).http("127.0.0.1:0").https("127.0.0.1:0").mqtt("127.0.0.1:0").mqtts("127.0.0.1:0").start().unwrap()
+}
+
+fn all() -> Emulator {
+    with(Config::contoso())
+}
+
+fn of_method(emulator: &Emulator, method: &str) -> Vec<RequestRecord> {
+    emulator.requests().into_iter().filter(|request| request.method == method).collect()
+}
+
+/// The newest of so many records, once they are there: a device that is not answered cannot tell.
+fn nth(emulator: &Emulator, method: &str, count: usize) -> RequestRecord {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(20) {
+        let mut records = of_method(emulator, method);
+        if records.len() >= count {
+            return records.remove(count - 1);
+        }
+        std::thread::yield_now();
+    }
+    panic!("nothing on record");
+}
+
+/// "MQTT 3.1.1, on 8883 with TLS or over WebSocket; payload = same JSON bodies as HTTP."
+#[test]
+fn both_devices_get_their_hub_over_every_listener() {
+    let emulator = all();
+    let http = Device::of_group(&emulator, TOASTER).assigned();
+    for listener in ["mqtt", "mqtts", "ws", "wss"] {
+        for (id, hub) in [(TOASTER, TOASTERS_HUB), (HEAT_PUMP, HEATPUMPS_HUB)] {
+            let body = Client::of_group(&emulator, listener, id).provision();
+            let state = &body["registrationState"];
+            assert_eq!((&state["assignedHub"], &state["deviceId"]), (&json!(hub), &json!(id)));
+            assert!(state.as_object().unwrap().keys().eq(http.as_object().unwrap().keys()), "{state}");
+            let requests = emulator.requests();
+            let last = requests.last().unwrap();
+            assert_eq!((last.listener, last.method.as_str(), last.http_status), (listener, "GET", Some(200)));
+            assert_eq!((last.registration_id.as_deref(), last.authorization), (Some(id), true));
+            assert_eq!(last.response_body, body.to_string());
+        }
+    }
+    assert_eq!(emulator.webhook_calls().len(), 9);
+    assert_eq!(emulator.device(TOASTER).unwrap().registrations, 5);
+    assert!(!format!("{:?}", emulator.requests()).contains("sig="));
+}
+
+/// A client off the shelf, which pings and acknowledges by itself.
+#[test]
+fn a_client_off_the_shelf_is_served() {
+    let emulator = all();
+    let port = emulator.mqtt_url().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
+    let mut options = MqttOptions::new(TOASTER, "127.0.0.1", port);
+    let user_name = format!("{SCOPE}/registrations/{TOASTER}/api-version=2019-03-31");
+    options.set_credentials(user_name, token(&derive(GROUP_KEY, TOASTER), TOASTER));
+    let (client, mut connection) = rumqttc::Client::new(options, 10);
+    client.subscribe(FILTER, QoS::AtLeastOnce).unwrap();
+    client.publish(REGISTER, QoS::AtLeastOnce, false, "{}").unwrap();
+    for event in connection.iter() {
+        let rumqttc::Event::Incoming(Packet::Publish(publish)) = event.unwrap() else { continue };
+        let body: Value = serde_json::from_slice(&publish.payload).unwrap();
+        if publish.topic.contains("/res/200/") {
+            assert_eq!(body["registrationState"]["assignedHub"], TOASTERS_HUB);
+            return;
+        }
+        let topic = poll_topic(body["operationId"].as_str().unwrap());
+        client.publish(topic, QoS::AtLeastOnce, false, "").unwrap();
+    }
+    panic!("the connection ended");
+}
+
+/// "CONNACK can be 0 and then res/401/… errorCode 401000 comes after register"; "CONNACK 4/5 are
+/// also possible", where it is wanted.
+#[test]
+fn a_bad_token_is_told_late_or_at_once() {
+    let emulator = all();
+    let other_scope = token(&derive(GROUP_KEY, TOASTER), TOASTER).replace("0ne", "0nf");
+    let passwords = ["", "no token", &token(OTHER_KEY, TOASTER), &other_scope];
+    for password in passwords {
+        let mut client = Client::open(&emulator, "mqtt", TOASTER);
+        assert_eq!(client.connect(password), Some(0));
+        client.subscribe(FILTER, QoS::AtLeastOnce);
+        for topic in [REGISTER, &poll_topic("5.0")] {
+            let (topic, body) = client.ask(topic, "");
+            assert!(topic.starts_with("401/?$rid="), "{topic}");
+            assert_eq!((&body["errorCode"], &body["message"]), (&json!(401_000), &json!("Unauthorized")));
+        }
+    }
+    emulator.update(|config| config.behaviour.refuse_at_connect = true);
+    for password in passwords {
+        let mut client = Client::open(&emulator, "mqtt", TOASTER);
+        assert_eq!(client.connect(password), Some(5));
+        assert!(client.receive().is_none());
+    }
+    assert_eq!(Client::toaster(&emulator).assigned_hub(), TOASTERS_HUB);
+    assert_eq!(emulator.requests()[0].outcome, "connected");
+}
+
+/// A token is shown once, in CONNECT: that it expires while the link stands is not held against it.
+#[test]
+fn a_token_counts_as_of_its_connect() {
+    let emulator = all();
+    let sr = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
+    let (se, mut client) = loop {
+        // The last second of its life, as long as that is the current one.
+        let se = now();
+        let sig = sign(&derive(GROUP_KEY, TOASTER), &sr, se);
+        let mut client = Client::open(&emulator, "mqtt", TOASTER);
+        assert_eq!(client.connect(&format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}")), Some(0));
+        if now() == se {
+            break (se, client);
+        }
+    };
+    client.subscribe(FILTER, QoS::AtMostOnce);
+    while now() <= se {
+        client.send(&Packet::PingReq);
+        assert_eq!(client.receive(), Some(Packet::PingResp));
+    }
+    assert_eq!(client.assigned_hub(), TOASTERS_HUB);
+}
+
+/// MQTT 3.1.1: "0x01 unacceptable protocol version", "0x02 identifier rejected", "0x04 the data in
+/// the user name or password is malformed"; and then the connection is closed.
+#[test]
+fn a_malformed_connect_is_refused_in_connack() {
+    let emulator = with({
+        let mut config = Config::contoso();
+        config.behaviour.strict_api_version = true;
+        config
+    });
+    let version = "api-version=2019-03-31";
+    for (client_id, user_name, code) in [
+        (TOASTER, format!("{SCOPE}/registrations/{TOASTER}/{version}"), 0),
+        (TOASTER, format!("{SCOPE}/registrations/{TOASTER}/ClientVersion=a/b&{version}"), 0),
+        (TOASTER, format!("another/registrations/{}/{version}", TOASTER.to_uppercase()), 0),
+        (HEAT_PUMP, format!("{SCOPE}/registrations/{TOASTER}/{version}"), 2),
+        ("", format!("{SCOPE}/registrations/{TOASTER}/{version}"), 2),
+        (TOASTER, String::new(), 4),
+        (TOASTER, TOASTER.to_owned(), 4),
+        (TOASTER, format!("{SCOPE}/registrations/{TOASTER}"), 4),
+        (TOASTER, format!("{SCOPE}/registrations/{TOASTER}/?{version}"), 4),
+        (TOASTER, format!("{SCOPE}/registrations/{TOASTER}/api-version=2031-01-01"), 4),
+        (TOASTER, format!("hub/{TOASTER}/?{version}"), 4),
+    ] {
+        let mut client = Client::open(&emulator, "mqtt", TOASTER);
+        let mut connect = Connect::new(client_id);
+        connect.set_login(user_name.clone(), "");
+        assert_eq!(client.connect_with(connect), Some(code), "{user_name}");
+        assert!(code == 0 || client.receive().is_none());
+        let record = emulator.requests().pop().unwrap();
+        assert_eq!((record.method.as_str(), record.path, record.http_status), ("CONNECT", user_name, None));
+    }
+    let mut client = Client::open(&emulator, "mqtt", TOASTER);
+    let version_5 = Connect { protocol: Protocol::V5, ..client.packet("") };
+    assert_eq!(client.connect_with(version_5), Some(1));
+    let mut client = Client::open(&emulator, "mqtt", TOASTER);
+    client.write(b"\x10\x0f\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x01x");
+    assert_eq!(client.connack(), Some(1));
+    assert!(client.receive().is_none());
+}
+
+/// CONNECT can be scripted too: any return code, silence, noise.
+#[test]
+fn a_script_answers_a_connect() {
+    let emulator = all();
+    for code in 1..=5 {
+        emulator.script(Script::connack(code));
+        let mut client = Client::open(&emulator, "mqtt", TOASTER);
+        assert_eq!(client.connect(""), Some(code));
+        assert!(client.receive().is_none());
+    }
+    assert_eq!(emulator.requests().last().unwrap().outcome, "answered by a script");
+    emulator.script(Script::connack(3).for_device(HEAT_PUMP));
+    emulator.script(Script::drop_connection(Operation::Connect).for_device(TOASTER));
+    assert_eq!(Client::open(&emulator, "mqtt", TOASTER).connect(""), None);
+    assert_eq!(Client::open(&emulator, "mqtt", HEAT_PUMP).connect(""), Some(3));
+    emulator.script(Script::raw(Operation::Connect, &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]));
+    let mut client = Client::open(&emulator, "mqtt", TOASTER);
+    client.send(&Packet::Connect(client.packet("")));
+    let mut answer = vec![];
+    client.wire.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400"));
+    assert_eq!(Client::toaster(&emulator).assigned_hub(), TOASTERS_HUB);
+}
+
+/// "QoS 0 or 1; QoS 2 is granted 1. Server sends responses at subscribed QoS", whatever the level
+/// of the request, which is acknowledged when it has one.
+#[test]
+fn answers_come_at_the_granted_level() {
+    let emulator = all();
+    let (zero, one, two) = (QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce);
+    for (asked, level) in [(zero, zero), (one, one), (two, one)] {
+        let mut client = Client::toaster(&emulator);
+        assert_eq!(client.subscribe(FILTER, asked), granted(level));
+        for published in [zero, one] {
+            client.publish(REGISTER, published, "");
+            if published == one {
+                assert_eq!(client.receive(), Some(Packet::PubAck(PubAck::new(9))));
+            }
+            assert_eq!(client.message().0, level);
+        }
+    }
+}
+
+/// "It only supports the documented topic names and topic filters": other filters are refused, and
+/// an answer that nobody subscribed to is only on record.
+#[test]
+fn there_is_one_filter() {
+    let emulator = all();
+    let mut client = Client::open(&emulator, "mqtt", TOASTER);
+    client.connect(&token(&derive(GROUP_KEY, TOASTER), TOASTER));
+    for filter in ["#", "$dps/registrations/res/+", "$dps/registrations/res/200/#", "$dps/#", "other"] {
+        assert_eq!(client.subscribe(filter, QoS::AtMostOnce), SubscribeReasonCode::Failure, "{filter}");
+    }
+    let refused = emulator.requests().pop().unwrap();
+    assert_eq!((refused.method.as_str(), refused.path.as_str()), ("SUBSCRIBE", "other"));
+    assert!(refused.outcome.contains(FILTER));
+
+    let unheard = |client: &mut Client, count| {
+        client.publish(REGISTER, QoS::AtMostOnce, "");
+        client.send(&Packet::PingReq);
+        assert_eq!(client.receive(), Some(Packet::PingResp));
+        let record = nth(&emulator, "PUT", count);
+        assert_eq!((record.http_status, record.outcome.contains("has not subscribed")), (None, true));
+    };
+    unheard(&mut client, 1);
+    client.subscribe(FILTER, QoS::AtMostOnce);
+    client.register();
+    let mut unsubscribe = Unsubscribe::new(FILTER);
+    unsubscribe.pkid = 8;
+    client.send(&Packet::Unsubscribe(unsubscribe));
+    assert!(matches!(client.receive(), Some(Packet::UnsubAck(ack)) if ack.pkid == 8));
+    unheard(&mut client, 3);
+}
+
+/// "CS sends an empty payload when no custom data; NEW omits registrationId → the ID comes from
+/// CONNECT"; what is no registration of this device is refused as over HTTP.
+#[test]
+fn odd_register_bodies_are_taken_or_refused() {
+    let emulator = all();
+    let mut client = Client::toaster(&emulator);
+    let payload = r#"{"payload":{"a":1}}"#;
+    let own = format!(r#"{{"registrationId":"{}"}}"#, TOASTER.to_uppercase());
+    let long = format!(r#"{{"payload":{{"x":"{}"}}}}"#, "x".repeat(96 * 1024));
+    for (body, status, code) in [
+        ("", "202", Value::Null),
+        (" ", "202", Value::Null),
+        ("{}", "202", Value::Null),
+        (payload, "202", Value::Null),
+        (&own, "202", Value::Null),
+        (r#"{"registrationId":"other"}"#, "400", json!(400_004)),
+        (r#"{"registrationId":7}"#, "400", json!(400_000)),
+        ("[]", "400", json!(400_000)),
+        ("\0", "400", json!(400_000)),
+        (&long, "413", json!(413_000)),
+    ] {
+        let (topic, answer) = client.ask(REGISTER, body);
+        assert_eq!((topic.split('/').next(), &answer["errorCode"]), (Some(status), &code), "{body:.40}");
+    }
+    let records = of_method(&emulator, "PUT");
+    assert_eq!(
+        (records[3].body.as_str(), records[3].http_status, records[3].retry_after),
+        (payload, Some(202), Some(3))
+    );
+    assert_eq!((records[9].http_status, records[9].body.as_str()), (Some(413), ""));
+}
+
+/// "Payload ignored (empty, `" "` in PY/ND, or JSON)."
+#[test]
+fn a_polls_body_is_ignored() {
+    let emulator = all();
+    let mut client = Client::toaster(&emulator);
+    let operation_id = client.register();
+    client.poll(&operation_id);
+    for body in ["", " ", "{}", r#"{"registrationId":"other"}"#, "{{{", "\u{0}"] {
+        let (topic, answer) = client.ask(&poll_topic(&operation_id), body);
+        assert_eq!((topic.as_str(), &answer["status"]), ("200/?$rid=2", &json!("assigned")), "{body:?}");
+    }
+}
+
+/// "`$rid` is any string: counter (C), fixed `1` (EC), UUID (PY, ND)"; and in a query parameters
+/// come in any order.
+#[test]
+fn a_request_id_is_given_back_as_it_came() {
+    let emulator = all();
+    let mut client = Client::toaster(&emulator);
+    let uuid = "6f1d8a02-0d0a-4c3e-9a0e-1c2b3d4e5f60";
+    for request_id in ["1", "0007", uuid, "", "a/b c%20=?", "gerät", &"9".repeat(4000)] {
+        let (topic, body) = client.ask(&format!("$dps/registrations/PUT/iotdps-register/?$rid={request_id}"), "");
+        assert_eq!(topic, format!("202/?$rid={request_id}&retry-after=3"));
+        let operation_id = body["operationId"].as_str().unwrap();
+        client.poll(operation_id);
+        let status = "$dps/registrations/GET/iotdps-get-operationstatus/?";
+        for query in [
+            format!("$rid={request_id}&operationId={operation_id}"),
+            format!("operationId={operation_id}&$rid={request_id}"),
+            format!("new=1&operationId={}&$rid={request_id}&other", operation_id.replace('.', "%2E")),
+        ] {
+            let (topic, body) = client.ask(&format!("{status}{query}"), "");
+            assert_eq!((topic, &body["status"]), (format!("200/?$rid={request_id}"), &json!("assigned")));
+        }
+    }
+    let (topic, body) = client.ask(&poll_topic("5.unknown"), "");
+    assert_eq!((topic.as_str(), &body["errorCode"]), ("404/?$rid=2", &json!(404_201)));
+}
+
+/// What goes wrong behind the service is told as over HTTP: quotas, enrollments, the webhook.
+#[test]
+fn one_core_is_behind_both_protocols() {
+    let emulator = all();
+    // A device that the tutorial's function does not know, and a function that fails.
+    let body = Client::of_group(&emulator, "mqtt", "somebody-else").provision();
+    let state = &body["registrationState"];
+    assert_eq!((&body["status"], &state["errorCode"]), (&json!("failed"), &json!(400_207)));
+    emulator.contoso().unwrap().respond(403, "");
+    let body = Client::toaster(&emulator).provision();
+    assert_eq!(body["registrationState"]["errorMessage"], "Custom allocation failed with status code: 403");
+
+    // An operation that was begun over HTTP is polled over MQTT.
+    let operation_id = Device::of_group(&emulator, HEAT_PUMP).register();
+    let body = Client::of_group(&emulator, "mqtt", HEAT_PUMP).poll(&operation_id);
+    assert_eq!(body["registrationState"]["assignedHub"], HEATPUMPS_HUB);
+
+    let mut client = Client::toaster(&emulator);
+    emulator.update(|config| config.behaviour.registrations_per_minute = Some(0));
+    let (topic, body) = client.ask(REGISTER, "");
+    assert_eq!((topic.as_str(), &body["errorCode"]), ("429/?$rid=1&retry-after=3", &json!(429_001)));
+    emulator.update(|config| {
+        config.behaviour.registrations_per_minute = None;
+        config.enrollment_groups.clear();
+    });
+    let (topic, body) = client.ask(REGISTER, "");
+    assert_eq!((topic.as_str(), &body["errorCode"]), ("404/?$rid=1", &json!(404_201)));
+    emulator.update(|config| config.behaviour.not_found_as_failed = true);
+    let (topic, body) = client.ask(REGISTER, "");
+    assert_eq!((topic.as_str(), &body["registrationState"]["errorCode"]), ("200/?$rid=1", &json!(404_201)));
+}
+
+/// "Parse the tail as a query string in any order (EC tests put retry-after first)", with NX's
+/// trouble, "assigning without retry-after is a failure", and all that HTTP can be scripted to do.
+#[test]
+fn scripts_change_answers() {
+    let emulator = all();
+    let mut client = Client::toaster(&emulator);
+    emulator.script(Script::permute_topic(Operation::Register));
+    assert_eq!(client.ask(REGISTER, "").0, "202/?retry-after=3&$rid=1");
+    emulator.script(Script::omit_retry_after(Operation::Register));
+    assert_eq!(client.ask(REGISTER, "").0, "202/?$rid=1");
+    assert_eq!(of_method(&emulator, "PUT").last().unwrap().retry_after, None);
+    emulator.script(Script::respond(Operation::Register, 503, &[("Retry-After", "7")], "busy"));
+    assert_eq!(client.ask(REGISTER, ""), ("503/?$rid=1&retry-after=7".to_owned(), json!("busy")));
+    emulator.script(Script::respond(Operation::Status, 429, &[], ""));
+    assert_eq!(client.ask(&poll_topic("5.0"), ""), ("429/?$rid=2".to_owned(), json!("")));
+    emulator.script(Script::merge(Operation::Register, json!({ "status": "pondering", "operationId": null })));
+    assert_eq!(client.ask(REGISTER, "").1, json!({ "status": "pondering" }));
+    emulator.script(Script::delay(Operation::Register, Duration::from_secs(1000)));
+    client.publish(REGISTER, QoS::AtMostOnce, "");
+    // The link is not held up by a slow answer.
+    client.send(&Packet::PingReq);
+    assert_eq!(client.receive(), Some(Packet::PingResp));
+    assert_eq!(client.message().1, "202/?$rid=1&retry-after=3");
+}
+
+/// Over HTTP, too, an answer may come without `Retry-After` when it is told to.
+#[test]
+fn http_can_omit_retry_after_as_well() {
+    let emulator = all();
+    emulator.script(Script::omit_retry_after(Operation::Register));
+    let device = Device::of_group(&emulator, TOASTER);
+    assert!(!device.put().headers().contains_key("retry-after"));
+    assert!(device.put().headers().contains_key("retry-after"));
+}
+
+/// An answer may be lost, whole or in part, though what was asked is done.
+#[test]
+fn scripts_cut_the_link() {
+    let emulator = all();
+    for listener in ["mqtt", "mqtts", "ws", "wss"] {
+        for (script, answer) in [
+            (Script::drop_connection(Operation::Register), &b""[..]),
+            (Script::cut(Operation::Register, 3), b"\x32"),
+            (Script::raw(Operation::Register, &b"\xf0\x00noise"[..]), b"\xf0\x00noise"),
+        ] {
+            let mut client = Client::of_group(&emulator, listener, TOASTER);
+            emulator.script(script);
+            client.publish(REGISTER, QoS::AtMostOnce, "");
+            let mut received = vec![];
+            let _ = client.wire.read_to_end(&mut received);
+            assert!(received.starts_with(answer), "{received:?}");
+            assert_eq!(received.len(), if answer == b"\x32" { 3 } else { answer.len() });
+        }
+    }
+    let cut = &of_method(&emulator, "PUT")[0];
+    assert_eq!((cut.http_status, cut.outcome.contains("cut after 0 bytes")), (None, true));
+}
+
+/// A device that goes away in mid-poll finds its operation again; what it asked for last is done.
+#[test]
+fn an_abrupt_disconnect_loses_no_registration() {
+    let emulator = all();
+    let mut client = Client::toaster(&emulator);
+    let operation_id = client.register();
+    client.publish(&poll_topic(&operation_id), QoS::AtLeastOnce, " ");
+    drop(client);
+    let body = Client::toaster(&emulator).poll(&operation_id);
+    assert_eq!(body["registrationState"]["assignedHub"], TOASTERS_HUB);
+
+    let mut pump = Client::of_group(&emulator, "mqtt", HEAT_PUMP);
+    pump.publish(REGISTER, QoS::AtMostOnce, "");
+    pump.send(&Packet::Disconnect);
+    assert!(pump.receive().is_none_or(|packet| matches!(packet, Packet::Publish(_))));
+    let started = Instant::now();
+    while emulator.device(HEAT_PUMP).is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+}
+
+/// "If the Server does not receive a Control Packet within one and a half times the Keep Alive time
+/// period, it MUST disconnect"; PINGREQ is such a packet.
+#[test]
+fn a_silent_device_is_cut_off() {
+    let emulator = all();
+    let mut client = Client::open(&emulator, "mqtt", TOASTER);
+    let connect = Connect { keep_alive: 1, ..client.packet("") };
+    assert_eq!(client.connect_with(connect), Some(0));
+    client.send(&Packet::PingReq);
+    assert_eq!(client.receive(), Some(Packet::PingResp));
+    let silent = Instant::now();
+    assert!(client.receive().is_none());
+    assert!((1.4..10.0).contains(&silent.elapsed().as_secs_f64()), "{:?}", silent.elapsed());
+    assert!(nth(&emulator, "-", 1).outcome.contains("not even a ping"));
+}
+
+/// "Server may simply drop the TCP link on protocol errors": it does, says why in its log, and goes
+/// on serving others.
+#[test]
+fn who_breaks_the_rules_is_dropped() {
+    let emulator = all();
+    let mut other = Client::of_group(&emulator, "mqtt", HEAT_PUMP);
+    let publish = |topic: &str, qos| {
+        let mut publish = Publish::new(topic, qos, "");
+        publish.pkid = 3;
+        let mut bytes = BytesMut::new();
+        Packet::Publish(publish).write(&mut bytes, usize::MAX).unwrap();
+        bytes.to_vec()
+    };
+    let unknown = "$dps/registrations/POST/something/?$rid=1";
+    let connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x";
+    for (bytes, why) in [
+        (connect.to_vec(), "an unexpected Connect"),
+        ([&connect[..8], b"\x05", &connect[9..]].concat(), "another protocol"),
+        (b"\x20\x02\x00\x00".to_vec(), "an unexpected Connack"),
+        (publish(unknown, QoS::AtMostOnce), unknown),
+        (publish("$dps/registrations/PUT/iotdps-register/", QoS::AtMostOnce), "a message to"),
+        (publish(&poll_topic("")[..60], QoS::AtMostOnce), "a message to"),
+        (publish(&format!("{REGISTER}#"), QoS::AtMostOnce), "invalid topic name"),
+        (publish(REGISTER, QoS::ExactlyOnce), "QoS 2"),
+        (b"\xf0\x00".to_vec(), "invalid header"),
+        (b"\xc1\x00".to_vec(), "invalid header"),
+        (b"\x82\x02\x00\x07".to_vec(), "empty subscription"),
+        (b"\x82\x06\x00\x07\x00\xffab".to_vec(), "shorter than what it holds"),
+        (b"\x30\xff\xff\xff\x7f".to_vec(), "more than 262144 bytes"),
+        (b"\x30\xff\xff\xff\xff\x01".to_vec(), "integer"),
+        (b"\x30\x04\x00\x02\xff\xff".to_vec(), "invalid string"),
+    ] {
+        let before = of_method(&emulator, "-").len();
+        let mut client = Client::toaster(&emulator);
+        client.write(&bytes);
+        assert!(client.receive().is_none());
+        let dropped = of_method(&emulator, "-");
+        assert_eq!(dropped.len(), before + 1);
+        assert!(dropped[before].outcome.contains(why), "{} / {why}", dropped[before].outcome);
+    }
+    for bytes in [&b"\xc0\x00"[..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"\x10\x00", b""] {
+        let mut stream = tcp(emulator.mqtt_url().unwrap());
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = vec![];
+        let _ = stream.read_to_end(&mut answer);
+        assert_eq!(answer, b"");
+    }
+    assert_eq!(other.assigned_hub(), HEATPUMPS_HUB);
+}
+
+/// "WS: subprotocol `mqtt`. Path: `/$iothub/websocket` (C, ND, NX), root `/` (CS, JV) → not
+/// enforced."
+#[test]
+fn a_websocket_is_for_subprotocol_mqtt_on_any_path() {
+    let emulator = all();
+    let root = ws_url(&emulator);
+    for path in ["", "$iothub/websocket", "any/thing?x=1"] {
+        let url = format!("{root}{path}");
+        let mut client = Client::new(Frames(websocket(&url, Some("mqtt"), tcp(&url)).unwrap(), vec![]), TOASTER);
+        assert_eq!(client.connect(""), Some(0));
+    }
+    for subprotocol in [None, Some("mqttv3.1"), Some("amqp")] {
+        let Err(tungstenite::Error::Http(response)) = websocket(&root, subprotocol, tcp(&root)) else {
+            panic!("upgraded")
+        };
+        assert_eq!(response.status(), 400);
+        let refused = emulator.requests().pop().unwrap();
+        assert_eq!((refused.listener, refused.http_status), ("ws", Some(400)));
+        assert!(refused.outcome.contains("subprotocol"), "{}", refused.outcome);
+    }
+    // "MQTT Control Packets MUST be sent in WebSocket binary data frames."
+    let mut text = websocket(&root, Some("mqtt"), tcp(&root)).unwrap();
+    text.send(Message::text("\u{10}\u{0}")).unwrap();
+    assert!(text.read().is_err() || text.read().is_err());
+}
+
+/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets", and so can
+/// a segment of TCP.
+#[test]
+fn packets_are_cut_out_of_the_stream() {
+    let emulator = all();
+    for listener in ["mqtt", "ws"] {
+        let mut client = Client::open(&emulator, listener, TOASTER);
+        let mut bytes = BytesMut::new();
+        let connect = client.packet(&token(&derive(GROUP_KEY, TOASTER), TOASTER));
+        Packet::Connect(connect).write(&mut bytes, usize::MAX).unwrap();
+        let mut subscribe = Subscribe::new(FILTER, QoS::AtMostOnce);
+        subscribe.pkid = 1;
+        Packet::Subscribe(subscribe).write(&mut bytes, usize::MAX).unwrap();
+        for _ in 0..20 {
+            Packet::Publish(Publish::new(REGISTER, QoS::AtMostOnce, "")).write(&mut bytes, usize::MAX).unwrap();
+        }
+        let (first, rest) = bytes.split_at(100);
+        for byte in first {
+            client.write(&[*byte]);
+        }
+        client.write(rest);
+        assert_eq!(client.connack(), Some(0));
+        assert!(matches!(client.receive(), Some(Packet::SubAck(_))));
+        for _ in 0..20 {
+            assert_eq!(client.message().1, "202/?$rid=1&retry-after=3");
+        }
+    }
+}
+
+/// It listens where it is told, and stops with sessions open.
+#[test]
+fn mqtt_alone_is_enough_and_it_stops_when_it_is_dropped() {
+    let emulator = builder(Config::contoso()).mqtt("127.0.0.1:0").start().unwrap();
+    assert_eq!((emulator.http_url(), emulator.mqtts_url(), emulator.wss_url()), (None, None, None));
+    assert!(emulator.mqtt_url().unwrap().starts_with("mqtt://127.0.0.1:"));
+    let mut client = Client::toaster(&emulator);
+    emulator.contoso().unwrap().respond_after(Duration::from_secs(600), 200, "{}");
+    client.register();
+    let started = Instant::now();
+    drop(emulator);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(client.receive().is_none());
+}
