@@ -1,5 +1,6 @@
-// Provisions the tutorial's devices through Microsoft's own HTTP client, over TLS, against the
-// emulator: the toaster, the heat pump, an unknown device, and one with a wrong key.
+// Provisions the tutorial's devices through Microsoft's own clients for HTTP, MQTT and MQTT over
+// WebSocket, each over TLS, against the emulator: the toaster, the heat pump, an unknown device, and
+// one with a wrong key.
 //
 //   cargo build -p azure-dps-emulator && cd emulator/interop/node && npm install && npm test
 //
@@ -14,8 +15,10 @@ const readline = require('node:readline');
 const assert = require('node:assert');
 
 const { Http: HttpBase } = require('azure-iot-http-base');
+const { MqttBase } = require('azure-iot-mqtt-base');
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { Http } = require('azure-iot-provisioning-device-http');
+const { Mqtt, MqttWs } = require('azure-iot-provisioning-device-mqtt');
 const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
 
 const groupKey = Buffer.from(
@@ -40,36 +43,59 @@ class LocalHttp extends HttpBase {
   }
 }
 
-function provision(http, registrationId, keyFor = registrationId) {
+// The same for MQTT, where the client below takes a CA, and the URL is a method's.
+function local(Transport, url, ca) {
+  class Local extends Transport {
+    _getConnectionUri() {
+      return url;
+    }
+  }
+  const base = new MqttBase();
+  base.setOptions({ ca });
+  return new Local(base);
+}
+
+function provision(transport, registrationId, keyFor = registrationId) {
   const key = createHmac('sha256', groupKey).update(keyFor).digest('base64');
   const security = new SymmetricKeySecurityClient(registrationId, key);
-  const client = ProvisioningDeviceClient.create('localhost', '0ne00002193', new Http(http), security);
+  const client = ProvisioningDeviceClient.create('localhost', '0ne00002193', transport, security);
   client.setProvisioningPayload({ MyDeviceFirmwareVersion: '12.0.2.5', MyDeviceProvisioningVersion: '1.0.0.0' });
   return new Promise((resolve) => client.register((error, result) => resolve({ error, result })));
 }
 
+async function check(name, transport) {
+  const [toaster, heatPump, unknown, wrongKey] = await Promise.all([
+    provision(transport(), 'breakroom499-contoso-tstrsd-007'),
+    provision(transport(), 'mainbuilding167-contoso-hpsd-088'),
+    provision(transport(), 'somebody-else'),
+    provision(transport(), 'breakroom500-contoso-tstrsd-007', 'another'),
+  ]);
+  assert.ifError(toaster.error);
+  assert.strictEqual(toaster.result.assignedHub, 'contoso-toasters-hub-1098.azure-devices.net');
+  assert.strictEqual(toaster.result.deviceId, 'breakroom499-contoso-tstrsd-007');
+  assert.ifError(heatPump.error);
+  assert.strictEqual(heatPump.result.assignedHub, 'contoso-heatpumps-hub-1098.azure-devices.net');
+  assert.strictEqual(unknown.error.name, 'ProvisioningRegistrationFailedError');
+  assert.strictEqual(unknown.error.result.registrationState.errorCode, 400207);
+  assert.strictEqual(wrongKey.error.name, 'UnauthorizedError');
+  console.log(`Microsoft's ${name} client for Node: 4 passed, 0 failed`);
+}
+
 async function main() {
-  const emulator = spawn(program, ['--https', '127.0.0.1:0', '--ca-out', caFile, '--retry-after', '1', '--json'],
-    { stdio: ['ignore', 'pipe', 'inherit'] });
+  const emulator = spawn(program, ['--https', '127.0.0.1:0', '--mqtts', '127.0.0.1:0', '--ca-out', caFile,
+    '--retry-after', '1', '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
   try {
-    const lines = readline.createInterface({ input: emulator.stdout });
-    const first = await new Promise((resolve) => lines.once('line', resolve));
-    const http = () => new LocalHttp(Number(new URL(JSON.parse(first).url).port), readFileSync(caFile));
-    const [toaster, heatPump, unknown, wrongKey] = await Promise.all([
-      provision(http(), 'breakroom499-contoso-tstrsd-007'),
-      provision(http(), 'mainbuilding167-contoso-hpsd-088'),
-      provision(http(), 'somebody-else'),
-      provision(http(), 'breakroom500-contoso-tstrsd-007', 'another'),
-    ]);
-    assert.ifError(toaster.error);
-    assert.strictEqual(toaster.result.assignedHub, 'contoso-toasters-hub-1098.azure-devices.net');
-    assert.strictEqual(toaster.result.deviceId, 'breakroom499-contoso-tstrsd-007');
-    assert.ifError(heatPump.error);
-    assert.strictEqual(heatPump.result.assignedHub, 'contoso-heatpumps-hub-1098.azure-devices.net');
-    assert.strictEqual(unknown.error.name, 'ProvisioningRegistrationFailedError');
-    assert.strictEqual(unknown.error.result.registrationState.errorCode, 400207);
-    assert.strictEqual(wrongKey.error.name, 'UnauthorizedError');
-    console.log("Microsoft's HTTP client for Node: 4 passed, 0 failed");
+    const urls = {};
+    for await (const line of readline.createInterface({ input: emulator.stdout })) {
+      const { listener, url } = JSON.parse(line);
+      urls[listener] = url;
+      if (listener === 'wss') break;
+    }
+    emulator.stdout.resume();
+    const ca = readFileSync(caFile);
+    await check('HTTP', () => new Http(new LocalHttp(Number(new URL(urls.https).port), ca)));
+    await check('MQTT', () => local(Mqtt, urls.mqtts, ca));
+    await check('MQTT over WebSocket', () => local(MqttWs, urls.wss, ca));
   } finally {
     emulator.kill('SIGTERM');
   }
