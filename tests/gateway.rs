@@ -196,6 +196,47 @@ fn https_with_the_ca_that_the_emulator_wrote_and_not_without() {
     assert_eq!(emulator.requests().len(), served);
 }
 
+/// The same cases as over HTTP end in the same exit codes.
+#[test]
+fn mqtt() {
+    let emulator = start(polled());
+    let ca = temporary("mqtt-ca.pem", emulator.ca_pem());
+    let another = temporary("mqtt-another-ca.pem", self::emulator().ca_pem());
+    let address = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let gateway =
+        |id, ca: &PathBuf| Gateway::to(&address, id).args(&["--transport", "mqtt", "--ca", ca.to_str().unwrap()]);
+    thread::scope(|scope| {
+        for (id, key, hub) in [(TOASTER, TOASTER_KEY, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMP_KEY, HEAT_PUMPS_HUB)] {
+            let (gateway, ca) = (&gateway, &ca);
+            scope.spawn(move || {
+                let run = gateway(id, ca).key(key).run();
+                run.expect(0);
+                assert!(run.stdout.starts_with(&format!("hub:        {hub}\ndevice ID:  {id}\n")), "{}", run.stdout);
+            });
+        }
+        scope.spawn(|| {
+            let run = gateway(TOASTER, &ca).key(HEAT_PUMP_KEY).run();
+            run.expect(UNAUTHORIZED);
+            assert!(run.stderr.contains("401000"), "{}", run.stderr);
+        });
+        scope.spawn(|| {
+            let run = gateway("contoso-unknown-1", &ca).args(&["--compute-key"]).key(GROUP_KEY).run();
+            run.expect(REFUSED);
+            assert!(run.stderr.contains("400207"), "{}", run.stderr);
+        });
+        scope.spawn(|| gateway(TOASTER, &another).key(TOASTER_KEY).run().expect(UNREACHABLE));
+        // Without a CA, this machine's roots: the one that the environment names.
+        scope.spawn(|| {
+            let gateway = Gateway::to(&address, TOASTER).args(&["--transport", "mqtt"]).key(TOASTER_KEY);
+            gateway.env("SSL_CERT_FILE", ca.to_str().unwrap()).run().expect(0);
+        });
+        scope.spawn(|| {
+            let gateway = Gateway::to(http(&emulator), TOASTER).args(&["--transport", "mqtt"]).key(TOASTER_KEY);
+            gateway.run().expect(USAGE);
+        });
+    });
+}
+
 #[test]
 fn https_of_minreq_with_ssl_cert_file() {
     let emulator = start(polled());
@@ -437,7 +478,7 @@ fn polled() -> Config {
 }
 
 fn start(config: Config) -> Emulator {
-    Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap()
+    Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").mqtts("127.0.0.1:0").start().unwrap()
 }
 
 /// One that has the result at once, for tests that are about something else.

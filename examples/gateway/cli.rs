@@ -8,7 +8,7 @@ use std::{
 };
 
 use azure_dps::{DeviceKey, Endpoint, GroupKey, IdScope, InvalidIdentifier, RegistrationId};
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use zeroize::Zeroizing;
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
@@ -50,6 +50,10 @@ Examples, with the values of Microsoft's tutorial, against the emulator as start
   gateway --scope 0ne00002193 --rid breakroom499-contoso-tstrsd-007 --key-file device.key \\
       --host https://localhost:8443 --ca ca.pem
 
+  # The same over MQTT, where the emulator has `--mqtts 127.0.0.1:8883` too
+  gateway --scope 0ne00002193 --rid breakroom499-contoso-tstrsd-007 --key-file device.key \\
+      --transport mqtt --host localhost --ca ca.pem
+
   # The device's own key, in the factory
   gateway derive-key --registration-id breakroom499-contoso-tstrsd-007 --key-file group.key
 
@@ -81,6 +85,14 @@ pub struct DeriveKey {
     pub key: Key,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// HTTPS, port 443
+    Http,
+    /// MQTT, port 8883
+    Mqtt,
+}
+
 #[derive(Args)]
 pub struct Provision {
     /// The DPS instance's ID scope, such as 0ne00002193
@@ -105,6 +117,10 @@ pub struct Provision {
     /// The service: a host, host:port, or a URL; https, or http to this machine only
     #[arg(long, visible_alias = "host", value_name = "HOST|URL", default_value = Endpoint::GLOBAL.host(), value_parser = endpoint)]
     pub provisioning_host: String,
+
+    /// What is spoken with the service, over TLS
+    #[arg(long, value_enum, default_value_t = Transport::Http)]
+    pub transport: Transport,
 
     /// Trust these PEM certificates, and none of this machine's
     #[arg(long, value_name = "FILE")]

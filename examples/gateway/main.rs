@@ -6,6 +6,8 @@
 //! ```
 
 mod cli;
+#[path = "../mqtt_rumqttc/session.rs"]
+mod mqtt;
 mod outcome;
 mod progress;
 mod tls;
@@ -23,7 +25,7 @@ use clap::Parser;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Cli, Command, DeriveKey, Key, Provision, usage_error},
+    cli::{Cli, Command, DeriveKey, Key, Provision, Transport, usage_error},
     outcome::{Assigned, Failure},
     progress::Reporter,
     tls::Tls,
@@ -77,10 +79,15 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
 fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     let payload = args.payload().unwrap_or_else(|error| usage_error(error));
     let trusting = |file| Tls::trusting(file, args.timeout()).unwrap_or_else(|error| usage_error(error));
-    let tls = args.ca.as_deref().map(trusting);
+    // minreq takes this machine's roots by itself.
+    let tls = match (args.ca.as_deref(), args.transport) {
+        (None, Transport::Http) => None,
+        (None, Transport::Mqtt) => Some(Tls::of_this_machine(args.timeout())),
+        (Some(file), _) => Some(trusting(file)),
+    };
     let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
     if tls.is_some() && !endpoint.is_https() {
-        usage_error("--ca is for https: there is no certificate to check on an http endpoint");
+        usage_error("--ca and --transport mqtt are for TLS: there is none on an http endpoint");
     }
     let registration = registration(args, payload.as_deref()).unwrap_or_else(|error| usage_error(error));
     // Last, so that nobody types a key for nothing.
@@ -95,7 +102,7 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
         .with_observer(&mut observer);
     // Room for any request, and for answers far beyond what the service sends.
     let mut buffer = vec![0; 64 * 1024 + payload.as_ref().map_or(0, String::len)];
-    let mut assigned = attempt(&mut provisioning, &mut buffer, tls.as_ref())?;
+    let mut assigned = attempt(&mut provisioning, &mut buffer, args.transport, tls.as_ref())?;
     assigned.operation_id = provisioning.operation_id().map(str::to_owned);
     match args.connection_string {
         true => assigned.with_connection_string(&key).map_err(|error| Failure::new(error, None, None)),
@@ -111,10 +118,11 @@ fn registration<'a>(args: &'a Provision, payload: Option<&'a str>) -> Result<Reg
     }
 }
 
-/// Over TLS of ours if there is a CA of ours, else over minreq.
+/// Over TLS of ours if there is a CA of ours or MQTT is spoken, else over minreq.
 fn attempt(
     provisioning: &mut Provisioning<'_>,
     buffer: &mut [u8],
+    transport: Transport,
     tls: Option<&Tls>,
 ) -> Result<Assigned, Box<Failure>> {
     // A clock before 1970 gets a token that has expired, and the service says so.
@@ -124,14 +132,23 @@ fn attempt(
     let started = Instant::now();
     let clock = || started.elapsed();
 
-    let result = match tls {
-        Some(tls) => {
+    let result = match (tls, transport) {
+        (Some(tls), Transport::Mqtt) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.unwrap_or_else(|error| usage_error(error));
+            let answer = runtime.block_on(mqtt::provision(provisioning, tls.config()));
+            return match provisioning.result(&answer) {
+                Ok(assignment) => Ok(Assigned::new(&assignment, registration_id.as_str())),
+                Err(error) => Err(Failure::new(error, None, provisioning.details(&answer))),
+            };
+        }
+        (Some(tls), Transport::Http) => {
             let connect = |_| tls.connect(&endpoint);
             azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep)
                 .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
                 .map_err(|error| (error.kind(), error.source().map(tls::describe)))
         }
-        None => azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep)
+        (None, _) => azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep)
             .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
             .map_err(|error| (error.kind(), error.source().map(tls::describe))),
     };

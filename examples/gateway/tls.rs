@@ -1,5 +1,5 @@
-//! A TLS stream that trusts the certificates of a file, for the library's embedded-io
-//! transport: minreq has no way to choose them.
+//! TLS that trusts the certificates of a file, for the library's embedded-io transport, since
+//! minreq has no way to choose them, and for MQTT.
 
 use std::{
     error::Error,
@@ -44,8 +44,24 @@ impl Tls {
             Ok(roots)
         };
         let roots = read().map_err(|error| format!("cannot use the CA file {}: {error}", file.display()))?;
+        Ok(Self::with(roots, at_most))
+    }
+
+    /// Trusts what this machine trusts, or what `SSL_CERT_FILE` names.
+    pub fn of_this_machine(at_most: Duration) -> Self {
+        let mut roots = RootCertStore::empty();
+        // A root that cannot be read is one that is not trusted.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Self::with(roots, at_most)
+    }
+
+    fn with(roots: RootCertStore, at_most: Duration) -> Self {
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { config: Arc::new(config), at_most })
+        Self { config: Arc::new(config), at_most }
+    }
+
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
     }
 
     /// A stream to the endpoint whose handshake is done: a certificate that is not trusted

@@ -1,0 +1,54 @@
+//! Provisions over MQTT with rumqttc. Start the emulator beside it:
+//! `cargo run --bin dps-emulator -- --mqtts 127.0.0.1:0 --ca-out ca.pem`, then
+//! `AZURE_DPS_SYMMETRIC_KEY=… cargo run --example mqtt_rumqttc -- localhost:PORT ca.pem REGISTRATION_ID`
+
+mod session;
+
+use std::{env, fs, process::ExitCode, sync::Arc};
+
+use azure_dps::{Credential, DeviceKey, Endpoint, IdScope, Provisioning, Registration, RegistrationId, mqtt};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let [_, address, ca, id] = &env::args().collect::<Vec<_>>()[..] else {
+        return Err("usage: mqtt_rumqttc HOST:PORT CA.pem REGISTRATION_ID".into());
+    };
+    let mut key = DeviceKey::from_base64(&env::var("AZURE_DPS_SYMMETRIC_KEY")?)?;
+    let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?)
+        .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
+    let mut provisioning =
+        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(address)?);
+
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&fs::read(ca)?) {
+        roots.add(certificate?)?;
+    }
+    let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+
+    let answer = session::provision(&mut provisioning, &Arc::new(tls)).await;
+    let assignment = provisioning.result(&answer)?;
+    let (hub, device_id) = (assignment.assigned_hub(), assignment.device_id());
+    println!("{hub} {device_id}");
+    println!("At the hub, with the same key and client:");
+    println!("  address   {hub}:{}", mqtt::PORT);
+    println!("  client ID {device_id}");
+    println!("  user name {hub}/{device_id}/?api-version=2021-04-12");
+    println!("  password  a SAS token for {hub}%2Fdevices%2F{device_id}, without skn");
+    Ok(())
+}
