@@ -1,0 +1,57 @@
+//! A session in which any messages arrive: only one with the number of the request under way is
+//! its answer, the run ends, and no hub appears that no message contained.
+
+#![no_main]
+
+use std::time::Duration;
+
+use azure_dps::{
+    Credential, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, Step, TransportFault, mqtt,
+};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|messages: Vec<(bool, &str, &[u8])>| {
+    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
+    let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
+    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
+    let mut messages = messages.into_iter();
+    let mut last: &[u8] = &[];
+    let mut now = Duration::ZERO;
+    let mut buffer = [0; 1024];
+    provisioning.start(now, 1_700_000_000);
+    for request in 1..1000 {
+        // Until a request is answered, or given up.
+        loop {
+            match provisioning.step(now) {
+                Step::Wait(wait) => now += wait,
+                Step::Send => break,
+                Step::Finished => {
+                    if let Ok(assignment) = provisioning.result(last) {
+                        let hub = assignment.assigned_hub().as_bytes();
+                        assert!(last.windows(hub.len()).any(|window| window == hub));
+                    }
+                    return;
+                }
+            }
+        }
+        let publish = mqtt::write_publish(&mut provisioning, now, &mut buffer).unwrap();
+        let number = format!("$rid={request}");
+        assert!(publish.topic.contains(&number));
+        loop {
+            let Some((ours, topic, body)) = messages.next() else {
+                provisioning.on_error(now, Error::Transport(TransportFault::Closed));
+                break;
+            };
+            // Random bytes rarely say the right thing.
+            let topic = if ours { format!("$dps/registrations/res/{topic}&{number}") } else { topic.to_owned() };
+            if mqtt::on_message(&mut provisioning, now, &topic, body) {
+                let parameters = topic.strip_prefix("$dps/registrations/res/").unwrap().split(['/', '?', '&']);
+                let mut numbers = parameters.filter_map(|part| part.strip_prefix("$rid=")?.parse().ok());
+                assert!(numbers.any(|number: i32| number == request));
+                last = body;
+                break;
+            }
+        }
+    }
+    panic!("the run does not end");
+});
