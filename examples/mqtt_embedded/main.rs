@@ -1,0 +1,117 @@
+//! MQTT as firmware does it, but for the network, TLS 1.2 and the timer, which are tokio's and
+//! rustls' here. Beside `cargo run --bin dps-emulator -- --mqtts 127.0.0.1:8883 --ca-out ca.pem`:
+//! `cargo run --example mqtt_embedded -- mqtts://localhost:8883 breakroom499-contoso-tstrsd-007 ca.pem`
+
+mod session;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{env, io, sync::Arc};
+
+use azure_dps::{
+    Credential, DeviceKey, Endpoint, Error, IdScope, Provisioning, Registration, RegistrationId, Step, TransportFault,
+    mqtt,
+};
+use embedded_io_adapters::tokio_1::FromTokio;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use session::{STALLED, session};
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+/// The board's timer.
+#[derive(Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> Duration {
+        self.0.elapsed()
+    }
+
+    async fn until<T>(self, deadline: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(deadline.saturating_sub(self.now()), work).await.unwrap_or(Err(STALLED))
+    }
+}
+
+/// The board's network: TCP, TLS and a session.
+async fn connect(
+    provisioning: &mut Provisioning<'_>,
+    clock: Clock,
+    tls: Option<&TlsConnector>,
+    received: &mut [u8],
+) -> Result<(), Error> {
+    let (host, port) = (provisioning.endpoint().host().trim_matches(['[', ']']), provisioning.endpoint().port());
+    let network = |error: io::Error| {
+        eprintln!("{host}:{port}: {error}");
+        match error.get_ref().and_then(|error| error.downcast_ref()) {
+            // What TLS itself objects to, such as a certificate, will be the same the next time.
+            Some(error) if !matches!(error, rustls::Error::AlertReceived(_)) => Error::Untrusted,
+            _ => Error::Transport(TransportFault::Connect),
+        }
+    };
+    let deadline = provisioning.request_deadline(clock.now());
+    let tcp = async { tokio::net::TcpStream::connect((host, port)).await.map_err(network) };
+    let tcp = clock.until(deadline, tcp).await?;
+    let Some(tls) = tls else { return session(provisioning, clock, FromTokio::new(tcp), received).await };
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::InvalidEndpoint)?;
+    let stream = clock.until(deadline, async { tls.connect(name, tcp).await.map_err(network) }).await?;
+    session(provisioning, clock, FromTokio::new(stream), received).await
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(provision())
+}
+
+async fn provision() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = env::args().skip(1);
+    let (Some(url), Some(id), ca_file) = (args.next(), args.next(), args.next()) else {
+        return Err("usage: mqtt_embedded mqtts://HOST:PORT REGISTRATION_ID CA_FILE, or mqtt:// and no CA".into());
+    };
+    let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map(Zeroizing::new);
+    // The tutorial's toaster's.
+    let mut key =
+        DeviceKey::from_base64(key.as_deref().map_or("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=", |key| key))?;
+    let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(&id)?)
+        .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
+    // As over HTTP: without TLS to this machine only.
+    let url = format!("http{}", url.strip_prefix("mqtt").ok_or("the URL begins with neither mqtts: nor mqtt:")?);
+    let endpoint = Endpoint::parse(&url)?;
+    let mut tls = None;
+    if endpoint.is_https() {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca_file.ok_or("mqtts: wants a file of CA certificates")?)? {
+            roots.add(certificate?)?;
+        }
+        let config = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
+        tls = Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())));
+    }
+
+    let mut show = |progress| eprintln!("{progress:?}");
+    let mut provisioning =
+        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint).with_observer(&mut show);
+    let (clock, mut received) = (Clock(Instant::now()), [0; 1536]);
+    provisioning.start(clock.now(), SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
+    loop {
+        match provisioning.step(clock.now()) {
+            Step::Finished => break,
+            Step::Wait(wait) => tokio::time::sleep(wait).await,
+            Step::Send => {
+                let ended = connect(&mut provisioning, clock, tls.as_ref(), &mut received).await;
+                // Changes nothing where no request was due.
+                ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
+            }
+        }
+    }
+    let assignment = provisioning.result(&received).map_err(|error| {
+        let said = provisioning.details(&received).and_then(|details| details.message());
+        format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}")))
+    })?;
+    let (hub, device, port) = (assignment.assigned_hub(), assignment.device_id(), mqtt::PORT);
+    println!("hub:        {hub}\ndevice ID:  {device}\n");
+    println!("The hub takes the same client:\nhost:       {hub}, port {port}\nclient ID:  {device}");
+    println!("user name:  {hub}/{device}/?api-version=2021-04-12");
+    println!("password:   SharedAccessSignature sr={hub}%2Fdevices%2F{device}&sig=SIGNATURE&se=EXPIRY");
+    println!("EXPIRY:     Unix time in seconds");
+    println!(
+        "SIGNATURE:  of sr, a line feed and EXPIRY: HMAC-SHA256 by the decoded device key, in base64, percent-encoded"
+    );
+    Ok(())
+}

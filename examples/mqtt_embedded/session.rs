@@ -1,0 +1,132 @@
+//! What to copy into firmware: provisioning over MQTT 3.1.1 on a secured stream, without std and
+//! without an allocator.
+
+use core::time::Duration;
+
+use azure_dps::{Error, Malformed, Provisioning, Step, TransportFault, mqtt};
+use embedded_io_async::{Read, Write};
+use mqttrs::{
+    Connect, ConnectReturnCode, Packet, Pid, Protocol, Publish, QoS, QosPid, Subscribe, SubscribeReturnCodes,
+    SubscribeTopic, decode_slice, encode_slice,
+};
+use zeroize::Zeroizing;
+
+use crate::Clock;
+
+/// The service closes a session that was silent for one and a half times this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const STREAM: Error = Error::Transport(TransportFault::Stream);
+pub const STALLED: Error = Error::Transport(TransportFault::Stalled);
+const NOT_DPS: Error = Error::Malformed(Malformed::Invalid("MQTT packet"));
+
+/// One MQTT session, until the run or the session ends. The error is what became of the request
+/// that was due, if one was. The body of the last answer is then at the start of `received`.
+pub async fn session<S: Read + Write>(
+    provisioning: &mut Provisioning<'_>,
+    clock: Clock,
+    stream: S,
+    received: &mut [u8],
+) -> Result<(), Error> {
+    let mut link = Link { stream, clock, received, filled: 0, length: 0 };
+    let mut text = Zeroizing::new([0; 768]);
+    let (user_name, password) = text.split_at_mut(256);
+    let deadline = provisioning.request_deadline(clock.now());
+    let connect = Connect {
+        protocol: Protocol::MQTT311,
+        keep_alive: KEEP_ALIVE.as_secs() as u16,
+        client_id: mqtt::client_id(provisioning),
+        clean_session: true,
+        last_will: None,
+        username: Some(mqtt::write_user_name(provisioning, user_name)?),
+        password: Some(mqtt::write_password(provisioning, clock.now(), password)?.as_bytes()),
+    };
+    link.send(connect.into(), deadline).await?;
+    let Packet::Connack(connack) = link.receive(deadline).await? else { return Err(NOT_DPS) };
+    mqtt::on_connack(provisioning, clock.now(), connack.code as u8);
+    if connack.code != ConnectReturnCode::Accepted {
+        return Ok(());
+    }
+    let topic = SubscribeTopic { topic_path: mqtt::SUBSCRIBE_FILTER.into(), qos: QoS::AtMostOnce };
+    let subscribe = Subscribe { pid: Pid::new(), topics: [topic].into_iter().collect() };
+    link.send(subscribe.into(), deadline).await?;
+    let Packet::Suback(suback) = link.receive(deadline).await? else { return Err(NOT_DPS) };
+    if suback.return_codes.contains(&SubscribeReturnCodes::Failure) {
+        return Err(NOT_DPS);
+    }
+
+    loop {
+        match provisioning.step(clock.now()) {
+            Step::Finished => return link.send(Packet::Disconnect, clock.now() + Duration::from_secs(1)).await,
+            Step::Wait(wait) => {
+                // What arrives now is the answer to a ping, or the end of the session.
+                match link.receive(clock.now() + wait.min(KEEP_ALIVE / 2)).await {
+                    Err(STALLED) if wait > KEEP_ALIVE / 2 => {
+                        link.send(Packet::Pingreq, clock.now() + KEEP_ALIVE).await?
+                    }
+                    Ok(_) | Err(STALLED) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Step::Send => {
+                let message = mqtt::write_publish(provisioning, clock.now(), &mut text[..])?;
+                let (topic_name, payload, qospid) = (message.topic, message.body, QosPid::AtMostOnce);
+                let deadline = provisioning.request_deadline(clock.now());
+                link.send(Publish { dup: false, qospid, retain: false, topic_name, payload }.into(), deadline).await?;
+                loop {
+                    let Packet::Publish(message) = link.receive(deadline).await? else { continue };
+                    if mqtt::on_message(provisioning, clock.now(), message.topic_name, message.payload) {
+                        let body = message.payload.len();
+                        link.received.copy_within(link.length - body..link.length, 0);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Packets over a stream.
+struct Link<'b, S> {
+    stream: S,
+    clock: Clock,
+    received: &'b mut [u8],
+    /// How much of a packet is there.
+    filled: usize,
+    /// How long the last whole one was.
+    length: usize,
+}
+
+impl<S: Read + Write> Link<'_, S> {
+    async fn send(&mut self, packet: Packet<'_>, deadline: Duration) -> Result<(), Error> {
+        let mut bytes = Zeroizing::new([0; 1024]);
+        let length = encode_slice(&packet, &mut bytes[..]).map_err(|_| STREAM)?;
+        let write = async {
+            self.stream.write_all(&bytes[..length]).await.map_err(|_| STREAM)?;
+            self.stream.flush().await.map_err(|_| STREAM)
+        };
+        self.clock.until(deadline, write).await
+    }
+
+    /// What has come of a packet by the deadline stays for the next call.
+    async fn receive(&mut self, deadline: Duration) -> Result<Packet<'_>, Error> {
+        let read = async {
+            while decode_slice(&self.received[..self.filled]).map_err(|_| NOT_DPS)?.is_none() {
+                let byte = self.received.get_mut(self.filled..=self.filled).ok_or(NOT_DPS)?;
+                match self.stream.read(byte).await.map_err(|_| STREAM)? {
+                    0 => return Err(Error::Transport(TransportFault::Closed)),
+                    _ => self.filled += 1,
+                }
+                // mqttrs relies on a packet's fixed part. CONNACK, SUBACK, PUBLISH and PINGRESP are
+                // all that can come to a session of QoS 0.
+                let head = &self.received[..self.filled];
+                if head.len() == 2 && !matches!(head, [0x20, 2] | [0x90, 3] | [0x30, _] | [0xd0, 0]) {
+                    return Err(NOT_DPS);
+                }
+            }
+            Ok(())
+        };
+        self.clock.until(deadline, read).await?;
+        self.length = core::mem::take(&mut self.filled);
+        decode_slice(&self.received[..self.length]).ok().flatten().ok_or(NOT_DPS)
+    }
+}

@@ -1,0 +1,173 @@
+//! The example `mqtt_embedded`: the built program, run against the emulator over real sockets.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{Config, Emulator, Operation, Script};
+
+// The tutorial's devices.
+const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
+const TOASTER_KEY: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";
+const TOASTERS_HUB: &str = "contoso-toasters-hub-1098.azure-devices.net";
+const HEAT_PUMP: &str = "mainbuilding167-contoso-hpsd-088";
+const HEAT_PUMP_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
+const HEAT_PUMPS_HUB: &str = "contoso-heatpumps-hub-1098.azure-devices.net";
+/// Of the same group, and no toaster or heat pump.
+const LAMP: &str = "garage12-contoso-lamp-001";
+const LAMP_KEY: &str = "YIvZIu4WYkb0f0nWoi2a7k+w5lPyr60ga6wJJm43E/0=";
+
+/// The tutorial's service, which has the device polled once.
+fn start(change: impl FnOnce(&mut Config)) -> Emulator {
+    let mut config = Config::contoso();
+    config.behaviour.retry_after = Some(1);
+    config.behaviour.polls_before_result = 0;
+    change(&mut config);
+    Emulator::builder(config).mqtt("127.0.0.1:0").mqtts("127.0.0.1:0").start().unwrap()
+}
+
+/// What the program says over mqtts, and whether it ends well. It never takes longer than a minute,
+/// and never prints a key or a token.
+fn run(emulator: &Emulator, id: &str, key: &str) -> (bool, String, String) {
+    run_trusting(emulator.ca_pem(), emulator.mqtts_url().unwrap(), id, key)
+}
+
+fn run_trusting(ca: &str, url: &str, id: &str, key: &str) -> (bool, String, String) {
+    let port = url.rsplit(':').next().unwrap();
+    let ca_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("mqtt-embedded-{id}-{port}.pem"));
+    fs::write(&ca_file, ca).unwrap();
+    let mut program = Command::new(program())
+        .args([url, id, ca_file.to_str().unwrap()])
+        .env("AZURE_DPS_SYMMETRIC_KEY", key)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while program.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(60) {
+            program.kill().unwrap();
+            panic!("not done in a minute: {:?}", program.wait_with_output().unwrap());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let output = program.wait_with_output().unwrap();
+    fs::remove_file(ca_file).unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    for secret in [key, "skn=registration", "%2fregistrations"] {
+        assert!(!stdout.contains(secret) && !stderr.contains(secret), "{stdout}{stderr}");
+    }
+    (output.status.success(), stdout, stderr)
+}
+
+/// `cargo test` builds the examples, beside the directory of this test's own program.
+fn program() -> PathBuf {
+    let mut path = env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.extend(["examples", "mqtt_embedded"]);
+    path.set_extension(env::consts::EXE_EXTENSION);
+    assert!(path.exists(), "{} is missing: cargo build --example mqtt_embedded", path.display());
+    path
+}
+
+#[test]
+fn the_tutorials_devices_and_what_they_tell_their_hubs() {
+    let emulator = start(|_| ());
+    for (id, key, hub) in [(TOASTER, TOASTER_KEY, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMP_KEY, HEAT_PUMPS_HUB)] {
+        let (succeeded, stdout, stderr) = run(&emulator, id, key);
+        assert!(succeeded, "{stderr}");
+        assert_eq!(stderr, "Connected\nRegistering\nAssigning\nAssigned\n");
+        for line in [
+            format!("hub:        {hub}\ndevice ID:  {id}\n"),
+            format!("host:       {hub}, port 8883\nclient ID:  {id}\n"),
+            format!("user name:  {hub}/{id}/?api-version=2021-04-12\n"),
+            format!("sr={hub}%2Fdevices%2F{id}&sig=SIGNATURE&se=EXPIRY\n"),
+        ] {
+            assert!(stdout.contains(&line), "no {line} in {stdout}");
+        }
+        assert_eq!(emulator.device(id).unwrap().assigned_hub, hub);
+        // One session, for both requests.
+        let asked: Vec<_> = emulator.requests().into_iter().map(|request| (request.listener, request.method)).collect();
+        assert_eq!(asked.len() % 4, 0, "{asked:?}");
+        let session = ["CONNECT", "SUBSCRIBE", "PUT", "GET"].map(|method| ("mqtts", method.to_owned()));
+        assert_eq!(asked[asked.len() - 4..], session);
+    }
+}
+
+#[test]
+fn without_tls_on_this_machine_only() {
+    let emulator = start(|_| ());
+    let url = emulator.mqtt_url().unwrap();
+    assert!(run_trusting("", url, TOASTER, TOASTER_KEY).0);
+    // 0.0.0.0 reaches this machine, but nobody promised that.
+    let elsewhere = url.replace("127.0.0.1", "0.0.0.0");
+    for url in [&elsewhere, "http://127.0.0.1:1", "mqttx://127.0.0.1:1"] {
+        assert!(!run_trusting("", url, TOASTER, TOASTER_KEY).0, "{url}");
+    }
+}
+
+#[test]
+fn a_wrong_key() {
+    let emulator = start(|_| ());
+    let (succeeded, stdout, stderr) = run(&emulator, TOASTER, HEAT_PUMP_KEY);
+    assert!(!succeeded && stdout.is_empty());
+    // CONNECT is accepted nevertheless.
+    assert!(stderr.contains("Connected\nRegistering\n"), "{stderr}");
+    assert!(stderr.contains("401000"), "{stderr}");
+
+    let emulator = start(|config| config.behaviour.refuse_at_connect = true);
+    let (succeeded, _, stderr) = run(&emulator, TOASTER, HEAT_PUMP_KEY);
+    assert!(!succeeded && !stderr.contains("Connected"), "{stderr}");
+    assert!(stderr.contains("HTTP status 401"), "{stderr}");
+}
+
+#[test]
+fn a_device_that_the_webhook_does_not_know() {
+    let emulator = start(|_| ());
+    let (succeeded, stdout, stderr) = run(&emulator, LAMP, LAMP_KEY);
+    assert!(!succeeded && stdout.is_empty());
+    assert!(stderr.contains("400207"), "{stderr}");
+    assert!(stderr.contains("Custom allocation failed with status code: 400"), "{stderr}");
+}
+
+#[test]
+fn a_certificate_of_another_ca_ends_it_at_once() {
+    let (emulator, another) = (start(|_| ()), start(|_| ()));
+    let begun = Instant::now();
+    let (succeeded, _, stderr) = run_trusting(another.ca_pem(), emulator.mqtts_url().unwrap(), TOASTER, TOASTER_KEY);
+    assert!(!succeeded);
+    assert!(stderr.contains("invalid peer certificate"), "{stderr}");
+    assert!(stderr.contains("Failed(Untrusted)") && !stderr.contains("Retrying"), "{stderr}");
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert_eq!(emulator.requests().iter().filter(|request| request.method == "CONNECT").count(), 0);
+}
+
+/// A lost answer, and a session that ends between two requests, cost a new session and not the run.
+#[test]
+fn a_session_that_breaks_is_begun_anew() {
+    let emulator = start(|_| ());
+    emulator.script(Script::drop_connection(Operation::Status));
+    let (succeeded, _, stderr) = run(&emulator, TOASTER, TOASTER_KEY);
+    assert!(succeeded, "{stderr}");
+    assert!(stderr.contains("Retrying(Transport(Closed))\nConnected\nAssigned\n"), "{stderr}");
+}
+
+#[test]
+fn what_is_no_mqtt_is_not_taken_for_the_service() {
+    let emulator = start(|_| ());
+    // Not MQTT; twice cut short, which would be a panic of the codec; of a level of service that was
+    // not asked for; too long.
+    for bytes in [&b"HTTP/1.1 200 OK\r\n"[..], b"\x20\x00", b"\x20\x80\x00", b"\x32\x02\x00\x00", b"\x30\xff\xff\x7f"] {
+        let mut bytes = bytes.to_vec();
+        bytes.resize(4096, 0);
+        emulator.script(Script::raw(Operation::Register, bytes));
+        let (succeeded, _, stderr) = run(&emulator, TOASTER, TOASTER_KEY);
+        assert!(!succeeded && stderr.contains("not what DPS sends"), "{stderr}");
+    }
+}
