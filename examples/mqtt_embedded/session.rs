@@ -11,7 +11,7 @@ use mqttrs::{
 };
 use zeroize::Zeroizing;
 
-use crate::Clock;
+use super::Clock;
 
 /// The service closes a session that was silent for one and a half times this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use azure_dps::{Assignment, Endpoint, Error, Provisioning};
+use azure_dps::{Assignment, Endpoint, Error, Provisioning, Step};
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+#[path = "../../examples/mqtt_embedded/session.rs"]
+mod session;
 
 /// The ways to the service that the tests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +23,17 @@ pub enum Transport {
     EmbeddedIoTls,
     EmbeddedIoAsyncTls,
     Minreq,
+    /// The session of the example `mqtt_embedded`.
+    MqttTls,
 }
 
-pub const TRANSPORTS: [Transport; 4] =
-    [Transport::EmbeddedIo, Transport::EmbeddedIoTls, Transport::EmbeddedIoAsyncTls, Transport::Minreq];
+pub const TRANSPORTS: [Transport; 5] = [
+    Transport::EmbeddedIo,
+    Transport::EmbeddedIoTls,
+    Transport::EmbeddedIoAsyncTls,
+    Transport::Minreq,
+    Transport::MqttTls,
+];
 
 /// The wall clock, for tokens that the emulator checks.
 pub fn unix_time() -> u64 {
@@ -51,6 +61,11 @@ pub fn provision<'b>(
         Transport::Minreq => {
             azure_dps::minreq::provision(provisioning, unix_time(), buffer, clock, delay).map_err(|error| error.kind())
         }
+        Transport::MqttTls => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(over_mqtt(provisioning, ca, buffer));
+            provisioning.result(buffer)
+        }
         Transport::EmbeddedIoAsyncTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let delay = async |wait: Duration| {
@@ -77,6 +92,52 @@ pub fn provision<'b>(
             azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
                 .map_err(|error| error.kind())
         }
+    }
+}
+
+async fn over_mqtt(provisioning: &mut Provisioning<'_>, ca: &str, buffer: &mut [u8]) {
+    let clock = Clock { started: Instant::now(), skipped: Box::leak(Box::default()) };
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(ca).unwrap()));
+    provisioning.start(clock.now(), unix_time());
+    loop {
+        match provisioning.step(clock.now()) {
+            Step::Finished => return,
+            Step::Wait(wait) => {
+                let _ = clock.until(clock.now() + wait, std::future::pending::<Result<(), _>>()).await;
+            }
+            Step::Send => {
+                let (host, port) = (provisioning.endpoint().host().to_owned(), provisioning.endpoint().port());
+                let socket = tokio::net::TcpStream::connect((host.as_str(), port)).await.unwrap();
+                let ended = match connector.connect(ServerName::try_from(host).unwrap(), socket).await {
+                    Ok(stream) => session::session(provisioning, clock, FromTokio::new(stream), buffer).await,
+                    Err(_) => Err(Error::Untrusted),
+                };
+                ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
+            }
+        }
+    }
+}
+
+/// What the session of the example calls the board's timer.
+#[derive(Clone, Copy)]
+struct Clock {
+    started: Instant,
+    skipped: &'static Cell<Duration>,
+}
+
+impl Clock {
+    pub fn now(self) -> Duration {
+        self.started.elapsed() + self.skipped.get()
+    }
+
+    pub async fn until<T>(self, deadline: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let left = deadline.saturating_sub(self.now());
+        // As above: an exchange takes its time, and other waits are skipped.
+        let real = if (58..=60).contains(&left.as_secs()) { left } else { left.min(Duration::from_millis(20)) };
+        tokio::time::timeout(real, work).await.unwrap_or_else(|_| {
+            self.skipped.set(self.skipped.get() + left - real);
+            Err(session::STALLED)
+        })
     }
 }
 
