@@ -4,6 +4,8 @@
 
 use core::{hint::black_box, time::Duration};
 
+use azure_dps::{Credential, DeviceKey, IdScope, Provisioning, Registration, RegistrationId};
+
 unsafe extern "C" {
     /// Defined nowhere. Whoever can panic needs it.
     fn a_panic_is_reachable() -> !;
@@ -37,9 +39,22 @@ pub fn time() -> Duration {
     black_box(Duration::ZERO)
 }
 
-/// The same value, in a state of which nothing is known.
+/// The same value, in a state of which nothing is known. Without it a run that was just begun is
+/// known to be, and what can only follow later is left out of the image.
 pub fn opaque<T>(value: &mut T) -> &mut T {
     black_box(value)
+}
+
+/// A device in any state: whatever `make` does to it, nothing is known of what it has come to.
+pub fn with_provisioning(
+    make: impl for<'a> FnOnce(Provisioning<'a>) -> Provisioning<'a>,
+    proof: impl FnOnce(&mut Provisioning<'_>),
+) {
+    let Ok(key) = &mut DeviceKey::from_base64(text()) else { return };
+    let (Ok(scope), Ok(id)) = (IdScope::new(text()), RegistrationId::new(text())) else { return };
+    let mut provisioning = make(Provisioning::new(Registration::new(scope, id), Credential::sas(key)));
+    provisioning.start(time(), number() as u64);
+    proof(opaque(&mut provisioning));
 }
 
 /// What comes of an entry point is needed, whatever it is.

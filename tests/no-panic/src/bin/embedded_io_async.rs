@@ -4,7 +4,6 @@
 #![no_main]
 
 use azure_dps::embedded_io_async::{self, ConnectError};
-use azure_dps::{Credential, DeviceKey, IdScope, Provisioning, Registration, RegistrationId};
 use azure_dps_no_panic::*;
 use core::{
     future::Future,
@@ -16,16 +15,18 @@ use embedded_io_async_v0_7::{ErrorKind, ErrorType, Read, Write};
 links!(proof);
 
 fn proof() {
-    let Ok(key) = &mut DeviceKey::from_base64(text()) else { return };
-    let (Ok(scope), Ok(id)) = (IdScope::new(text()), RegistrationId::new(text())) else { return };
-    let mut provisioning = Provisioning::new(Registration::new(scope, id), Credential::sas(key));
-    let provisioning = opaque(&mut provisioning);
-    let mut buffer = [0; 512];
-    let room = buffer.get_mut(..number()).unwrap_or_default();
-    let connect = async |_| if number() > 0 { Err(ConnectError::Untrusted(ErrorKind::Other)) } else { Ok(Stream) };
-    let delay = async |wait| used(wait);
-    let run = embedded_io_async::provision(provisioning, number() as u64, room, connect, time, delay);
-    used(pin!(run).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    with_provisioning(
+        |provisioning| provisioning,
+        |provisioning| {
+            let mut buffer = [0; 512];
+            let room = buffer.get_mut(..number()).unwrap_or_default();
+            let connect =
+                async |_| if number() > 0 { Err(ConnectError::Untrusted(ErrorKind::Other)) } else { Ok(Stream) };
+            let delay = async |wait| used(wait);
+            let run = embedded_io_async::provision(provisioning, number() as u64, room, connect, time, delay);
+            used(pin!(run).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        },
+    );
 }
 
 struct Stream;
