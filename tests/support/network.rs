@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::cell::Cell;
+use std::future::pending;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -68,15 +69,10 @@ pub fn provision<'b>(
         }
         Transport::EmbeddedIoAsyncTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let delay = async |wait: Duration| {
-                // What is left of a request's 60 seconds bounds another wait, and must not skip what
-                // that one waits for.
-                if (58..=60).contains(&wait.as_secs()) {
-                    return tokio::time::sleep(wait).await;
-                }
-                let real = wait.min(Duration::from_millis(20));
-                tokio::time::sleep(real).await;
-                skipped.set(skipped.get() + wait - real);
+            let clock = Clock::new();
+            let delay = async |wait| {
+                // It ends in no other way.
+                let _ = clock.until(clock.now() + wait, pending::<Result<(), _>>()).await;
             };
             let connect = async |_| {
                 let socket = tokio::net::TcpStream::connect((endpoint.host(), endpoint.port())).await?;
@@ -84,7 +80,14 @@ pub fn provision<'b>(
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(ca)?));
                 Ok(FromTokio::new(connector.connect(name, socket).await?))
             };
-            let run = azure_dps::embedded_io_async::provision(provisioning, unix_time(), buffer, connect, clock, delay);
+            let run = azure_dps::embedded_io_async::provision(
+                provisioning,
+                unix_time(),
+                buffer,
+                connect,
+                || clock.now(),
+                delay,
+            );
             runtime.block_on(run).map_err(|error| error.kind())
         }
         _ => {
@@ -96,14 +99,14 @@ pub fn provision<'b>(
 }
 
 async fn over_mqtt(provisioning: &mut Provisioning<'_>, ca: &str, buffer: &mut [u8]) {
-    let clock = Clock { started: Instant::now(), skipped: Box::leak(Box::default()) };
+    let clock = Clock::new();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(ca).unwrap()));
     provisioning.start(clock.now(), unix_time());
     loop {
         match provisioning.step(clock.now()) {
             Step::Finished => return,
             Step::Wait(wait) => {
-                let _ = clock.until(clock.now() + wait, std::future::pending::<Result<(), _>>()).await;
+                let _ = clock.until(clock.now() + wait, pending::<Result<(), _>>()).await;
             }
             Step::Send => {
                 let (host, port) = (provisioning.endpoint().host().to_owned(), provisioning.endpoint().port());
@@ -118,7 +121,7 @@ async fn over_mqtt(provisioning: &mut Provisioning<'_>, ca: &str, buffer: &mut [
     }
 }
 
-/// What the session of the example calls the board's timer.
+/// The timer of async runs, which the session of the example calls the board's.
 #[derive(Clone, Copy)]
 struct Clock {
     started: Instant,
@@ -126,13 +129,17 @@ struct Clock {
 }
 
 impl Clock {
+    fn new() -> Self {
+        Self { started: Instant::now(), skipped: Box::leak(Box::default()) }
+    }
+
     pub fn now(self) -> Duration {
         self.started.elapsed() + self.skipped.get()
     }
 
     pub async fn until<T>(self, deadline: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let left = deadline.saturating_sub(self.now());
-        // As above: an exchange takes its time, and other waits are skipped.
+        // What is left of a request's 60 seconds bounds what takes its time. Other waits are skipped.
         let real = if (58..=60).contains(&left.as_secs()) { left } else { left.min(Duration::from_millis(20)) };
         tokio::time::timeout(real, work).await.unwrap_or_else(|_| {
             self.skipped.set(self.skipped.get() + left - real);
