@@ -1,6 +1,9 @@
 //! The example `gateway` as people and scripts use it: the built program, run against the
 //! emulator over real sockets, judged by its exit code and its output.
 
+#[path = "support/programs.rs"]
+mod programs;
+
 use std::{
     collections::HashMap,
     env, fs,
@@ -13,6 +16,7 @@ use std::{
 };
 
 use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, Operation, Script, SymmetricKey};
+use programs::example;
 use serde_json::{Value, json};
 
 // The tutorial's group key and devices.
@@ -552,7 +556,7 @@ impl Gateway {
     }
 
     fn run(self) -> Run {
-        let mut program = Command::new(program())
+        let mut program = Command::new(example("gateway"))
             .args(&self.args)
             .env_remove("AZURE_DPS_SYMMETRIC_KEY")
             .env_remove("SSL_CERT_FILE")
@@ -576,17 +580,6 @@ impl Gateway {
         }
         run
     }
-}
-
-/// `cargo test` builds the examples, beside the directory of this test's own program.
-fn program() -> PathBuf {
-    let mut path = env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.extend(["examples", "gateway"]);
-    path.set_extension(env::consts::EXE_EXTENSION);
-    assert!(path.exists(), "{} is missing: cargo build --example gateway", path.display());
-    path
 }
 
 struct Run {

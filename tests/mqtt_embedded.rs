@@ -1,22 +1,21 @@
 //! The example `mqtt_embedded`: the built program, run against the emulator over real sockets.
 
+#[path = "support/programs.rs"]
+mod programs;
+mod support;
+
 use std::{
-    env, fs,
+    fs,
     path::PathBuf,
-    process::{Command, Stdio},
-    thread,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use azure_dps_emulator::{Config, Emulator, Operation, Script};
+use programs::{example, output_of};
+use support::{HEAT_PUMP, HEAT_PUMPS_HUB, TOASTER, TOASTER_KEY, TOASTERS_HUB};
 
-// The tutorial's devices.
-const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
-const TOASTER_KEY: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";
-const TOASTERS_HUB: &str = "contoso-toasters-hub-1098.azure-devices.net";
-const HEAT_PUMP: &str = "mainbuilding167-contoso-hpsd-088";
 const HEAT_PUMP_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
-const HEAT_PUMPS_HUB: &str = "contoso-heatpumps-hub-1098.azure-devices.net";
 /// Of the same group, and no toaster or heat pump.
 const LAMP: &str = "garage12-contoso-lamp-001";
 const LAMP_KEY: &str = "YIvZIu4WYkb0f0nWoi2a7k+w5lPyr60ga6wJJm43E/0=";
@@ -40,40 +39,17 @@ fn run_trusting(ca: &str, url: &str, id: &str, key: &str) -> (bool, String, Stri
     let port = url.rsplit(':').next().unwrap();
     let ca_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("mqtt-embedded-{id}-{port}.pem"));
     fs::write(&ca_file, ca).unwrap();
-    let mut program = Command::new(program())
-        .args([url, id, ca_file.to_str().unwrap()])
-        .env("AZURE_DPS_SYMMETRIC_KEY", key)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    while program.try_wait().unwrap().is_none() {
-        if begun.elapsed() > Duration::from_secs(60) {
-            program.kill().unwrap();
-            panic!("not done in a minute: {:?}", program.wait_with_output().unwrap());
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    let output = program.wait_with_output().unwrap();
+    let output = output_of(
+        Command::new(example("mqtt_embedded"))
+            .args([url, id, ca_file.to_str().unwrap()])
+            .env("AZURE_DPS_SYMMETRIC_KEY", key),
+    );
     fs::remove_file(ca_file).unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     for secret in [key, "skn=registration", "%2fregistrations"] {
         assert!(!stdout.contains(secret) && !stderr.contains(secret), "{stdout}{stderr}");
     }
     (output.status.success(), stdout, stderr)
-}
-
-/// `cargo test` builds the examples, beside the directory of this test's own program.
-fn program() -> PathBuf {
-    let mut path = env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.extend(["examples", "mqtt_embedded"]);
-    path.set_extension(env::consts::EXE_EXTENSION);
-    assert!(path.exists(), "{} is missing: cargo build --example mqtt_embedded", path.display());
-    path
 }
 
 #[test]

@@ -1,19 +1,18 @@
 //! The example `mqtt_rumqttc`, as built, against the emulator over TLS.
 
+#[path = "support/programs.rs"]
+mod programs;
+mod support;
+
 use std::{
-    env, fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
+    fs,
+    process::{Command, Output},
 };
 
 use azure_dps::{GroupKey, RegistrationId};
 use azure_dps_emulator::{Config, Emulator, Operation, Script};
-
-const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
-const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
-const HEAT_PUMP: &str = "mainbuilding167-contoso-hpsd-088";
+use programs::{example, output_of};
+use support::{GROUP_KEY, HEAT_PUMP, HEAT_PUMPS_HUB, TOASTER, TOASTERS_HUB};
 
 fn start() -> Emulator {
     let mut config = Config::contoso();
@@ -26,35 +25,16 @@ fn derived(id: &str) -> String {
     key.write_base64(&mut [0; 88]).unwrap().to_owned()
 }
 
-/// Runs the example to its end, within a minute.
 fn run(emulator: &Emulator, ca: &str, id: &str, key: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ca.pem");
     fs::write(&file, ca).unwrap();
     let address = emulator.mqtts_url().unwrap().trim_start_matches("mqtts://").replace("127.0.0.1", "localhost");
-    let mut process = Command::new(example())
-        .args([address.as_str(), file.to_str().unwrap(), id])
-        .env("AZURE_DPS_SYMMETRIC_KEY", key)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    while process.try_wait().unwrap().is_none() {
-        if started.elapsed() > Duration::from_secs(60) {
-            process.kill().unwrap();
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    process.wait_with_output().unwrap()
-}
-
-/// Beside this test's own program.
-fn example() -> PathBuf {
-    let target = env::current_exe().unwrap();
-    let example = target.parent().unwrap().parent().unwrap().join("examples/mqtt_rumqttc");
-    assert!(example.exists(), "run `cargo build --examples` first: {}", example.display());
-    example
+    output_of(
+        Command::new(example("mqtt_rumqttc"))
+            .args([address.as_str(), file.to_str().unwrap(), id])
+            .env("AZURE_DPS_SYMMETRIC_KEY", key),
+    )
 }
 
 #[track_caller]
@@ -67,10 +47,7 @@ fn refused(output: Output, words: &str) {
 #[test]
 fn the_tutorials_devices() {
     let emulator = start();
-    for (id, hub) in [
-        (TOASTER, "contoso-toasters-hub-1098.azure-devices.net"),
-        (HEAT_PUMP, "contoso-heatpumps-hub-1098.azure-devices.net"),
-    ] {
+    for (id, hub) in [(TOASTER, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMPS_HUB)] {
         let output = run(&emulator, emulator.ca_pem(), id, &derived(id));
         let (text, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert!(output.status.success(), "{errors}");
