@@ -132,6 +132,9 @@ pub fn write_publish<'b>(
     now: Duration,
     buffer: &'b mut [u8],
 ) -> Result<Publish<'b>, Error> {
+    if provisioning.is_lookup() {
+        return Err(Error::Unsupported);
+    }
     let request_id = provisioning.begin_request(now)?;
     let mut writer = Writer::new(buffer);
     let request = provisioning.request();
