@@ -250,6 +250,13 @@ pub struct BufferTooSmall {
     pub exact: bool,
 }
 
+impl BufferTooSmall {
+    /// For drivers of one's own: at least so many bytes are needed.
+    pub const fn at_least(needed: usize) -> Self {
+        Self { needed, exact: false }
+    }
+}
+
 impl core::error::Error for BufferTooSmall {}
 
 impl fmt::Display for BufferTooSmall {
@@ -281,7 +288,7 @@ impl Refusal {
             // A proxy, or a captive portal, wants a log-in of its own.
             (407 | 511, _) => Fault::Peer,
             // Whatever the code says, these statuses ask for patience.
-            (429 | 500.., _) | (_, 429 | 500..) => Fault::Busy,
+            (408 | 429 | 500.., _) | (_, 429 | 500..) => Fault::Busy,
             _ if self.code == Some(ErrorCode::CONCURRENT_REGISTRATION) => Fault::Busy,
             (_, 401 | 403) | (401 | 403, 0) => Fault::Credential,
             // A redirect or another oddity without a code never comes from DPS.

@@ -161,6 +161,10 @@ pub fn write_publish<'b>(
 ///
 /// If the message ends the run, [`Provisioning::result`] is read from its `body`.
 ///
+/// The answer is known by the number of its request, which goes on from run to run. In a session
+/// that another [`Provisioning`] had before, its late answers could be taken for this one's: open a
+/// new one.
+///
 /// A topic of the service's that cannot be read ends the run with [`Error::Malformed`].
 pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {
     let Some(topic) = topic.strip_prefix("$dps/registrations/res/") else { return false };

@@ -344,7 +344,7 @@ impl<'a> Provisioning<'a> {
         self.run.signature = None;
         self.run.jitter = Jitter::of(self.registration.registration_id(), self.policy.jitter_seed);
         self.run.failures = 0;
-        self.run.request_id = 0;
+        // Not the request's number: an MQTT session may still have an answer to the last run's.
         self.run.is_activated = false;
         self.run.body_len = 0;
     }
@@ -368,6 +368,8 @@ impl<'a> Provisioning<'a> {
             return Step::Finished;
         }
         self.run.state = State::Sending { since: None };
+        // The request takes the last answer's place in the buffer.
+        self.run.body_len = 0;
         Step::Send
     }
 
@@ -515,8 +517,6 @@ impl<'a> Provisioning<'a> {
             State::Idle => return Err(Error::NotStarted),
             _ => return Err(Error::NotDue),
         }
-        // The request takes the last answer's place in the buffer.
-        self.run.body_len = 0;
         self.run.request_id = self.run.request_id.wrapping_add(1);
         if self.run.operation_id.is_empty() {
             self.report(if self.is_lookup() { Progress::LookingUp } else { Progress::Registering });

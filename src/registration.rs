@@ -89,7 +89,7 @@ impl<'a> Registration<'a> {
         use serde_json_core::ser::Error as SerializeError;
 
         let len = serde_json_core::to_slice(payload, scratch).map_err(|error| match error {
-            SerializeError::BufferFull => crate::BufferTooSmall { needed: scratch.len() + 1, exact: false }.into(),
+            SerializeError::BufferFull => crate::BufferTooSmall::at_least(scratch.len() + 1).into(),
             _ => Error::InvalidPayload(json::JsonError::unserializable()),
         })?;
         let text = scratch.get(..len).unwrap_or_default();

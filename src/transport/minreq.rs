@@ -178,7 +178,7 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
             if response.read(&mut [0]).map_err(::minreq::Error::IoError)? == 0 {
                 break;
             }
-            return Err(crate::Error::from(BufferTooSmall { needed: filled + 1, exact: false }).into());
+            return Err(crate::Error::from(BufferTooSmall::at_least(filled + 1)).into());
         }
         match response.read(space).map_err(::minreq::Error::IoError)? {
             0 => break,
