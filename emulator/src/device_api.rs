@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     config::Behaviour,
+    enrollment::Credentials,
     error::ServiceError,
     log::{RequestRecord, mask_signatures},
     mqtt::MqttApi,
@@ -125,8 +126,11 @@ impl DeviceApi {
         let request = DeviceRequest {
             id_scope: &route.id_scope,
             registration_id: &route.registration_id,
-            authorization: headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
-            authorized_at: wall_time::unix_seconds(),
+            credentials: Credentials {
+                authorization: headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
+                certificates: &[],
+                shown_at: wall_time::unix_seconds(),
+            },
             body,
         };
         match route.operation {

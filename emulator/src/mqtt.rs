@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    enrollment::Credentials,
     error::ServiceError,
     log::{RequestRecord, mask_signatures},
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
@@ -78,9 +79,12 @@ impl Device {
         DeviceRequest {
             id_scope: &self.id_scope,
             registration_id: &self.registration_id,
-            authorization: self.password.as_deref(),
-            // A token is shown once, in CONNECT. That it expires later ends no session.
-            authorized_at: self.connected_at,
+            credentials: Credentials {
+                authorization: self.password.as_deref(),
+                certificates: &[],
+                // They are shown once, up to CONNECT. That they expire later ends no session.
+                shown_at: self.connected_at,
+            },
             body,
         }
     }

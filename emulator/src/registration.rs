@@ -14,7 +14,7 @@ use crate::{
     allocation::{self, Allocated, Failure},
     clock::Clock,
     config::{AllocationPolicy, Behaviour, Config, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{self, Enrollment},
+    enrollment::{self, Credentials, Enrollment},
     error::ServiceError,
     log::{self, Bounded, Event, RequestRecord, WebhookCall},
     quota::Window,
@@ -60,9 +60,7 @@ pub struct DeviceRecord {
 pub(crate) struct DeviceRequest<'a> {
     pub(crate) id_scope: &'a str,
     pub(crate) registration_id: &'a str,
-    pub(crate) authorization: Option<&'a str>,
-    /// When the device showed its authorization: seconds since 1970.
-    pub(crate) authorized_at: u64,
+    pub(crate) credentials: Credentials<'a>,
     pub(crate) body: &'a [u8],
 }
 
@@ -235,7 +233,7 @@ impl Core {
         (answer, action)
     }
 
-    /// Whether a request's authorization is good, whatever else it says.
+    /// Whether a request's credentials are good, whatever else it says.
     pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
         authenticate(&self.lock().config, request).map(drop)
     }
@@ -603,7 +601,7 @@ fn authenticate(config: &Config, request: &DeviceRequest<'_>) -> Result<Enrollme
         return Err(ServiceError::unauthorized("the request names another ID scope")
             .with_code(config.behaviour.unknown_id_scope_code));
     }
-    enrollment::authenticate(config, request.registration_id, request.authorization, request.authorized_at)
+    enrollment::authenticate(config, request.registration_id, &request.credentials)
 }
 
 /// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."
