@@ -18,7 +18,7 @@ use crate::{
     mqtt::MqttApi,
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{self, Body, BodyFault, Connection, Handler, NoAnswer},
+    server::{self, Body, BodyFault, Connection, Handler, NoAnswer, Peer},
     wall_time, websocket, wire,
 };
 
@@ -107,7 +107,7 @@ impl Handler for DeviceApi {
             let route =
                 route.as_ref().ok_or_else(|| ServiceError::route_not_found("no such path in the device API"))?;
             check_head(&head, route, !body.is_empty(), &behaviour)?;
-            self.ask(&head.headers, route, &body).await
+            self.ask(&head.headers, &connection.peer, route, &body).await
         };
         let (answer, action) = self.core.perform(script, ask).await;
         let headers = match &action {
@@ -122,13 +122,19 @@ impl Handler for DeviceApi {
 }
 
 impl DeviceApi {
-    async fn ask(&self, headers: &HeaderMap, route: &Route<'_>, body: &[u8]) -> Result<Answer, ServiceError> {
+    async fn ask(
+        &self,
+        headers: &HeaderMap,
+        peer: &Peer,
+        route: &Route<'_>,
+        body: &[u8],
+    ) -> Result<Answer, ServiceError> {
         let request = DeviceRequest {
             id_scope: &route.id_scope,
             registration_id: &route.registration_id,
             credentials: Credentials {
                 authorization: headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
-                certificates: &[],
+                certificates: peer,
                 shown_at: wall_time::unix_seconds(),
             },
             body,
