@@ -165,6 +165,9 @@ pub struct EnrollmentGroup {
     pub secondary_key: Option<SymmetricKey>,
     /// In the place of keys, the CAs that sign the devices' certificates: roots or intermediates.
     pub x509: Option<X509Attestation>,
+    /// The policy by which devices that send a `csr` are issued certificates; absent: they are not.
+    /// The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
     /// Which hub a device gets.
     pub allocation: Allocation,
     /// What happens to a device that comes again.
@@ -183,6 +186,7 @@ impl Default for EnrollmentGroup {
             primary_key: SymmetricKey::default(),
             secondary_key: None,
             x509: None,
+            certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
@@ -215,6 +219,9 @@ pub struct IndividualEnrollment {
     pub secondary_key: Option<SymmetricKey>,
     /// In the place of keys, the device's certificates.
     pub x509: Option<X509Attestation>,
+    /// The policy by which the device, when it sends a `csr`, is issued a certificate; absent: it is
+    /// not. The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
     /// Which hub the device gets.
     pub allocation: Allocation,
     /// What happens when the device comes again.
@@ -234,6 +241,7 @@ impl Default for IndividualEnrollment {
             primary_key: SymmetricKey::default(),
             secondary_key: None,
             x509: None,
+            certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
@@ -273,6 +281,8 @@ impl<'a> Attestation<'a> {
 
 /// The certificates of X.509 attestation: of an individual enrollment the device's own, of a group
 /// those of CAs.
+///
+/// In TOML each is PEM, or the path of a PEM file, of which the first certificate counts.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct X509Attestation {
@@ -452,7 +462,16 @@ pub struct Behaviour {
     /// Whether a device that registers while its last registration is in progress is refused with
     /// 409203. Default false: the new registration replaces the old.
     pub refuse_concurrent_registration: bool,
-    /// Whether an MQTT client with a bad token is refused in CONNACK (code 5), and not, as has been
+    /// Whether `registrationState.x509` tells of the certificates, as the specification has it, and
+    /// not, as has been seen, only of the group. Default false.
+    pub certificate_info_in_result: bool,
+    /// Whether a `csr` is passed over when the enrollment has no `certificate_policy`, and not
+    /// refused with 400000. Default false.
+    pub ignore_csr_without_policy: bool,
+    /// Whether `issuedCertificateChain` begins with the root, and not with the device's certificate.
+    /// Sources disagree. Default false.
+    pub issued_chain_root_first: bool,
+    /// Whether an MQTT client with a bad token or certificate is refused in CONNACK (code 5), and not, as has been
     /// seen, let in to be told 401 by the answer to its first request. Default false.
     pub refuse_at_connect: bool,
     /// How many seconds the webhook may take. Default 230, which is where Azure Functions itself
@@ -488,6 +507,9 @@ impl Default for Behaviour {
             unknown_id_scope_code: 401_000,
             not_found_as_failed: false,
             refuse_concurrent_registration: false,
+            certificate_info_in_result: false,
+            ignore_csr_without_policy: false,
+            issued_chain_root_first: false,
             refuse_at_connect: false,
             webhook_timeout: 230.0,
             webhook_retries: 10,

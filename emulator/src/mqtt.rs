@@ -65,6 +65,7 @@ struct Device {
     registration_id: String,
     password: Option<String>,
     peer: Peer,
+    api_version: String,
     connected_at: u64,
     /// How long it may be silent.
     patience: Option<Duration>,
@@ -86,6 +87,7 @@ impl Device {
                 // They are shown once, up to CONNECT. That they expire later ends no session.
                 shown_at: self.connected_at,
             },
+            api_version: &self.api_version,
             body,
         }
     }
@@ -356,6 +358,7 @@ fn device(connect: &Connect, peer: Peer, strict_api_version: bool) -> Result<Dev
             .filter(|password| !password.is_empty())
             .map(|password| String::from_utf8_lossy(password).into_owned()),
         peer,
+        api_version: version.to_owned(),
         connected_at: wall_time::unix_seconds(),
         // "within one and a half times the Keep Alive time period"
         patience: (!keep_alive.is_zero()).then_some(keep_alive * 3 / 2),

@@ -121,7 +121,7 @@ impl ClientCertVerifier for AnyClient {
 
 /// From yesterday, for peers whose clock is slow, for a year: far-off years are more than some
 /// small TLS stacks can count.
-fn validity() -> (OffsetDateTime, OffsetDateTime) {
+pub(crate) fn validity() -> (OffsetDateTime, OffsetDateTime) {
     let now = OffsetDateTime::now_utc();
     (now - Duration::DAY, now + 365 * Duration::DAY)
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{error::ServiceError, wall_time};
+use crate::{error::ServiceError, wall_time, x509::CertificateInfo};
 
 /// The api-versions that a specification names.
 pub(crate) const API_VERSIONS: [&str; 13] = [
@@ -21,6 +21,11 @@ pub(crate) const API_VERSIONS: [&str; 13] = [
     "2026-11-01",
     "2026-11-02-preview",
 ];
+
+/// Whether an api-version's `DeviceRegistration` has a `csr`. Versions are dates, and so in order.
+pub(crate) fn has_csr(api_version: &str) -> bool {
+    api_version >= "2025-07-01-preview"
+}
 
 /// `DeviceRegistration`, as far as it is looked at.
 #[derive(Default, Deserialize)]
@@ -46,6 +51,10 @@ pub(crate) struct OperationStatus<'a> {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RegistrationState {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) x509: Option<AttestationResult>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) symmetric_key: Option<AttestationResult>,
     pub(crate) registration_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) created_date_time_utc: Option<String>,
@@ -66,6 +75,20 @@ pub(crate) struct RegistrationState {
     pub(crate) etag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) issued_certificate_chain: Option<Vec<String>>,
+}
+
+/// `X509RegistrationResult` and `SymmetricKeyRegistrationResult`.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AttestationResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate_info: Option<CertificateInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enrollment_group_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signing_certificate_info: Option<CertificateInfo>,
 }
 
 impl RegistrationState {
@@ -84,9 +107,10 @@ impl RegistrationState {
     pub(crate) fn outcome(&self) -> String {
         match (&self.assigned_hub, self.error_code) {
             (Some(hub), _) => format!(
-                "assigned {hub} as {} ({})",
+                "assigned {hub} as {} ({}){}",
                 self.device_id.as_deref().unwrap_or_default(),
-                self.substatus.unwrap_or_default()
+                self.substatus.unwrap_or_default(),
+                if self.issued_certificate_chain.is_some() { ", with a certificate" } else { "" }
             ),
             (None, Some(code)) => format!("failed {code} {}", self.error_message.as_deref().unwrap_or_default()),
             (None, None) => self.status.to_owned(),
