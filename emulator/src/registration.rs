@@ -14,7 +14,7 @@ use crate::{
     allocation::{self, Allocated, Failure},
     clock::Clock,
     config::{AllocationPolicy, Behaviour, Config, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{self, Attested, Credentials, Enrollment, Kind},
+    enrollment::{self, Credentials, Enrollment},
     error::ServiceError,
     issuance::{CertificateRequest, IssuingCa},
     log::{self, Bounded, Event, RequestRecord, WebhookCall},
@@ -527,10 +527,8 @@ impl Core {
             Ok((allocated, issued_certificate_chain)) => {
                 let payload = allocated.payload.clone();
                 let record = assign(device.record.take(), job, allocated);
-                let (x509, symmetric_key) = attestation_results(&job.enrollment, &job.behaviour);
                 let state = RegistrationState {
-                    x509,
-                    symmetric_key,
+                    attestation: AttestationResult::of(&job.enrollment, job.behaviour.certificate_info_in_result),
                     assigned_hub: Some(record.assigned_hub.clone()),
                     device_id: Some(record.device_id.clone()),
                     substatus: Some(record.substatus),
@@ -632,30 +630,6 @@ fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> Dev
         substatus,
         twin,
         registrations: registrations + 1,
-    }
-}
-
-/// What the result says of the attestation: `x509`, `symmetricKey`. An individual enrollment with
-/// keys has been seen to say nothing, one with certificates `{}`.
-fn attestation_results(
-    enrollment: &Enrollment,
-    behaviour: &Behaviour,
-) -> (Option<AttestationResult>, Option<AttestationResult>) {
-    let enrollment_group_id = (enrollment.kind == Kind::Group).then(|| enrollment.id.clone());
-    match &enrollment.attested {
-        Attested::SymmetricKey if enrollment_group_id.is_none() => (None, None),
-        Attested::SymmetricKey => {
-            (None, Some(AttestationResult { enrollment_group_id, ..AttestationResult::default() }))
-        }
-        Attested::X509 { certificate, signer } => {
-            let told = behaviour.certificate_info_in_result;
-            let result = AttestationResult {
-                certificate_info: told.then(|| certificate.info().clone()),
-                enrollment_group_id,
-                signing_certificate_info: signer.as_ref().filter(|_| told).map(|signer| signer.info().clone()),
-            };
-            (Some(result), None)
-        }
     }
 }
 

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{error::ServiceError, wall_time, x509::CertificateInfo};
+use crate::{
+    enrollment::{Attested, Enrollment, Kind},
+    error::ServiceError,
+    wall_time,
+    x509::{Certificate, CertificateInfo},
+};
 
 /// The api-versions that a specification names.
 pub(crate) const API_VERSIONS: [&str; 13] = [
@@ -51,10 +56,8 @@ pub(crate) struct OperationStatus<'a> {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RegistrationState {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) x509: Option<AttestationResult>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) symmetric_key: Option<AttestationResult>,
+    #[serde(flatten)]
+    pub(crate) attestation: Option<AttestationResult>,
     pub(crate) registration_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) created_date_time_utc: Option<String>,
@@ -79,16 +82,40 @@ pub(crate) struct RegistrationState {
     pub(crate) issued_certificate_chain: Option<Vec<String>>,
 }
 
-/// `X509RegistrationResult` and `SymmetricKeyRegistrationResult`.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct AttestationResult {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) certificate_info: Option<CertificateInfo>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) enrollment_group_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) signing_certificate_info: Option<CertificateInfo>,
+/// What a result says of the attestation: `X509RegistrationResult`, `SymmetricKeyRegistrationResult`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum AttestationResult {
+    SymmetricKey {
+        enrollment_group_id: String,
+    },
+    X509 {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        certificate_info: Option<Box<CertificateInfo>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        enrollment_group_id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signing_certificate_info: Option<Box<CertificateInfo>>,
+    },
+}
+
+impl AttestationResult {
+    /// As devices have logged it: of keys only the group, of certificates too, unless `with_info`
+    /// asks for all that the specification has.
+    pub(crate) fn of(enrollment: &Enrollment, with_info: bool) -> Option<Self> {
+        let enrollment_group_id = (enrollment.kind == Kind::Group).then(|| enrollment.id.clone());
+        let info = |certificate: &Certificate| with_info.then(|| Box::new(certificate.info().clone()));
+        match &enrollment.attested {
+            Attested::SymmetricKey => {
+                enrollment_group_id.map(|enrollment_group_id| Self::SymmetricKey { enrollment_group_id })
+            }
+            Attested::X509 { certificate, signer } => Some(Self::X509 {
+                certificate_info: info(certificate),
+                enrollment_group_id,
+                signing_certificate_info: signer.as_ref().and_then(info),
+            }),
+        }
+    }
 }
 
 impl RegistrationState {
