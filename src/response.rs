@@ -116,6 +116,33 @@ impl<'b> Document<'b> {
         Ok(reader.end()?)
     }
 
+    /// The same for a registration state by itself, which is known to be assigned.
+    pub(crate) fn read_state(&mut self, state: &'b [u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(state);
+        self.fill_state(&mut reader).map_err(|wrong| match wrong {
+            Wrong::Json => Malformed::Json(reader.error()),
+            Wrong::Field(malformed) => malformed,
+        })?;
+        match self.get(Field::StateStatus).map(Status::read) {
+            None | Some(Status::Assigned) => Ok(self.set(STATE, Value::checked(state))?),
+            Some(_) => Err(Malformed::Contradiction("registrationState.status")),
+        }
+    }
+
+    fn fill_state(&mut self, reader: &mut Reader<'b>) -> Result<(), Wrong> {
+        reader.begin_object()?;
+        while let Some(key) = reader.next_key()? {
+            let field = reader.find(key, NAMES.get(STATE + 1..).unwrap_or_default());
+            let value = reader.value()?;
+            if let Some(field) = field
+                && !value.is_null()
+            {
+                self.set(STATE + 1 + field, value)?;
+            }
+        }
+        Ok(reader.end()?)
+    }
+
     fn set(&mut self, field: usize, value: Value<'b>) -> Result<(), Malformed> {
         let name = NAMES.get(field).copied().unwrap_or_default();
         let is_wrong = match field {
@@ -202,14 +229,14 @@ impl<'b> Document<'b> {
 
 /// Letters, digits, `-` and `.`: what goes into headers and connection strings must not
 /// be able to end them.
-fn is_host_name(text: &[u8]) -> bool {
+pub(crate) fn is_host_name(text: &[u8]) -> bool {
     matches!(text.len(), 1..=253) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 /// What IoT Hub allows in a device ID.
 ///
 /// Source: <https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties>
-fn is_device_id(text: Text<'_>) -> bool {
+pub(crate) fn is_device_id(text: Text<'_>) -> bool {
     let mut len = 0;
     let allowed = text.chars().all(|character| {
         len += 1;

@@ -116,8 +116,12 @@ impl DeviceKey {
     /// [`BufferTooSmall`] with the exact size.
     pub fn write_base64<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
         let mut writer = Writer::new(buffer);
-        base64::encode(self.0.as_slice(), &mut |quad| writer.bytes(&quad));
+        self.write(&mut writer);
         Ok(text(writer.finish()?))
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        base64::encode(self.0.as_slice(), &mut |quad| writer.bytes(&quad));
     }
 }
 
