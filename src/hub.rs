@@ -57,6 +57,7 @@ impl<'a> Hub<'a> {
     /// [`InvalidHub`] says which of the two cannot be one.
     ///
     /// Source: [device identity properties](https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties).
+    #[inline]
     pub fn new(host: &'a str, device_id: &'a str) -> Result<Self, InvalidHub> {
         if !is_host_name(host.as_bytes()) {
             return Err(InvalidHub::Host);
@@ -111,6 +112,7 @@ impl<'a> Hub<'a> {
     /// [`BufferTooSmall`] with the exact size.
     ///
     /// Source: [using MQTT directly as a device](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-hub).
+    #[inline]
     pub fn write_user_name<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
         let mut writer = Writer::new(buffer);
         writer.str(self.host);
@@ -140,6 +142,7 @@ impl<'a> Hub<'a> {
     /// [`Error::Signer`].
     ///
     /// Source: [SAS tokens of IoT Hub](https://learn.microsoft.com/azure/iot-hub/iot-hub-dev-guide-sas).
+    #[inline]
     pub fn write_token<'b>(&self, signer: &mut dyn Sign, expiry: u64, buffer: &'b mut [u8]) -> Result<&'b str, Error> {
         let mut signature = Signature::new(expiry);
         let mut writer = Writer::new(buffer);
@@ -168,6 +171,7 @@ impl<'a> Hub<'a> {
     /// [`BufferTooSmall`] with the exact size.
     ///
     /// Source: [IotHubConnectionStringBuilder](https://learn.microsoft.com/dotnet/api/microsoft.azure.devices.client.iothubconnectionstringbuilder).
+    #[inline]
     pub fn write_connection_string<'b>(
         &self,
         key: &DeviceKey,
@@ -184,6 +188,7 @@ impl<'a> Hub<'a> {
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
+    #[inline]
     pub fn write_x509_connection_string<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
         let mut writer = self.begin_connection_string(buffer);
         writer.str(";x509=true");
@@ -191,6 +196,7 @@ impl<'a> Hub<'a> {
     }
 
     // Neither a host name nor a device ID has a semicolon.
+    #[inline]
     fn begin_connection_string<'b>(&self, buffer: &'b mut [u8]) -> Writer<'b> {
         let mut writer = Writer::new(buffer);
         writer.str("HostName=");
@@ -200,6 +206,7 @@ impl<'a> Hub<'a> {
         writer
     }
 
+    #[inline]
     fn write_device_id(&self, writer: &mut Writer<'_>) {
         for character in self.device_id.chars() {
             writer.str(character.encode_utf8(&mut [0; 4]));
@@ -207,6 +214,7 @@ impl<'a> Hub<'a> {
     }
 
     /// Tells one hub and device ID from another.
+    #[inline]
     pub(crate) fn fingerprint(&self) -> u32 {
         // A device ID is ASCII.
         let device_id = self.device_id.chars().map(|character| character as u8);
@@ -223,6 +231,7 @@ impl<'b> Assignment<'b> {
 
 impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
     /// The hub to connect to, and as whom.
+    #[inline]
     pub fn hub(&self) -> Hub<'_> {
         Hub::checked(self.assigned_hub(), Text::plain(self.device_id()))
     }

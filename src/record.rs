@@ -52,7 +52,8 @@ use crate::{Assignment, BufferTooSmall, KeyChoice, Malformed, Registration, resp
 ///
 /// # Layout
 ///
-/// [`OVERHEAD`](Self::OVERHEAD) bytes and the registration state. Numbers are little-endian.
+/// [`OVERHEAD`](Self::OVERHEAD) bytes and the registration state. Numbers are little-endian. Later
+/// versions keep the places of length and digest.
 ///
 /// | bytes | |
 /// |---|---|
@@ -88,18 +89,20 @@ impl<'b> Record<'b> {
     ///
     /// # Errors
     /// [`RecordError`] says what stands there instead.
+    #[inline]
     pub fn read(bytes: &'b [u8], registration: &Registration<'_>) -> Result<Self, RecordError> {
         if !bytes.starts_with(&MAGIC) {
             return Err(RecordError::Absent);
         }
         let (&[_, _, version, flags, len @ ..], _) = bytes.split_first_chunk::<8>().ok_or(RecordError::Torn)?;
-        if version != VERSION || flags & !SECONDARY_KEY != 0 {
-            return Err(RecordError::Layout { version, flags });
-        }
         let len = u32::from_le_bytes(len) as usize;
         let (content, digest) = bytes.split_at_checked(HEADER_LEN.saturating_add(len)).ok_or(RecordError::Torn)?;
         if !digest.starts_with(first::<DIGEST_LEN>(&Sha256::digest(content))) {
             return Err(RecordError::Torn);
+        }
+        // Not before: it may be erased flash.
+        if version != VERSION || flags & !SECONDARY_KEY != 0 {
+            return Err(RecordError::Layout { version, flags });
         }
         let (header, state) = content.split_at_checked(HEADER_LEN).unwrap_or_default();
         if !header.ends_with(first::<OWNER_LEN>(&owner(registration))) {
@@ -134,6 +137,7 @@ impl Assignment<'_> {
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
+    #[inline]
     pub fn write_record<'r>(
         &self,
         registration: &Registration<'_>,
@@ -156,6 +160,7 @@ impl Assignment<'_> {
 }
 
 /// Whose record it is. Neither of the two identifiers has a byte of 0.
+#[inline]
 fn owner(registration: &Registration<'_>) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(registration.id_scope().as_str());
@@ -164,6 +169,7 @@ fn owner(registration: &Registration<'_>) -> [u8; 32] {
     hash.finalize().into()
 }
 
+#[inline]
 fn first<const N: usize>(digest: &[u8]) -> &[u8] {
     digest.get(..N).unwrap_or_default()
 }
@@ -175,7 +181,10 @@ fn first<const N: usize>(digest: &[u8]) -> &[u8] {
 pub enum RecordError {
     /// There is none: erased flash, an empty file, or something else altogether.
     Absent,
-    /// It was written with another version of the layout, or has flags that this one has not:
+    /// It was not written to its end, has changed since, or is longer than the bytes that were
+    /// given.
+    Torn,
+    /// It is whole, and of another version of the layout, or with flags that this one has not:
     /// by an older or a newer firmware.
     Layout {
         /// The version.
@@ -183,9 +192,6 @@ pub enum RecordError {
         /// The flags.
         flags: u8,
     },
-    /// It was not written to its end, is longer than the bytes that were given, or has changed
-    /// since.
-    Torn,
     /// It is whole, and for another registration ID or ID scope: it was copied from another
     /// device, or the device was given another identity.
     Foreign,

@@ -117,6 +117,7 @@ impl<'b> Document<'b> {
     }
 
     /// The same for a registration state by itself, which is known to be assigned.
+    #[inline]
     pub(crate) fn read_state(&mut self, state: &'b [u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(state);
         self.fill_state(&mut reader).map_err(|wrong| match wrong {
@@ -129,6 +130,7 @@ impl<'b> Document<'b> {
         }
     }
 
+    #[inline]
     fn fill_state(&mut self, reader: &mut Reader<'b>) -> Result<(), Wrong> {
         reader.begin_object()?;
         while let Some(key) = reader.next_key()? {

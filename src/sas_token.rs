@@ -89,6 +89,7 @@ impl Signature {
     }
 
     /// Signs the resource that was written since `start`.
+    #[inline(always)]
     pub(crate) fn sign_since(
         &mut self,
         start: usize,
@@ -116,6 +117,7 @@ impl Signature {
     }
 
     /// What follows the resource in every token.
+    #[inline(always)]
     pub(crate) fn write_signature(&self, writer: &mut Writer<'_>) {
         writer.str("&sig=");
         writer.percent_base64(&self.mac);
