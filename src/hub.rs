@@ -1,3 +1,6 @@
+// Inline, all of it: what is compiled with the crate has a say in what the optimiser makes of the
+// rest, also in programs that never call it.
+
 use core::fmt;
 
 use crate::{
@@ -147,13 +150,13 @@ impl<'a> Hub<'a> {
         let mut signature = Signature::new(expiry);
         let mut writer = Writer::new(buffer);
         writer.str(SCHEME);
-        let start = writer.len();
-        writer.str(self.host);
-        writer.str("%2Fdevices%2F");
-        for character in self.device_id.chars() {
-            writer.percent(character.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        let signed = signature.sign_since(start, signer, &mut writer);
+        let signed = signature.sign_resource(signer, &mut writer, |writer| {
+            writer.str(self.host);
+            writer.str("%2Fdevices%2F");
+            for character in self.device_id.chars() {
+                writer.percent(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        });
         // The size first: a buffer that is too small to sign in is too small for the token.
         signature.write_signature(&mut writer);
         let token = writer.finish()?;

@@ -1,3 +1,6 @@
+// Inline, all of it: what is compiled with the crate has a say in what the optimiser makes of the
+// rest, also in programs that never call it.
+
 use core::fmt;
 
 use sha2::{Digest, Sha256};

@@ -340,7 +340,6 @@ const UNDECIDED: u8 = 3;
 
 impl Reprovisioning {
     /// A device at its boot. `record` is what was found of an earlier one.
-    #[inline]
     pub fn new(
         registration_id: RegistrationId<'_>,
         policy: ReprovisioningPolicy,
@@ -377,7 +376,6 @@ impl Reprovisioning {
     }
 
     /// What to do next.
-    #[inline]
     pub fn next(&mut self, now: Duration) -> Next {
         if let State::Waiting(until) = self.state {
             if now < until {
@@ -401,7 +399,6 @@ impl Reprovisioning {
     }
 
     /// What became of the connection to the hub that [`next`](Self::next) asked for.
-    #[inline]
     pub fn on_hub(&mut self, now: Duration, answer: HubAnswer) {
         if self.state != State::Hub {
             return;
@@ -451,7 +448,6 @@ impl Reprovisioning {
     /// `true` if it is news: write the record, with [`key`](Self::key). `false` if the look-up
     /// named the hub that the record has.
     #[must_use = "news must be written to the record"]
-    #[inline]
     pub fn on_assigned(&mut self, now: Duration, assignment: &Assignment<'_>) -> bool {
         if !matches!(self.state, State::LookUp | State::Register) {
             return false;
@@ -475,7 +471,6 @@ impl Reprovisioning {
 
     /// The look-up, or the registration, that [`next`](Self::next) asked for ended with this
     /// error.
-    #[inline]
     pub fn on_error(&mut self, now: Duration, error: &Error) {
         let is_look_up = match self.state {
             State::LookUp => true,
@@ -510,7 +505,6 @@ impl Reprovisioning {
     /// hub.
     ///
     /// Source: [devices should respond to a reprovisioning command](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale#iot-hub-connectivity-considerations).
-    #[inline]
     pub fn provision_again(&mut self) {
         self.trouble = Trouble::Unreachable;
         self.accepted = None;
@@ -518,7 +512,6 @@ impl Reprovisioning {
         self.state = State::Register;
     }
 
-    #[inline]
     fn ask_service(&mut self) {
         self.give_up = None;
         self.is_other_key = false;
@@ -526,7 +519,6 @@ impl Reprovisioning {
     }
 
     /// Backs off, and until the end of the pause where there is nobody but DPS to turn to.
-    #[inline]
     fn wait(&mut self, now: Duration) {
         if core::mem::take(&mut self.is_other_key) {
             // It was not accepted either.
@@ -543,7 +535,6 @@ impl Reprovisioning {
 
     /// Leaves DPS alone for a time that grows from one time to the next, up to the one of the
     /// number `last`.
-    #[inline]
     fn pause(&mut self, now: Duration, last: u8) {
         let quadruplings = self.pauses.min(last).min(15);
         let pause = millis(self.policy.first_pause).saturating_mul(1 << (2 * quadruplings));

@@ -125,7 +125,7 @@ impl<'b> Document<'b> {
             Wrong::Field(malformed) => malformed,
         })?;
         match self.get(Field::StateStatus).map(Status::read) {
-            None | Some(Status::Assigned) => Ok(self.set(STATE, Value::checked(state))?),
+            None | Some(Status::Assigned) => self.set(STATE, Value::checked(state)),
             Some(_) => Err(Malformed::Contradiction("registrationState.status")),
         }
     }
@@ -145,6 +145,7 @@ impl<'b> Document<'b> {
         Ok(reader.end()?)
     }
 
+    #[inline]
     fn set(&mut self, field: usize, value: Value<'b>) -> Result<(), Malformed> {
         let name = NAMES.get(field).copied().unwrap_or_default();
         let is_wrong = match field {
@@ -207,6 +208,7 @@ impl<'b> Document<'b> {
     }
 
     /// Where the device belongs: checked here, handed out from the `body` later.
+    #[inline]
     pub(crate) fn assignment(&self, registration_id: RegistrationId<'_>, body: &[u8]) -> Result<Spans, Malformed> {
         let registration_id = registration_id.as_str().as_bytes();
         let state = self.get(Field::State).ok_or(Malformed::Missing("registrationState"))?;
@@ -231,6 +233,7 @@ impl<'b> Document<'b> {
 
 /// Letters, digits, `-` and `.`: what goes into headers and connection strings must not
 /// be able to end them.
+#[inline]
 pub(crate) fn is_host_name(text: &[u8]) -> bool {
     matches!(text.len(), 1..=253) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
@@ -238,6 +241,7 @@ pub(crate) fn is_host_name(text: &[u8]) -> bool {
 /// What IoT Hub allows in a device ID.
 ///
 /// Source: <https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties>
+#[inline]
 pub(crate) fn is_device_id(text: Text<'_>) -> bool {
     let mut len = 0;
     let allowed = text.chars().all(|character| {

@@ -83,19 +83,19 @@ impl Signature {
         registration_id: RegistrationId<'_>,
         writer: &mut Writer<'_>,
     ) -> Result<(), Error> {
-        let start = writer.len();
-        write_resource(id_scope, registration_id, writer);
-        self.sign_since(start, signer, writer)
+        self.sign_resource(signer, writer, |writer| write_resource(id_scope, registration_id, writer))
     }
 
-    /// Signs the resource that was written since `start`.
-    #[inline(always)]
-    pub(crate) fn sign_since(
+    /// The same for any resource.
+    #[inline]
+    pub(crate) fn sign_resource(
         &mut self,
-        start: usize,
         signer: &mut dyn Sign,
         writer: &mut Writer<'_>,
+        write_resource: impl FnOnce(&mut Writer<'_>),
     ) -> Result<(), Error> {
+        let start = writer.len();
+        write_resource(writer);
         let end = writer.len();
         writer.byte(b'\n');
         writer.decimal(self.expiry);
@@ -116,8 +116,8 @@ impl Signature {
         writer.str("&skn=registration");
     }
 
-    /// What follows the resource in every token.
-    #[inline(always)]
+    /// What follows the resource in any token.
+    #[inline]
     pub(crate) fn write_signature(&self, writer: &mut Writer<'_>) {
         writer.str("&sig=");
         writer.percent_base64(&self.mac);

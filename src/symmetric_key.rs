@@ -120,7 +120,7 @@ impl DeviceKey {
         Ok(text(writer.finish()?))
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn write(&self, writer: &mut Writer<'_>) {
         base64::encode(self.0.as_slice(), &mut |quad| writer.bytes(&quad));
     }
