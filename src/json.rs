@@ -47,7 +47,7 @@ impl<'b> Object<'b> {
 
     /// The same for an object that has, or will have, so many containers around it.
     pub(crate) fn parse_within(text: &'b [u8], depth: usize) -> Result<Self, JsonError> {
-        let mut reader = Reader { depth, ..Reader::new(text) };
+        let mut reader = Reader::within(text, depth);
         reader.whole_object().map_err(|Broken| reader.error())
     }
 
@@ -397,6 +397,11 @@ pub(crate) struct Broken;
 impl<'b> Reader<'b> {
     pub(crate) fn new(text: &'b [u8]) -> Self {
         Self { rest: text.iter(), len: text.len(), first: true, depth: 0, escaped: false, problem: JsonProblem::Syntax }
+    }
+
+    /// Of a text that has, or will have, so many containers around it.
+    pub(crate) fn within(text: &'b [u8], depth: usize) -> Self {
+        Self { depth, ..Self::new(text) }
     }
 
     /// Right behind the opening bracket of a container.

@@ -116,10 +116,11 @@ impl<'b> Document<'b> {
         Ok(reader.end()?)
     }
 
-    /// The same for a registration state by itself, which is known to be assigned.
+    /// The same for a registration state that is kept by itself, of a device that was assigned.
     #[inline]
     pub(crate) fn read_state(&mut self, state: &'b [u8]) -> Result<(), Malformed> {
-        let mut reader = Reader::new(state);
+        // As deep as it was in its answer.
+        let mut reader = Reader::within(state, 1);
         self.fill_state(&mut reader).map_err(|wrong| match wrong {
             Wrong::Json => Malformed::Json(reader.error()),
             Wrong::Field(malformed) => malformed,

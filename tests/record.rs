@@ -200,6 +200,14 @@ fn what_no_answer_can_say_is_refused() {
         let bytes = by_hand(1, 0, SCOPE, TOASTER, state);
         assert!(matches!(read(&bytes), Err(RecordError::Impossible(Malformed::Json(_)))), "{state}");
     }
+    // As deep as an answer may be, and no deeper.
+    for (depth, is_read) in [(61, true), (62, true), (63, false)] {
+        let payload = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let state = state.replace(r#""payload":"#, &format!(r#""payload":{payload},"other":"#));
+        assert_eq!(read(&by_hand(1, 0, SCOPE, TOASTER, &state)).is_ok(), is_read, "{depth}");
+        let answer = format!(r#"{{"status":"assigned","registrationState":{state}}}"#);
+        assert_eq!(assigned(&registration(TOASTER), &answer).is_ok(), is_read, "{depth}");
+    }
     // The inner status may be missing, as in an answer.
     let without = state.replace(r#""status":"assigned","#, "");
     assert!(read(&by_hand(1, 0, SCOPE, TOASTER, &without)).is_ok());
