@@ -49,9 +49,8 @@ use crate::{
 ///   of flash, a file. It may have anything behind it.
 /// - Power may fail at any byte. What is left then, be it the start of the new record before the
 ///   end of the old one or before erased flash, is refused, and costs one status look-up
-///   ([`Reprovisioning`](crate::Reprovisioning)). Two places that are written in turn save that
-///   too: read both, and write to the one that is refused or, where none is, to the older; where
-///   both can be read, the later [`Assignment::last_updated`] is the newer.
+///   ([`Reprovisioning`](crate::Reprovisioning)). Two places spare that too: write them one after
+///   the other, and read the first that is not refused. If it is the older one, its hub says so.
 /// - The record is neither encrypted nor signed: whoever can write it can send the device to
 ///   a hub of theirs, and the hub's certificate is what stands against that. What is secret in
 ///   it is what the service sent: the returned payload may be, if the operator's webhook puts
