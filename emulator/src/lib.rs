@@ -45,6 +45,8 @@ mod script;
 mod server;
 mod stamps;
 mod tls;
+#[cfg_attr(not(test), expect(dead_code, reason = "no enrollment has a TPM yet"))]
+mod tpm;
 mod wall_time;
 mod webhook;
 mod websocket;
