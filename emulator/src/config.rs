@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
-use crate::{contoso::ContosoOptions, x509::Certificate};
+use crate::{contoso::ContosoOptions, tpm::EndorsementKey, x509::Certificate};
 
 /// The whole set-up of an emulator.
 ///
@@ -193,13 +193,13 @@ impl Default for EnrollmentGroup {
 
 impl EnrollmentGroup {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref(), None)
     }
 }
 
-/// One device, with a key or a certificate of its own.
+/// One device, with a key, a certificate or a TPM of its own.
 ///
-/// It has either keys or [`x509`](Self::x509).
+/// It has either keys or [`x509`](Self::x509) or [`tpm`](Self::tpm).
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct IndividualEnrollment {
@@ -215,6 +215,8 @@ pub struct IndividualEnrollment {
     pub secondary_key: Option<SymmetricKey>,
     /// In the place of keys, the device's certificates.
     pub x509: Option<X509Attestation>,
+    /// In the place of keys, the device's TPM.
+    pub tpm: Option<TpmAttestation>,
     /// Which hub the device gets.
     pub allocation: Allocation,
     /// What happens when the device comes again.
@@ -234,6 +236,7 @@ impl Default for IndividualEnrollment {
             primary_key: SymmetricKey::default(),
             secondary_key: None,
             x509: None,
+            tpm: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
@@ -244,7 +247,7 @@ impl Default for IndividualEnrollment {
 
 impl IndividualEnrollment {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref(), self.tpm.as_ref())
     }
 }
 
@@ -253,6 +256,7 @@ impl IndividualEnrollment {
 pub(crate) enum Attestation<'a> {
     SymmetricKey { primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey> },
     X509(&'a X509Attestation),
+    Tpm(&'a TpmAttestation),
 }
 
 impl<'a> Attestation<'a> {
@@ -261,12 +265,15 @@ impl<'a> Attestation<'a> {
         primary: &'a SymmetricKey,
         secondary: Option<&'a SymmetricKey>,
         x509: Option<&'a X509Attestation>,
+        tpm: Option<&'a TpmAttestation>,
     ) -> Result<Self, &'static str> {
-        match x509 {
-            Some(x509) if primary.is_empty() && secondary.is_none() => Ok(Self::X509(x509)),
-            Some(_) => Err("both keys and x509: an enrollment has one kind of attestation"),
-            None if primary.is_empty() => Err("no primary_key and no x509"),
-            None => Ok(Self::SymmetricKey { primary, secondary }),
+        let has_keys = !primary.is_empty() || secondary.is_some();
+        match (x509, tpm) {
+            (None, None) if primary.is_empty() => Err("no primary_key, and no other attestation"),
+            (None, None) => Ok(Self::SymmetricKey { primary, secondary }),
+            (Some(x509), None) if !has_keys => Ok(Self::X509(x509)),
+            (None, Some(tpm)) if !has_keys => Ok(Self::Tpm(tpm)),
+            _ => Err("more than one kind of attestation"),
         }
     }
 }
@@ -286,6 +293,14 @@ impl X509Attestation {
     pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
         std::iter::once(&self.primary).chain(&self.secondary)
     }
+}
+
+/// The TPM of TPM attestation.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TpmAttestation {
+    /// The endorsement key, by which it is known.
+    pub endorsement_key: EndorsementKey,
 }
 
 /// How an enrollment chooses a hub.

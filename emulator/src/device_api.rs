@@ -131,6 +131,7 @@ impl DeviceApi {
                 certificates: &[],
                 shown_at: wall_time::unix_seconds(),
             },
+            takes_tpm: true,
             body,
         };
         match route.operation {

@@ -4,7 +4,7 @@
 //! Names and formats are those of the TPM 2.0 Library specification; numbers are big-endian. A
 //! `TPM2B_…` is a length of two bytes and so much content.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use aws_lc_rs::{
     cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey},
@@ -18,6 +18,9 @@ use aws_lc_rs::{
     signature::RsaPublicKeyComponents,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::config::ConfigError;
 
 // TPM_ALG_ID
 const RSA: u16 = 0x0001;
@@ -34,6 +37,87 @@ const STORAGE_ATTRIBUTES: u32 = 0x0003_0032;
 
 /// userWithAuth, noDA, sign: what a device gets may sign, and do nothing else.
 const IDENTITY_ATTRIBUTES: u32 = 0x0004_0440;
+
+/// The public part of a TPM's endorsement key, by which an enrollment knows the TPM.
+#[derive(Clone, PartialEq)]
+pub struct EndorsementKey(StorageKey);
+
+impl EndorsementKey {
+    /// Reads the key as TPM tools and the portal show it: base64 of the marshalled TPM2B_PUBLIC.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not that of an RSA key of 2048 bits by the TCG's template.
+    pub fn from_base64(text: &str) -> Result<Self, ConfigError> {
+        StorageKey::from_base64(text)
+            .map(Self)
+            .map_err(|fault| ConfigError(format!("an endorsement key cannot be used: {fault}")))
+    }
+}
+
+impl FromStr for EndorsementKey {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Self::from_base64(text)
+    }
+}
+
+impl fmt::Debug for EndorsementKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EndorsementKey").field(&self.0.to_base64()).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for EndorsementKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_base64(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// The two keys that a device shows of its TPM.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TpmKeys {
+    pub(crate) endorsement_key: StorageKey,
+    pub(crate) storage_root_key: StorageKey,
+}
+
+impl TpmKeys {
+    /// Whether it is the TPM that was enrolled.
+    pub(crate) fn are_of(&self, endorsement_key: &EndorsementKey) -> bool {
+        self.endorsement_key == endorsement_key.0
+    }
+
+    /// A new key, encrypted for this TPM: see [`authentication_key`].
+    pub(crate) fn new_key(&self, resource: &str) -> Result<(IdentityKey, String), Unspecified> {
+        let key = IdentityKey(random()?);
+        let text = authentication_key(&self.endorsement_key, &self.storage_root_key, &key.0, resource)?;
+        Ok((key, text))
+    }
+}
+
+/// A key that the service makes for a TPM.
+pub(crate) struct IdentityKey([u8; 32]);
+
+impl IdentityKey {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentityKey(****)")
+    }
+}
+
+/// What a TPM was asked last: to sign with a key that only it can decrypt.
+#[derive(Debug)]
+pub(crate) struct Challenge {
+    pub(crate) keys: TpmKeys,
+    pub(crate) key: IdentityKey,
+}
 
 /// The public area of a TPM's endorsement key or storage root key.
 #[derive(Clone)]
@@ -83,6 +167,10 @@ impl StorageKey {
         Ok(Self { name: name_of(area), rsa, public })
     }
 
+    fn to_base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.public)
+    }
+
     /// Encrypts a secret for this key and one purpose. TPMs count the NUL of the purpose in.
     fn encrypt(&self, secret: &[u8], purpose: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let key = OaepPublicEncryptingKey::new(self.rsa.clone())?;
@@ -98,9 +186,17 @@ impl PartialEq for StorageKey {
     }
 }
 
+impl Eq for StorageKey {}
+
+impl Serialize for StorageKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_base64())
+    }
+}
+
 impl fmt::Debug for StorageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&BASE64_STANDARD.encode(&self.public))
+        f.write_str(&self.to_base64())
     }
 }
 

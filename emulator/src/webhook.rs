@@ -11,8 +11,9 @@ use tokio::sync::OnceCell;
 use crate::{
     allocation::{Allocated, Failure},
     config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{Enrollment, Kind},
+    enrollment::{Attested, Enrollment, Kind},
     stamps::Stamp,
+    tpm::TpmKeys,
 };
 
 /// An answer longer than this cannot be an `AllocationResponse`: a message has at most 96 KB.
@@ -98,10 +99,30 @@ pub(crate) struct DeviceRuntimeContext<'a> {
     pub(crate) current_iot_hub_host_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) current_device_id: Option<&'a str>,
-    /// Present and empty: it tells the kind of attestation, never a key.
-    pub(crate) symmetric_key: Map<String, Value>,
+    #[serde(flatten)]
+    pub(crate) attestation: DeviceAttestation<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<&'a RawValue>,
+}
+
+/// By what the device proved who it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum DeviceAttestation<'a> {
+    /// Empty: it tells the kind of attestation, never a key.
+    SymmetricKey {},
+    X509 {},
+    Tpm(&'a TpmKeys),
+}
+
+impl<'a> DeviceAttestation<'a> {
+    pub(crate) fn of(attested: &'a Attested) -> Self {
+        match attested {
+            Attested::SymmetricKey => Self::SymmetricKey {},
+            Attested::X509 { .. } => Self::X509 {},
+            Attested::Tpm(keys) => Self::Tpm(keys),
+        }
+    }
 }
 
 impl<'a> AllocationRequest<'a> {
@@ -119,7 +140,13 @@ impl<'a> AllocationRequest<'a> {
             enrollment_group_id: is_group.then_some(&enrollment.id),
             registration_id: (!is_group).then_some(&enrollment.id),
             device_id: enrollment.device_id.as_deref(),
-            attestation: Attestation { r#type: "symmetricKey" },
+            attestation: Attestation {
+                r#type: match enrollment.attested {
+                    Attested::SymmetricKey => "symmetricKey",
+                    Attested::X509 { .. } => "x509",
+                    Attested::Tpm(_) => "tpm",
+                },
+            },
             capabilities: Capabilities { iot_edge: enrollment.iot_edge },
             initial_twin: (*twin != Twin::default())
                 .then_some(TwinState { tags: &twin.tags, properties: Properties { desired: &twin.desired } }),

@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{error::ServiceError, wall_time};
+use crate::{
+    error::ServiceError,
+    tpm::{StorageKey, TpmKeys},
+    wall_time,
+};
 
 /// The api-versions that a specification names.
 pub(crate) const API_VERSIONS: [&str; 13] = [
@@ -27,9 +31,18 @@ pub(crate) const API_VERSIONS: [&str; 13] = [
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DeviceRegistration {
     pub(crate) registration_id: Option<String>,
+    pub(crate) tpm: Option<TpmAttestation>,
     pub(crate) payload: Option<Box<RawValue>>,
     pub(crate) csr: Option<String>,
     pub(crate) client_certificate_csr: Option<String>,
+}
+
+/// `TpmAttestation`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TpmAttestation {
+    endorsement_key: String,
+    storage_root_key: String,
 }
 
 /// `RegistrationOperationStatus`.
@@ -46,6 +59,8 @@ pub(crate) struct OperationStatus<'a> {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RegistrationState {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tpm: Option<TpmResult>,
     pub(crate) registration_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) created_date_time_utc: Option<String>,
@@ -66,6 +81,13 @@ pub(crate) struct RegistrationState {
     pub(crate) etag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<Box<RawValue>>,
+}
+
+/// `TpmRegistrationResult`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TpmResult {
+    pub(crate) authentication_key: String,
 }
 
 impl RegistrationState {
@@ -113,6 +135,22 @@ impl DeviceRegistration {
             }
             _ => Ok(registration),
         }
+    }
+
+    /// The keys of the device's TPM, if it shows any. The specification has the storage root key
+    /// optional, but without it there is nothing to challenge.
+    pub(crate) fn tpm_keys(&self) -> Result<Option<TpmKeys>, ServiceError> {
+        let Some(tpm) = &self.tpm else {
+            return Ok(None);
+        };
+        let read = |name, text| {
+            StorageKey::from_base64(text)
+                .map_err(|fault| ServiceError::bad_request(format!("tpm.{name} cannot be used: {fault}")))
+        };
+        Ok(Some(TpmKeys {
+            endorsement_key: read("endorsementKey", &tpm.endorsement_key)?,
+            storage_root_key: read("storageRootKey", &tpm.storage_root_key)?,
+        }))
     }
 }
 
