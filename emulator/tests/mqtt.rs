@@ -1,6 +1,8 @@
 //! The MQTT surface: sessions, topics, levels of service, and what becomes of those who break the
 //! rules. The packets are made and read by another codec than the emulator's.
 
+#[path = "support/software_tpm.rs"]
+mod software_tpm;
 mod support;
 
 use std::{
@@ -10,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azure_dps_emulator::{Config, Emulator, Operation, RequestRecord, Script};
+use azure_dps_emulator::{
+    Config, Emulator, EndorsementKey, IndividualEnrollment, Operation, RequestRecord, Script, TpmAttestation,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::BytesMut;
 use hyper_tungstenite::tungstenite::{self, Message, WebSocket, client::IntoClientRequest};
 use rumqttc::{
@@ -26,6 +31,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use serde_json::{Value, json};
+use software_tpm::SoftwareTpm;
 use support::*;
 
 const FILTER: &str = "$dps/registrations/res/#";
@@ -376,6 +382,51 @@ fn a_bad_token_is_told_late_or_at_once() {
     }
     assert_eq!(Client::toaster(&emulator).assigned_hub(), TOASTERS_HUB);
     assert_eq!(emulator.requests()[0].outcome, "connected");
+}
+
+/// "TPM: over HTTP and AMQP only." Neither is a TPM challenged over MQTT, nor is a key of any use that
+/// it was given over HTTP.
+#[test]
+fn tpms_are_not_taken() {
+    let tpm = SoftwareTpm::new();
+    let endorsement_key = BASE64_STANDARD.encode(tpm.endorsement_key());
+    let registration = json!({
+        "registrationId": TOASTER,
+        "tpm": {
+            "endorsementKey": endorsement_key,
+            "storageRootKey": BASE64_STANDARD.encode(tpm.storage_root_key()),
+        },
+    });
+    let mut config = Config::contoso();
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: TOASTER.into(),
+        tpm: Some(TpmAttestation { endorsement_key: EndorsementKey::from_base64(&endorsement_key).unwrap() }),
+        ..IndividualEnrollment::default()
+    });
+    let emulator = with(config);
+
+    let device = Device::new(&emulator, TOASTER, "");
+    let put = |authorization: Option<&str>| {
+        let mut request = device.unsigned(reqwest::Method::PUT, &format!("{}/register{VERSION}", device.path()));
+        if let Some(authorization) = authorization {
+            request = request.header("Authorization", authorization);
+        }
+        answer(request.body(registration.to_string()).send().unwrap())
+    };
+    let (status, challenge) = put(None);
+    assert_eq!(status, 401);
+    let blob = BASE64_STANDARD.decode(challenge["authenticationKey"].as_str().unwrap()).unwrap();
+    let token = token(&BASE64_STANDARD.encode(tpm.activate(&blob).unwrap()), TOASTER);
+    for password in ["", &token] {
+        for body in [registration.to_string(), json!({ "registrationId": TOASTER }).to_string()] {
+            let mut client = Client::open(&emulator, "mqtt", TOASTER);
+            assert_eq!(client.connect(password), Some(0));
+            client.subscribe(FILTER, QoS::AtLeastOnce);
+            let (topic, body) = client.ask(REGISTER, &body);
+            assert_eq!((topic.as_str(), &body["errorCode"]), ("401/?$rid=1", &json!(401_000)));
+        }
+    }
+    assert_eq!(put(Some(&token)).0, 202);
 }
 
 /// A token is shown once, in CONNECT: that it expires while the link stands is not held against it.
