@@ -1,8 +1,9 @@
 use heapless::String;
 
 use crate::{
-    BufferTooSmall,
-    json::{Elements, Object, Text, Value},
+    BufferTooSmall, CertificateChain,
+    json::{Object, Text, Value},
+    tpm::AuthenticationKey,
 };
 
 /// Where the device belongs, borrowed from the buffer that holds the service's answer.
@@ -121,9 +122,10 @@ impl<'b> Assignment<'b> {
         self.text("etag")
     }
 
-    /// For TPM attestation: the encrypted key for the hub, base64.
-    pub fn tpm_authentication_key(&self) -> Option<Text<'b>> {
-        self.object("tpm")?.get("authenticationKey")?.text()
+    /// For TPM attestation: the key for the hub, encrypted for the TPM, which it is given to
+    /// with [`Tpm::activate`](crate::tpm::Tpm::activate).
+    pub fn tpm_authentication_key(&self) -> Option<AuthenticationKey<'b>> {
+        self.object("tpm")?.get("authenticationKey")?.text().map(AuthenticationKey::new)
     }
 
     /// For X.509 attestation: what the service saw in the certificate.
@@ -137,10 +139,9 @@ impl<'b> Assignment<'b> {
         attestation.get("enrollmentGroupId")?.text()
     }
 
-    /// The certificate chain issued for a `csr`: base64 DER, one element a certificate.
-    /// Find the leaf by its public key: sources disagree on the order.
-    pub fn issued_certificate_chain(&self) -> Option<Elements<'b>> {
-        self.field("issuedCertificateChain").map(|chain| chain.elements())
+    /// The certificates issued for a [`Csr`](crate::Csr), down to a root.
+    pub fn issued_certificate_chain(&self) -> Option<CertificateChain<'b>> {
+        self.field("issuedCertificateChain").map(|chain| CertificateChain::new(chain.elements()))
     }
 
     /// `classic` or `mqttV5` (2026-11-02-preview); absent means classic.

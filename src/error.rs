@@ -71,6 +71,14 @@ pub enum Error {
     WrongBuffer,
     /// The signer (a secure element, say) could not sign.
     Signer,
+    /// The TPM could not activate the key that the service encrypted for it: it is not the one
+    /// that was enrolled, or it was cleared since.
+    Tpm,
+    /// A request for a certificate is not one PKCS #10 document in DER.
+    InvalidCsr,
+    /// The transport cannot do what was asked of it: TPM attestation and the status look-up
+    /// exist over HTTP alone, and minreq presents no client certificates.
+    Unsupported,
     /// The caller's buffer cannot hold a request or an answer.
     BufferTooSmall(BufferTooSmall),
     /// The service refused a request: an HTTP status of 400 or more, or anything else that
@@ -80,6 +88,8 @@ pub enum Error {
     Failed(Refusal),
     /// The enrollment is disabled.
     Disabled,
+    /// A status look-up found a registration that has no hub, or has none yet.
+    Unassigned,
     /// An answer is not what DPS sends.
     Malformed(Malformed),
     /// The run took longer than [`RetryPolicy::timeout`](crate::RetryPolicy::timeout)
@@ -126,6 +136,8 @@ impl Error {
             | Error::NotDue
             | Error::WrongBuffer
             | Error::Signer
+            | Error::InvalidCsr
+            | Error::Unsupported
             | Error::BufferTooSmall(_) => Fault::Caller,
             Error::Refused(refusal) => refusal.fault(),
             // The service took the device's credential; whose else it refused is the
@@ -134,7 +146,8 @@ impl Error {
                 Fault::Credential => Fault::Refused,
                 fault => fault,
             },
-            Error::Disabled => Fault::Refused,
+            Error::Tpm => Fault::Credential,
+            Error::Disabled | Error::Unassigned => Fault::Refused,
             Error::Malformed(_) | Error::Untrusted => Fault::Peer,
             Error::TimedOut => Fault::Busy,
             Error::Transport(_) => Fault::Transport,
@@ -171,6 +184,13 @@ impl fmt::Display for Error {
             Error::NotDue => f.write_str("no request is due: ask step() first"),
             Error::WrongBuffer => f.write_str("the buffer does not hold the last answer any more"),
             Error::Signer => f.write_str("the signer could not sign the token"),
+            Error::Tpm => f.write_str(
+                "the TPM could not activate the key that the service encrypted for it: is it the one that was enrolled?",
+            ),
+            Error::InvalidCsr => f.write_str("the certificate signing request is not one PKCS #10 document in DER"),
+            Error::Unsupported => f.write_str(
+                "this transport cannot do that: TPM and status look-up need HTTP, client certificates any transport but minreq",
+            ),
             Error::BufferTooSmall(error) => error.fmt(f),
             Error::Refused(refusal) => {
                 write!(f, "the service refused the request: ")?;
@@ -181,6 +201,7 @@ impl fmt::Display for Error {
                 refusal.fmt(f)
             }
             Error::Disabled => f.write_str("the enrollment is disabled: the operator must enable it"),
+            Error::Unassigned => f.write_str("the registration has no hub, or has none yet"),
             Error::Malformed(malformed) => malformed.fmt(f),
             Error::TimedOut => {
                 f.write_str("the service was still assigning when the time for this run was used up")
@@ -229,6 +250,13 @@ pub struct BufferTooSmall {
     pub exact: bool,
 }
 
+impl BufferTooSmall {
+    /// For drivers of one's own: at least so many bytes are needed.
+    pub const fn at_least(needed: usize) -> Self {
+        Self { needed, exact: false }
+    }
+}
+
 impl core::error::Error for BufferTooSmall {}
 
 impl fmt::Display for BufferTooSmall {
@@ -260,7 +288,7 @@ impl Refusal {
             // A proxy, or a captive portal, wants a log-in of its own.
             (407 | 511, _) => Fault::Peer,
             // Whatever the code says, these statuses ask for patience.
-            (429 | 500.., _) | (_, 429 | 500..) => Fault::Busy,
+            (408 | 429 | 500.., _) | (_, 429 | 500..) => Fault::Busy,
             _ if self.code == Some(ErrorCode::CONCURRENT_REGISTRATION) => Fault::Busy,
             (_, 401 | 403) | (401 | 403, 0) => Fault::Credential,
             // A redirect or another oddity without a code never comes from DPS.

@@ -65,7 +65,7 @@
 //! |---|---|---|---|---|
 //! | SAS over HTTP | TLS | a token is signed for each register request and kept for its polls | | |
 //! | X.509 | mutual TLS | never a token; nothing is signed | | |
-//! | TPM (to come) | TLS | the first register request has no token | a 401 with a challenge is given to the credential, and a second, signed register request is due | has a new encrypted key, which the caller gives to the TPM |
+//! | [TPM](tpm) over HTTP | TLS | the first register request has no token | a 401 with a challenge is given to the TPM, and a second, signed register request is due | has a new encrypted key, which the caller gives to the TPM |
 //! | SAS over MQTT | TLS, then CONNECT with [`mqtt::write_password`], whose token is for the session | no token | [`mqtt::on_message`] finds status and `retry-after` in the topic | |
 //!
 //! # Sizes
@@ -74,11 +74,13 @@
 //! (68 bytes). For an exchange over HTTP the buffer must hold the largest of
 //!
 //! - a register request: 480 + 2 × (ID scope) + 3 × (registration ID) + (payload) bytes, and
-//!   4 more for each `:` in the registration ID;
+//!   4 more for each `:` in the registration ID; with a TPM's keys or a `csr` four thirds of
+//!   their length more (870 bytes for an RSA 2048 TPM);
 //! - a poll: 430 + 2 × (ID scope) + 2 × (registration ID) + (operation ID), and as many more;
 //! - the head of an answer, some 500 bytes;
 //! - the body of an answer: 480 + (registration ID) + (device ID) + (hub) + (enrollment
-//!   group) + (returned payload), and for X.509 some 800 more.
+//!   group) + (returned payload), for X.509 some 800 more, for a TPM some 1 100, for issued
+//!   certificates four thirds of their length.
 //!
 //! The tutorial's devices get by with 1 344 bytes in all: buffer, state machine and key.
 //! A registration ID of 128 characters wants a buffer of 1 200 bytes and its payload. A buffer
@@ -103,6 +105,12 @@
 //! | `embedded-io-async-v0_7` | `embedded_io_async`, the same for async streams | – |
 //! | `minreq` | `minreq`, a transport with TCP and TLS for Linux gateways | std |
 //! | `serde` | payloads from and to types of your own | – |
+//! | `tpm` | [`Credential::tpm`]: attestation by a TPM 2.0 | – |
+//! | `csr` | [`Registration::with_csr`]: a certificate issued with the assignment | – |
+//! | `lookup` | [`Provisioning::lookup`]: the status look-up | – |
+//!
+//! The last three add branches to the state machine. A firmware without them does not carry a
+//! byte of it.
 //!
 //! # TLS
 //!
@@ -119,6 +127,7 @@ extern crate std;
 
 mod assignment;
 mod base64;
+mod certificate;
 mod endpoint;
 mod error;
 pub mod http;
@@ -130,12 +139,14 @@ mod response;
 mod retry;
 pub mod sas_token;
 mod symmetric_key;
+pub mod tpm;
 mod transport;
 mod writer;
 
 #[cfg(feature = "serde")]
 pub use assignment::PayloadError;
 pub use assignment::{Assignment, CertificateInfo, OwnedAssignment, Substatus, X509};
+pub use certificate::{CertificateChain, Csr, IssuedCertificate};
 pub use endpoint::Endpoint;
 pub use error::{BufferTooSmall, Error, ErrorCode, Fault, Malformed, Refusal, TrackingId, TransportFault};
 pub use provisioning::{Answer, Credential, MAX_OPERATION_ID, Progress, Provisioning, Step};

@@ -132,6 +132,9 @@ pub fn write_publish<'b>(
     now: Duration,
     buffer: &'b mut [u8],
 ) -> Result<Publish<'b>, Error> {
+    if provisioning.is_lookup() {
+        return Err(Error::Unsupported);
+    }
     let request_id = provisioning.begin_request(now)?;
     let mut writer = Writer::new(buffer);
     let request = provisioning.request();
@@ -157,6 +160,10 @@ pub fn write_publish<'b>(
 /// else is left alone: other topics, and late answers to earlier requests.
 ///
 /// If the message ends the run, [`Provisioning::result`] is read from its `body`.
+///
+/// The answer is known by the number of its request, which goes on from run to run. In a session
+/// that another [`Provisioning`] had before, its late answers could be taken for this one's: open a
+/// new one.
 ///
 /// A topic of the service's that cannot be read ends the run with [`Error::Malformed`].
 pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {

@@ -9,6 +9,7 @@ use crate::{
     response::{self, Details, Document, Status},
     retry::{Jitter, between, later},
     sas_token::{self, Signature},
+    tpm::{AuthenticationKey, Tpm},
     writer::{Writer, text},
 };
 
@@ -57,6 +58,8 @@ pub struct Provisioning<'a> {
     token_lifetime: u32,
     api_version: &'a str,
     observer: Option<&'a mut (dyn FnMut(Progress) + Send)>,
+    #[cfg(feature = "lookup")]
+    is_lookup: bool,
     run: Run,
 }
 
@@ -79,6 +82,9 @@ pub enum Credential<'a> {
     Sas(&'a mut (dyn Sign + Send)),
     /// A client certificate, which the caller's TLS stream presents. There is no token.
     X509,
+    /// A TPM, which the service challenges. Over HTTP alone.
+    #[cfg(feature = "tpm")]
+    Tpm(&'a mut (dyn Tpm + Send)),
 }
 
 impl<'a> Credential<'a> {
@@ -90,6 +96,29 @@ impl<'a> Credential<'a> {
     /// A client certificate in the caller's TLS stream.
     pub const fn x509() -> Self {
         Self::X509
+    }
+
+    /// A TPM: see [`tpm`](crate::tpm).
+    #[cfg(feature = "tpm")]
+    pub fn tpm(tpm: &'a mut (dyn Tpm + Send)) -> Self {
+        Self::Tpm(tpm)
+    }
+
+    // Without the feature there is none, and the compiler drops what would be done with it.
+    fn as_tpm(&self) -> Option<&(dyn Tpm + Send + 'a)> {
+        match self {
+            #[cfg(feature = "tpm")]
+            Self::Tpm(tpm) => Some(*tpm),
+            _ => None,
+        }
+    }
+
+    fn as_tpm_mut(&mut self) -> Option<&mut (dyn Tpm + Send + 'a)> {
+        match self {
+            #[cfg(feature = "tpm")]
+            Self::Tpm(tpm) => Some(*tpm),
+            _ => None,
+        }
     }
 }
 
@@ -115,6 +144,8 @@ pub enum Progress {
     Connected,
     /// A register request is about to be sent.
     Registering,
+    /// A look-up of the registration's status is about to be sent.
+    LookingUp,
     /// The service answered that it is still assigning.
     Assigning,
     /// The service answered that the device is assigned.
@@ -144,7 +175,8 @@ impl<'b> Answer<'b> {
     }
 }
 
-/// The request that is due.
+/// The request that is due. A [look-up](Provisioning::is_lookup) is sent in the register request's
+/// place.
 pub(crate) enum Request<'r> {
     Register,
     Status { operation_id: &'r [u8] },
@@ -167,6 +199,8 @@ struct Run {
     jitter: Jitter,
     failures: u8,
     request_id: u16,
+    /// Whether a TPM has answered its challenge, and signs.
+    is_activated: bool,
     /// The last answer's length, for [`Provisioning::answer`].
     body_len: usize,
 }
@@ -198,8 +232,10 @@ impl<'a> Provisioning<'a> {
             endpoint: Endpoint::GLOBAL,
             policy: RetryPolicy::new(),
             token_lifetime: 3600,
-            api_version: "2021-06-01",
+            api_version: if registration.csr().is_some() { "2026-11-01" } else { "2021-06-01" },
             observer: None,
+            #[cfg(feature = "lookup")]
+            is_lookup: false,
             run: Run {
                 state: State::Idle,
                 started: Duration::ZERO,
@@ -210,9 +246,43 @@ impl<'a> Provisioning<'a> {
                 jitter: Jitter::new(0),
                 failures: 0,
                 request_id: 0,
+                is_activated: false,
                 body_len: 0,
             },
         }
+    }
+
+    /// A device that asks where it was assigned, and registers nothing: its runs send the
+    /// service's status look-up, which is not billed and runs no allocation policy. Over HTTP
+    /// alone. A payload and a `csr` are not sent.
+    ///
+    /// The result of a run is the last assignment, without the certificates that were issued
+    /// with it; [`Error::Unassigned`] says that a registration is still under way or has no
+    /// hub, and [`ErrorCode::ENROLLMENT_NOT_FOUND`](crate::ErrorCode::ENROLLMENT_NOT_FOUND)
+    /// that there is none.
+    ///
+    /// ```
+    /// # use azure_dps::*;
+    /// # use core::time::Duration;
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut provisioning = Provisioning::lookup(registration, Credential::x509());
+    /// // … and then the call of a transport, as to register:
+    /// # provisioning.start(Duration::ZERO, 0);
+    /// # let mut buffer = [0; 512];
+    /// # let request = http::write_request(&mut provisioning, Duration::ZERO, &mut buffer)?;
+    /// # assert!(buffer.starts_with(b"POST /0ne00002193/registrations/dev-1?api-version="));
+    /// let body = br#"{"registrationId":"dev-1","status":"assigned","assignedHub":"hub.example","deviceId":"dev-1"}"#;
+    /// # provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body));
+    /// assert_eq!(provisioning.result(body)?.assigned_hub(), "hub.example");
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
+    ///
+    /// Source: [Device Registration Status Lookup](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
+    #[cfg(feature = "lookup")]
+    pub const fn lookup(registration: Registration<'a>, credential: Credential<'a>) -> Self {
+        let mut provisioning = Self::new(registration, credential);
+        provisioning.is_lookup = true;
+        provisioning
     }
 
     /// Another service than [`Endpoint::GLOBAL`].
@@ -234,7 +304,8 @@ impl<'a> Provisioning<'a> {
         self
     }
 
-    /// Another `api-version` than `2021-06-01`, the one that the C SDK sends.
+    /// Another `api-version` than the one that the request needs: `2026-11-01` for a
+    /// registration with a `csr`, for any other `2021-06-01`, which the C SDK sends.
     pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
         self.api_version = api_version;
         self
@@ -273,7 +344,8 @@ impl<'a> Provisioning<'a> {
         self.run.signature = None;
         self.run.jitter = Jitter::of(self.registration.registration_id(), self.policy.jitter_seed);
         self.run.failures = 0;
-        self.run.request_id = 0;
+        // Not the request's number: an MQTT session may still have an answer to the last run's.
+        self.run.is_activated = false;
         self.run.body_len = 0;
     }
 
@@ -296,6 +368,8 @@ impl<'a> Provisioning<'a> {
             return Step::Finished;
         }
         self.run.state = State::Sending { since: None };
+        // The request takes the last answer's place in the buffer.
+        self.run.body_len = 0;
         Step::Send
     }
 
@@ -325,6 +399,12 @@ impl<'a> Provisioning<'a> {
         }
         self.run.body_len = answer.body.len();
         if !matches!(answer.status, 200..=299) {
+            if let Some(activated) = self.take_challenge(answer) {
+                return match activated {
+                    Ok(()) => self.run.state = State::Sending { since: None },
+                    Err(error) => self.fail(error),
+                };
+            }
             let refusal = response::refusal(answer.status, answer.body);
             return self.retry_or_fail(now, Error::Refused(refusal), answer.retry_after);
         }
@@ -413,6 +493,15 @@ impl<'a> Provisioning<'a> {
         self.api_version
     }
 
+    /// Whether runs look up what was registered.
+    // Without the feature none does, and the compiler drops what would be done.
+    pub(crate) const fn is_lookup(&self) -> bool {
+        #[cfg(feature = "lookup")]
+        return self.is_lookup;
+        #[cfg(not(feature = "lookup"))]
+        false
+    }
+
     /// The request that is due, for a codec to write.
     pub(crate) fn request(&self) -> Request<'_> {
         match self.run.operation_id.as_slice() {
@@ -428,11 +517,9 @@ impl<'a> Provisioning<'a> {
             State::Idle => return Err(Error::NotStarted),
             _ => return Err(Error::NotDue),
         }
-        // The request takes the last answer's place in the buffer.
-        self.run.body_len = 0;
         self.run.request_id = self.run.request_id.wrapping_add(1);
         if self.run.operation_id.is_empty() {
-            self.report(Progress::Registering);
+            self.report(if self.is_lookup() { Progress::LookingUp } else { Progress::Registering });
         }
         Ok(self.run.request_id)
     }
@@ -449,11 +536,16 @@ impl<'a> Provisioning<'a> {
             return Ok(());
         }
         let expiry = self.expiry(now);
-        let Credential::Sas(signer) = &mut self.credential else { return Ok(()) };
+        let signer: &mut dyn Sign = match &mut self.credential {
+            Credential::Sas(signer) => *signer,
+            #[cfg(feature = "tpm")]
+            Credential::Tpm(tpm) if self.run.is_activated => *tpm,
+            _ => return Ok(()),
+        };
         let signature = self.run.signature.insert(Signature::new(expiry));
         let registration = &self.registration;
         let mut writer = Writer::new(scratch);
-        signature.sign(*signer, registration.id_scope(), registration.registration_id(), &mut writer)
+        signature.sign(signer, registration.id_scope(), registration.registration_id(), &mut writer)
     }
 
     /// For codecs whose sessions begin with the token.
@@ -462,7 +554,12 @@ impl<'a> Provisioning<'a> {
             return Err(if let State::Idle = self.run.state { Error::NotStarted } else { Error::NotDue });
         }
         let expiry = self.expiry(now);
-        let Credential::Sas(signer) = &mut self.credential else { return Ok("") };
+        let signer = match &mut self.credential {
+            Credential::Sas(signer) => signer,
+            Credential::X509 => return Ok(""),
+            #[cfg(feature = "tpm")]
+            Credential::Tpm(_) => return Err(Error::Unsupported),
+        };
         let registration = &self.registration;
         sas_token::write(*signer, registration.id_scope(), registration.registration_id(), expiry, buffer)
     }
@@ -471,6 +568,12 @@ impl<'a> Provisioning<'a> {
         let now = self.run.unix_time.saturating_add(between(self.run.started, now).as_secs());
         let run = self.policy.timeout.as_secs().min(MAX_TOKEN_LIFETIME);
         now.saturating_add(run.max(u64::from(self.token_lifetime)))
+    }
+
+    /// Whether the connection is to present a certificate.
+    #[cfg(feature = "minreq")]
+    pub(crate) const fn needs_client_certificate(&self) -> bool {
+        matches!(self.credential, Credential::X509)
     }
 
     /// Whether requests carry a token.
@@ -489,17 +592,52 @@ impl<'a> Provisioning<'a> {
         writer.str(r#"{"registrationId":""#);
         writer.str(self.registration.registration_id().as_str());
         writer.byte(b'"');
-        if let Some(payload) = self.registration.payload() {
-            writer.str(r#","payload":"#);
-            writer.str(payload);
+        if let Some(tpm) = self.credential.as_tpm() {
+            writer.str(r#","tpm":{"endorsementKey":""#);
+            writer.base64(tpm.endorsement_key());
+            writer.str(r#"","storageRootKey":""#);
+            writer.base64(tpm.storage_root_key());
+            writer.str(r#""}"#);
+        }
+        if !self.is_lookup() {
+            if let Some(csr) = self.registration.csr() {
+                writer.str(r#","csr":""#);
+                writer.base64(csr.der());
+                writer.byte(b'"');
+            }
+            if let Some(payload) = self.registration.payload() {
+                writer.str(r#","payload":"#);
+                writer.str(payload);
+            }
         }
         writer.byte(b'}');
+    }
+
+    /// Hands a challenge over to the TPM, whose next register request is signed. `None` if the
+    /// answer is none.
+    fn take_challenge(&mut self, answer: Answer<'_>) -> Option<Result<(), Error>> {
+        let tpm = self.credential.as_tpm_mut()?;
+        if answer.status != 401 || self.run.is_activated {
+            return None;
+        }
+        let key = AuthenticationKey::of_challenge(answer.body)?;
+        self.run.is_activated = true;
+        Some(tpm.activate(key).map_err(|_| Error::Tpm))
     }
 
     /// Takes over the operation ID, and says where the device belongs once
     /// it is settled.
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
         let mut document = Document::EMPTY;
+        if self.is_lookup() {
+            document.read_state(answer.body)?;
+            return match document.state_status()? {
+                Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),
+                Status::Failed => Err(Error::Failed(document.failure(answer.status))),
+                Status::Disabled => Err(Error::Disabled),
+                Status::Pending => Err(Error::Unassigned),
+            };
+        }
         document.read(answer.body)?;
         let status = document.status()?;
         // Later answers name the same operation.

@@ -1,6 +1,6 @@
 use core::fmt;
 
-use crate::{Error, json};
+use crate::{Csr, Error, json};
 
 /// What a device tells DPS about itself: where it enrolled, who it is and, if it likes,
 /// a JSON object for the operator's webhook.
@@ -22,12 +22,20 @@ pub struct Registration<'a> {
     id_scope: IdScope<'a>,
     registration_id: RegistrationId<'a>,
     payload: Option<&'a str>,
+    #[cfg(feature = "csr")]
+    csr: Option<Csr<'a>>,
 }
 
 impl<'a> Registration<'a> {
     /// A registration without a payload.
     pub const fn new(id_scope: IdScope<'a>, registration_id: RegistrationId<'a>) -> Self {
-        Self { id_scope, registration_id, payload: None }
+        Self {
+            id_scope,
+            registration_id,
+            payload: None,
+            #[cfg(feature = "csr")]
+            csr: None,
+        }
     }
 
     /// Adds a custom payload: the text of one JSON object, at most
@@ -81,12 +89,37 @@ impl<'a> Registration<'a> {
         use serde_json_core::ser::Error as SerializeError;
 
         let len = serde_json_core::to_slice(payload, scratch).map_err(|error| match error {
-            SerializeError::BufferFull => crate::BufferTooSmall { needed: scratch.len() + 1, exact: false }.into(),
+            SerializeError::BufferFull => crate::BufferTooSmall::at_least(scratch.len() + 1).into(),
             _ => Error::InvalidPayload(json::JsonError::unserializable()),
         })?;
         let text = scratch.get(..len).unwrap_or_default();
         let text = core::str::from_utf8(text).map_err(|error| Error::InvalidPayload(error.into()))?;
         self.with_payload(text)
+    }
+
+    /// Adds a request for a certificate, with which the device is to log in at its hub. It is
+    /// answered by [`Assignment::issued_certificate_chain`](crate::Assignment::issued_certificate_chain),
+    /// if the enrollment has a certificate policy. The subject's common name must be the
+    /// registration ID.
+    ///
+    /// The request is made in `api-version` 2026-11-01; where the service does not know it yet,
+    /// say 2025-07-01-preview with
+    /// [`Provisioning::with_api_version`](crate::Provisioning::with_api_version).
+    ///
+    /// Source: [certificate issuance](https://learn.microsoft.com/azure/iot-dps/concept-certificate-issuance).
+    #[cfg(feature = "csr")]
+    pub const fn with_csr(mut self, csr: Csr<'a>) -> Self {
+        self.csr = Some(csr);
+        self
+    }
+
+    /// The request for a certificate, if there is one.
+    // Without the feature there is none, and the compiler drops what would be done with it.
+    pub const fn csr(&self) -> Option<Csr<'a>> {
+        #[cfg(feature = "csr")]
+        return self.csr;
+        #[cfg(not(feature = "csr"))]
+        None
     }
 
     /// The ID scope.

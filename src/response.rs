@@ -81,21 +81,33 @@ impl<'b> Document<'b> {
     /// Reads an answer into this document, which was empty. (One that was returned would be
     /// copied.)
     pub(crate) fn read(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
+        self.read_from(body, false)
+    }
+
+    /// The same for a document that is nothing but a registration state.
+    pub(crate) fn read_state(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
+        self.read_from(body, true)
+    }
+
+    fn read_from(&mut self, body: &'b [u8], is_state: bool) -> Result<(), Malformed> {
         let mut reader = Reader::new(body);
-        self.fill(&mut reader).map_err(|wrong| match wrong {
+        self.fill(&mut reader, is_state).map_err(|wrong| match wrong {
             Wrong::Json => Malformed::Json(reader.error()),
             Wrong::Field(malformed) => malformed,
         })
     }
 
-    fn fill(&mut self, reader: &mut Reader<'b>) -> Result<(), Wrong> {
-        reader.begin_object()?;
+    fn fill(&mut self, reader: &mut Reader<'b>, is_state: bool) -> Result<(), Wrong> {
         // Where `registrationState` begins, while the reader is inside.
-        let mut state = None;
+        let mut state = is_state.then(|| reader.mark());
+        reader.begin_object()?;
         loop {
             let Some(key) = reader.next_key()? else {
                 let Some(start) = state.take() else { break };
                 self.set(STATE, Value::checked(reader.since(start)))?;
+                if is_state {
+                    break;
+                }
                 continue;
             };
             let names = if state.is_none() { 0..STATE + 1 } else { STATE + 1..NAMES.len() };
@@ -165,6 +177,11 @@ impl<'b> Document<'b> {
             }
             _ => Ok(status),
         }
+    }
+
+    /// The status of a registration state by itself.
+    pub(crate) fn state_status(&self) -> Result<Status, Malformed> {
+        self.get(Field::StateStatus).map(Status::read).ok_or(Malformed::Missing("status"))
     }
 
     /// Why the registration ended as `failed`. A code that is no number leaves the failure a

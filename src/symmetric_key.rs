@@ -116,7 +116,7 @@ impl DeviceKey {
     /// [`BufferTooSmall`] with the exact size.
     pub fn write_base64<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
         let mut writer = Writer::new(buffer);
-        base64::encode(self.0.as_slice(), &mut |quad| writer.bytes(&quad));
+        writer.base64(self.0.as_slice());
         Ok(text(writer.finish()?))
     }
 }

@@ -71,6 +71,10 @@ impl<'b> Writer<'b> {
         self.len = len;
     }
 
+    pub(crate) fn base64(&mut self, bytes: &[u8]) {
+        base64::encode(bytes, &mut |quad| self.bytes(&quad));
+    }
+
     /// Base64 of a signature, percent-encoded. Signatures differ in how much of them must be
     /// escaped; room for the worst is asked for, so that a buffer that serves once serves
     /// always.

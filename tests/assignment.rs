@@ -39,7 +39,7 @@ fn every_documented_field() {
     let mut provisioning = toaster(&mut key);
     let text = include_str!("vectors/registration-state-every-field.json");
     let assignment = read(&mut provisioning, text);
-    assert!(assignment.tpm_authentication_key().unwrap() == "ADQAIHJ+Xg==");
+    assert!(assignment.tpm_authentication_key().unwrap().text() == "ADQAIHJ+Xg==");
     assert!(assignment.enrollment_group_id().unwrap() == "contoso-custom-allocated-devices");
     let x509 = assignment.x509().unwrap();
     assert!(x509.enrollment_group_id().unwrap() == "x509-group");
@@ -61,7 +61,8 @@ fn every_documented_field() {
         assert_eq!(field.unwrap().to_string(), expected);
     }
     assert_eq!(certificate.version(), Some(3));
-    let chain: Vec<_> = assignment.issued_certificate_chain().unwrap().map(|der| der.text().unwrap().raw()).collect();
+    let chain: Vec<_> =
+        assignment.issued_certificate_chain().unwrap().map(|each| each.base64().unwrap().raw()).collect();
     assert_eq!(chain, ["TEVBRg==", "SUNB", "Uk9PVA=="]);
     assert!(assignment.trust_bundle().unwrap().get("id").unwrap().text().unwrap() == "default");
     let settings = assignment.device_certificate_issuance_settings().unwrap();

@@ -28,6 +28,34 @@ fn publish(provisioning: &mut Provisioning<'_>, now: Duration) -> (String, Strin
 }
 
 #[test]
+fn an_answer_to_the_last_run_is_none_to_this_one() {
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
+    registering(&mut provisioning);
+    // Started again in the same session, before the answer came.
+    provisioning.start(NOW, UNIX_TIME);
+    let (topic, _) = publish(&mut provisioning, NOW);
+    assert_eq!(topic, "$dps/registrations/PUT/iotdps-register/?$rid=2");
+    let refused = br#"{"errorCode":401000,"trackingId":"","message":"","timestampUtc":""}"#;
+    assert!(!mqtt::on_message(&mut provisioning, NOW, "$dps/registrations/res/401/?$rid=1", refused));
+    assert!(mqtt::on_message(&mut provisioning, NOW, "$dps/registrations/res/200/?$rid=2", ASSIGNED.as_bytes()));
+    assert_eq!(provisioning.result(ASSIGNED.as_bytes()).unwrap().assigned_hub(), TOASTERS_HUB);
+}
+
+#[test]
+fn details_are_not_those_of_an_earlier_answer() {
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
+    registering(&mut provisioning);
+    assert!(mqtt::on_message(&mut provisioning, NOW, "$dps/registrations/res/202/?$rid=1", ASSIGNING.as_bytes()));
+    let now = Duration::from_secs(10);
+    assert_eq!(provisioning.step(now), Step::Send);
+    mqtt::on_connack(&mut provisioning, now, 5);
+    assert!(matches!(provisioning.result(ASSIGNING.as_bytes()), Err(Error::Refused(_))));
+    assert_eq!(provisioning.details(ASSIGNING.as_bytes()), None);
+}
+
+#[test]
 fn the_tutorial_from_connect_to_hub() {
     let mut key = toaster_key();
     let mut provisioning = toaster(&mut key);

@@ -390,6 +390,8 @@ fn statuses_without_an_error_document() {
         (404, "[]", Fault::Refused),
         (415, r#"{"errorCode":"x"}"#, Fault::Refused),
         (429, "", Fault::Busy),
+        // Servers say so to a connection that idled.
+        (408, "", Fault::Busy),
         (503, "<html>", Fault::Busy),
         (407, "", Fault::Peer),
         (511, "", Fault::Peer),

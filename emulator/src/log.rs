@@ -60,6 +60,12 @@ impl RequestRecord {
         }
     }
 
+    /// How much text it holds, which is bounded for all of them.
+    pub(crate) fn text_len(&self) -> usize {
+        let id = self.registration_id.as_ref().map_or(0, String::len);
+        id + self.path.len() + self.body.len() + self.response_body.len() + self.outcome.len()
+    }
+
     /// What it came to, and whether the device was told.
     pub(crate) fn answered(&mut self, answer: &Answer, told: bool) {
         self.at = SystemTime::now();

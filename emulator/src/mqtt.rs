@@ -257,13 +257,15 @@ impl MqttApi {
         exchange: Exchange,
     ) -> Result<(), LinkError> {
         let Exchange { mut record, answer, action, request_id } = exchange;
+        let breaks = action.breaks(&link.fault);
         let Some(qos_pid) = session.qos_pid() else {
             record.answered(&answer, false);
             record.outcome.push_str(", but the device has not subscribed");
             self.core.record_request(record);
-            return Ok(());
+            // A script's fault would strike whatever is sent next.
+            return if breaks { Err(LinkError::Protocol("a script broke it".to_owned())) } else { Ok(()) };
         };
-        record.answered(&answer, !action.breaks(&link.fault));
+        record.answered(&answer, !breaks);
         self.core.record_request(record);
         let permuted = matches!(action, Action::PermuteTopic);
         let topic = TopicName::try_from(&*response_topic(&answer, &request_id, permuted))?;
@@ -514,7 +516,10 @@ impl<S: Stream> Link<S> {
             self.stream.write_all(packet).await?;
             self.stream.flush().await
         };
-        Ok(timeout(PATIENCE, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+        match timeout(PATIENCE, write).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(LinkError::Protocol("it does not read".to_owned())),
+        }
     }
 }
 

@@ -548,7 +548,7 @@ impl Core {
     }
 
     pub(crate) fn record_request(&self, record: RequestRecord) {
-        let bytes = record.path.len() + record.body.len() + record.response_body.len();
+        let bytes = record.text_len();
         self.lock().requests.push(record.clone(), bytes);
         self.observe(&Event::Request(record));
     }

@@ -11,7 +11,7 @@ use hyper::{
 };
 use hyper_tungstenite::{
     HyperWebsocket, HyperWebsocketStream,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    tungstenite::{self, Message, error::ProtocolError, protocol::WebSocketConfig},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     error::ServiceError,
+    log::RequestRecord,
     mqtt::{MAX_PACKET, MqttApi},
     server::{Body, Broken, Connection, PATIENCE, Protocol},
 };
@@ -59,8 +60,24 @@ pub(crate) fn upgrade(
 async fn serve(websocket: HyperWebsocket, mqtt: MqttApi) -> Result<(), Broken> {
     let websocket = websocket.await?;
     let (near, far) = tokio::io::duplex(BUFFER);
-    let (spoken, _) = tokio::join!(mqtt.speak(near), carry(websocket, far));
+    let (spoken, carried) = tokio::join!(mqtt.speak(near), carry(websocket, far));
+    // A peer that goes is no news, one that is sent away is.
+    if let Err(why) = carried
+        && is_sent_away(&why)
+    {
+        let outcome = format!("the WebSocket was dropped: {why}");
+        mqtt.core.record_request(RequestRecord { outcome, ..RequestRecord::new(mqtt.listener, "-") });
+    }
     spoken
+}
+
+fn is_sent_away(why: &Broken) -> bool {
+    match why.downcast_ref() {
+        Some(tungstenite::Error::Protocol(why)) => *why != ProtocolError::ResetWithoutClosingHandshake,
+        Some(tungstenite::Error::Capacity(_) | tungstenite::Error::Utf8(_)) => true,
+        Some(_) => false,
+        None => why.downcast_ref().is_none_or(|error: &io::Error| error.kind() == io::ErrorKind::InvalidData),
+    }
 }
 
 /// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets": what
@@ -73,7 +90,9 @@ async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream) -> Result<()
             match message? {
                 Message::Binary(bytes) => to_mqtt.write_all(&bytes).await?,
                 // "MQTT Control Packets MUST be sent in WebSocket binary data frames."
-                Message::Text(_) => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+                Message::Text(_) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a text frame").into());
+                }
                 _ => {}
             }
         }

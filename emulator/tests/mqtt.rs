@@ -727,6 +727,35 @@ fn scripts_cut_the_link() {
     assert_eq!((cut.http_status, cut.outcome.contains("cut after 0 bytes")), (None, true));
 }
 
+/// A fault is used up with the answer it was meant for.
+#[test]
+fn a_script_breaks_the_link_of_a_device_that_has_not_subscribed_too() {
+    let emulator = all();
+    let mut client = Client::open(&emulator, "mqtt", TOASTER);
+    assert_eq!(client.connect(""), Some(0));
+    emulator.script(Script::drop_connection(Operation::Register));
+    client.publish(REGISTER, QoS::AtMostOnce, "");
+    assert!(client.receive().is_none());
+    assert!(nth(&emulator, "-", 1).outcome.contains("a script"));
+}
+
+/// "The oldest are forgotten after 100 000, or 64 MiB of text": of any of their text.
+#[test]
+fn what_is_remembered_of_requests_is_bounded() {
+    const LONG: usize = 64_000;
+    let emulator = all();
+    let mut client = Client::open(&emulator, "mqtt", &"x".repeat(LONG));
+    assert_eq!(client.connect(""), Some(0));
+    for _ in 0..64 * 1024 * 1024 / LONG + 10 {
+        client.publish(REGISTER, QoS::AtMostOnce, "");
+        client.send(&Packet::PingReq);
+        assert!(client.receive().is_some());
+    }
+    let text: usize =
+        emulator.requests().iter().filter_map(|request| Some(request.registration_id.as_ref()?.len())).sum();
+    assert!((32..=64).contains(&(text / 1024 / 1024)), "{text}");
+}
+
 /// A device that goes away in mid-poll finds its operation again; what it asked for last is done.
 #[test]
 fn an_abrupt_disconnect_loses_no_registration() {
@@ -840,6 +869,8 @@ fn a_websocket_is_for_subprotocol_mqtt_on_any_path() {
     let mut text = websocket(&root, Some("mqtt"), tcp(&root)).unwrap();
     text.send(Message::text("\u{10}\u{0}")).unwrap();
     assert!(text.read().is_err() || text.read().is_err());
+    let dropped = nth(&emulator, "-", 1);
+    assert_eq!((dropped.listener, dropped.outcome.as_str()), ("ws", "the WebSocket was dropped: a text frame"));
 }
 
 /// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets", and so can

@@ -38,7 +38,10 @@ async fn connect(
     tls: Option<&TlsConnector>,
     received: &mut [u8],
 ) -> Result<(), Error> {
-    let (host, port) = (provisioning.endpoint().host().trim_matches(['[', ']']), provisioning.endpoint().port());
+    let endpoint = *provisioning.endpoint();
+    let host = endpoint.host().trim_matches(['[', ']']);
+    // An endpoint without a port has that of HTTPS.
+    let port = if endpoint.port() == 443 { mqtt::PORT } else { endpoint.port() };
     let network = |error: io::Error| {
         eprintln!("{host}:{port}: {error}");
         match error.get_ref().and_then(|error| error.downcast_ref()) {

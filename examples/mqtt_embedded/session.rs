@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use azure_dps::{Error, Malformed, Provisioning, Step, TransportFault, mqtt};
+use azure_dps::{BufferTooSmall, Error, Malformed, Provisioning, Step, TransportFault, mqtt};
 use embedded_io_async::{Read, Write};
 use mqttrs::{
     Connect, ConnectReturnCode, Packet, Pid, Protocol, Publish, QoS, QosPid, Subscribe, SubscribeReturnCodes,
@@ -111,7 +111,8 @@ impl<S: Read + Write> Link<'_, S> {
     async fn receive(&mut self, deadline: Duration) -> Result<Packet<'_>, Error> {
         let read = async {
             while decode_slice(&self.received[..self.filled]).map_err(|_| NOT_DPS)?.is_none() {
-                let byte = self.received.get_mut(self.filled..=self.filled).ok_or(NOT_DPS)?;
+                let too_small = BufferTooSmall::at_least(self.filled + 1);
+                let byte = self.received.get_mut(self.filled..=self.filled).ok_or(too_small)?;
                 match self.stream.read(byte).await.map_err(|_| STREAM)? {
                     0 => return Err(Error::Transport(TransportFault::Closed)),
                     _ => self.filled += 1,

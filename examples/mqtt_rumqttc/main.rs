@@ -11,6 +11,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use zeroize::Zeroizing;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -29,7 +30,8 @@ async fn run() -> Result<()> {
     let [_, address, ca, id] = &env::args().collect::<Vec<_>>()[..] else {
         return Err("usage: mqtt_rumqttc HOST:PORT CA.pem REGISTRATION_ID".into());
     };
-    let mut key = DeviceKey::from_base64(&env::var("AZURE_DPS_SYMMETRIC_KEY")?)?;
+    let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map_err(|error| format!("AZURE_DPS_SYMMETRIC_KEY: {error}"))?;
+    let mut key = DeviceKey::from_base64(&Zeroizing::new(key))?;
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?)
         .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
     let mut provisioning =
@@ -42,7 +44,10 @@ async fn run() -> Result<()> {
     let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
 
     let answer = session::provision(&mut provisioning, &Arc::new(tls)).await;
-    let assignment = provisioning.result(&answer)?;
+    let assignment = provisioning.result(&answer).map_err(|error| {
+        let said = provisioning.details(&answer).and_then(|details| details.message());
+        format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}")))
+    })?;
     let (hub, device_id) = (assignment.assigned_hub(), assignment.device_id());
     println!("{hub} {device_id}");
     println!("At the hub, with the same key and client:");

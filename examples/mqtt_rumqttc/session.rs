@@ -1,13 +1,15 @@
 //! The session: the driving contract with rumqttc. This is the part to copy.
 
 use std::{
+    fmt::Display,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{Error, Provisioning, Step, TransportFault, mqtt};
+use azure_dps::{Error, Malformed, Provisioning, Step, TransportFault, mqtt};
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, QoS, TlsConfiguration, TlsError, Transport,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, SubscribeReasonCode,
+    TlsConfiguration, TlsError, Transport,
 };
 use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
@@ -19,11 +21,21 @@ pub async fn provision(provisioning: &mut Provisioning<'_>, tls: &Arc<ClientConf
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     provisioning.start(now(), unix_time);
-    let mut session = None;
+    let mut session: Option<(AsyncClient, EventLoop)> = None;
     let mut answer = Vec::new();
     loop {
         match provisioning.step(now()) {
-            Step::Finished => return answer,
+            Step::Finished => {
+                if let Some((client, mut events)) = session {
+                    // Whether the goodbye arrives is all the same.
+                    let _ = client.disconnect().await;
+                    let gone = async {
+                        while !matches!(events.poll().await, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))) {}
+                    };
+                    let _ = timeout(Duration::from_secs(1), gone).await;
+                }
+                return answer;
+            }
             Step::Wait(duration) => match &mut session {
                 // The event loop answers pings. Where it fails, the next request opens a session.
                 Some((_, events)) => {
@@ -75,7 +87,14 @@ async fn exchange(
         }
         mqtt::on_connack(provisioning, now(), 0);
         client.subscribe(mqtt::SUBSCRIBE_FILTER, QoS::AtLeastOnce).await.map_err(broken)?;
-        while !matches!(events.poll().await.map_err(broken)?, Event::Incoming(Packet::SubAck(_))) {}
+        let granted = loop {
+            if let Event::Incoming(Packet::SubAck(granted)) = events.poll().await.map_err(broken)? {
+                break granted;
+            }
+        };
+        if granted.return_codes.contains(&SubscribeReasonCode::Failure) {
+            return Err(Error::Malformed(Malformed::Invalid("SUBACK")));
+        }
         *session = Some((client, events));
     }
     let Some((client, events)) = session else { return Ok(()) };
@@ -91,7 +110,9 @@ async fn exchange(
     }
 }
 
-fn broken<E>(_: E) -> Error {
+/// The network's own words are in no `Error`: they are for the log.
+fn broken<E: Display>(error: E) -> Error {
+    eprintln!("the session broke: {error}");
     Error::Transport(TransportFault::Stream)
 }
 
@@ -106,8 +127,11 @@ fn refused(
             mqtt::on_connack(provisioning, now, code as u8);
             Ok(())
         }
-        _ if is_untrusted(&error) => Err(Error::Untrusted),
-        _ => Err(Error::Transport(TransportFault::Connect)),
+        _ => {
+            eprintln!("no session: {error}");
+            let untrusted = is_untrusted(&error);
+            Err(if untrusted { Error::Untrusted } else { Error::Transport(TransportFault::Connect) })
+        }
     }
 }
 

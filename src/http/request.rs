@@ -22,7 +22,7 @@ pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer:
             // An empty writer only counts.
             let mut body = Writer::new(&mut []);
             provisioning.write_body(&mut body);
-            writer.str("PUT ");
+            writer.str(if provisioning.is_lookup() { "POST " } else { "PUT " });
             write_head(provisioning, &mut writer);
             writer.str("Content-Type: application/json\r\nContent-Length: ");
             writer.decimal(body.len() as u64);
@@ -62,6 +62,7 @@ pub(crate) fn write_target(provisioning: &Provisioning<'_>, writer: &mut Writer<
     writer.str("/registrations/");
     writer.percent(provisioning.registration().registration_id().as_str().as_bytes());
     match provisioning.request() {
+        Request::Register if provisioning.is_lookup() => {}
         Request::Register => writer.str("/register"),
         Request::Status { operation_id } => {
             writer.str("/operations/");

@@ -74,7 +74,7 @@ impl ResponseReader {
         let size = buffer.len();
         if self.filled > size {
             // Not the buffer that the answer is in.
-            return Err(BufferTooSmall { needed: self.filled, exact: false }.into());
+            return Err(BufferTooSmall::at_least(self.filled).into());
         }
         if self.filled == size && self.raw > self.body {
             move_down(buffer, self.raw..self.filled, self.body);
@@ -83,7 +83,7 @@ impl ResponseReader {
         }
         match buffer.get_mut(self.filled..) {
             Some(space) if !space.is_empty() => Ok(space),
-            _ => Err(BufferTooSmall { needed: size + 1, exact: false }.into()),
+            _ => Err(BufferTooSmall::at_least(size + 1).into()),
         }
     }
 

@@ -17,6 +17,7 @@
 //! | answers of any size are stored | read into the caller's buffer, no further |
 //! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
 //! | each request is a connection of its own | cannot be mended |
+//! | no client certificates | [`Error::Unsupported`](crate::Error::Unsupported) for [`Credential::X509`](crate::Credential::X509) |
 //! | an IPv6 address for a host name is not resolved | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
 //! | a broken chunk is an I/O error like any other | [`TransportFault::Stream`], retried |
 //! | a header line of exactly the limit panics in debug builds | no limit is set; the system's memory is the bound |
@@ -104,6 +105,9 @@ pub fn provision<'b>(
 
 fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b mut [u8]) -> Result<Answer<'b>, Error> {
     let deadline = provisioning.request_deadline(now);
+    if provisioning.needs_client_certificate() {
+        return Err(crate::Error::Unsupported.into());
+    }
     provisioning.begin_request(now)?;
     provisioning.sign_request(now, buffer)?;
     let request = request(provisioning, buffer)?
@@ -132,10 +136,12 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<::minre
         endpoint.write_authority(writer);
         write_target(provisioning, writer);
     })?;
-    let (method, body) = match provisioning.request() {
-        Request::Register => (Method::Put, Some(text(&|writer| provisioning.write_body(writer))?)),
-        Request::Status { .. } => (Method::Get, None),
+    let (method, has_body) = match provisioning.request() {
+        Request::Register if provisioning.is_lookup() => (Method::Post, true),
+        Request::Register => (Method::Put, true),
+        Request::Status { .. } => (Method::Get, false),
     };
+    let body = has_body.then(|| text(&|writer| provisioning.write_body(writer))).transpose()?;
     let mut request = ::minreq::Request::new(method, url)
         .with_header("User-Agent", crate::USER_AGENT)
         .with_header("Accept", "application/json");
@@ -172,7 +178,7 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
             if response.read(&mut [0]).map_err(::minreq::Error::IoError)? == 0 {
                 break;
             }
-            return Err(crate::Error::from(BufferTooSmall { needed: filled + 1, exact: false }).into());
+            return Err(crate::Error::from(BufferTooSmall::at_least(filled + 1)).into());
         }
         match response.read(space).map_err(::minreq::Error::IoError)? {
             0 => break,

@@ -64,12 +64,14 @@ with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, t
             break
     else:
         sys.exit(emulator.stderr.read())
-    for websockets in (False, True):
-        for registration_id, key_for, expected in CASES:
-            seen = outcome(registration_id, key_for, ca_file.read_text(), websockets)
-            ok = expected in seen
-            failed += not ok
-            over = "MQTT over WebSocket" if websockets else "MQTT"
-            print("ok    " if ok else "FAILED", over, registration_id, "with the key of", key_for, "->", seen)
-    emulator.terminate()
+    try:
+        for websockets in (False, True):
+            for registration_id, key_for, expected in CASES:
+                seen = outcome(registration_id, key_for, ca_file.read_text(), websockets)
+                ok = expected in seen
+                failed += not ok
+                over = "MQTT over WebSocket" if websockets else "MQTT"
+                print("ok    " if ok else "FAILED", over, registration_id, "with the key of", key_for, "->", seen)
+    finally:
+        emulator.terminate()
 sys.exit(failed)

@@ -1,0 +1,260 @@
+//! TPM attestation in the state machine: a challenge in the middle, and a signed register
+//! request after it. The TPM itself is a script here; `examples/tpm` has a real one.
+
+mod support;
+
+use std::time::Duration;
+
+use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::{
+    Answer, Credential, Error, ErrorCode, Fault, Malformed, Provisioning, Sign, SignError, TransportFault,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use support::*;
+
+const ENDORSEMENT_KEY: &[u8] = b"\x00\x04EK: not a real one";
+const STORAGE_ROOT_KEY: &[u8] = b"\x00\x05SRK?>";
+
+/// A TPM that remembers what it was given, and signs with the last key's first byte.
+#[derive(Default)]
+struct FakeTpm {
+    activated: Vec<Vec<u8>>,
+    refuses: bool,
+}
+
+impl Tpm for FakeTpm {
+    fn endorsement_key(&self) -> &[u8] {
+        ENDORSEMENT_KEY
+    }
+
+    fn storage_root_key(&self) -> &[u8] {
+        STORAGE_ROOT_KEY
+    }
+
+    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
+        if self.refuses {
+            return Err(TpmError);
+        }
+        let mut buffer = [0; 1024];
+        let key = key.decode(&mut buffer).map_err(|_| TpmError)?;
+        self.activated.push(key.duplicate.to_vec());
+        Ok(())
+    }
+}
+
+impl Sign for FakeTpm {
+    fn sign(&mut self, _message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+        let key = self.activated.last().ok_or(SignError)?;
+        signature.fill(key[0]);
+        Ok(())
+    }
+}
+
+/// Six parts with their lengths, as the C SDK reads them.
+fn blob(duplicate: &[u8]) -> Vec<u8> {
+    let parts: [&[u8]; 6] = [b"id object", &[7; 256], duplicate, &[8; 256], b"public", b""];
+    parts.iter().flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied())).collect()
+}
+
+fn challenge(duplicate: &[u8]) -> String {
+    // .NET writes a plus as an escape.
+    let key = BASE64_STANDARD.encode(blob(duplicate)).replace('+', "\\u002b").replace('/', "\\/");
+    format!(r#"{{"message":"Authorization required.","authenticationKey":"{key}","keyName":"registration"}}"#)
+}
+
+fn provisioning(tpm: &mut FakeTpm) -> Provisioning<'_> {
+    Provisioning::new(registration("mydevice").with_payload(PAYLOAD).unwrap(), Credential::tpm(tpm))
+}
+
+fn assigned() -> String {
+    ASSIGNED.replace(TOASTER, "mydevice")
+}
+
+#[test]
+fn challenge_then_signed_register_then_polls() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let mut bench = Bench::start(&mut provisioning);
+    bench
+        .run(&[
+            answers(401, None, challenge(b"A key")),
+            answers(202, Some(3), ASSIGNING),
+            answers(200, None, assigned()),
+        ])
+        .unwrap();
+    assert_eq!(bench.requests(), ["register", "register", "status"]);
+    // The challenge is no failure: nobody waits.
+    assert_eq!(bench.waits, [Duration::from_secs(3)]);
+    let body = format!(
+        r#"{{"registrationId":"mydevice","tpm":{{"endorsementKey":"{}","storageRootKey":"{}"}},"payload":{PAYLOAD}}}"#,
+        BASE64_STANDARD.encode(ENDORSEMENT_KEY),
+        BASE64_STANDARD.encode(STORAGE_ROOT_KEY)
+    );
+    let [first, second, poll] = bench.sent.try_into().unwrap();
+    assert!(first.ends_with(&body), "{first}");
+    assert!(!first.contains("Authorization"));
+    assert!(second.ends_with(&body), "{second}");
+    let token = second.lines().find(|line| line.starts_with("Authorization: ")).unwrap();
+    let signature = BASE64_STANDARD.encode([b'A'; 32]).replace('=', "%3D");
+    assert!(token.contains("sr=0ne00002193%2fregistrations%2fmydevice&"));
+    assert!(token.contains(&format!("&sig={signature}&")), "{token}");
+    assert!(token.ends_with("&skn=registration"));
+    assert!(poll.contains(token));
+    assert_eq!(tpm.activated, [b"A key"]);
+}
+
+#[test]
+fn a_new_run_begins_without_a_token() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    for _ in 0..2 {
+        let mut bench = Bench::start(&mut provisioning);
+        bench.run(&[answers(401, None, challenge(b"key")), answers(200, None, assigned())]).unwrap();
+        assert!(!bench.sent[0].contains("Authorization"));
+        assert!(bench.sent[1].contains("Authorization"));
+    }
+    assert_eq!(tpm.activated.len(), 2);
+}
+
+#[test]
+fn a_register_request_that_got_lost_after_the_challenge_is_signed_again() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let mut bench = Bench::start(&mut provisioning);
+    bench
+        .run(&[
+            answers(401, None, challenge(b"key")),
+            Peer::Fails(Error::Transport(TransportFault::Closed)),
+            answers(200, None, assigned()),
+        ])
+        .unwrap();
+    assert!(bench.sent[2].contains("Authorization"));
+}
+
+#[test]
+fn a_second_challenge_in_a_run_is_a_refusal() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let mut bench = Bench::start(&mut provisioning);
+    let error = bench.run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
+    assert!(matches!(error, Error::Refused(refusal) if refusal.http_status == 401));
+    assert_eq!(error.fault(), Fault::Credential);
+    assert_eq!(bench.requests(), ["register", "register"]);
+}
+
+#[test]
+fn a_plain_401_is_a_refusal() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let body = r#"{"errorCode":401000,"trackingId":"","message":"Unauthorized","timestampUtc":""}"#;
+    for body in [body, r#"{"authenticationKey":null}"#, r#"{"authenticationKey":7}"#, r#"{"authenticationKey":"#, ""] {
+        let error = Bench::start(&mut provisioning).run(&[answers(401, None, body)]).unwrap_err();
+        assert!(matches!(error, Error::Refused(_)), "{body}: {error}");
+    }
+    assert!(tpm.activated.is_empty());
+}
+
+#[test]
+fn no_enrollment_for_this_endorsement_key() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let body = r#"{"errorCode":404201,"trackingId":"","message":"Enrollment not found","timestampUtc":""}"#;
+    let error = Bench::start(&mut provisioning).run(&[answers(404, None, body)]).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::ENROLLMENT_NOT_FOUND));
+}
+
+#[test]
+fn a_tpm_that_cannot_open_the_key_ends_the_run() {
+    let mut tpm = FakeTpm { refuses: true, ..FakeTpm::default() };
+    let mut provisioning = provisioning(&mut tpm);
+    let mut bench = Bench::start(&mut provisioning);
+    let error = bench.run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
+    assert_eq!((error, error.fault()), (Error::Tpm, Fault::Credential));
+    assert_eq!(bench.requests(), ["register"]);
+}
+
+#[test]
+fn a_challenge_is_for_tpms_alone() {
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
+    let error = Bench::start(&mut provisioning).run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
+    assert!(matches!(error, Error::Refused(_)));
+}
+
+#[test]
+fn the_service_does_not_offer_it_over_mqtt() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    provisioning.start(Duration::ZERO, UNIX_TIME);
+    let mut buffer = [0; 512];
+    let password = azure_dps::mqtt::write_password(&mut provisioning, Duration::ZERO, &mut buffer);
+    assert_eq!(password, Err(Error::Unsupported));
+    assert_eq!(Error::Unsupported.fault(), Fault::Caller);
+}
+
+/// The document's result, with its barewords quoted; and as it is printed.
+#[test]
+fn the_concept_documents_result() {
+    let printed = include_str!("vectors/concept-tpm-result.txt");
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let error = Bench::start(&mut provisioning).run(&[answers(200, None, printed)]).unwrap_err();
+    assert!(matches!(error, Error::Malformed(Malformed::Json(_))), "{error}");
+
+    let quoted =
+        printed.replace("\"status\": assigned", "\"status\": \"assigned\"").replace(": initial", ": \"initial");
+    let quoted = quoted.replace("Assignment,", "Assignment\",");
+    assert_eq!(
+        Bench::start(&mut provisioning).run(&[answers(200, None, quoted.as_str())]),
+        Ok(("myIotHub".into(), "myDeviceId".into()))
+    );
+    let assignment = provisioning.result(quoted.as_bytes()).unwrap();
+    let key = assignment.tpm_authentication_key().unwrap();
+    assert!(key.text() == "xxxx-encrypted-authentication-key-xxxxx");
+    // What the document prints in a key's place is none.
+    assert_eq!(key.decode(&mut [0; 64]), Err(Malformed::Invalid("authenticationKey").into()));
+    assert_eq!(assignment.payload().unwrap().raw(), r#"{ "property1": "value1" }"#);
+}
+
+/// The document's request, which has no end: as it is printed, it is refused before it is sent.
+#[test]
+fn the_concept_documents_payload() {
+    let printed = r#"{ "property1": "value1", "property2": {"propertyA":"valueA", "property2-2":1234}, .. }"#;
+    assert!(matches!(registration("mydevice").with_payload(printed), Err(Error::InvalidPayload(_))));
+    let payload = printed.replace(", ..", "");
+    assert!(registration("mydevice").with_payload(&payload).is_ok());
+}
+
+#[test]
+fn keys_are_taken_apart_within_their_bounds() {
+    fn decode(base64: &str, size: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let body =
+            ASSIGNED.replace(r#""payload":"#, &format!(r#""tpm":{{"authenticationKey":"{base64}"}},"payload":"#));
+        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        provisioning.start(Duration::ZERO, 0);
+        provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
+        let assignment = provisioning.result(body.as_bytes()).unwrap();
+        let mut buffer = vec![0; size];
+        let key = assignment.tpm_authentication_key().unwrap().decode(&mut buffer)?;
+        let parts = [key.id_object, key.encrypted_secret, key.duplicate, key.import_seed, key.public, key.data];
+        Ok(parts.map(<[u8]>::to_vec).to_vec())
+    }
+    let whole = blob(b"wrapped");
+    let base64 = BASE64_STANDARD.encode(&whole);
+    let parts = decode(&base64, 1024).unwrap();
+    assert_eq!(parts[0], b"id object");
+    assert_eq!(parts[2], b"wrapped");
+    assert_eq!(parts[4], b"public");
+
+    let invalid = Err(Malformed::Invalid("authenticationKey").into());
+    for len in 0..whole.len() {
+        assert_eq!(decode(&BASE64_STANDARD.encode(&whole[..len]), 1024), invalid, "{len}");
+    }
+    for wrong in ["=", "A", "AAA", "AA=A", "AAAA=", "AA==AAAA", "\\u20ac", "A A="] {
+        assert_eq!(decode(wrong, 1024), invalid, "{wrong}");
+    }
+    // The size that is asked for suffices, and is no more than a quad too much.
+    let Err(Error::BufferTooSmall(small)) = decode(&base64, 100) else { panic!() };
+    assert!(small.needed - whole.len() < 3);
+    assert!(decode(&base64, small.needed).is_ok());
+}
