@@ -165,6 +165,9 @@ pub struct EnrollmentGroup {
     pub secondary_key: Option<SymmetricKey>,
     /// In the place of keys, the CAs that sign the devices' certificates: roots or intermediates.
     pub x509: Option<X509Attestation>,
+    /// The policy by which devices that send a `csr` are issued certificates; absent: they are not.
+    /// The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
     /// Which hub a device gets.
     pub allocation: Allocation,
     /// What happens to a device that comes again.
@@ -183,6 +186,7 @@ impl Default for EnrollmentGroup {
             primary_key: SymmetricKey::default(),
             secondary_key: None,
             x509: None,
+            certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
@@ -193,7 +197,7 @@ impl Default for EnrollmentGroup {
 
 impl EnrollmentGroup {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref(), None)
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
     }
 }
 
@@ -217,6 +221,9 @@ pub struct IndividualEnrollment {
     pub x509: Option<X509Attestation>,
     /// In the place of keys, the device's TPM.
     pub tpm: Option<TpmAttestation>,
+    /// The policy by which the device, when it sends a `csr`, is issued a certificate; absent: it is
+    /// not. The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
     /// Which hub the device gets.
     pub allocation: Allocation,
     /// What happens when the device comes again.
@@ -237,6 +244,7 @@ impl Default for IndividualEnrollment {
             secondary_key: None,
             x509: None,
             tpm: None,
+            certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
@@ -247,7 +255,14 @@ impl Default for IndividualEnrollment {
 
 impl IndividualEnrollment {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref(), self.tpm.as_ref())
+        let Some(tpm) = &self.tpm else {
+            return Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref());
+        };
+        if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
+            Ok(Attestation::Tpm(tpm))
+        } else {
+            Err("tpm beside keys or x509: an enrollment has one kind of attestation")
+        }
     }
 }
 
@@ -265,21 +280,20 @@ impl<'a> Attestation<'a> {
         primary: &'a SymmetricKey,
         secondary: Option<&'a SymmetricKey>,
         x509: Option<&'a X509Attestation>,
-        tpm: Option<&'a TpmAttestation>,
     ) -> Result<Self, &'static str> {
-        let has_keys = !primary.is_empty() || secondary.is_some();
-        match (x509, tpm) {
-            (None, None) if primary.is_empty() => Err("no primary_key, and no other attestation"),
-            (None, None) => Ok(Self::SymmetricKey { primary, secondary }),
-            (Some(x509), None) if !has_keys => Ok(Self::X509(x509)),
-            (None, Some(tpm)) if !has_keys => Ok(Self::Tpm(tpm)),
-            _ => Err("more than one kind of attestation"),
+        match x509 {
+            Some(x509) if primary.is_empty() && secondary.is_none() => Ok(Self::X509(x509)),
+            Some(_) => Err("both keys and x509: an enrollment has one kind of attestation"),
+            None if primary.is_empty() => Err("no primary_key and no x509"),
+            None => Ok(Self::SymmetricKey { primary, secondary }),
         }
     }
 }
 
 /// The certificates of X.509 attestation: of an individual enrollment the device's own, of a group
 /// those of CAs.
+///
+/// In TOML each is PEM, or the path of a PEM file, of which the first certificate counts.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct X509Attestation {
@@ -467,7 +481,16 @@ pub struct Behaviour {
     /// Whether a device that registers while its last registration is in progress is refused with
     /// 409203. Default false: the new registration replaces the old.
     pub refuse_concurrent_registration: bool,
-    /// Whether an MQTT client with a bad token is refused in CONNACK (code 5), and not, as has been
+    /// Whether `registrationState.x509` tells of the certificates, as the specification has it, and
+    /// not, as has been seen, only of the group. Default false.
+    pub certificate_info_in_result: bool,
+    /// Whether a `csr` is passed over when the enrollment has no `certificate_policy`, and not
+    /// refused with 400000. Default false.
+    pub ignore_csr_without_policy: bool,
+    /// Whether `issuedCertificateChain` begins with the root, and not with the device's certificate.
+    /// Sources disagree. Default false.
+    pub issued_chain_root_first: bool,
+    /// Whether an MQTT client with a bad token or certificate is refused in CONNACK (code 5), and not, as has been
     /// seen, let in to be told 401 by the answer to its first request. Default false.
     pub refuse_at_connect: bool,
     /// How many seconds the webhook may take. Default 230, which is where Azure Functions itself
@@ -503,6 +526,9 @@ impl Default for Behaviour {
             unknown_id_scope_code: 401_000,
             not_found_as_failed: false,
             refuse_concurrent_registration: false,
+            certificate_info_in_result: false,
+            ignore_csr_without_policy: false,
+            issued_chain_root_first: false,
             refuse_at_connect: false,
             webhook_timeout: 230.0,
             webhook_retries: 10,

@@ -21,7 +21,8 @@
 //! Where to find what: `device_api` is the HTTP surface and `mqtt` that of MQTT, with `websocket`
 //! below it, both thin over `registration`, the one core that knows operations and devices; `sas`
 //! verifies tokens, `x509` certificates, and `tpm` challenges TPMs; `enrollment` finds the enrollment
-//! that they belong to; `allocation` chooses the hub; `webhook` calls the operator's function.
+//! that they belong to; `allocation` chooses the hub; `webhook` calls the operator's function;
+//! `issuance` is the CA that issues certificates to devices.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -36,6 +37,7 @@ mod device_api;
 mod emulator;
 mod enrollment;
 mod error;
+mod issuance;
 mod log;
 mod mqtt;
 mod quota;

@@ -14,6 +14,7 @@ use crate::{
     enrollment::{Attested, Enrollment, Kind},
     stamps::Stamp,
     tpm::TpmKeys,
+    x509::{Certificate, CertificateInfo},
 };
 
 /// An answer longer than this cannot be an `AllocationResponse`: a message has at most 96 KB.
@@ -107,11 +108,18 @@ pub(crate) struct DeviceRuntimeContext<'a> {
 
 /// By what the device proved who it is.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum DeviceAttestation<'a> {
     /// Empty: it tells the kind of attestation, never a key.
     SymmetricKey {},
-    X509 {},
+    X509 {
+        /// What functions in the field read.
+        client_certificate: String,
+        /// The "certificate details" of the documents, in the words of the specification.
+        certificate_info: &'a CertificateInfo,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signing_certificate_info: Option<&'a CertificateInfo>,
+    },
     Tpm(&'a TpmKeys),
 }
 
@@ -119,7 +127,11 @@ impl<'a> DeviceAttestation<'a> {
     pub(crate) fn of(attested: &'a Attested) -> Self {
         match attested {
             Attested::SymmetricKey => Self::SymmetricKey {},
-            Attested::X509 { .. } => Self::X509 {},
+            Attested::X509 { certificate, signer } => Self::X509 {
+                client_certificate: certificate.base64(),
+                certificate_info: certificate.info(),
+                signing_certificate_info: signer.as_ref().map(Certificate::info),
+            },
             Attested::Tpm(keys) => Self::Tpm(keys),
         }
     }

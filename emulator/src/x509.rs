@@ -2,6 +2,7 @@
 
 use std::{fmt, fs, str::FromStr, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustls::{
     RootCertStore,
     crypto::aws_lc_rs,
@@ -25,7 +26,7 @@ use crate::config::ConfigError;
 #[derive(Clone, Eq, PartialEq)]
 pub struct Certificate {
     der: CertificateDer<'static>,
-    info: CertificateInfo,
+    info: Box<CertificateInfo>,
 }
 
 impl Certificate {
@@ -41,12 +42,17 @@ impl Certificate {
     }
 
     fn from_der(der: CertificateDer<'static>) -> Result<Self, Fault> {
-        let info = CertificateInfo::of(&parse(&der)?, &der);
+        let info = Box::new(CertificateInfo::of(&parse(&der)?, &der));
         Ok(Self { der, info })
     }
 
     pub(crate) fn is_ca(&self) -> bool {
         parse(&self.der).is_ok_and(|parsed| parsed.is_ca())
+    }
+
+    /// Its DER, for JSON.
+    pub(crate) fn base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.der)
     }
 
     /// What the service tells of it.
@@ -76,8 +82,10 @@ impl<'de> Deserialize<'de> for Certificate {
         if text.contains("-----BEGIN") {
             return Self::from_pem(&text).map_err(de::Error::custom);
         }
-        let in_file = |error: &dyn fmt::Display| de::Error::custom(format!("{text}: {error}"));
-        Self::from_pem(&fs::read_to_string(&text).map_err(|error| in_file(&error))?).map_err(|error| in_file(&error))
+        // What is no path may be a key in the wrong place: never repeat it.
+        let text = fs::read_to_string(text)
+            .map_err(|error| de::Error::custom(format!("a certificate's file cannot be read: {error}")))?;
+        Self::from_pem(&text).map_err(de::Error::custom)
     }
 }
 
@@ -185,7 +193,7 @@ fn check_validity(certificate: &X509Certificate<'_>, now: u64) -> Result<(), Fau
 }
 
 /// The most specific one, which is the last.
-fn common_name<'a>(name: &'a X509Name<'_>) -> Option<&'a str> {
+pub(crate) fn common_name<'a>(name: &'a X509Name<'_>) -> Option<&'a str> {
     name.iter_common_name().last()?.as_str().ok()
 }
 

@@ -1,7 +1,5 @@
 //! TPM attestation: the challenge, what answers it, and what does not.
 
-#[path = "support/software_tpm.rs"]
-mod software_tpm;
 mod support;
 
 use std::sync::LazyLock;
@@ -12,9 +10,13 @@ use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
+use rumqttc::QoS;
 use serde_json::{Value, json};
-use software_tpm::{Refusal, SoftwareTpm};
-use support::*;
+use support::{
+    mqtt::{Client, FILTER, REGISTER},
+    software_tpm::{Refusal, SoftwareTpm},
+    *,
+};
 
 const ID: &str = "mydevice";
 
@@ -322,6 +324,27 @@ fn a_disabled_enrollment_is_told_after_the_challenge() {
     assert!(emulator.device(ID).is_none());
 }
 
+/// "TPM over MQTT is not supported": neither is a TPM challenged there, nor is a key good that it was
+/// given over HTTP.
+#[test]
+fn tpms_are_not_taken_over_mqtt() {
+    let mut config = Config::contoso();
+    config.individual_enrollments.push(enrollment(&TPM));
+    let emulator = builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    device.take_challenge().unwrap();
+    for password in ["", &device.token()] {
+        for body in [device.registration(), device.device.registration()] {
+            let mut client = Client::open(&emulator, "mqtt", ID);
+            assert_eq!(client.connect(password), Some(0));
+            client.subscribe(FILTER, QoS::AtLeastOnce);
+            let (topic, body) = client.ask(REGISTER, &body.to_string());
+            assert_eq!((topic.as_str(), refused((401, body))), ("401/?$rid=1", UNAUTHORIZED));
+        }
+    }
+    assert_eq!(device.put_signed().0, 202);
+}
+
 /// What is no key of a TPM is a bad request, which names the key and says why.
 #[test]
 fn malformed_keys_are_bad_requests() {
@@ -372,7 +395,7 @@ fn a_configuration_is_checked() {
     assert_eq!(toml(&format!("{individual}\"{key}\"")), None);
     assert!(toml(&format!("{individual}\"{}\"", &key[4..])).unwrap().to_string().contains("line 4"));
     let both = toml(&format!("{individual}\"{key}\"\nprimary_key = \"{OTHER_KEY}\"")).unwrap();
-    assert!(both.to_string().contains("more than one kind of attestation"), "{both}");
+    assert!(both.to_string().contains("tpm beside keys"), "{both}");
     // There are no groups of TPMs.
     let group = format!("[[enrollment_groups]]\nenrollment_group_id = \"g\"\ntpm.endorsement_key = \"{key}\"");
     assert!(toml(&group).unwrap().to_string().contains("tpm"));
