@@ -293,7 +293,8 @@ impl<'a> Attestation<'a> {
 /// The certificates of X.509 attestation: of an individual enrollment the device's own, of a group
 /// those of CAs.
 ///
-/// In TOML each is PEM, or the path of a PEM file, of which the first certificate counts.
+/// In TOML each is PEM, or the path of a PEM file from the working directory; its first certificate
+/// counts.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct X509Attestation {

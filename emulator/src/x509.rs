@@ -1,6 +1,6 @@
 //! Certificates: those that a configuration names, and those that devices show.
 
-use std::{fmt, fs, str::FromStr, time::Duration};
+use std::{fmt, fs, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustls::{
@@ -58,14 +58,6 @@ impl Certificate {
     /// What the service tells of it.
     pub(crate) fn info(&self) -> &CertificateInfo {
         &self.info
-    }
-}
-
-impl FromStr for Certificate {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        Self::from_pem(text)
     }
 }
 

@@ -13,6 +13,7 @@ use azure_dps_emulator::{
     X509Attestation,
 };
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, SerialNumber};
+use reqwest::tls::Version;
 use rumqttc::QoS;
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, SignatureScheme, StreamOwned, client::ResolvesClientCert,
@@ -455,6 +456,19 @@ fn read_response(stream: &mut impl Read) -> String {
         read(&mut text);
     }
     text
+}
+
+/// With TLS 1.3, where it is wanted, it is no different.
+#[test]
+fn tls_1_3_has_certificates_too() {
+    let device = Identity::self_signed(DEVICE);
+    let emulator = service(|config| {
+        config.individual_enrollments.push(individual(x509(device.certificate())));
+        config.behaviour.tls13 = true;
+    });
+    let mut over_tls13 = Device::over_tls(&emulator, DEVICE, None);
+    over_tls13.client = tls_client(&emulator, Some(&device)).tls_version_min(Version::TLS_1_3).build().unwrap();
+    over_tls13.assigned();
 }
 
 /// An MQTT session too has the certificate of its TLS session; over WebSocket it is the upgraded

@@ -17,7 +17,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{
     Method,
-    blocking::{Client, RequestBuilder, Response},
+    blocking::{Client, ClientBuilder, RequestBuilder, Response},
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use serde_json::{Value, json};
@@ -97,13 +97,8 @@ impl Device {
 
     /// A device over HTTPS, with a certificate or without anything.
     pub fn over_tls(emulator: &Emulator, registration_id: &str, identity: Option<&x509::Identity>) -> Self {
-        let ca = reqwest::Certificate::from_pem(emulator.ca_pem().as_bytes()).unwrap();
-        let mut client = Client::builder().no_proxy().tls_certs_only([ca]);
-        if let Some(identity) = identity {
-            client = client.identity(reqwest::Identity::from_pem(identity.pem().as_bytes()).unwrap());
-        }
         Self {
-            client: client.build().unwrap(),
+            client: tls_client(emulator, identity).build().unwrap(),
             url: emulator.https_url().unwrap().to_owned(),
             registration_id: registration_id.to_owned(),
             key: String::new(),
@@ -213,6 +208,16 @@ impl Device {
         let state = &body["registrationState"];
         assert_eq!((&body["status"], &state["status"]), (&json!("failed"), &json!("failed")));
         (state["errorCode"].as_u64().unwrap(), state["errorMessage"].as_str().unwrap().to_owned())
+    }
+}
+
+/// An HTTPS client that trusts the emulator's CA.
+pub fn tls_client(emulator: &Emulator, identity: Option<&x509::Identity>) -> ClientBuilder {
+    let ca = reqwest::Certificate::from_pem(emulator.ca_pem().as_bytes()).unwrap();
+    let client = Client::builder().no_proxy().tls_certs_only([ca]);
+    match identity {
+        Some(identity) => client.identity(reqwest::Identity::from_pem(identity.pem().as_bytes()).unwrap()),
+        None => client,
     }
 }
 
