@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use azure_dps::{Assignment, Endpoint, Error, Provisioning, Step};
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 #[path = "../../examples/mqtt_embedded/session.rs"]
@@ -36,6 +36,20 @@ pub const TRANSPORTS: [Transport; 5] = [
     Transport::MqttTls,
 ];
 
+/// What a TLS client trusts, and what it shows of itself.
+#[derive(Clone, Copy)]
+pub struct Tls<'a> {
+    pub ca: &'a str,
+    /// A chain and its key, as PEM.
+    pub client: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> From<&'a str> for Tls<'a> {
+    fn from(ca: &'a str) -> Self {
+        Self { ca, client: None }
+    }
+}
+
 /// The wall clock, for tokens that the emulator checks.
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
@@ -43,12 +57,13 @@ pub fn unix_time() -> u64 {
 
 /// Runs to the end. The waits that the service asks for pass on the state machine's clock,
 /// and take a few milliseconds of ours.
-pub fn provision<'b>(
+pub fn provision<'a, 'b>(
     provisioning: &mut Provisioning<'_>,
     transport: Transport,
-    ca: &str,
+    tls: impl Into<Tls<'a>>,
     buffer: &'b mut [u8],
 ) -> Result<Assignment<'b>, Error> {
+    let tls = tls.into();
     let started = Instant::now();
     let skipped = Cell::new(Duration::ZERO);
     let clock = || started.elapsed() + skipped.get();
@@ -64,7 +79,7 @@ pub fn provision<'b>(
         }
         Transport::MqttTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(over_mqtt(provisioning, ca, buffer));
+            runtime.block_on(over_mqtt(provisioning, tls, buffer));
             provisioning.result(buffer)
         }
         Transport::EmbeddedIoAsyncTls => {
@@ -77,7 +92,7 @@ pub fn provision<'b>(
             let connect = async |_| {
                 let socket = tokio::net::TcpStream::connect((endpoint.host(), endpoint.port())).await?;
                 let name = ServerName::try_from(endpoint.host().to_string()).map_err(io::Error::other)?;
-                let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(ca)?));
+                let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config()?));
                 Ok(FromTokio::new(connector.connect(name, socket).await?))
             };
             let run = azure_dps::embedded_io_async::provision(
@@ -91,16 +106,16 @@ pub fn provision<'b>(
             runtime.block_on(run).map_err(|error| error.kind())
         }
         _ => {
-            let connect = |_| Ok(FromStd::new(connect(endpoint, transport, ca)?));
+            let connect = |_| Ok(FromStd::new(connect(endpoint, transport, tls)?));
             azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
                 .map_err(|error| error.kind())
         }
     }
 }
 
-async fn over_mqtt(provisioning: &mut Provisioning<'_>, ca: &str, buffer: &mut [u8]) {
+async fn over_mqtt(provisioning: &mut Provisioning<'_>, tls: Tls<'_>, buffer: &mut [u8]) {
     let clock = Clock::new();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(ca).unwrap()));
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config().unwrap()));
     provisioning.start(clock.now(), unix_time());
     loop {
         match provisioning.step(clock.now()) {
@@ -152,24 +167,32 @@ impl Clock {
 pub trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
 
-fn connect(endpoint: Endpoint<'_>, transport: Transport, ca: &str) -> io::Result<Box<dyn Stream>> {
+fn connect(endpoint: Endpoint<'_>, transport: Transport, tls: Tls<'_>) -> io::Result<Box<dyn Stream>> {
     let socket = TcpStream::connect((endpoint.host(), endpoint.port()))?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     if transport == Transport::EmbeddedIo {
         return Ok(Box::new(socket));
     }
     let name = ServerName::try_from(endpoint.host().to_string()).map_err(io::Error::other)?;
-    let session = ClientConnection::new(Arc::new(tls(ca)?), name).map_err(io::Error::other)?;
+    let session = ClientConnection::new(Arc::new(tls.config()?), name).map_err(io::Error::other)?;
     Ok(Box::new(StreamOwned::new(session, socket)))
 }
 
-fn tls(ca: &str) -> io::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+impl Tls<'_> {
+    fn config(self) -> io::Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(self.ca)? {
+            roots.add(certificate).map_err(io::Error::other)?;
+        }
+        // The service speaks nothing newer.
+        let config =
+            ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]).with_root_certificates(roots);
+        let Some((chain, key)) = self.client else { return Ok(config.with_no_client_auth()) };
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(io::Error::other)?;
+        config.with_client_auth_cert(certificates(chain)?, key).map_err(io::Error::other)
     }
-    // The service speaks nothing newer.
-    Ok(ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+}
+
+fn certificates(pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(io::Error::other)
 }

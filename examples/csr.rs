@@ -1,0 +1,74 @@
+//! Has a certificate issued during provisioning, for a key pair that never leaves the device.
+//! Beside an emulator whose enrollment has a certificate policy:
+//! `AZURE_DPS_SYMMETRIC_KEY=… cargo run --example csr -- http://127.0.0.1:PORT REGISTRATION_ID DIRECTORY`
+//! leaves `device.pem`, the chain, and `device-key.pem` there, for the hub and for the example
+//! `x509`.
+
+use std::{
+    env, fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    thread,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use azure_dps::{Credential, Csr, DeviceKey, Endpoint, IdScope, Provisioning, Registration, RegistrationId, minreq};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use zeroize::Zeroizing;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<_> = env::args().collect();
+    let [_, url, id, directory] = &args[..] else {
+        return Err("usage: csr URL REGISTRATION_ID DIRECTORY".into());
+    };
+    // The credential that the device came with; it lets the device in once.
+    let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map_err(|error| format!("AZURE_DPS_SYMMETRIC_KEY: {error}"))?;
+    let mut key = DeviceKey::from_base64(&Zeroizing::new(key))?;
+
+    // A secure element makes its own request; this is for a key pair in a file.
+    let key_pair = KeyPair::generate()?;
+    let mut request = CertificateParams::default();
+    request.distinguished_name.push(DnType::CommonName, id.as_str());
+    let request = request.serialize_request(&key_pair)?;
+    let csr = Csr::from_der(request.der())?;
+
+    let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?).with_csr(csr);
+    let mut provisioning =
+        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(url)?);
+    let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let started = Instant::now();
+    let mut buffer = [0; 16 * 1024];
+    let clock = || started.elapsed();
+    let assignment = minreq::provision(&mut provisioning, unix_time, &mut buffer, clock, thread::sleep)?;
+    println!("{} {}", assignment.assigned_hub(), assignment.device_id());
+
+    let chain =
+        assignment.issued_certificate_chain().ok_or("no certificate was issued: the enrollment has no policy")?;
+    // The device's own certificate is the one for its key, wherever it stands.
+    let mut der = [0; 4096];
+    let leaf = chain.leaf(&csr, &mut der)?.to_vec();
+    let mut pem = pem(&leaf);
+    for certificate in chain {
+        match certificate.decode(&mut der)? {
+            certificate if certificate == leaf => {}
+            certificate => pem += &self::pem(certificate),
+        }
+    }
+    // The key first: a certificate without its key is of no use.
+    let directory = Path::new(directory);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(directory.join("device-key.pem"))?;
+    file.write_all(Zeroizing::new(key_pair.serialize_pem()).as_bytes())?;
+    file.sync_all()?;
+    fs::write(directory.join("device.pem"), pem)?;
+    Ok(())
+}
+
+fn pem(der: &[u8]) -> String {
+    pem::encode(&pem::Pem::new("CERTIFICATE", der))
+}
