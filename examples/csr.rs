@@ -9,6 +9,7 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    process::ExitCode,
     thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +18,17 @@ use azure_dps::{Credential, Csr, DeviceKey, Endpoint, IdScope, Provisioning, Reg
 use rcgen::{CertificateParams, DnType, KeyPair};
 use zeroize::Zeroizing;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<_> = env::args().collect();
     let [_, url, id, directory] = &args[..] else {
         return Err("usage: csr URL REGISTRATION_ID DIRECTORY".into());

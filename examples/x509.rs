@@ -5,6 +5,7 @@
 use std::{
     env, io,
     net::TcpStream,
+    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -21,7 +22,17 @@ use rustls::{
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let args: Vec<_> = env::args().collect();
     let [_, address, ca, certificate, key, id] = &args[..] else {
         return Err("usage: x509 HOST:PORT CA.pem CERTIFICATE.pem KEY.pem REGISTRATION_ID".into());
