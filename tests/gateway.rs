@@ -17,6 +17,7 @@ use std::{
 
 use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, Operation, Script, SymmetricKey};
 use programs::example;
+use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::{Value, json};
 
 // The tutorial's group key and devices.
@@ -35,6 +36,7 @@ const UNAUTHORIZED: i32 = 5;
 const BUSY: i32 = 6;
 const UNREACHABLE: i32 = 7;
 const NOT_DPS: i32 = 8;
+const UNASSIGNED: i32 = 9;
 
 // ---- It provisions ----
 
@@ -169,6 +171,113 @@ fn derive_key_computes_the_tutorials_keys() {
     assert_eq!(both.stdout, format!("{TOASTER_KEY}\n{HEAT_PUMP_KEY}\n"));
 }
 
+#[test]
+fn the_secondary_key_where_the_service_refuses_the_first() {
+    let emulator = emulator();
+    let ca = temporary("secondary-ca.pem", emulator.ca_pem());
+    let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let over_http = || Gateway::to(http(&emulator), TOASTER).key(HEAT_PUMP_KEY);
+    let over_mqtt = || {
+        let gateway = Gateway::to(&mqtt, TOASTER).args(&["--transport", "mqtt", "--ca", ca.to_str().unwrap()]);
+        gateway.key(HEAT_PUMP_KEY)
+    };
+    let file = temporary("secondary.key", &format!("{TOASTER_KEY}\n"));
+    let file = &["--secondary-key-file", file.to_str().unwrap()];
+    for gateway in [
+        over_http().secondary_key(TOASTER_KEY),
+        over_http().args(file),
+        over_http().args(file).secondary_key(HEAT_PUMP_KEY),
+        over_http().args(&["--secondary-key-file", "-"]).stdin(TOASTER_KEY),
+        over_mqtt().secondary_key(TOASTER_KEY),
+        Gateway::to(http(&emulator), TOASTER).args(&["--compute-key"]).key(TOASTER_KEY).secondary_key(GROUP_KEY),
+    ] {
+        let run = gateway.run();
+        run.expect(0);
+        assert!(run.stdout.contains(TOASTERS_HUB), "{}", run.stdout);
+        assert!(run.stderr.contains("Retrying: ") && run.stderr.contains("with the secondary key"), "{}", run.stderr);
+    }
+
+    // It is the one that the hub accepts.
+    let run = over_http().secondary_key(TOASTER_KEY).args(&["--connection-string"]).may_print(TOASTER_KEY).run();
+    run.expect(0);
+    assert!(run.stdout.contains(&format!("SharedAccessKey={TOASTER_KEY}\n")), "{}", run.stdout);
+
+    // Each is tried once.
+    let served = emulator.requests().len();
+    let run = over_http().secondary_key(HEAT_PUMP_KEY).run();
+    run.expect(UNAUTHORIZED);
+    assert!(run.stderr.contains("neither of this device's keys"), "{}", run.stderr);
+    assert_eq!(emulator.requests().len(), served + 2);
+
+    // The first one is accepted, or the service refuses for another reason.
+    Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).secondary_key(HEAT_PUMP_KEY).run().expect(0);
+    emulator.script(Script::respond(Operation::Register, 400, &[], r#"{"errorCode":400004}"#));
+    over_http().secondary_key(TOASTER_KEY).run().expect(REFUSED);
+    assert_eq!(emulator.requests().len(), served + 4);
+}
+
+// ---- Where it was assigned ----
+
+#[test]
+fn the_status_is_that_of_the_last_registration_and_registers_nothing() {
+    let emulator = emulator();
+    let ca = temporary("status-ca.pem", emulator.ca_pem());
+    let status = || Gateway::to(http(&emulator), TOASTER).args(&["--status"]).key(TOASTER_KEY);
+    let run = status().run();
+    run.expect(UNASSIGNED);
+    assert!(run.stderr.contains("404201") && run.stderr.contains("without --status"), "{}", run.stderr);
+    let run = status().args(&["--json"]).run();
+    run.expect(UNASSIGNED);
+    let error = &run.json()["error"];
+    assert_eq!((&error["kind"], &error["code"]), (&json!("unassigned"), &json!(404201)));
+
+    let registered = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
+    let calls = emulator.webhook_calls().len();
+    let over_tls = Gateway::to(https(&emulator), TOASTER).args(&["--status", "--ca", ca.to_str().unwrap()]);
+    for gateway in [status(), over_tls.key(TOASTER_KEY), status().key(HEAT_PUMP_KEY).secondary_key(TOASTER_KEY)] {
+        let run = gateway.run();
+        run.expect(0);
+        assert_eq!(run.stdout, registered.stdout);
+        assert_eq!(emulator.requests().pop().unwrap().method, "POST");
+    }
+    assert_eq!(status().args(&["--json"]).run().json()["assignedHub"], TOASTERS_HUB);
+    assert_eq!(emulator.webhook_calls().len(), calls);
+
+    status().key(HEAT_PUMP_KEY).run().expect(UNAUTHORIZED);
+}
+
+#[test]
+fn a_registration_without_a_hub_has_no_status_to_tell() {
+    let emulator = emulator();
+    let status = || Gateway::to(http(&emulator), TOASTER).args(&["--status", "--json"]).key(TOASTER_KEY);
+    for (state, code) in [
+        (r#"{"status":"assigning"}"#, UNASSIGNED),
+        (r#"{"status":"unassigned"}"#, UNASSIGNED),
+        (r#"{"status":"disabled"}"#, DISABLED),
+        (r#"{"status":"failed","errorCode":400207}"#, REFUSED),
+        (r#"{"errorCode":400207}"#, NOT_DPS),
+    ] {
+        emulator.script(Script::respond(Operation::Lookup, 200, &[], state));
+        let run = status().run();
+        run.expect(code);
+        assert_eq!(run.json()["error"]["exitCode"], code, "{state}");
+    }
+}
+
+#[test]
+fn the_api_version_can_be_chosen() {
+    let emulator = emulator();
+    let gateway = || Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY);
+    gateway().run().expect(0);
+    gateway().args(&["--api-version", "2025-07-01-preview"]).run().expect(0);
+    let versions: Vec<_> = emulator
+        .requests()
+        .iter()
+        .map(|request| request.path.split_once("api-version=").unwrap().1.to_owned())
+        .collect();
+    assert_eq!(versions, ["2021-06-01", "2025-07-01-preview"]);
+}
+
 // ---- TLS ----
 
 #[test]
@@ -276,6 +385,14 @@ fn usage() {
     let elsewhere = url.replace("127.0.0.1", "0.0.0.0");
     let own = |args: &[&str]| Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY);
     let no_certificate = temporary("no-certificate.pem", "");
+    let no_certificate = no_certificate.to_str().unwrap();
+    let device = Device::new(TOASTER);
+    let files = device.files("usage");
+    let [certificate, private_key, csr] = files.each_ref().map(|file| file.to_str().unwrap());
+    let other = Device::new(TOASTER).files("usage-other");
+    let other_key = other[1].to_str().unwrap();
+    let with_certificate = |cp: &str, kp: &str| Gateway::to(https(&emulator), TOASTER).args(&["--cp", cp, "--kp", kp]);
+    let both = || with_certificate(certificate, private_key);
     let runs = [
         ("plain http to another host", Gateway::to(&elsewhere, TOASTER).key(TOASTER_KEY)),
         ("nothing at all", Gateway::bare(&[])),
@@ -288,15 +405,44 @@ fn usage() {
         ("two keys", own(&["--key-file", "-", "--key", TOASTER_KEY])),
         ("a payload that is no object", own(&["--payload", "[1]"])),
         ("a payload that is no JSON", own(&["--payload", "{1}"])),
-        ("a CA for http", own(&["--ca", no_certificate.to_str().unwrap()])),
+        ("a CA for http", own(&["--ca", no_certificate])),
         ("a CA file without a certificate", {
             let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
-            gateway.args(&["--ca", no_certificate.to_str().unwrap()])
+            gateway.args(&["--ca", no_certificate])
         }),
         ("no time", own(&["--timeout", "0"])),
+        ("a secondary key that is none", own(&[]).secondary_key("no-base64!")),
+        ("two keys on one standard input", own(&["--key-file", "-", "--secondary-key-file", "-"])),
+        ("a PEM key without its certificate", own(&["--key-file", private_key])),
+        ("a certificate for http", Gateway::to(url, TOASTER).args(&["--cp", certificate, "--kp", private_key])),
+        ("a certificate without its key", own(&["--certificate-file-path", certificate])),
+        ("a key without its certificate", own(&["--key-file-path", private_key])),
+        ("a certificate and a key", both().args(&["--key", TOASTER_KEY])),
+        ("a certificate and a key file", both().args(&["--key-file", private_key])),
+        ("a certificate and a group's key", both().args(&["--compute-key"])),
+        ("a certificate and a secondary key", both().args(&["--secondary-key-file", private_key])),
+        ("a certificate file that is not there", with_certificate("/no/such/file", private_key)),
+        ("a certificate file without a certificate", with_certificate(private_key, private_key)),
+        ("a key file that is not there", with_certificate(certificate, "/no/such/file")),
+        ("a key file without a key", with_certificate(certificate, certificate)),
+        ("another certificate's key", with_certificate(certificate, other_key)),
+        ("a csr that is not there", own(&["--csr", "/no/such/file"])),
+        ("a csr that is none", own(&["--csr", certificate])),
+        ("an empty csr", own(&["--csr", no_certificate])),
+        ("a certificate for nobody to ask for", own(&["--issued-out", "issued.pem"])),
+        ("a file in no directory", own(&["--csr", csr, "--issued-out", "/no/such/directory/issued.pem"])),
+        ("a file that is a directory", own(&["--csr", csr, "--issued-out", env!("CARGO_TARGET_TMPDIR")])),
+        ("a status with a payload", own(&["--status", "--payload", "{}"])),
+        ("a status with a csr", own(&["--status", "--csr", csr])),
+        ("a status over MQTT", {
+            let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
+            gateway.args(&["--status", "--transport", "mqtt"])
+        }),
+        ("no version", own(&["--api-version", ""])),
+        ("a version that is more", own(&["--api-version", "2021-06-01&x=y"])),
     ];
     for (what, gateway) in runs {
-        let run = gateway.may_not_print("no-base64!").run();
+        let run = gateway.may_not_print("no-base64!").may_not_print(&device.private_key_line()).run();
         assert_eq!(run.code, USAGE, "{what}: {}", run.stderr);
         assert_eq!(run.stdout, "", "{what}");
         assert!(run.stderr.contains("error: ") || run.stderr.contains("Usage: "), "{what}: {}", run.stderr);
@@ -460,8 +606,8 @@ fn help_documents_the_exit_codes_and_shows_no_key() {
     let run = Gateway::bare(&["--help"]).key(GROUP_KEY).run();
     run.expect(0);
     let (_, exit_codes) = run.stdout.split_once("Exit codes:\n").unwrap();
-    let listed: Vec<_> = exit_codes.lines().take(9).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    let listed: Vec<_> = exit_codes.lines().take(11).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
     for flag in ["--id-scope", "--registration-id", "--symmetric-key", "--compute-key", "--payload"] {
         assert!(run.stdout.contains(flag), "{flag}");
     }
@@ -507,6 +653,36 @@ fn temporary(name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// A device with a key pair.
+struct Device {
+    key: KeyPair,
+    params: CertificateParams,
+}
+
+impl Device {
+    fn new(common_name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        Self { key: KeyPair::generate().unwrap(), params }
+    }
+
+    /// A certificate that it signed itself, its private key, and a request for another.
+    fn files(&self, name: &str) -> [PathBuf; 3] {
+        let certificate = self.params.self_signed(&self.key).unwrap().pem();
+        let request = self.params.serialize_request(&self.key).unwrap().pem().unwrap();
+        [
+            temporary(&format!("{name}.pem"), &certificate),
+            temporary(&format!("{name}-key.pem"), &self.key.serialize_pem()),
+            temporary(&format!("{name}.csr"), &request),
+        ]
+    }
+
+    /// What nobody may ever read.
+    fn private_key_line(&self) -> String {
+        self.key.serialize_pem().lines().nth(1).unwrap().to_owned()
+    }
+}
+
 /// A call of the program. Whatever a test does, the program must not print a key.
 struct Gateway {
     args: Vec<String>,
@@ -540,6 +716,10 @@ impl Gateway {
         self.env("AZURE_DPS_SYMMETRIC_KEY", key)
     }
 
+    fn secondary_key(self, key: &str) -> Self {
+        self.env("AZURE_DPS_SECONDARY_KEY", key)
+    }
+
     fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.stdin);
         self
@@ -559,6 +739,7 @@ impl Gateway {
         let mut program = Command::new(example("gateway"))
             .args(&self.args)
             .env_remove("AZURE_DPS_SYMMETRIC_KEY")
+            .env_remove("AZURE_DPS_SECONDARY_KEY")
             .env_remove("SSL_CERT_FILE")
             .env_remove("SSL_CERT_DIR")
             .envs(&self.env)

@@ -1,4 +1,4 @@
-//! Provisions a Linux gateway: the whole way from a key to a hub with the library's two std
+//! Provisions a Linux gateway: the whole way from a key or a certificate to a hub with the library's two std
 //! transports, and what a program in production needs around it.
 //!
 //! ```text
@@ -6,6 +6,7 @@
 //! ```
 
 mod cli;
+mod files;
 #[path = "../mqtt_rumqttc/session.rs"]
 mod mqtt;
 mod outcome;
@@ -20,13 +21,15 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{Credential, Endpoint, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy};
+use azure_dps::{
+    Credential, Csr, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+};
 use clap::Parser;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Cli, Command, DeriveKey, Key, Provision, Transport, usage_error},
-    outcome::{Assigned, Failure},
+    cli::{Cli, Command, DeriveKey, Key, Proof, Provision, Transport, usage_error},
+    outcome::{Asked, Assigned, Failure, NO_CERTIFICATE},
     progress::Reporter,
     tls::Tls,
 };
@@ -59,9 +62,8 @@ fn derive_keys(args: &DeriveKey) -> io::Result<ExitCode> {
 }
 
 fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
-    match run(args, key) {
-        Ok(assigned) if args.json => writeln!(io::stdout(), "{}", *Zeroizing::new(serde_json::to_string(&assigned)?))?,
-        Ok(assigned) => writeln!(io::stdout(), "{}", *assigned.text())?,
+    let assigned = match run(args, key) {
+        Ok(assigned) => assigned,
         Err(failure) => {
             if args.json {
                 writeln!(io::stdout(), "{}", serde_json::json!({ "error": failure }))?;
@@ -70,6 +72,22 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
             }
             return Ok(ExitCode::from(failure.exit_code()));
         }
+    };
+    // First, for whoever reads the result and goes on. But it is printed whether they can be
+    // written or not.
+    let written = match (&args.issued_out, &assigned.issued) {
+        (Some(file), Some(Ok(pem))) => files::replace(file, pem.as_bytes(), 0o644),
+        _ => Ok(()),
+    };
+    match args.json {
+        true => writeln!(io::stdout(), "{}", *Zeroizing::new(serde_json::to_string(&assigned)?))?,
+        false => writeln!(io::stdout(), "{}", *assigned.text())?,
+    }
+    written.map_err(io::Error::other)?;
+    if let Some(Err(seen)) = assigned.issued {
+        eprintln!("error: this device is assigned, but no certificate was issued for it\n  seen:   {seen}");
+        eprintln!("  to do:  ask the operator for a certificate policy on the enrollment");
+        return Ok(ExitCode::from(NO_CERTIFICATE));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -77,80 +95,125 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
 /// Everything that the command line can get wrong ends the program here; what comes back is
 /// the outcome of the provisioning.
 fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
+    let started = Instant::now();
     let payload = args.payload().unwrap_or_else(|error| usage_error(error));
-    let trusting = |file| Tls::trusting(file, args.timeout()).unwrap_or_else(|error| usage_error(error));
-    // minreq takes this machine's roots by itself.
-    let tls = match (args.ca.as_deref(), args.transport) {
-        (None, Transport::Http) => None,
-        (None, Transport::Mqtt) => Some(Tls::of_this_machine(args.timeout())),
-        (Some(file), _) => Some(trusting(file)),
-    };
+    let csr = args.csr().unwrap_or_else(|error| usage_error(error));
+    let registration =
+        registration(args, payload.as_deref(), csr.as_deref()).unwrap_or_else(|error| usage_error(error));
     let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
-    if tls.is_some() && !endpoint.is_https() {
-        usage_error("--ca and --transport mqtt are for TLS: there is none on an http endpoint");
+    // minreq trusts this machine's roots, and shows no certificate.
+    let needs_tls = args.ca.is_some() || args.certificate().is_some() || args.transport == Transport::Mqtt;
+    if needs_tls && !endpoint.is_https() {
+        usage_error("--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint");
     }
-    let registration = registration(args, payload.as_deref()).unwrap_or_else(|error| usage_error(error));
+    if args.status && args.transport == Transport::Mqtt {
+        usage_error("--status is for HTTP: the service does not offer it over MQTT");
+    }
+    let tls = needs_tls.then(|| {
+        Tls::new(args.ca.as_deref(), args.certificate(), args.timeout()).unwrap_or_else(|error| usage_error(error))
+    });
+    if let Some(file) = &args.issued_out {
+        files::check(file).unwrap_or_else(|error| usage_error(error));
+    }
     // Last, so that nobody types a key for nothing.
-    let mut key = args.device_key(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
+    let mut proof = args.proof(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
+    let keys = match &proof {
+        Proof::Keys(keys) => keys.len(),
+        Proof::Certificate => 0,
+    };
+    let asked = Asked { is_lookup: args.status, keys };
 
     let reporter = Reporter::new(args.quiet || args.json);
     reporter.step(&format!("Connecting to {endpoint}"));
-    let mut observer = |progress| reporter.progress(progress);
-    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key))
-        .with_endpoint(endpoint)
-        .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout()))
-        .with_observer(&mut observer);
     // Room for any request, and for answers far beyond what the service sends.
-    let mut buffer = vec![0; 64 * 1024 + payload.as_ref().map_or(0, String::len)];
-    let mut assigned = attempt(&mut provisioning, &mut buffer, args.transport, tls.as_ref())?;
-    assigned.operation_id = provisioning.operation_id().map(str::to_owned);
-    match args.connection_string {
-        true => assigned.with_connection_string(&key).map_err(|error| Failure::new(error, None, None)),
-        false => Ok(assigned),
+    let given = payload.as_ref().map_or(0, String::len) + csr.as_ref().map_or(0, |csr| 2 * csr.len());
+    let mut buffer = vec![0; 64 * 1024 + given];
+    let mut is_secondary = false;
+    loop {
+        let mut observer = |progress| reporter.progress(progress);
+        let credential = match &mut proof {
+            Proof::Keys(keys) => Credential::sas(&mut keys[usize::from(is_secondary)]),
+            Proof::Certificate => Credential::x509(),
+        };
+        let mut provisioning = match args.status {
+            true => Provisioning::lookup(registration, credential),
+            false => Provisioning::new(registration, credential),
+        }
+        .with_endpoint(endpoint)
+        .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout().saturating_sub(started.elapsed())))
+        .with_observer(&mut observer);
+        if let Some(version) = &args.api_version {
+            provisioning = provisioning.with_api_version(version);
+        }
+        let cause = attempt(&mut provisioning, &mut buffer, args.transport, tls.as_ref());
+        let assignment = match provisioning.result(&buffer) {
+            Ok(assignment) => assignment,
+            Err(error) if error.fault() == Fault::Credential && keys == 2 && !is_secondary => {
+                reporter.retrying(&format!("{error}: with the secondary key"));
+                is_secondary = true;
+                continue;
+            }
+            Err(error) => return Err(Failure::new(error, asked, cause, provisioning.details(&buffer))),
+        };
+        let mut assigned = Assigned::new(&assignment, &registration);
+        assigned.operation_id = provisioning.operation_id().map(str::to_owned);
+        if !args.connection_string {
+            return Ok(assigned);
+        }
+        let key = match &proof {
+            Proof::Keys(keys) => keys.get(usize::from(is_secondary)),
+            Proof::Certificate => None,
+        };
+        return assigned.with_connection_string(key).map_err(|error| Failure::new(error, asked, None, None));
     }
 }
 
-fn registration<'a>(args: &'a Provision, payload: Option<&'a str>) -> Result<Registration<'a>, Error> {
-    let registration = Registration::new(IdScope::new(&args.id_scope)?, RegistrationId::new(&args.registration_id)?);
-    match payload {
-        Some(payload) => registration.with_payload(payload),
-        None => Ok(registration),
+fn registration<'a>(
+    args: &'a Provision,
+    payload: Option<&'a str>,
+    csr: Option<&'a [u8]>,
+) -> Result<Registration<'a>, Error> {
+    let mut registration =
+        Registration::new(IdScope::new(&args.id_scope)?, RegistrationId::new(&args.registration_id)?);
+    if let Some(payload) = payload {
+        registration = registration.with_payload(payload)?;
     }
+    if let Some(csr) = csr {
+        registration = registration.with_csr(Csr::from_der(csr)?);
+    }
+    Ok(registration)
 }
 
-/// Over TLS of ours if there is a CA of ours or MQTT is spoken, else over minreq.
+/// Over TLS of ours if there is any, else over minreq. The last answer is in `buffer` then; what
+/// comes back is what the network or TLS said, if they failed.
 fn attempt(
     provisioning: &mut Provisioning<'_>,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     transport: Transport,
     tls: Option<&Tls>,
-) -> Result<Assigned, Box<Failure>> {
+) -> Option<String> {
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let registration_id = provisioning.registration().registration_id();
     let endpoint = *provisioning.endpoint();
     let started = Instant::now();
     let clock = || started.elapsed();
 
-    let result = match (tls, transport) {
+    match (tls, transport) {
         (Some(tls), Transport::Mqtt) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.unwrap_or_else(|error| usage_error(error));
-            let answer = runtime.block_on(mqtt::provision(provisioning, tls.config()));
-            return match provisioning.result(&answer) {
-                Ok(assignment) => Ok(Assigned::new(&assignment, registration_id.as_str())),
-                Err(error) => Err(Failure::new(error, None, provisioning.details(&answer))),
-            };
+            *buffer = runtime.block_on(mqtt::provision(provisioning, tls.config()));
+            None
         }
         (Some(tls), Transport::Http) => {
             let connect = |_| tls.connect(&endpoint);
-            azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep)
-                .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
-                .map_err(|error| (error.kind(), error.source().map(tls::describe)))
+            let result =
+                azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
+            result.err()?.source().map(tls::describe)
         }
-        (None, _) => azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep)
-            .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
-            .map_err(|error| (error.kind(), error.source().map(tls::describe))),
-    };
-    result.map_err(|(error, cause)| Failure::new(error, cause, provisioning.details(buffer)))
+        (None, _) => {
+            let result = azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep);
+            result.err()?.source().map(tls::describe)
+        }
+    }
 }
