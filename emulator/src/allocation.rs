@@ -47,6 +47,12 @@ impl Failure {
         Self { code: 400_209, message: "Custom allocation failed: unauthorized access".to_owned() }
     }
 
+    /// The device has a hub, but not the certificate that it asked for. What the service says then,
+    /// nobody has written down.
+    pub(crate) fn not_issued(why: &str) -> Self {
+        Self { code: 500_000, message: format!("Certificate issuance failed: {why}") }
+    }
+
     /// No hub is linked: code and words as the real service says them.
     pub(crate) fn hub_not_found() -> Self {
         Self { code: 401_001, message: "IoTHub not found.".to_owned() }

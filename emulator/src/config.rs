@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
-use crate::contoso::ContosoOptions;
+use crate::{contoso::ContosoOptions, x509::Certificate};
 
 /// The whole set-up of an emulator.
 ///
@@ -104,18 +104,25 @@ impl Config {
         let groups = self
             .enrollment_groups
             .iter()
-            .map(|group| (&group.enrollment_group_id, &group.primary_key, &group.allocation));
-        let individuals =
-            self.individual_enrollments.iter().map(|each| (&each.registration_id, &each.primary_key, &each.allocation));
-        for (name, key, allocation) in groups.chain(individuals) {
+            .map(|group| (&group.enrollment_group_id, group.attestation(), &group.allocation));
+        let individuals = self
+            .individual_enrollments
+            .iter()
+            .map(|each| (&each.registration_id, each.attestation(), &each.allocation));
+        for (name, attestation, allocation) in groups.chain(individuals) {
             if name.is_empty() {
                 return Err(ConfigError("an enrollment has no name".into()));
             }
-            if key.bytes().is_empty() {
-                return Err(ConfigError(format!("{name} has no primary_key")));
-            }
+            attestation.map_err(|error| ConfigError(format!("{name} has {error}")))?;
             if let Some(hub) = allocation.iot_hubs.iter().find(|hub| !self.linked_hubs.contains(hub)) {
                 return Err(ConfigError(format!("{hub}, a hub of {name}, is not in linked_hubs")));
+            }
+        }
+        for group in &self.enrollment_groups {
+            if let Some(x509) = &group.x509
+                && !x509.certificates().all(Certificate::is_ca)
+            {
+                return Err(ConfigError(format!("a certificate of {} is no CA's", group.enrollment_group_id)));
             }
         }
         let behaviour = &self.behaviour;
@@ -142,7 +149,9 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Devices that share a group key.
+/// Devices that share a group key, or whose certificates a CA of the group has signed.
+///
+/// It has either keys or [`x509`](Self::x509).
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnrollmentGroup {
@@ -154,6 +163,11 @@ pub struct EnrollmentGroup {
     pub primary_key: SymmetricKey,
     /// A second such key, for roll-over.
     pub secondary_key: Option<SymmetricKey>,
+    /// In the place of keys, the CAs that sign the devices' certificates: roots or intermediates.
+    pub x509: Option<X509Attestation>,
+    /// The policy by which devices that send a `csr` are issued certificates; absent: they are not.
+    /// The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
     /// Which hub a device gets.
     pub allocation: Allocation,
     /// What happens to a device that comes again.
@@ -171,6 +185,8 @@ impl Default for EnrollmentGroup {
             enabled: true,
             primary_key: SymmetricKey::default(),
             secondary_key: None,
+            x509: None,
+            certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
@@ -179,7 +195,15 @@ impl Default for EnrollmentGroup {
     }
 }
 
-/// One device with a key of its own.
+impl EnrollmentGroup {
+    pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
+    }
+}
+
+/// One device, with a key or a certificate of its own.
+///
+/// It has either keys or [`x509`](Self::x509).
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct IndividualEnrollment {
@@ -193,6 +217,11 @@ pub struct IndividualEnrollment {
     pub primary_key: SymmetricKey,
     /// A second such key, for roll-over.
     pub secondary_key: Option<SymmetricKey>,
+    /// In the place of keys, the device's certificates.
+    pub x509: Option<X509Attestation>,
+    /// The policy by which the device, when it sends a `csr`, is issued a certificate; absent: it is
+    /// not. The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
     /// Which hub the device gets.
     pub allocation: Allocation,
     /// What happens when the device comes again.
@@ -211,11 +240,62 @@ impl Default for IndividualEnrollment {
             enabled: true,
             primary_key: SymmetricKey::default(),
             secondary_key: None,
+            x509: None,
+            certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
             iot_edge: false,
         }
+    }
+}
+
+impl IndividualEnrollment {
+    pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
+    }
+}
+
+/// The one way in which an enrollment's devices prove who they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Attestation<'a> {
+    SymmetricKey { primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey> },
+    X509(&'a X509Attestation),
+}
+
+impl<'a> Attestation<'a> {
+    /// What there is, unless it is nothing or more than one kind.
+    fn of(
+        primary: &'a SymmetricKey,
+        secondary: Option<&'a SymmetricKey>,
+        x509: Option<&'a X509Attestation>,
+    ) -> Result<Self, &'static str> {
+        match x509 {
+            Some(x509) if primary.is_empty() && secondary.is_none() => Ok(Self::X509(x509)),
+            Some(_) => Err("both keys and x509: an enrollment has one kind of attestation"),
+            None if primary.is_empty() => Err("no primary_key and no x509"),
+            None => Ok(Self::SymmetricKey { primary, secondary }),
+        }
+    }
+}
+
+/// The certificates of X.509 attestation: of an individual enrollment the device's own, of a group
+/// those of CAs.
+///
+/// In TOML each is PEM, or the path of a PEM file from the working directory; its first certificate
+/// counts.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct X509Attestation {
+    /// The certificate.
+    pub primary: Certificate,
+    /// A second one, for roll-over.
+    pub secondary: Option<Certificate>,
+}
+
+impl X509Attestation {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        std::iter::once(&self.primary).chain(&self.secondary)
     }
 }
 
@@ -322,6 +402,11 @@ impl SymmetricKey {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Whether it is the default, which is no key.
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl FromStr for SymmetricKey {
@@ -378,7 +463,16 @@ pub struct Behaviour {
     /// Whether a device that registers while its last registration is in progress is refused with
     /// 409203. Default false: the new registration replaces the old.
     pub refuse_concurrent_registration: bool,
-    /// Whether an MQTT client with a bad token is refused in CONNACK (code 5), and not, as has been
+    /// Whether `registrationState.x509` tells of the certificates, as the specification has it, and
+    /// not, as has been seen, only of the group. Default false.
+    pub certificate_info_in_result: bool,
+    /// Whether a `csr` is passed over when the enrollment has no `certificate_policy`, and not
+    /// refused with 400000. Default false.
+    pub ignore_csr_without_policy: bool,
+    /// Whether `issuedCertificateChain` begins with the root, and not with the device's certificate.
+    /// Sources disagree. Default false.
+    pub issued_chain_root_first: bool,
+    /// Whether an MQTT client with a bad token or certificate is refused in CONNACK (code 5), and not, as has been
     /// seen, let in to be told 401 by the answer to its first request. Default false.
     pub refuse_at_connect: bool,
     /// How many seconds the webhook may take. Default 230, which is where Azure Functions itself
@@ -414,6 +508,9 @@ impl Default for Behaviour {
             unknown_id_scope_code: 401_000,
             not_found_as_failed: false,
             refuse_concurrent_registration: false,
+            certificate_info_in_result: false,
+            ignore_csr_without_policy: false,
+            issued_chain_root_first: false,
             refuse_at_connect: false,
             webhook_timeout: 230.0,
             webhook_retries: 10,
@@ -457,7 +554,7 @@ fn seconds_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 
 /// A configuration that cannot be used, and why.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(crate) String);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

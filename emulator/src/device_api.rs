@@ -12,12 +12,13 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     config::Behaviour,
+    enrollment::Credentials,
     error::ServiceError,
     log::{RequestRecord, mask_signatures},
     mqtt::MqttApi,
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{self, Body, BodyFault, Connection, Handler, NoAnswer},
+    server::{self, Body, BodyFault, Connection, Handler, NoAnswer, Peer},
     wall_time, websocket, wire,
 };
 
@@ -105,8 +106,7 @@ impl Handler for DeviceApi {
             let body = body?;
             let route =
                 route.as_ref().ok_or_else(|| ServiceError::route_not_found("no such path in the device API"))?;
-            check_head(&head, route, !body.is_empty(), &behaviour)?;
-            self.ask(&head.headers, route, &body).await
+            self.ask(&head, &connection.peer, route, &body, &behaviour).await
         };
         let (answer, action) = self.core.perform(script, ask).await;
         let headers = match &action {
@@ -121,12 +121,23 @@ impl Handler for DeviceApi {
 }
 
 impl DeviceApi {
-    async fn ask(&self, headers: &HeaderMap, route: &Route<'_>, body: &[u8]) -> Result<Answer, ServiceError> {
+    async fn ask(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        route: &Route<'_>,
+        body: &[u8],
+        behaviour: &Behaviour,
+    ) -> Result<Answer, ServiceError> {
         let request = DeviceRequest {
             id_scope: &route.id_scope,
             registration_id: &route.registration_id,
-            authorization: headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
-            authorized_at: wall_time::unix_seconds(),
+            api_version: &check_head(head, route, !body.is_empty(), behaviour)?,
+            credentials: Credentials {
+                authorization: head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
+                certificates: peer,
+                shown_at: wall_time::unix_seconds(),
+            },
             body,
         };
         match route.operation {
@@ -185,20 +196,23 @@ impl DeviceApi {
     }
 }
 
-/// What can be refused before anybody asks who the device is.
-fn check_head(head: &Parts, route: &Route<'_>, has_body: bool, behaviour: &Behaviour) -> Result<(), ServiceError> {
+/// Refuses what can be before anybody asks who the device is, and tells the api-version.
+fn check_head<'a>(
+    head: &'a Parts,
+    route: &Route<'_>,
+    has_body: bool,
+    behaviour: &Behaviour,
+) -> Result<Cow<'a, str>, ServiceError> {
     if head.method != route.method() {
         return Err(ServiceError::method_not_allowed(format!("{} is for {}", head.uri.path(), route.method())));
     }
     let query = head.uri.query().unwrap_or_default();
-    let version =
-        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "api-version").map(|(_, value)| value);
-    match version {
-        None => return Err(ServiceError::bad_request("the api-version is missing")),
-        Some(version) if behaviour.strict_api_version && !wire::API_VERSIONS.contains(&version.as_ref()) => {
-            return Err(ServiceError::bad_request("the api-version is unknown"));
-        }
-        Some(_) => {}
+    let version = form_urlencoded::parse(query.as_bytes())
+        .find(|(name, _)| name == "api-version")
+        .map(|(_, value)| value)
+        .ok_or_else(|| ServiceError::bad_request("the api-version is missing"))?;
+    if behaviour.strict_api_version && !wire::API_VERSIONS.contains(&version.as_ref()) {
+        return Err(ServiceError::bad_request("the api-version is unknown"));
     }
     // `Content-Encoding: utf-8`, which Microsoft's own curl examples send, is no coding: it is
     // passed over like the rest of the head.
@@ -209,7 +223,7 @@ fn check_head(head: &Parts, route: &Route<'_>, has_body: bool, behaviour: &Behav
             return Err(ServiceError::unsupported_media_type(format!("the body is {essence:?}, not application/json")));
         }
     }
-    Ok(())
+    Ok(version)
 }
 
 fn respond(answer: Answer, headers: HeaderMap, chunked: bool) -> Response<Body> {

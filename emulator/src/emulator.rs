@@ -15,6 +15,7 @@ use crate::{
     config::{Config, ConfigError},
     contoso::{ContosoOptions, Webhook},
     device_api::DeviceApi,
+    issuance::IssuingCa,
     log::{Event, RequestRecord, WebhookCall},
     mqtt::MqttApi,
     registration::{Core, DeviceRecord, Observer},
@@ -34,6 +35,7 @@ pub struct Emulator {
     mqtt_url: Option<String>,
     mqtts_url: Option<String>,
     ca_pem: String,
+    issuing_ca_pem: String,
     // The service goes first, the webhook that it calls after it.
     _worker: Worker,
     contoso: Option<Webhook>,
@@ -94,6 +96,15 @@ impl Emulator {
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// The certificates of the CA that issues certificates to devices, made when this emulator
+    /// started: the intermediate that signs them, then its root. An enrollment group with the
+    /// intermediate, which is the one that [`Certificate::from_pem`](crate::Certificate::from_pem)
+    /// takes, lets those devices in with what they were issued.
+    #[must_use]
+    pub fn issuing_ca_pem(&self) -> &str {
+        &self.issuing_ca_pem
     }
 
     /// The Contoso webhook inside, unless the configuration names another webhook.
@@ -254,6 +265,8 @@ impl Builder {
         if let Some((chain, key)) = &self.certificate {
             certificates.present(chain, key).map_err(|error| StartError::tls(&error))?;
         }
+        let issuing_ca = IssuingCa::generate().map_err(|error| StartError::tls(&error))?;
+        let issuing_ca_pem = issuing_ca.pem();
         let acceptor = certificates.acceptor(self.config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
 
         let contoso = if self.webhook_url.is_none() && self.config.webhook_url.is_none() {
@@ -275,6 +288,7 @@ impl Builder {
             config,
             Clock::new(self.time_scale),
             contoso.as_ref().map(Webhook::url_with_key),
+            issuing_ca,
             self.observer,
         ));
 
@@ -299,7 +313,17 @@ impl Builder {
             listeners.into_iter().flatten().collect()
         })?;
         let ca_pem = certificates.ca_pem;
-        Ok(Emulator { core, http_url, https_url, mqtt_url, mqtts_url, ca_pem, _worker: worker, contoso })
+        Ok(Emulator {
+            core,
+            http_url,
+            https_url,
+            mqtt_url,
+            mqtts_url,
+            ca_pem,
+            issuing_ca_pem,
+            _worker: worker,
+            contoso,
+        })
     }
 }
 

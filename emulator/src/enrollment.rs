@@ -1,10 +1,26 @@
-//! Which enrollment a device comes through: the one whose key signed its token.
+//! Which enrollment a device comes through: the one whose key signed its token, or whose certificate
+//! vouches for its own.
+
+use rustls::pki_types::CertificateDer;
 
 use crate::{
-    config::{Allocation, Config, ReprovisionPolicy, SymmetricKey, Twin},
+    config::{
+        Allocation, Attestation, Config, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, SymmetricKey, Twin,
+    },
     error::ServiceError,
     sas::{SasToken, derive_device_key},
+    x509::{Certificate, DeviceCertificate},
 };
+
+/// What a device shows to be let in.
+pub(crate) struct Credentials<'a> {
+    /// A SAS token.
+    pub(crate) authorization: Option<&'a str>,
+    /// What its end of the TLS session is certified by, its own certificate first.
+    pub(crate) certificates: &'a [CertificateDer<'static>],
+    /// When it showed them: seconds since 1970.
+    pub(crate) shown_at: u64,
+}
 
 /// What an enrollment says about one device, whichever kind it is.
 #[derive(Clone, Debug)]
@@ -14,6 +30,8 @@ pub(crate) struct Enrollment {
     pub(crate) id: String,
     pub(crate) enabled: bool,
     pub(crate) device_id: Option<String>,
+    pub(crate) attested: Attested,
+    pub(crate) certificate_policy: Option<String>,
     pub(crate) allocation: Allocation,
     pub(crate) reprovision_policy: ReprovisionPolicy,
     pub(crate) initial_twin: Twin,
@@ -26,71 +44,193 @@ pub(crate) enum Kind {
     Individual,
 }
 
-/// Finds the enrollment of a device that presents `authorization`.
-///
-/// An individual enrollment takes precedence over groups: then only its own keys count. A disabled
-/// one answers devices with a group's key too, because it is made to shut out a device of a group.
-pub(crate) fn authenticate(
-    config: &Config,
-    registration_id: &str,
-    authorization: Option<&str>,
-    now: u64,
-) -> Result<Enrollment, ServiceError> {
-    let resource = format!("{}/registrations/{registration_id}", config.id_scope);
-    let token = authorization
-        .ok_or_else(|| "there is no authorization".to_owned())
-        .and_then(SasToken::parse)
-        .and_then(|token| {
-            token.check_resource(&resource)?;
-            if !config.behaviour.any_key_name {
-                token.check_key_name()?;
-            }
-            token.check_expiry(now, u64::from(config.behaviour.token_leeway))?;
-            Ok(token)
-        })
-        .map_err(ServiceError::unauthorized)?;
+/// By what a device proved who it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Attested {
+    SymmetricKey,
+    X509 {
+        certificate: Certificate,
+        /// The group's CA that vouches for it.
+        signer: Option<Certificate>,
+    },
+}
 
-    let individual =
-        config.individual_enrollments.iter().find(|each| each.registration_id.eq_ignore_ascii_case(registration_id));
-    let group = || {
-        config.enrollment_groups.iter().find(|group| {
-            keys(&group.primary_key, group.secondary_key.as_ref())
-                .any(|key| is_signed_by_derived(&token, key, registration_id))
-        })
-    };
-    if let Some(individual) = individual {
-        let own =
-            keys(&individual.primary_key, individual.secondary_key.as_ref()).any(|key| token.is_signed_by(key.bytes()));
-        if own || (!individual.enabled && group().is_some()) {
-            return Ok(Enrollment {
-                kind: Kind::Individual,
-                id: individual.registration_id.clone(),
-                enabled: individual.enabled,
-                device_id: individual.device_id.clone(),
-                allocation: individual.allocation.clone(),
-                reprovision_policy: individual.reprovision_policy,
-                initial_twin: individual.initial_twin.clone(),
-                iot_edge: individual.iot_edge,
-            });
-        }
-    } else if let Some(group) = group() {
-        return Ok(Enrollment {
+impl Enrollment {
+    fn of_group(group: &EnrollmentGroup, attested: Attested) -> Self {
+        Self {
             kind: Kind::Group,
             id: group.enrollment_group_id.clone(),
             enabled: group.enabled,
             device_id: None,
+            attested,
+            certificate_policy: group.certificate_policy.clone(),
             allocation: group.allocation.clone(),
             reprovision_policy: group.reprovision_policy,
             initial_twin: group.initial_twin.clone(),
             iot_edge: group.iot_edge,
-        });
-    } else if config.enrollment_groups.is_empty() {
-        // Nobody could have signed for this ID. With a group there, any ID may be the group's, so
-        // a signature that does not verify is a wrong key.
-        return Err(ServiceError::not_found("Enrollment not found", format!("no enrollment is for {registration_id}")));
+        }
     }
-    Err(ServiceError::unauthorized("the token's signature was made with none of the enrollments' keys"))
+
+    fn of_individual(individual: &IndividualEnrollment, attested: Attested) -> Self {
+        Self {
+            kind: Kind::Individual,
+            id: individual.registration_id.clone(),
+            enabled: individual.enabled,
+            device_id: individual.device_id.clone(),
+            attested,
+            certificate_policy: individual.certificate_policy.clone(),
+            allocation: individual.allocation.clone(),
+            reprovision_policy: individual.reprovision_policy,
+            initial_twin: individual.initial_twin.clone(),
+            iot_edge: individual.iot_edge,
+        }
+    }
 }
+
+/// Finds the enrollment of a device that shows `credentials`.
+///
+/// An individual enrollment takes precedence over groups: then only its own keys or certificates
+/// count. A disabled one answers devices with a group's too, because it is made to shut out a device
+/// of a group.
+pub(crate) fn authenticate(
+    config: &Config,
+    registration_id: &str,
+    credentials: &Credentials<'_>,
+) -> Result<Enrollment, ServiceError> {
+    let proof = Proof::read(config, registration_id, credentials)?;
+    let mut faults = Vec::new();
+    let mut note = |id: &str, fault: String| faults.push(format!("{id}: {fault}"));
+
+    let individual = individual(config, registration_id);
+    if let Some(individual) = individual {
+        match proof.of_device(individual) {
+            Ok(attested) => return Ok(Enrollment::of_individual(individual, attested)),
+            Err(fault) => note(&individual.registration_id, fault),
+        }
+    }
+    if individual.is_none_or(|individual| !individual.enabled) {
+        for group in &config.enrollment_groups {
+            match (proof.of_member(group, registration_id), individual) {
+                (Ok(attested), Some(individual)) => return Ok(Enrollment::of_individual(individual, attested)),
+                (Ok(attested), None) => return Ok(Enrollment::of_group(group, attested)),
+                (Err(fault), _) => note(&group.enrollment_group_id, fault),
+            }
+        }
+    }
+    Err(match proof {
+        // Nobody could have signed for this ID. With a group's key there, any ID may be the group's,
+        // so a signature that does not verify is a wrong key.
+        Proof::Token(_) if individual.is_none() && !config.enrollment_groups.iter().any(has_keys) => {
+            ServiceError::not_found("Enrollment not found", format!("no enrollment is for {registration_id}"))
+        }
+        Proof::Token(_) => {
+            ServiceError::unauthorized("the token's signature was made with none of the enrollments' keys")
+        }
+        Proof::Certificate(_) if faults.is_empty() => ServiceError::invalid_certificate("there is no enrollment"),
+        Proof::Certificate(_) => ServiceError::invalid_certificate(faults.join("; ")),
+    })
+}
+
+fn individual<'a>(config: &'a Config, registration_id: &str) -> Option<&'a IndividualEnrollment> {
+    config.individual_enrollments.iter().find(|each| each.registration_id.eq_ignore_ascii_case(registration_id))
+}
+
+fn has_keys(group: &EnrollmentGroup) -> bool {
+    matches!(group.attestation(), Ok(Attestation::SymmetricKey { .. }))
+}
+
+/// Credentials that are good in themselves. Whose they are, the enrollments tell.
+enum Proof<'a> {
+    Token(SasToken<'a>),
+    Certificate(DeviceCertificate<'a>),
+}
+
+impl<'a> Proof<'a> {
+    /// A device that shows a token means to be judged by it, whatever its TLS session is certified
+    /// by.
+    fn read(config: &Config, registration_id: &str, credentials: &Credentials<'a>) -> Result<Self, ServiceError> {
+        match (credentials.authorization, credentials.certificates) {
+            (Some(text), _) => {
+                let resource = format!("{}/registrations/{registration_id}", config.id_scope);
+                let read = || {
+                    let token = SasToken::parse(text)?;
+                    token.check_resource(&resource)?;
+                    if !config.behaviour.any_key_name {
+                        token.check_key_name()?;
+                    }
+                    token.check_expiry(credentials.shown_at, u64::from(config.behaviour.token_leeway))?;
+                    Ok(Self::Token(token))
+                };
+                read().map_err(|fault: String| ServiceError::unauthorized(fault))
+            }
+            (None, [leaf, intermediates @ ..]) => {
+                DeviceCertificate::read(leaf, intermediates, registration_id, credentials.shown_at)
+                    .map(Self::Certificate)
+                    .map_err(ServiceError::invalid_certificate)
+            }
+            (None, []) => {
+                let wants_certificate = match individual(config, registration_id) {
+                    Some(individual) => matches!(individual.attestation(), Ok(Attestation::X509(_))),
+                    None => !config.enrollment_groups.is_empty() && !config.enrollment_groups.iter().any(has_keys),
+                };
+                Err(if wants_certificate {
+                    ServiceError::invalid_certificate("there is no client certificate")
+                } else {
+                    ServiceError::unauthorized("there is no authorization")
+                })
+            }
+        }
+    }
+
+    /// Whether it is the device's of an individual enrollment.
+    fn of_device(&self, individual: &IndividualEnrollment) -> Result<Attested, String> {
+        match (self, individual.attestation()?) {
+            (Self::Token(token), Attestation::SymmetricKey { primary, secondary }) => {
+                keys(primary, secondary)
+                    .find(|key| token.is_signed_by(key.bytes()))
+                    .ok_or("the token is signed with another key")?;
+                Ok(Attested::SymmetricKey)
+            }
+            (Self::Certificate(device), Attestation::X509(x509)) => {
+                x509.certificates()
+                    .find(|certificate| *certificate == device.certificate())
+                    .ok_or("the device's certificate is another one")?;
+                Ok(Attested::X509 { certificate: device.certificate().clone(), signer: None })
+            }
+            _ => Err(OTHER_KIND.to_owned()),
+        }
+    }
+
+    /// Whether it is of a device of a group.
+    fn of_member(&self, group: &EnrollmentGroup, registration_id: &str) -> Result<Attested, String> {
+        match (self, group.attestation()?) {
+            (Self::Token(token), Attestation::SymmetricKey { primary, secondary }) => {
+                keys(primary, secondary)
+                    .find(|key| is_signed_by_derived(token, key, registration_id))
+                    .ok_or("the token is signed with another key")?;
+                Ok(Attested::SymmetricKey)
+            }
+            (Self::Certificate(device), Attestation::X509(x509)) => {
+                let mut fault = String::new();
+                for ca in x509.certificates() {
+                    match device.check_signed_by(ca) {
+                        Ok(()) => {
+                            return Ok(Attested::X509 {
+                                certificate: device.certificate().clone(),
+                                signer: Some(ca.clone()),
+                            });
+                        }
+                        Err(other) => fault = other,
+                    }
+                }
+                Err(fault)
+            }
+            _ => Err(OTHER_KIND.to_owned()),
+        }
+    }
+}
+
+const OTHER_KIND: &str = "its attestation is of another kind";
 
 fn keys<'a>(primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey>) -> impl Iterator<Item = &'a SymmetricKey> {
     std::iter::once(primary).chain(secondary)

@@ -45,6 +45,10 @@ impl ServiceError {
         Self::new(401_000, "Unauthorized", detail)
     }
 
+    pub(crate) fn invalid_certificate(detail: impl Into<String>) -> Self {
+        Self::new(401_002, "Invalid certificate", detail)
+    }
+
     pub(crate) fn route_not_found(detail: impl Into<String>) -> Self {
         Self::new(404_000, "Not found", detail)
     }

@@ -51,6 +51,9 @@ struct Arguments {
     /// Write the certificate of the CA made at start here
     #[arg(long, value_name = "FILE")]
     ca_out: Option<PathBuf>,
+    /// Write the certificates of the CA that issues certificates to devices here: it, then its root
+    #[arg(long, value_name = "FILE")]
+    issuing_ca_out: Option<PathBuf>,
     /// Present this certificate to TLS clients, PEM, followed by its chain
     #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "ca_out")]
     tls_certificate: Option<PathBuf>,
@@ -151,8 +154,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(Failure::start)?;
     let console = Console::start().map_err(Failure::start)?;
     let emulator = start(arguments, config, &console)?;
-    if let Some(path) = &arguments.ca_out {
-        fs::write(path, emulator.ca_pem()).map_err(|error| Failure::start(format!("{}: {error}", path.display())))?;
+    for (path, pem) in [(&arguments.ca_out, emulator.ca_pem()), (&arguments.issuing_ca_out, emulator.issuing_ca_pem())]
+    {
+        if let Some(path) = path {
+            fs::write(path, pem).map_err(|error| Failure::start(format!("{}: {error}", path.display())))?;
+        }
     }
     let printer = console.printer();
     announce(&printer, arguments, &emulator, &about);

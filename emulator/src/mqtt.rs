@@ -16,11 +16,12 @@ use tokio::{
 };
 
 use crate::{
+    enrollment::Credentials,
     error::ServiceError,
     log::{RequestRecord, mask_signatures},
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{Broken, Fault, Faulty, PATIENCE, Protocol, Stream},
+    server::{Broken, Fault, Faulty, PATIENCE, Peer, Protocol, Stream},
     wall_time, wire,
 };
 
@@ -44,9 +45,9 @@ pub(crate) struct MqttApi {
 }
 
 impl Protocol for MqttApi {
-    async fn speak<S: Stream>(&self, stream: S) -> Result<(), Broken> {
+    async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {
         let mut link = Link::new(stream);
-        match self.connect(&mut link).await {
+        match self.connect(&mut link, peer).await {
             Ok(Some(device)) => Ok(self.session(&mut link, &device).await?),
             refused => {
                 let refused = refused.map(drop);
@@ -63,6 +64,8 @@ struct Device {
     id_scope: String,
     registration_id: String,
     password: Option<String>,
+    peer: Peer,
+    api_version: String,
     connected_at: u64,
     /// How long it may be silent.
     patience: Option<Duration>,
@@ -78,9 +81,13 @@ impl Device {
         DeviceRequest {
             id_scope: &self.id_scope,
             registration_id: &self.registration_id,
-            authorization: self.password.as_deref(),
-            // A token is shown once, in CONNECT. That it expires later ends no session.
-            authorized_at: self.connected_at,
+            credentials: Credentials {
+                authorization: self.password.as_deref(),
+                certificates: &self.peer,
+                // They are shown once, up to CONNECT. That they expire later ends no session.
+                shown_at: self.connected_at,
+            },
+            api_version: &self.api_version,
             body,
         }
     }
@@ -109,12 +116,12 @@ impl MqttApi {
     }
 
     /// Takes the CONNECT. A refused one has no device.
-    async fn connect<S: Stream>(&self, link: &mut Link<S>) -> Result<Option<Device>, LinkError> {
+    async fn connect<S: Stream>(&self, link: &mut Link<S>, peer: Peer) -> Result<Option<Device>, LinkError> {
         let refused = |code, why: &str| (None, Err(Refusal(code, why.to_owned())));
         let packet = link.receive_until(Some(Instant::now() + PATIENCE)).await;
         let (connect, device) = match packet {
             Ok(Packet::Connect(connect)) if connect.protocol == mqtt_proto::Protocol::V311 => {
-                let device = device(&connect, self.core.behaviour().strict_api_version);
+                let device = device(&connect, peer, self.core.behaviour().strict_api_version);
                 (Some(connect), device)
             }
             // "if the Protocol Level is not supported: return code 0x01, and then disconnect"
@@ -153,7 +160,7 @@ impl MqttApi {
         Ok(device.ok())
     }
 
-    /// A bad token is told late, by the first request, unless it is wanted otherwise.
+    /// Bad credentials are told late, by the first request, unless it is wanted otherwise.
     fn let_in(&self, device: Device) -> Result<Device, Refusal> {
         if self.core.behaviour().refuse_at_connect {
             self.core
@@ -328,7 +335,7 @@ impl Session {
 }
 
 /// Reads `{idScope}/registrations/{registrationId}/api-version=…`, with more behind a `&`.
-fn device(connect: &Connect, strict_api_version: bool) -> Result<Device, Refusal> {
+fn device(connect: &Connect, peer: Peer, strict_api_version: bool) -> Result<Device, Refusal> {
     let malformed = |why: &str| Refusal(ConnectReturnCode::BadUserNameOrPassword, why.to_owned());
     let user_name = connect.username.as_deref().ok_or_else(|| malformed("there is no user name"))?;
     let form = || malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…");
@@ -352,6 +359,8 @@ fn device(connect: &Connect, strict_api_version: bool) -> Result<Device, Refusal
             .as_ref()
             .filter(|password| !password.is_empty())
             .map(|password| String::from_utf8_lossy(password).into_owned()),
+        peer,
+        api_version: version.to_owned(),
         connected_at: wall_time::unix_seconds(),
         // "within one and a half times the Keep Alive time period"
         patience: (!keep_alive.is_zero()).then_some(keep_alive * 3 / 2),

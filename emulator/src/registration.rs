@@ -7,22 +7,23 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::{Map, value::RawValue};
+use serde_json::value::RawValue;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::{
     allocation::{self, Allocated, Failure},
     clock::Clock,
     config::{AllocationPolicy, Behaviour, Config, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{self, Enrollment},
+    enrollment::{self, Credentials, Enrollment},
     error::ServiceError,
+    issuance::{CertificateRequest, IssuingCa},
     log::{self, Bounded, Event, RequestRecord, WebhookCall},
     quota::Window,
     script::{self, Action, Operation, Script},
     stamps::{Stamp, Stamps},
     wall_time,
-    webhook::{self, AllocationRequest, DeviceRuntimeContext, Verdict, WebhookClient},
-    wire::{DeviceRegistration, OperationStatus, RegistrationState, json},
+    webhook::{self, AllocationRequest, DeviceAttestation, DeviceRuntimeContext, Verdict, WebhookClient},
+    wire::{self, AttestationResult, DeviceRegistration, OperationStatus, RegistrationState, json},
 };
 
 /// "Max message 96 KB".
@@ -60,9 +61,8 @@ pub struct DeviceRecord {
 pub(crate) struct DeviceRequest<'a> {
     pub(crate) id_scope: &'a str,
     pub(crate) registration_id: &'a str,
-    pub(crate) authorization: Option<&'a str>,
-    /// When the device showed its authorization: seconds since 1970.
-    pub(crate) authorized_at: u64,
+    pub(crate) credentials: Credentials<'a>,
+    pub(crate) api_version: &'a str,
     pub(crate) body: &'a [u8],
 }
 
@@ -143,6 +143,7 @@ pub(crate) struct Core {
     webhook: WebhookClient,
     /// Where custom allocation goes when neither enrollment nor configuration names a URL.
     webhook_url: Option<String>,
+    issuing_ca: IssuingCa,
     observer: Option<Observer>,
 }
 
@@ -163,13 +164,20 @@ struct Job {
     current: Option<(String, String)>,
     offered: Vec<String>,
     payload: Option<Box<RawValue>>,
+    certificate_request: Option<CertificateRequest>,
     webhook_url: Option<String>,
     behaviour: Behaviour,
     created: String,
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, clock: Clock, webhook_url: Option<String>, observer: Option<Observer>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        clock: Clock,
+        webhook_url: Option<String>,
+        issuing_ca: IssuingCa,
+        observer: Option<Observer>,
+    ) -> Self {
         let mut stamps = Stamps::default();
         stamps.update(&config);
         Self {
@@ -186,6 +194,7 @@ impl Core {
             clock,
             webhook: WebhookClient::default(),
             webhook_url,
+            issuing_ca,
             observer,
         }
     }
@@ -235,7 +244,7 @@ impl Core {
         (answer, action)
     }
 
-    /// Whether a request's authorization is good, whatever else it says.
+    /// Whether a request's credentials are good, whatever else it says.
     pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
         authenticate(&self.lock().config, request).map(drop)
     }
@@ -286,6 +295,17 @@ impl Core {
             return Err(ServiceError::concurrent_registration());
         }
 
+        let csr = registration.csr.filter(|_| wire::has_csr(request.api_version));
+        let certificate_request = match csr {
+            Some(csr) if enrollment.certificate_policy.is_some() => {
+                Some(CertificateRequest::read(&csr, request.registration_id)?)
+            }
+            Some(_) if !behaviour.ignore_csr_without_policy => {
+                return Err(ServiceError::bad_request("the enrollment has no policy for issuing certificates"));
+            }
+            _ => None,
+        };
+
         let current = device.record.as_ref().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
         let current_hub = current.as_ref().map(|(hub, _)| hub.as_str());
         let webhook_url = [&enrollment.allocation.webhook_url, &state.config.webhook_url, &self.webhook_url]
@@ -297,6 +317,7 @@ impl Core {
             offered: allocation::offered_hubs(&state.config, &enrollment, current_hub),
             // "It must be a JSON object; other types are not delivered."
             payload: registration.payload.filter(|payload| payload.get().starts_with('{')),
+            certificate_request,
             webhook_url,
             stamp: state.stamps.of(&enrollment),
             behaviour: behaviour.clone(),
@@ -308,7 +329,7 @@ impl Core {
         let operation_id = job.operation_id.clone();
         let core = Arc::clone(self);
         let allocation = tokio::spawn(async move {
-            let result = core.allocate(&job).await;
+            let result = core.allocate(&job).await.and_then(|allocated| Ok((allocated, core.issue(&job)?)));
             core.finish(&job, result);
         });
         device.operations.push_back(RunningOperation {
@@ -422,7 +443,7 @@ impl Core {
                 registration_id: &job.registration_id,
                 current_iot_hub_host_name: job.current.as_ref().map(|(hub, _)| hub.as_str()),
                 current_device_id: job.current.as_ref().map(|(_, id)| id.as_str()),
-                symmetric_key: Map::new(),
+                attestation: DeviceAttestation::of(&job.enrollment.attested),
                 payload: job.payload.as_deref(),
             },
             &job.offered,
@@ -484,21 +505,35 @@ impl Core {
         self.clock.real(timeout).max(floor)
     }
 
+    /// Issues the certificate that the device asked for.
+    fn issue(&self, job: &Job) -> Result<Option<Vec<String>>, Failure> {
+        let Some(request) = &job.certificate_request else {
+            return Ok(None);
+        };
+        let mut chain = self.issuing_ca.issue(request).map_err(|error| Failure::not_issued(&error.to_string()))?;
+        if job.behaviour.issued_chain_root_first {
+            chain.reverse();
+        }
+        Ok(Some(chain))
+    }
+
     /// Puts the device at its hub, as its enrollment's re-provisioning policy says.
-    fn finish(&self, job: &Job, result: Result<Allocated, Failure>) {
+    fn finish(&self, job: &Job, result: Result<(Allocated, Option<Vec<String>>), Failure>) {
         let mut state = self.lock();
         let Some(device) = state.devices.get_mut(&job.registration_id.to_ascii_lowercase()) else {
             return;
         };
         let finished = match result {
-            Ok(allocated) => {
+            Ok((allocated, issued_certificate_chain)) => {
                 let payload = allocated.payload.clone();
                 let record = assign(device.record.take(), job, allocated);
                 let state = RegistrationState {
+                    attestation: AttestationResult::of(&job.enrollment, job.behaviour.certificate_info_in_result),
                     assigned_hub: Some(record.assigned_hub.clone()),
                     device_id: Some(record.device_id.clone()),
                     substatus: Some(record.substatus),
                     payload,
+                    issued_certificate_chain,
                     ..RegistrationState::new(&job.registration_id, "assigned")
                 };
                 device.record = Some(record);
@@ -513,7 +548,8 @@ impl Core {
         .stored(&job.created);
         let is_newest = device.operations.back().is_some_and(|operation| operation.id == job.operation_id);
         if is_newest {
-            device.last = Some(finished.clone());
+            // "A look-up never returns an issued certificate."
+            device.last = Some(RegistrationState { issued_certificate_chain: None, ..finished.clone() });
         }
         if let Some(operation) = device.operations.iter_mut().find(|operation| operation.id == job.operation_id) {
             operation.result = Some(finished);
@@ -603,7 +639,7 @@ fn authenticate(config: &Config, request: &DeviceRequest<'_>) -> Result<Enrollme
         return Err(ServiceError::unauthorized("the request names another ID scope")
             .with_code(config.behaviour.unknown_id_scope_code));
     }
-    enrollment::authenticate(config, request.registration_id, request.authorization, request.authorized_at)
+    enrollment::authenticate(config, request.registration_id, &request.credentials)
 }
 
 /// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."

@@ -22,6 +22,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -45,10 +46,14 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
+/// The certificates that a TLS client showed, its own first, whose key it has proven to hold. What
+/// they are worth is another question.
+pub(crate) type Peer = Arc<[CertificateDer<'static>]>;
+
 /// What is spoken on a listener's connections.
 pub(crate) trait Protocol: Send + Sync + 'static {
     /// Serves one connection until it ends.
-    fn speak<S: Stream>(&self, stream: S) -> impl Future<Output = Result<(), Broken>> + Send;
+    fn speak<S: Stream>(&self, stream: S, peer: Peer) -> impl Future<Output = Result<(), Broken>> + Send;
 }
 
 /// The peer is not to be answered.
@@ -72,9 +77,10 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Body>, NoAnswer>> + Send;
 }
 
-/// What an answer does to the connection that carries it.
+/// The connection that a request came on, and what its answer does to it.
 #[derive(Clone, Default)]
 pub(crate) struct Connection {
+    pub(crate) peer: Peer,
     pub(crate) fault: Fault,
     after: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
 }
@@ -137,9 +143,10 @@ async fn serve_connection<P: Protocol>(
     match tls {
         Some(tls) => {
             let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await??;
-            protocol.speak(stream).await
+            let peer = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+            protocol.speak(stream, peer).await
         }
-        None => protocol.speak(stream).await,
+        None => protocol.speak(stream, Peer::default()).await,
     }
 }
 
@@ -147,8 +154,8 @@ async fn serve_connection<P: Protocol>(
 pub(crate) struct Http<H>(pub(crate) Arc<H>);
 
 impl<H: Handler> Protocol for Http<H> {
-    async fn speak<S: Stream>(&self, stream: S) -> Result<(), Broken> {
-        let connection = Connection::default();
+    async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {
+        let connection = Connection { peer, ..Connection::default() };
         let stream = Faulty::new(stream, connection.fault.clone());
         let service = service_fn(|request| {
             let (handler, connection) = (Arc::clone(&self.0), connection.clone());

@@ -7,12 +7,14 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
+    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer, UnixTime,
         pem::{self, PemObject},
     },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
     version::{TLS12, TLS13},
 };
 use time::{Duration, OffsetDateTime};
@@ -57,23 +59,69 @@ impl Certificates {
     }
 
     /// TLS 1.2, as the real service, and 1.3 on request.
-    ///
-    /// Client certificates are for X.509 attestation: when that comes, they are requested, not
-    /// required, in the place of `with_no_client_auth`.
     pub(crate) fn acceptor(&self, tls13: bool) -> Result<TlsAcceptor, rustls::Error> {
         let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
         // The provider by name: a process-wide default is the program's choice, not a library's.
-        let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        let provider = aws_lc_rs::default_provider();
+        let any_client = AnyClient(provider.signature_verification_algorithms);
+        let config = ServerConfig::builder_with_provider(provider.into())
             .with_protocol_versions(versions)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::new(any_client))
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 
+/// Lets every client in, with a certificate or without, as the real service does: whose certificate
+/// is not good is told so by the answers to its requests. That it holds the certificate's key is
+/// verified here, because nothing later could.
+#[derive(Debug)]
+struct AnyClient(WebPkiSupportedAlgorithms);
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
 /// From yesterday, for peers whose clock is slow, for a year: far-off years are more than some
 /// small TLS stacks can count.
-fn validity() -> (OffsetDateTime, OffsetDateTime) {
+pub(crate) fn validity() -> (OffsetDateTime, OffsetDateTime) {
     let now = OffsetDateTime::now_utc();
     (now - Duration::DAY, now + 365 * Duration::DAY)
 }

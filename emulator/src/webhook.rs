@@ -11,8 +11,9 @@ use tokio::sync::OnceCell;
 use crate::{
     allocation::{Allocated, Failure},
     config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{Enrollment, Kind},
+    enrollment::{Attested, Enrollment, Kind},
     stamps::Stamp,
+    x509::{Certificate, CertificateInfo},
 };
 
 /// An answer longer than this cannot be an `AllocationResponse`: a message has at most 96 KB.
@@ -98,10 +99,39 @@ pub(crate) struct DeviceRuntimeContext<'a> {
     pub(crate) current_iot_hub_host_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) current_device_id: Option<&'a str>,
-    /// Present and empty: it tells the kind of attestation, never a key.
-    pub(crate) symmetric_key: Map<String, Value>,
+    #[serde(flatten)]
+    pub(crate) attestation: DeviceAttestation<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<&'a RawValue>,
+}
+
+/// By what the device proved who it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum DeviceAttestation<'a> {
+    /// Empty: it tells the kind of attestation, never a key.
+    SymmetricKey {},
+    X509 {
+        /// What functions in the field read.
+        client_certificate: String,
+        /// The "certificate details" of the documents, in the words of the specification.
+        certificate_info: &'a CertificateInfo,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signing_certificate_info: Option<&'a CertificateInfo>,
+    },
+}
+
+impl<'a> DeviceAttestation<'a> {
+    pub(crate) fn of(attested: &'a Attested) -> Self {
+        match attested {
+            Attested::SymmetricKey => Self::SymmetricKey {},
+            Attested::X509 { certificate, signer } => Self::X509 {
+                client_certificate: certificate.base64(),
+                certificate_info: certificate.info(),
+                signing_certificate_info: signer.as_ref().map(Certificate::info),
+            },
+        }
+    }
 }
 
 impl<'a> AllocationRequest<'a> {
@@ -119,7 +149,12 @@ impl<'a> AllocationRequest<'a> {
             enrollment_group_id: is_group.then_some(&enrollment.id),
             registration_id: (!is_group).then_some(&enrollment.id),
             device_id: enrollment.device_id.as_deref(),
-            attestation: Attestation { r#type: "symmetricKey" },
+            attestation: Attestation {
+                r#type: match enrollment.attested {
+                    Attested::SymmetricKey => "symmetricKey",
+                    Attested::X509 { .. } => "x509",
+                },
+            },
             capabilities: Capabilities { iot_edge: enrollment.iot_edge },
             initial_twin: (*twin != Twin::default())
                 .then_some(TwinState { tags: &twin.tags, properties: Properties { desired: &twin.desired } }),

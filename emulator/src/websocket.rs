@@ -1,6 +1,6 @@
 //! MQTT over WebSocket: the upgrade of an HTTP connection, on any path, to subprotocol `mqtt`.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
@@ -22,7 +22,7 @@ use crate::{
     error::ServiceError,
     log::RequestRecord,
     mqtt::{MAX_PACKET, MqttApi},
-    server::{Body, Broken, Connection, PATIENCE, Protocol},
+    server::{Body, Broken, Connection, PATIENCE, Peer, Protocol},
 };
 
 const SUBPROTOCOL: &str = "mqtt";
@@ -49,18 +49,19 @@ pub(crate) fn upgrade(
     let (mut response, websocket) = hyper_tungstenite::upgrade(request, Some(config))
         .map_err(|error| ServiceError::bad_request(format!("no WebSocket: {error}")))?;
     response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let peer = Arc::clone(&connection.peer);
     connection.go_on_with(async move {
         // As with any connection: that it breaks concerns only its peer.
-        let _ = serve(websocket, mqtt).await;
+        let _ = serve(websocket, mqtt, peer).await;
     });
     Ok(response.map(BodyExt::boxed))
 }
 
 /// MQTT on one end of a pipe, WebSocket messages on the other.
-async fn serve(websocket: HyperWebsocket, mqtt: MqttApi) -> Result<(), Broken> {
+async fn serve(websocket: HyperWebsocket, mqtt: MqttApi, peer: Peer) -> Result<(), Broken> {
     let websocket = websocket.await?;
     let (near, far) = tokio::io::duplex(BUFFER);
-    let (spoken, carried) = tokio::join!(mqtt.speak(near), carry(websocket, far));
+    let (spoken, carried) = tokio::join!(mqtt.speak(near, peer), carry(websocket, far));
     // A peer that goes is no news, one that is sent away is.
     if let Err(why) = carried
         && is_sent_away(&why)

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{error::ServiceError, wall_time};
+use crate::{
+    enrollment::{Attested, Enrollment, Kind},
+    error::ServiceError,
+    wall_time,
+    x509::{Certificate, CertificateInfo},
+};
 
 /// The api-versions that a specification names.
 pub(crate) const API_VERSIONS: [&str; 13] = [
@@ -21,6 +26,11 @@ pub(crate) const API_VERSIONS: [&str; 13] = [
     "2026-11-01",
     "2026-11-02-preview",
 ];
+
+/// Whether an api-version's `DeviceRegistration` has a `csr`. Versions are dates, and so in order.
+pub(crate) fn has_csr(api_version: &str) -> bool {
+    api_version >= "2025-07-01-preview"
+}
 
 /// `DeviceRegistration`, as far as it is looked at.
 #[derive(Default, Deserialize)]
@@ -46,6 +56,8 @@ pub(crate) struct OperationStatus<'a> {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RegistrationState {
+    #[serde(flatten)]
+    pub(crate) attestation: Option<AttestationResult>,
     pub(crate) registration_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) created_date_time_utc: Option<String>,
@@ -66,6 +78,44 @@ pub(crate) struct RegistrationState {
     pub(crate) etag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) issued_certificate_chain: Option<Vec<String>>,
+}
+
+/// What a result says of the attestation: `X509RegistrationResult`, `SymmetricKeyRegistrationResult`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum AttestationResult {
+    SymmetricKey {
+        enrollment_group_id: String,
+    },
+    X509 {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        certificate_info: Option<Box<CertificateInfo>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        enrollment_group_id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signing_certificate_info: Option<Box<CertificateInfo>>,
+    },
+}
+
+impl AttestationResult {
+    /// As devices have logged it: of keys only the group, of certificates too, unless `with_info`
+    /// asks for all that the specification has.
+    pub(crate) fn of(enrollment: &Enrollment, with_info: bool) -> Option<Self> {
+        let enrollment_group_id = (enrollment.kind == Kind::Group).then(|| enrollment.id.clone());
+        let info = |certificate: &Certificate| with_info.then(|| Box::new(certificate.info().clone()));
+        match &enrollment.attested {
+            Attested::SymmetricKey => {
+                enrollment_group_id.map(|enrollment_group_id| Self::SymmetricKey { enrollment_group_id })
+            }
+            Attested::X509 { certificate, signer } => Some(Self::X509 {
+                certificate_info: info(certificate),
+                enrollment_group_id,
+                signing_certificate_info: signer.as_ref().and_then(info),
+            }),
+        }
+    }
 }
 
 impl RegistrationState {
@@ -84,9 +134,10 @@ impl RegistrationState {
     pub(crate) fn outcome(&self) -> String {
         match (&self.assigned_hub, self.error_code) {
             (Some(hub), _) => format!(
-                "assigned {hub} as {} ({})",
+                "assigned {hub} as {} ({}){}",
                 self.device_id.as_deref().unwrap_or_default(),
-                self.substatus.unwrap_or_default()
+                self.substatus.unwrap_or_default(),
+                if self.issued_certificate_chain.is_some() { ", with a certificate" } else { "" }
             ),
             (None, Some(code)) => format!("failed {code} {}", self.error_message.as_deref().unwrap_or_default()),
             (None, None) => self.status.to_owned(),

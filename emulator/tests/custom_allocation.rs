@@ -2,10 +2,7 @@
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-};
+use std::net::TcpListener;
 
 use azure_dps_emulator::{
     Config, Emulator, IndividualEnrollment, SymmetricKey, Twin, UnlinkedHub,
@@ -201,28 +198,14 @@ fn the_webhook_is_called_by_post() {
     let device = toaster(&emulator);
     let operation_id = device.register();
 
-    let (mut call, _) = webhook.accept().unwrap();
-    let mut reader = BufReader::new(call.try_clone().unwrap());
-    let mut head = vec![];
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        match line.trim_end() {
-            "" => break,
-            line => head.push(line.to_lowercase()),
-        }
-    }
+    let (call, _) = webhook.accept().unwrap();
+    let (head, body) = read_call(&call);
     assert_eq!(head[0], "post /api/httptrigger1?code=a%2fkey%3d http/1.1");
     assert!(head.contains(&format!("host: {address}")), "{head:?}");
     assert!(head.contains(&"content-type: application/json; charset=utf-8".into()), "{head:?}");
-    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-    let mut body = vec![0; length.parse().unwrap()];
-    reader.read_exact(&mut body).unwrap();
-    let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(body["deviceRuntimeContext"]["registrationId"], TOASTER);
 
-    let response = toaster_hub();
-    write!(call, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{response}", response.len()).unwrap();
+    answer_call(&call, &json!({ "iotHubHostName": TOASTERS_HUB }));
     assert_eq!(device.poll(&operation_id)["registrationState"]["assignedHub"], TOASTERS_HUB);
 }
 

@@ -71,6 +71,7 @@ fn ids_and_times_have_the_services_form() {
     assert_eq!(
         names,
         [
+            "symmetricKey",
             "registrationId",
             "createdDateTimeUtc",
             "assignedHub",

@@ -14,11 +14,6 @@ use reqwest::{Certificate, blocking::Client, tls::Version};
 use serde_json::json;
 use support::*;
 
-fn https_client(emulator: &Emulator) -> reqwest::blocking::ClientBuilder {
-    let ca = Certificate::from_pem(emulator.ca_pem().as_bytes()).unwrap();
-    Client::builder().no_proxy().tls_certs_only([ca])
-}
-
 /// Without a listener named there is one for HTTP; with one named, only that.
 #[test]
 fn it_listens_where_it_is_told() {
@@ -40,7 +35,7 @@ fn https_is_tls_1_2_with_a_ca_of_its_own() {
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     for host in ["localhost", "127.0.0.1", global] {
         let mut device = Device::of_group(&emulator, TOASTER);
-        device.client = https_client(&emulator).resolve(global, address).build().unwrap();
+        device.client = tls_client(&emulator, None).resolve(global, address).build().unwrap();
         device.url = format!("https://{host}:{port}");
         let response = device.put();
         assert_eq!(response.status(), 202);
@@ -48,9 +43,9 @@ fn https_is_tls_1_2_with_a_ca_of_its_own() {
         assert_eq!(device.assigned()["assignedHub"], TOASTERS_HUB);
     }
     let reaches = |client: Client| client.get(emulator.https_url().unwrap()).send().is_ok();
-    assert!(reaches(https_client(&emulator).build().unwrap()));
-    assert!(!reaches(https_client(&emulator).tls_version_min(Version::TLS_1_3).build().unwrap()));
-    assert!(!reaches(https_client(&contoso()).build().unwrap()), "the CA of another emulator");
+    assert!(reaches(tls_client(&emulator, None).build().unwrap()));
+    assert!(!reaches(tls_client(&emulator, None).tls_version_min(Version::TLS_1_3).build().unwrap()));
+    assert!(!reaches(tls_client(&contoso(), None).build().unwrap()), "the CA of another emulator");
 }
 
 /// A device that trusts a CA of its own can be tried, and one that must not trust what it is shown.
@@ -65,7 +60,7 @@ fn https_presents_the_certificate_that_it_is_given() {
     let reaches = |client: Client| client.get(emulator.https_url().unwrap()).send().is_ok();
     let ca = Certificate::from_pem(certificate.pem().as_bytes()).unwrap();
     assert!(reaches(Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap()));
-    assert!(!reaches(https_client(&emulator).build().unwrap()), "the CA made at start");
+    assert!(!reaches(tls_client(&emulator, None).build().unwrap()), "the CA made at start");
 
     for (chain, key) in
         [(&*certificate.pem(), "no key"), ("", &key.serialize_pem()), (other.ca_pem(), &key.serialize_pem())]
@@ -80,7 +75,7 @@ fn tls_1_3_can_be_allowed() {
     let mut config = Config::contoso();
     config.behaviour.tls13 = true;
     let emulator = builder(config).https("127.0.0.1:0").start().unwrap();
-    let client = https_client(&emulator).tls_version_min(Version::TLS_1_3).build().unwrap();
+    let client = tls_client(&emulator, None).tls_version_min(Version::TLS_1_3).build().unwrap();
     assert_eq!(client.get(emulator.https_url().unwrap()).send().unwrap().status(), 404);
 }
 

@@ -98,16 +98,19 @@ fn without_arguments_it_is_the_tutorials_service() {
 }
 
 /// "with `--json` that line is an object with "listener" and "url"": http, https, mqtt, mqtts and
-/// wss; and so is every line of the log; the CA goes where `--ca-out` says.
+/// wss; and so is every line of the log; the CAs go where `--ca-out` and
+/// `--issuing-ca-out` say.
 #[test]
 fn with_json_every_line_is_an_object() {
-    let ca = tempfile::NamedTempFile::new().unwrap();
+    let [ca, issuing_ca] = [(); 2].map(|()| tempfile::NamedTempFile::new().unwrap());
     let mut program = Program::start(
         Command::new(DPS)
             .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--json"])
             .args(["--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0"])
             .args(["--function-log", "--retry-after", "none", "--ca-out"])
-            .arg(ca.path()),
+            .arg(ca.path())
+            .arg("--issuing-ca-out")
+            .arg(issuing_ca.path()),
     );
     let listeners = ["http", "https", "mqtt", "mqtts", "wss"];
     let [http, https, ..] = listeners.map(|listener| {
@@ -118,6 +121,7 @@ fn with_json_every_line_is_an_object() {
     });
     let mut device = device(https["url"].as_str().unwrap(), TOASTER);
     let ca = Certificate::from_pem(&fs::read(ca.path()).unwrap()).unwrap();
+    assert_eq!(Certificate::from_pem_bundle(&fs::read(issuing_ca.path()).unwrap()).unwrap().len(), 2);
     device.client = Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap();
     assert!(!device.put().headers().contains_key("retry-after"));
     device.assigned();

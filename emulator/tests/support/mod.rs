@@ -1,14 +1,22 @@
 //! A device that speaks plain HTTP and makes its own tokens.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::time::{Duration, SystemTime};
+pub mod mqtt;
+pub mod x509;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
 
 use azure_dps_emulator::{Builder, Config, Emulator};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{
     Method,
-    blocking::{Client, RequestBuilder, Response},
+    blocking::{Client, ClientBuilder, RequestBuilder, Response},
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use serde_json::{Value, json};
@@ -65,6 +73,7 @@ pub struct Device {
     pub client: Client,
     pub url: String,
     pub registration_id: String,
+    /// Empty when the device has a certificate.
     pub key: String,
     pub payload: Option<Value>,
 }
@@ -85,6 +94,17 @@ impl Device {
         }
     }
 
+    /// A device over HTTPS, with a certificate or without anything.
+    pub fn over_tls(emulator: &Emulator, registration_id: &str, identity: Option<&x509::Identity>) -> Self {
+        Self {
+            client: tls_client(emulator, identity).build().unwrap(),
+            url: emulator.https_url().unwrap().to_owned(),
+            registration_id: registration_id.to_owned(),
+            key: String::new(),
+            payload: None,
+        }
+    }
+
     pub fn with_payload(mut self, payload: Value) -> Self {
         self.payload = Some(payload);
         self
@@ -94,9 +114,13 @@ impl Device {
         format!("/{SCOPE}/registrations/{}", self.registration_id)
     }
 
-    /// Any request, signed.
+    /// Any request, signed if there is a key to sign with.
     pub fn request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
-        self.unsigned(method, path_and_query).header(AUTHORIZATION, token(&self.key, &self.registration_id))
+        let request = self.unsigned(method, path_and_query);
+        if self.key.is_empty() {
+            return request;
+        }
+        request.header(AUTHORIZATION, token(&self.key, &self.registration_id))
     }
 
     pub fn unsigned(&self, method: Method, path_and_query: &str) -> RequestBuilder {
@@ -186,10 +210,58 @@ impl Device {
     }
 }
 
+/// An HTTPS client that trusts the emulator's CA.
+pub fn tls_client(emulator: &Emulator, identity: Option<&x509::Identity>) -> ClientBuilder {
+    let ca = reqwest::Certificate::from_pem(emulator.ca_pem().as_bytes()).unwrap();
+    let client = Client::builder().no_proxy().tls_certs_only([ca]);
+    match identity {
+        Some(identity) => client.identity(reqwest::Identity::from_pem(identity.pem().as_bytes()).unwrap()),
+        None => client,
+    }
+}
+
 pub fn answer(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().unwrap();
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Reads a webhook's call: the lines of its head in lower case, and its body.
+pub fn read_call(call: &TcpStream) -> (Vec<String>, Value) {
+    let mut reader = BufReader::new(call);
+    let mut head = vec![];
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_lowercase()),
+        }
+    }
+    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    (head, serde_json::from_slice(&body).unwrap())
+}
+
+pub fn answer_call(mut call: &TcpStream, response: &Value) {
+    let response = response.to_string();
+    write!(call, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{response}", response.len())
+        .unwrap();
+}
+
+/// A custom allocation webhook that decides so many times: its URL, and its end.
+pub fn webhook(calls: usize, decide: impl Fn(&Value) -> Value + Send + 'static) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api/HttpTrigger1", listener.local_addr().unwrap());
+    let thread = thread::spawn(move || {
+        for call in listener.incoming().take(calls) {
+            let call = call.unwrap();
+            let (_, request) = read_call(&call);
+            answer_call(&call, &decide(&request));
+        }
+    });
+    (url, thread)
 }
 
 /// The tutorial's service, whose own waiting takes no time.

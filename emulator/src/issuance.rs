@@ -1,0 +1,83 @@
+//! The CA that issues certificates to devices, and what devices send it to sign.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SerialNumber, SubjectPublicKeyInfo,
+};
+use uuid::Uuid;
+use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+
+use crate::{error::ServiceError, tls, x509};
+
+/// A root and the intermediate by it, which signs the devices' certificates.
+pub(crate) struct IssuingCa {
+    root: CertifiedIssuer<'static, KeyPair>,
+    intermediate: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl IssuingCa {
+    pub(crate) fn generate() -> Result<Self, rcgen::Error> {
+        let root = CertifiedIssuer::self_signed(ca("azure-dps-emulator issuing root", 1), KeyPair::generate()?)?;
+        let intermediate = ca("azure-dps-emulator issuing CA", 0);
+        let intermediate = CertifiedIssuer::signed_by(intermediate, KeyPair::generate()?, &root)?;
+        Ok(Self { root, intermediate })
+    }
+
+    /// The intermediate's certificate, followed by the root's.
+    pub(crate) fn pem(&self) -> String {
+        self.intermediate.pem() + &self.root.pem()
+    }
+
+    /// A certificate for a TLS client, and those above it: leaf, intermediate, root, each the base64
+    /// of its DER.
+    pub(crate) fn issue(&self, request: &CertificateRequest) -> Result<Vec<String>, rcgen::Error> {
+        let mut leaf = CertificateParams::default();
+        leaf.distinguished_name.push(DnType::CommonName, &*request.registration_id);
+        (leaf.not_before, leaf.not_after) = tls::validity();
+        // By default it is made of the key, and a device may well come again with the same.
+        leaf.serial_number = Some(SerialNumber::from_slice(Uuid::new_v4().as_bytes()));
+        leaf.use_authority_key_identifier_extension = true;
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = leaf.signed_by(&request.key, &self.intermediate)?;
+        Ok([leaf.der(), self.intermediate.der(), self.root.der()].map(|der| BASE64_STANDARD.encode(der)).to_vec())
+    }
+}
+
+fn ca(name: &str, path_length: u8) -> CertificateParams {
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name.push(DnType::CommonName, name);
+    (ca.not_before, ca.not_after) = tls::validity();
+    ca.use_authority_key_identifier_extension = true;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    ca
+}
+
+/// A device's PKCS#10 request: its key, which it has proven to hold. What else it asks for, such as
+/// to be a CA, is not its to choose.
+pub(crate) struct CertificateRequest {
+    registration_id: String,
+    key: SubjectPublicKeyInfo,
+}
+
+impl CertificateRequest {
+    /// Reads the base64 of a request's DER.
+    pub(crate) fn read(csr: &str, registration_id: &str) -> Result<Self, ServiceError> {
+        let refused = |why: &str| ServiceError::bad_request(format!("the csr {why}"));
+        let der = BASE64_STANDARD.decode(csr).map_err(|_| refused("is not base64 of DER"))?;
+        let Ok(([], request)) = X509CertificationRequest::from_der(&der) else {
+            return Err(refused("is no PKCS#10 request"));
+        };
+        request.verify_signature().map_err(|_| refused("is not signed with its own key"))?;
+        let info = &request.certification_request_info;
+        // "The subject's common name must be the registration ID."
+        if !x509::common_name(&info.subject).is_some_and(|name| name.eq_ignore_ascii_case(registration_id)) {
+            return Err(refused("has another common name than the registration ID"));
+        }
+        let key = SubjectPublicKeyInfo::from_der(info.subject_pki.raw)
+            .map_err(|_| refused("has a key of a kind that is not supported"))?;
+        Ok(Self { registration_id: registration_id.to_owned(), key })
+    }
+}

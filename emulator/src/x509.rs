@@ -1,0 +1,223 @@
+//! Certificates: those that a configuration names, and those that devices show.
+
+use std::{fmt, fs, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, UnixTime, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use time::format_description::well_known::Rfc3339;
+use x509_parser::{
+    certificate::X509Certificate,
+    objects::{oid_registry, oid2abbrev},
+    time::ASN1Time,
+    x509::{AttributeTypeAndValue, X509Name},
+};
+
+use crate::config::ConfigError;
+
+/// An X.509 certificate.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Certificate {
+    der: CertificateDer<'static>,
+    info: Box<CertificateInfo>,
+}
+
+impl Certificate {
+    /// Reads the first certificate in a PEM text.
+    ///
+    /// # Errors
+    ///
+    /// When the text holds none, or what it holds is no X.509 certificate.
+    pub fn from_pem(text: &str) -> Result<Self, ConfigError> {
+        let der = CertificateDer::from_pem_slice(text.as_bytes())
+            .map_err(|error| ConfigError(format!("no certificate in PEM: {error}")))?;
+        Self::from_der(der).map_err(|fault| ConfigError(format!("a certificate cannot be read: {fault}")))
+    }
+
+    fn from_der(der: CertificateDer<'static>) -> Result<Self, Fault> {
+        let info = Box::new(CertificateInfo::of(&parse(&der)?, &der));
+        Ok(Self { der, info })
+    }
+
+    pub(crate) fn is_ca(&self) -> bool {
+        parse(&self.der).is_ok_and(|parsed| parsed.is_ca())
+    }
+
+    /// Its DER, for JSON.
+    pub(crate) fn base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.der)
+    }
+
+    /// What the service tells of it.
+    pub(crate) fn info(&self) -> &CertificateInfo {
+        &self.info
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificate").field(&self.info.subject_name).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Certificate {
+    /// A PEM text, or the path of a file with one.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.contains("-----BEGIN") {
+            return Self::from_pem(&text).map_err(de::Error::custom);
+        }
+        // What is no path may be a key in the wrong place: never repeat it.
+        let text = fs::read_to_string(text)
+            .map_err(|error| de::Error::custom(format!("a certificate's file cannot be read: {error}")))?;
+        Self::from_pem(&text).map_err(de::Error::custom)
+    }
+}
+
+/// `X509CertificateInfo`.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CertificateInfo {
+    subject_name: String,
+    sha1_thumbprint: String,
+    sha256_thumbprint: String,
+    issuer_name: String,
+    not_before_utc: String,
+    not_after_utc: String,
+    serial_number: String,
+    version: u32,
+}
+
+impl CertificateInfo {
+    fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Self {
+        let validity = certificate.validity();
+        Self {
+            subject_name: display_name(certificate.subject()),
+            sha1_thumbprint: hex(&Sha1::digest(der)),
+            sha256_thumbprint: hex(&Sha256::digest(der)),
+            issuer_name: display_name(certificate.issuer()),
+            not_before_utc: rfc3339(validity.not_before),
+            not_after_utc: rfc3339(validity.not_after),
+            serial_number: hex(certificate.raw_serial()),
+            // Version 3 is written as 2.
+            version: certificate.version().0.saturating_add(1),
+        }
+    }
+}
+
+/// What is wrong with a certificate: for the log only.
+pub(crate) type Fault = String;
+
+/// The certificate of a device, which names it and is valid now, and what came with it.
+pub(crate) struct DeviceCertificate<'a> {
+    certificate: Certificate,
+    intermediates: &'a [CertificateDer<'static>],
+    now: u64,
+}
+
+impl<'a> DeviceCertificate<'a> {
+    /// Looks at what can be seen without an enrollment.
+    pub(crate) fn read(
+        leaf: &CertificateDer<'static>,
+        intermediates: &'a [CertificateDer<'static>],
+        registration_id: &str,
+        now: u64,
+    ) -> Result<Self, Fault> {
+        let certificate =
+            Certificate::from_der(leaf.clone()).map_err(|fault| format!("the certificate cannot be read: {fault}"))?;
+        let parsed = parse(leaf)?;
+        let name = common_name(parsed.subject()).ok_or("the certificate's subject has no common name")?;
+        if !name.eq_ignore_ascii_case(registration_id) {
+            return Err(format!("the certificate's common name is {name:?}, not the registration ID"));
+        }
+        check_validity(&parsed, now).map_err(|fault| format!("the certificate {fault}"))?;
+        Ok(Self { certificate, intermediates, now })
+    }
+
+    pub(crate) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Whether a chain leads from it to this CA, and the CA is still good.
+    pub(crate) fn check_signed_by(&self, ca: &Certificate) -> Result<(), Fault> {
+        // A chain's end is trusted as it is, so that nobody else looks at its validity.
+        check_validity(&parse(&ca.der)?, self.now).map_err(|fault| format!("the CA's certificate {fault}"))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.der.clone()).map_err(|error| error.to_string())?;
+        WebPkiClientVerifier::builder_with_provider(roots.into(), aws_lc_rs::default_provider().into())
+            .build()
+            .map_err(|error| error.to_string())?
+            .verify_client_cert(
+                &self.certificate.der,
+                self.intermediates,
+                UnixTime::since_unix_epoch(Duration::from_secs(self.now)),
+            )
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+    match x509_parser::parse_x509_certificate(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err("there is something behind it".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn check_validity(certificate: &X509Certificate<'_>, now: u64) -> Result<(), Fault> {
+    let validity = certificate.validity();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    if now < validity.not_before.timestamp() {
+        Err(format!("is not valid before {}", rfc3339(validity.not_before)))
+    } else if now > validity.not_after.timestamp() {
+        Err(format!("expired at {}", rfc3339(validity.not_after)))
+    } else {
+        Ok(())
+    }
+}
+
+/// The most specific one, which is the last.
+pub(crate) fn common_name<'a>(name: &'a X509Name<'_>) -> Option<&'a str> {
+    name.iter_common_name().last()?.as_str().ok()
+}
+
+/// A name as .NET writes it, which is what the service is made with: the most specific part first,
+/// and quotes around what could be taken for more than one part.
+fn display_name(name: &X509Name<'_>) -> String {
+    let part = |attribute: &AttributeTypeAndValue<'_>| {
+        let key = oid2abbrev(attribute.attr_type(), oid_registry())
+            .map_or_else(|_| format!("OID.{}", attribute.attr_type()), ToOwned::to_owned);
+        let value = attribute.as_str().map_or_else(|_| format!("#{}", hex(attribute.as_slice())), quote);
+        format!("{key}={value}")
+    };
+    let mut parts: Vec<String> =
+        name.iter().map(|parts| parts.iter().map(part).collect::<Vec<_>>().join(" + ")).collect();
+    parts.reverse();
+    parts.join(", ")
+}
+
+fn quote(value: &str) -> String {
+    let special = |c| matches!(c, ',' | '+' | '=' | '"' | '\n' | '<' | '>' | '#' | ';');
+    if value.is_empty() || value.contains(special) || value.starts_with(' ') || value.ends_with(' ') {
+        format!("\"{}\"", value.replace('"', "\"\""))
+    } else {
+        value.to_owned()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Certificates count whole seconds.
+fn rfc3339(at: ASN1Time) -> String {
+    at.to_datetime().format(&Rfc3339).unwrap_or_default()
+}

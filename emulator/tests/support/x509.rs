@@ -1,0 +1,154 @@
+//! CAs and the certificates of devices, made when a test wants them.
+
+use std::sync::Arc;
+
+use azure_dps_emulator::{Certificate, Emulator, X509Attestation};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use time::{Duration, OffsetDateTime};
+
+/// What a TLS client shows: its certificate, those that came with it, and its key.
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: KeyPair,
+}
+
+impl Identity {
+    pub fn self_signed(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self { chain: vec![leaf(name).self_signed(&key).unwrap().der().clone()], key }
+    }
+
+    /// The same, with this CA's certificate behind its own.
+    #[must_use]
+    pub fn with(mut self, ca: &Ca) -> Self {
+        self.chain.push(ca.0.der().clone());
+        self
+    }
+
+    /// As an individual enrollment names it.
+    pub fn certificate(&self) -> Certificate {
+        Certificate::from_pem(&self.chain_pem()).unwrap()
+    }
+
+    pub fn pem(&self) -> String {
+        self.chain_pem() + &self.key.serialize_pem()
+    }
+
+    fn chain_pem(&self) -> String {
+        self.chain.iter().map(pem).collect()
+    }
+
+    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.serialize_pem().as_bytes()).unwrap()
+    }
+}
+
+/// A root or an intermediate.
+pub struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    pub fn root(name: &str) -> Self {
+        Self(CertifiedIssuer::self_signed(ca(name), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn root_with(params: CertificateParams) -> Self {
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn intermediate(&self, name: &str) -> Self {
+        self.intermediate_with(ca(name))
+    }
+
+    pub fn intermediate_with(&self, params: CertificateParams) -> Self {
+        Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    /// A device's certificate.
+    pub fn device(&self, name: &str) -> Identity {
+        self.sign(&leaf(name))
+    }
+
+    pub fn sign(&self, params: &CertificateParams) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        Identity { chain: vec![params.signed_by(&key, &self.0).unwrap().der().clone()], key }
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// As an enrollment group names it.
+    pub fn certificate(&self) -> Certificate {
+        Certificate::from_pem(&self.pem()).unwrap()
+    }
+
+    pub fn attestation(&self) -> Option<X509Attestation> {
+        x509(self.certificate())
+    }
+}
+
+/// The attestation of an enrollment with one certificate.
+pub fn x509(primary: Certificate) -> Option<X509Attestation> {
+    Some(X509Attestation { primary, secondary: None })
+}
+
+/// What is asked of a CA for a device.
+pub fn leaf(name: &str) -> CertificateParams {
+    let mut params = named(name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+pub fn ca(name: &str) -> CertificateParams {
+    let mut params = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+/// Valid from and until so many hours from now.
+#[must_use]
+pub fn valid(mut params: CertificateParams, from: i64, until: i64) -> CertificateParams {
+    let now = OffsetDateTime::now_utc();
+    (params.not_before, params.not_after) = (now + Duration::hours(from), now + Duration::hours(until));
+    params
+}
+
+pub fn pem(der: &CertificateDer<'_>) -> String {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in BASE64_STANDARD.encode(der).as_bytes().chunks(64) {
+        pem += &String::from_utf8_lossy(line);
+        pem.push('\n');
+    }
+    pem + "-----END CERTIFICATE-----\n"
+}
+
+/// A TLS client that trusts the emulator's CA.
+pub fn tls_config(emulator: &Emulator, identity: Option<&Identity>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots);
+    match identity {
+        Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.private_key()).unwrap(),
+        None => builder.with_no_client_auth(),
+    }
+}
