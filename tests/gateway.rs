@@ -15,9 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, Operation, Script, SymmetricKey};
+use azure_dps_emulator::{
+    Certificate, Config, Emulator, EnrollmentGroup, IndividualEnrollment, Operation, Script, SymmetricKey,
+    X509Attestation,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use programs::example;
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256, PublicKeyData,
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 
 // The tutorial's group key and devices.
@@ -37,6 +44,7 @@ const BUSY: i32 = 6;
 const UNREACHABLE: i32 = 7;
 const NOT_DPS: i32 = 8;
 const UNASSIGNED: i32 = 9;
+const NO_CERTIFICATE: i32 = 10;
 
 // ---- It provisions ----
 
@@ -214,6 +222,172 @@ fn the_secondary_key_where_the_service_refuses_the_first() {
     emulator.script(Script::respond(Operation::Register, 400, &[], r#"{"errorCode":400004}"#));
     over_http().secondary_key(TOASTER_KEY).run().expect(REFUSED);
     assert_eq!(emulator.requests().len(), served + 4);
+}
+
+// ---- Certificates ----
+
+#[test]
+fn a_certificate_in_the_keys_place() {
+    let device = Device::new("sn-007");
+    let [root, intermediate] = authorities();
+    let mut config = polled();
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: "sn-007".to_owned(),
+        x509: attested_by(&device.certificate),
+        ..Default::default()
+    });
+    config.enrollment_groups.push(EnrollmentGroup {
+        enrollment_group_id: "by-certificate".to_owned(),
+        x509: attested_by(&root.pem()),
+        ..Default::default()
+    });
+    let emulator = start(config);
+    let ca = temporary("x509-ca.pem", emulator.ca_pem());
+    let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let show = |url: &str, id: &str, chain: &PathBuf, device: &Device| {
+        let [chain, key] = [chain, &device.files(id)[1]].map(|file| file.to_str().unwrap().to_owned());
+        let gateway = Gateway::to(url, id).args(&["--certificate-file-path", &chain, "--key-file-path", &key]);
+        // A key in the environment is nobody's business here.
+        gateway.key("no-base64!").may_not_print(&device.private_key_line()).may_not_print("PRIVATE")
+    };
+    let over_http = |id: &str, chain: &PathBuf, device: &Device| {
+        show(https(&emulator), id, chain, device).args(&["--ca", ca.to_str().unwrap()])
+    };
+    let over_mqtt = |id: &str, chain: &PathBuf, device: &Device| {
+        show(&mqtt, id, chain, device).args(&["--ca", ca.to_str().unwrap(), "--transport", "mqtt"])
+    };
+
+    // The enrolled certificate.
+    let [own, ..] = device.files("sn-007");
+    over_http("sn-007", &own, &device).run().expect(0);
+    over_mqtt("sn-007", &own, &device).run().expect(0);
+    over_http("sn-007", &own, &device).args(&["--status"]).run().expect(0);
+    let this_machines = show(https(&emulator), "sn-007", &own, &device).env("SSL_CERT_FILE", ca.to_str().unwrap());
+    let run = this_machines.args(&["--connection-string", "--json"]).run();
+    run.expect(0);
+    let assigned = run.json();
+    let hub = assigned["assignedHub"].as_str().unwrap();
+    assert_eq!(assigned["connectionString"], format!("HostName={hub};DeviceId=sn-007;x509=true"));
+
+    // One by the enrolled CA, and what is in between.
+    let of_group = Device::new("sn-008");
+    let leaf = of_group.params.signed_by(&of_group.key, &intermediate).unwrap().pem();
+    let chain = temporary("sn-008-chain.pem", &(leaf.clone() + &intermediate.pem()));
+    over_http("sn-008", &chain, &of_group).run().expect(0);
+    over_mqtt("sn-008", &chain, &of_group).run().expect(0);
+    let requests = emulator.requests();
+    assert!(requests.iter().all(|request| !request.authorization), "{requests:?}");
+
+    // A gap in the chain, another device's certificate, and one that nobody knows.
+    let incomplete = temporary("sn-008-leaf.pem", &leaf);
+    let unknown = Device::new("sn-007");
+    let [unknown_certificate, ..] = unknown.files("sn-007-unknown");
+    for gateway in [
+        over_http("sn-008", &incomplete, &of_group),
+        over_http("sn-009", &chain, &of_group),
+        {
+            let gateway = show(https(&emulator), "sn-007-unknown", &unknown_certificate, &unknown);
+            gateway.args(&["--ca", ca.to_str().unwrap()])
+        },
+        over_mqtt("sn-009", &chain, &of_group),
+    ] {
+        let run = gateway.run();
+        run.expect(UNAUTHORIZED);
+        for part in ["does not accept this device's certificate", "401002", "common name"] {
+            assert!(run.stderr.contains(part), "no {part} in {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_issued() {
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    config.enrollment_groups[0].certificate_policy = Some("short-lived".to_owned());
+    let emulator = start(config);
+    let ca = temporary("csr-ca.pem", emulator.ca_pem());
+    let ca = ca.to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("hub.pem");
+    let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let over_mqtt = ["--transport", "mqtt", "--ca", ca];
+    // Longer than the requests of most devices.
+    let device = Device::with(KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), TOASTER);
+    let [_, key_file, pem] = device.files("csr");
+    let der = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("gateway-csr.der");
+    fs::write(&der, device.params.serialize_request(&device.key).unwrap().der()).unwrap();
+
+    for (url, args, csr, is_root_first) in [
+        (http(&emulator), &[][..], &pem, false),
+        (http(&emulator), &[][..], &der, true),
+        (https(&emulator), &["--ca", ca], &der, true),
+        (&mqtt, &over_mqtt, &pem, false),
+    ] {
+        emulator.update(|config| config.behaviour.issued_chain_root_first = is_root_first);
+        let files = ["--csr", csr.to_str().unwrap(), "--issued-out", out.to_str().unwrap()];
+        let gateway = || Gateway::to(url, TOASTER).args(args).args(&files).key(TOASTER_KEY);
+        let run = gateway().run();
+        run.expect(0);
+        assert!(run.stdout.contains("\nissued:     3 certificates\n"), "{}", run.stdout);
+        let chain: Vec<_> = CertificateDer::pem_file_iter(&out).unwrap().map(Result::unwrap).collect();
+        let public_key = device.key.subject_public_key_info();
+        let is_own: Vec<_> = chain.iter().map(|der| der.windows(public_key.len()).any(|at| at == public_key)).collect();
+        assert_eq!(is_own, [true, false, false]);
+
+        // As it was sent, and with the connection string of a device that has a certificate now.
+        let run = gateway().args(&["--json", "--connection-string"]).run();
+        run.expect(0);
+        let answer: Value = serde_json::from_str(&emulator.requests().pop().unwrap().response_body).unwrap();
+        let state = &answer["registrationState"];
+        assert_eq!(run.json()["issuedCertificateChain"], state["issuedCertificateChain"]);
+        assert_eq!(run.json()["issuedCertificateChain"].as_array().unwrap().len(), 3);
+        assert!(run.json()["connectionString"].as_str().unwrap().ends_with(";x509=true"));
+        // Nothing is left of how it was written.
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    // It lets the device in.
+    emulator.update(|config| {
+        config.individual_enrollments.push(IndividualEnrollment {
+            registration_id: TOASTER.to_owned(),
+            x509: attested_by(&fs::read_to_string(&out).unwrap()),
+            ..Default::default()
+        });
+    });
+    let files = ["--cp", out.to_str().unwrap(), "--kp", key_file.to_str().unwrap(), "--ca", ca];
+    Gateway::to(https(&emulator), TOASTER).args(&files).run().expect(0);
+}
+
+#[test]
+fn no_certificate_is_issued() {
+    let emulator = emulator();
+    let device = Device::new(TOASTER);
+    let [.., csr] = device.files("not-issued");
+    let out = temporary("not-issued-out.pem", "the last one");
+    let files = ["--csr", csr.to_str().unwrap(), "--issued-out", out.to_str().unwrap()];
+    let gateway = || Gateway::to(http(&emulator), TOASTER).args(&files).key(TOASTER_KEY);
+    // The service refuses what it cannot do.
+    gateway().run().expect(REFUSED);
+
+    // Or it assigns the device all the same.
+    emulator.update(|config| config.behaviour.ignore_csr_without_policy = true);
+    let run = gateway().run();
+    run.expect(NO_CERTIFICATE);
+    assert!(run.stdout.contains(TOASTERS_HUB) && run.stdout.contains("issued:     0 certificates"), "{}", run.stdout);
+    assert!(run.stderr.contains("assigned, but no certificate was issued"), "{}", run.stderr);
+    let run = gateway().args(&["--json"]).run();
+    run.expect(NO_CERTIFICATE);
+    assert_eq!(run.json().get("issuedCertificateChain"), None);
+
+    // Or it sends another device's.
+    let another = CertificateDer::from_pem_slice(Device::new(TOASTER).certificate.as_bytes()).unwrap();
+    let answer = json!({"registrationState": {"issuedCertificateChain": [BASE64_STANDARD.encode(another)]}});
+    emulator.script(Script::merge(Operation::Register, answer));
+    let run = gateway().run();
+    run.expect(NO_CERTIFICATE);
+    assert!(run.stderr.contains("issuedCertificateChain"), "{}", run.stderr);
+
+    assert_eq!(fs::read_to_string(&out).unwrap(), "the last one");
 }
 
 // ---- Where it was assigned ----
@@ -432,6 +606,7 @@ fn usage() {
         ("a certificate for nobody to ask for", own(&["--issued-out", "issued.pem"])),
         ("a file in no directory", own(&["--csr", csr, "--issued-out", "/no/such/directory/issued.pem"])),
         ("a file that is a directory", own(&["--csr", csr, "--issued-out", env!("CARGO_TARGET_TMPDIR")])),
+        ("a file that is a device", own(&["--csr", csr, "--issued-out", "/dev/null"])),
         ("a status with a payload", own(&["--status", "--payload", "{}"])),
         ("a status with a csr", own(&["--status", "--csr", csr])),
         ("a status over MQTT", {
@@ -653,25 +828,47 @@ fn temporary(name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// A device with a key pair.
+/// A root, and an intermediate by it.
+fn authorities() -> [CertifiedIssuer<'static, KeyPair>; 2] {
+    let params = |name| {
+        let mut params = Device::new(name).params;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    };
+    let root = CertifiedIssuer::self_signed(params("root"), KeyPair::generate().unwrap()).unwrap();
+    let intermediate = CertifiedIssuer::signed_by(params("intermediate"), KeyPair::generate().unwrap(), &root).unwrap();
+    [root, intermediate]
+}
+
+/// An enrollment's attestation by the first certificate of a PEM text.
+fn attested_by(pem: &str) -> Option<X509Attestation> {
+    Some(X509Attestation { primary: Certificate::from_pem(pem).unwrap(), secondary: None })
+}
+
+/// A device with a key pair, and a certificate that it signed itself.
 struct Device {
     key: KeyPair,
     params: CertificateParams,
+    certificate: String,
 }
 
 impl Device {
     fn new(common_name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        Self { key: KeyPair::generate().unwrap(), params }
+        Self::with(KeyPair::generate().unwrap(), common_name)
     }
 
-    /// A certificate that it signed itself, its private key, and a request for another.
+    fn with(key: KeyPair, common_name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { key, params, certificate }
+    }
+
+    /// Its certificate, its private key, and a request for another certificate.
     fn files(&self, name: &str) -> [PathBuf; 3] {
-        let certificate = self.params.self_signed(&self.key).unwrap().pem();
         let request = self.params.serialize_request(&self.key).unwrap().pem().unwrap();
         [
-            temporary(&format!("{name}.pem"), &certificate),
+            temporary(&format!("{name}.pem"), &self.certificate),
             temporary(&format!("{name}-key.pem"), &self.key.serialize_pem()),
             temporary(&format!("{name}.csr"), &request),
         ]

@@ -9,9 +9,10 @@ use std::{
 
 /// Whether the file can be written: asked before the service is, which is billed.
 pub fn check(path: &Path) -> Result<(), String> {
-    let checked = match path.is_dir() {
-        true => Err(io::ErrorKind::IsADirectory.into()),
-        false => tempfile::tempfile_in(directory(path)).map(drop),
+    let checked = match path.metadata() {
+        // A directory, or a device, whose place a file would take.
+        Ok(old) if !old.is_file() => Err(io::Error::other("it is no regular file")),
+        _ => tempfile::tempfile_in(directory(path)).map(drop),
     };
     checked.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }

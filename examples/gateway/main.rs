@@ -83,7 +83,10 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
         true => writeln!(io::stdout(), "{}", *Zeroizing::new(serde_json::to_string(&assigned)?))?,
         false => writeln!(io::stdout(), "{}", *assigned.text())?,
     }
-    written.map_err(io::Error::other)?;
+    if let Err(error) = written {
+        eprintln!("error: this device is assigned, but {error}");
+        return Ok(ExitCode::FAILURE);
+    }
     if let Some(Err(seen)) = assigned.issued {
         eprintln!("error: this device is assigned, but no certificate was issued for it\n  seen:   {seen}");
         eprintln!("  to do:  ask the operator for a certificate policy on the enrollment");
