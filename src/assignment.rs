@@ -39,7 +39,7 @@ use crate::{
 /// # #[cfg(feature = "serde")]
 /// assert_eq!(settings.darkness, "medium");
 ///
-/// let keep: OwnedAssignment<64> = assignment.owned()?; // for the next boot
+/// let keep: OwnedAssignment<64> = assignment.owned()?; // once the buffer is used otherwise
 /// assert_eq!((keep.assigned_hub(), keep.device_id()), ("hub.azure-devices.net", "dev-1"));
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
@@ -408,10 +408,8 @@ impl<'b> CertificateInfo<'b> {
     }
 }
 
-/// An assignment that owns what it says, in fixed space: 264 bytes and `PAYLOAD` more.
-/// Keep it, and connect to the hub at the next boot without asking DPS again.
-///
-/// Source: [cache the hub, do not register each boot](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
+/// An assignment that owns what it says, in fixed space: 264 bytes and `PAYLOAD` more. It
+/// outlives the buffer; what outlives the boot is a [`Record`](crate::Record).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedAssignment<const PAYLOAD: usize = 256> {
     assigned_hub: String<{ MAX_NAME }, u8>,

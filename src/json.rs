@@ -188,6 +188,11 @@ impl<'b> Iterator for Elements<'b> {
 pub struct Text<'b>(&'b [u8]);
 
 impl<'b> Text<'b> {
+    /// Text that has neither quotes nor backslashes in it.
+    pub(crate) const fn plain(text: &'b str) -> Self {
+        Self(text.as_bytes())
+    }
+
     /// The text between the quotes, undecoded.
     pub fn raw(&self) -> &'b str {
         text(self.0)

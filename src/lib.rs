@@ -68,10 +68,24 @@
 //! | [TPM](tpm) over HTTP | TLS | the first register request has no token | a 401 with a challenge is given to the TPM, and a second, signed register request is due | has a new encrypted key, which the caller gives to the TPM |
 //! | SAS over MQTT | TLS, then CONNECT with [`mqtt::write_password`], whose token is for the session | no token | [`mqtt::on_message`] finds status and `retry-after` in the topic | |
 //!
+//! # After the first boot
+//!
+//! An assignment is for years. What a device does with it, up to the day that it is sent to
+//! another hub:
+//!
+//! | | |
+//! |---|---|
+//! | [`Hub`] | what the hub's client connects with: host, client ID, user name, token, connection string |
+//! | [`Record`] | the assignment in flash, in bytes that are whole and this device's own, or refused |
+//! | [`Reprovisioning`] | whether to turn to the hub or to DPS, when, and with which key |
+//!
+//! None of them is linked into a program that does not call it, and none does I/O. Start with
+//! [how to drive it](Reprovisioning#how-to-drive-it).
+//!
 //! # Sizes
 //!
 //! The caller owns the buffer, the [`Provisioning`] (below 500 bytes) and the [`DeviceKey`]
-//! (68 bytes). For an exchange over HTTP the buffer must hold the largest of
+//! (68 bytes), and later on the [`Reprovisioning`] (below 160). For an exchange over HTTP the buffer must hold the largest of
 //!
 //! - a register request: 480 + 2 × (ID scope) + 3 × (registration ID) + (payload) bytes, and
 //!   4 more for each `:` in the registration ID; with a TPM's keys or a `csr` four thirds of
@@ -131,10 +145,13 @@ mod certificate;
 mod endpoint;
 mod error;
 pub mod http;
+mod hub;
 pub mod json;
 pub mod mqtt;
 mod provisioning;
+mod record;
 mod registration;
+mod reprovisioning;
 mod response;
 mod retry;
 pub mod sas_token;
@@ -149,8 +166,11 @@ pub use assignment::{Assignment, CertificateInfo, OwnedAssignment, Substatus, X5
 pub use certificate::{CertificateChain, Csr, IssuedCertificate};
 pub use endpoint::Endpoint;
 pub use error::{BufferTooSmall, Error, ErrorCode, Fault, Malformed, Refusal, TrackingId, TransportFault};
+pub use hub::{Hub, InvalidHub};
 pub use provisioning::{Answer, Credential, MAX_OPERATION_ID, Progress, Provisioning, Step};
+pub use record::{Record, RecordError};
 pub use registration::{IdScope, Identifier, IdentifierProblem, InvalidIdentifier, Registration, RegistrationId};
+pub use reprovisioning::{HubAnswer, KeyChoice, Next, Reprovisioning, ReprovisioningPolicy};
 pub use response::Details;
 pub use retry::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, RetryPolicy};
 pub use symmetric_key::{DeviceKey, GroupKey, InvalidKey, SIGNATURE_LEN, Sign, SignError};

@@ -85,6 +85,7 @@ impl<'b> Document<'b> {
     }
 
     /// The same for a document that is nothing but a registration state.
+    #[inline]
     pub(crate) fn read_state(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
         self.read_from(body, true)
     }
@@ -128,6 +129,7 @@ impl<'b> Document<'b> {
         Ok(reader.end()?)
     }
 
+    #[inline]
     fn set(&mut self, field: usize, value: Value<'b>) -> Result<(), Malformed> {
         let name = NAMES.get(field).copied().unwrap_or_default();
         let is_wrong = match field {
@@ -195,6 +197,7 @@ impl<'b> Document<'b> {
     }
 
     /// Where the device belongs: checked here, handed out from the `body` later.
+    #[inline]
     pub(crate) fn assignment(&self, registration_id: RegistrationId<'_>, body: &[u8]) -> Result<Spans, Malformed> {
         let registration_id = registration_id.as_str().as_bytes();
         let state = self.get(Field::State).ok_or(Malformed::Missing("registrationState"))?;
@@ -219,14 +222,16 @@ impl<'b> Document<'b> {
 
 /// Letters, digits, `-` and `.`: what goes into headers and connection strings must not
 /// be able to end them.
-fn is_host_name(text: &[u8]) -> bool {
+#[inline]
+pub(crate) fn is_host_name(text: &[u8]) -> bool {
     matches!(text.len(), 1..=253) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 /// What IoT Hub allows in a device ID.
 ///
 /// Source: <https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties>
-fn is_device_id(text: Text<'_>) -> bool {
+#[inline]
+pub(crate) fn is_device_id(text: Text<'_>) -> bool {
     let mut len = 0;
     let allowed = text.chars().all(|character| {
         len += 1;

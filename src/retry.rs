@@ -130,7 +130,7 @@ fn clamp(seconds: u32) -> u32 {
     seconds.clamp(RETRY_AFTER_MIN.as_secs() as u32, RETRY_AFTER_MAX.as_secs() as u32) * 1000
 }
 
-fn millis(wait: Duration) -> u32 {
+pub(crate) fn millis(wait: Duration) -> u32 {
     (wait.as_secs().min(u64::from(WAIT_MAX / 1000)) as u32) * 1000 + wait.subsec_millis()
 }
 
@@ -151,7 +151,13 @@ pub(crate) fn between(from: Duration, to: Duration) -> Duration {
     }
 }
 
+/// A hash that tells things apart, and is no obstacle to anybody.
+pub(crate) fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 /// Marsaglia's xorshift32: enough to spread devices over time.
+#[derive(Debug)]
 pub(crate) struct Jitter(u32);
 
 impl Jitter {
@@ -162,13 +168,11 @@ impl Jitter {
 
     /// Different for each device: the FNV-1a hash of its registration ID.
     pub(crate) fn of(registration_id: RegistrationId<'_>, seed: u32) -> Self {
-        let bytes = registration_id.as_str().bytes();
-        let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Self::new(hash ^ seed)
+        Self::new(fnv_1a(registration_id.as_str().bytes()) ^ seed)
     }
 
     /// So many milliseconds and up to half of them more, in steps of 1/512.
-    fn add_to(&mut self, millis: u32) -> u32 {
+    pub(crate) fn add_to(&mut self, millis: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;

@@ -53,7 +53,7 @@ pub fn write<'b>(
     Ok(text(token))
 }
 
-const SCHEME: &str = "SharedAccessSignature sr=";
+pub(crate) const SCHEME: &str = "SharedAccessSignature sr=";
 
 /// What is kept of a token between the requests of one run: 40 bytes instead of some 200.
 /// The rest of the text follows from the registration.
@@ -83,8 +83,19 @@ impl Signature {
         registration_id: RegistrationId<'_>,
         writer: &mut Writer<'_>,
     ) -> Result<(), Error> {
+        self.sign_resource(signer, writer, |writer| write_resource(id_scope, registration_id, writer))
+    }
+
+    /// The same for any resource.
+    #[inline]
+    pub(crate) fn sign_resource(
+        &mut self,
+        signer: &mut dyn Sign,
+        writer: &mut Writer<'_>,
+        write_resource: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<(), Error> {
         let start = writer.len();
-        write_resource(id_scope, registration_id, writer);
+        write_resource(writer);
         let end = writer.len();
         writer.byte(b'\n');
         writer.decimal(self.expiry);
@@ -99,13 +110,19 @@ impl Signature {
         self.write_rest(writer);
     }
 
-    /// What follows the resource.
+    /// What follows the resource in a token for DPS.
     fn write_rest(&self, writer: &mut Writer<'_>) {
+        self.write_signature(writer);
+        writer.str("&skn=registration");
+    }
+
+    /// What follows the resource in any token.
+    #[inline]
+    pub(crate) fn write_signature(&self, writer: &mut Writer<'_>) {
         writer.str("&sig=");
         writer.percent_base64(&self.mac);
         writer.str("&se=");
         writer.decimal(self.expiry);
-        writer.str("&skn=registration");
     }
 }
 

@@ -116,8 +116,13 @@ impl DeviceKey {
     /// [`BufferTooSmall`] with the exact size.
     pub fn write_base64<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
         let mut writer = Writer::new(buffer);
-        writer.base64(self.0.as_slice());
+        self.write(&mut writer);
         Ok(text(writer.finish()?))
+    }
+
+    #[inline]
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.base64(self.0.as_slice());
     }
 }
 

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
-use crate::{contoso::ContosoOptions, x509::Certificate};
+use crate::{contoso::ContosoOptions, tpm::EndorsementKey, x509::Certificate};
 
 /// The whole set-up of an emulator.
 ///
@@ -201,9 +201,9 @@ impl EnrollmentGroup {
     }
 }
 
-/// One device, with a key or a certificate of its own.
+/// One device, with a key, a certificate or a TPM of its own.
 ///
-/// It has either keys or [`x509`](Self::x509).
+/// It has either keys or [`x509`](Self::x509) or [`tpm`](Self::tpm).
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct IndividualEnrollment {
@@ -219,6 +219,8 @@ pub struct IndividualEnrollment {
     pub secondary_key: Option<SymmetricKey>,
     /// In the place of keys, the device's certificates.
     pub x509: Option<X509Attestation>,
+    /// In the place of keys, the device's TPM.
+    pub tpm: Option<TpmAttestation>,
     /// The policy by which the device, when it sends a `csr`, is issued a certificate; absent: it is
     /// not. The emulator's CA issues them all alike, whatever the policy's name.
     pub certificate_policy: Option<String>,
@@ -241,6 +243,7 @@ impl Default for IndividualEnrollment {
             primary_key: SymmetricKey::default(),
             secondary_key: None,
             x509: None,
+            tpm: None,
             certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
@@ -252,7 +255,14 @@ impl Default for IndividualEnrollment {
 
 impl IndividualEnrollment {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
+        let Some(tpm) = &self.tpm else {
+            return Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref());
+        };
+        if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
+            Ok(Attestation::Tpm(tpm))
+        } else {
+            Err("tpm beside keys or x509: an enrollment has one kind of attestation")
+        }
     }
 }
 
@@ -261,6 +271,7 @@ impl IndividualEnrollment {
 pub(crate) enum Attestation<'a> {
     SymmetricKey { primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey> },
     X509(&'a X509Attestation),
+    Tpm(&'a TpmAttestation),
 }
 
 impl<'a> Attestation<'a> {
@@ -297,6 +308,14 @@ impl X509Attestation {
     pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
         std::iter::once(&self.primary).chain(&self.secondary)
     }
+}
+
+/// The TPM of TPM attestation.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TpmAttestation {
+    /// The endorsement key, by which it is known.
+    pub endorsement_key: EndorsementKey,
 }
 
 /// How an enrollment chooses a hub.

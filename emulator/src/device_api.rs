@@ -138,6 +138,7 @@ impl DeviceApi {
                 certificates: peer,
                 shown_at: wall_time::unix_seconds(),
             },
+            takes_tpm: true,
             body,
         };
         match route.operation {

@@ -9,6 +9,7 @@ use crate::{
     },
     error::ServiceError,
     sas::{SasToken, derive_device_key},
+    tpm::{Challenge, TpmKeys},
     x509::{Certificate, DeviceCertificate},
 };
 
@@ -53,6 +54,7 @@ pub(crate) enum Attested {
         /// The group's CA that vouches for it.
         signer: Option<Certificate>,
     },
+    Tpm(TpmKeys),
 }
 
 impl Enrollment {
@@ -87,7 +89,22 @@ impl Enrollment {
     }
 }
 
-/// Finds the enrollment of a device that shows `credentials`.
+/// Whether there is an enrollment of this TPM. There are no groups of TPMs.
+pub(crate) fn check_tpm(config: &Config, registration_id: &str, keys: &TpmKeys) -> Result<(), ServiceError> {
+    let not_found = |why: String| ServiceError::not_found("Enrollment not found", why);
+    let individual = individual(config, registration_id)
+        .ok_or_else(|| not_found(format!("no individual enrollment is for {registration_id}")))?;
+    match individual.attestation() {
+        Ok(Attestation::Tpm(tpm)) if keys.are_of(&tpm.endorsement_key) => Ok(()),
+        Ok(Attestation::Tpm(_)) => {
+            Err(not_found(format!("{registration_id} is enrolled with another endorsement key")))
+        }
+        _ => Err(ServiceError::unauthorized(OTHER_KIND)),
+    }
+}
+
+/// Finds the enrollment of a device that shows `credentials`. Of a device with a TPM the service
+/// knows its last `challenge`.
 ///
 /// An individual enrollment takes precedence over groups: then only its own keys or certificates
 /// count. A disabled one answers devices with a group's too, because it is made to shut out a device
@@ -96,6 +113,7 @@ pub(crate) fn authenticate(
     config: &Config,
     registration_id: &str,
     credentials: &Credentials<'_>,
+    challenge: Option<&Challenge>,
 ) -> Result<Enrollment, ServiceError> {
     let proof = Proof::read(config, registration_id, credentials)?;
     let mut faults = Vec::new();
@@ -103,7 +121,7 @@ pub(crate) fn authenticate(
 
     let individual = individual(config, registration_id);
     if let Some(individual) = individual {
-        match proof.of_device(individual) {
+        match proof.of_device(individual, challenge) {
             Ok(attested) => return Ok(Enrollment::of_individual(individual, attested)),
             Err(fault) => note(&individual.registration_id, fault),
         }
@@ -183,7 +201,7 @@ impl<'a> Proof<'a> {
     }
 
     /// Whether it is the device's of an individual enrollment.
-    fn of_device(&self, individual: &IndividualEnrollment) -> Result<Attested, String> {
+    fn of_device(&self, individual: &IndividualEnrollment, challenge: Option<&Challenge>) -> Result<Attested, String> {
         match (self, individual.attestation()?) {
             (Self::Token(token), Attestation::SymmetricKey { primary, secondary }) => {
                 keys(primary, secondary)
@@ -196,6 +214,13 @@ impl<'a> Proof<'a> {
                     .find(|certificate| *certificate == device.certificate())
                     .ok_or("the device's certificate is another one")?;
                 Ok(Attested::X509 { certificate: device.certificate().clone(), signer: None })
+            }
+            (Self::Token(token), Attestation::Tpm(tpm)) => {
+                let challenge = challenge
+                    .filter(|challenge| challenge.keys.are_of(&tpm.endorsement_key))
+                    .filter(|challenge| token.is_signed_by(challenge.key.bytes()))
+                    .ok_or("the token is not signed with the key of the TPM's last challenge")?;
+                Ok(Attested::Tpm(challenge.keys.clone()))
             }
             _ => Err(OTHER_KIND.to_owned()),
         }

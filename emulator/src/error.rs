@@ -13,23 +13,29 @@ pub(crate) struct ServiceError {
     pub(crate) retry_after: Option<u32>,
     /// For the developer's eyes: the real service does not tell a device what was wrong.
     pub(crate) detail: String,
+    /// What a TPM is to sign with, if the device is only asked for a proof.
+    pub(crate) authentication_key: Option<String>,
 }
 
-/// `ProvisioningServiceErrorDetails`.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ErrorBody<'a> {
-    error_code: u32,
-    tracking_id: String,
-    message: &'a str,
-    timestamp_utc: String,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    info: Map<String, Value>,
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub(crate) enum ErrorBody<'a> {
+    /// `ProvisioningServiceErrorDetails`.
+    Details {
+        error_code: u32,
+        tracking_id: String,
+        message: &'a str,
+        timestamp_utc: String,
+        #[serde(skip_serializing_if = "Map::is_empty")]
+        info: Map<String, Value>,
+    },
+    /// What Microsoft's C# client calls a `TpmChallenge`. No specification has it.
+    TpmChallenge { message: &'a str, authentication_key: &'a str, key_name: &'static str },
 }
 
 impl ServiceError {
     fn new(code: u32, message: &str, detail: impl Into<String>) -> Self {
-        Self { code, message: message.to_owned(), retry_after: None, detail: detail.into() }
+        Self { code, message: message.to_owned(), retry_after: None, detail: detail.into(), authentication_key: None }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -43,6 +49,11 @@ impl ServiceError {
 
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(401_000, "Unauthorized", detail)
+    }
+
+    pub(crate) fn tpm_challenge(authentication_key: String) -> Self {
+        let authentication_key = Some(authentication_key);
+        Self { authentication_key, ..Self::new(401_000, "Authorization required.", "the TPM is challenged") }
     }
 
     pub(crate) fn invalid_certificate(detail: impl Into<String>) -> Self {
@@ -101,12 +112,18 @@ impl ServiceError {
     }
 
     pub(crate) fn body(&self) -> ErrorBody<'_> {
-        ErrorBody {
-            error_code: self.code,
-            tracking_id: wall_time::guid(),
-            message: &self.message,
-            timestamp_utc: wall_time::now(),
-            info: Map::new(),
+        let message = &self.message;
+        match &self.authentication_key {
+            Some(authentication_key) => {
+                ErrorBody::TpmChallenge { message, authentication_key, key_name: "registration" }
+            }
+            None => ErrorBody::Details {
+                error_code: self.code,
+                tracking_id: wall_time::guid(),
+                message,
+                timestamp_utc: wall_time::now(),
+                info: Map::new(),
+            },
         }
     }
 }

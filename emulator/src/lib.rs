@@ -1,7 +1,7 @@
 //! A local emulator of the Azure IoT Hub Device Provisioning Service (DPS).
 //!
 //! [`Emulator`] answers the device API of the service on 127.0.0.1 over HTTP and MQTT, plain and
-//! over TLS, verifies the SAS tokens and certificates it is given, and allocates devices as the enrollment says:
+//! over TLS, verifies the SAS tokens and certificates it is given, challenges TPMs, and allocates devices as the enrollment says:
 //! statically, by hash, or by really POSTing an `AllocationRequest` to a custom allocation webhook.
 //! [`contoso::Webhook`] is the function of Microsoft's tutorial as such a webhook.
 //!
@@ -20,9 +20,9 @@
 //!
 //! Where to find what: `device_api` is the HTTP surface and `mqtt` that of MQTT, with `websocket`
 //! below it, both thin over `registration`, the one core that knows operations and devices; `sas`
-//! verifies tokens, and `x509` certificates; `enrollment` finds the enrollment that they belong to;
-//! `allocation` chooses the hub; `webhook` calls the operator's function; `issuance` is the CA that issues certificates to
-//! devices.
+//! verifies tokens, `x509` certificates, and `tpm` challenges TPMs; `enrollment` finds the enrollment
+//! that they belong to; `allocation` chooses the hub; `webhook` calls the operator's function;
+//! `issuance` is the CA that issues certificates to devices.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -47,6 +47,7 @@ mod script;
 mod server;
 mod stamps;
 mod tls;
+mod tpm;
 mod wall_time;
 mod webhook;
 mod websocket;
@@ -55,12 +56,13 @@ mod x509;
 
 pub use config::{
     Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, IndividualEnrollment,
-    ReprovisionPolicy, SymmetricKey, Twin, UnlinkedHub, X509Attestation,
+    ReprovisionPolicy, SymmetricKey, TpmAttestation, Twin, UnlinkedHub, X509Attestation,
 };
 pub use emulator::{Builder, Emulator, StartError};
 pub use log::{Event, RequestRecord, WebhookCall};
 pub use registration::DeviceRecord;
 pub use script::{Operation, Script};
+pub use tpm::EndorsementKey;
 pub use x509::Certificate;
 
 /// The README's code, tested.

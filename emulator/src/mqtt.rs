@@ -87,6 +87,7 @@ impl Device {
                 // They are shown once, up to CONNECT. That they expire later ends no session.
                 shown_at: self.connected_at,
             },
+            takes_tpm: false,
             api_version: &self.api_version,
             body,
         }

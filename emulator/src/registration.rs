@@ -21,6 +21,7 @@ use crate::{
     quota::Window,
     script::{self, Action, Operation, Script},
     stamps::{Stamp, Stamps},
+    tpm::Challenge,
     wall_time,
     webhook::{self, AllocationRequest, DeviceAttestation, DeviceRuntimeContext, Verdict, WebhookClient},
     wire::{self, AttestationResult, DeviceRegistration, OperationStatus, RegistrationState, json},
@@ -62,6 +63,8 @@ pub(crate) struct DeviceRequest<'a> {
     pub(crate) id_scope: &'a str,
     pub(crate) registration_id: &'a str,
     pub(crate) credentials: Credentials<'a>,
+    /// Whether TPMs are challenged where it comes from. The service does so over HTTP and AMQP.
+    pub(crate) takes_tpm: bool,
     pub(crate) api_version: &'a str,
     pub(crate) body: &'a [u8],
 }
@@ -83,7 +86,8 @@ impl Answer {
             status: error.status(),
             body: json(&error.body()),
             retry_after: error.retry_after,
-            error_code: Some(error.code),
+            // A challenge has no code.
+            error_code: error.authentication_key.is_none().then_some(error.code),
             outcome: error.outcome(),
         }
     }
@@ -98,9 +102,11 @@ impl Answer {
     }
 }
 
-/// What the service remembers of a device that was ever let in.
+/// What the service remembers of a device that was ever let in, or whose TPM was challenged.
 #[derive(Debug, Default)]
 struct Device {
+    /// Its TPM's last one.
+    challenge: Option<Challenge>,
     record: Option<DeviceRecord>,
     /// The state that a look-up tells.
     last: Option<RegistrationState>,
@@ -246,7 +252,7 @@ impl Core {
 
     /// Whether a request's credentials are good, whatever else it says.
     pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
-        authenticate(&self.lock().config, request).map(drop)
+        self.lock().authenticate(request).map(drop)
     }
 
     /// Starts a registration: it is answered at once, and the allocation goes on behind it.
@@ -271,18 +277,14 @@ impl Core {
         if !state.registrations.admit(self.clock.elapsed(), minute, behaviour.registrations_per_minute) {
             return Err(throttled(behaviour, "too many registrations in a minute"));
         }
-        let enrollment = match authenticate(&state.config, request) {
-            Err(error) if error.code == 404_201 && behaviour.not_found_as_failed => {
+        let (enrollment, registration) = match state.read_and_authenticate(request) {
+            Err(error) if error.code == 404_201 && state.config.behaviour.not_found_as_failed => {
                 return Ok(Begun::Answered(not_found_as_failed(request, &error)));
             }
             other => other?,
         };
-        let registration = DeviceRegistration::read(request.body, request.registration_id)?;
-        let key = request.registration_id.to_ascii_lowercase();
-        if !state.devices.contains_key(&key) && state.devices.len() >= MAX_DEVICES {
-            return Err(throttled(behaviour, "the emulator knows too many devices"));
-        }
-        let device = state.devices.entry(key).or_default();
+        let behaviour = &state.config.behaviour;
+        let device = device(&mut state.devices, behaviour, request.registration_id)?;
         if !enrollment.enabled {
             let disabled = RegistrationState::new(request.registration_id, "disabled").stored(&wall_time::now());
             let answer = answer(200, "", &disabled, true, None);
@@ -354,7 +356,7 @@ impl Core {
             let mut state = self.lock();
             let state = &mut *state;
             self.admit_operation(state)?;
-            authenticate(&state.config, request)?;
+            state.authenticate(request)?;
             let behaviour = &state.config.behaviour;
             if let Some(device) = state.devices.get_mut(&request.registration_id.to_ascii_lowercase())
                 && !device.polls.admit(self.clock.elapsed(), Duration::from_secs(10), behaviour.device_polls_per_10s)
@@ -369,8 +371,7 @@ impl Core {
     pub(crate) fn lookup(&self, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
         let mut state = self.lock();
         self.admit_operation(&mut state)?;
-        authenticate(&state.config, request)?;
-        let registration = DeviceRegistration::read(request.body, request.registration_id)?;
+        let (_, registration) = state.read_and_authenticate(request)?;
         if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
             return Err(ServiceError::bad_request("a look-up takes no csr"));
         }
@@ -528,7 +529,11 @@ impl Core {
                 let payload = allocated.payload.clone();
                 let record = assign(device.record.take(), job, allocated);
                 let state = RegistrationState {
-                    attestation: AttestationResult::of(&job.enrollment, job.behaviour.certificate_info_in_result),
+                    attestation: AttestationResult::of(
+                        &job.enrollment,
+                        job.behaviour.certificate_info_in_result,
+                        &format!("{}/devices/{}", record.assigned_hub, record.device_id),
+                    ),
                     assigned_hub: Some(record.assigned_hub.clone()),
                     device_id: Some(record.device_id.clone()),
                     substatus: Some(record.substatus),
@@ -633,13 +638,67 @@ fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> Dev
     }
 }
 
-fn authenticate(config: &Config, request: &DeviceRequest<'_>) -> Result<Enrollment, ServiceError> {
-    check_registration_id(request.registration_id)?;
-    if request.id_scope != config.id_scope {
-        return Err(ServiceError::unauthorized("the request names another ID scope")
-            .with_code(config.behaviour.unknown_id_scope_code));
+impl State {
+    /// Lets a device in by the credentials that every request has.
+    fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<Enrollment, ServiceError> {
+        self.check_address(request)?;
+        enrollment::authenticate(&self.config, request.registration_id, &request.credentials, self.challenge(request))
     }
-    enrollment::authenticate(config, request.registration_id, &request.credentials)
+
+    /// Lets a device in that may show its TPM's keys, which are in the body. If that is all it
+    /// shows, the TPM is challenged.
+    fn read_and_authenticate(
+        &mut self,
+        request: &DeviceRequest<'_>,
+    ) -> Result<(Enrollment, DeviceRegistration), ServiceError> {
+        self.check_address(request)?;
+        let registration = DeviceRegistration::read(request.body, request.registration_id)?;
+        if let Some(keys) = registration.tpm_keys()? {
+            if !request.takes_tpm {
+                return Err(ServiceError::unauthorized("TPMs are not challenged over this protocol"));
+            }
+            enrollment::check_tpm(&self.config, request.registration_id, &keys)?;
+            if request.credentials.authorization.is_none() {
+                let device = device(&mut self.devices, &self.config.behaviour, request.registration_id)?;
+                let resource = format!("{}/registrations/{}", self.config.id_scope, request.registration_id);
+                let (key, authentication_key) = keys
+                    .new_key(&resource)
+                    .map_err(|_| ServiceError::bad_request("nothing can be encrypted with the TPM's keys"))?;
+                device.challenge = Some(Challenge { keys, key });
+                return Err(ServiceError::tpm_challenge(authentication_key));
+            }
+            if self.challenge(request).is_none_or(|challenge| challenge.keys != keys) {
+                return Err(ServiceError::unauthorized("the TPM was not challenged with these keys"));
+            }
+        }
+        Ok((self.authenticate(request)?, registration))
+    }
+
+    fn check_address(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
+        check_registration_id(request.registration_id)?;
+        if request.id_scope != self.config.id_scope {
+            return Err(ServiceError::unauthorized("the request names another ID scope")
+                .with_code(self.config.behaviour.unknown_id_scope_code));
+        }
+        Ok(())
+    }
+
+    fn challenge(&self, request: &DeviceRequest<'_>) -> Option<&Challenge> {
+        let device = self.devices.get(&request.registration_id.to_ascii_lowercase())?;
+        device.challenge.as_ref().filter(|_| request.takes_tpm)
+    }
+}
+
+fn device<'a>(
+    devices: &'a mut HashMap<String, Device>,
+    behaviour: &Behaviour,
+    registration_id: &str,
+) -> Result<&'a mut Device, ServiceError> {
+    let key = registration_id.to_ascii_lowercase();
+    if !devices.contains_key(&key) && devices.len() >= MAX_DEVICES {
+        return Err(throttled(behaviour, "the emulator knows too many devices"));
+    }
+    Ok(devices.entry(key).or_default())
 }
 
 /// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."

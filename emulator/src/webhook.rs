@@ -13,6 +13,7 @@ use crate::{
     config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
     enrollment::{Attested, Enrollment, Kind},
     stamps::Stamp,
+    tpm::TpmKeys,
     x509::{Certificate, CertificateInfo},
 };
 
@@ -119,6 +120,7 @@ pub(crate) enum DeviceAttestation<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         signing_certificate_info: Option<&'a CertificateInfo>,
     },
+    Tpm(&'a TpmKeys),
 }
 
 impl<'a> DeviceAttestation<'a> {
@@ -130,6 +132,7 @@ impl<'a> DeviceAttestation<'a> {
                 certificate_info: certificate.info(),
                 signing_certificate_info: signer.as_ref().map(Certificate::info),
             },
+            Attested::Tpm(keys) => Self::Tpm(keys),
         }
     }
 }
@@ -153,6 +156,7 @@ impl<'a> AllocationRequest<'a> {
                 r#type: match enrollment.attested {
                     Attested::SymmetricKey => "symmetricKey",
                     Attested::X509 { .. } => "x509",
+                    Attested::Tpm(_) => "tpm",
                 },
             },
             capabilities: Capabilities { iot_edge: enrollment.iot_edge },

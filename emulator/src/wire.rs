@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::{
     enrollment::{Attested, Enrollment, Kind},
     error::ServiceError,
+    tpm::{StorageKey, TpmKeys},
     wall_time,
     x509::{Certificate, CertificateInfo},
 };
@@ -37,9 +38,18 @@ pub(crate) fn has_csr(api_version: &str) -> bool {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DeviceRegistration {
     pub(crate) registration_id: Option<String>,
+    pub(crate) tpm: Option<TpmAttestation>,
     pub(crate) payload: Option<Box<RawValue>>,
     pub(crate) csr: Option<String>,
     pub(crate) client_certificate_csr: Option<String>,
+}
+
+/// `TpmAttestation`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TpmAttestation {
+    endorsement_key: String,
+    storage_root_key: String,
 }
 
 /// `RegistrationOperationStatus`.
@@ -82,7 +92,8 @@ pub(crate) struct RegistrationState {
     pub(crate) issued_certificate_chain: Option<Vec<String>>,
 }
 
-/// What a result says of the attestation: `X509RegistrationResult`, `SymmetricKeyRegistrationResult`.
+/// What a result says of the attestation: `X509RegistrationResult`, `SymmetricKeyRegistrationResult`,
+/// `TpmRegistrationResult`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum AttestationResult {
@@ -97,12 +108,15 @@ pub(crate) enum AttestationResult {
         #[serde(skip_serializing_if = "Option::is_none")]
         signing_certificate_info: Option<Box<CertificateInfo>>,
     },
+    Tpm {
+        authentication_key: String,
+    },
 }
 
 impl AttestationResult {
     /// As devices have logged it: of keys only the group, of certificates too, unless `with_info`
-    /// asks for all that the specification has.
-    pub(crate) fn of(enrollment: &Enrollment, with_info: bool) -> Option<Self> {
+    /// asks for all that the specification has. A TPM gets a new key, for `resource`.
+    pub(crate) fn of(enrollment: &Enrollment, with_info: bool, resource: &str) -> Option<Self> {
         let enrollment_group_id = (enrollment.kind == Kind::Group).then(|| enrollment.id.clone());
         let info = |certificate: &Certificate| with_info.then(|| Box::new(certificate.info().clone()));
         match &enrollment.attested {
@@ -114,6 +128,10 @@ impl AttestationResult {
                 enrollment_group_id,
                 signing_certificate_info: signer.as_ref().and_then(info),
             }),
+            // The challenge was encrypted for the same TPM, so that this will be, too.
+            Attested::Tpm(keys) => {
+                keys.new_key(resource).ok().map(|(_, authentication_key)| Self::Tpm { authentication_key })
+            }
         }
     }
 }
@@ -164,6 +182,22 @@ impl DeviceRegistration {
             }
             _ => Ok(registration),
         }
+    }
+
+    /// The keys of the device's TPM, if it shows any. The specification has the storage root key
+    /// optional, but without it there is nothing to challenge.
+    pub(crate) fn tpm_keys(&self) -> Result<Option<TpmKeys>, ServiceError> {
+        let Some(tpm) = &self.tpm else {
+            return Ok(None);
+        };
+        let read = |name, text| {
+            StorageKey::from_base64(text)
+                .map_err(|fault| ServiceError::bad_request(format!("tpm.{name} cannot be used: {fault}")))
+        };
+        Ok(Some(TpmKeys {
+            endorsement_key: read("endorsementKey", &tpm.endorsement_key)?,
+            storage_root_key: read("storageRootKey", &tpm.storage_root_key)?,
+        }))
     }
 }
 

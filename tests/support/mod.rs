@@ -32,6 +32,14 @@ pub fn registration(id: &'static str) -> Registration<'static> {
     Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new(id).unwrap())
 }
 
+/// What the service assigned, read from its final answer as a run reads it.
+pub fn assigned<'b>(registration: &Registration<'_>, body: &'b str) -> Result<Assignment<'b>, Error> {
+    let mut provisioning = Provisioning::new(*registration, Credential::x509());
+    provisioning.start(Duration::ZERO, 0);
+    provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
+    provisioning.result(body.as_bytes())
+}
+
 pub fn toaster(key: &mut DeviceKey) -> Provisioning<'_> {
     Provisioning::new(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Credential::sas(key))
 }

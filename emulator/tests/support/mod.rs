@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod mqtt;
+pub mod software_tpm;
 pub mod x509;
 
 use std::{

@@ -1,0 +1,503 @@
+//! TPM attestation: the challenge, what answers it, and what does not.
+
+mod support;
+
+use std::sync::LazyLock;
+
+use azure_dps_emulator::{Config, Emulator, EndorsementKey, IndividualEnrollment, SymmetricKey, TpmAttestation};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use rumqttc::QoS;
+use serde_json::{Value, json};
+use support::{
+    mqtt::{Client, FILTER, REGISTER},
+    software_tpm::{Refusal, SoftwareTpm},
+    *,
+};
+
+const ID: &str = "mydevice";
+
+static TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
+static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
+
+fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+fn enrollment(tpm: &SoftwareTpm) -> IndividualEnrollment {
+    let endorsement_key = EndorsementKey::from_base64(&base64(tpm.endorsement_key())).unwrap();
+    IndividualEnrollment {
+        registration_id: ID.into(),
+        tpm: Some(TpmAttestation { endorsement_key }),
+        ..IndividualEnrollment::default()
+    }
+}
+
+/// The tutorial's service, with an enrollment of the TPM.
+fn enrolled(change: impl FnOnce(&mut Config)) -> Emulator {
+    changed(|config| {
+        config.individual_enrollments.push(enrollment(&TPM));
+        change(config);
+    })
+}
+
+/// A device that signs with what its TPM was given last.
+struct TpmDevice<'t> {
+    device: Device,
+    tpm: &'t SoftwareTpm,
+}
+
+impl<'t> TpmDevice<'t> {
+    fn new(emulator: &Emulator, tpm: &'t SoftwareTpm) -> Self {
+        Self { device: Device::new(emulator, ID, ""), tpm }
+    }
+
+    fn keys(&self) -> Value {
+        json!({
+            "endorsementKey": base64(self.tpm.endorsement_key()),
+            "storageRootKey": base64(self.tpm.storage_root_key()),
+        })
+    }
+
+    fn registration(&self) -> Value {
+        let mut body = self.device.registration();
+        body["tpm"] = self.keys();
+        body
+    }
+
+    fn send(&self, method: Method, path: &str, authorization: Option<&str>, body: String) -> (u16, Value) {
+        let mut request = self.device.unsigned(method, path).header(CONTENT_TYPE, "application/json").body(body);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        answer(request.send().unwrap())
+    }
+
+    fn put(&self, authorization: Option<&str>, body: String) -> (u16, Value) {
+        self.send(Method::PUT, &format!("{}/register{VERSION}", self.device.path()), authorization, body)
+    }
+
+    /// Asks for a challenge, and gives it to the TPM.
+    fn take_challenge(&mut self) -> Result<(), Refusal> {
+        let (status, body) = self.put(None, self.registration().to_string());
+        assert_eq!(status, 401, "{body}");
+        self.device.key = base64(&self.tpm.activate(&blob(&body["authenticationKey"]))?);
+        Ok(())
+    }
+
+    fn token(&self) -> String {
+        token(&self.device.key, ID)
+    }
+
+    fn put_signed(&self) -> (u16, Value) {
+        self.put(Some(&self.token()), self.registration().to_string())
+    }
+
+    /// The whole way.
+    fn assigned(&mut self) -> Value {
+        self.take_challenge().unwrap();
+        let (status, body) = self.put_signed();
+        assert_eq!((status, &body["status"]), (202, &json!("assigning")), "{body}");
+        let body = self.device.poll(body["operationId"].as_str().unwrap());
+        assert_eq!(body["status"], "assigned", "{body}");
+        body["registrationState"].clone()
+    }
+}
+
+fn blob(authentication_key: &Value) -> Vec<u8> {
+    BASE64_STANDARD.decode(authentication_key.as_str().unwrap()).unwrap()
+}
+
+/// Refused for good: an error, and no challenge.
+fn refused((status, body): (u16, Value)) -> (u16, u64) {
+    assert!(body.get("authenticationKey").is_none(), "{body}");
+    (status, body["errorCode"].as_u64().unwrap())
+}
+
+const UNAUTHORIZED: (u16, u64) = (401, 401_000);
+const NOT_FOUND: (u16, u64) = (404, 404_201);
+const BAD_REQUEST: (u16, u64) = (400, 400_000);
+
+// ---- the flow
+
+/// "401 with body {message, authenticationKey, keyName: registration}"; then the same body with a
+/// token signed by that key; the result has a new key, for the hub.
+#[test]
+fn a_tpm_is_challenged_and_then_registers() {
+    let emulator = enrolled(|_| {});
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    let (status, body) = device.put(None, device.registration().to_string());
+    let members: Vec<_> = body.as_object().unwrap().keys().collect();
+    assert_eq!((status, &body["keyName"]), (401, &json!("registration")));
+    assert_eq!(members, ["message", "authenticationKey", "keyName"]);
+    let (key, resource) = TPM.open(&blob(&body["authenticationKey"])).unwrap();
+    assert_eq!((key.len(), resource), (32, format!("{SCOPE}/registrations/{ID}").into_bytes()));
+
+    device.device.key = base64(&key);
+    let (status, body) = device.put_signed();
+    assert_eq!((status, &body["status"]), (202, &json!("assigning")));
+    let state = device.device.poll(body["operationId"].as_str().unwrap())["registrationState"].clone();
+    let (hub, id) = (state["assignedHub"].as_str().unwrap(), state["deviceId"].as_str().unwrap());
+    let (hub_key, resource) = TPM.open(&blob(&state["tpm"]["authenticationKey"])).unwrap();
+    assert_eq!((id, resource), (ID, format!("{hub}/devices/{id}").into_bytes()));
+    assert_ne!(hub_key, key);
+
+    let shown: Vec<_> = emulator.requests().iter().map(|request| request.authorization).collect();
+    assert!(!shown[0] && shown[1..].iter().all(|&shown| shown), "{shown:?}");
+}
+
+/// A device that comes again is challenged again, and gets another key.
+#[test]
+fn a_device_comes_again() {
+    let emulator = enrolled(|_| {});
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    let [first, second] = [device.assigned(), device.assigned()];
+    assert_eq!(second["substatus"], "reprovisionedToInitialAssignment");
+    let [first, second] = [first, second].map(|state| TPM.activate(&blob(&state["tpm"]["authenticationKey"])).unwrap());
+    assert_ne!(first, second);
+}
+
+/// A look-up tells the state, to those who answer the challenge.
+#[test]
+fn a_look_up_is_challenged_too() {
+    let emulator = enrolled(|_| {});
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    let state = device.assigned();
+    let path = format!("{}{VERSION}", device.device.path());
+    let look_up = |authorization: Option<&str>| {
+        device.send(Method::POST, &path, authorization, device.registration().to_string())
+    };
+    assert_eq!(look_up(Some(&device.token())), (200, state));
+    let (status, challenge) = look_up(None);
+    assert_eq!((status, &challenge["keyName"]), (401, &json!("registration")));
+    let key = base64(&TPM.activate(&blob(&challenge["authenticationKey"])).unwrap());
+    assert_eq!(look_up(Some(&token(&key, ID))).0, 200);
+}
+
+#[test]
+fn the_enrollment_may_be_in_toml() {
+    let text = format!(
+        r#"
+        id_scope = "{SCOPE}"
+        linked_hubs = ["{TOASTERS_HUB}"]
+
+        [[individual_enrollments]]
+        registration_id = "{ID}"
+        device_id = "Device 1"
+        tpm = {{ endorsement_key = "{}" }}
+        "#,
+        base64(TPM.endorsement_key())
+    );
+    let emulator = builder(Config::from_toml(&text).unwrap()).start().unwrap();
+    let state = TpmDevice::new(&emulator, &TPM).assigned();
+    assert_eq!((&state["assignedHub"], &state["deviceId"]), (&json!(TOASTERS_HUB), &json!("Device 1")));
+}
+
+// ---- who is refused
+
+/// Another TPM under the same registration ID, whatever it says.
+#[test]
+fn another_tpm_is_refused() {
+    let emulator = enrolled(|_| {});
+    let mut right = TpmDevice::new(&emulator, &TPM);
+    right.assigned();
+
+    let other = TpmDevice::new(&emulator, &OTHER_TPM);
+    assert_eq!(refused(other.put(None, other.registration().to_string())), NOT_FOUND);
+
+    // It shows the endorsement key that was enrolled, which is no secret.
+    for storage_root_key in [OTHER_TPM.storage_root_key(), TPM.storage_root_key()] {
+        let mut body = right.registration();
+        body["tpm"]["storageRootKey"] = base64(storage_root_key).into();
+        let (status, challenge) = other.put(None, body.to_string());
+        assert_eq!(status, 401);
+        assert_eq!(OTHER_TPM.activate(&blob(&challenge["authenticationKey"])), Err(Refusal::ActivateCredential));
+        assert_eq!(refused(other.put(Some(&token(OTHER_KEY, ID)), body.to_string())), UNAUTHORIZED);
+    }
+    right.assigned();
+}
+
+/// "TPM_Clear": the endorsement key stays, the storage root key is another one.
+#[test]
+fn a_cleared_tpm_takes_a_new_challenge() {
+    let before = SoftwareTpm::new();
+    let emulator = changed(|config| config.individual_enrollments.push(enrollment(&before)));
+    let mut device = TpmDevice::new(&emulator, &before);
+    device.take_challenge().unwrap();
+    let (signed, old_keys) = (device.token(), device.registration().to_string());
+
+    let after = before.cleared();
+    let mut device = TpmDevice::new(&emulator, &after);
+    // What was signed before does not speak for the new key …
+    assert_eq!(refused(device.put(Some(&signed), device.registration().to_string())), UNAUTHORIZED);
+    // … as it does for the old one.
+    assert_eq!(device.put(Some(&signed), old_keys).0, 202);
+    device.assigned();
+}
+
+#[test]
+fn only_the_last_challenges_key_counts() {
+    let emulator = enrolled(|_| {});
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    // A key without a challenge.
+    assert_eq!(refused(device.put(Some(&token(OTHER_KEY, ID)), device.registration().to_string())), UNAUTHORIZED);
+    device.take_challenge().unwrap();
+    let old = device.token();
+    device.take_challenge().unwrap();
+    assert_eq!(refused(device.put(Some(&old), device.registration().to_string())), UNAUTHORIZED);
+    let (status, body) = device.put_signed();
+    assert_eq!(status, 202);
+
+    // A poll needs the token, too; and the hub's key is for the hub.
+    let poll = |authorization: Option<&str>| {
+        let path = format!("{}/operations/{}{VERSION}", device.device.path(), body["operationId"].as_str().unwrap());
+        device.send(Method::GET, &path, authorization, String::new())
+    };
+    assert_eq!(refused(poll(None)), UNAUTHORIZED);
+    assert_eq!(refused(poll(Some(&old))), UNAUTHORIZED);
+    let state = device.device.poll(body["operationId"].as_str().unwrap())["registrationState"].clone();
+    let hub_key = base64(&TPM.activate(&blob(&state["tpm"]["authenticationKey"])).unwrap());
+    assert_eq!(refused(poll(Some(&token(&hub_key, ID)))), UNAUTHORIZED);
+    assert_eq!(poll(Some(&device.token())).0, 200);
+}
+
+/// Tokens are those of symmetric keys in everything else.
+#[test]
+fn an_expired_token_is_refused() {
+    let emulator = enrolled(|_| {});
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    device.take_challenge().unwrap();
+    let sr = format!("{SCOPE}%2fregistrations%2f{ID}");
+    let signed = |se| {
+        let sig = sign(&device.device.key, &sr, se);
+        let token = format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}&skn=registration");
+        device.put(Some(&token), device.registration().to_string())
+    };
+    assert_eq!(refused(signed(now() - 10)), UNAUTHORIZED);
+    assert_eq!(signed(now() + 60).0, 202);
+}
+
+/// "Unknown EK or ID: 404201."
+#[test]
+fn an_unknown_tpm_is_404201() {
+    let emulator = enrolled(|config| config.individual_enrollments[0].registration_id = "another-device".into());
+    let device = TpmDevice::new(&emulator, &TPM);
+    let ask = || device.put(None, device.registration().to_string());
+    assert_eq!(refused(ask()), NOT_FOUND);
+    emulator.update(|config| config.behaviour.not_found_as_failed = true);
+    let (status, body) = ask();
+    assert_eq!((status, &body["registrationState"]["errorCode"]), (200, &json!(404_201)));
+}
+
+/// An enrollment has one kind of attestation, and takes no other.
+#[test]
+fn keys_and_tpms_are_two_things() {
+    let emulator = enrolled(|config| {
+        config.individual_enrollments[0].tpm = None;
+        config.individual_enrollments[0].primary_key = SymmetricKey::from_base64(OTHER_KEY).unwrap();
+    });
+    let device = TpmDevice::new(&emulator, &TPM);
+    assert_eq!(refused(device.put(None, device.registration().to_string())), UNAUTHORIZED);
+
+    let emulator = enrolled(|_| {});
+    let device = Device::new(&emulator, ID, OTHER_KEY);
+    assert_eq!(refused(answer(device.put())), UNAUTHORIZED);
+    let device = Device::of_group(&emulator, ID);
+    assert_eq!(refused(answer(device.put())), UNAUTHORIZED);
+    // Neither a token nor a TPM.
+    let device = TpmDevice::new(&emulator, &TPM);
+    assert_eq!(refused(device.put(None, device.device.registration().to_string())), UNAUTHORIZED);
+}
+
+/// That it is disabled is told to the device alone.
+#[test]
+fn a_disabled_enrollment_is_told_after_the_challenge() {
+    let emulator = enrolled(|config| config.individual_enrollments[0].enabled = false);
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    device.take_challenge().unwrap();
+    let (status, body) = device.put_signed();
+    assert_eq!((status, &body["status"]), (200, &json!("disabled")));
+    assert!(body["registrationState"].get("tpm").is_none());
+    assert!(emulator.device(ID).is_none());
+}
+
+/// "TPM over MQTT is not supported": neither is a TPM challenged there, nor is a key good that it was
+/// given over HTTP.
+#[test]
+fn tpms_are_not_taken_over_mqtt() {
+    let mut config = Config::contoso();
+    config.individual_enrollments.push(enrollment(&TPM));
+    let emulator = builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    device.take_challenge().unwrap();
+    for password in ["", &device.token()] {
+        for body in [device.registration(), device.device.registration()] {
+            let mut client = Client::open(&emulator, "mqtt", ID);
+            assert_eq!(client.connect(password), Some(0));
+            client.subscribe(FILTER, QoS::AtLeastOnce);
+            let (topic, body) = client.ask(REGISTER, &body.to_string());
+            assert_eq!((topic.as_str(), refused((401, body))), ("401/?$rid=1", UNAUTHORIZED));
+        }
+    }
+    assert_eq!(device.put_signed().0, 202);
+}
+
+/// What is no key of a TPM is a bad request, which names the key and says why.
+#[test]
+fn malformed_keys_are_bad_requests() {
+    let emulator = enrolled(|_| {});
+    let device = TpmDevice::new(&emulator, &TPM);
+    let whole = TPM.storage_root_key();
+    let cut = base64(&whole[..whole.len() - 1]);
+    let mut ecc = whole.to_vec();
+    ecc[3] = 0x23;
+    let mut even_modulus = whole.to_vec();
+    *even_modulus.last_mut().unwrap() &= 0xfe;
+    for (key, text, why) in [
+        ("storageRootKey", "xxxx-device-storage-root-key-xxxxx".into(), "base64"),
+        ("endorsementKey", "xxxx-device-endorsement-key-xxxxx".into(), "base64"),
+        ("storageRootKey", String::new(), "TPM2B_PUBLIC"),
+        ("storageRootKey", cut, "TPM2B_PUBLIC"),
+        ("endorsementKey", base64(b"a key"), "TPM2B_PUBLIC"),
+        ("endorsementKey", base64(&ecc), "RSA"),
+        ("storageRootKey", base64(&[0xff; 60_000]), "TPM2B_PUBLIC"),
+    ] {
+        let mut body = device.registration();
+        body["tpm"][key] = text.into();
+        let (status, body) = device.put(None, body.to_string());
+        let message = body["message"].as_str().unwrap().to_owned();
+        assert_eq!(refused((status, body)), BAD_REQUEST);
+        assert!(message.contains(key) && message.contains(why), "{message}");
+    }
+    for change in [json!({}), json!({ "endorsementKey": device.keys()["endorsementKey"] }), json!("x"), json!([7])] {
+        let mut body = device.registration();
+        body["tpm"] = change;
+        assert_eq!(refused(device.put(None, body.to_string())), BAD_REQUEST, "{body}");
+    }
+    // RSA by its form, but nothing can be encrypted with it.
+    let mut body = device.registration();
+    body["tpm"]["storageRootKey"] = base64(&even_modulus).into();
+    assert_eq!(refused(device.put(None, body.to_string())), BAD_REQUEST);
+
+    assert!(device.put(None, device.registration().to_string()).1["authenticationKey"].is_string());
+}
+
+/// In the configuration, too, and an enrollment cannot be of two kinds.
+#[test]
+fn a_configuration_is_checked() {
+    assert!(EndorsementKey::from_base64("xxxx").is_err());
+    let toml = |enrollment: &str| Config::from_toml(&format!("id_scope = \"{SCOPE}\"\n{enrollment}")).err();
+    let key = base64(TPM.endorsement_key());
+    let individual = format!("[[individual_enrollments]]\nregistration_id = \"{ID}\"\ntpm.endorsement_key = ");
+    assert_eq!(toml(&format!("{individual}\"{key}\"")), None);
+    assert!(toml(&format!("{individual}\"{}\"", &key[4..])).unwrap().to_string().contains("line 4"));
+    let both = toml(&format!("{individual}\"{key}\"\nprimary_key = \"{OTHER_KEY}\"")).unwrap();
+    assert!(both.to_string().contains("tpm beside keys"), "{both}");
+    // There are no groups of TPMs.
+    let group = format!("[[enrollment_groups]]\nenrollment_group_id = \"g\"\ntpm.endorsement_key = \"{key}\"");
+    assert!(toml(&group).unwrap().to_string().contains("tpm"));
+}
+
+/// What only the TPM may know is nowhere to be read.
+#[test]
+fn no_record_shows_a_key() {
+    let emulator = enrolled(|_| {});
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    let state = device.assigned();
+    let shown = format!("{:?} {:?}", emulator.requests(), emulator.device(ID));
+    for key in [device.device.key.clone(), base64(&TPM.activate(&blob(&state["tpm"]["authenticationKey"])).unwrap())] {
+        assert!(!shown.contains(&key));
+    }
+}
+
+// ---- the concept document
+
+/// The register request as printed. Its keys are placeholders, and two dots stand for what is left
+/// out.
+const REQUEST: &str = r#"{
+    "registrationId": "mydevice",
+    "tpm": {
+        "endorsementKey": "xxxx-device-endorsement-key-xxxxx",
+        "storageRootKey": "xxxx-device-storage-root-key-xxxxx"
+    },
+    "payload": { "property1": "value1", "property2": {"propertyA":"valueA", "property2-2":1234}, .. }
+}"#;
+
+/// The result as printed, with quotes that are missing there around two values.
+const RESULT: &str = r#"{
+   "operationId":"5.316aac5bdc130deb.b1e02da8-xxxx-xxxx-xxxx-7ea7a6b7f550",
+   "status":"assigned",
+   "registrationState":{
+      "assignedHub":"myIotHub",
+      "createdDateTimeUtc" : "2022-08-01T22:57:47Z",
+      "deviceId" : "myDeviceId",
+      "etag" : "xxxx-etag-value-xxxxx",
+      "lastUpdatedDateTimeUtc" : "2022-08-01T22:57:47Z",
+      "payload": { "property1": "value1" },
+      "registrationId": "mydevice",
+      "status": "assigned",
+      "substatus": "initialAssignment",
+      "tpm": {"authenticationKey": "xxxx-encrypted-authentication-key-xxxxx"}
+   }
+}"#;
+
+/// As printed, the request is no JSON.
+#[test]
+fn the_documents_request_as_printed_is_refused() {
+    let emulator = enrolled(|_| {});
+    let device = TpmDevice::new(&emulator, &TPM);
+    assert_eq!(refused(device.put(None, REQUEST.to_owned())), BAD_REQUEST);
+    // Without the dots it is, and the placeholders are refused for what they are.
+    let (status, body) = device.put(None, REQUEST.replace(", ..", ""));
+    assert!(body["message"].as_str().unwrap().contains("endorsementKey"));
+    assert_eq!(refused((status, body)), BAD_REQUEST);
+}
+
+/// "For the TPM registration request in the previous section, the device runtime context will look
+/// like the following": as the request, here with keys in the place of placeholders. "The following
+/// JSON shows a successful registration response for a TPM device."
+#[test]
+fn the_documents_request_context_and_result() {
+    let emulator = enrolled(|config| {
+        let allocation = config.enrollment_groups[0].allocation.clone();
+        config.linked_hubs.push("myIotHub".into());
+        let individual = &mut config.individual_enrollments[0];
+        individual.device_id = Some("myDeviceId".into());
+        individual.allocation = azure_dps_emulator::Allocation { iot_hubs: vec!["myIotHub".into()], ..allocation };
+    });
+    emulator.contoso().unwrap().respond(200, r#"{"iotHubHostName":"myIotHub","payload":{"property1":"value1"}}"#);
+
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    let request = REQUEST
+        .replace(", ..", "")
+        .replace("xxxx-device-endorsement-key-xxxxx", &base64(TPM.endorsement_key()))
+        .replace("xxxx-device-storage-root-key-xxxxx", &base64(TPM.storage_root_key()));
+    let (status, challenge) = device.put(None, request.clone());
+    assert_eq!(status, 401);
+    device.device.key = base64(&TPM.activate(&blob(&challenge["authenticationKey"])).unwrap());
+    let (status, body) = device.put(Some(&device.token()), request.clone());
+    assert_eq!(status, 202);
+    let result = device.device.poll(body["operationId"].as_str().unwrap());
+
+    let call = &emulator.webhook_calls()[0].request;
+    assert_eq!(call["deviceRuntimeContext"], serde_json::from_str::<Value>(&request).unwrap());
+    assert_eq!(call["individualEnrollment"]["registrationId"], ID);
+    assert_eq!(call["individualEnrollment"]["attestation"], json!({ "type": "tpm" }));
+
+    // IDs, times, tag and key are new each time; all else is as printed.
+    let mut expected: Value = serde_json::from_str(RESULT).unwrap();
+    expected["operationId"] = result["operationId"].clone();
+    for name in ["createdDateTimeUtc", "etag", "lastUpdatedDateTimeUtc", "tpm"] {
+        assert_eq!(
+            expected["registrationState"][name].is_string(),
+            result["registrationState"][name].is_string(),
+            "{name}"
+        );
+        expected["registrationState"][name] = result["registrationState"][name].clone();
+    }
+    assert_eq!(result, expected);
+    assert!(TPM.activate(&blob(&result["registrationState"]["tpm"]["authenticationKey"])).is_ok());
+}

@@ -1,0 +1,186 @@
+#!/usr/bin/env bash
+# Provisions two software TPMs (swtpm) through the local DPS emulator, over TLS: one that is
+# enrolled, and one that is not and tries all the same.
+#
+#   examples/tpm/run.sh            everything
+#   examples/tpm/run.sh --lint     clippy
+#
+# With --verbose it shows what the program prints.
+#
+# It needs Debian's swtpm libtss2-dev pkg-config. On Debian, as root, it installs what is missing.
+set -euo pipefail
+
+job=all verbose=false
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --lint) job=lint ;;
+        --verbose) verbose=true ;;
+        --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) echo "what is $1? See --help." >&2; exit 2 ;;
+    esac
+    shift
+done
+
+# --- What it needs -------------------------------------------------------------------------
+
+[ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
+cd "$(dirname "$0")"
+# One for all: the two programs have their TLS in common, which takes longest to build.
+target="${CARGO_TARGET_DIR:-$(realpath ../..)/target}"
+
+missing=()
+want() { "${@:2}" >/dev/null 2>&1 || missing+=("$1"); }
+want pkg-config command -v pkg-config
+want libtss2-dev pkg-config --exists tss2-esys tss2-tctildr tss2-mu
+[ "$job" = lint ] || want swtpm command -v swtpm
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "wanted: ${missing[*]}" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if [ "$job" = lint ]; then
+    cargo clippy --quiet --target-dir "$target" -- -D warnings
+    exit
+fi
+cargo build --quiet --target-dir "$target"
+(cd ../.. && cargo build --quiet -p azure-dps-emulator --bin dps-emulator --target-dir "$target")
+program="$target/debug/azure-dps-tpm"
+emulator="$target/debug/dps-emulator"
+
+# --- The TPMs and the emulator -------------------------------------------------------------
+
+work="$(mktemp -d)"
+pids=()
+stop_all() {
+    for pid in "${pids[@]}"; do
+        kill "$pid" 2>/dev/null || true
+    done
+}
+trap 'stop_all; rm -rf "$work"' EXIT
+cd "$work"
+
+# start_tpm NAME: a new TPM, whose address is then in $tcti. Its clients look for the control
+# channel at the next port.
+start_tpm() {
+    local port
+    mkdir "$1"
+    for _ in {1..20}; do
+        port=$((20000 + RANDOM % 5000 * 2))
+        if swtpm socket --tpm2 --tpmstate "dir=$work/$1" --flags not-need-init,startup-clear \
+            --server "type=tcp,bindaddr=127.0.0.1,port=$port" --ctrl "type=tcp,bindaddr=127.0.0.1,port=$((port + 1))" \
+            --daemon --pid "file=$work/$1.pid" 2>"$1.log"; then
+            pids+=("$(cat "$1.pid")")
+            tcti="swtpm:host=127.0.0.1,port=$port"
+            return
+        fi
+    done
+    cat "$1.log" >&2
+    return 1
+}
+
+# start_emulator NAME [OPTION…]: sets $url; the log is in NAME.log, its CA in NAME.pem.
+start_emulator() {
+    "$emulator" --https 127.0.0.1:0 --ca-out "$1.pem" "${@:2}" >"$1.log" 2>&1 &
+    pids+=("$!")
+    disown
+    for _ in {1..100}; do
+        url="$(sed -n 's|^listening on \(https://.*\)|\1|p' "$1.log")"
+        [ -z "$url" ] || return 0
+        sleep 0.05
+    done
+    cat "$1.log" >&2
+    return 1
+}
+
+# device TCTI [OPTION…]
+device() {
+    timeout --kill-after=5 30 "$program" --tcti "$1" --id-scope 0ne00002193 --endpoint "$url" "${@:2}" </dev/null
+}
+
+start_tpm first
+first="$tcti"
+start_tpm second
+second="$tcti"
+
+"$program" --tcti "$first" --print-enrollment >enrollment
+registration_id="$(sed -n 's/^registration ID: //p' enrollment)"
+endorsement_key="$(sed -n 's/^endorsement key: //p' enrollment)"
+toaster=kitchen-contoso-tstrsd-007
+hub=contoso-toasters-hub-1098.azure-devices.net
+cat >emulator.toml <<TOML
+id_scope = "0ne00002193"
+linked_hubs = ["$hub"]
+
+[contoso]
+return_payload = true
+
+[[individual_enrollments]]
+registration_id = "$registration_id"
+tpm = { endorsement_key = "$endorsement_key" }
+
+[[individual_enrollments]]
+registration_id = "$toaster"
+tpm = { endorsement_key = "$endorsement_key" }
+allocation = { policy = "custom" }
+
+[[individual_enrollments]]
+registration_id = "disabled"
+enabled = false
+tpm = { endorsement_key = "$endorsement_key" }
+
+[behaviour]
+retry_after = 1
+TOML
+start_emulator other
+start_emulator main --config emulator.toml
+
+# --- What is expected of them --------------------------------------------------------------
+
+passed=0 failed=0
+# expect CODE TEXT WHAT COMMAND…: the command's exit code and, somewhere, its words.
+expect() {
+    local code="$1" text="$2" what="$3" started="${EPOCHREALTIME//[.,]/}" got=0 took verdict=ok
+    "${@:4}" >out 2>&1 || got=$?
+    took=$(((${EPOCHREALTIME//[.,]/} - started) / 1000))
+    if [ "$got" != "$code" ] || ! grep -qF -- "$text" out; then
+        verdict=FAILED
+    # A token's signature is never printed.
+    elif grep -q 'sig=' out; then
+        verdict=LEAKED
+    fi
+    printf '%-6s %2d.%03d s  exit %d  %s\n' "$verdict" $((took / 1000)) $((took % 1000)) "$got" "$what"
+    if [ "$verdict" = ok ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "       expected exit $code and: $text"
+    fi
+    if [ "$verdict" != ok ] || $verbose; then
+        sed 's/^/       | /' out
+    fi
+}
+
+kept="in the TPM at 0x81000100"
+echo "a hub for"
+expect 0 "$kept" "the TPM that is enrolled" device "$first" --ca main.pem
+expect 0 "hub:       $hub" "the same once more: the new key for the hub takes the old one's place" \
+    device "$first" --ca main.pem
+expect 0 'payload:   {"property1":"value1"}' "the same as a toaster, with a payload for the webhook" \
+    device "$first" --ca main.pem --registration-id "$toaster" --payload '{"MyDeviceFirmwareVersion":"12.0.2.5"}'
+echo "refused:"
+expect 3 404201 "another TPM by that registration ID" device "$second" --ca main.pem --registration-id "$registration_id"
+expect 3 404201 "another TPM by its own" device "$second" --ca main.pem
+expect 4 "disabled" "a disabled enrollment" device "$first" --ca main.pem --registration-id disabled
+expect 0 "$kept" "the TPM that is enrolled is still welcome" device "$first" --ca main.pem
+echo "not even asked:"
+expect 7 "" "another CA" device "$first" --ca other.pem
+expect 9 "TPM" "no TPM" device swtpm:host=127.0.0.1,port=1 --ca main.pem
+expect 2 "payload" "a payload that is no JSON" device "$first" --ca main.pem --payload toast
+expect 2 "CA" "roots that are none" device "$first" --ca emulator.toml
+
+echo "$passed of $((passed + failed)) as expected"
+[ "$failed" = 0 ]

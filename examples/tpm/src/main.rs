@@ -1,0 +1,172 @@
+//! Provisions a Linux machine whose TPM proves who it is.
+//!
+//! ```text
+//! main.rs   the way from a TPM to a hub
+//! tpm.rs    the library's `Tpm` over Linux's TPM software stack: what a product copies
+//! cli.rs    the command line
+//! run.sh    two software TPMs against the emulator
+//! ```
+
+mod cli;
+#[allow(dead_code, reason = "the gateway, whose it is, speaks MQTT too")]
+#[path = "../../gateway/tls.rs"]
+mod tls;
+mod tpm;
+
+use std::{
+    error::Error as _,
+    fmt,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use azure_dps::{
+    Credential, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, SIGNATURE_LEN, Sign,
+    embedded_io, tpm::Tpm,
+};
+use clap::Parser;
+use data_encoding::{BASE32_NOPAD, BASE64};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    cli::Cli,
+    tls::Tls,
+    tpm::{IDENTITY_KEY, MachineTpm},
+};
+
+/// Longer than any run.
+const TLS_PATIENCE: Duration = Duration::from_secs(600);
+
+fn main() -> ExitCode {
+    // For the whole process. It fails if there is a provider already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let mut tpm = MachineTpm::open(cli.tcti.clone()).map_err(|error| Failure::Tpm(error.to_string()))?;
+    let registration_id = cli.registration_id.clone().unwrap_or_else(|| registration_id_of(tpm.endorsement_key()));
+    match &cli.id_scope {
+        Some(id_scope) if !cli.print_enrollment => provision(cli, id_scope, &registration_id, &mut tpm),
+        _ => {
+            println!("registration ID: {registration_id}");
+            println!("endorsement key: {}", BASE64.encode(tpm.endorsement_key()));
+            Ok(())
+        }
+    }
+}
+
+/// As Microsoft's tools make it: base32 of the endorsement key's SHA-256, without padding.
+fn registration_id_of(endorsement_key: &[u8]) -> String {
+    BASE32_NOPAD.encode(&Sha256::digest(endorsement_key)).to_lowercase()
+}
+
+fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut MachineTpm) -> Result<(), Failure> {
+    let tls = match &cli.ca {
+        Some(file) => Tls::trusting(file, TLS_PATIENCE).map_err(Failure::Usage)?,
+        None => Tls::of_this_machine(TLS_PATIENCE),
+    };
+    let endpoint = Endpoint::parse(&cli.endpoint)?;
+    let mut registration = Registration::new(
+        IdScope::new(id_scope).map_err(Error::from)?,
+        RegistrationId::new(registration_id).map_err(Error::from)?,
+    );
+    if let Some(payload) = &cli.payload {
+        registration = registration.with_payload(payload)?;
+    }
+
+    let mut provisioning = Provisioning::new(registration, Credential::tpm(tpm)).with_endpoint(endpoint);
+    // Room for any request, and for answers far beyond what the service sends.
+    let mut buffer = vec![0; 64 * 1024 + cli.payload.as_ref().map_or(0, String::len)];
+    // A clock before 1970 gets a token that has expired, and the service says so.
+    let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (started, connect) = (Instant::now(), |_| tls.connect(&endpoint));
+    let clock = || started.elapsed();
+    let run = embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, thread::sleep);
+    let assignment = match run {
+        Ok(assignment) => assignment,
+        Err(error) => {
+            let cause = error.source().map(tls::describe);
+            let message = provisioning.details(&buffer).and_then(|details| details.message());
+            let message = message.map(|text| text.chars().filter(|c| !c.is_control()).collect());
+            drop(provisioning);
+            let refusal = tpm.refusal().map(|refusal| refusal.to_string());
+            return Err(Failure::Provisioning(error.kind(), cause.or(refusal).or(message)));
+        }
+    };
+    drop(provisioning);
+
+    println!("hub:       {}", assignment.assigned_hub());
+    println!("device ID: {}", assignment.device_id());
+    println!("payload:   {}", assignment.payload().map_or("none", |payload| payload.raw()));
+    let key = assignment.tpm_authentication_key().ok_or(Failure::NoHubKey)?;
+    tpm.activate(key).map_err(|_| Failure::of_tpm(tpm, Error::Tpm))?;
+    // Only a key that signs takes the last one's place: this is what a token for the hub is made of.
+    let resource = format!("{}%2Fdevices%2F{}", assignment.assigned_hub(), assignment.device_id());
+    let expiry = unix_time + 3600;
+    tpm.sign(format!("{resource}\n{expiry}").as_bytes(), &mut [0; SIGNATURE_LEN])
+        .map_err(|_| Failure::of_tpm(tpm, Error::Signer))?;
+    tpm.keep_key().map_err(|error| Failure::Tpm(error.to_string()))?;
+    println!("hub key:   in the TPM at {IDENTITY_KEY:#x}");
+    Ok(())
+}
+
+enum Failure {
+    Usage(String),
+    Tpm(String),
+    /// And what is known beyond that.
+    Provisioning(Error, Option<String>),
+    /// The device is assigned, but cannot talk to its hub.
+    NoHubKey,
+}
+
+impl Failure {
+    fn of_tpm(tpm: &MachineTpm, error: Error) -> Self {
+        Self::Provisioning(error, tpm.refusal().map(|refusal| refusal.to_string()))
+    }
+
+    /// The help lists them.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Provisioning(Error::InvalidPayload(_), _) => 2,
+            Self::Tpm(_) | Self::Provisioning(Error::Tpm | Error::Signer, _) => 9,
+            Self::Provisioning(Error::Disabled, _) => 4,
+            Self::Provisioning(Error::Untrusted, _) => 7,
+            // Ours holds any request, so what it cannot hold is no answer of DPS.
+            Self::Provisioning(Error::BufferTooSmall(_), _) | Self::NoHubKey => 8,
+            Self::Provisioning(error, _) => match error.fault() {
+                Fault::Refused => 3,
+                Fault::Credential => 5,
+                Fault::Busy => 6,
+                Fault::Transport => 7,
+                Fault::Peer => 8,
+                _ => 1,
+            },
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Provisioning(error, None)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(why) => f.write_str(why),
+            Self::Tpm(why) => write!(f, "the TPM that --tcti names cannot be used: {why}"),
+            Self::Provisioning(error, None) => error.fmt(f),
+            Self::Provisioning(error, Some(why)) => write!(f, "{error}: {why}"),
+            Self::NoHubKey => f.write_str("the service sent no key for the hub"),
+        }
+    }
+}

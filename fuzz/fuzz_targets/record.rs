@@ -1,0 +1,44 @@
+//! A record of an assignment: any bytes are refused unless their digest holds, and what is whole
+//! is read as the answer that it was, with no hub in it that it does not contain.
+
+#![no_main]
+
+use azure_dps::{Answer, Credential, IdScope, Provisioning, Record, RecordError, Registration, RegistrationId};
+use libfuzzer_sys::fuzz_target;
+use sha2::{Digest, Sha256};
+
+fuzz_target!(|bytes: &[u8]| {
+    let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
+    check(bytes, &registration);
+
+    // Of the same bytes as a registration state, a record that is whole.
+    let mut record = b"Dp\x01\x00".to_vec();
+    record.extend((bytes.len() as u32).to_le_bytes());
+    record.extend(&Sha256::digest("0ne1\0d")[..8]);
+    record.extend(bytes);
+    let digest = Sha256::digest(&record);
+    record.extend(&digest[..16]);
+    check(&record, &registration);
+
+    // It is what an answer with this state is.
+    let answer = [br#"{"status":"assigned","registrationState":"#, bytes, b"}"].concat();
+    let mut provisioning = Provisioning::new(registration, Credential::x509());
+    provisioning.start(Default::default(), 0);
+    provisioning.on_answer(Default::default(), Answer::new(200, None, &answer));
+    match (Record::read(&record, &registration), provisioning.result(&answer)) {
+        (Ok(record), Ok(assignment)) => assert_eq!(record.assignment(), assignment),
+        (Ok(record), Err(error)) => panic!("{error}, and yet {record:?}"),
+        // With white space around it, or with more behind it than belongs to it.
+        (Err(error), _) => assert!(matches!(error, RecordError::Impossible(_)), "{error}"),
+    }
+});
+
+fn check(bytes: &[u8], registration: &Registration<'_>) {
+    let Ok(record) = Record::read(bytes, registration) else { return };
+    let assignment = record.assignment();
+    let hub = assignment.assigned_hub().as_bytes();
+    assert!(bytes.windows(hub.len()).any(|window| window == hub));
+    let mut again = vec![0; bytes.len()];
+    let again = assignment.write_record(registration, record.key(), &mut again).unwrap();
+    assert!(bytes.starts_with(again));
+}

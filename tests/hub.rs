@@ -1,0 +1,153 @@
+//! What a device connects to its hub with, against vectors that another implementation made.
+
+mod support;
+
+use azure_dps::{BufferTooSmall, DeviceKey, Error, Hub, InvalidHub, OwnedAssignment, Sign, SignError};
+use support::*;
+
+const EXPIRY: u64 = UNIX_TIME + 3600;
+
+fn hub() -> Hub<'static> {
+    Hub::new(TOASTERS_HUB, TOASTER).unwrap()
+}
+
+/// The tutorial's answer with another device ID, as JSON writes it.
+fn with_device_id(device_id: &str) -> String {
+    ASSIGNED.replace(&format!(r#""deviceId":"{TOASTER}""#), &format!(r#""deviceId":"{device_id}""#))
+}
+
+#[test]
+fn tokens_are_those_of_another_implementation() {
+    let rows = include_str!("vectors/hub-tokens.tsv").lines().filter(|line| !line.starts_with('#'));
+    let mut count = 0;
+    for row in rows {
+        let [key, host, device_id, sr, expiry, signature] = row.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{row}")
+        };
+        let hub = Hub::new(host, device_id).unwrap();
+        let mut key = DeviceKey::from_base64(key).unwrap();
+        let expected = format!("SharedAccessSignature sr={sr}&sig={signature}&se={expiry}");
+        let expiry = expiry.parse().unwrap();
+        assert_eq!(hub.write_token(&mut key, expiry, &mut [0; 512]).unwrap(), expected);
+        count += 1;
+    }
+    assert_eq!(count, 5);
+}
+
+#[test]
+fn the_hub_of_an_answer() {
+    let assignment = assigned(&registration(TOASTER), ASSIGNED).unwrap();
+    assert_eq!(assignment.hub(), hub());
+    assert_eq!((assignment.hub().host(), assignment.hub().device_id().as_str()), (TOASTERS_HUB, Some(TOASTER)));
+    let owned: OwnedAssignment = assignment.owned().unwrap();
+    assert_eq!(owned.hub(), hub());
+}
+
+#[test]
+fn a_device_id_may_need_every_kind_of_escape() {
+    // In the answer, decoded, and in a URI.
+    for (json, device_id, encoded) in [
+        ("T-7", "T-7", "T-7"),
+        (r"T\u002b7", "T+7", "T%2B7"),
+        (r"T\u002B7's(kitchen)!", "T+7's(kitchen)!", "T%2B7%27s%28kitchen%29%21"),
+        ("a%2Fb", "a%2Fb", "a%252Fb"),
+        (r"\u0025\u0064", "%d", "%25d"),
+        ("a:b@c=d?e#f", "a:b@c=d?e#f", "a%3Ab%40c%3Dd%3Fe%23f"),
+    ] {
+        let body = with_device_id(json);
+        let hub = assigned(&registration(TOASTER), &body).unwrap().hub();
+        assert_eq!(hub, Hub::new(TOASTERS_HUB, device_id).unwrap());
+
+        let mut buffer = [0; 512];
+        assert_eq!(hub.client_id().copy_to(&mut buffer).unwrap(), device_id);
+        let user_name = format!("{TOASTERS_HUB}/{device_id}/?api-version=2021-04-12");
+        assert_eq!(hub.write_user_name(&mut buffer).unwrap(), user_name);
+        let sr = format!("SharedAccessSignature sr={TOASTERS_HUB}%2Fdevices%2F{encoded}&sig=");
+        let token = hub.write_token(&mut toaster_key(), EXPIRY, &mut buffer).unwrap();
+        assert!(token.starts_with(&sr) && token.ends_with("&se=1700003600"), "{token}");
+        let connection_string = format!("HostName={TOASTERS_HUB};DeviceId={device_id};SharedAccessKey={TOASTER_KEY}");
+        assert_eq!(hub.write_connection_string(&toaster_key(), &mut buffer).unwrap(), connection_string);
+    }
+}
+
+#[test]
+fn the_user_name_says_what_the_caller_wants() {
+    let mut buffer = [0; 256];
+    let expected = format!(
+        "{TOASTERS_HUB}/{TOASTER}/?api-version=2025-08-01-preview&DeviceClientType=toaster%2F1.2%20%28rev%26b%29"
+    );
+    let hub = hub().with_api_version("2025-08-01-preview").with_device_client_type("toaster/1.2 (rev&b)");
+    assert_eq!(hub.write_user_name(&mut buffer).unwrap(), expected);
+}
+
+#[test]
+fn connection_strings() {
+    let mut buffer = [0; 256];
+    assert_eq!(
+        hub().write_connection_string(&toaster_key(), &mut buffer).unwrap(),
+        "HostName=contoso-toasters-hub-1098.azure-devices.net;DeviceId=breakroom499-contoso-tstrsd-007;\
+         SharedAccessKey=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs="
+    );
+    assert_eq!(
+        hub().write_x509_connection_string(&mut buffer).unwrap(),
+        "HostName=contoso-toasters-hub-1098.azure-devices.net;DeviceId=breakroom499-contoso-tstrsd-007;x509=true"
+    );
+}
+
+/// Each text, in every size of buffer, and as large as documented.
+#[test]
+fn what_is_too_small_says_what_would_do() {
+    type Write = fn(&Hub<'_>, &mut [u8]) -> Result<usize, Error>;
+    let names = TOASTERS_HUB.len() + TOASTER.len();
+    let cases: [(&str, usize, Write); 4] = [
+        ("user name", 25 + names, |hub, buffer| Ok(hub.write_user_name(buffer)?.len())),
+        ("connection string", 37 + names + 44, |hub, buffer| {
+            Ok(hub.write_connection_string(&toaster_key(), buffer)?.len())
+        }),
+        ("x509", 29 + names, |hub, buffer| Ok(hub.write_x509_connection_string(buffer)?.len())),
+        ("token", 193 + names, |hub, buffer| Ok(hub.write_token(&mut toaster_key(), EXPIRY, buffer)?.len())),
+    ];
+    for (name, documented, write) in cases {
+        let mut buffer = [0; 512];
+        let Err(Error::BufferTooSmall(BufferTooSmall { needed, exact: true, .. })) = write(&hub(), &mut []) else {
+            panic!("{name}")
+        };
+        assert!(needed <= documented && needed + 20 > documented, "{name}: {needed}, and not {documented}");
+        for size in 0..needed {
+            let Err(Error::BufferTooSmall(error)) = write(&hub(), &mut buffer[..size]) else {
+                panic!("{name}: {size}")
+            };
+            assert!(error.needed <= needed, "{name}: {size}");
+        }
+        assert!(write(&hub(), &mut buffer[..needed]).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn what_was_kept_elsewhere_is_checked() {
+    let long = "h".repeat(254);
+    for host in ["", "hub.azure-devices.net;x509=true", "hub/..", "hub\n", "häb", "hub:8883", &long] {
+        assert_eq!(Hub::new(host, TOASTER).unwrap_err(), InvalidHub::Host, "{host}");
+    }
+    let long = "d".repeat(129);
+    for device_id in ["", "a;b", "a/b", "a b", "a\"b", "a\\u002bb", "\\", "ä", "a\n", &long] {
+        assert_eq!(Hub::new(TOASTERS_HUB, device_id).unwrap_err(), InvalidHub::DeviceId, "{device_id}");
+    }
+    // Nothing is derived from a hub's name.
+    let (host, device_id) = ("h".repeat(253), "d".repeat(128));
+    assert!(Hub::new(&host, &device_id).is_ok() && Hub::new("x", "y").is_ok());
+    for error in [InvalidHub::Host, InvalidHub::DeviceId] {
+        assert!(error.to_string().len() > 40);
+    }
+}
+
+#[test]
+fn a_signer_that_fails_ends_in_its_own_error() {
+    struct Broken;
+    impl Sign for Broken {
+        fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
+            Err(SignError)
+        }
+    }
+    assert_eq!(hub().write_token(&mut Broken, EXPIRY, &mut [0; 512]), Err(Error::Signer));
+}

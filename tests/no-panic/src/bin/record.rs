@@ -1,0 +1,36 @@
+//! `Record`.
+
+#![no_std]
+#![no_main]
+
+use azure_dps::{IdScope, KeyChoice, Record, Registration, RegistrationId};
+use azure_dps_no_panic::*;
+use core::fmt::Write;
+
+links!(proof);
+
+fn proof() {
+    let (Ok(scope), Ok(id)) = (IdScope::new(text()), RegistrationId::new(text())) else { return };
+    let registration = Registration::new(scope, id);
+    match Record::read(bytes(), &registration) {
+        Ok(record) => {
+            used(record.key());
+            let assignment = record.assignment();
+            used((assignment.assigned_hub(), assignment.device_id().raw(), assignment.payload().is_some()));
+            let mut buffer = [0; 512];
+            let room = buffer.get_mut(..number()).unwrap_or_default();
+            let mut key = KeyChoice::Primary;
+            used(assignment.write_record(&registration, *opaque(&mut key), room).is_ok());
+        }
+        Err(error) => used(write!(Nowhere, "{error}")),
+    }
+}
+
+struct Nowhere;
+
+impl Write for Nowhere {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        used(text);
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! `Reprovisioning`.
+
+#![no_std]
+#![no_main]
+
+use azure_dps::{
+    Error, HubAnswer, IdScope, Record, Registration, RegistrationId, Reprovisioning, ReprovisioningPolicy,
+};
+use azure_dps_no_panic::*;
+
+links!(proof);
+
+fn proof() {
+    let (Ok(scope), Ok(id)) = (IdScope::new(text()), RegistrationId::new(text())) else { return };
+    let registration = Registration::new(scope, id);
+    let record = Record::read(bytes(), &registration);
+    let policy = ReprovisioningPolicy::new()
+        .with_look_up(number() > 0)
+        .with_hub_patience(time())
+        .with_first_pause(time())
+        .with_longest_pause(time());
+    let mut life = Reprovisioning::new(id, policy, &record).with_secondary_key();
+    let life = opaque(&mut life);
+    for _ in 0..number() {
+        used(life.next(time()));
+        life.on_hub(time(), HubAnswer::from_connack(number() as u8));
+        life.on_hub(time(), HubAnswer::Refused(number() as u16));
+        if let Ok(record) = &record {
+            used(life.on_assigned(time(), &record.assignment()));
+        }
+        let mut error = Error::TimedOut;
+        life.on_error(time(), opaque(&mut error));
+        used(life.key());
+        life.provision_again();
+    }
+}
