@@ -9,6 +9,7 @@ use std::{
     env, fs,
     io::Write,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Stdio},
     thread,
@@ -26,6 +27,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 // The tutorial's group key and devices.
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
@@ -390,6 +392,149 @@ fn no_certificate_is_issued() {
     assert_eq!(fs::read_to_string(&out).unwrap(), "the last one");
 }
 
+// ---- The record ----
+
+#[test]
+fn a_record_spares_the_service() {
+    let emulator = emulator();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("record");
+    let at = |url: &str| Gateway::to(url, TOASTER).args(&["--record", file.to_str().unwrap()]);
+    let gateway = || at(http(&emulator)).key(TOASTER_KEY);
+    let first = gateway().args(&["--json"]).run();
+    first.expect(0);
+    assert_eq!(first.json()["from"], "service");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+
+    // What the service said, without a key, and wherever the service may be.
+    let mut expected = first.json();
+    expected["from"] = json!("record");
+    expected.as_object_mut().unwrap().remove("operationId");
+    let again = at("http://127.0.0.1:9").args(&["--json"]).run();
+    again.expect(0);
+    assert_eq!((again.json(), again.stderr.as_str()), (expected, ""));
+    let again = gateway().run();
+    again.expect(0);
+    assert!(again.stdout.contains("\nfrom:       the record"), "{}", again.stdout);
+    assert_eq!(emulator.requests().len(), 1);
+
+    // The hub has refused the device, say, but the service cannot help yet.
+    let kept = fs::read(&file).unwrap();
+    let reprovision = || gateway().args(&["--reprovision"]);
+    reprovision().key(HEAT_PUMP_KEY).run().expect(UNAUTHORIZED);
+    assert_eq!(fs::read(&file).unwrap(), kept);
+    let moved = json!({"registrationState": {"assignedHub": "another-hub.azure-devices.net"}});
+    emulator.script(Script::merge(Operation::Register, moved));
+    for gateway in [reprovision(), gateway()] {
+        let run = gateway.run();
+        run.expect(0);
+        assert!(run.stdout.contains("another-hub.azure-devices.net"), "{}", run.stdout);
+    }
+    assert_eq!(emulator.requests().len(), 3);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+}
+
+#[test]
+fn a_bad_record_is_refused_and_written_anew() {
+    let emulator = emulator();
+    let file = temporary("bad-record", "");
+    let gateway = |id, key| {
+        let gateway = Gateway::to(http(&emulator), id).args(&["--record", file.to_str().unwrap(), "--quiet"]);
+        gateway.key(key)
+    };
+    fs::remove_file(&file).unwrap();
+    let run = gateway(TOASTER, TOASTER_KEY).run();
+    run.expect(0);
+    assert_eq!(run.stderr, "");
+    let good = fs::read(&file).unwrap();
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let mut newer = changed(2, 2);
+    let content = newer.len() - 16;
+    let digest = Sha256::digest(&newer[..content]);
+    newer[content..].copy_from_slice(&digest[..16]);
+    let torn = "not written to its end, or has changed";
+    for (bytes, why) in [
+        (good[..good.len() - 1].to_vec(), torn),
+        (changed(40, b'#'), torn),
+        (newer, "layout 2"),
+        (Vec::new(), "there is no record"),
+        (b"something else".to_vec(), "there is no record"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let served = emulator.requests().len();
+        let run = gateway(TOASTER, TOASTER_KEY).run();
+        run.expect(0);
+        assert!(run.stderr.starts_with("warning: ") && run.stderr.contains(why), "{why}: {}", run.stderr);
+        let run = gateway(TOASTER, TOASTER_KEY).run();
+        run.expect(0);
+        assert_eq!(run.stderr, "");
+        assert_eq!(emulator.requests().len(), served + 1);
+    }
+    // Copied to another device with the disk.
+    let run = gateway(HEAT_PUMP, HEAT_PUMP_KEY).run();
+    run.expect(0);
+    assert!(run.stdout.contains(HEAT_PUMPS_HUB), "{}", run.stdout);
+    assert!(run.stderr.contains("another registration ID"), "{}", run.stderr);
+}
+
+#[test]
+fn the_records_connection_string_has_what_the_service_accepted() {
+    let emulator = emulator();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("record");
+    let gateway = || {
+        let args = ["--connection-string", "--record", file.to_str().unwrap()];
+        Gateway::to(http(&emulator), TOASTER).args(&args).key(HEAT_PUMP_KEY).may_print(TOASTER_KEY)
+    };
+    for _ in 0..2 {
+        let run = gateway().secondary_key(TOASTER_KEY).run();
+        run.expect(0);
+        assert!(run.stdout.contains(&format!(";SharedAccessKey={TOASTER_KEY}\n")), "{}", run.stdout);
+    }
+    assert_eq!(emulator.requests().len(), 2);
+    let run = gateway().run();
+    run.expect(USAGE);
+    assert!(run.stderr.contains("--secondary-key-file"), "{}", run.stderr);
+}
+
+#[test]
+fn a_record_has_the_certificate_for_this_csr_or_does_not_count() {
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    config.enrollment_groups[0].certificate_policy = Some("short-lived".to_owned());
+    let emulator = start(config);
+    let directory = tempfile::tempdir().unwrap();
+    let [file, out] = ["record", "hub.pem"].map(|name| directory.path().join(name));
+    let [device, other] = ["", "other-"].map(|name| Device::new(TOASTER).files(&format!("{name}recorded")));
+    let gateway = |csr: Option<&PathBuf>| {
+        let gateway = Gateway::to(http(&emulator), TOASTER).args(&["--record", file.to_str().unwrap()]);
+        let args = csr.map(|csr| ["--csr", csr.to_str().unwrap(), "--issued-out", out.to_str().unwrap()]);
+        gateway.args(args.as_ref().map_or(&[], |args| args)).key(TOASTER_KEY)
+    };
+    gateway(None).run().expect(0);
+    let run = gateway(Some(&device[2])).run();
+    run.expect(0);
+    assert!(run.stderr.contains("has no certificate for this csr"), "{}", run.stderr);
+    let issued = fs::read_to_string(&out).unwrap();
+
+    fs::remove_file(&out).unwrap();
+    gateway(Some(&device[2])).run().expect(0);
+    assert_eq!(fs::read_to_string(&out).unwrap(), issued);
+    // With it the device logs in at its hub, also where nobody asks for another.
+    let run = gateway(None).args(&["--connection-string"]).run();
+    assert!(run.stdout.contains(";x509=true\n"), "{}", run.stdout);
+    assert_eq!(emulator.requests().len(), 2);
+
+    gateway(Some(&other[2])).run().expect(0);
+    assert_ne!(fs::read_to_string(&out).unwrap(), issued);
+    assert_eq!(emulator.requests().len(), 3);
+}
+
 // ---- Where it was assigned ----
 
 #[test]
@@ -613,6 +758,10 @@ fn usage() {
             let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
             gateway.args(&["--status", "--transport", "mqtt"])
         }),
+        ("a status of a record", own(&["--status", "--record", "record"])),
+        ("a record in no directory", own(&["--record", "/no/such/directory/record"])),
+        ("a record that is a directory", own(&["--record", env!("CARGO_TARGET_TMPDIR")])),
+        ("no record to do without", own(&["--reprovision"])),
         ("no version", own(&["--api-version", ""])),
         ("a version that is more", own(&["--api-version", "2021-06-01&x=y"])),
     ];

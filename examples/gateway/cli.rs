@@ -70,6 +70,11 @@ Examples, with the values of Microsoft's tutorial, against the emulator as start
       -keyout hub-key.pem -out hub.csr
   gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --csr hub.csr --issued-out hub.pem
 
+  # At each boot: the service is asked once, and again when the hub refuses this device
+  gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --record /var/lib/gateway/record
+  gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --record /var/lib/gateway/record \\
+      --reprovision
+
   # Where it was assigned, without registering it
   gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --status
 
@@ -156,8 +161,19 @@ pub struct Provision {
     #[arg(long, value_name = "FILE", requires = "csr")]
     pub issued_out: Option<PathBuf>,
 
+    /// Keep the assignment here, and print it from here at the next start, without asking the service
+    ///
+    /// A record that is not whole, or not this device's, is refused and written anew; so is one
+    /// without a certificate for --csr. It holds no key, but whatever the webhook returned.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
+    /// Register although there is a record: the hub refuses this device, or the payload is another
+    #[arg(long, requires = "record")]
+    pub reprovision: bool,
+
     /// Ask where the device was assigned, and register nothing; over HTTP only
-    #[arg(long, conflicts_with_all = ["payload", "csr"])]
+    #[arg(long, conflicts_with_all = ["payload", "csr", "record"])]
     pub status: bool,
 
     /// A JSON object for the allocation webhook, or the path of a file with one
@@ -193,8 +209,8 @@ pub struct Provision {
 
     /// Print one JSON object on standard output, for success and failure alike
     ///
-    /// Success has assignedHub, deviceId, registrationId and what else the service said,
-    /// failure has error. No progress is shown. Usage errors (exit code 2) stay plain text.
+    /// Success has assignedHub, deviceId, registrationId and what else the service said, and from
+    /// (service or record); failure has error. No progress is shown. Usage errors (exit code 2) stay plain text.
     #[arg(long)]
     pub json: bool,
 
@@ -214,28 +230,18 @@ pub struct Key {
     key_file: Option<PathBuf>,
 }
 
-/// What a device proves itself with.
-pub enum Proof {
-    /// One key, or a secondary one behind it.
-    Keys(Vec<DeviceKey>),
-    /// TLS has it.
-    Certificate,
-}
-
 impl Provision {
-    pub fn proof(&self, key: &Key, registration_id: &RegistrationId<'_>) -> Result<Proof, String> {
+    /// The keys that are tried in this order; none if there is a certificate.
+    pub fn keys(&self, key: &Key, registration_id: &RegistrationId<'_>) -> Result<Vec<DeviceKey>, String> {
         if self.certificate_file_path.is_some() {
-            return Ok(Proof::Certificate);
+            return Ok(Vec::new());
         }
         if key.is_on_stdin() && self.secondary_key_file.as_deref() == Some(Path::new("-")) {
             return Err("one of the two keys can come from standard input, not both".to_owned());
         }
-        let secondary = match read_key(self.secondary_key_file.as_deref(), SECONDARY_KEY_VARIABLE)? {
-            Some(secondary) => Some(self.device_key(&secondary, registration_id)?),
-            None => None,
-        };
-        let primary = self.device_key(&key.read()?, registration_id)?;
-        Ok(Proof::Keys([Some(primary), secondary].into_iter().flatten().collect()))
+        let secondary = read_key(self.secondary_key_file.as_deref(), SECONDARY_KEY_VARIABLE)?;
+        let texts = [Some(key.read()?), secondary].into_iter().flatten();
+        texts.map(|text| self.device_key(&text, registration_id)).collect()
     }
 
     /// The key with which this device signs.

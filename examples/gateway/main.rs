@@ -15,20 +15,23 @@ mod tls;
 
 use std::{
     error::Error as _,
-    io::{self, Write},
+    fmt::Display,
+    fs,
+    io::{self, ErrorKind, Write},
     process::ExitCode,
     thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use azure_dps::{
-    Credential, Csr, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+    BufferTooSmall, Credential, Csr, Endpoint, Error, Fault, IdScope, KeyChoice, Provisioning, Record, Registration,
+    RegistrationId, RetryPolicy,
 };
 use clap::Parser;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Cli, Command, DeriveKey, Key, Proof, Provision, Transport, usage_error},
+    cli::{Cli, Command, DeriveKey, Key, Provision, Transport, usage_error},
     outcome::{Asked, Assigned, Failure, NO_CERTIFICATE},
     progress::Reporter,
     tls::Tls,
@@ -75,15 +78,19 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
     };
     // First, for whoever reads the result and goes on. But it is printed whether they can be
     // written or not.
-    let written = match (&args.issued_out, &assigned.issued) {
+    let issued = match (&args.issued_out, &assigned.issued) {
         (Some(file), Some(Ok(pem))) => files::replace(file, pem.as_bytes(), 0o644),
+        _ => Ok(()),
+    };
+    let recorded = match (&args.record, &assigned.record) {
+        (Some(file), Some(record)) => files::replace(file, record, 0o600),
         _ => Ok(()),
     };
     match args.json {
         true => writeln!(io::stdout(), "{}", *Zeroizing::new(serde_json::to_string(&assigned)?))?,
         false => writeln!(io::stdout(), "{}", *assigned.text())?,
     }
-    if let Err(error) = written {
+    if let Err(error) = issued.and(recorded) {
         eprintln!("error: this device is assigned, but {error}");
         return Ok(ExitCode::FAILURE);
     }
@@ -103,40 +110,30 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     let csr = args.csr().unwrap_or_else(|error| usage_error(error));
     let registration =
         registration(args, payload.as_deref(), csr.as_deref()).unwrap_or_else(|error| usage_error(error));
+    if let Some(assigned) = recorded(args, key, &registration) {
+        return Ok(assigned);
+    }
     let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
-    // minreq trusts this machine's roots, and shows no certificate.
-    let needs_tls = args.ca.is_some() || args.certificate().is_some() || args.transport == Transport::Mqtt;
-    if needs_tls && !endpoint.is_https() {
-        usage_error("--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint");
-    }
-    if args.status && args.transport == Transport::Mqtt {
-        usage_error("--status is for HTTP: the service does not offer it over MQTT");
-    }
-    let tls = needs_tls.then(|| {
-        Tls::new(args.ca.as_deref(), args.certificate(), args.timeout()).unwrap_or_else(|error| usage_error(error))
-    });
-    if let Some(file) = &args.issued_out {
+    let tls = tls(args, &endpoint).unwrap_or_else(|error| usage_error(error));
+    for file in [&args.issued_out, &args.record].into_iter().flatten() {
         files::check(file).unwrap_or_else(|error| usage_error(error));
     }
     // Last, so that nobody types a key for nothing.
-    let mut proof = args.proof(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
-    let keys = match &proof {
-        Proof::Keys(keys) => keys.len(),
-        Proof::Certificate => 0,
-    };
-    let asked = Asked { is_lookup: args.status, keys };
+    let mut keys = args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
+    let asked = Asked { is_lookup: args.status, keys: keys.len() };
 
     let reporter = Reporter::new(args.quiet || args.json);
     reporter.step(&format!("Connecting to {endpoint}"));
     // Room for any request, and for answers far beyond what the service sends.
     let given = payload.as_ref().map_or(0, String::len) + csr.as_ref().map_or(0, |csr| 2 * csr.len());
     let mut buffer = vec![0; 64 * 1024 + given];
-    let mut is_secondary = false;
+    let too_small = |error: BufferTooSmall| Failure::new(error.into(), asked, None, None);
+    let mut choice = KeyChoice::Primary;
     loop {
         let mut observer = |progress| reporter.progress(progress);
-        let credential = match &mut proof {
-            Proof::Keys(keys) => Credential::sas(&mut keys[usize::from(is_secondary)]),
-            Proof::Certificate => Credential::x509(),
+        let credential = match keys.get_mut(choice as usize) {
+            Some(key) => Credential::sas(key),
+            None => Credential::x509(),
         };
         let mut provisioning = match args.status {
             true => Provisioning::lookup(registration, credential),
@@ -151,24 +148,74 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
         let cause = attempt(&mut provisioning, &mut buffer, args.transport, tls.as_ref());
         let assignment = match provisioning.result(&buffer) {
             Ok(assignment) => assignment,
-            Err(error) if error.fault() == Fault::Credential && keys == 2 && !is_secondary => {
+            Err(error) if error.fault() == Fault::Credential && asked.keys > 1 && choice == KeyChoice::Primary => {
                 reporter.retrying(&format!("{error}: with the secondary key"));
-                is_secondary = true;
+                choice = KeyChoice::Secondary;
                 continue;
             }
             Err(error) => return Err(Failure::new(error, asked, cause, provisioning.details(&buffer))),
         };
         let mut assigned = Assigned::new(&assignment, &registration);
         assigned.operation_id = provisioning.operation_id().map(str::to_owned);
-        if !args.connection_string {
-            return Ok(assigned);
+        if args.record.is_some() {
+            let mut record = vec![0; Record::OVERHEAD + assignment.registration_state().raw().len()];
+            assignment.write_record(&registration, choice, &mut record).map_err(too_small)?;
+            assigned.record = Some(record);
         }
-        let key = match &proof {
-            Proof::Keys(keys) => keys.get(usize::from(is_secondary)),
-            Proof::Certificate => None,
-        };
-        return assigned.with_connection_string(key).map_err(|error| Failure::new(error, asked, None, None));
+        if args.connection_string {
+            assigned.add_connection_string(&assignment.hub(), keys.get(choice as usize)).map_err(too_small)?;
+        }
+        return Ok(assigned);
     }
+}
+
+/// What the record says, if there is a good one. Whoever needs no key is asked for none.
+fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>) -> Option<Assigned> {
+    let file = args.record.as_ref().filter(|_| !args.reprovision)?;
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => usage_error(format!("cannot read {}: {error}", file.display())),
+    };
+    let refuse = |why: &dyn Display| eprintln!("warning: {}: {why}: registering anew", file.display());
+    let record = Record::read(&bytes, registration).inspect_err(|why| refuse(why)).ok()?;
+    let assignment = record.assignment();
+    let mut assigned = Assigned::new(&assignment, registration);
+    assigned.from = "record";
+    if let Some(Err(_)) = assigned.issued {
+        refuse(&"the record has no certificate for this csr");
+        return None;
+    }
+    if args.connection_string {
+        let keys = match assigned.has_certificate() {
+            false => args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error)),
+            true => Vec::new(),
+        };
+        let key = keys.get(record.key() as usize);
+        if !keys.is_empty() && key.is_none() {
+            usage_error("the service accepted the secondary key, which is not given: --secondary-key-file");
+        }
+        let added = assigned.add_connection_string(&assignment.hub(), key);
+        added.unwrap_or_else(|error| usage_error(error));
+    }
+    Some(assigned)
+}
+
+/// `None` leaves TLS to minreq, which trusts this machine's roots and shows no certificate.
+fn tls(args: &Provision, endpoint: &Endpoint<'_>) -> Result<Option<Tls>, String> {
+    let is_mqtt = args.transport == Transport::Mqtt;
+    if args.status && is_mqtt {
+        return Err("--status is for HTTP: the service does not offer it over MQTT".to_owned());
+    }
+    if args.ca.is_none() && args.certificate().is_none() && !is_mqtt {
+        return Ok(None);
+    }
+    if !endpoint.is_https() {
+        return Err(
+            "--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint".to_owned()
+        );
+    }
+    Tls::new(args.ca.as_deref(), args.certificate(), args.timeout()).map(Some)
 }
 
 fn registration<'a>(

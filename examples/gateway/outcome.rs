@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use azure_dps::{
-    Assignment, Csr, Details, DeviceKey, Error, ErrorCode, Fault, Registration,
+    Assignment, BufferTooSmall, Csr, Details, DeviceKey, Error, ErrorCode, Fault, Hub, Registration,
     json::{Text, Value},
 };
 use pem::Pem;
@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 #[serde(rename_all = "camelCase")]
 pub struct Assigned {
     status: &'static str,
+    /// Who says so: the service, or the record of what it said.
+    pub from: &'static str,
     assigned_hub: String,
     device_id: String,
     registration_id: String,
@@ -37,6 +39,9 @@ pub struct Assigned {
     /// What was issued, as PEM, or why nothing was. `None` if nothing was asked for.
     #[serde(skip)]
     pub issued: Option<Result<String, String>>,
+    /// What is to be found at the next start.
+    #[serde(skip)]
+    pub record: Option<Vec<u8>>,
 }
 
 impl Assigned {
@@ -46,6 +51,7 @@ impl Assigned {
         let raw = |value: Value<'_>| RawValue::from_string(value.raw().to_owned()).ok();
         Self {
             status: "assigned",
+            from: "service",
             assigned_hub: assignment.assigned_hub().to_owned(),
             device_id: decoded(assignment.device_id()),
             registration_id: assignment.registration_id().map_or(registration.registration_id().to_string(), decoded),
@@ -58,25 +64,26 @@ impl Assigned {
             issued_certificate_chain: assignment.field("issuedCertificateChain").and_then(raw),
             connection_string: None,
             issued: registration.csr().map(|csr| issued(assignment, &csr)),
+            record: None,
         }
     }
 
-    /// Adds what an IoT hub client wants to be given: with a certificate, if there is no key or one
-    /// was issued.
-    pub fn with_connection_string(mut self, key: Option<&DeviceKey>) -> Result<Self, Error> {
-        let mut connection_string = Zeroizing::new(String::with_capacity(512));
-        // Writing into a string cannot fail.
-        let _ = write!(connection_string, "HostName={};DeviceId={};", self.assigned_hub, self.device_id);
-        match key.filter(|_| !matches!(self.issued, Some(Ok(_)))) {
-            Some(key) => {
-                let mut text = Zeroizing::new([0; 88]);
-                let key = key.write_base64(text.as_mut_slice())?;
-                let _ = write!(connection_string, "SharedAccessKey={key}");
-            }
-            None => connection_string.push_str("x509=true"),
-        }
-        self.connection_string = Some(connection_string);
-        Ok(self)
+    /// Whether the device was issued a certificate for its hub.
+    pub fn has_certificate(&self) -> bool {
+        self.issued_certificate_chain.is_some()
+    }
+
+    /// Adds what an IoT hub client wants to be given. Without a key, and where one was issued, the
+    /// device has a certificate.
+    pub fn add_connection_string(&mut self, hub: &Hub<'_>, key: Option<&DeviceKey>) -> Result<(), BufferTooSmall> {
+        // Longer than any.
+        let mut buffer = Zeroizing::new([0; 512]);
+        let connection_string = match key.filter(|_| !self.has_certificate()) {
+            Some(key) => hub.write_connection_string(key, buffer.as_mut_slice())?,
+            None => hub.write_x509_connection_string(buffer.as_mut_slice())?,
+        };
+        self.connection_string = Some(Zeroizing::new(connection_string.to_owned()));
+        Ok(())
     }
 
     pub fn text(&self) -> Zeroizing<String> {
@@ -87,6 +94,9 @@ impl Assigned {
         if let Some(issued) = &self.issued {
             let certificates = issued.as_ref().map_or(0, |pem| pem.matches("BEGIN").count());
             let _ = write!(text, "\nissued:     {certificates} certificates");
+        }
+        if self.from == "record" {
+            text.push_str("\nfrom:       the record; the service was not asked");
         }
         if let Some(connection_string) = &self.connection_string {
             text.push_str("\nconnection: ");
