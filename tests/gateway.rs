@@ -421,6 +421,8 @@ fn a_record_spares_the_service() {
 
     // The hub has refused the device, say, but the service cannot help yet.
     let kept = fs::read(&file).unwrap();
+    let old = directory.path().join("old");
+    fs::hard_link(&file, &old).unwrap();
     let reprovision = || gateway().args(&["--reprovision"]);
     reprovision().key(HEAT_PUMP_KEY).run().expect(UNAUTHORIZED);
     assert_eq!(fs::read(&file).unwrap(), kept);
@@ -432,7 +434,9 @@ fn a_record_spares_the_service() {
         assert!(run.stdout.contains("another-hub.azure-devices.net"), "{}", run.stdout);
     }
     assert_eq!(emulator.requests().len(), 3);
-    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    // A new file took the old one's name: nobody has written into that.
+    assert_eq!(fs::read(&old).unwrap(), kept);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
 }
 
 #[test]
