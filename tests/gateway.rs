@@ -9,15 +9,25 @@ use std::{
     env, fs,
     io::Write,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, Operation, Script, SymmetricKey};
+use azure_dps_emulator::{
+    Certificate, Config, Emulator, EnrollmentGroup, IndividualEnrollment, Operation, Script, SymmetricKey,
+    X509Attestation,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use programs::example;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256, PublicKeyData,
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 // The tutorial's group key and devices.
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
@@ -35,6 +45,8 @@ const UNAUTHORIZED: i32 = 5;
 const BUSY: i32 = 6;
 const UNREACHABLE: i32 = 7;
 const NOT_DPS: i32 = 8;
+const UNASSIGNED: i32 = 9;
+const NO_CERTIFICATE: i32 = 10;
 
 // ---- It provisions ----
 
@@ -169,6 +181,426 @@ fn derive_key_computes_the_tutorials_keys() {
     assert_eq!(both.stdout, format!("{TOASTER_KEY}\n{HEAT_PUMP_KEY}\n"));
 }
 
+#[test]
+fn the_secondary_key_where_the_service_refuses_the_first() {
+    let emulator = emulator();
+    let ca = temporary("secondary-ca.pem", emulator.ca_pem());
+    let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let over_http = || Gateway::to(http(&emulator), TOASTER).key(HEAT_PUMP_KEY);
+    let over_mqtt = || {
+        let gateway = Gateway::to(&mqtt, TOASTER).args(&["--transport", "mqtt", "--ca", ca.to_str().unwrap()]);
+        gateway.key(HEAT_PUMP_KEY)
+    };
+    let file = temporary("secondary.key", &format!("{TOASTER_KEY}\n"));
+    let file = &["--secondary-key-file", file.to_str().unwrap()];
+    for gateway in [
+        over_http().secondary_key(TOASTER_KEY),
+        over_http().args(file),
+        over_http().args(file).secondary_key(HEAT_PUMP_KEY),
+        over_http().args(&["--secondary-key-file", "-"]).stdin(TOASTER_KEY),
+        over_mqtt().secondary_key(TOASTER_KEY),
+        Gateway::to(http(&emulator), TOASTER).args(&["--compute-key"]).key(TOASTER_KEY).secondary_key(GROUP_KEY),
+    ] {
+        let run = gateway.run();
+        run.expect(0);
+        assert!(run.stdout.contains(TOASTERS_HUB), "{}", run.stdout);
+        assert!(run.stderr.contains("Retrying: ") && run.stderr.contains("with the secondary key"), "{}", run.stderr);
+    }
+
+    // It is the one that the hub accepts.
+    let run = over_http().secondary_key(TOASTER_KEY).args(&["--connection-string"]).may_print(TOASTER_KEY).run();
+    run.expect(0);
+    assert!(run.stdout.contains(&format!("SharedAccessKey={TOASTER_KEY}\n")), "{}", run.stdout);
+
+    // Each is tried once.
+    let served = emulator.requests().len();
+    let run = over_http().secondary_key(HEAT_PUMP_KEY).run();
+    run.expect(UNAUTHORIZED);
+    assert!(run.stderr.contains("neither of this device's keys"), "{}", run.stderr);
+    assert_eq!(emulator.requests().len(), served + 2);
+
+    // The first one is accepted, or the service refuses for another reason.
+    Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).secondary_key(HEAT_PUMP_KEY).run().expect(0);
+    emulator.script(Script::respond(Operation::Register, 400, &[], r#"{"errorCode":400004}"#));
+    over_http().secondary_key(TOASTER_KEY).run().expect(REFUSED);
+    assert_eq!(emulator.requests().len(), served + 4);
+}
+
+// ---- Certificates ----
+
+#[test]
+fn a_certificate_in_the_keys_place() {
+    let device = Device::new("sn-007");
+    let [root, intermediate] = authorities();
+    let mut config = polled();
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: "sn-007".to_owned(),
+        x509: attested_by(&device.certificate),
+        ..Default::default()
+    });
+    config.enrollment_groups.push(EnrollmentGroup {
+        enrollment_group_id: "by-certificate".to_owned(),
+        x509: attested_by(&root.pem()),
+        ..Default::default()
+    });
+    let emulator = start(config);
+    let ca = temporary("x509-ca.pem", emulator.ca_pem());
+    let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let show = |url: &str, id: &str, chain: &PathBuf, device: &Device| {
+        let [chain, key] = [chain, &device.files(id)[1]].map(|file| file.to_str().unwrap().to_owned());
+        let gateway = Gateway::to(url, id).args(&["--certificate-file-path", &chain, "--key-file-path", &key]);
+        // A key in the environment is nobody's business here.
+        gateway.key("no-base64!").may_not_print(&device.private_key_line()).may_not_print("PRIVATE")
+    };
+    let over_http = |id: &str, chain: &PathBuf, device: &Device| {
+        show(https(&emulator), id, chain, device).args(&["--ca", ca.to_str().unwrap()])
+    };
+    let over_mqtt = |id: &str, chain: &PathBuf, device: &Device| {
+        show(&mqtt, id, chain, device).args(&["--ca", ca.to_str().unwrap(), "--transport", "mqtt"])
+    };
+
+    // The enrolled certificate.
+    let [own, ..] = device.files("sn-007");
+    over_http("sn-007", &own, &device).run().expect(0);
+    over_mqtt("sn-007", &own, &device).run().expect(0);
+    over_http("sn-007", &own, &device).args(&["--status"]).run().expect(0);
+    let this_machines = show(https(&emulator), "sn-007", &own, &device).env("SSL_CERT_FILE", ca.to_str().unwrap());
+    let run = this_machines.args(&["--connection-string", "--json"]).run();
+    run.expect(0);
+    let assigned = run.json();
+    let hub = assigned["assignedHub"].as_str().unwrap();
+    assert_eq!(assigned["connectionString"], format!("HostName={hub};DeviceId=sn-007;x509=true"));
+
+    // One by the enrolled CA, and what is in between.
+    let of_group = Device::new("sn-008");
+    let leaf = of_group.params.signed_by(&of_group.key, &intermediate).unwrap().pem();
+    let chain = temporary("sn-008-chain.pem", &(leaf.clone() + &intermediate.pem()));
+    over_http("sn-008", &chain, &of_group).run().expect(0);
+    over_mqtt("sn-008", &chain, &of_group).run().expect(0);
+    let requests = emulator.requests();
+    assert!(requests.iter().all(|request| !request.authorization), "{requests:?}");
+
+    // A gap in the chain, another device's certificate, and one that nobody knows.
+    let incomplete = temporary("sn-008-leaf.pem", &leaf);
+    let unknown = Device::new("sn-007");
+    let [unknown_certificate, ..] = unknown.files("sn-007-unknown");
+    for gateway in [
+        over_http("sn-008", &incomplete, &of_group),
+        over_http("sn-009", &chain, &of_group),
+        {
+            let gateway = show(https(&emulator), "sn-007-unknown", &unknown_certificate, &unknown);
+            gateway.args(&["--ca", ca.to_str().unwrap()])
+        },
+        over_mqtt("sn-009", &chain, &of_group),
+    ] {
+        let run = gateway.run();
+        run.expect(UNAUTHORIZED);
+        for part in ["does not accept this device's certificate", "401002", "common name"] {
+            assert!(run.stderr.contains(part), "no {part} in {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_issued() {
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    config.enrollment_groups[0].certificate_policy = Some("short-lived".to_owned());
+    let emulator = start(config);
+    let ca = temporary("csr-ca.pem", emulator.ca_pem());
+    let ca = ca.to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("hub.pem");
+    let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let over_mqtt = ["--transport", "mqtt", "--ca", ca];
+    // Longer than the requests of most devices.
+    let device = Device::with(KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), TOASTER);
+    let [_, key_file, pem] = device.files("csr");
+    let der = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("gateway-csr.der");
+    fs::write(&der, device.params.serialize_request(&device.key).unwrap().der()).unwrap();
+
+    for (url, args, csr, is_root_first) in [
+        (http(&emulator), &[][..], &pem, false),
+        (http(&emulator), &[][..], &der, true),
+        (https(&emulator), &["--ca", ca], &der, true),
+        (&mqtt, &over_mqtt, &pem, false),
+    ] {
+        emulator.update(|config| config.behaviour.issued_chain_root_first = is_root_first);
+        let files = ["--csr", csr.to_str().unwrap(), "--issued-out", out.to_str().unwrap()];
+        let gateway = || Gateway::to(url, TOASTER).args(args).args(&files).key(TOASTER_KEY);
+        let run = gateway().run();
+        run.expect(0);
+        assert!(run.stdout.contains("\nissued:     3 certificates\n"), "{}", run.stdout);
+        let chain: Vec<_> = CertificateDer::pem_file_iter(&out).unwrap().map(Result::unwrap).collect();
+        let public_key = device.key.subject_public_key_info();
+        let is_own: Vec<_> = chain.iter().map(|der| der.windows(public_key.len()).any(|at| at == public_key)).collect();
+        assert_eq!(is_own, [true, false, false]);
+
+        // As it was sent, and with the connection string of a device that has a certificate now.
+        let run = gateway().args(&["--json", "--connection-string"]).run();
+        run.expect(0);
+        let answer: Value = serde_json::from_str(&emulator.requests().pop().unwrap().response_body).unwrap();
+        let state = &answer["registrationState"];
+        assert_eq!(run.json()["issuedCertificateChain"], state["issuedCertificateChain"]);
+        assert_eq!(run.json()["issuedCertificateChain"].as_array().unwrap().len(), 3);
+        assert!(run.json()["connectionString"].as_str().unwrap().ends_with(";x509=true"));
+        // Nothing is left of how it was written.
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    // It lets the device in.
+    emulator.update(|config| {
+        config.individual_enrollments.push(IndividualEnrollment {
+            registration_id: TOASTER.to_owned(),
+            x509: attested_by(&fs::read_to_string(&out).unwrap()),
+            ..Default::default()
+        });
+    });
+    let files = ["--cp", out.to_str().unwrap(), "--kp", key_file.to_str().unwrap(), "--ca", ca];
+    Gateway::to(https(&emulator), TOASTER).args(&files).run().expect(0);
+}
+
+#[test]
+fn no_certificate_is_issued() {
+    let emulator = emulator();
+    let device = Device::new(TOASTER);
+    let [.., csr] = device.files("not-issued");
+    let out = temporary("not-issued-out.pem", "the last one");
+    let files = ["--csr", csr.to_str().unwrap(), "--issued-out", out.to_str().unwrap()];
+    let gateway = || Gateway::to(http(&emulator), TOASTER).args(&files).key(TOASTER_KEY);
+    // The service refuses what it cannot do.
+    gateway().run().expect(REFUSED);
+
+    // Or it assigns the device all the same.
+    emulator.update(|config| config.behaviour.ignore_csr_without_policy = true);
+    let run = gateway().run();
+    run.expect(NO_CERTIFICATE);
+    assert!(run.stdout.contains(TOASTERS_HUB) && run.stdout.contains("issued:     0 certificates"), "{}", run.stdout);
+    assert!(run.stderr.contains("assigned, but no certificate was issued"), "{}", run.stderr);
+    let run = gateway().args(&["--json"]).run();
+    run.expect(NO_CERTIFICATE);
+    assert_eq!(run.json().get("issuedCertificateChain"), None);
+
+    // Or it sends another device's.
+    let another = CertificateDer::from_pem_slice(Device::new(TOASTER).certificate.as_bytes()).unwrap();
+    let answer = json!({"registrationState": {"issuedCertificateChain": [BASE64_STANDARD.encode(another)]}});
+    emulator.script(Script::merge(Operation::Register, answer));
+    let run = gateway().run();
+    run.expect(NO_CERTIFICATE);
+    assert!(run.stderr.contains("issuedCertificateChain"), "{}", run.stderr);
+
+    assert_eq!(fs::read_to_string(&out).unwrap(), "the last one");
+}
+
+// ---- The record ----
+
+#[test]
+fn a_record_spares_the_service() {
+    let emulator = emulator();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("record");
+    let at = |url: &str| Gateway::to(url, TOASTER).args(&["--record", file.to_str().unwrap()]);
+    let gateway = || at(http(&emulator)).key(TOASTER_KEY);
+    let first = gateway().args(&["--json"]).run();
+    first.expect(0);
+    assert_eq!(first.json()["from"], "service");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+
+    // What the service said, without a key, and wherever the service may be.
+    let mut expected = first.json();
+    expected["from"] = json!("record");
+    expected.as_object_mut().unwrap().remove("operationId");
+    let again = at("http://127.0.0.1:9").args(&["--json"]).run();
+    again.expect(0);
+    assert_eq!((again.json(), again.stderr.as_str()), (expected, ""));
+    let again = gateway().run();
+    again.expect(0);
+    assert!(again.stdout.contains("\nfrom:       the record"), "{}", again.stdout);
+    assert_eq!(emulator.requests().len(), 1);
+
+    // The hub has refused the device, say, but the service cannot help yet.
+    let kept = fs::read(&file).unwrap();
+    let old = directory.path().join("old");
+    fs::hard_link(&file, &old).unwrap();
+    let reprovision = || gateway().args(&["--reprovision"]);
+    reprovision().key(HEAT_PUMP_KEY).run().expect(UNAUTHORIZED);
+    assert_eq!(fs::read(&file).unwrap(), kept);
+    let moved = json!({"registrationState": {"assignedHub": "another-hub.azure-devices.net"}});
+    emulator.script(Script::merge(Operation::Register, moved));
+    for gateway in [reprovision(), gateway()] {
+        let run = gateway.run();
+        run.expect(0);
+        assert!(run.stdout.contains("another-hub.azure-devices.net"), "{}", run.stdout);
+    }
+    assert_eq!(emulator.requests().len(), 3);
+    // A new file took the old one's name: nobody has written into that.
+    assert_eq!(fs::read(&old).unwrap(), kept);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
+}
+
+#[test]
+fn a_bad_record_is_refused_and_written_anew() {
+    let emulator = emulator();
+    let file = temporary("bad-record", "");
+    let gateway = |id, key| {
+        let gateway = Gateway::to(http(&emulator), id).args(&["--record", file.to_str().unwrap(), "--quiet"]);
+        gateway.key(key)
+    };
+    fs::remove_file(&file).unwrap();
+    let run = gateway(TOASTER, TOASTER_KEY).run();
+    run.expect(0);
+    assert_eq!(run.stderr, "");
+    let good = fs::read(&file).unwrap();
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let mut newer = changed(2, 2);
+    let content = newer.len() - 16;
+    let digest = Sha256::digest(&newer[..content]);
+    newer[content..].copy_from_slice(&digest[..16]);
+    let torn = "not written to its end, or has changed";
+    for (bytes, why) in [
+        (good[..good.len() - 1].to_vec(), torn),
+        (changed(40, b'#'), torn),
+        (newer, "layout 2"),
+        (Vec::new(), "there is no record"),
+        (b"something else".to_vec(), "there is no record"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let served = emulator.requests().len();
+        let run = gateway(TOASTER, TOASTER_KEY).run();
+        run.expect(0);
+        assert!(run.stderr.starts_with("warning: ") && run.stderr.contains(why), "{why}: {}", run.stderr);
+        let run = gateway(TOASTER, TOASTER_KEY).run();
+        run.expect(0);
+        assert_eq!(run.stderr, "");
+        assert_eq!(emulator.requests().len(), served + 1);
+    }
+    // Copied to another device with the disk.
+    let run = gateway(HEAT_PUMP, HEAT_PUMP_KEY).run();
+    run.expect(0);
+    assert!(run.stdout.contains(HEAT_PUMPS_HUB), "{}", run.stdout);
+    assert!(run.stderr.contains("another registration ID"), "{}", run.stderr);
+}
+
+#[test]
+fn the_records_connection_string_has_what_the_service_accepted() {
+    let emulator = emulator();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("record");
+    let gateway = || {
+        let args = ["--connection-string", "--record", file.to_str().unwrap()];
+        Gateway::to(http(&emulator), TOASTER).args(&args).key(HEAT_PUMP_KEY).may_print(TOASTER_KEY)
+    };
+    for _ in 0..2 {
+        let run = gateway().secondary_key(TOASTER_KEY).run();
+        run.expect(0);
+        assert!(run.stdout.contains(&format!(";SharedAccessKey={TOASTER_KEY}\n")), "{}", run.stdout);
+    }
+    assert_eq!(emulator.requests().len(), 2);
+    let run = gateway().run();
+    run.expect(USAGE);
+    assert!(run.stderr.contains("--secondary-key-file"), "{}", run.stderr);
+}
+
+#[test]
+fn a_record_has_the_certificate_for_this_csr_or_does_not_count() {
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    config.enrollment_groups[0].certificate_policy = Some("short-lived".to_owned());
+    let emulator = start(config);
+    let directory = tempfile::tempdir().unwrap();
+    let [file, out] = ["record", "hub.pem"].map(|name| directory.path().join(name));
+    let [device, other] = ["", "other-"].map(|name| Device::new(TOASTER).files(&format!("{name}recorded")));
+    let gateway = |csr: Option<&PathBuf>| {
+        let gateway = Gateway::to(http(&emulator), TOASTER).args(&["--record", file.to_str().unwrap()]);
+        let args = csr.map(|csr| ["--csr", csr.to_str().unwrap(), "--issued-out", out.to_str().unwrap()]);
+        gateway.args(args.as_ref().map_or(&[], |args| args)).key(TOASTER_KEY)
+    };
+    gateway(None).run().expect(0);
+    let run = gateway(Some(&device[2])).run();
+    run.expect(0);
+    assert!(run.stderr.contains("has no certificate for this csr"), "{}", run.stderr);
+    let issued = fs::read_to_string(&out).unwrap();
+
+    fs::remove_file(&out).unwrap();
+    gateway(Some(&device[2])).run().expect(0);
+    assert_eq!(fs::read_to_string(&out).unwrap(), issued);
+    // With it the device logs in at its hub, also where nobody asks for another.
+    let run = gateway(None).args(&["--connection-string"]).run();
+    assert!(run.stdout.contains(";x509=true\n"), "{}", run.stdout);
+    assert_eq!(emulator.requests().len(), 2);
+
+    gateway(Some(&other[2])).run().expect(0);
+    assert_ne!(fs::read_to_string(&out).unwrap(), issued);
+    assert_eq!(emulator.requests().len(), 3);
+}
+
+// ---- Where it was assigned ----
+
+#[test]
+fn the_status_is_that_of_the_last_registration_and_registers_nothing() {
+    let emulator = emulator();
+    let ca = temporary("status-ca.pem", emulator.ca_pem());
+    let status = || Gateway::to(http(&emulator), TOASTER).args(&["--status"]).key(TOASTER_KEY);
+    let run = status().run();
+    run.expect(UNASSIGNED);
+    assert!(run.stderr.contains("404201") && run.stderr.contains("without --status"), "{}", run.stderr);
+    let run = status().args(&["--json"]).run();
+    run.expect(UNASSIGNED);
+    let error = &run.json()["error"];
+    assert_eq!((&error["kind"], &error["code"]), (&json!("unassigned"), &json!(404201)));
+
+    let registered = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
+    let calls = emulator.webhook_calls().len();
+    let over_tls = Gateway::to(https(&emulator), TOASTER).args(&["--status", "--ca", ca.to_str().unwrap()]);
+    for gateway in [status(), over_tls.key(TOASTER_KEY), status().key(HEAT_PUMP_KEY).secondary_key(TOASTER_KEY)] {
+        let run = gateway.run();
+        run.expect(0);
+        assert_eq!(run.stdout, registered.stdout);
+        assert_eq!(emulator.requests().pop().unwrap().method, "POST");
+    }
+    assert_eq!(status().args(&["--json"]).run().json()["assignedHub"], TOASTERS_HUB);
+    assert_eq!(emulator.webhook_calls().len(), calls);
+
+    status().key(HEAT_PUMP_KEY).run().expect(UNAUTHORIZED);
+}
+
+#[test]
+fn a_registration_without_a_hub_has_no_status_to_tell() {
+    let emulator = emulator();
+    let status = || Gateway::to(http(&emulator), TOASTER).args(&["--status", "--json"]).key(TOASTER_KEY);
+    for (state, code) in [
+        (r#"{"status":"assigning"}"#, UNASSIGNED),
+        (r#"{"status":"unassigned"}"#, UNASSIGNED),
+        (r#"{"status":"disabled"}"#, DISABLED),
+        (r#"{"status":"failed","errorCode":400207}"#, REFUSED),
+        (r#"{"errorCode":400207}"#, NOT_DPS),
+    ] {
+        emulator.script(Script::respond(Operation::Lookup, 200, &[], state));
+        let run = status().run();
+        run.expect(code);
+        assert_eq!(run.json()["error"]["exitCode"], code, "{state}");
+    }
+}
+
+#[test]
+fn the_api_version_can_be_chosen() {
+    let emulator = emulator();
+    let gateway = || Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY);
+    gateway().run().expect(0);
+    gateway().args(&["--api-version", "2025-07-01-preview"]).run().expect(0);
+    let versions: Vec<_> = emulator
+        .requests()
+        .iter()
+        .map(|request| request.path.split_once("api-version=").unwrap().1.to_owned())
+        .collect();
+    assert_eq!(versions, ["2021-06-01", "2025-07-01-preview"]);
+}
+
 // ---- TLS ----
 
 #[test]
@@ -276,6 +708,14 @@ fn usage() {
     let elsewhere = url.replace("127.0.0.1", "0.0.0.0");
     let own = |args: &[&str]| Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY);
     let no_certificate = temporary("no-certificate.pem", "");
+    let no_certificate = no_certificate.to_str().unwrap();
+    let device = Device::new(TOASTER);
+    let files = device.files("usage");
+    let [certificate, private_key, csr] = files.each_ref().map(|file| file.to_str().unwrap());
+    let other = Device::new(TOASTER).files("usage-other");
+    let other_key = other[1].to_str().unwrap();
+    let with_certificate = |cp: &str, kp: &str| Gateway::to(https(&emulator), TOASTER).args(&["--cp", cp, "--kp", kp]);
+    let both = || with_certificate(certificate, private_key);
     let runs = [
         ("plain http to another host", Gateway::to(&elsewhere, TOASTER).key(TOASTER_KEY)),
         ("nothing at all", Gateway::bare(&[])),
@@ -288,15 +728,49 @@ fn usage() {
         ("two keys", own(&["--key-file", "-", "--key", TOASTER_KEY])),
         ("a payload that is no object", own(&["--payload", "[1]"])),
         ("a payload that is no JSON", own(&["--payload", "{1}"])),
-        ("a CA for http", own(&["--ca", no_certificate.to_str().unwrap()])),
+        ("a CA for http", own(&["--ca", no_certificate])),
         ("a CA file without a certificate", {
             let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
-            gateway.args(&["--ca", no_certificate.to_str().unwrap()])
+            gateway.args(&["--ca", no_certificate])
         }),
         ("no time", own(&["--timeout", "0"])),
+        ("a secondary key that is none", own(&[]).secondary_key("no-base64!")),
+        ("two keys on one standard input", own(&["--key-file", "-", "--secondary-key-file", "-"])),
+        ("a PEM key without its certificate", own(&["--key-file", private_key])),
+        ("a certificate for http", Gateway::to(url, TOASTER).args(&["--cp", certificate, "--kp", private_key])),
+        ("a certificate without its key", own(&["--certificate-file-path", certificate])),
+        ("a key without its certificate", own(&["--key-file-path", private_key])),
+        ("a certificate and a key", both().args(&["--key", TOASTER_KEY])),
+        ("a certificate and a key file", both().args(&["--key-file", private_key])),
+        ("a certificate and a group's key", both().args(&["--compute-key"])),
+        ("a certificate and a secondary key", both().args(&["--secondary-key-file", private_key])),
+        ("a certificate file that is not there", with_certificate("/no/such/file", private_key)),
+        ("a certificate file without a certificate", with_certificate(private_key, private_key)),
+        ("a key file that is not there", with_certificate(certificate, "/no/such/file")),
+        ("a key file without a key", with_certificate(certificate, certificate)),
+        ("another certificate's key", with_certificate(certificate, other_key)),
+        ("a csr that is not there", own(&["--csr", "/no/such/file"])),
+        ("a csr that is none", own(&["--csr", certificate])),
+        ("an empty csr", own(&["--csr", no_certificate])),
+        ("a certificate for nobody to ask for", own(&["--issued-out", "issued.pem"])),
+        ("a file in no directory", own(&["--csr", csr, "--issued-out", "/no/such/directory/issued.pem"])),
+        ("a file that is a directory", own(&["--csr", csr, "--issued-out", env!("CARGO_TARGET_TMPDIR")])),
+        ("a file that is a device", own(&["--csr", csr, "--issued-out", "/dev/null"])),
+        ("a status with a payload", own(&["--status", "--payload", "{}"])),
+        ("a status with a csr", own(&["--status", "--csr", csr])),
+        ("a status over MQTT", {
+            let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
+            gateway.args(&["--status", "--transport", "mqtt"])
+        }),
+        ("a status of a record", own(&["--status", "--record", "record"])),
+        ("a record in no directory", own(&["--record", "/no/such/directory/record"])),
+        ("a record that is a directory", own(&["--record", env!("CARGO_TARGET_TMPDIR")])),
+        ("no record to do without", own(&["--reprovision"])),
+        ("no version", own(&["--api-version", ""])),
+        ("a version that is more", own(&["--api-version", "2021-06-01&x=y"])),
     ];
     for (what, gateway) in runs {
-        let run = gateway.may_not_print("no-base64!").run();
+        let run = gateway.may_not_print("no-base64!").may_not_print(&device.private_key_line()).run();
         assert_eq!(run.code, USAGE, "{what}: {}", run.stderr);
         assert_eq!(run.stdout, "", "{what}");
         assert!(run.stderr.contains("error: ") || run.stderr.contains("Usage: "), "{what}: {}", run.stderr);
@@ -460,8 +934,8 @@ fn help_documents_the_exit_codes_and_shows_no_key() {
     let run = Gateway::bare(&["--help"]).key(GROUP_KEY).run();
     run.expect(0);
     let (_, exit_codes) = run.stdout.split_once("Exit codes:\n").unwrap();
-    let listed: Vec<_> = exit_codes.lines().take(9).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    let listed: Vec<_> = exit_codes.lines().take(11).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
     for flag in ["--id-scope", "--registration-id", "--symmetric-key", "--compute-key", "--payload"] {
         assert!(run.stdout.contains(flag), "{flag}");
     }
@@ -507,6 +981,58 @@ fn temporary(name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// A root, and an intermediate by it.
+fn authorities() -> [CertifiedIssuer<'static, KeyPair>; 2] {
+    let params = |name| {
+        let mut params = Device::new(name).params;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    };
+    let root = CertifiedIssuer::self_signed(params("root"), KeyPair::generate().unwrap()).unwrap();
+    let intermediate = CertifiedIssuer::signed_by(params("intermediate"), KeyPair::generate().unwrap(), &root).unwrap();
+    [root, intermediate]
+}
+
+/// An enrollment's attestation by the first certificate of a PEM text.
+fn attested_by(pem: &str) -> Option<X509Attestation> {
+    Some(X509Attestation { primary: Certificate::from_pem(pem).unwrap(), secondary: None })
+}
+
+/// A device with a key pair, and a certificate that it signed itself.
+struct Device {
+    key: KeyPair,
+    params: CertificateParams,
+    certificate: String,
+}
+
+impl Device {
+    fn new(common_name: &str) -> Self {
+        Self::with(KeyPair::generate().unwrap(), common_name)
+    }
+
+    fn with(key: KeyPair, common_name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { key, params, certificate }
+    }
+
+    /// Its certificate, its private key, and a request for another certificate.
+    fn files(&self, name: &str) -> [PathBuf; 3] {
+        let request = self.params.serialize_request(&self.key).unwrap().pem().unwrap();
+        [
+            temporary(&format!("{name}.pem"), &self.certificate),
+            temporary(&format!("{name}-key.pem"), &self.key.serialize_pem()),
+            temporary(&format!("{name}.csr"), &request),
+        ]
+    }
+
+    /// What nobody may ever read.
+    fn private_key_line(&self) -> String {
+        self.key.serialize_pem().lines().nth(1).unwrap().to_owned()
+    }
+}
+
 /// A call of the program. Whatever a test does, the program must not print a key.
 struct Gateway {
     args: Vec<String>,
@@ -540,6 +1066,10 @@ impl Gateway {
         self.env("AZURE_DPS_SYMMETRIC_KEY", key)
     }
 
+    fn secondary_key(self, key: &str) -> Self {
+        self.env("AZURE_DPS_SECONDARY_KEY", key)
+    }
+
     fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.stdin);
         self
@@ -559,6 +1089,7 @@ impl Gateway {
         let mut program = Command::new(example("gateway"))
             .args(&self.args)
             .env_remove("AZURE_DPS_SYMMETRIC_KEY")
+            .env_remove("AZURE_DPS_SECONDARY_KEY")
             .env_remove("SSL_CERT_FILE")
             .env_remove("SSL_CERT_DIR")
             .envs(&self.env)

@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use azure_dps::{DeviceKey, Endpoint, GroupKey, IdScope, InvalidIdentifier, RegistrationId};
+use azure_dps::{Csr, DeviceKey, Endpoint, GroupKey, IdScope, InvalidIdentifier, RegistrationId};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
+const SECONDARY_KEY_VARIABLE: &str = "AZURE_DPS_SECONDARY_KEY";
 
 /// Provisions this machine through the Azure IoT Hub Device Provisioning Service (DPS) and
 /// prints the IoT hub that it belongs to.
@@ -31,10 +33,14 @@ pub struct Cli {
 const LONG_HELP: &str = "\
 The key: give it in the environment variable AZURE_DPS_SYMMETRIC_KEY, in a file, or on
 standard input. The command line is the worst place for it: every user of this machine can
-read it in the list of processes, and the shell keeps it in its history.
+read it in the list of processes, and the shell keeps it in its history. An enrollment has a
+secondary key too: it is tried where the service refuses the first.
 
-Certificates: an https endpoint must have one that this machine's roots vouch for, or those
-in the file that the environment variable SSL_CERT_FILE names, or those of --ca.
+A certificate in the key's place: --certificate-file-path and --key-file-path. Keys in the
+environment are ignored then.
+
+The service's certificate: an https endpoint must have one that this machine's roots vouch
+for, or those in the file that the environment variable SSL_CERT_FILE names, or those of --ca.
 
 Examples, with the values of Microsoft's tutorial, against the emulator as started by
 `dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem`:
@@ -54,19 +60,39 @@ Examples, with the values of Microsoft's tutorial, against the emulator as start
   gateway --scope 0ne00002193 --rid breakroom499-contoso-tstrsd-007 --key-file device.key \\
       --transport mqtt --host localhost --ca ca.pem
 
+  # A certificate and its private key, where an enrollment knows it or its CA
+  gateway --scope 0ne00002193 --rid sn-007 --cp device.pem --kp device-key.pem \\
+      --host https://localhost:8443 --ca ca.pem
+
+  # A certificate for the hub, issued for a key pair of this machine's, where the enrollment
+  # has a certificate policy
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=sn-007 \\
+      -keyout hub-key.pem -out hub.csr
+  gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --csr hub.csr --issued-out hub.pem
+
+  # At each boot: the service is asked once, and again when the hub refuses this device
+  gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --record /var/lib/gateway/record
+  gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --record /var/lib/gateway/record \\
+      --reprovision
+
+  # Where it was assigned, without registering it
+  gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --status
+
   # The device's own key, in the factory
   gateway derive-key --registration-id breakroom499-contoso-tstrsd-007 --key-file group.key
 
 Exit codes:
   0  assigned
   1  anything that is not below
-  2  usage: a flag, an ID, the key, the payload or the endpoint is not acceptable
+  2  usage: a flag, an ID, a file, the key, the payload or the endpoint is not acceptable
   3  refused: the service, its operator or the allocation webhook said no
   4  disabled: the operator has disabled the enrollment
-  5  unauthorized: the service does not accept the key (or this machine's clock is off)
+  5  unauthorized: the service does not accept key or certificate (or this clock is off)
   6  busy: the service is throttling or failing, or the time-out passed while it was assigning
   7  unreachable: no connection, no trusted certificate, or no answer
   8  not DPS: something answered that is not the service, such as a captive portal
+  9  unassigned: --status found no assignment, or none yet
+  10 no certificate: assigned, and printed, but none was issued for --csr
 What may pass (6 and 7) is retried, up to 8 times in a row and within the time-out, with
 growing pauses. A certificate that is not trusted ends the run at once.";
 
@@ -103,12 +129,52 @@ pub struct Provision {
     #[arg(long, visible_alias = "rid", value_name = "ID", value_parser = registration_id)]
     pub registration_id: String,
 
-    /// The key is the enrollment group's: derive this device's from it
+    /// The key is the enrollment group's: derive this device's from it, and of the secondary too
     ///
     /// Whoever holds a group key can be any device of the group: derive the keys in the
     /// factory where you can (see derive-key).
     #[arg(long, visible_alias = "ck")]
     pub compute_key: bool,
+
+    /// A file with the secondary key, tried where the service refuses the other; - is standard
+    /// input [env: AZURE_DPS_SECONDARY_KEY]
+    #[arg(long, value_name = "FILE")]
+    secondary_key_file: Option<PathBuf>,
+
+    /// The device's certificate, in the place of a key: PEM, and behind it those up to its CA
+    #[arg(long, visible_alias = "cp", value_name = "FILE", requires = "key_file_path")]
+    #[arg(conflicts_with_all = ["symmetric_key", "key_file", "compute_key", "secondary_key_file"])]
+    certificate_file_path: Option<PathBuf>,
+
+    /// The certificate's private key: PEM, not encrypted
+    #[arg(long, visible_alias = "kp", value_name = "FILE", requires = "certificate_file_path")]
+    key_file_path: Option<PathBuf>,
+
+    /// Have a certificate issued for the hub: a PKCS #10 request, PEM or DER
+    ///
+    /// Its subject's common name must be the registration ID, and the enrollment must have a
+    /// certificate policy. With --json, issuedCertificateChain is what the service sent.
+    #[arg(long, value_name = "FILE")]
+    pub csr: Option<PathBuf>,
+
+    /// Write what is issued here: PEM, the device's own certificate first
+    #[arg(long, value_name = "FILE", requires = "csr")]
+    pub issued_out: Option<PathBuf>,
+
+    /// Keep the assignment here, and print it from here at the next start, without asking the service
+    ///
+    /// A record that is not whole, or not this device's, is refused and written anew; so is one
+    /// without a certificate for --csr. It holds no key, but whatever the webhook returned.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
+    /// Register although there is a record: the hub refuses this device, or the payload is another
+    #[arg(long, requires = "record")]
+    pub reprovision: bool,
+
+    /// Ask where the device was assigned, and register nothing; over HTTP only
+    #[arg(long, conflicts_with_all = ["payload", "csr", "record"])]
+    pub status: bool,
 
     /// A JSON object for the allocation webhook, or the path of a file with one
     #[arg(long, value_name = "JSON|FILE")]
@@ -122,6 +188,10 @@ pub struct Provision {
     #[arg(long, value_enum, default_value_t = Transport::Http)]
     pub transport: Transport,
 
+    /// The version of the service's API [default: the one that the request needs]
+    #[arg(long, value_name = "VERSION", value_parser = api_version)]
+    pub api_version: Option<String>,
+
     /// Trust these PEM certificates, and none of this machine's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -131,13 +201,16 @@ pub struct Provision {
     timeout: u64,
 
     /// Print the hub connection string too: it holds the device's key, so it is a secret
+    ///
+    /// With a certificate, the device's own or one that was issued, it ends in x509=true and
+    /// holds no secret.
     #[arg(long)]
     pub connection_string: bool,
 
     /// Print one JSON object on standard output, for success and failure alike
     ///
-    /// Success has assignedHub, deviceId, registrationId and what else the service said,
-    /// failure has error. No progress is shown. Usage errors (exit code 2) stay plain text.
+    /// Success has assignedHub, deviceId, registrationId and what else the service said, and from
+    /// (service or record); failure has error. No progress is shown. Usage errors (exit code 2) stay plain text.
     #[arg(long)]
     pub json: bool,
 
@@ -158,12 +231,35 @@ pub struct Key {
 }
 
 impl Provision {
-    /// The key with which this device signs.
-    pub fn device_key(&self, key: &Key, registration_id: &RegistrationId<'_>) -> Result<DeviceKey, String> {
-        if self.compute_key {
-            return Ok(key.group_key()?.derive(registration_id));
+    /// The keys that are tried in this order; none if there is a certificate.
+    pub fn keys(&self, key: &Key, registration_id: &RegistrationId<'_>) -> Result<Vec<DeviceKey>, String> {
+        if self.certificate_file_path.is_some() {
+            return Ok(Vec::new());
         }
-        DeviceKey::from_base64(key.read()?.trim()).map_err(|error| error.to_string())
+        if key.is_on_stdin() && self.secondary_key_file.as_deref() == Some(Path::new("-")) {
+            return Err("one of the two keys can come from standard input, not both".to_owned());
+        }
+        let secondary = read_key(self.secondary_key_file.as_deref(), SECONDARY_KEY_VARIABLE)?;
+        let texts = [Some(key.read()?), secondary].into_iter().flatten();
+        texts.map(|text| self.device_key(&text, registration_id)).collect()
+    }
+
+    /// The key with which this device signs.
+    fn device_key(&self, text: &str, registration_id: &RegistrationId<'_>) -> Result<DeviceKey, String> {
+        let text = text.trim();
+        if text.starts_with("-----BEGIN") {
+            return Err("a PEM key goes with its certificate: --certificate-file-path, --key-file-path".to_owned());
+        }
+        let key = match self.compute_key {
+            true => GroupKey::from_base64(text).map(|key| key.derive(registration_id)),
+            false => DeviceKey::from_base64(text),
+        };
+        key.map_err(|error| error.to_string())
+    }
+
+    /// The files of the device's certificate and of its private key.
+    pub fn certificate(&self) -> Option<(&Path, &Path)> {
+        self.certificate_file_path.as_deref().zip(self.key_file_path.as_deref())
     }
 
     /// The text of the payload, which nobody has checked yet.
@@ -179,6 +275,17 @@ impl Provision {
         }
     }
 
+    /// The request for a certificate, as DER.
+    pub fn csr(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(file) = &self.csr else { return Ok(None) };
+        let contents = fs::read(file).map_err(|error| format!("cannot read the csr: {}: {error}", file.display()))?;
+        let der = CertificateSigningRequestDer::from_pem_slice(&contents).map_or(contents, |der| der.to_vec());
+        match Csr::from_der(&der) {
+            Ok(_) => Ok(Some(der)),
+            Err(_) => Err(format!("{} is no request for a certificate: PKCS #10, PEM or DER", file.display())),
+        }
+    }
+
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
@@ -189,20 +296,33 @@ impl Key {
         GroupKey::from_base64(self.read()?.trim()).map_err(|error| error.to_string())
     }
 
-    // The environment is read here and not by clap, so that a key in a file can win over it.
+    fn is_on_stdin(&self) -> bool {
+        self.symmetric_key.as_ref().is_some_and(|key| key.as_str() == "-")
+            || self.key_file.as_deref() == Some(Path::new("-"))
+    }
+
     fn read(&self) -> Result<Zeroizing<String>, String> {
-        match (&self.symmetric_key, &self.key_file) {
-            (Some(key), _) if key.as_str() == "-" => read_stdin(),
-            (Some(key), _) => Ok(key.clone()),
-            (None, Some(file)) if file == Path::new("-") => read_stdin(),
-            (None, Some(file)) => fs::read_to_string(file)
-                .map(Zeroizing::new)
-                .map_err(|error| format!("cannot read the key: {}: {error}", file.display())),
-            (None, None) => match env::var(KEY_VARIABLE) {
-                Ok(key) if !key.is_empty() => Ok(Zeroizing::new(key)),
-                _ => Err(format!("no key: set {KEY_VARIABLE}, or give --key-file or --symmetric-key")),
-            },
+        match &self.symmetric_key {
+            Some(key) if key.as_str() == "-" => read_stdin(),
+            Some(key) => Ok(key.clone()),
+            None => read_key(self.key_file.as_deref(), KEY_VARIABLE)?.ok_or_else(|| {
+                format!(
+                    "no key: set {KEY_VARIABLE}, or give --key-file, --symmetric-key or, in its place, --certificate-file-path"
+                )
+            }),
         }
+    }
+}
+
+// The environment is read here and not by clap, so that a key in a file can win over it.
+fn read_key(file: Option<&Path>, variable: &str) -> Result<Option<Zeroizing<String>>, String> {
+    match file {
+        Some(file) if file == Path::new("-") => read_stdin().map(Some),
+        Some(file) => match fs::read_to_string(file) {
+            Ok(key) => Ok(Some(Zeroizing::new(key))),
+            Err(error) => Err(format!("cannot read the key: {}: {error}", file.display())),
+        },
+        None => Ok(env::var(variable).ok().filter(|key| !key.is_empty()).map(Zeroizing::new)),
     }
 }
 
@@ -226,6 +346,11 @@ fn id_scope(text: &str) -> Result<String, InvalidIdentifier> {
 
 fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {
     RegistrationId::new(text).map(|_| text.to_owned())
+}
+
+fn api_version(text: &str) -> Result<String, &'static str> {
+    let is_version = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_version.then(|| text.to_owned()).ok_or("a version is a date, such as 2021-06-01 or 2025-07-01-preview")
 }
 
 fn endpoint(text: &str) -> Result<String, azure_dps::Error> {

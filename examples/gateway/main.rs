@@ -1,4 +1,4 @@
-//! Provisions a Linux gateway: the whole way from a key to a hub with the library's two std
+//! Provisions a Linux gateway: the whole way from a key or a certificate to a hub with the library's two std
 //! transports, and what a program in production needs around it.
 //!
 //! ```text
@@ -6,6 +6,7 @@
 //! ```
 
 mod cli;
+mod files;
 #[path = "../mqtt_rumqttc/session.rs"]
 mod mqtt;
 mod outcome;
@@ -14,19 +15,24 @@ mod tls;
 
 use std::{
     error::Error as _,
-    io::{self, Write},
+    fmt::Display,
+    fs,
+    io::{self, ErrorKind, Write},
     process::ExitCode,
     thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{Credential, Endpoint, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy};
+use azure_dps::{
+    BufferTooSmall, Credential, Csr, Endpoint, Error, Fault, IdScope, KeyChoice, Provisioning, Record, Registration,
+    RegistrationId, RetryPolicy,
+};
 use clap::Parser;
 use zeroize::Zeroizing;
 
 use crate::{
     cli::{Cli, Command, DeriveKey, Key, Provision, Transport, usage_error},
-    outcome::{Assigned, Failure},
+    outcome::{Asked, Assigned, Failure, NO_CERTIFICATE},
     progress::Reporter,
     tls::Tls,
 };
@@ -59,9 +65,8 @@ fn derive_keys(args: &DeriveKey) -> io::Result<ExitCode> {
 }
 
 fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
-    match run(args, key) {
-        Ok(assigned) if args.json => writeln!(io::stdout(), "{}", *Zeroizing::new(serde_json::to_string(&assigned)?))?,
-        Ok(assigned) => writeln!(io::stdout(), "{}", *assigned.text())?,
+    let assigned = match run(args, key) {
+        Ok(assigned) => assigned,
         Err(failure) => {
             if args.json {
                 writeln!(io::stdout(), "{}", serde_json::json!({ "error": failure }))?;
@@ -70,6 +75,29 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
             }
             return Ok(ExitCode::from(failure.exit_code()));
         }
+    };
+    // First, for whoever reads the result and goes on. But it is printed whether they can be
+    // written or not.
+    let issued = match (&args.issued_out, &assigned.issued) {
+        (Some(file), Some(Ok(pem))) => files::replace(file, pem.as_bytes(), 0o644),
+        _ => Ok(()),
+    };
+    let recorded = match (&args.record, &assigned.record) {
+        (Some(file), Some(record)) => files::replace(file, record, 0o600),
+        _ => Ok(()),
+    };
+    match args.json {
+        true => writeln!(io::stdout(), "{}", *Zeroizing::new(serde_json::to_string(&assigned)?))?,
+        false => writeln!(io::stdout(), "{}", *assigned.text())?,
+    }
+    if let Err(error) = issued.and(recorded) {
+        eprintln!("error: this device is assigned, but {error}");
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(Err(seen)) = assigned.issued {
+        eprintln!("error: this device is assigned, but no certificate was issued for it\n  seen:   {seen}");
+        eprintln!("  to do:  ask the operator for a certificate policy on the enrollment");
+        return Ok(ExitCode::from(NO_CERTIFICATE));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -77,80 +105,165 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
 /// Everything that the command line can get wrong ends the program here; what comes back is
 /// the outcome of the provisioning.
 fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
+    let started = Instant::now();
     let payload = args.payload().unwrap_or_else(|error| usage_error(error));
-    let trusting = |file| Tls::trusting(file, args.timeout()).unwrap_or_else(|error| usage_error(error));
-    // minreq takes this machine's roots by itself.
-    let tls = match (args.ca.as_deref(), args.transport) {
-        (None, Transport::Http) => None,
-        (None, Transport::Mqtt) => Some(Tls::of_this_machine(args.timeout())),
-        (Some(file), _) => Some(trusting(file)),
-    };
-    let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
-    if tls.is_some() && !endpoint.is_https() {
-        usage_error("--ca and --transport mqtt are for TLS: there is none on an http endpoint");
+    let csr = args.csr().unwrap_or_else(|error| usage_error(error));
+    let registration =
+        registration(args, payload.as_deref(), csr.as_deref()).unwrap_or_else(|error| usage_error(error));
+    if let Some(assigned) = recorded(args, key, &registration) {
+        return Ok(assigned);
     }
-    let registration = registration(args, payload.as_deref()).unwrap_or_else(|error| usage_error(error));
+    let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
+    let tls = tls(args, &endpoint).unwrap_or_else(|error| usage_error(error));
+    for file in [&args.issued_out, &args.record].into_iter().flatten() {
+        files::check(file).unwrap_or_else(|error| usage_error(error));
+    }
     // Last, so that nobody types a key for nothing.
-    let mut key = args.device_key(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
+    let mut keys = args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
+    let asked = Asked { is_lookup: args.status, keys: keys.len() };
 
     let reporter = Reporter::new(args.quiet || args.json);
     reporter.step(&format!("Connecting to {endpoint}"));
-    let mut observer = |progress| reporter.progress(progress);
-    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key))
-        .with_endpoint(endpoint)
-        .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout()))
-        .with_observer(&mut observer);
     // Room for any request, and for answers far beyond what the service sends.
-    let mut buffer = vec![0; 64 * 1024 + payload.as_ref().map_or(0, String::len)];
-    let mut assigned = attempt(&mut provisioning, &mut buffer, args.transport, tls.as_ref())?;
-    assigned.operation_id = provisioning.operation_id().map(str::to_owned);
-    match args.connection_string {
-        true => assigned.with_connection_string(&key).map_err(|error| Failure::new(error, None, None)),
-        false => Ok(assigned),
+    let given = payload.as_ref().map_or(0, String::len) + csr.as_ref().map_or(0, |csr| 2 * csr.len());
+    let mut buffer = vec![0; 64 * 1024 + given];
+    let too_small = |error: BufferTooSmall| Failure::new(error.into(), asked, None, None);
+    let mut choice = KeyChoice::Primary;
+    loop {
+        let mut observer = |progress| reporter.progress(progress);
+        let credential = match keys.get_mut(choice as usize) {
+            Some(key) => Credential::sas(key),
+            None => Credential::x509(),
+        };
+        let mut provisioning = match args.status {
+            true => Provisioning::lookup(registration, credential),
+            false => Provisioning::new(registration, credential),
+        }
+        .with_endpoint(endpoint)
+        .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout().saturating_sub(started.elapsed())))
+        .with_observer(&mut observer);
+        if let Some(version) = &args.api_version {
+            provisioning = provisioning.with_api_version(version);
+        }
+        let cause = attempt(&mut provisioning, &mut buffer, args.transport, tls.as_ref());
+        let assignment = match provisioning.result(&buffer) {
+            Ok(assignment) => assignment,
+            Err(error) if error.fault() == Fault::Credential && asked.keys > 1 && choice == KeyChoice::Primary => {
+                reporter.retrying(&format!("{error}: with the secondary key"));
+                choice = KeyChoice::Secondary;
+                continue;
+            }
+            Err(error) => return Err(Failure::new(error, asked, cause, provisioning.details(&buffer))),
+        };
+        let mut assigned = Assigned::new(&assignment, &registration);
+        assigned.operation_id = provisioning.operation_id().map(str::to_owned);
+        if args.record.is_some() {
+            let mut record = vec![0; Record::OVERHEAD + assignment.registration_state().raw().len()];
+            assignment.write_record(&registration, choice, &mut record).map_err(too_small)?;
+            assigned.record = Some(record);
+        }
+        if args.connection_string {
+            assigned.add_connection_string(&assignment.hub(), keys.get(choice as usize)).map_err(too_small)?;
+        }
+        return Ok(assigned);
     }
 }
 
-fn registration<'a>(args: &'a Provision, payload: Option<&'a str>) -> Result<Registration<'a>, Error> {
-    let registration = Registration::new(IdScope::new(&args.id_scope)?, RegistrationId::new(&args.registration_id)?);
-    match payload {
-        Some(payload) => registration.with_payload(payload),
-        None => Ok(registration),
+/// What the record says, if there is a good one. Whoever needs no key is asked for none.
+fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>) -> Option<Assigned> {
+    let file = args.record.as_ref().filter(|_| !args.reprovision)?;
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => usage_error(format!("cannot read {}: {error}", file.display())),
+    };
+    let refuse = |why: &dyn Display| eprintln!("warning: {}: {why}: registering anew", file.display());
+    let record = Record::read(&bytes, registration).inspect_err(|why| refuse(why)).ok()?;
+    let assignment = record.assignment();
+    let mut assigned = Assigned::new(&assignment, registration);
+    assigned.from = "record";
+    if let Some(Err(_)) = assigned.issued {
+        refuse(&"the record has no certificate for this csr");
+        return None;
     }
+    if args.connection_string {
+        let keys = match assigned.has_certificate() {
+            false => args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error)),
+            true => Vec::new(),
+        };
+        let key = keys.get(record.key() as usize);
+        if !keys.is_empty() && key.is_none() {
+            usage_error("the service accepted the secondary key, which is not given: --secondary-key-file");
+        }
+        let added = assigned.add_connection_string(&assignment.hub(), key);
+        added.unwrap_or_else(|error| usage_error(error));
+    }
+    Some(assigned)
 }
 
-/// Over TLS of ours if there is a CA of ours or MQTT is spoken, else over minreq.
+/// `None` leaves TLS to minreq, which trusts this machine's roots and shows no certificate.
+fn tls(args: &Provision, endpoint: &Endpoint<'_>) -> Result<Option<Tls>, String> {
+    let is_mqtt = args.transport == Transport::Mqtt;
+    if args.status && is_mqtt {
+        return Err("--status is for HTTP: the service does not offer it over MQTT".to_owned());
+    }
+    if args.ca.is_none() && args.certificate().is_none() && !is_mqtt {
+        return Ok(None);
+    }
+    if !endpoint.is_https() {
+        return Err(
+            "--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint".to_owned()
+        );
+    }
+    Tls::new(args.ca.as_deref(), args.certificate(), args.timeout()).map(Some)
+}
+
+fn registration<'a>(
+    args: &'a Provision,
+    payload: Option<&'a str>,
+    csr: Option<&'a [u8]>,
+) -> Result<Registration<'a>, Error> {
+    let mut registration =
+        Registration::new(IdScope::new(&args.id_scope)?, RegistrationId::new(&args.registration_id)?);
+    if let Some(payload) = payload {
+        registration = registration.with_payload(payload)?;
+    }
+    if let Some(csr) = csr {
+        registration = registration.with_csr(Csr::from_der(csr)?);
+    }
+    Ok(registration)
+}
+
+/// Over TLS of ours if there is any, else over minreq. The last answer is in `buffer` then; what
+/// comes back is what the network or TLS said, if they failed.
 fn attempt(
     provisioning: &mut Provisioning<'_>,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     transport: Transport,
     tls: Option<&Tls>,
-) -> Result<Assigned, Box<Failure>> {
+) -> Option<String> {
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let registration_id = provisioning.registration().registration_id();
     let endpoint = *provisioning.endpoint();
     let started = Instant::now();
     let clock = || started.elapsed();
 
-    let result = match (tls, transport) {
+    match (tls, transport) {
         (Some(tls), Transport::Mqtt) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.unwrap_or_else(|error| usage_error(error));
-            let answer = runtime.block_on(mqtt::provision(provisioning, tls.config()));
-            return match provisioning.result(&answer) {
-                Ok(assignment) => Ok(Assigned::new(&assignment, registration_id.as_str())),
-                Err(error) => Err(Failure::new(error, None, provisioning.details(&answer))),
-            };
+            *buffer = runtime.block_on(mqtt::provision(provisioning, tls.config()));
+            None
         }
         (Some(tls), Transport::Http) => {
             let connect = |_| tls.connect(&endpoint);
-            azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep)
-                .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
-                .map_err(|error| (error.kind(), error.source().map(tls::describe)))
+            let result =
+                azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
+            result.err()?.source().map(tls::describe)
         }
-        (None, _) => azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep)
-            .map(|assignment| Assigned::new(&assignment, registration_id.as_str()))
-            .map_err(|error| (error.kind(), error.source().map(tls::describe))),
-    };
-    result.map_err(|(error, cause)| Failure::new(error, cause, provisioning.details(buffer)))
+        (None, _) => {
+            let result = azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep);
+            result.err()?.source().map(tls::describe)
+        }
+    }
 }

@@ -2,7 +2,11 @@
 
 use std::fmt::Write;
 
-use azure_dps::{Assignment, Details, DeviceKey, Error, Fault, json::Text};
+use azure_dps::{
+    Assignment, BufferTooSmall, Csr, Details, DeviceKey, Error, ErrorCode, Fault, Hub, Registration,
+    json::{Text, Value},
+};
+use pem::Pem;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -12,6 +16,8 @@ use zeroize::Zeroizing;
 #[serde(rename_all = "camelCase")]
 pub struct Assigned {
     status: &'static str,
+    /// Who says so: the service, or the record of what it said.
+    pub from: &'static str,
     assigned_hub: String,
     device_id: String,
     registration_id: String,
@@ -26,42 +32,58 @@ pub struct Assigned {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<String>,
     payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_certificate_chain: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "inner")]
     connection_string: Option<Zeroizing<String>>,
+    /// What was issued, as PEM, or why nothing was. `None` if nothing was asked for.
+    #[serde(skip)]
+    pub issued: Option<Result<String, String>>,
+    /// What is to be found at the next start.
+    #[serde(skip)]
+    pub record: Option<Vec<u8>>,
 }
 
 impl Assigned {
     /// A copy of what the service answered to this registration.
-    pub fn new(assignment: &Assignment<'_>, registration_id: &str) -> Self {
+    pub fn new(assignment: &Assignment<'_>, registration: &Registration<'_>) -> Self {
+        // As it came: numbers do not survive a detour through f64.
+        let raw = |value: Value<'_>| RawValue::from_string(value.raw().to_owned()).ok();
         Self {
             status: "assigned",
+            from: "service",
             assigned_hub: assignment.assigned_hub().to_owned(),
             device_id: decoded(assignment.device_id()),
-            registration_id: assignment.registration_id().map_or(registration_id.to_owned(), decoded),
+            registration_id: assignment.registration_id().map_or(registration.registration_id().to_string(), decoded),
             substatus: assignment.field("substatus").and_then(|value| value.text()).map(decoded),
             created_date_time_utc: assignment.created().map(decoded),
             last_updated_date_time_utc: assignment.last_updated().map(decoded),
             etag: assignment.etag().map(decoded),
             operation_id: None,
-            // Kept as the webhook wrote it: numbers do not survive a detour through f64.
-            payload: assignment.payload().and_then(|payload| RawValue::from_string(payload.raw().to_owned()).ok()),
+            payload: assignment.payload().and_then(raw),
+            issued_certificate_chain: assignment.field("issuedCertificateChain").and_then(raw),
             connection_string: None,
+            issued: registration.csr().map(|csr| issued(assignment, &csr)),
+            record: None,
         }
     }
 
-    /// Adds what an IoT hub client wants to be given.
-    pub fn with_connection_string(mut self, key: &DeviceKey) -> Result<Self, Error> {
-        let mut text = Zeroizing::new([0; 88]);
-        let key = key.write_base64(text.as_mut_slice())?;
-        let mut connection_string = Zeroizing::new(String::with_capacity(512));
-        // Writing into a string cannot fail.
-        let _ = write!(
-            connection_string,
-            "HostName={};DeviceId={};SharedAccessKey={key}",
-            self.assigned_hub, self.device_id
-        );
-        self.connection_string = Some(connection_string);
-        Ok(self)
+    /// Whether the device was issued a certificate for its hub.
+    pub fn has_certificate(&self) -> bool {
+        self.issued_certificate_chain.is_some()
+    }
+
+    /// Adds what an IoT hub client wants to be given. Without a key, and where one was issued, the
+    /// device has a certificate.
+    pub fn add_connection_string(&mut self, hub: &Hub<'_>, key: Option<&DeviceKey>) -> Result<(), BufferTooSmall> {
+        // Longer than any.
+        let mut buffer = Zeroizing::new([0; 512]);
+        let connection_string = match key.filter(|_| !self.has_certificate()) {
+            Some(key) => hub.write_connection_string(key, buffer.as_mut_slice())?,
+            None => hub.write_x509_connection_string(buffer.as_mut_slice())?,
+        };
+        self.connection_string = Some(Zeroizing::new(connection_string.to_owned()));
+        Ok(())
     }
 
     pub fn text(&self) -> Zeroizing<String> {
@@ -69,12 +91,35 @@ impl Assigned {
         let payload = self.payload.as_ref().map_or("none".to_owned(), |payload| printable(payload.get()));
         text.push_str("\npayload:    ");
         text.push_str(&payload);
+        if let Some(issued) = &self.issued {
+            let certificates = issued.as_ref().map_or(0, |pem| pem.matches("BEGIN").count());
+            let _ = write!(text, "\nissued:     {certificates} certificates");
+        }
+        if self.from == "record" {
+            text.push_str("\nfrom:       the record; the service was not asked");
+        }
         if let Some(connection_string) = &self.connection_string {
             text.push_str("\nconnection: ");
             text.push_str(connection_string);
         }
         text
     }
+}
+
+/// The chain that was issued, as TLS clients show it: the device's own certificate first.
+fn issued(assignment: &Assignment<'_>, csr: &Csr<'_>) -> Result<String, String> {
+    let chain = assignment.issued_certificate_chain().ok_or("the answer has no issuedCertificateChain")?;
+    // No certificate is longer than the base64 of all.
+    let mut buffer = vec![0; assignment.registration_state().raw().len()];
+    let leaf = chain.leaf(csr, &mut buffer).map_err(|error| error.to_string())?.to_vec();
+    let mut pem = pem::encode(&Pem::new("CERTIFICATE", leaf.as_slice()));
+    for certificate in chain {
+        let certificate = certificate.decode(&mut buffer).map_err(|error| error.to_string())?;
+        if certificate != leaf {
+            pem += &pem::encode(&Pem::new("CERTIFICATE", certificate));
+        }
+    }
+    Ok(pem)
 }
 
 /// Who has to do something. Each is an exit code; the help lists them.
@@ -88,12 +133,28 @@ pub enum Kind {
     Busy = 6,
     Unreachable = 7,
     NotDps = 8,
+    Unassigned = 9,
+}
+
+/// The device is assigned, and was issued no certificate.
+pub const NO_CERTIFICATE: u8 = 10;
+
+/// What the service was shown, and asked for.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    pub is_lookup: bool,
+    /// How many keys there are; none is a certificate.
+    pub keys: usize,
 }
 
 impl Kind {
-    fn of(error: &Error) -> Self {
+    fn of(error: &Error, asked: Asked) -> Self {
         match error {
             Error::Disabled => Self::Disabled,
+            Error::Unassigned => Self::Unassigned,
+            Error::Refused(_) if asked.is_lookup && error.code() == Some(ErrorCode::ENROLLMENT_NOT_FOUND) => {
+                Self::Unassigned
+            }
             // Ours holds any request, so what it cannot hold is no answer of DPS.
             Error::BufferTooSmall(_) => Self::NotDps,
             Error::Untrusted => Self::Unreachable,
@@ -108,30 +169,40 @@ impl Kind {
         }
     }
 
-    fn summary(self) -> &'static str {
+    fn summary(self, asked: Asked) -> &'static str {
         match self {
             Self::Other => "this program failed",
             Self::Refused => "the service or its operator refuses this device",
             Self::Disabled => "the operator has disabled this device's enrollment",
-            Self::Unauthorized => "the service does not accept this device's key",
+            Self::Unauthorized => match asked.keys {
+                0 => "the service does not accept this device's certificate",
+                1 => "the service does not accept this device's key",
+                _ => "the service accepts neither of this device's keys",
+            },
             Self::Busy => "the service is throttling, failing or still busy",
             Self::Unreachable => "the service cannot be reached",
             Self::NotDps => "what answered is not the Device Provisioning Service",
+            Self::Unassigned => "this device is not assigned to a hub",
         }
     }
 
-    fn advice(self) -> &'static str {
+    fn advice(self, asked: Asked) -> &'static str {
         match self {
             Self::Other => "report this",
             Self::Refused => {
                 "check --id-scope and --registration-id; else the operator finds the reason in the service's and the webhook's logs"
             }
             Self::Disabled => "ask the operator to enable the enrollment",
+            Self::Unauthorized if asked.keys == 0 => {
+                "check that an enrollment has the certificate or its CA (then with those in between in the file), \
+                 its dates, that its common name is --registration-id, --id-scope and this machine's clock"
+            }
             Self::Unauthorized => {
                 "check the key (a group's key needs --compute-key), --id-scope, --registration-id and this machine's clock"
             }
             Self::Busy => "try again later, or with a longer --timeout",
             Self::Unreachable => "check --provisioning-host, the network and its firewall, then try again",
+            Self::Unassigned => "try again if it is being registered; else register it, without --status",
             Self::NotDps => "check --provisioning-host, and look for a proxy or a captive portal in between",
         }
     }
@@ -159,8 +230,8 @@ pub struct Failure {
 
 impl Failure {
     /// `cause` is what the network or TLS said, `details` what the service said.
-    pub fn new(error: Error, cause: Option<String>, details: Option<Details<'_>>) -> Box<Self> {
-        let kind = Kind::of(&error);
+    pub fn new(error: Error, asked: Asked, cause: Option<String>, details: Option<Details<'_>>) -> Box<Self> {
+        let kind = Kind::of(&error, asked);
         let refusal = match error {
             Error::Refused(refusal) | Error::Failed(refusal) => Some(refusal),
             _ => None,
@@ -171,7 +242,7 @@ impl Failure {
         Box::new(Self {
             kind,
             exit_code: kind as u8,
-            summary: kind.summary(),
+            summary: kind.summary(asked),
             seen: cause.map_or(error.to_string(), |cause| format!("{error}: {cause}")),
             http_status: refusal.map(|refusal| refusal.http_status),
             code: error.code().map(azure_dps::ErrorCode::value),
@@ -183,7 +254,7 @@ impl Failure {
                     "check --ca or SSL_CERT_FILE, --provisioning-host and this machine's clock; \
                      a proxy that opens TLS needs its own CA here"
                 }
-                _ => kind.advice(),
+                _ => kind.advice(asked),
             },
         })
     }

@@ -33,6 +33,7 @@ impl Reporter {
         match progress {
             Progress::Connected => self.step("Connected"),
             Progress::Registering => self.step("Registering"),
+            Progress::LookingUp => self.step("Looking up"),
             Progress::Assigning => self.step("Assigning"),
             Progress::Assigned => self.step("Assigned"),
             Progress::Retrying(error) => self.retrying(&error.to_string()),

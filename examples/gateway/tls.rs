@@ -1,8 +1,9 @@
-//! TLS that trusts the certificates of a file, for the library's embedded-io transport, since
-//! minreq has no way to choose them, and for MQTT.
+//! TLS that trusts the certificates of a file or shows one of the device's, for the library's
+//! embedded-io transport, since minreq can do neither, and for MQTT.
 
 use std::{
     error::Error,
+    fs,
     io::{self, ErrorKind},
     net::{TcpStream, ToSocketAddrs},
     path::Path,
@@ -14,8 +15,12 @@ use azure_dps::{Endpoint, embedded_io::ConnectError};
 use embedded_io_adapters::std::FromStd;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject},
+    },
 };
+use zeroize::Zeroizing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one read or write; without it a silent peer would never be given up.
@@ -29,35 +34,36 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts the PEM certificates of this file and no others. Nothing waits for longer than
-    /// `at_most`.
-    pub fn trusting(file: &Path, at_most: Duration) -> Result<Self, String> {
-        let read = || {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())? {
-                let certificate = certificate.map_err(|error| error.to_string())?;
-                roots.add(certificate).map_err(|error| error.to_string())?;
-            }
-            if roots.is_empty() {
-                return Err("no PEM certificate in it".to_owned());
-            }
-            Ok(roots)
-        };
-        let roots = read().map_err(|error| format!("cannot use the CA file {}: {error}", file.display()))?;
-        Ok(Self::with(roots, at_most))
-    }
-
-    /// Trusts what this machine trusts, or what `SSL_CERT_FILE` names.
-    pub fn of_this_machine(at_most: Duration) -> Self {
+    /// Trusts the PEM certificates of the file `ca` and no others; without one, what this machine
+    /// trusts, or what `SSL_CERT_FILE` names. Shows the certificate of the files `identity`, chain
+    /// and private key. Nothing waits for longer than `at_most`.
+    pub fn new(ca: Option<&Path>, identity: Option<(&Path, &Path)>, at_most: Duration) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
-        // A root that cannot be read is one that is not trusted.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Self::with(roots, at_most)
-    }
-
-    fn with(roots: RootCertStore, at_most: Duration) -> Self {
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Self { config: Arc::new(config), at_most }
+        match ca {
+            Some(file) => {
+                let unusable = |error: &dyn Error| format!("cannot use the CA file {}: {error}", file.display());
+                for certificate in certificates(file)? {
+                    roots.add(certificate).map_err(|error| unusable(&error))?;
+                }
+            }
+            // A root that cannot be read is one that is not trusted.
+            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        }
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let config = match identity {
+            Some((chain, key)) => {
+                config.with_client_auth_cert(certificates(chain)?, private_key(key)?).map_err(|error| match error {
+                    rustls::Error::InconsistentKeys(_) => format!(
+                        "the private key in {} is not that of the first certificate in {}, which must be the device's own",
+                        key.display(),
+                        chain.display()
+                    ),
+                    _ => format!("cannot use {} with {}: {error}", chain.display(), key.display()),
+                })?
+            }
+            None => config.with_no_client_auth(),
+        };
+        Ok(Self { config: Arc::new(config), at_most })
     }
 
     pub fn config(&self) -> &Arc<ClientConfig> {
@@ -79,6 +85,26 @@ impl Tls {
         session.complete_io(&mut tcp).map_err(classify)?;
         Ok(FromStd::new(StreamOwned::new(session, tcp)))
     }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(format!("no PEM certificate in {}", file.display())),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(format!("cannot read the certificates in {}: {error}", file.display())),
+    }
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let cannot_read = |error: &dyn Error| format!("cannot read the private key in {}: {error}", file.display());
+    let text = Zeroizing::new(fs::read(file).map_err(|error| cannot_read(&error))?);
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            format!("no PEM private key in {}; an encrypted one cannot be used", file.display())
+        }
+        _ => cannot_read(&error),
+    })
 }
 
 /// Whatever address of the host answers first, tried in order.

@@ -68,7 +68,10 @@ async fn exchange(
     session: &mut Option<(AsyncClient, EventLoop)>,
     answer: &mut Vec<u8>,
 ) -> std::result::Result<(), Error> {
-    let mut buffer = [0; 1024];
+    // Room for a user name, a token, and what the device gives the service.
+    let registration = provisioning.registration();
+    let given = registration.payload().map_or(0, str::len) + registration.csr().map_or(0, |csr| 2 * csr.der().len());
+    let mut buffer = vec![0; 1024 + given];
     if session.is_none() {
         let endpoint = *provisioning.endpoint();
         // An endpoint without a port has that of HTTPS.

@@ -1,0 +1,41 @@
+//! Files that are either as they were or whole, whenever the power fails.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+/// Whether the file can be written: asked before the service is, which is billed.
+pub fn check(path: &Path) -> Result<(), String> {
+    let checked = match path.metadata() {
+        // A directory, or a device, whose place a file would take.
+        Ok(old) if !old.is_file() => Err(io::Error::other("it is no regular file")),
+        _ => tempfile::tempfile_in(directory(path)).map(drop),
+    };
+    checked.map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// Writes a new file and gives it the old one's name. `mode` is as that of `open`.
+pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), String> {
+    // Flash wears off.
+    if fs::read(path).is_ok_and(|old| old == contents) {
+        return Ok(());
+    }
+    let replace = || {
+        let directory = directory(path);
+        let permissions = Permissions::from_mode(mode);
+        let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(directory)?;
+        file.write_all(contents)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        // The name is the directory's.
+        File::open(directory)?.sync_all()
+    };
+    replace().map_err(|error: io::Error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
