@@ -265,16 +265,17 @@ fn the_look_up_spares_a_registration_where_the_device_was_moved_already() {
 /// The same hub under another device ID is not the one that refused.
 #[test]
 fn another_device_id_is_another_place() {
-    let mut world = World::at("a");
-    let mut asked = 0;
-    let mut others = Others::new("", HubAnswer::Refused(404), "a")
-        .look_up(|_, _| Ok(at("a").replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"toaster""#)));
-    others.hubs = Box::new(move |_, _, _| {
-        asked += 1;
-        (if asked > 1 { HubAnswer::Accepted } else { HubAnswer::Refused(404) }, DAY)
-    });
-    world.boot(&mut others, HOUR);
-    assert_eq!(world.story(), "hLWH");
+    let place =
+        |hub, id: &str| at(hub).replace(&format!(r#""deviceId":"{TOASTER}""#), &format!(r#""deviceId":"{id}""#));
+    for (look_up, is_another) in [(place("a", "bc"), false), (place("a", "bd"), true), (place("ab", "c"), true)] {
+        let mut world = World::new();
+        world.write(&place("a", "bc"), KeyChoice::Primary);
+        world.log.clear();
+        let mut others = Others::new("", HubAnswer::Refused(404), "a").look_up(move |_, _| Ok(look_up.clone()));
+        world.boot(&mut others, 2 * SECOND);
+        world.boot(&mut others, 2 * SECOND);
+        assert_eq!(world.story().starts_with("hLW"), is_another, "{}", world.story());
+    }
 }
 
 #[test]
@@ -685,10 +686,22 @@ fn the_operator_can_have_a_device_provisioned_anew() {
     assert!(life.on_assigned(now, &assigned(&registration, &answer).unwrap()));
     assert_eq!(life.next(now), Next::Hub(KeyChoice::Primary));
 
+    // No hour with the last hub counts for this one.
+    let later = now + 2 * HOUR;
+    life.on_hub(now, HubAnswer::Accepted);
     life.provision_again();
-    life.on_error(now, &NO_CONNECTION);
-    let Next::Wait(wait) = life.next(now) else { panic!() };
-    assert_eq!(life.next(now + wait), Next::Hub(KeyChoice::Primary));
+    assert!(life.on_assigned(later, &assigned(&registration, &answer).unwrap()));
+    life.on_hub(later, HubAnswer::Refused(401));
+    let Next::Wait(wait) = life.next(later) else { panic!() };
+    is_between(wait, 4 * MINUTE, 6 * MINUTE);
+
+    // Without DPS the device goes back to its hub, and soon.
+    life.provision_again();
+    assert_eq!(life.next(later), Next::Register(KeyChoice::Primary));
+    life.on_error(later, &NO_CONNECTION);
+    let Next::Wait(wait) = life.next(later) else { panic!() };
+    assert!(wait < MINUTE);
+    assert_eq!(life.next(later + wait), Next::Hub(KeyChoice::Primary));
 }
 
 #[test]
