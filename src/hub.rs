@@ -65,8 +65,7 @@ impl<'a> Hub<'a> {
         if !is_host_name(host.as_bytes()) {
             return Err(InvalidHub::Host);
         }
-        // No escape passes for an ID: its backslash is no character of one. But it must not be
-        // decoded before that is seen.
+        // What was kept is no JSON: a backslash is one, and no character of an ID.
         let device_id = Text::plain(device_id);
         if device_id.as_str().is_none() || !is_device_id(device_id) {
             return Err(InvalidHub::DeviceId);

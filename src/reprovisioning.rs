@@ -514,7 +514,6 @@ impl Reprovisioning {
 
     fn ask_service(&mut self) {
         self.give_up = None;
-        self.is_other_key = false;
         self.state = if self.policy.look_up && self.is_known { State::LookUp } else { State::Register };
     }
 
@@ -540,8 +539,8 @@ impl Reprovisioning {
         let pause = millis(self.policy.first_pause).saturating_mul(1 << (2 * quadruplings));
         let pause = pause.min(millis(self.policy.longest_pause));
         self.pause_end = later(now, self.jitter.add_to(pause));
-        if self.pauses <= last {
-            self.pauses = self.pauses.saturating_add(1);
+        if self.pauses < last {
+            self.pauses += 1;
         }
     }
 }

@@ -265,16 +265,17 @@ fn the_look_up_spares_a_registration_where_the_device_was_moved_already() {
 /// The same hub under another device ID is not the one that refused.
 #[test]
 fn another_device_id_is_another_place() {
-    let mut world = World::at("a");
-    let mut asked = 0;
-    let mut others = Others::new("", HubAnswer::Refused(404), "a")
-        .look_up(|_, _| Ok(at("a").replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"toaster""#)));
-    others.hubs = Box::new(move |_, _, _| {
-        asked += 1;
-        (if asked > 1 { HubAnswer::Accepted } else { HubAnswer::Refused(404) }, DAY)
-    });
-    world.boot(&mut others, HOUR);
-    assert_eq!(world.story(), "hLWH");
+    let place =
+        |hub, id: &str| at(hub).replace(&format!(r#""deviceId":"{TOASTER}""#), &format!(r#""deviceId":"{id}""#));
+    for (look_up, is_another) in [(place("a", "bc"), false), (place("a", "bd"), true), (place("ab", "c"), true)] {
+        let mut world = World::new();
+        world.write(&place("a", "bc"), KeyChoice::Primary);
+        world.log.clear();
+        let mut others = Others::new("", HubAnswer::Refused(404), "a").look_up(move |_, _| Ok(look_up.clone()));
+        world.boot(&mut others, 2 * SECOND);
+        world.boot(&mut others, 2 * SECOND);
+        assert_eq!(world.story().starts_with("hLW"), is_another, "{}", world.story());
+    }
 }
 
 #[test]
@@ -348,18 +349,49 @@ fn a_hub_out_of_reach_is_tried_for_20_to_30_minutes() {
     is_between(world.times(|event| matches!(event, Event::LookUp(_)))[0] - start, 20 * MINUTE, 38 * MINUTE);
     assert_eq!(world.story().trim_start_matches('h'), "LRWH");
     assert!(world.story().starts_with("hhhhhhh"));
+}
 
-    // A connection in between starts the time again.
+#[test]
+fn a_connection_in_between_starts_the_patience_again() {
     let mut world = World::at("a");
+    let start = world.now;
     let mut others = Others::new("", HubAnswer::Unreachable, "b");
-    others.hubs = Box::new(|world, _, _| {
-        let minutes = (world.now.as_secs() / 60) % 19;
-        (if minutes == 0 { HubAnswer::Accepted } else { HubAnswer::Unreachable }, MINUTE)
+    // Ten minutes of silence, one of connection, and silence.
+    others.hubs = Box::new(move |world, _, _| {
+        let is_up = (10 * MINUTE..20 * MINUTE).contains(&(world.now - start));
+        (if is_up { HubAnswer::Accepted } else { HubAnswer::Unreachable }, 10 * MINUTE)
     });
-    world.policy = world.policy.with_hub_patience(30 * MINUTE);
-    world.now -= world.now.as_secs() as u32 % (19 * 60) * SECOND;
-    world.boot(&mut others, 15 * MINUTE);
-    assert!(world.story().starts_with('H') && !world.story().contains(['L', 'R']), "{}", world.story());
+    world.boot(&mut others, HOUR);
+    let accepted = world.times(|event| matches!(event, Event::Hub(_, _, HubAnswer::Accepted)));
+    let broken = accepted.last().unwrap().saturating_add(10 * MINUTE);
+    let after = world.log.iter().filter(|(time, _)| *time >= broken);
+    let wait = after.clone().find_map(|(_, event)| if let Event::Wait(wait) = event { Some(*wait) } else { None });
+    is_between(wait.unwrap(), 5 * SECOND, 8 * SECOND);
+    let asked = world.times(|event| matches!(event, Event::LookUp(_)))[0];
+    is_between(asked - broken, 20 * MINUTE, 38 * MINUTE);
+}
+
+/// Throttling is a sign of life, and a new hub has patience of its own.
+#[test]
+fn the_patience_is_for_one_silence_of_one_hub() {
+    let mut world = World::at("a");
+    let start = world.now;
+    let mut others = Others::new("", HubAnswer::Unreachable, "b");
+    others.hubs = Box::new(move |world, _, _| {
+        let is_throttled = (10 * MINUTE..30 * MINUTE).contains(&(world.now - start));
+        (if is_throttled { HubAnswer::Refused(429) } else { HubAnswer::Unreachable }, MINUTE)
+    });
+    world.boot(&mut others, HOUR + 20 * MINUTE);
+    let throttled = world.times(|event| matches!(event, Event::Hub(_, _, HubAnswer::Refused(429))));
+    let asked = world.times(|event| matches!(event, Event::LookUp(_)))[0];
+    is_between(asked - *throttled.last().unwrap(), 20 * MINUTE, 46 * MINUTE);
+
+    let new_hub = world.log.iter().position(|(_, event)| *event == Event::Written).unwrap();
+    let wait = world.log[new_hub..]
+        .iter()
+        .find_map(|(_, event)| if let Event::Wait(wait) = event { Some(*wait) } else { None });
+    is_between(wait.unwrap(), 5 * SECOND, 8 * SECOND);
+    assert_eq!(world.look_ups(), 1);
 }
 
 #[test]
@@ -457,6 +489,8 @@ fn an_hour_with_a_hub_ends_the_series() {
         });
         world.boot(&mut others, 2 * HOUR);
         assert_eq!(world.story(), if is_over { "hLRWHhLRWh" } else { "hLRWHh" });
+        // From then on the pauses are the first ones again.
+        assert!(*world.waits().last().unwrap() <= 18 * HOUR);
     }
 }
 
@@ -517,6 +551,18 @@ fn a_key_that_was_not_accepted_is_not_given_to_the_hub() {
     world.boot(&mut others, DAY);
     assert!(world.look_ups() > 10);
     assert_eq!(world.count(|event| matches!(event, Event::Hub(_, KeyChoice::Secondary, _))), 0);
+}
+
+#[test]
+fn a_key_that_was_accepted_is_kept() {
+    let mut world = World::at("a");
+    world.has_secondary_key = true;
+    let mut others = Others::new("", HubAnswer::Refused(401), "a")
+        .look_up(|_, key| if key == KeyChoice::Primary { Err(unauthorized()) } else { Ok(at("a")) })
+        .register(|_, _| Err(NETWORK));
+    world.boot(&mut others, DAY);
+    let primary = world.count(|event| matches!(event, Event::Hub(_, KeyChoice::Primary, _)));
+    assert_eq!((primary, world.count(|event| *event == Event::LookUp(KeyChoice::Primary))), (1, 1));
 }
 
 #[test]
@@ -640,10 +686,22 @@ fn the_operator_can_have_a_device_provisioned_anew() {
     assert!(life.on_assigned(now, &assigned(&registration, &answer).unwrap()));
     assert_eq!(life.next(now), Next::Hub(KeyChoice::Primary));
 
+    // No hour with the last hub counts for this one.
+    let later = now + 2 * HOUR;
+    life.on_hub(now, HubAnswer::Accepted);
     life.provision_again();
-    life.on_error(now, &NO_CONNECTION);
-    let Next::Wait(wait) = life.next(now) else { panic!() };
-    assert_eq!(life.next(now + wait), Next::Hub(KeyChoice::Primary));
+    assert!(life.on_assigned(later, &assigned(&registration, &answer).unwrap()));
+    life.on_hub(later, HubAnswer::Refused(401));
+    let Next::Wait(wait) = life.next(later) else { panic!() };
+    is_between(wait, 4 * MINUTE, 6 * MINUTE);
+
+    // Without DPS the device goes back to its hub, and soon.
+    life.provision_again();
+    assert_eq!(life.next(later), Next::Register(KeyChoice::Primary));
+    life.on_error(later, &NO_CONNECTION);
+    let Next::Wait(wait) = life.next(later) else { panic!() };
+    assert!(wait < MINUTE);
+    assert_eq!(life.next(later + wait), Next::Hub(KeyChoice::Primary));
 }
 
 #[test]
