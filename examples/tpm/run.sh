@@ -84,9 +84,9 @@ start_tpm() {
 
 # start_emulator NAME [OPTION…]: sets $url; the log is in NAME.log, its CA in NAME.pem.
 start_emulator() {
-    "$emulator" --https 127.0.0.1:0 --ca-out "$1.pem" "${@:2}" >"$1.log" 2>&1 &
+    : >"$1.log"
+    "$emulator" --https 127.0.0.1:0 --ca-out "$1.pem" "${@:2}" >>"$1.log" 2>&1 &
     pids+=("$!")
-    disown
     for _ in {1..100}; do
         url="$(sed -n 's|^listening on \(https://.*\)|\1|p' "$1.log")"
         [ -z "$url" ] || return 0

@@ -1,0 +1,156 @@
+//! TPM attestation over real sockets: a TPM in software, and the emulator, which encrypts for it as the
+//! service does.
+
+#[path = "support/network.rs"]
+mod network;
+#[path = "../emulator/tests/support/software_tpm.rs"]
+mod software_tpm;
+mod support;
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::hmac;
+use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::{Credential, Endpoint, Error, ErrorCode, Fault, Provisioning, Sign, SignError, Substatus};
+use azure_dps_emulator::{Config, Emulator, EndorsementKey, IndividualEnrollment, TpmAttestation};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use network::*;
+use software_tpm::SoftwareTpm;
+use support::*;
+
+const ID: &str = "gateway-7";
+
+static TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
+static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
+
+/// A device that has a TPM, and shows the keys of one.
+struct Machine {
+    tpm: &'static SoftwareTpm,
+    shown: &'static SoftwareTpm,
+    activated: Vec<Vec<u8>>,
+}
+
+impl Machine {
+    fn new(tpm: &'static SoftwareTpm) -> Self {
+        Self { tpm, shown: tpm, activated: Vec::new() }
+    }
+}
+
+impl Tpm for Machine {
+    fn endorsement_key(&self) -> &[u8] {
+        self.shown.endorsement_key()
+    }
+
+    fn storage_root_key(&self) -> &[u8] {
+        self.shown.storage_root_key()
+    }
+
+    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
+        let mut buffer = [0; 1024];
+        let parts = key.decode(&mut buffer).map_err(|_| TpmError)?;
+        let parts =
+            [parts.id_object, parts.encrypted_secret, parts.duplicate, parts.import_seed, parts.public, parts.data];
+        let blob: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied()))
+            .collect();
+        self.activated.push(self.tpm.activate(&blob).map_err(|_| TpmError)?);
+        Ok(())
+    }
+}
+
+impl Sign for Machine {
+    fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.activated.last().ok_or(SignError)?);
+        signature.copy_from_slice(hmac::sign(&key, message).as_ref());
+        Ok(())
+    }
+}
+
+/// A service that knows the TPM as `gateway-7`.
+fn enrolled() -> Emulator {
+    let endorsement_key = BASE64_STANDARD.encode(TPM.endorsement_key());
+    let mut config = Config::contoso();
+    config.behaviour.retry_after = Some(1);
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: ID.into(),
+        tpm: Some(TpmAttestation { endorsement_key: EndorsementKey::from_base64(&endorsement_key).unwrap() }),
+        ..IndividualEnrollment::default()
+    });
+    let emulator = Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").mqtts("127.0.0.1:0");
+    emulator.time_scale(1000.0).start().unwrap()
+}
+
+fn url(emulator: &Emulator, transport: Transport) -> String {
+    match transport {
+        Transport::EmbeddedIoTls | Transport::EmbeddedIoAsyncTls => emulator.https_url().unwrap().into(),
+        Transport::MqttTls => emulator.mqtts_url().unwrap().replace("mqtts://", "https://"),
+        _ => emulator.http_url().unwrap().into(),
+    }
+}
+
+/// Provisions, gives the TPM its key for the hub, and tells whether that was the first time.
+fn run(emulator: &Emulator, transport: Transport, machine: &mut Machine) -> Result<bool, Error> {
+    let url = url(emulator, transport);
+    let registration = registration(ID).with_payload(PAYLOAD).unwrap();
+    let endpoint = Endpoint::parse(&url).unwrap();
+    let mut provisioning = Provisioning::new(registration, Credential::tpm(machine)).with_endpoint(endpoint);
+    let mut buffer = [0; 2048];
+    let assignment = provision(&mut provisioning, transport, emulator.ca_pem(), &mut buffer)?;
+    drop(provisioning);
+    machine.activate(assignment.tpm_authentication_key().unwrap()).unwrap();
+    assert_eq!(assignment.device_id().to_string(), ID);
+    Ok(assignment.substatus() == Some(Substatus::InitialAssignment))
+}
+
+/// The challenge, two signed requests at least, and another key for the hub.
+#[test]
+fn a_tpm_is_provisioned() {
+    for transport in TRANSPORTS.into_iter().filter(|&transport| transport != Transport::MqttTls) {
+        let emulator = enrolled();
+        let mut machine = Machine::new(&TPM);
+        assert_eq!(run(&emulator, transport, &mut machine), Ok(true), "{transport:?}");
+        assert_eq!(machine.activated.len(), 2);
+        assert_ne!(machine.activated[0], machine.activated[1]);
+        let signed: Vec<_> = emulator.requests().iter().map(|request| request.authorization).collect();
+        assert!(!signed[0] && signed.len() > 2 && signed[1..].iter().all(|&signed| signed), "{signed:?}");
+
+        // It does not sign with the hub's key when it comes again.
+        assert_eq!(run(&emulator, transport, &mut machine), Ok(false), "{transport:?}");
+    }
+}
+
+/// Another TPM, with keys of its own or with those that were enrolled; the right one still gets in.
+#[test]
+fn another_tpm_is_refused() {
+    let emulator = enrolled();
+    for transport in [Transport::EmbeddedIo, Transport::EmbeddedIoAsyncTls, Transport::Minreq] {
+        let refused = run(&emulator, transport, &mut Machine::new(&OTHER_TPM)).unwrap_err();
+        assert_eq!((refused.code(), refused.fault()), (Some(ErrorCode::ENROLLMENT_NOT_FOUND), Fault::Refused));
+        let mut impostor = Machine { shown: &TPM, ..Machine::new(&OTHER_TPM) };
+        assert_eq!(run(&emulator, transport, &mut impostor), Err(Error::Tpm));
+        assert!(run(&emulator, transport, &mut Machine::new(&TPM)).is_ok(), "{transport:?}");
+    }
+}
+
+/// The service does not offer it over MQTT.
+#[test]
+fn there_are_no_tpms_over_mqtt() {
+    let emulator = enrolled();
+    assert_eq!(run(&emulator, Transport::MqttTls, &mut Machine::new(&TPM)), Err(Error::Unsupported));
+}
+
+/// A look-up is challenged like a registration.
+#[test]
+fn a_look_up_tells_the_hub() {
+    let emulator = enrolled();
+    let mut machine = Machine::new(&TPM);
+    run(&emulator, Transport::EmbeddedIo, &mut machine).unwrap();
+    let url = url(&emulator, Transport::EmbeddedIo);
+    let mut provisioning = Provisioning::lookup(registration(ID), Credential::tpm(&mut machine))
+        .with_endpoint(Endpoint::parse(&url).unwrap());
+    let mut buffer = [0; 2048];
+    let assignment = provision(&mut provisioning, Transport::EmbeddedIo, "", &mut buffer).unwrap();
+    assert_eq!(assignment.assigned_hub(), emulator.device(ID).unwrap().assigned_hub);
+    assert_eq!(emulator.device(ID).unwrap().registrations, 1);
+}
