@@ -6,18 +6,14 @@
 
 #[path = "support/network.rs"]
 mod network;
-#[path = "../emulator/tests/support/software_tpm.rs"]
-mod software_tpm;
 mod support;
+#[path = "support/tpm.rs"]
+mod tpm;
 
 use std::process::{Command, ExitCode};
-use std::sync::LazyLock;
 use std::{env, fs};
 
-use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
-use azure_dps::{
-    Assignment, Credential, Csr, DeviceKey, Endpoint, Error, ErrorCode, GroupKey, Provisioning, Sign, SignError,
-};
+use azure_dps::{Assignment, Credential, Csr, DeviceKey, Endpoint, Error, ErrorCode, GroupKey, Provisioning};
 use azure_dps_emulator::{
     Certificate, Config, Emulator, EndorsementKey, EnrollmentGroup, IndividualEnrollment, SymmetricKey, TpmAttestation,
     X509Attestation,
@@ -26,8 +22,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use libtest_mimic::{Arguments, Failed, Trial};
 use network::{Tls, Transport, provision};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use software_tpm::SoftwareTpm;
 use support::{HEAT_PUMP, SCOPE, TOASTER, TOASTERS_HUB, registration};
+use tpm::{Machine, OTHER_TPM, TPM, endorsement_key};
 
 const ROOTS: &str = "SSL_CERT_FILE";
 const SERVER: &str = "AZURE_DPS_TEST_SERVER";
@@ -273,30 +269,26 @@ impl Cell {
     }
 
     fn tpm(&self) {
-        static TPMS: LazyLock<[SoftwareTpm; 2]> = LazyLock::new(|| [SoftwareTpm::new(), SoftwareTpm::new()]);
-        let [own, other] = &*TPMS;
-        let endorsement_key = EndorsementKey::from_base64(&BASE64_STANDARD.encode(own.endorsement_key())).unwrap();
+        let endorsement_key = EndorsementKey::from_base64(&endorsement_key(&TPM)).unwrap();
         self.enroll(IndividualEnrollment {
             registration_id: TOASTER.into(),
             tpm: Some(TpmAttestation { endorsement_key }),
             ..Default::default()
         });
-        let run = |shown, held| {
-            let mut chip = Chip { shown, held, key: None };
-            let provisioning = Provisioning::new(registration(TOASTER), Credential::tpm(&mut chip));
-            let key = self.run(provisioning, None, |assignment| {
-                let key = assignment.tpm_authentication_key().unwrap();
-                held.activate(&BASE64_STANDARD.decode(key.text().raw()).unwrap()).unwrap()
+        let run = |mut machine: Machine| {
+            let mut buffer = [0; 2048];
+            let provisioning = Provisioning::new(registration(TOASTER), Credential::tpm(&mut machine));
+            let len = self.run(provisioning, None, |assignment| {
+                assignment.tpm_authentication_key().unwrap().text().copy_to(&mut buffer).unwrap().len()
             })?;
-            // The hub's key is a new one.
-            assert_ne!(chip.key, Some(key));
+            assert!(len > 1000 && machine.activated.len() == 1);
             Ok(())
         };
-        run(own, own).unwrap();
+        run(Machine::new(&TPM)).unwrap();
         // An impostor, and one that does not hide it.
-        assert_eq!(run(own, other), Err(Error::Tpm));
-        refused(run(other, other), ErrorCode::ENROLLMENT_NOT_FOUND);
-        run(own, own).unwrap();
+        assert_eq!(run(Machine { shown: &TPM, ..Machine::new(&OTHER_TPM) }), Err(Error::Tpm));
+        refused(run(Machine::new(&OTHER_TPM)), ErrorCode::ENROLLMENT_NOT_FOUND);
+        run(Machine::new(&TPM)).unwrap();
     }
 
     fn issued_certificate(&self) {
@@ -352,11 +344,10 @@ impl Cell {
 
     /// What the library says where there is nothing to be had.
     fn refuses(&self, row: Row) {
-        static TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
-        let mut chip = Chip { shown: &TPM, held: &TPM, key: None };
+        let mut machine = Machine::new(&TPM);
         let mut key = random_key().1;
         let provisioning = match row {
-            Row::Tpm => Provisioning::new(registration(TOASTER), Credential::tpm(&mut chip)),
+            Row::Tpm => Provisioning::new(registration(TOASTER), Credential::tpm(&mut machine)),
             Row::LookUp => Provisioning::lookup(registration(TOASTER), Credential::sas(&mut key)),
             _ => Provisioning::new(registration(TOASTER), Credential::x509()),
         };
@@ -382,39 +373,6 @@ fn rand_byte() -> u8 {
     let mut byte = [0];
     aws_lc_rs::rand::fill(&mut byte).unwrap();
     byte[0]
-}
-
-/// A chip that shows one TPM's keys, and holds another's where it is an impostor.
-struct Chip<'t> {
-    shown: &'t SoftwareTpm,
-    held: &'t SoftwareTpm,
-    key: Option<Vec<u8>>,
-}
-
-impl Tpm for Chip<'_> {
-    fn endorsement_key(&self) -> &[u8] {
-        self.shown.endorsement_key()
-    }
-
-    fn storage_root_key(&self) -> &[u8] {
-        self.shown.storage_root_key()
-    }
-
-    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
-        let blob: String = key.text().chars().collect();
-        let blob = BASE64_STANDARD.decode(blob).map_err(|_| TpmError)?;
-        self.key = Some(self.held.activate(&blob).map_err(|_| TpmError)?);
-        Ok(())
-    }
-}
-
-impl Sign for Chip<'_> {
-    fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-        use aws_lc_rs::hmac;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.as_ref().ok_or(SignError)?);
-        signature.copy_from_slice(hmac::sign(&key, message).as_ref());
-        Ok(())
-    }
 }
 
 /// A certificate chain and its key, as PEM.

@@ -3,78 +3,26 @@
 
 #[path = "support/network.rs"]
 mod network;
-#[path = "../emulator/tests/support/software_tpm.rs"]
-mod software_tpm;
 mod support;
+#[path = "support/tpm.rs"]
+mod tpm;
 
-use std::sync::LazyLock;
-
-use aws_lc_rs::hmac;
-use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
-use azure_dps::{Credential, Endpoint, Error, ErrorCode, Fault, Provisioning, Sign, SignError, Substatus};
+use azure_dps::tpm::Tpm;
+use azure_dps::{Credential, Endpoint, Error, ErrorCode, Fault, Provisioning, Substatus};
 use azure_dps_emulator::{Config, Emulator, EndorsementKey, IndividualEnrollment, TpmAttestation};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use network::*;
-use software_tpm::SoftwareTpm;
 use support::*;
+use tpm::*;
 
 const ID: &str = "gateway-7";
 
-static TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
-static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
-
-/// A device that has a TPM, and shows the keys of one.
-struct Machine {
-    tpm: &'static SoftwareTpm,
-    shown: &'static SoftwareTpm,
-    activated: Vec<Vec<u8>>,
-}
-
-impl Machine {
-    fn new(tpm: &'static SoftwareTpm) -> Self {
-        Self { tpm, shown: tpm, activated: Vec::new() }
-    }
-}
-
-impl Tpm for Machine {
-    fn endorsement_key(&self) -> &[u8] {
-        self.shown.endorsement_key()
-    }
-
-    fn storage_root_key(&self) -> &[u8] {
-        self.shown.storage_root_key()
-    }
-
-    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
-        let mut buffer = [0; 1024];
-        let parts = key.decode(&mut buffer).map_err(|_| TpmError)?;
-        let parts =
-            [parts.id_object, parts.encrypted_secret, parts.duplicate, parts.import_seed, parts.public, parts.data];
-        let blob: Vec<u8> = parts
-            .iter()
-            .flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied()))
-            .collect();
-        self.activated.push(self.tpm.activate(&blob).map_err(|_| TpmError)?);
-        Ok(())
-    }
-}
-
-impl Sign for Machine {
-    fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.activated.last().ok_or(SignError)?);
-        signature.copy_from_slice(hmac::sign(&key, message).as_ref());
-        Ok(())
-    }
-}
-
 /// A service that knows the TPM as `gateway-7`.
 fn enrolled() -> Emulator {
-    let endorsement_key = BASE64_STANDARD.encode(TPM.endorsement_key());
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
     config.individual_enrollments.push(IndividualEnrollment {
         registration_id: ID.into(),
-        tpm: Some(TpmAttestation { endorsement_key: EndorsementKey::from_base64(&endorsement_key).unwrap() }),
+        tpm: Some(TpmAttestation { endorsement_key: EndorsementKey::from_base64(&endorsement_key(&TPM)).unwrap() }),
         ..IndividualEnrollment::default()
     });
     let emulator = Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").mqtts("127.0.0.1:0");

@@ -1,0 +1,67 @@
+//! A device with a TPM in software.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+#[path = "../../emulator/tests/support/software_tpm.rs"]
+mod software_tpm;
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::hmac;
+use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::{Sign, SignError};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use software_tpm::SoftwareTpm;
+
+/// Their keys take a while to make.
+pub static TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
+pub static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
+
+/// A device that has a TPM, and shows the keys of one.
+pub struct Machine {
+    pub tpm: &'static SoftwareTpm,
+    pub shown: &'static SoftwareTpm,
+    /// What the TPM holds, the last one being what it signs with.
+    pub activated: Vec<Vec<u8>>,
+}
+
+impl Machine {
+    pub fn new(tpm: &'static SoftwareTpm) -> Self {
+        Self { tpm, shown: tpm, activated: Vec::new() }
+    }
+}
+
+impl Tpm for Machine {
+    fn endorsement_key(&self) -> &[u8] {
+        self.shown.endorsement_key()
+    }
+
+    fn storage_root_key(&self) -> &[u8] {
+        self.shown.storage_root_key()
+    }
+
+    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
+        let mut buffer = [0; 1024];
+        let parts = key.decode(&mut buffer).map_err(|_| TpmError)?;
+        let parts =
+            [parts.id_object, parts.encrypted_secret, parts.duplicate, parts.import_seed, parts.public, parts.data];
+        let blob: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied()))
+            .collect();
+        self.activated.push(self.tpm.activate(&blob).map_err(|_| TpmError)?);
+        Ok(())
+    }
+}
+
+impl Sign for Machine {
+    fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.activated.last().ok_or(SignError)?);
+        signature.copy_from_slice(hmac::sign(&key, message).as_ref());
+        Ok(())
+    }
+}
+
+/// As the operator enrolls it.
+pub fn endorsement_key(tpm: &SoftwareTpm) -> String {
+    BASE64_STANDARD.encode(tpm.endorsement_key())
+}
