@@ -19,6 +19,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zeroize::Zeroizing;
 
 use crate::config::ConfigError;
 
@@ -91,18 +92,18 @@ impl TpmKeys {
 
     /// A new key, encrypted for this TPM: see [`authentication_key`].
     pub(crate) fn new_key(&self, resource: &str) -> Result<(IdentityKey, String), Unspecified> {
-        let key = IdentityKey(random()?);
-        let text = authentication_key(&self.endorsement_key, &self.storage_root_key, &key.0, resource)?;
+        let key = IdentityKey(random()?.into());
+        let text = authentication_key(&self.endorsement_key, &self.storage_root_key, key.bytes(), resource)?;
         Ok((key, text))
     }
 }
 
 /// A key that the service makes for a TPM.
-pub(crate) struct IdentityKey([u8; 32]);
+pub(crate) struct IdentityKey(Zeroizing<[u8; 32]>);
 
 impl IdentityKey {
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        self.0.as_slice()
     }
 }
 

@@ -22,12 +22,12 @@ use std::{
 };
 
 use azure_dps::{
-    Credential, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, SIGNATURE_LEN, Sign,
-    embedded_io, tpm::Tpm,
+    Credential, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, embedded_io, tpm::Tpm,
 };
 use clap::Parser;
 use data_encoding::{BASE32_NOPAD, BASE64};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::{
     cli::Cli,
@@ -69,10 +69,7 @@ fn registration_id_of(endorsement_key: &[u8]) -> String {
 }
 
 fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut MachineTpm) -> Result<(), Failure> {
-    let tls = match &cli.ca {
-        Some(file) => Tls::trusting(file, TLS_PATIENCE).map_err(Failure::Usage)?,
-        None => Tls::of_this_machine(TLS_PATIENCE),
-    };
+    let tls = Tls::new(cli.ca.as_deref(), None, TLS_PATIENCE).map_err(Failure::Usage)?;
     let endpoint = Endpoint::parse(&cli.endpoint)?;
     let mut registration = Registration::new(
         IdScope::new(id_scope).map_err(Error::from)?,
@@ -108,11 +105,13 @@ fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut Machine
     println!("payload:   {}", assignment.payload().map_or("none", |payload| payload.raw()));
     let key = assignment.tpm_authentication_key().ok_or(Failure::NoHubKey)?;
     tpm.activate(key).map_err(|_| Failure::of_tpm(tpm, Error::Tpm))?;
-    // Only a key that signs takes the last one's place: this is what a token for the hub is made of.
-    let resource = format!("{}%2Fdevices%2F{}", assignment.assigned_hub(), assignment.device_id());
-    let expiry = unix_time + 3600;
-    tpm.sign(format!("{resource}\n{expiry}").as_bytes(), &mut [0; SIGNATURE_LEN])
-        .map_err(|_| Failure::of_tpm(tpm, Error::Signer))?;
+    // The password of a client of the hub, which is not this example's affair. But only a key that
+    // signs takes the last one's place.
+    let mut token = Zeroizing::new([0; 1024]);
+    assignment
+        .hub()
+        .write_token(tpm, unix_time.saturating_add(3600), token.as_mut_slice())
+        .map_err(|error| Failure::of_tpm(tpm, error))?;
     tpm.keep_key().map_err(|error| Failure::Tpm(error.to_string()))?;
     println!("hub key:   in the TPM at {IDENTITY_KEY:#x}");
     Ok(())

@@ -164,7 +164,8 @@ impl Sign for MachineTpm {
 /// Why the TPM cannot be used.
 pub enum Unusable {
     Refused(Error),
-    /// The service wants RSA. Some Linux distributions put an ECC key there.
+    /// Some Linux distributions put an ECC key there. Microsoft's clients show the service RSA keys,
+    /// and nobody says that it takes others.
     NotRsa(u32),
 }
 
