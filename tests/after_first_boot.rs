@@ -1,0 +1,151 @@
+//! A device's life against the emulator: what it costs there is what the service would bill.
+
+#[path = "support/network.rs"]
+mod network;
+mod support;
+
+use std::time::Duration;
+
+use azure_dps::{
+    Credential, DeviceKey, Endpoint, HubAnswer, KeyChoice, Next, Provisioning, Record, Reprovisioning,
+    ReprovisioningPolicy,
+};
+use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, ReprovisionPolicy, SymmetricKey};
+use network::*;
+use support::*;
+
+const OLD_HUB: &str = TOASTERS_HUB;
+const NEW_HUB: &str = HEAT_PUMPS_HUB;
+const OTHER_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
+
+/// A service with one device, which it sends to the first of its hubs.
+fn service(primary: &str, secondary: Option<&str>) -> Emulator {
+    let key = |text| SymmetricKey::from_base64(text).unwrap();
+    let mut config =
+        Config { id_scope: SCOPE.into(), linked_hubs: vec![OLD_HUB.into(), NEW_HUB.into()], ..Config::default() };
+    let mut enrollment = IndividualEnrollment {
+        registration_id: TOASTER.into(),
+        primary_key: key(primary),
+        secondary_key: secondary.map(key),
+        reprovision_policy: ReprovisionPolicy::Migrate,
+        ..Default::default()
+    };
+    enrollment.allocation.policy = azure_dps_emulator::AllocationPolicy::Static;
+    enrollment.allocation.iot_hubs = vec![OLD_HUB.into()];
+    config.individual_enrollments.push(enrollment);
+    config.behaviour.retry_after = Some(1);
+    Emulator::builder(config).http("127.0.0.1:0").start().unwrap()
+}
+
+fn count(emulator: &Emulator, method: &str) -> usize {
+    emulator.requests().iter().filter(|request| request.method == method).count()
+}
+
+struct Device {
+    flash: Vec<u8>,
+    keys: [&'static str; 2],
+    now: Duration,
+    /// Where it connected to, boot by boot.
+    connected: Vec<(String, KeyChoice)>,
+}
+
+impl Device {
+    fn new(keys: [&'static str; 2]) -> Self {
+        Self { flash: vec![0xff; 2048], keys, now: Duration::ZERO, connected: Vec::new() }
+    }
+
+    /// From power-on until a hub has accepted it.
+    fn boot(&mut self, emulator: &Emulator, hub: impl Fn(&str, KeyChoice) -> HubAnswer) {
+        let registration = registration(TOASTER);
+        let flash = self.flash.clone();
+        let record = Record::read(&flash, &registration);
+        let policy = ReprovisioningPolicy::new();
+        let mut life = Reprovisioning::new(registration.registration_id(), policy, &record).with_secondary_key();
+        loop {
+            let next = life.next(self.now);
+            let (key, provisioning): (_, fn(_, _) -> _) = match next {
+                Next::Wait(wait) => {
+                    self.now += wait;
+                    continue;
+                }
+                Next::Hub(key) => {
+                    let record = Record::read(&self.flash, &registration).unwrap();
+                    let host = record.assignment().hub().host();
+                    let answer = hub(host, key);
+                    life.on_hub(self.now, answer);
+                    if answer == HubAnswer::Accepted {
+                        self.connected.push((host.into(), key));
+                        return;
+                    }
+                    continue;
+                }
+                Next::LookUp(key) => (key, Provisioning::lookup),
+                Next::Register(key) => (key, Provisioning::new),
+            };
+            let mut signer = DeviceKey::from_base64(self.keys[key as usize]).unwrap();
+            let endpoint = Endpoint::parse(emulator.http_url().unwrap()).unwrap();
+            let mut provisioning = provisioning(registration, Credential::sas(&mut signer)).with_endpoint(endpoint);
+            let mut buffer = [0; 2048];
+            match provision(&mut provisioning, Transport::EmbeddedIo, "", &mut buffer) {
+                Ok(assignment) => {
+                    if life.on_assigned(self.now, &assignment) {
+                        self.flash.fill(0xff);
+                        assignment.write_record(&registration, life.key(), &mut self.flash).unwrap();
+                    }
+                }
+                Err(error) => life.on_error(self.now, &error),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_boots_are_one_registration_and_a_hub_that_refuses_another() {
+    let emulator = service(TOASTER_KEY, None);
+    let mut device = Device::new([TOASTER_KEY; 2]);
+    for _ in 0..1000 {
+        device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    }
+    assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 0));
+    assert!(device.connected.iter().all(|(hub, _)| hub == OLD_HUB));
+
+    // The operator moves the device. Its hub knows it no longer, and nobody has told the device.
+    emulator.update(|config| config.individual_enrollments[0].allocation.iot_hubs = vec![NEW_HUB.into()]);
+    let hubs = |hub: &str, _| if hub == NEW_HUB { HubAnswer::Accepted } else { HubAnswer::Refused(401) };
+    device.connected.clear();
+    for _ in 0..1000 {
+        device.boot(&emulator, hubs);
+    }
+    assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (2, 1));
+    assert!(device.connected.iter().all(|(hub, _)| hub == NEW_HUB));
+    assert_eq!(emulator.device(TOASTER).unwrap().registrations, 2);
+}
+
+#[test]
+fn a_record_that_was_lost_costs_a_look_up_and_no_registration() {
+    let emulator = service(TOASTER_KEY, None);
+    let mut device = Device::new([TOASTER_KEY; 2]);
+    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    // Power was lost while it was written again.
+    device.flash[200..].fill(0xff);
+    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 1));
+    // What the look-up said was kept.
+    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 1));
+    assert_eq!(device.connected, vec![(OLD_HUB.to_owned(), KeyChoice::Primary); 3]);
+}
+
+#[test]
+fn the_secondary_key_is_taken_where_the_primary_was_rolled_over() {
+    // The operator has put a new key in the primary one's place.
+    let emulator = service(OTHER_KEY, Some(TOASTER_KEY));
+    let mut device = Device::new([GROUP_KEY, TOASTER_KEY]);
+    let hub = |_: &str, key| if key == KeyChoice::Secondary { HubAnswer::Accepted } else { HubAnswer::Refused(401) };
+    for _ in 0..10 {
+        device.boot(&emulator, hub);
+    }
+    let refused = emulator.requests().iter().filter(|request| request.http_status == Some(401)).count();
+    assert_eq!((refused, count(&emulator, "PUT")), (1, 2));
+    assert!(device.connected.iter().all(|(_, key)| *key == KeyChoice::Secondary));
+}
