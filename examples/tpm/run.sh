@@ -109,6 +109,7 @@ second="$tcti"
 "$program" --tcti "$first" --print-enrollment >enrollment
 registration_id="$(sed -n 's/^registration ID: //p' enrollment)"
 endorsement_key="$(sed -n 's/^endorsement key: //p' enrollment)"
+second_endorsement_key="$("$program" --tcti "$second" --print-enrollment | sed -n 's/^endorsement key: //p')"
 toaster=kitchen-contoso-tstrsd-007
 hub=contoso-toasters-hub-1098.azure-devices.net
 cat >emulator.toml <<TOML
@@ -126,6 +127,10 @@ tpm = { endorsement_key = "$endorsement_key" }
 registration_id = "$toaster"
 tpm = { endorsement_key = "$endorsement_key" }
 allocation = { policy = "custom" }
+
+[[individual_enrollments]]
+registration_id = "second"
+tpm = { endorsement_key = "$second_endorsement_key" }
 
 [[individual_enrollments]]
 registration_id = "disabled"
@@ -169,17 +174,23 @@ echo "a hub for"
 expect 0 "$kept" "the TPM that is enrolled" device "$first" --ca main.pem
 expect 0 "hub:       $hub" "the same once more: the new key for the hub takes the old one's place" \
     device "$first" --ca main.pem
-expect 0 'payload:   {"property1":"value1"}' "the same as a toaster, with a payload for the webhook" \
-    device "$first" --ca main.pem --registration-id "$toaster" --payload '{"MyDeviceFirmwareVersion":"12.0.2.5"}'
+# The request and the answer of Microsoft's "Understand custom allocation policies", where the first
+# has `, ..` before its last bracket.
+payload='{ "property1": "value1", "property2": {"propertyA":"valueA", "property2-2":1234} }'
+expect 0 'payload:   {"property1":"value1"}' "the same as a toaster, with the concept document's payload for the webhook" \
+    device "$first" --ca main.pem --registration-id "$toaster" --payload "$payload"
 echo "refused:"
 expect 3 404201 "another TPM by that registration ID" device "$second" --ca main.pem --registration-id "$registration_id"
 expect 3 404201 "another TPM by its own" device "$second" --ca main.pem
+expect 0 "$kept" "the other TPM, where it is enrolled" device "$second" --ca main.pem --registration-id second
+expect 3 404201 "and that one's ID, shown by the first" device "$first" --ca main.pem --registration-id second
 expect 4 "disabled" "a disabled enrollment" device "$first" --ca main.pem --registration-id disabled
 expect 0 "$kept" "the TPM that is enrolled is still welcome" device "$first" --ca main.pem
 echo "not even asked:"
 expect 7 "" "another CA" device "$first" --ca other.pem
 expect 9 "TPM" "no TPM" device swtpm:host=127.0.0.1,port=1 --ca main.pem
 expect 2 "payload" "a payload that is no JSON" device "$first" --ca main.pem --payload toast
+expect 2 "payload" "the concept document's payload as it is printed" device "$first" --ca main.pem --payload "${payload% \}}, .. }"
 expect 2 "no PEM certificate" "roots that are none" device "$first" --ca emulator.toml
 
 echo "$passed of $((passed + failed)) as expected"
