@@ -93,7 +93,7 @@
 //! - a poll: 430 + 2 × (ID scope) + 2 × (registration ID) + (operation ID), and as many more;
 //! - the head of an answer, some 500 bytes;
 //! - the body of an answer: 480 + (registration ID) + (device ID) + (hub) + (enrollment
-//!   group) + (returned payload), for X.509 some 800 more, for a TPM some 1 100, for issued
+//!   group) + (returned payload), for X.509 some 800 more, for a TPM some 1 200, for issued
 //!   certificates four thirds of their length.
 //!
 //! The tutorial's devices get by with 1 344 bytes in all: buffer, state machine and key.

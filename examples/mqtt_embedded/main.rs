@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, io, sync::Arc};
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, Error, IdScope, Provisioning, Registration, RegistrationId, Step, TransportFault,
-    mqtt,
+    Credential, DeviceKey, Endpoint, Error, Hub, IdScope, Provisioning, Registration, RegistrationId, Step,
+    TransportFault, mqtt,
 };
 use embedded_io_adapters::tokio_1::FromTokio;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -107,14 +107,11 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
         let said = provisioning.details(&received).and_then(|details| details.message());
         format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}")))
     })?;
-    let (hub, device, port) = (assignment.assigned_hub(), assignment.device_id(), mqtt::PORT);
-    println!("hub:        {hub}\ndevice ID:  {device}\n");
-    println!("The hub takes the same client:\nhost:       {hub}, port {port}\nclient ID:  {device}");
-    println!("user name:  {hub}/{device}/?api-version=2021-04-12");
-    println!("password:   SharedAccessSignature sr={hub}%2Fdevices%2F{device}&sig=SIGNATURE&se=EXPIRY");
-    println!("EXPIRY:     Unix time in seconds");
-    println!(
-        "SIGNATURE:  of sr, a line feed and EXPIRY: HMAC-SHA256 by the decoded device key, in base64, percent-encoded"
-    );
+    let hub = assignment.hub();
+    println!("hub:        {}\ndevice ID:  {}\n", hub.host(), hub.device_id());
+    println!("The hub takes the same client:\nhost:       {}, port {}", hub.host(), Hub::MQTT_PORT);
+    println!("client ID:  {}", hub.client_id());
+    println!("user name:  {}", hub.write_user_name(&mut [0; 512])?);
+    println!("password:   what Hub::write_token signs");
     Ok(())
 }

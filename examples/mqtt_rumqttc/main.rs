@@ -6,7 +6,7 @@ mod session;
 
 use std::{env, fs, process::ExitCode, sync::Arc};
 
-use azure_dps::{Credential, DeviceKey, Endpoint, IdScope, Provisioning, Registration, RegistrationId, mqtt};
+use azure_dps::{Credential, DeviceKey, Endpoint, Hub, IdScope, Provisioning, Registration, RegistrationId};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -48,12 +48,12 @@ async fn run() -> Result<()> {
         let said = provisioning.details(&answer).and_then(|details| details.message());
         format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}")))
     })?;
-    let (hub, device_id) = (assignment.assigned_hub(), assignment.device_id());
-    println!("{hub} {device_id}");
+    let hub = assignment.hub();
+    println!("{} {}", hub.host(), hub.device_id());
     println!("At the hub, with the same key and client:");
-    println!("  address   {hub}:{}", mqtt::PORT);
-    println!("  client ID {device_id}");
-    println!("  user name {hub}/{device_id}/?api-version=2021-04-12");
-    println!("  password  a SAS token for {hub}%2Fdevices%2F{device_id}, without skn");
+    println!("  address   {}:{}", hub.host(), Hub::MQTT_PORT);
+    println!("  client ID {}", hub.client_id());
+    println!("  user name {}", hub.write_user_name(&mut [0; 512])?);
+    println!("  password  what Hub::write_token signs");
     Ok(())
 }
