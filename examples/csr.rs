@@ -4,10 +4,12 @@
 //! leaves `device.pem`, the chain, and `device-key.pem` there, for the hub and for the example
 //! `x509`.
 
+#[allow(dead_code, reason = "the gateway, whose it is, asks before it writes")]
+#[path = "gateway/files.rs"]
+mod files;
+
 use std::{
-    env, fs,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    env,
     path::Path,
     process::ExitCode,
     thread,
@@ -37,8 +39,11 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map_err(|error| format!("AZURE_DPS_SYMMETRIC_KEY: {error}"))?;
     let mut key = DeviceKey::from_base64(&Zeroizing::new(key))?;
 
-    // A secure element makes its own request; this is for a key pair in a file.
+    // A secure element makes its own request; this is for a key pair in a file, which is there
+    // before anything is issued for it.
     let key_pair = KeyPair::generate()?;
+    let directory = Path::new(directory);
+    files::replace(&directory.join("device-key.pem"), Zeroizing::new(key_pair.serialize_pem()).as_bytes(), 0o600)?;
     let mut request = CertificateParams::default();
     request.distinguished_name.push(DnType::CommonName, id.as_str());
     let request = request.serialize_request(&key_pair)?;
@@ -66,17 +71,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             certificate => pem += &self::pem(certificate),
         }
     }
-    // The key first: a certificate without its key is of no use.
-    let directory = Path::new(directory);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(directory.join("device-key.pem"))?;
-    file.write_all(Zeroizing::new(key_pair.serialize_pem()).as_bytes())?;
-    file.sync_all()?;
-    fs::write(directory.join("device.pem"), pem)?;
+    files::replace(&directory.join("device.pem"), pem.as_bytes(), 0o644)?;
     Ok(())
 }
 

@@ -2,23 +2,19 @@
 //! knows the certificate or its CA (`dps-emulator --config … --https 127.0.0.1:0 --ca-out ca.pem`):
 //! `cargo run --example x509 -- localhost:PORT ca.pem device.pem device-key.pem REGISTRATION_ID`
 
+#[allow(dead_code, reason = "the gateway, whose it is, speaks MQTT too")]
+#[path = "gateway/tls.rs"]
+mod tls;
+
 use std::{
-    env, io,
-    net::TcpStream,
+    env,
+    path::Path,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{
-    Credential, Endpoint, IdScope, Provisioning, Registration, RegistrationId,
-    embedded_io::{self, ConnectError},
-};
-use embedded_io_adapters::std::FromStd;
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use azure_dps::{Credential, Endpoint, IdScope, Provisioning, Registration, RegistrationId, embedded_io};
+use tls::Tls;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -41,30 +37,11 @@ fn run() -> Result<()> {
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?);
     let mut provisioning = Provisioning::new(registration, Credential::x509()).with_endpoint(Endpoint::parse(address)?);
 
-    let mut roots = RootCertStore::empty();
-    for root in CertificateDer::pem_file_iter(ca)? {
-        roots.add(root?)?;
-    }
     // The device's own certificate first, and then those between it and what was enrolled.
-    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<std::result::Result<_, _>>()?;
-    let tls = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
-    let tls = Arc::new(tls);
-
-    let (host, port) = (provisioning.endpoint().host().to_owned(), provisioning.endpoint().port());
-    let connect = |_| {
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        let mut tcp = TcpStream::connect((host.as_str(), port))?;
-        tcp.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut session = ClientConnection::new(Arc::clone(&tls), name).map_err(io::Error::other)?;
-        // A server that is not trusted is found out here, and not retried.
-        match session.complete_io(&mut tcp) {
-            Ok(_) => Ok(FromStd::new(StreamOwned::new(session, tcp))),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(ConnectError::Untrusted(error)),
-            Err(error) => Err(error.into()),
-        }
-    };
+    let identity = (Path::new(certificate), Path::new(key));
+    let tls = Tls::new(Some(Path::new(ca)), Some(identity), Duration::from_secs(60))?;
+    let endpoint = *provisioning.endpoint();
+    let connect = |_| tls.connect(&endpoint);
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let started = Instant::now();
     let mut buffer = [0; 4096];

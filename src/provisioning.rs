@@ -175,6 +175,9 @@ impl<'b> Answer<'b> {
     }
 }
 
+/// The one that the C SDK sends.
+const API_VERSION: &str = "2021-06-01";
+
 /// The request that is due. A [look-up](Provisioning::is_lookup) is sent in the register request's
 /// place.
 pub(crate) enum Request<'r> {
@@ -232,7 +235,7 @@ impl<'a> Provisioning<'a> {
             endpoint: Endpoint::GLOBAL,
             policy: RetryPolicy::new(),
             token_lifetime: 3600,
-            api_version: if registration.csr().is_some() { "2026-11-01" } else { "2021-06-01" },
+            api_version: if registration.csr().is_some() { "2026-11-01" } else { API_VERSION },
             observer: None,
             #[cfg(feature = "lookup")]
             is_lookup: false,
@@ -281,6 +284,8 @@ impl<'a> Provisioning<'a> {
     #[cfg(feature = "lookup")]
     pub const fn lookup(registration: Registration<'a>, credential: Credential<'a>) -> Self {
         let mut provisioning = Self::new(registration, credential);
+        // Whatever a `csr` would need: none is sent.
+        provisioning.api_version = API_VERSION;
         provisioning.is_lookup = true;
         provisioning
     }
@@ -553,6 +558,9 @@ impl<'a> Provisioning<'a> {
         if !self.is_running() {
             return Err(if let State::Idle = self.run.state { Error::NotStarted } else { Error::NotDue });
         }
+        if self.is_lookup() {
+            return Err(Error::Unsupported);
+        }
         let expiry = self.expiry(now);
         let signer = match &mut self.credential {
             Credential::Sas(signer) => signer,
@@ -617,7 +625,8 @@ impl<'a> Provisioning<'a> {
     /// answer is none.
     fn take_challenge(&mut self, answer: Answer<'_>) -> Option<Result<(), Error>> {
         let tpm = self.credential.as_tpm_mut()?;
-        if answer.status != 401 || self.run.is_activated {
+        // A poll goes with the token of its register request.
+        if answer.status != 401 || self.run.is_activated || !self.run.operation_id.is_empty() {
             return None;
         }
         let key = AuthenticationKey::of_challenge(answer.body)?;

@@ -52,7 +52,8 @@ use crate::{
 ///   ([`Reprovisioning`](crate::Reprovisioning)). Two places spare that too: write them one after
 ///   the other, and read the first that is not refused. If it is the older one, its hub says so.
 /// - The record is neither encrypted nor signed: whoever can write it can send the device to
-///   a hub of theirs, and the hub's certificate is what stands against that. What is secret in
+///   a hub of theirs, which has a certificate like any other. Nothing but the storage stands
+///   against that. What is secret in
 ///   it is what the service sent: the returned payload may be, if the operator's webhook puts
 ///   secrets there. The device's key and tokens are not in it.
 ///

@@ -22,7 +22,9 @@ use crate::{
 /// 3. On [`Next::Wait`], do nothing for so long, then go to 2. Waiting longer is allowed.
 /// 4. On [`Next::Hub`], connect to the [`Hub`](crate::Hub) of the record, with this key. Tell
 ///    [`on_hub`](Self::on_hub) [`Accepted`](HubAnswer::Accepted) once the session stands, and
-///    anything else when it cannot be had or ends; then go to 2.
+///    anything else when it cannot be had or ends; then go to 2. A TPM signs with the key that
+///    the record's [`tpm_authentication_key`](Assignment::tpm_authentication_key) gave it, and
+///    not with that of a later challenge.
 /// 5. On [`Next::LookUp`], have the service look the registration up, with this key: it is
 ///    asked where the device belongs, nothing is changed, and nothing is billed. On
 ///    [`Next::Register`], run a [`Provisioning`](crate::Provisioning) with this key.
@@ -110,11 +112,11 @@ use crate::{
 /// | the hub: 5xx | the same, but then no registration |
 /// | the hub: 429 | the hub again, as above, for as long as it takes |
 /// | the look-up: another hub, or device ID | that one |
-/// | the look-up: the hub that is known; no registration; any refusal | a registration |
+/// | the look-up: the hub that is known; no registration, or one that failed; anything else but what follows | a registration |
 /// | a registration: a hub | that one, even if it is the same |
 /// | either: the key is refused (401, 403) | the same with the other key, if there is one; each is tried once |
 /// | either: DPS is busy or out of reach | the hub, if there is one, after 5 s, then 10, 20 … 320 s |
-/// | either: anything else | the hub, if it has not refused the device, or else a pause |
+/// | either: the enrollment is disabled; a registration: anything else | the hub, if it has not refused the device, or else a pause |
 ///
 /// **Pauses.** A hub that refuses a device that DPS has just sent there would cost a billed
 /// registration each time round. So after each registration, each look-up that led to another
@@ -320,6 +322,16 @@ enum State {
     Waiting(Duration),
 }
 
+/// Whether a look-up has said all that it will ever say. A disabled enrollment is as disabled in a
+/// registration.
+fn is_answer(error: &Error, fault: Fault) -> bool {
+    match error {
+        Error::Disabled | Error::Transport(_) | Error::Untrusted | Error::TimedOut => false,
+        Error::Refused(_) => fault != Fault::Busy,
+        _ => true,
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     /// 401, 403, 404.
@@ -483,8 +495,12 @@ impl Reprovisioning {
                 self.is_other_key = true;
                 return;
             }
-            // There is no registration, or none that succeeded.
-            Fault::Refused if is_look_up && !matches!(error, Error::Disabled) => {
+            // There is no registration, or none that succeeded; or the look-up is not for this
+            // device. What it says does not change by being asked again.
+            fault if is_look_up && is_answer(error, fault) => {
+                if core::mem::take(&mut self.is_other_key) {
+                    self.key = self.key.other();
+                }
                 self.state = State::Register;
                 return;
             }

@@ -26,8 +26,7 @@
 //!         let mut buffer = [0; 1024];
 //!         let key = key.decode(&mut buffer).map_err(|_| TpmError)?;
 //!         // TPM2_ActivateCredential(key.id_object, key.encrypted_secret) → inner key,
-//!         // TPM2_Import(inner key, key.public, key.duplicate, key.import_seed),
-//!         // TPM2_Load, TPM2_EvictControl
+//!         // TPM2_Import(inner key, key.public, key.duplicate, key.import_seed), TPM2_Load
 //!         # let _ = key;
 //!         Ok(())
 //!     }
@@ -42,9 +41,10 @@
 //! }
 //! ```
 //!
-//! After assignment the TPM is given
-//! [`Assignment::tpm_authentication_key`](crate::Assignment::tpm_authentication_key), and
-//! signs the tokens for the hub.
+//! After assignment, give the TPM
+//! [`Assignment::tpm_authentication_key`](crate::Assignment::tpm_authentication_key) in the same
+//! way, and have it keep that one (`TPM2_EvictControl`): it signs the tokens for the hub. It is in
+//! the [`Record`](crate::Record) too.
 //!
 //! Source: [TPM attestation](https://learn.microsoft.com/azure/iot-dps/concepts-tpm-attestation).
 
@@ -56,8 +56,8 @@ use crate::{
     json::{Object, Text},
 };
 
-/// A TPM 2.0 with its endorsement key, its storage root key, and a place for one key that the
-/// service gives it. [`Sign`] signs with that key: with what was activated last.
+/// A TPM 2.0 with its endorsement key, its storage root key, and a place for the key of a
+/// challenge. [`Sign`] signs with that key.
 pub trait Tpm: Sign {
     /// The public part of the endorsement key: a marshalled `TPM2B_PUBLIC`, its length first.
     /// It is what the operator enrolled.
@@ -66,7 +66,10 @@ pub trait Tpm: Sign {
     /// The public part of the storage root key, marshalled likewise.
     fn storage_root_key(&self) -> &[u8];
 
-    /// Decrypts a key inside the TPM and keeps it there, in the last one's place.
+    /// Decrypts the key of a challenge inside the TPM, which signs with it from then on.
+    ///
+    /// Every run has a challenge, look-ups too. So this key must not take the place of the one
+    /// that the TPM keeps for the hub: load it as a transient object.
     ///
     /// # Errors
     /// [`TpmError`] if the TPM refuses: the key was not encrypted for it. It ends the run with

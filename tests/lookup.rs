@@ -48,6 +48,8 @@ fn a_csr_is_not_looked_up() {
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, assigned())]).unwrap();
     assert!(bench.sent[0].ends_with(&format!("\r\n\r\n{{\"registrationId\":\"{TOASTER}\"}}")));
+    // So it needs no newer service either.
+    assert!(bench.sent[0].contains("?api-version=2021-06-01 "));
 }
 
 #[test]
@@ -123,6 +125,8 @@ fn the_service_does_not_offer_it_over_mqtt() {
     let mut provisioning = lookup(&mut key);
     provisioning.start(Duration::ZERO, UNIX_TIME);
     let mut buffer = [0; 512];
+    let password = azure_dps::mqtt::write_password(&mut provisioning, Duration::ZERO, &mut buffer);
+    assert_eq!(password, Err(Error::Unsupported));
     let publish = azure_dps::mqtt::write_publish(&mut provisioning, Duration::ZERO, &mut buffer);
     assert_eq!(publish, Err(Error::Unsupported));
 }

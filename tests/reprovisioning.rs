@@ -30,6 +30,16 @@ fn refused(status: u16, code: u32) -> Error {
     provisioning.result(body.as_bytes()).unwrap_err()
 }
 
+/// A registration that the service remembers as failed.
+fn failed(code: u32) -> Error {
+    let mut provisioning = azure_dps::Provisioning::lookup(registration(TOASTER), azure_dps::Credential::x509())
+        .with_retry_policy(azure_dps::RetryPolicy::new().with_max_retries(0));
+    provisioning.start(Duration::ZERO, 0);
+    let body = format!(r#"{{"status":"failed","errorCode":{code},"errorMessage":"words"}}"#);
+    provisioning.on_answer(Duration::ZERO, azure_dps::Answer::new(200, None, body.as_bytes()));
+    provisioning.result(body.as_bytes()).unwrap_err()
+}
+
 fn unauthorized() -> Error {
     let error = refused(401, 401000);
     assert_eq!(error.code(), Some(ErrorCode::UNAUTHORIZED));
@@ -502,7 +512,8 @@ fn the_other_key_is_tried_once() {
     let cases: [Keys; 3] = [
         (Some(Primary), &[('L', Primary), ('R', Primary)]),
         (Some(Secondary), &[('L', Primary), ('L', Secondary), ('R', Secondary)]),
-        (None, &[('L', Primary), ('L', Secondary)]),
+        // A look-up that is refused is no reason not to register.
+        (None, &[('L', Primary), ('L', Secondary), ('R', Primary), ('R', Secondary)]),
     ];
     for (accepts, expected) in cases {
         let mut world = World::at("a");
@@ -661,13 +672,57 @@ fn a_final_error_does_not_keep_a_device_from_its_hub() {
 /// Somebody else answers in place of DPS, such as a captive portal.
 #[test]
 fn an_impostor_is_like_no_network() {
-    for error in [Error::Untrusted, Error::Malformed(Malformed::HttpHead)] {
+    for error in [Error::Untrusted, NETWORK, NO_CONNECTION, Error::TimedOut, refused(503, 503000), refused(429, 429001)]
+    {
         let mut world = World::at("a");
         let mut others =
             Others::new("", HubAnswer::Refused(401), "a").look_up(move |_, _| Err(error)).register(|_, _| panic!());
         world.boot(&mut others, DAY);
         assert!(world.look_ups() > 24 * 60 / 9);
     }
+}
+
+/// What the service remembers of a registration that failed does not pass by being looked up, and a
+/// look-up that cannot be read, or is refused, says nothing about a registration.
+#[test]
+fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
+    for error in [
+        failed(409203),
+        failed(429001),
+        failed(500000),
+        Error::Malformed(Malformed::Missing("assignedHub")),
+        Error::Unassigned,
+        Error::Unsupported,
+        Error::Tpm,
+        unauthorized(),
+        not_found(),
+    ] {
+        // After a move that nobody told the device about, and after a first registration that failed.
+        let mut moved = World::at("a");
+        let mut first = World::new();
+        for world in [&mut moved, &mut first] {
+            let mut attempts = 0;
+            let mut others =
+                Others::new("b", HubAnswer::Refused(401), "b").look_up(move |_, _| Err(error)).register(move |_, _| {
+                    attempts += 1;
+                    if attempts == 1 { Err(failed(500000)) } else { Ok(at("b")) }
+                });
+            world.boot(&mut others, DAY);
+            assert_eq!(world.hub_in_flash(), "b", "{error}");
+            assert_eq!(world.registers(), 2, "{error}");
+            assert!(world.look_ups() <= 2, "{error}");
+        }
+    }
+    // Where only the look-up refuses the keys, the registration has them both, the first one first.
+    let mut world = World { has_secondary_key: true, ..World::at("a") };
+    let mut others = Others::new("b", HubAnswer::Refused(401), "b").look_up(|_, _| Err(unauthorized())).register(
+        |_, key| match key {
+            KeyChoice::Primary => Ok(at("b")),
+            KeyChoice::Secondary => Err(unauthorized()),
+        },
+    );
+    world.boot(&mut others, DAY);
+    assert_eq!((world.registers(), world.look_ups(), world.hub_in_flash().as_str()), (1, 2, "b"));
 }
 
 #[test]

@@ -143,6 +143,17 @@ fn a_second_challenge_in_a_run_is_a_refusal() {
 }
 
 #[test]
+fn a_challenge_to_a_poll_is_a_refusal() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let mut bench = Bench::start(&mut provisioning);
+    let error = bench.run(&[answers(202, Some(1), ASSIGNING), answers(401, None, challenge(b"key"))]).unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    assert_eq!(bench.requests(), ["register", "status"]);
+    assert!(tpm.activated.is_empty());
+}
+
+#[test]
 fn a_plain_401_is_a_refusal() {
     let mut tpm = FakeTpm::default();
     let mut provisioning = provisioning(&mut tpm);

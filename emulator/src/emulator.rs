@@ -139,8 +139,15 @@ impl Emulator {
 
     /// Changes the configuration while the service runs: enrollments, hubs, behaviour. Operations
     /// that run already go on as they began; listeners and TLS stay as they are.
+    ///
+    /// # Panics
+    ///
+    /// When it can no longer be used, as [`Builder::start`] would say. Nothing is changed then.
+    #[track_caller]
     pub fn update(&self, change: impl FnOnce(&mut Config)) {
-        self.core.update(change);
+        if let Err(error) = self.core.update(change) {
+            panic!("the configuration cannot be used: {error}");
+        }
     }
 
     /// Stops the service: connections are closed, running operations forgotten.

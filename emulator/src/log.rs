@@ -48,7 +48,8 @@ impl RequestRecord {
         Self {
             at: SystemTime::now(),
             listener,
-            method: method.to_owned(),
+            // Of HTTP it may be any word, of any length.
+            method: method.chars().take(16).collect(),
             path: String::new(),
             authorization: false,
             body: String::new(),

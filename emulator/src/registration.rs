@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::{
     allocation::{self, Allocated, Failure},
     clock::Clock,
-    config::{AllocationPolicy, Behaviour, Config, ReprovisionPolicy, Twin, mask_query},
+    config::{AllocationPolicy, Behaviour, Config, ConfigError, ReprovisionPolicy, Twin, mask_query},
     enrollment::{self, Credentials, Enrollment},
     error::ServiceError,
     issuance::{CertificateRequest, IssuingCa},
@@ -561,11 +561,15 @@ impl Core {
         }
     }
 
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Config)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Config)) -> Result<(), ConfigError> {
         let mut state = self.lock();
         let state = &mut *state;
-        change(&mut state.config);
+        let mut config = state.config.clone();
+        change(&mut config);
+        config.check()?;
+        state.config = config;
         state.stamps.update(&state.config);
+        Ok(())
     }
 
     pub(crate) fn device(&self, registration_id: &str) -> Option<DeviceRecord> {

@@ -90,7 +90,10 @@ fn re_provisioning_holds_without_a_webhook() {
 #[test]
 fn without_linked_hubs_a_registration_fails() {
     let emulator = builder(without_webhook(AllocationPolicy::Hashed)).start().unwrap();
-    emulator.update(|config| config.linked_hubs.clear());
+    emulator.update(|config| {
+        config.linked_hubs.clear();
+        config.enrollment_groups[0].allocation.iot_hubs.clear();
+    });
     assert_eq!(Device::of_group(&emulator, TOASTER).failed(), (401_001, "IoTHub not found.".into()));
 }
 

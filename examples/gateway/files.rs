@@ -4,11 +4,12 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, Write},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Whether the file can be written: asked before the service is, which is billed.
 pub fn check(path: &Path) -> Result<(), String> {
+    let path = &target(path);
     let checked = match path.metadata() {
         // A directory, or a device, whose place a file would take.
         Ok(old) if !old.is_file() => Err(io::Error::other("it is no regular file")),
@@ -19,8 +20,10 @@ pub fn check(path: &Path) -> Result<(), String> {
 
 /// Writes a new file and gives it the old one's name. `mode` is as that of `open`.
 pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), String> {
+    let path = &target(path);
     // Flash wears off.
-    if fs::read(path).is_ok_and(|old| old == contents) {
+    let has_mode = |file: fs::Metadata| file.permissions().mode() & 0o777 == mode;
+    if path.metadata().is_ok_and(has_mode) && fs::read(path).is_ok_and(|old| old == contents) {
         return Ok(());
     }
     let replace = || {
@@ -34,6 +37,11 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), String> {
         File::open(directory)?.sync_all()
     };
     replace().map_err(|error: io::Error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// The file itself, where a link leads to it: a new file would take the link's place.
+fn target(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn directory(path: &Path) -> &Path {

@@ -50,6 +50,9 @@ use crate::{
 /// - `clock`: a monotonic clock's reading, from any start. It must go on during `delay`.
 /// - `delay`: waits for so long, at least.
 ///
+/// The token goes through memory of minreq's that nobody wipes, and remains of it may be in
+/// `buffer`.
+///
 /// # Errors
 /// [`Error`] with whatever ended the run.
 ///
