@@ -109,6 +109,10 @@ impl<S: Read + Write> Link<'_, S> {
 
     /// What has come of a packet by the deadline stays for the next call.
     async fn receive(&mut self, deadline: Duration) -> Result<Packet<'_>, Error> {
+        // A timer may let work that never waits go on for ever.
+        if self.clock.now() >= deadline {
+            return Err(STALLED);
+        }
         let read = async {
             while decode_slice(&self.received[..self.filled]).map_err(|_| NOT_DPS)?.is_none() {
                 let too_small = BufferTooSmall::at_least(self.filled + 1);
