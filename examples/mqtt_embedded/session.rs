@@ -56,12 +56,14 @@ pub async fn session<S: Read + Write>(
 
     loop {
         match provisioning.step(clock.now()) {
-            Step::Finished => return link.send(Packet::Disconnect, clock.now() + Duration::from_secs(1)).await,
+            Step::Finished => {
+                return link.send(Packet::Disconnect, clock.now().saturating_add(Duration::from_secs(1))).await;
+            }
             Step::Wait(wait) => {
                 // What arrives now is the answer to a ping, or the end of the session.
-                match link.receive(clock.now() + wait.min(KEEP_ALIVE / 2)).await {
+                match link.receive(clock.now().saturating_add(wait.min(KEEP_ALIVE / 2))).await {
                     Err(STALLED) if wait > KEEP_ALIVE / 2 => {
-                        link.send(Packet::Pingreq, clock.now() + KEEP_ALIVE).await?
+                        link.send(Packet::Pingreq, clock.now().saturating_add(KEEP_ALIVE)).await?
                     }
                     Ok(_) | Err(STALLED) => {}
                     Err(error) => return Err(error),
