@@ -13,6 +13,8 @@
 //! - wait after each exchange, read no more than a few buffers between two moves of the clock, and
 //!   connect no more than twice for each wait.
 
+#[path = "support/network.rs"]
+mod network;
 mod support;
 
 use std::collections::BTreeMap;
@@ -21,12 +23,14 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::panic::catch_unwind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use azure_dps::{Endpoint, Error, Malformed, Progress, Provisioning, RetryPolicy, Step, TransportFault};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use support::*;
 
 #[path = "../examples/mqtt_embedded/session.rs"]
@@ -1253,5 +1257,175 @@ fn a_clock_that_jumps() {
         }
         println!("{column:?}: {outcomes:?}");
         assert!(outcomes.len() > 1);
+    }
+}
+
+/// What a TLS peer does wrong. The network's part in it is real, and its waits are skipped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Tls {
+    /// Instead of a handshake.
+    Closes,
+    Garbage,
+    /// Instead of the answer.
+    Alert,
+    /// With the answer's record.
+    Cut,
+    Tampered,
+    /// After the answer, the connection is closed without a word of TLS, or with one.
+    Unannounced(Framing),
+    Announced(Framing),
+}
+
+const TLS_ROWS: [(&str, Tls, [&str; 4]); 9] = {
+    use Framing::{Length, UntilClose};
+    [
+        ("closes the connection instead of a handshake", Tls::Closes, [CONNECT, CONNECT, STREAM, CONNECT]),
+        ("says something else than a handshake", Tls::Garbage, ["Untrusted"; 4]),
+        ("sends an alert in clear instead of the answer", Tls::Alert, [STREAM; 4]),
+        ("closes the connection within the answer's record", Tls::Cut, [STREAM; 4]),
+        ("changes a bit of the answer's record", Tls::Tampered, [STREAM; 4]),
+        ("answers, and closes without `close_notify`", Tls::Unannounced(Length), ["assigned"; 4]),
+        (
+            "answers without a length, and closes without `close_notify`",
+            Tls::Unannounced(UntilClose),
+            [STREAM, STREAM, STREAM, "–"],
+        ),
+        ("answers, and closes with `close_notify`", Tls::Announced(Length), ["assigned"; 4]),
+        (
+            "answers without a length, and closes with `close_notify`",
+            Tls::Announced(UntilClose),
+            ["assigned", "assigned", "assigned", "–"],
+        ),
+    ]
+};
+const CONNECT: &str = "Transport(Connect)";
+
+const ROOTS: &str = "SSL_CERT_FILE";
+const SERVER: &str = "AZURE_DPS_TEST_SERVER";
+
+/// minreq takes its roots from a variable that a process must have from its start: this test
+/// starts itself again with it.
+#[test]
+fn faults_of_tls() {
+    if let Some(directory) = env::var_os(SERVER) {
+        return tls_rows(Path::new(&directory));
+    }
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
+    let server = params.signed_by(&key, &ca).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    fs::write(path("ca.pem"), ca.pem()).unwrap();
+    fs::write(path("server.pem"), server.pem()).unwrap();
+    fs::write(path("server-key.pem"), key.serialize_pem()).unwrap();
+    let output = std::process::Command::new(env::current_exe().unwrap())
+        .args(["--exact", "faults_of_tls"])
+        .env(ROOTS, path("ca.pem"))
+        .env(SERVER, directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+fn tls_rows(directory: &Path) {
+    use network::Transport::{EmbeddedIoAsyncTls, EmbeddedIoTls, Minreq, MqttTls};
+    let read = |name| fs::read_to_string(directory.join(name)).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(read("server-key.pem").as_bytes()).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(read("server.pem").as_bytes()).unwrap()];
+    let config = rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let (config, ca) = (Arc::new(config), read("ca.pem"));
+    let mut table =
+        String::from("| The peer | `embedded_io` | `embedded_io_async` | `minreq` | MQTT |\n|---|---|---|---|---|\n");
+    for (name_of_row, fault, cells) in TLS_ROWS {
+        for (transport, expected) in [EmbeddedIoTls, EmbeddedIoAsyncTls, Minreq, MqttTls].into_iter().zip(cells) {
+            if expected == "–" {
+                continue;
+            }
+            let [for_ever, once] = [usize::MAX, 1].map(|faults| {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let port = listener.local_addr().unwrap().port();
+                let config = config.clone();
+                // It ends with the process.
+                thread::spawn(move || {
+                    for (number, socket) in listener.incoming().enumerate() {
+                        // The client may go when it likes.
+                        let _ = tls_peer(socket.unwrap(), config.clone(), (number < faults).then_some(fault));
+                    }
+                });
+                let url = format!("https://localhost:{port}");
+                let mut key = toaster_key();
+                let mut provisioning = toaster(&mut key)
+                    .with_endpoint(Endpoint::parse(&url).unwrap())
+                    .with_retry_policy(RetryPolicy::new().with_max_retries(1));
+                network::provision(&mut provisioning, transport, &*ca, &mut [0; 1024])
+                    .map(|assignment| assignment.assigned_hub().to_string())
+            });
+            let outcome = match (for_ever, once) {
+                (Ok(hub), Ok(other)) if hub == ODD_HUB && other == hub => "assigned".into(),
+                (Err(error), Ok(hub)) if error.is_retryable() && hub == TOASTERS_HUB => name(error),
+                (Err(error), Err(other)) if !error.is_retryable() && error == other => name(error),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(outcome, expected, "{name_of_row}, {transport:?}");
+        }
+        writeln!(table, "| {name_of_row} | {} |", cells.join(" | ")).unwrap();
+    }
+    documented("Over TLS", &table);
+}
+
+/// One connection: the device is assigned in the first answer.
+fn tls_peer(mut socket: TcpStream, config: Arc<rustls::ServerConfig>, fault: Option<Tls>) -> std::io::Result<()> {
+    match fault {
+        Some(Tls::Closes) => return Ok(()),
+        Some(Tls::Garbage) => return socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        _ => {}
+    }
+    let mut session = rustls::ServerConnection::new(config).map_err(std::io::Error::other)?;
+    let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        match rustls::Stream::new(&mut session, &mut socket).read(&mut piece)? {
+            0 => return Ok(()),
+            len => request.extend(&piece[..len]),
+        }
+        let is_http = request.starts_with(b"P");
+        if is_http && !is_complete(&request) {
+            continue;
+        }
+        let framing = match fault {
+            _ if !is_http => Framing::Mqtt,
+            Some(Tls::Unannounced(framing) | Tls::Announced(framing)) => framing,
+            _ => Framing::Length,
+        };
+        let asked = Asked::read(&std::mem::take(&mut request), framing);
+        let Some(asked) = asked else { return Ok(()) };
+        if asked.at < At::Register {
+            rustls::Stream::new(&mut session, &mut socket).write_all(&asked.honest(""))?;
+            continue;
+        }
+        let hub = if fault.is_some() { ODD_HUB } else { TOASTERS_HUB };
+        session.writer().write_all(&Asked { at: At::Poll, ..asked }.honest(hub))?;
+        let mut records = Vec::new();
+        if let Some(Tls::Announced(_)) = fault {
+            session.send_close_notify();
+        }
+        while session.wants_write() {
+            session.write_tls(&mut records)?;
+        }
+        match fault {
+            Some(Tls::Alert) => records = vec![21, 3, 3, 0, 2, 2, 40],
+            Some(Tls::Cut) => records.truncate(records.len() / 2),
+            Some(Tls::Tampered) => records[100] ^= 1,
+            _ => {}
+        }
+        socket.write_all(&records)?;
+        if fault.is_some() {
+            return Ok(());
+        }
     }
 }
