@@ -113,18 +113,49 @@ fn after_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// Whether this can be a host: of an IPv6 address the characters alone are checked.
+/// Whether this can be a host.
 fn is_host(host: &str) -> bool {
     match host.as_bytes() {
-        [b'[', address @ .., b']'] => {
-            address.contains(&b':')
-                && address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
-        }
+        [b'[', address @ .., b']'] => is_ipv6(address),
         host => {
             !host.is_empty()
                 && host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         }
     }
+}
+
+/// Whether `Ipv6Addr` could be read from this. (Its own parser may panic, as far as the linker
+/// sees.)
+fn is_ipv6(address: &[u8]) -> bool {
+    let Some(gap) = address.windows(2).position(|pair| pair == b"::") else {
+        return groups(address, true) == Some(8);
+    };
+    let head = address.get(..gap).unwrap_or_default();
+    let tail = address.get(gap + 2..).unwrap_or_default();
+    // The gap stands for one group at least.
+    matches!((groups(head, false), groups(tail, true)), (Some(head), Some(tail)) if head + tail < 8)
+}
+
+/// How many groups of 16 bits these are, where the last two may be an IPv4 address.
+fn groups(text: &[u8], may_end_in_ipv4: bool) -> Option<usize> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let mut groups = text.split(|&byte| byte == b':').peekable();
+    let mut count = 0;
+    while let Some(group) = groups.next() {
+        count += match group.len() {
+            1..=4 if group.iter().all(u8::is_ascii_hexdigit) => 1,
+            _ if may_end_in_ipv4 && groups.peek().is_none() && is_ipv4(group) => 2,
+            _ => return None,
+        };
+    }
+    Some(count)
+}
+
+/// Four decimal numbers up to 255, without leading zeros.
+fn is_ipv4(text: &[u8]) -> bool {
+    core::str::from_utf8(text).is_ok_and(|text| text.parse::<core::net::Ipv4Addr>().is_ok())
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -140,69 +140,6 @@ fn connecting_is_bounded_as_the_request_is() {
     assert!(deadlines[1] <= Duration::from_secs(16), "{deadlines:?}");
 }
 
-/// Whatever byte the network fails at, in whichever of the three answers: the run ends in the
-/// same assignment, and never in another.
-#[test]
-fn faults_at_every_byte() {
-    let answers = [
-        http("202 Accepted", RETRY_3, ASSIGNING),
-        http_chunked("202 Accepted", RETRY_3, ASSIGNING, 16),
-        http_chunked("200 OK", "", ASSIGNED, 33),
-    ];
-    for faulty in 0..answers.len() {
-        for at in 0..answers[faulty].len() {
-            for fault in [Act::Close, Act::Fail, Act::Pass(Duration::from_secs(61))] {
-                let mut connection: Vec<_> = answers[..faulty].iter().cloned().map(bytes).collect();
-                connection.push(bytes(answers[faulty][..at].to_vec()));
-                let mut again: Vec<_> = answers[faulty..].iter().cloned().map(bytes).collect();
-                if let Act::Pass(_) = fault {
-                    // Silence of a minute, and the rest when it is too late.
-                    connection.push(fault.clone());
-                    connection.push(bytes(answers[faulty][at..].to_vec()));
-                } else {
-                    connection.push(fault.clone());
-                }
-                again.insert(0, Act::Pass(Duration::ZERO));
-                let script = Script::new([connection, again]);
-                let result = toaster_over(&script);
-                assert_eq!(result.as_deref(), Ok(TOASTERS_HUB), "{fault:?} in answer {faulty} at byte {at}");
-            }
-        }
-    }
-}
-
-/// Nothing but the document tells that a body without a length was cut short.
-#[test]
-fn a_body_without_a_length_that_is_cut_short_is_asked_for_again() {
-    for len in 0..ASSIGNED.len() {
-        let cut = ["HTTP/1.1 200 OK\r\n\r\n", &ASSIGNED[..len]].concat().into_bytes();
-        let script = Script::new([vec![bytes(cut)], vec![bytes(http("200 OK", "", ASSIGNED))]]);
-        assert_eq!(toaster_over(&script).as_deref(), Ok(TOASTERS_HUB), "{len}");
-    }
-}
-
-#[test]
-fn one_byte_at_a_time() {
-    let script = Script::new([vec![
-        Act::Bytes(http_chunked("202 Accepted", RETRY_3, ASSIGNING, 3), 1),
-        Act::Bytes(http("200 OK", "", ASSIGNED), 1),
-    ]]);
-    assert_eq!(toaster_over(&script).unwrap(), TOASTERS_HUB);
-}
-
-#[test]
-fn a_peer_that_trickles_is_given_up() {
-    let trickle: Vec<_> = http("200 OK", "", ASSIGNED)
-        .into_iter()
-        .flat_map(|byte| [Act::Pass(Duration::from_secs(1)), bytes(vec![byte])])
-        .collect();
-    let script = Script::new(vec![trickle; 9]);
-    let error = toaster_over(&script).unwrap_err();
-    assert_eq!(error, Error::Provisioning(Dps::Transport(TransportFault::Stalled)));
-    // Nine attempts of a minute, and the waits between: the run's ten minutes hold.
-    assert!(script.clock.now() <= Duration::from_secs(661), "{:?}", script.clock.now());
-}
-
 #[test]
 fn a_stream_that_takes_nothing_does_not_panic() {
     let script = Script::new(vec![vec![Act::TakeNothing]; 9]);
@@ -245,13 +182,6 @@ fn a_refusal_after_a_network_fault_is_a_refusal() {
     let error = toaster_over(&script).unwrap_err();
     assert_eq!(error.fault(), Fault::Credential);
     assert!(matches!(error, Error::Provisioning(Dps::Refused(_))));
-}
-
-#[test]
-fn what_is_not_http_ends_the_run_at_once() {
-    let script = Script::new([vec![bytes(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())]]);
-    assert_eq!(toaster_over(&script).unwrap_err().fault(), Fault::Peer);
-    assert_eq!(script.clock.now(), Duration::ZERO);
 }
 
 #[test]

@@ -152,3 +152,31 @@ fn endpoints() {
         assert_eq!(Endpoint::parse(text), Err(Error::InvalidEndpoint), "{text}");
     }
 }
+
+fn same_as_core(address: &str) {
+    let by_core = address.parse::<std::net::Ipv6Addr>().is_ok();
+    assert_eq!(Endpoint::parse(&format!("[{address}]")).is_ok(), by_core, "{address}");
+}
+
+/// What core's parser takes, and nothing else.
+#[test]
+fn ipv6_addresses() {
+    // Every short one of groups, gaps and dots, and of them those near the full length.
+    let pieces = [":", "::", "1", "00f", "0001", "00001", "g", ".", "1.2.3.4", "1.02.3.4", "256.2.3.4"];
+    for len in 0..5_u32 {
+        for mut number in 0..pieces.len().pow(len) {
+            let short: String = std::iter::repeat_with(|| {
+                let piece = pieces[number % pieces.len()];
+                number /= pieces.len();
+                piece
+            })
+            .take(len as usize)
+            .collect();
+            same_as_core(&short);
+            for long in ["1:2:3:", "1:2:3:4:", "1:2:3:4:5:", "1:2:3:4:5:6:", "1:2:3:4:5:6:7:", "::4:5:6:7:8"] {
+                same_as_core(&[long, &short].concat());
+                same_as_core(&[&short, long].concat());
+            }
+        }
+    }
+}

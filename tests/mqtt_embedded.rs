@@ -142,17 +142,3 @@ fn an_answer_that_does_not_fit_is_the_devices_own_affair() {
     let (succeeded, _, stderr) = run(&emulator, TOASTER, TOASTER_KEY);
     assert!(!succeeded && stderr.contains("the buffer is too small: at least 1537 bytes"), "{stderr}");
 }
-
-#[test]
-fn what_is_no_mqtt_is_not_taken_for_the_service() {
-    let emulator = start(|_| ());
-    // Not MQTT; twice cut short, which would be a panic of the codec; of a level of service that was
-    // not asked for.
-    for bytes in [&b"HTTP/1.1 200 OK\r\n"[..], b"\x20\x00", b"\x20\x80\x00", b"\x32\x02\x00\x00"] {
-        let mut bytes = bytes.to_vec();
-        bytes.resize(4096, 0);
-        emulator.script(Script::raw(Operation::Register, bytes));
-        let (succeeded, _, stderr) = run(&emulator, TOASTER, TOASTER_KEY);
-        assert!(!succeeded && stderr.contains("not what DPS sends"), "{stderr}");
-    }
-}

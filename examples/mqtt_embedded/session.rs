@@ -56,12 +56,14 @@ pub async fn session<S: Read + Write>(
 
     loop {
         match provisioning.step(clock.now()) {
-            Step::Finished => return link.send(Packet::Disconnect, clock.now() + Duration::from_secs(1)).await,
+            Step::Finished => {
+                return link.send(Packet::Disconnect, clock.now().saturating_add(Duration::from_secs(1))).await;
+            }
             Step::Wait(wait) => {
                 // What arrives now is the answer to a ping, or the end of the session.
-                match link.receive(clock.now() + wait.min(KEEP_ALIVE / 2)).await {
+                match link.receive(clock.now().saturating_add(wait.min(KEEP_ALIVE / 2))).await {
                     Err(STALLED) if wait > KEEP_ALIVE / 2 => {
-                        link.send(Packet::Pingreq, clock.now() + KEEP_ALIVE).await?
+                        link.send(Packet::Pingreq, clock.now().saturating_add(KEEP_ALIVE)).await?
                     }
                     Ok(_) | Err(STALLED) => {}
                     Err(error) => return Err(error),
@@ -109,6 +111,10 @@ impl<S: Read + Write> Link<'_, S> {
 
     /// What has come of a packet by the deadline stays for the next call.
     async fn receive(&mut self, deadline: Duration) -> Result<Packet<'_>, Error> {
+        // A timer may let work that never waits go on for ever.
+        if self.clock.now() >= deadline {
+            return Err(STALLED);
+        }
         let read = async {
             while decode_slice(&self.received[..self.filled]).map_err(|_| NOT_DPS)?.is_none() {
                 let too_small = BufferTooSmall::at_least(self.filled + 1);

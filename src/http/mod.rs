@@ -44,5 +44,7 @@ pub(crate) use exchange::{Action, Exchange};
 pub use request::write_request;
 #[cfg(feature = "minreq")]
 pub(crate) use request::write_target;
+#[cfg(feature = "minreq")]
+pub(crate) use response::Framing;
 pub(crate) use response::parse_seconds;
 pub use response::{MAX_HEADERS, Response, ResponseReader};

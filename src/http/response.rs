@@ -5,6 +5,9 @@ use crate::{Answer, BufferTooSmall, Error, Malformed, TransportFault, json::pars
 /// The most header lines of an answer that are read. The service sends about eight.
 pub const MAX_HEADERS: usize = 32;
 
+/// The most interim answers (1xx) before the real one. Nothing here asks for any.
+const MAX_INTERIM: u8 = 8;
+
 /// Reads one HTTP answer from pieces of any size, in the caller's one buffer.
 ///
 /// The buffer needs room for the head, and then, the head being forgotten, for the body: it
@@ -16,6 +19,7 @@ pub struct ResponseReader {
     body: usize,
     raw: usize,
     filled: usize,
+    interim: u8,
     response: Response,
 }
 
@@ -62,6 +66,7 @@ impl ResponseReader {
             body: 0,
             raw: 0,
             filled: 0,
+            interim: 0,
             response: Response { status: 0, retry_after: None, body_len: 0, keep_alive: false },
         }
     }
@@ -183,7 +188,7 @@ impl ResponseReader {
         };
         let status = head.code.ok_or(Malformed::HttpHead)?;
         let http_1_1 = head.version == Some(1);
-        let framing = Framing::read(head.headers)?;
+        let framing = Framing::read(head.headers.iter().map(|header| (header.name, header.value)))?;
         self.response = Response {
             status,
             retry_after: framing.retry_after,
@@ -192,9 +197,13 @@ impl ResponseReader {
         };
         self.raw += len;
         self.phase = match (status, framing.chunked, framing.length) {
-            // An interim answer; the real one follows.
-            (100 | 102..=199, ..) => Phase::Head,
-            (101, ..) => return Err(Malformed::HttpHead.into()),
+            // An interim answer; the real one follows. They leave the buffer, which would not end
+            // them where time stands still.
+            (100 | 102..=199, ..) if self.interim < MAX_INTERIM => {
+                self.interim += 1;
+                Phase::Head
+            }
+            (100..=199, ..) => return Err(Malformed::HttpHead.into()),
             // These have no body; a head that announces one leaves it in doubt what follows.
             (204 | 304, chunked, length) => {
                 self.response.keep_alive &= !chunked && length.unwrap_or(0) == 0;
@@ -266,20 +275,20 @@ impl Default for ResponseReader {
 
 /// What the header lines say of the body and of the connection.
 #[derive(Default)]
-struct Framing {
-    length: Option<usize>,
-    chunked: bool,
+pub(crate) struct Framing {
+    pub(crate) length: Option<usize>,
+    pub(crate) chunked: bool,
     close: bool,
     keep_alive: bool,
-    retry_after: Option<u32>,
+    pub(crate) retry_after: Option<u32>,
 }
 
 impl Framing {
-    fn read(headers: &[httparse::Header<'_>]) -> Result<Self, Malformed> {
+    pub(crate) fn read<'h>(headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Self, Malformed> {
         let mut framing = Framing::default();
-        for header in headers {
-            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-            let value = header.value.trim_ascii();
+        for (header, value) in headers {
+            let is = |name: &str| header.eq_ignore_ascii_case(name);
+            let value = value.trim_ascii();
             if is("content-length") {
                 let length = parse_u32(value).and_then(|length| usize::try_from(length).ok());
                 let length = length.ok_or(Malformed::HttpHead)?;

@@ -19,8 +19,12 @@
 //! | each request is a connection of its own | cannot be mended |
 //! | no client certificates | [`Error::Unsupported`](crate::Error::Unsupported) for [`Credential::X509`](crate::Credential::X509) |
 //! | an IPv6 address for a host name is not resolved | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
-//! | a broken chunk is an I/O error like any other | [`TransportFault::Stream`], retried |
-//! | a header line of exactly the limit panics in debug builds | no limit is set; the system's memory is the bound |
+//! | a body that is cut short between two chunks is complete | so it is, if the document is |
+//! | a refusal whose head is cut short has no body | a refusal without a code |
+//! | a broken chunk is an I/O error like any other | [`Malformed::HttpChunk`] |
+//! | two lengths, unknown encodings, sizes with a sign | all but the sign are [`Malformed::HttpHead`] |
+//! | HTTP of any version, zeros and lines without a colon in a head | cannot be mended |
+//! | a header line of exactly the limit panics in debug builds | no limit is set; the time and the system's memory are the bounds |
 //!
 //! [minreq]: https://docs.rs/minreq/3
 
@@ -28,6 +32,7 @@ use std::{
     boxed::Box,
     fmt,
     io::{ErrorKind, Read},
+    num::ParseIntError,
     string::String,
     time::Duration,
 };
@@ -36,7 +41,7 @@ use ::minreq::{Method, ResponseLazy};
 
 use crate::{
     Answer, Assignment, BufferTooSmall, Fault, Malformed, Provisioning, Step, TransportFault,
-    http::{parse_seconds, write_target},
+    http::{Framing, write_target},
     json::{JsonProblem, Object},
     provisioning::Request,
     writer::Writer,
@@ -115,6 +120,8 @@ fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b 
     provisioning.sign_request(now, buffer)?;
     let request = request(provisioning, buffer)?
         .with_follow_redirects(false)
+        // With a limit, minreq subtracts more from it than there is left.
+        .with_max_headers_size(None)
         // Whole seconds are all that minreq knows.
         .with_timeout(deadline.saturating_sub(now).as_secs().clamp(1, 86_400));
     let response = request.send_lazy()?;
@@ -158,18 +165,15 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<::minre
 }
 
 fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Error> {
-    if response.reason_phrase == "Server did not provide a status line" {
+    // No status has less than three digits, unless it was cut short.
+    if response.reason_phrase == "Server did not provide a status line" || response.status_code < 100 {
         return Err(closed());
     }
-    if response.status_code < 200 {
+    let headers = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let Framing { length, chunked, retry_after, .. } = Framing::read(headers).map_err(crate::Error::from)?;
+    if response.status_code < 200 || chunked && length.is_some() {
         return Err(crate::Error::from(Malformed::HttpHead).into());
     }
-    let header = |name: &str| {
-        let line = response.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        line.map(|(_, value)| value.trim())
-    };
-    let retry_after = header("retry-after").and_then(|value| parse_seconds(value.as_bytes()));
-    let length = header("content-length").and_then(|value| value.parse().ok());
     if let Some(needed) = length.filter(|&length| length > buffer.len()) {
         return Err(crate::Error::from(BufferTooSmall { needed, exact: true }).into());
     }
@@ -252,19 +256,29 @@ impl From<crate::Error> for Error {
 
 impl From<::minreq::Error> for Error {
     fn from(error: ::minreq::Error) -> Self {
-        use ::minreq::Error as Http;
-        let kind = match &error {
-            Http::IoError(error) if error.kind() == ErrorKind::TimedOut => {
-                crate::Error::Transport(TransportFault::Stalled)
+        Self { kind: kind(&error), cause: Some(Box::new(error)) }
+    }
+}
+
+fn kind(error: &::minreq::Error) -> crate::Error {
+    use ::minreq::Error as Http;
+    match error {
+        Http::IoError(error) => {
+            // What is wrong with chunks is wrapped.
+            let cause = error.get_ref();
+            match cause.and_then(|cause| cause.downcast_ref()) {
+                Some(error) => kind(error),
+                None if cause.is_some_and(|cause| cause.is::<ParseIntError>()) => Malformed::HttpChunk.into(),
+                None if error.kind() == ErrorKind::TimedOut => crate::Error::Transport(TransportFault::Stalled),
+                None if is_untrusted(error) => crate::Error::Untrusted,
+                None if is_unconnected(error.kind()) => crate::Error::Transport(TransportFault::Connect),
+                None => crate::Error::Transport(TransportFault::Stream),
             }
-            Http::IoError(error) if is_untrusted(error) => crate::Error::Untrusted,
-            Http::IoError(error) if is_unconnected(error.kind()) => crate::Error::Transport(TransportFault::Connect),
-            Http::IoError(_) => crate::Error::Transport(TransportFault::Stream),
-            Http::MalformedContentLength | Http::InvalidUtf8InResponse => Malformed::HttpHead.into(),
-            Http::HeadersOverflow | Http::StatusLineOverflow => Malformed::TooManyHeaders.into(),
-            _ => crate::Error::Transport(TransportFault::Connect),
-        };
-        Self { kind, cause: Some(Box::new(error)) }
+        }
+        Http::MalformedChunkLength | Http::MalformedChunkEnd => Malformed::HttpChunk.into(),
+        Http::MalformedContentLength | Http::InvalidUtf8InResponse => Malformed::HttpHead.into(),
+        Http::HeadersOverflow | Http::StatusLineOverflow => Malformed::TooManyHeaders.into(),
+        _ => crate::Error::Transport(TransportFault::Connect),
     }
 }
 

@@ -3,8 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use azure_dps::embedded_io::{self, ConnectError};
@@ -49,16 +52,82 @@ pub fn toaster_key() -> DeviceKey {
 }
 
 /// A clock that moves when somebody waits, and never else.
-#[derive(Clone, Default)]
-pub struct Clock(Rc<Cell<Duration>>);
+#[derive(Clone, Copy)]
+pub struct Clock(&'static Times);
+
+#[derive(Default)]
+struct Times {
+    now: Cell<Duration>,
+    /// When the first of the futures that sleep is to be woken.
+    alarm: Cell<Option<Duration>>,
+    /// After how many readings it jumps, and how far.
+    jump: Cell<Option<(usize, Duration)>>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Box::leak(Box::default()))
+    }
+}
 
 impl Clock {
-    pub fn now(&self) -> Duration {
-        self.0.get()
+    pub fn now(self) -> Duration {
+        match self.0.jump.take() {
+            Some((0, by)) => self.0.now.set(self.0.now.get().saturating_add(by)),
+            Some((readings, by)) => self.0.jump.set(Some((readings - 1, by))),
+            None => {}
+        }
+        self.0.now.get()
     }
 
-    pub fn advance(&self, by: Duration) {
-        self.0.set(self.0.get() + by);
+    /// Lets the clock jump at its next reading but so many.
+    pub fn jump(self, readings: usize, by: Duration) {
+        self.0.jump.set(Some((readings, by)));
+    }
+
+    pub fn advance(self, by: Duration) {
+        self.0.now.set(self.0.now.get().saturating_add(by));
+    }
+
+    pub async fn sleep(self, wait: Duration) {
+        let until = self.now().saturating_add(wait);
+        poll_fn(|_| {
+            if self.now() >= until {
+                return Poll::Ready(());
+            }
+            self.alarm(until);
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn alarm(self, at: Duration) {
+        self.0.alarm.set(Some(self.0.alarm.get().map_or(at, |other| other.min(at))));
+    }
+
+    /// What the boards' timers do for the session of the example `mqtt_embedded`.
+    pub async fn until<T>(self, deadline: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let (mut work, mut sleep) = (pin!(work), pin!(self.sleep(deadline.saturating_sub(self.now()))));
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(output),
+            Poll::Pending => {
+                sleep.as_mut().poll(context).map(|()| Err(Error::Transport(azure_dps::TransportFault::Stalled)))
+            }
+        })
+        .await
+    }
+
+    /// Runs a future to its end: when it waits, the clock goes to the next alarm.
+    pub fn block_on<T>(self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            let alarm = self.0.alarm.take().expect("something wakes the future");
+            self.0.now.set(self.0.now.get().max(alarm));
+        }
     }
 }
 
@@ -139,15 +208,25 @@ pub fn observer(log: &Mutex<Vec<Progress>>) -> impl FnMut(Progress) + Send {
 pub enum Act {
     /// These bytes, at most so many in one read.
     Bytes(Vec<u8>, usize),
+    /// These bytes over and over, each time after so long.
+    Endless(Vec<u8>, Duration),
     /// The connection is closed by the peer.
     Close,
     /// The read fails.
     Fail,
-    /// The clock moves on before the next act.
+    /// Nothing comes for so long.
     Pass(Duration),
+    /// Nothing comes any more.
+    Stall,
     /// Writes take nothing from here on.
     TakeNothing,
 }
+
+/// A blocking stream fails when nothing has come for so long.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the peer does after each piece of a request that was flushed.
+type Responder = Rc<dyn Fn(&[u8]) -> Vec<Act>>;
 
 /// Several connections' scripts, and what was written to each.
 #[derive(Clone, Default)]
@@ -155,6 +234,11 @@ pub struct Script {
     pub connections: Rc<RefCell<VecDeque<Vec<Act>>>>,
     pub written: Rc<RefCell<Vec<Vec<u8>>>>,
     pub clock: Clock,
+    peer: Option<Responder>,
+    /// How many reads there were, how many of them since the clock moved, and when it did.
+    reads: Rc<Cell<(usize, usize, Duration)>>,
+    /// The most reads between two moves of the clock.
+    pub most_reads: Rc<Cell<usize>>,
 }
 
 impl Script {
@@ -163,12 +247,20 @@ impl Script {
         Self { connections, ..Self::default() }
     }
 
+    /// A peer that can be connected to for ever, and says nothing unless asked.
+    pub fn answering(peer: impl Fn(&[u8]) -> Vec<Act> + 'static) -> Self {
+        Self { peer: Some(Rc::new(peer)), ..Self::default() }
+    }
+
     /// Opens the next connection; refuses when the script has no more.
     pub fn connect(&self) -> Result<Stream, ConnectError<Refused>> {
-        let acts = self.connections.borrow_mut().pop_front().ok_or(Refused)?;
+        let acts = match &self.peer {
+            Some(_) => Vec::new(),
+            None => self.connections.borrow_mut().pop_front().ok_or(Refused)?,
+        };
         self.written.borrow_mut().push(Vec::new());
         let index = self.written.borrow().len() - 1;
-        Ok(Stream { acts: acts.into(), index, script: self.clone() })
+        Ok(Stream { acts: acts.into(), at: 0, flushed: 0, index, script: self.clone() })
     }
 
     /// Provisions over the script, on its clock.
@@ -214,8 +306,88 @@ impl ::embedded_io::Error for Broken {
 
 pub struct Stream {
     acts: VecDeque<Act>,
+    /// How much of the first act's bytes was read.
+    at: usize,
+    /// How much of what was written was flushed.
+    flushed: usize,
     index: usize,
     script: Script,
+}
+
+/// What comes of a read.
+enum Event {
+    Read(usize),
+    Fails,
+    Pass(Duration),
+    Stall,
+}
+
+impl Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> Event {
+        self.count_read();
+        loop {
+            match self.acts.front() {
+                None if self.script.peer.is_some() => return Event::Stall,
+                None | Some(Act::Close) => return Event::Read(0),
+                Some(Act::Fail) => return Event::Fails,
+                Some(Act::Stall) => return Event::Stall,
+                Some(&Act::Pass(by)) => {
+                    self.acts.pop_front();
+                    return Event::Pass(by);
+                }
+                Some(Act::TakeNothing) => {}
+                Some(Act::Bytes(bytes, at_once)) => {
+                    let len = (bytes.len() - self.at).min(*at_once).min(buffer.len());
+                    if len > 0 {
+                        buffer[..len].copy_from_slice(&bytes[self.at..][..len]);
+                        self.at += len;
+                        return Event::Read(len);
+                    }
+                }
+                Some(Act::Endless(bytes, pause)) => {
+                    if self.at == bytes.len() {
+                        self.at = 0;
+                        self.script.clock.advance(*pause);
+                    }
+                    let len = (bytes.len() - self.at).min(buffer.len());
+                    buffer[..len].copy_from_slice(&bytes[self.at..][..len]);
+                    self.at += len;
+                    return Event::Read(len);
+                }
+            }
+            self.acts.pop_front();
+            self.at = 0;
+        }
+    }
+
+    fn count_read(&self) {
+        let now = self.script.clock.0.now.get();
+        let (all, since, moved) = self.script.reads.get();
+        let since = if moved == now { since + 1 } else { 1 };
+        self.script.reads.set((all + 1, since, now));
+        self.script.most_reads.set(self.script.most_reads.get().max(since));
+        assert!(all < 5_000_000, "it reads for ever");
+    }
+
+    fn write(&mut self, buffer: &[u8]) -> usize {
+        match self.acts.front() {
+            Some(Act::TakeNothing) => 0,
+            _ => {
+                // In two pieces, as a TCP stack may.
+                let len = buffer.len().div_ceil(2);
+                self.script.written.borrow_mut()[self.index].extend(&buffer[..len]);
+                len
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(peer) = &self.script.peer else { return };
+        let written = self.script.written.borrow();
+        let request = &written[self.index][self.flushed..];
+        self.flushed += request.len();
+        self.acts.extend(peer(request));
+    }
 }
 
 impl ::embedded_io::ErrorType for Stream {
@@ -225,39 +397,57 @@ impl ::embedded_io::ErrorType for Stream {
 impl ::embedded_io::Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         loop {
-            match self.acts.front_mut() {
-                None | Some(Act::Close) => return Ok(0),
-                Some(Act::Fail) => return Err(Broken),
-                Some(Act::Pass(by)) => self.script.clock.advance(*by),
-                Some(Act::TakeNothing) => {}
-                Some(Act::Bytes(bytes, at_once)) => {
-                    let len = bytes.len().min(*at_once).min(buffer.len());
-                    if len > 0 {
-                        buffer[..len].copy_from_slice(&bytes[..len]);
-                        bytes.drain(..len);
-                        return Ok(len);
-                    }
+            match Stream::read(self, buffer) {
+                Event::Read(len) => return Ok(len),
+                Event::Fails => return Err(Broken),
+                Event::Pass(by) if by <= READ_TIMEOUT => self.script.clock.advance(by),
+                Event::Pass(_) | Event::Stall => {
+                    self.script.clock.advance(READ_TIMEOUT);
+                    return Err(Broken);
                 }
             }
-            self.acts.pop_front();
         }
     }
 }
 
 impl ::embedded_io::Write for Stream {
     fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
-        match self.acts.front() {
-            Some(Act::TakeNothing) => Ok(0),
-            _ => {
-                // In two pieces, as a TCP stack may.
-                let len = buffer.len().div_ceil(2);
-                self.script.written.borrow_mut()[self.index].extend(&buffer[..len]);
-                Ok(len)
-            }
-        }
+        Ok(Stream::write(self, buffer))
     }
 
     fn flush(&mut self) -> Result<(), Broken> {
+        Stream::flush(self);
+        Ok(())
+    }
+}
+
+/// The same stream for async code. It is never pending while it has something.
+pub struct AsyncStream(pub Stream);
+
+impl ::embedded_io_async::ErrorType for AsyncStream {
+    type Error = Broken;
+}
+
+impl ::embedded_io_async::Read for AsyncStream {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
+        loop {
+            match self.0.read(buffer) {
+                Event::Read(len) => return Ok(len),
+                Event::Fails => return Err(Broken),
+                Event::Pass(by) => self.0.script.clock.sleep(by).await,
+                Event::Stall => pending().await,
+            }
+        }
+    }
+}
+
+impl ::embedded_io_async::Write for AsyncStream {
+    async fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
+        Ok(self.0.write(buffer))
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        self.0.flush();
         Ok(())
     }
 }

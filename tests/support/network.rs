@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use azure_dps::{Assignment, Endpoint, Error, Provisioning, Step};
+use azure_dps::embedded_io::ConnectError;
+use azure_dps::{Assignment, Endpoint, Error, Provisioning, Step, TransportFault};
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -93,7 +94,7 @@ pub fn provision<'a, 'b>(
                 let socket = tokio::net::TcpStream::connect((endpoint.host(), endpoint.port())).await?;
                 let name = ServerName::try_from(endpoint.host().to_string()).map_err(io::Error::other)?;
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config()?));
-                Ok(FromTokio::new(connector.connect(name, socket).await?))
+                Ok(FromTokio::new(connector.connect(name, socket).await.map_err(refused)?))
             };
             let run = azure_dps::embedded_io_async::provision(
                 provisioning,
@@ -106,7 +107,7 @@ pub fn provision<'a, 'b>(
             runtime.block_on(run).map_err(|error| error.kind())
         }
         _ => {
-            let connect = |_| Ok(FromStd::new(connect(endpoint, transport, tls)?));
+            let connect = |_| connect(endpoint, transport, tls).map(FromStd::new).map_err(refused);
             azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
                 .map_err(|error| error.kind())
         }
@@ -128,7 +129,10 @@ async fn over_mqtt(provisioning: &mut Provisioning<'_>, tls: Tls<'_>, buffer: &m
                 let socket = tokio::net::TcpStream::connect((host.as_str(), port)).await.unwrap();
                 let ended = match connector.connect(ServerName::try_from(host).unwrap(), socket).await {
                     Ok(stream) => session::session(provisioning, clock, FromTokio::new(stream), buffer).await,
-                    Err(_) => Err(Error::Untrusted),
+                    Err(error) => Err(match refused(error) {
+                        ConnectError::Untrusted(_) => Error::Untrusted,
+                        ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
+                    }),
                 };
                 ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
             }
@@ -175,7 +179,17 @@ fn connect(endpoint: Endpoint<'_>, transport: Transport, tls: Tls<'_>) -> io::Re
     }
     let name = ServerName::try_from(endpoint.host().to_string()).map_err(io::Error::other)?;
     let session = ClientConnection::new(Arc::new(tls.config()?), name).map_err(io::Error::other)?;
-    Ok(Box::new(StreamOwned::new(session, socket)))
+    let mut stream = StreamOwned::new(session, socket);
+    stream.conn.complete_io(&mut stream.sock)?;
+    Ok(Box::new(stream))
+}
+
+/// What TLS objects to will be the same the next time.
+fn refused(error: io::Error) -> ConnectError<io::Error> {
+    match error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) {
+        true => ConnectError::Untrusted(error),
+        false => ConnectError::Network(error),
+    }
 }
 
 impl Tls<'_> {
