@@ -102,6 +102,13 @@ impl Answer {
     }
 }
 
+/// How many bytes the results of operations may have, all together. Only a webhook that returns long
+/// payloads comes near.
+const MAX_RESULTS: usize = 256 * 1024 * 1024;
+
+/// What a result has, whatever the webhook returned: more than it takes.
+const RESULT: usize = 1024;
+
 /// What the service remembers of a device that was ever let in, or whose TPM was challenged.
 #[derive(Debug, Default)]
 struct Device {
@@ -138,6 +145,9 @@ struct State {
     scripts: Vec<Script>,
     /// How many requests devices have made, for `drop_every`.
     asked: u64,
+    /// The finished operations, oldest first: device, operation and size; and the sum of their sizes.
+    results: VecDeque<(String, String, usize)>,
+    results_bytes: usize,
     requests: Bounded<RequestRecord>,
     webhook_calls: Bounded<WebhookCall>,
 }
@@ -198,6 +208,8 @@ impl Core {
                 operations: Window::default(),
                 scripts: Vec::new(),
                 asked: 0,
+                results: VecDeque::new(),
+                results_bytes: 0,
                 requests: Bounded::default(),
                 webhook_calls: Bounded::default(),
             }),
@@ -536,6 +548,7 @@ impl Core {
     /// Puts the device at its hub, as its enrollment's re-provisioning policy says.
     fn finish(&self, job: &Job, result: Result<(Allocated, Option<Vec<String>>), Failure>) {
         let mut state = self.lock();
+        let state = &mut *state;
         let Some(device) = state.devices.get_mut(&job.registration_id.to_ascii_lowercase()) else {
             return;
         };
@@ -576,7 +589,10 @@ impl Core {
             });
         }
         if let Some(operation) = device.operations.iter_mut().find(|operation| operation.id == job.operation_id) {
+            let text = finished.payload.as_ref().map_or(0, |payload| payload.get().len());
+            let issued = finished.issued_certificate_chain.iter().flatten().map(String::len).sum::<usize>();
             operation.result = Some(finished);
+            state.remember(&job.registration_id, &job.operation_id, RESULT + text + issued);
         }
     }
 
@@ -664,6 +680,23 @@ fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> Dev
 }
 
 impl State {
+    /// Counts a result of this size, and forgets the oldest where they become too many: a poll finds no
+    /// such operation then, a look-up no payload.
+    fn remember(&mut self, registration_id: &str, operation_id: &str, size: usize) {
+        self.results.push_back((registration_id.to_ascii_lowercase(), operation_id.to_owned(), size));
+        self.results_bytes += size;
+        while self.results_bytes > MAX_RESULTS
+            && let Some((device, operation_id, size)) = self.results.pop_front()
+        {
+            self.results_bytes -= size;
+            let Some(device) = self.devices.get_mut(&device) else { continue };
+            device.operations.retain(|operation| operation.id != operation_id);
+            if let Some(last) = device.last.as_mut().filter(|_| device.operations.is_empty()) {
+                Arc::make_mut(last).payload = None;
+            }
+        }
+    }
+
     /// Lets a device in by the credentials that every request has.
     fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<Enrollment, ServiceError> {
         self.check_address(request)?;

@@ -162,8 +162,9 @@ impl Fleet {
             .with_retry_policy(self.policy)
             .with_observer(&mut observer);
             let clock = Clock { started, scale: self.time_scale };
-            // Room for any request, and for what webhooks return.
-            let mut buffer = vec![0; 16 * 1024 + 2 * payload.map_or(0, str::len)];
+            // Room for any request, and for any message: those of the service have at most 96 KB. What is not
+            // used of it takes no memory.
+            let mut buffer = vec![0; 128 * 1024 + payload.map_or(0, str::len)];
             let assignment = match self.transport {
                 Transport::Http => self.over_http(&mut provisioning, clock, &connections, &mut buffer).await?,
                 Transport::Mqtt => self.over_mqtt(&mut provisioning, clock, &connections, &mut buffer).await?,
@@ -253,6 +254,7 @@ fn kind(error: &Error) -> String {
         Error::Unassigned => "unassigned",
         Error::Untrusted => "untrusted certificate",
         Error::TimedOut => "timed out",
+        Error::BufferTooSmall(_) => "too long an answer",
         Error::Transport(TransportFault::Connect) => "no connection",
         Error::Transport(TransportFault::Closed) => "connection closed",
         Error::Transport(TransportFault::Stalled) => "no answer",
