@@ -1,6 +1,6 @@
 //! What the emulated service knows: its ID scope, hubs, enrollments and habits.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -126,7 +126,13 @@ impl Config {
             }
         }
         let behaviour = &self.behaviour;
-        for seconds in [behaviour.webhook_timeout, behaviour.webhook_retry_initial, behaviour.webhook_retry_increment] {
+        let times = [
+            behaviour.webhook_timeout,
+            behaviour.webhook_retry_initial,
+            behaviour.webhook_retry_increment,
+            behaviour.client_timeout,
+        ];
+        for seconds in times {
             if Duration::try_from_secs_f64(seconds).is_err() {
                 return Err(ConfigError(format!("{seconds} is no number of seconds")));
             }
@@ -509,6 +515,12 @@ pub struct Behaviour {
     pub operations_per_minute: Option<u32>,
     /// Polls of one device per 10 s before 429001. The service's quota is 5. Default none.
     pub device_polls_per_10s: Option<u32>,
+    /// How many seconds a client may take for a handshake, a request's head, its body, or reading the
+    /// answer, before it is closed; so for an idle connection, but for an MQTT session. Default 60.
+    pub client_timeout: f64,
+    /// Loses the answer of every so many-th request: what was asked is done, then the connection is
+    /// closed without a byte. Requests of all devices count, MQTT's CONNECT too. Default none.
+    pub drop_every: Option<NonZeroU32>,
     /// Whether HTTPS and MQTT take TLS 1.3 beside 1.2. Default false, as the real service.
     pub tls13: bool,
 }
@@ -538,6 +550,8 @@ impl Default for Behaviour {
             registrations_per_minute: None,
             operations_per_minute: None,
             device_polls_per_10s: None,
+            client_timeout: 60.0,
+            drop_every: None,
             tls13: false,
         }
     }

@@ -3,7 +3,11 @@
 
 use std::{
     io::{self, Write},
-    sync::mpsc::{self, Receiver, SyncSender},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, SyncSender},
+    },
     thread,
     time::Duration,
 };
@@ -17,11 +21,15 @@ const BACKLOG: usize = 4096;
 pub struct Console {
     lines: SyncSender<String>,
     drained: Receiver<()>,
+    dropped: Arc<AtomicU64>,
 }
 
 /// Prints lines, from any thread.
 #[derive(Clone, Debug)]
-pub struct Printer(SyncSender<String>);
+pub struct Printer {
+    lines: SyncSender<String>,
+    dropped: Arc<AtomicU64>,
+}
 
 impl Console {
     /// Starts the thread.
@@ -40,27 +48,42 @@ impl Console {
             }
             let _ = done.send(());
         })?;
-        Ok(Self { lines, drained })
+        Ok(Self { lines, drained, dropped: Arc::default() })
     }
 
     /// A handle for printing.
     #[must_use]
     pub fn printer(&self) -> Printer {
-        Printer(self.lines.clone())
+        Printer { lines: self.lines.clone(), dropped: Arc::clone(&self.dropped) }
     }
 
-    /// Waits a moment for what is still to be printed. All printers must be gone before.
+    /// Waits a moment for what is still to be printed, and says on standard error how many lines were
+    /// not. All printers must be gone before.
     pub fn finish(self) {
         drop(self.lines);
         let _ = self.drained.recv_timeout(Duration::from_secs(1));
+        match self.dropped.load(Ordering::Relaxed) {
+            0 => {}
+            lines => eprintln!("{lines} lines were not printed: whoever reads them is too slow"),
+        }
     }
 }
 
 impl Printer {
     /// Prints a line, or drops it when too many wait already.
     pub fn line(&self, line: impl Into<String>) {
-        let _ = self.0.try_send(line.into());
+        if self.lines.try_send(line.into()).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
+}
+
+/// Lets this process have as many files open as the system allows it: each connection is one, and
+/// shells begin with 1 024. A program may do this, a library may not.
+pub fn allow_many_connections() {
+    // Without it there are fewer connections at a time, and the log says so.
+    #[cfg(unix)]
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
 }
 
 /// Now, as Azure Functions writes it in its logs.

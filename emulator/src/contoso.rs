@@ -17,7 +17,11 @@ use std::{
     collections::VecDeque,
     fmt, io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,6 +57,8 @@ pub struct ContosoOptions {
     /// The key without which the function answers 401: as `?code=…`, or in the header
     /// `x-functions-key`.
     pub function_key: Option<String>,
+    /// Answers every so many-th call with 429 and nothing else, upon which the service calls again.
+    pub throttle_every: Option<NonZeroU32>,
 }
 
 impl fmt::Debug for ContosoOptions {
@@ -61,6 +67,7 @@ impl fmt::Debug for ContosoOptions {
             .field("return_payload", &self.return_payload)
             .field("by_model", &self.by_model)
             .field("function_key", &self.function_key.as_ref().map(|_| "****"))
+            .field("throttle_every", &self.throttle_every)
             .finish()
     }
 }
@@ -103,6 +110,7 @@ impl Webhook {
         let (listener, address) = server::bind(address)?;
         let function = Arc::new(Function {
             options,
+            calls: AtomicU64::new(0),
             prescribed: Mutex::default(),
             log: Mutex::default(),
             observer: Box::new(observer),
@@ -159,6 +167,8 @@ impl fmt::Debug for Webhook {
 
 struct Function {
     options: ContosoOptions,
+    /// How often it was called, for `throttle_every`.
+    calls: AtomicU64,
     prescribed: Mutex<VecDeque<Prescribed>>,
     log: Mutex<Bounded<String>>,
     observer: Box<dyn Fn(&str) + Send + Sync>,
@@ -277,10 +287,14 @@ impl Function {
 }
 
 impl Handler for Function {
+    fn note(&self, what: String) {
+        self.log(&what);
+    }
+
     async fn handle(&self, request: Request<Incoming>, _: &Connection) -> Result<Response<Body>, NoAnswer> {
         let is_function = request.uri().path().eq_ignore_ascii_case(PATH);
         let authorized = self.is_authorized(&request);
-        let body = server::read_body(request.into_body(), 1024 * 1024).await.map_err(|_| NoAnswer)?;
+        let body = server::read_body(request.into_body(), 1024 * 1024, self.patience()).await.map_err(|_| NoAnswer)?;
         let prescribed = lock(&self.prescribed).pop_front();
         if let Some(prescribed) = prescribed {
             tokio::time::sleep(prescribed.delay).await;
@@ -291,6 +305,10 @@ impl Handler for Function {
         }
         if !authorized {
             return Ok(respond(401, "text/plain", String::new()));
+        }
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.options.throttle_every.is_some_and(|every| calls.is_multiple_of(u64::from(every.get()))) {
+            return Ok(respond(429, "text/plain", String::new()));
         }
         let text = String::from_utf8_lossy(&body);
         Ok(match self.run(&text) {

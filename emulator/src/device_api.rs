@@ -1,6 +1,6 @@
 //! The device API over HTTP: routes, headers and framing around the registration core.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -67,6 +67,14 @@ impl<'a> Route<'a> {
 }
 
 impl Handler for DeviceApi {
+    fn patience(&self) -> Duration {
+        self.core.patience()
+    }
+
+    fn note(&self, what: String) {
+        self.core.note(self.scheme, what);
+    }
+
     async fn handle(
         &self,
         mut request: Request<Incoming>,
@@ -84,7 +92,7 @@ impl Handler for DeviceApi {
         record.authorization = head.headers.contains_key(header::AUTHORIZATION);
         record.registration_id = route.as_ref().map(|route| mask_signatures(&route.registration_id));
 
-        let body = match server::read_body(body, MAX_BODY).await {
+        let body = match server::read_body(body, MAX_BODY, self.patience()).await {
             Ok(body) => Ok(body),
             Err(BodyFault::TooLong) => Err(ServiceError::too_large(MAX_BODY)),
             Err(BodyFault::Late) => Err(ServiceError::request_timeout()),

@@ -226,7 +226,7 @@ impl Builder {
     }
 
     /// Lets the service's own waiting pass so many times faster: the pauses between webhook calls,
-    /// their time-out (though never to less than 2 s, so that no webhook fails for running on a
+    /// their time-out (though never to less than 10 s, so that no webhook fails for running on a
     /// busy machine), scripted delays and quotas. `Retry-After`, token expiry and MQTT's keep-alive,
     /// which devices reckon with, stay in plain seconds.
     #[must_use]

@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fmt, fs, path::PathBuf, process::ExitCode};
+use std::{fmt, fs, num::NonZeroU32, path::PathBuf, process::ExitCode};
 
 use azure_dps_emulator::{
     Config, Emulator, Event, StartError,
-    console::{Console, Printer, Signals, printable},
+    console::{self, Console, Printer, Signals, printable},
 };
 use clap::{Parser, error::ErrorKind};
 use serde_json::json;
@@ -72,6 +72,12 @@ struct Arguments {
     /// Let the service's own waiting pass so many times faster
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     time_scale: f64,
+    /// Lose the answer of every N-th request: it is done, then the connection is closed
+    #[arg(long, value_name = "N")]
+    drop_every: Option<NonZeroU32>,
+    /// Have the Contoso webhook inside answer every N-th call with 429
+    #[arg(long, value_name = "N", conflicts_with = "webhook")]
+    throttle_webhook_every: Option<NonZeroU32>,
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -142,6 +148,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(RetryAfter(seconds)) = arguments.retry_after {
         config.behaviour.retry_after = seconds;
     }
+    if arguments.drop_every.is_some() {
+        config.behaviour.drop_every = arguments.drop_every;
+    }
+    if arguments.throttle_webhook_every.is_some() {
+        config.contoso.throttle_every = arguments.throttle_webhook_every;
+    }
     let about = format!(
         "ID scope {}, {} enrollment group(s), {} individual enrollment(s), {} linked hub(s)",
         config.id_scope,
@@ -150,6 +162,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         config.linked_hubs.len()
     );
 
+    console::allow_many_connections();
     // Caught before anybody is told that there is something to stop.
     let signals = Signals::catch().map_err(Failure::start)?;
     let console = Console::start().map_err(Failure::start)?;

@@ -21,7 +21,7 @@ use crate::{
     log::{RequestRecord, mask_signatures},
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{Broken, Fault, Faulty, PATIENCE, Peer, Protocol, Stream},
+    server::{Broken, Fault, Faulty, Peer, Protocol, Stream},
     wall_time, wire,
 };
 
@@ -45,8 +45,16 @@ pub(crate) struct MqttApi {
 }
 
 impl Protocol for MqttApi {
+    fn patience(&self) -> Duration {
+        self.core.patience()
+    }
+
+    fn note(&self, what: String) {
+        self.core.note(self.listener, what);
+    }
+
     async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {
-        let mut link = Link::new(stream);
+        let mut link = Link::new(stream, self.patience());
         match self.connect(&mut link, peer).await {
             Ok(Some(device)) => Ok(self.session(&mut link, &device).await?),
             refused => {
@@ -119,7 +127,7 @@ impl MqttApi {
     /// Takes the CONNECT. A refused one has no device.
     async fn connect<S: Stream>(&self, link: &mut Link<S>, peer: Peer) -> Result<Option<Device>, LinkError> {
         let refused = |code, why: &str| (None, Err(Refusal(code, why.to_owned())));
-        let packet = link.receive_until(Some(Instant::now() + PATIENCE)).await;
+        let packet = link.receive_until(Some(Instant::now() + link.patience)).await;
         let (connect, device) = match packet {
             Ok(Packet::Connect(connect)) if connect.protocol == mqtt_proto::Protocol::V311 => {
                 let device = device(&connect, peer, self.core.behaviour().strict_api_version);
@@ -429,6 +437,8 @@ struct Link<S> {
     stream: Faulty<S>,
     fault: Fault,
     received: Vec<u8>,
+    /// For a CONNECT, and for each write.
+    patience: Duration,
 }
 
 enum LinkError {
@@ -466,9 +476,9 @@ impl From<LinkError> for Broken {
 }
 
 impl<S: Stream> Link<S> {
-    fn new(stream: S) -> Self {
+    fn new(stream: S, patience: Duration) -> Self {
         let fault = Fault::default();
-        Self { stream: Faulty::new(stream, fault.clone()), fault, received: Vec::new() }
+        Self { stream: Faulty::new(stream, fault.clone()), fault, received: Vec::new(), patience }
     }
 
     /// The next packet. A call that is given up loses nothing of what it has read.
@@ -513,7 +523,7 @@ impl<S: Stream> Link<S> {
 
     /// Says goodbye, also in TLS. Whether the peer hears it is its own affair.
     async fn close(&mut self) {
-        let _ = timeout(PATIENCE, self.stream.shutdown()).await;
+        let _ = timeout(self.patience, self.stream.shutdown()).await;
     }
 
     async fn write(&mut self, packet: &[u8]) -> Result<(), LinkError> {
@@ -521,7 +531,7 @@ impl<S: Stream> Link<S> {
             self.stream.write_all(packet).await?;
             self.stream.flush().await
         };
-        match timeout(PATIENCE, write).await {
+        match timeout(self.patience, write).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(LinkError::Protocol("it does not read".to_owned())),
         }

@@ -102,6 +102,13 @@ impl Answer {
     }
 }
 
+/// How many bytes the results of operations may have, all together. Only a webhook that returns long
+/// payloads comes near.
+const MAX_RESULTS: usize = 256 * 1024 * 1024;
+
+/// What a result has, whatever the webhook returned: more than it takes.
+const RESULT: usize = 1024;
+
 /// What the service remembers of a device that was ever let in, or whose TPM was challenged.
 #[derive(Debug, Default)]
 struct Device {
@@ -109,7 +116,7 @@ struct Device {
     challenge: Option<Challenge>,
     record: Option<DeviceRecord>,
     /// The state that a look-up tells.
-    last: Option<RegistrationState>,
+    last: Option<Arc<RegistrationState>>,
     operations: VecDeque<RunningOperation>,
     polls: Window,
 }
@@ -118,7 +125,8 @@ struct Device {
 struct RunningOperation {
     id: String,
     polls: u32,
-    result: Option<RegistrationState>,
+    /// Shared with the look-up's state: the webhook's payload may be long.
+    result: Option<Arc<RegistrationState>>,
     allocation: AbortHandle,
 }
 
@@ -135,6 +143,11 @@ struct State {
     registrations: Window,
     operations: Window,
     scripts: Vec<Script>,
+    /// How many requests devices have made, for `drop_every`.
+    asked: u64,
+    /// The finished operations, oldest first: device, operation and size; and the sum of their sizes.
+    results: VecDeque<(String, String, usize)>,
+    results_bytes: usize,
     requests: Bounded<RequestRecord>,
     webhook_calls: Bounded<WebhookCall>,
 }
@@ -194,6 +207,9 @@ impl Core {
                 registrations: Window::default(),
                 operations: Window::default(),
                 scripts: Vec::new(),
+                asked: 0,
+                results: VecDeque::new(),
+                results_bytes: 0,
                 requests: Bounded::default(),
                 webhook_calls: Bounded::default(),
             }),
@@ -212,6 +228,17 @@ impl Core {
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// How long a client may take for what it has to do.
+    pub(crate) fn patience(&self) -> Duration {
+        // Checked when it was configured; too long to be told is for ever.
+        Duration::try_from_secs_f64(self.lock().config.behaviour.client_timeout).unwrap_or(Duration::MAX / 2)
+    }
+
+    /// Puts on record what concerns a listener as a whole.
+    pub(crate) fn note(&self, listener: &'static str, outcome: String) {
+        self.record_request(RequestRecord { outcome, ..RequestRecord::new(listener, "-") });
     }
 
     pub(crate) fn behaviour(&self) -> Behaviour {
@@ -288,7 +315,7 @@ impl Core {
         if !enrollment.enabled {
             let disabled = RegistrationState::new(request.registration_id, "disabled").stored(&wall_time::now());
             let answer = answer(200, "", &disabled, true, None);
-            device.last = Some(disabled);
+            device.last = Some(Arc::new(disabled));
             let outcome = format!("disabled by enrollment {}", enrollment.id);
             return Ok(Begun::Answered(Answer { outcome, ..answer }));
         }
@@ -327,7 +354,7 @@ impl Core {
             current,
             enrollment,
         };
-        device.last = Some(RegistrationState::new(request.registration_id, "assigning").stored(&job.created));
+        device.last = Some(Arc::new(RegistrationState::new(request.registration_id, "assigning").stored(&job.created)));
         let operation_id = job.operation_id.clone();
         let core = Arc::clone(self);
         let allocation = tokio::spawn(async move {
@@ -378,7 +405,7 @@ impl Core {
         let last = state
             .devices
             .get(&request.registration_id.to_ascii_lowercase())
-            .and_then(|device| device.last.as_ref())
+            .and_then(|device| device.last.as_deref())
             .ok_or_else(|| registration_not_found(request.registration_id))?;
         Ok(Answer {
             status: 200,
@@ -499,10 +526,10 @@ impl Core {
     }
 
     /// A fast clock shortens the time-out too, but never so far that a webhook fails for being on
-    /// a busy machine.
+    /// a busy machine, or in a crowd.
     fn webhook_timeout(&self, behaviour: &Behaviour) -> Duration {
         let timeout = Duration::try_from_secs_f64(behaviour.webhook_timeout).unwrap_or(Duration::MAX / 2);
-        let floor = Duration::from_secs(2).min(timeout);
+        let floor = Duration::from_secs(10).min(timeout);
         self.clock.real(timeout).max(floor)
     }
 
@@ -521,6 +548,7 @@ impl Core {
     /// Puts the device at its hub, as its enrollment's re-provisioning policy says.
     fn finish(&self, job: &Job, result: Result<(Allocated, Option<Vec<String>>), Failure>) {
         let mut state = self.lock();
+        let state = &mut *state;
         let Some(device) = state.devices.get_mut(&job.registration_id.to_ascii_lowercase()) else {
             return;
         };
@@ -551,13 +579,20 @@ impl Core {
             },
         }
         .stored(&job.created);
+        let finished = Arc::new(finished);
         let is_newest = device.operations.back().is_some_and(|operation| operation.id == job.operation_id);
         if is_newest {
             // "A look-up never returns an issued certificate."
-            device.last = Some(RegistrationState { issued_certificate_chain: None, ..finished.clone() });
+            device.last = Some(match finished.issued_certificate_chain {
+                Some(_) => Arc::new(RegistrationState { issued_certificate_chain: None, ..(*finished).clone() }),
+                None => Arc::clone(&finished),
+            });
         }
         if let Some(operation) = device.operations.iter_mut().find(|operation| operation.id == job.operation_id) {
+            let text = finished.payload.as_ref().map_or(0, |payload| payload.get().len());
+            let issued = finished.issued_certificate_chain.iter().flatten().map(String::len).sum::<usize>();
             operation.result = Some(finished);
+            state.remember(&job.registration_id, &job.operation_id, RESULT + text + issued);
         }
     }
 
@@ -581,7 +616,13 @@ impl Core {
     }
 
     pub(crate) fn take_script(&self, operation: Operation, registration_id: &str) -> Option<Script> {
-        script::take(&mut self.lock().scripts, operation, registration_id)
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.asked += 1;
+        let dropped =
+            state.config.behaviour.drop_every.is_some_and(|every| state.asked.is_multiple_of(u64::from(every.get())));
+        script::take(&mut state.scripts, operation, registration_id)
+            .or_else(|| dropped.then(|| Script::drop_connection(operation)))
     }
 
     pub(crate) fn requests(&self) -> Vec<RequestRecord> {
@@ -643,6 +684,23 @@ fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> Dev
 }
 
 impl State {
+    /// Counts a result of this size, and forgets the oldest where they become too many: a poll finds no
+    /// such operation then, a look-up no payload.
+    fn remember(&mut self, registration_id: &str, operation_id: &str, size: usize) {
+        self.results.push_back((registration_id.to_ascii_lowercase(), operation_id.to_owned(), size));
+        self.results_bytes += size;
+        while self.results_bytes > MAX_RESULTS
+            && let Some((device, operation_id, size)) = self.results.pop_front()
+        {
+            self.results_bytes -= size;
+            let Some(device) = self.devices.get_mut(&device) else { continue };
+            device.operations.retain(|operation| operation.id != operation_id);
+            if let Some(last) = device.last.as_mut().filter(|_| device.operations.is_empty()) {
+                Arc::make_mut(last).payload = None;
+            }
+        }
+    }
+
     /// Lets a device in by the credentials that every request has.
     fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<Enrollment, ServiceError> {
         self.check_address(request)?;

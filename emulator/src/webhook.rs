@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::{Client, Url, header::CONTENT_TYPE, redirect};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     allocation::{Allocated, Failure},
@@ -17,8 +17,20 @@ use crate::{
     x509::{Certificate, CertificateInfo},
 };
 
-/// An answer longer than this cannot be an `AllocationResponse`: a message has at most 96 KB.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// An answer longer than this cannot be an `AllocationResponse`: a message to a device has at most
+/// 96 KB, and twins have 40 KB.
+const MAX_ANSWER: usize = 192 * 1024;
+
+/// How many calls are under way at a time; more wait their turn, and their time-out does not run
+/// meanwhile. It bounds what a webhook that hangs, or that never ends its answers, makes us hold.
+const MAX_CALLS: usize = 1024;
+
+/// How long a connection is kept for the next call: less than any server keeps it (Node 5 s), because
+/// a call that crosses with the server's goodbye would be a failed registration.
+const KEPT_FOR: Duration = Duration::from_secs(2);
+
+/// How many connections are kept for the next calls.
+const KEPT: usize = 64;
 
 /// `AllocationRequest`, in the order in which the tutorial's log shows it.
 #[derive(Serialize)]
@@ -184,10 +196,17 @@ impl<'a> AllocationRequest<'a> {
 }
 
 /// POSTs to webhooks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WebhookClient {
     plain: OnceCell<Client>,
     secure: OnceCell<Client>,
+    calls: Semaphore,
+}
+
+impl Default for WebhookClient {
+    fn default() -> Self {
+        Self { plain: OnceCell::default(), secure: OnceCell::default(), calls: Semaphore::new(MAX_CALLS) }
+    }
 }
 
 /// A webhook's HTTP answer.
@@ -201,6 +220,8 @@ impl WebhookClient {
     pub(crate) async fn post(&self, url: &str, body: String, timeout: Duration) -> Result<HttpAnswer, String> {
         let url: Url = url.parse().map_err(|_| "the webhook's URL is no URL".to_owned())?;
         let client = self.client(&url).await?;
+        // It is never closed.
+        let _call = self.calls.acquire().await;
         tokio::time::timeout(timeout, async {
             let mut response = client
                 .post(url)
@@ -211,10 +232,10 @@ impl WebhookClient {
                 .map_err(describe)?;
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(describe)? {
-                body.extend_from_slice(&chunk);
-                if body.len() > MAX_ANSWER {
+                if body.len() + chunk.len() > MAX_ANSWER {
                     return Err("the webhook's answer is too long".to_owned());
                 }
+                body.extend_from_slice(&chunk);
             }
             Ok(HttpAnswer { status: response.status().as_u16(), body })
         })
@@ -225,7 +246,13 @@ impl WebhookClient {
     async fn client(&self, url: &Url) -> Result<&Client, String> {
         // Proxies of the environment would catch calls to loopback. Redirects are "any other
         // status" to the service.
-        let builder = || Client::builder().no_proxy().redirect(redirect::Policy::none());
+        let builder = || {
+            Client::builder()
+                .no_proxy()
+                .redirect(redirect::Policy::none())
+                .pool_idle_timeout(KEPT_FOR)
+                .pool_max_idle_per_host(KEPT)
+        };
         if url.scheme() == "https" {
             self.secure.get_or_try_init(async || builder().build().map_err(describe)).await
         } else {

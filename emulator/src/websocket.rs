@@ -1,6 +1,6 @@
 //! MQTT over WebSocket: the upgrade of an HTTP connection, on any path, to subprotocol `mqtt`.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
@@ -22,7 +22,7 @@ use crate::{
     error::ServiceError,
     log::RequestRecord,
     mqtt::{MAX_PACKET, MqttApi},
-    server::{Body, Broken, Connection, PATIENCE, Peer, Protocol},
+    server::{Body, Broken, Connection, Peer, Protocol},
 };
 
 const SUBPROTOCOL: &str = "mqtt";
@@ -61,7 +61,8 @@ pub(crate) fn upgrade(
 async fn serve(websocket: HyperWebsocket, mqtt: MqttApi, peer: Peer) -> Result<(), Broken> {
     let websocket = websocket.await?;
     let (near, far) = tokio::io::duplex(BUFFER);
-    let (spoken, carried) = tokio::join!(mqtt.speak(near, peer), carry(websocket, far));
+    let patience = mqtt.patience();
+    let (spoken, carried) = tokio::join!(mqtt.speak(near, peer), carry(websocket, far, patience));
     // A peer that goes is no news, one that is sent away is.
     if let Err(why) = carried
         && is_sent_away(&why)
@@ -83,7 +84,7 @@ fn is_sent_away(why: &Broken) -> bool {
 
 /// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets": what
 /// comes is a stream of bytes, until either side ends.
-async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream) -> Result<(), Broken> {
+async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream, patience: Duration) -> Result<(), Broken> {
     let (mut sink, mut source) = websocket.split();
     let (mut from_mqtt, mut to_mqtt) = tokio::io::split(pipe);
     let inwards = async {
@@ -102,9 +103,9 @@ async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream) -> Result<()
     let outwards = async {
         let mut buffer = Vec::with_capacity(BUFFER);
         while from_mqtt.read_buf(&mut buffer).await? > 0 {
-            timeout(PATIENCE, sink.send(Message::binary(std::mem::take(&mut buffer)))).await??;
+            timeout(patience, sink.send(Message::binary(std::mem::take(&mut buffer)))).await??;
         }
-        timeout(PATIENCE, sink.close()).await??;
+        timeout(patience, sink.close()).await??;
         Ok::<_, Broken>(())
     };
     // The one that ends ends the other, and with it the pipe.

@@ -121,7 +121,7 @@ fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
 
 /// What TLS itself objects to (a certificate, a peer that speaks something else) will be the
 /// same the next time. What the peer complains of may pass, and so may the network.
-fn classify(error: io::Error) -> ConnectError<io::Error> {
+pub fn classify(error: io::Error) -> ConnectError<io::Error> {
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         None | Some(rustls::Error::AlertReceived(_)) => ConnectError::Network(error),
         Some(_) => ConnectError::Untrusted(error),

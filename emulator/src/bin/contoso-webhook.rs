@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, num::NonZeroU32, path::PathBuf, process::ExitCode};
 
 use azure_dps_emulator::{
-    console::{Console, Signals, log_time, printable},
+    console::{self, Console, Signals, log_time, printable},
     contoso::{ContosoOptions, Webhook},
 };
 use clap::Parser;
@@ -43,6 +43,9 @@ struct Arguments {
     /// Look for the model in the device's payload (deviceModel or modelId)
     #[arg(long)]
     by_model: bool,
+    /// Answer every N-th call with 429
+    #[arg(long, value_name = "N")]
+    throttle_every: Option<NonZeroU32>,
 }
 
 fn main() -> ExitCode {
@@ -63,8 +66,13 @@ fn run(arguments: Arguments) -> Result<(), String> {
         }
         None => arguments.function_key,
     };
-    let options =
-        ContosoOptions { return_payload: arguments.return_payload, by_model: arguments.by_model, function_key };
+    let options = ContosoOptions {
+        return_payload: arguments.return_payload,
+        by_model: arguments.by_model,
+        function_key,
+        throttle_every: arguments.throttle_every,
+    };
+    console::allow_many_connections();
     let signals = Signals::catch().map_err(|error| error.to_string())?;
     let console = Console::start().map_err(|error| error.to_string())?;
     let printer = console.printer();

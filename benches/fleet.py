@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""What a fleet costs: 10, 100, 1 000 and 2 000 devices at the same time, through custom allocation and
+over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are throttled.
+
+    python3 benches/fleet.py [--json] [--devices 10,100] [--transport mqtt] [--idle]
+
+builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
+number. It ends with 1 where a device is not assigned exactly once, which means: the device was told of
+one assignment, a look-up afterwards names the same hub and device ID, no answer ever named another hub
+for it, and no other device has its identity. (A device whose registration was answered and the answer
+lost registers again, and the service assigns it again to the same hub: those are counted.)
+
+It wants Linux: memory and processor time come from /proc."""
+
+import argparse
+import collections
+import glob
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TARGET = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
+# The tutorial's; no secret.
+KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
+EVERY = "100"
+
+
+class Emulator:
+    def __init__(self, directory, *arguments):
+        self.ca = os.path.join(directory, "ca.pem")
+        self.log = os.path.join(directory, "log")
+        command = [os.path.join(TARGET, "dps-emulator"), "--json", "--retry-after", "1", "--ca-out", self.ca,
+                   "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", *arguments]
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE)
+        self.urls = {}
+        while "wss" not in self.urls:
+            if self.process.poll() is not None:
+                sys.exit(self.process.stderr.read().decode())
+            time.sleep(0.02)
+            self.urls = {line["listener"]: line["url"] for line in self.lines() if "listener" in line}
+
+    def lines(self):
+        with open(self.log) as log:
+            # The last line may be half there.
+            return [json.loads(line) for line in log if line.endswith("\n")]
+
+    def memory(self, what):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(what)) * 1024
+
+    def processor_seconds(self):
+        threads = glob.glob(f"/proc/{self.process.pid}/task/*/schedstat")
+        return sum(int(open(thread).read().split()[0]) for thread in threads) / 1e9
+
+    def stop(self):
+        """How long it takes to end, and what it has to say then."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        said = self.process.communicate()[1].decode()
+        if self.process.returncode != 0 or said:
+            sys.exit(f"the emulator ended with {self.process.returncode}: {said}")
+        return time.monotonic() - started
+
+
+def run(devices, transport):
+    with tempfile.TemporaryDirectory() as directory:
+        emulator = Emulator(directory, "--drop-every", EVERY, "--throttle-webhook-every", EVERY)
+        at_rest, before = emulator.memory("VmRSS"), emulator.processor_seconds()
+        url = {"http": emulator.urls["https"], "mqtt": emulator.urls["mqtts"].replace("mqtts", "https")}[transport]
+        command = [os.path.join(TARGET, "examples", "fleet"), "--id-scope", "0ne00002193", "--devices", str(devices),
+                   "--registration-id", "fleet-{}-contoso-tstrsd-007", "--host", url, "--transport", transport,
+                   "--ca", emulator.ca, "--json", *(["--verify"] if transport == "http" else [])]
+        fleet = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"AZURE_DPS_SYMMETRIC_KEY": KEY})
+        report = json.loads(fleet.stdout.read())
+        _, _, usage = os.wait4(fleet.pid, 0)
+        processor_seconds, peak = emulator.processor_seconds() - before, emulator.memory("VmHWM")
+        stopped = emulator.stop()
+        lines = emulator.lines()
+
+    told, hubs, registered, lost = collections.Counter(), collections.defaultdict(set), collections.Counter(), 0
+    for request in (line["request"] for line in lines if "request" in line):
+        device = request["registrationId"]
+        lost += request["httpStatus"] is None and "cut after" in request["outcome"]
+        registered[device] += request["method"] == "PUT"
+        body = json.loads(request["responseBody"] or "{}")
+        state = body.get("registrationState") or body
+        if state.get("assignedHub"):
+            hubs[device].add((state["assignedHub"], state["deviceId"]))
+            told[device] += request["method"] == "GET" and request["httpStatus"] == 200
+    throttled = sum(line["webhook"]["status"] == 429 for line in lines if "webhook" in line)
+    faults = [
+        what for what, wrong in {
+            "not assigned": report["assigned"] != devices,
+            "shared identities": report["sharedIdentities"] > 0,
+            "the look-up disagrees": transport == "http" and report["verification"]["same"] != devices,
+            "not told exactly once": list(told.values()) != [1] * devices,
+            "assigned to two hubs": any(len(seen) != 1 for seen in hubs.values()),
+        }.items() if wrong
+    ]
+    return {
+        "devices": devices,
+        "assigned": report["assigned"],
+        "faults": faults,
+        "registeredAgain": sum(registered.values()) - devices,
+        "answersLost": lost,
+        "webhookThrottled": throttled,
+        "retries": report["retries"],
+        "seconds": report["seconds"],
+        "devicesPerSecond": report["devicesPerSecond"],
+        "latencySeconds": report["latencySeconds"],
+        "emulator": {
+            "peakBytes": peak,
+            "bytesPerDevice": (peak - at_rest) / devices,
+            "processorSecondsPerDevice": processor_seconds / devices,
+            "stoppedInSeconds": stopped,
+        },
+        "fleet": {
+            "peakBytes": usage.ru_maxrss * 1024,
+            "processorSecondsPerDevice": (usage.ru_utime + usage.ru_stime) / devices,
+        },
+    }
+
+
+def idle():
+    """What a connection that says nothing costs the emulator."""
+    number = 1000
+    costs = {}
+    with tempfile.TemporaryDirectory() as directory:
+        emulator = Emulator(directory)
+        context = ssl.create_default_context(cafile=emulator.ca)
+
+        def connect(listener):
+            host, port = emulator.urls[listener].split("://")[1].split(":")
+            plain = socket.create_connection(("127.0.0.1", int(port)))
+            return plain if listener == "http" else context.wrap_socket(plain, server_hostname=host)
+
+        held = []
+        for listener in ["http", "https", "mqtts"]:
+            # What the first ones cost is the allocator's. None is closed, or the next would have its memory.
+            held += [connect(listener) for _ in range(100)]
+            time.sleep(0.5)
+            before = emulator.memory("VmRSS")
+            held += [connect(listener) for _ in range(number)]
+            time.sleep(1)
+            costs[listener] = (emulator.memory("VmRSS") - before) / number
+        emulator.stop()
+    return costs
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one object")
+    parser.add_argument("--devices", default="10,100,1000,2000", help="how many, with commas between")
+    parser.add_argument("--transport", choices=["http", "mqtt"], default="http")
+    parser.add_argument("--idle", action="store_true", help="measure idle connections too")
+    arguments = parser.parse_args()
+    for package in [["-p", "azure-dps-emulator", "--bin", "dps-emulator"], ["-p", "azure-dps", "--example", "fleet"]]:
+        subprocess.run(["cargo", "build", "--quiet", "--release", *package], cwd=ROOT, check=True)
+
+    runs = []
+    for devices in map(int, arguments.devices.split(",")):
+        each = run(devices, arguments.transport)
+        runs.append(each)
+        if arguments.json:
+            continue
+        if len(runs) == 1:
+            print("devices  assigned     a second  p50 s  p99 s  max s  emulator: peak MB  KB each  CPU ms each  stop s"
+                  "  fleet: CPU ms each  lost  again  429s")
+        latency, emulator, fleet = each["latencySeconds"], each["emulator"], each["fleet"]
+        print(f"{devices:7}  {each['assigned']:8}  {each['devicesPerSecond']:11.1f}  {latency['p50']:5.2f}"
+              f"  {latency['p99']:5.2f}  {latency['max']:5.2f}  {emulator['peakBytes'] / 1e6:17.1f}"
+              f"  {emulator['bytesPerDevice'] / 1e3:7.1f}  {emulator['processorSecondsPerDevice'] * 1e3:11.2f}"
+              f"  {emulator['stoppedInSeconds']:6.2f}  {fleet['processorSecondsPerDevice'] * 1e3:18.2f}"
+              f"  {each['answersLost']:4}  {each['registeredAgain']:5}  {each['webhookThrottled']:4}"
+              + "".join(f"  {fault.upper()}" for fault in each["faults"]))
+    costs = idle() if arguments.idle else None
+    if arguments.json:
+        print(json.dumps({"transport": arguments.transport, "runs": runs, "idleConnectionBytes": costs}))
+    elif costs:
+        print("an idle connection, in KB: " + ", ".join(f"{name} {cost / 1e3:.1f}" for name, cost in costs.items()))
+    sys.exit(any(each["faults"] for each in runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,437 @@
+//! Crowds and abuse: slow clients, oversized requests, idle connections, webhooks that hang or answer
+//! garbage. Who behaves gets through, nothing is kept without a bound, and the end comes at once.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+    num::NonZeroU32,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{
+    Allocation, AllocationPolicy, Config, Emulator, EnrollmentGroup, IndividualEnrollment, Operation, Script,
+    SymmetricKey,
+};
+use support::*;
+
+/// Longer than anything here takes on a busy machine, and a failure.
+const TOO_LONG: Duration = Duration::from_secs(30);
+
+/// A connection whose client says what it wants, and takes what comes.
+fn connect(url: &str) -> TcpStream {
+    let authority = url.split_once("://").unwrap().1;
+    let stream = TcpStream::connect(authority).unwrap();
+    stream.set_read_timeout(Some(TOO_LONG)).unwrap();
+    stream.set_write_timeout(Some(TOO_LONG)).unwrap();
+    stream
+}
+
+/// What comes until the connection is closed, which must happen.
+fn rest(mut stream: &TcpStream) -> String {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            panic!("still open after {TOO_LONG:?}")
+        }
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    }
+}
+
+/// A look-up without credentials, whose answer nobody is curious about.
+fn look_up(url: &str) -> String {
+    let stream = connect(url);
+    write!(
+        &stream,
+        "POST /{SCOPE}/registrations/{TOASTER}{VERSION} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Length: 2\r\n\r\n{{}}"
+    )
+    .unwrap();
+    rest(&stream)
+}
+
+/// A device that no webhook is asked about.
+const LOCK: &str = "front-door-lock";
+
+fn with_lock(mut config: Config) -> Config {
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: LOCK.into(),
+        primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+        allocation: Allocation { policy: AllocationPolicy::Static, ..Allocation::default() },
+        ..IndividualEnrollment::default()
+    });
+    config
+}
+
+/// A webhook that does something unheard-of on each connection. Its end is the test's.
+fn webhook_that(misbehaves: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for call in listener.incoming() {
+            let misbehaves = misbehaves.clone();
+            thread::spawn(move || misbehaves(call.unwrap()));
+        }
+    });
+    url
+}
+
+// ---- Faults at a rate ----
+
+/// "drop_every": done, but not answered; exactly every so many-th, whichever device asks.
+#[test]
+fn every_third_answer_is_lost() {
+    let emulator = changed(|config| config.behaviour.drop_every = NonZeroU32::new(3));
+    let answered: Vec<bool> = (0..9).map(|_| !look_up(emulator.http_url().unwrap()).is_empty()).collect();
+    assert_eq!(answered, [true, true, false].repeat(3));
+    let told: Vec<bool> = emulator.requests().iter().map(|request| request.http_status.is_some()).collect();
+    assert_eq!(told, answered);
+    // A script goes first, and is a request like any other.
+    for lost in [false, false, true] {
+        emulator.script(Script::respond(Operation::Lookup, 503, &[], ""));
+        let answer = look_up(emulator.http_url().unwrap());
+        assert!(answer.starts_with("HTTP/1.1 503") || lost && answer.is_empty(), "{answer}");
+    }
+}
+
+/// What was asked has been done when the answer is lost: the device registers again, and the two
+/// registrations lead to one assignment.
+#[test]
+fn a_registration_whose_answer_was_lost_counts() {
+    let emulator = changed(|config| config.behaviour.drop_every = NonZeroU32::new(1));
+    let toaster = Device::of_group(&emulator, TOASTER);
+    let lost = toaster
+        .request(reqwest::Method::PUT, &format!("{}/register{VERSION}", toaster.path()))
+        .header("Content-Type", "application/json")
+        .body(toaster.registration().to_string())
+        .send();
+    assert!(lost.is_err());
+    emulator.update(|config| config.behaviour.drop_every = None);
+    toaster.assigned();
+    let registered = emulator.requests().iter().filter(|request| request.method == "PUT").count();
+    let record = emulator.device(TOASTER).unwrap();
+    // The client may try again by itself, where the connection was closed before a byte came.
+    assert_eq!(record.registrations as usize, registered);
+    assert_eq!(record.assigned_hub, TOASTERS_HUB);
+}
+
+/// "throttle_every": the service calls again, and no device is lost.
+#[test]
+fn every_second_call_of_the_webhook_is_throttled() {
+    let emulator = changed(|config| config.contoso.throttle_every = NonZeroU32::new(2));
+    for number in 1..=4 {
+        Device::of_group(&emulator, &format!("{number}-contoso-tstrsd-007")).assigned();
+    }
+    let statuses: Vec<u16> = emulator.webhook_calls().iter().filter_map(|call| call.status).collect();
+    assert_eq!(statuses, [200, 429, 200, 429, 200, 429, 200]);
+}
+
+// ---- Slow clients ----
+
+/// "client_timeout": for a handshake, a request's head, its body, and MQTT's CONNECT, however slowly
+/// they drip in; and for saying nothing at all.
+#[test]
+fn a_byte_at_a_time_is_too_slow_in_the_end_and_holds_up_nobody() {
+    let mut config = Config::contoso();
+    config.behaviour.client_timeout = 0.5;
+    let emulator = builder(config)
+        .http("127.0.0.1:0")
+        .https("127.0.0.1:0")
+        .mqtt("127.0.0.1:0")
+        .mqtts("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let head = format!("PUT /{SCOPE}/registrations/{TOASTER}/register{VERSION} HTTP/1.1\r\nHost: x\r\n");
+    let body = format!("{head}Content-Length: 1000\r\n\r\n");
+    // The sort of listener, what comes at once, what drips in.
+    let slow: [(&str, &[u8], &[u8]); 8] = [
+        (emulator.http_url().unwrap(), b"", b""),
+        (emulator.http_url().unwrap(), head.as_bytes(), b"x"),
+        (emulator.http_url().unwrap(), body.as_bytes(), b" "),
+        (emulator.https_url().unwrap(), b"", b""),
+        (emulator.https_url().unwrap(), &[22, 3, 1, 2, 0], &[1]),
+        (emulator.mqtt_url().unwrap(), b"", b""),
+        (emulator.mqtt_url().unwrap(), &[0x10, 0xff, 0x7f], &[0]),
+        (emulator.mqtts_url().unwrap(), &[22, 3, 1, 2, 0], &[1]),
+    ];
+    thread::scope(|scope| {
+        for (url, at_once, dripping) in slow {
+            scope.spawn(move || {
+                let mut stream = connect(url);
+                stream.write_all(at_once).unwrap();
+                let started = Instant::now();
+                // Until it is closed, and the peer says so.
+                while !dripping.is_empty() && stream.write_all(dripping).is_ok() {
+                    assert!(started.elapsed() < TOO_LONG, "{url} takes {at_once:?} and {dripping:?} for ever");
+                    thread::sleep(Duration::from_millis(5));
+                }
+                rest(&stream);
+            });
+        }
+        Device::of_group(&emulator, TOASTER).assigned();
+    });
+    let late = emulator.requests().into_iter().find(|request| request.http_status == Some(408)).unwrap();
+    assert_eq!(late.registration_id.as_deref(), Some(TOASTER));
+}
+
+/// Nor does an answer wait for ever to be read.
+#[test]
+fn a_client_that_does_not_read_is_closed() {
+    let mut config = Config::contoso();
+    config.behaviour.client_timeout = 0.5;
+    let emulator = builder(config).start().unwrap();
+    // More than the system takes in on both sides.
+    emulator.script(Script::respond(Operation::Lookup, 200, &[], "x".repeat(32 << 20)));
+    let mut stream = connect(emulator.http_url().unwrap());
+    write!(stream, "POST /{SCOPE}/registrations/{TOASTER}{VERSION} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let started = Instant::now();
+    while stream.write_all(b"\r\n").is_ok() {
+        assert!(started.elapsed() < TOO_LONG, "still open");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+// ---- Oversized requests ----
+
+/// A head of far more than 32 KB, or of more than 100 fields, is refused before it is taken in; a body of
+/// more than 96 KB, when it has been seen to be; and neither is kept.
+#[test]
+fn oversized_requests_are_refused_and_not_kept() {
+    let emulator = contoso();
+    let ask = |fields: &str, body: &str| {
+        let mut stream = connect(emulator.http_url().unwrap());
+        let path = format!("/{SCOPE}/registrations/{TOASTER}/register{VERSION}");
+        let length = body.len();
+        let head =
+            format!("PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n");
+        // It may be closed before all is written.
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        rest(&stream).chars().take(12).collect::<String>()
+    };
+    assert_eq!(ask("X: y\r\n", "{}"), "HTTP/1.1 401");
+    assert_eq!(emulator.requests().len(), 1);
+    assert_eq!(ask(&format!("X: {}\r\n", "y".repeat(100 << 10)), "{}"), "HTTP/1.1 431");
+    assert_eq!(ask(&"X: y\r\n".repeat(101), "{}"), "HTTP/1.1 431");
+    assert_eq!(emulator.requests().len(), 1, "they came to no request");
+    assert_eq!(ask("", &"x".repeat((96 << 10) + 1)), "HTTP/1.1 413");
+    // It is read on for a while, but not for ever: the answer may be lost then.
+    ask("", &"x".repeat(32 * (96 << 10)));
+    let [_, requests @ ..] = &emulator.requests()[..] else { panic!() };
+    assert!(!requests.is_empty());
+    assert!(requests.iter().all(|request| request.http_status == Some(413) && request.body.is_empty()));
+    Device::of_group(&emulator, TOASTER).assigned();
+}
+
+// ---- Crowds ----
+
+/// Connections that nobody uses, half of them not even secured, keep no device out.
+#[test]
+fn a_device_gets_past_1500_idle_connections() {
+    // Both ends are here. Where the system allows less, there are fewer.
+    #[cfg(unix)]
+    let files = rlimit::increase_nofile_limit(4096).unwrap();
+    #[cfg(not(unix))]
+    let files = 4096;
+    let idle = 750.min(usize::try_from(files).unwrap() / 8);
+    let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
+    let https = emulator.https_url().unwrap();
+    let crowd: Vec<_> = (0..idle).flat_map(|_| [connect(emulator.http_url().unwrap()), connect(https)]).collect();
+    Device::of_group(&emulator, TOASTER).assigned();
+    let mut secured = Device::of_group(&emulator, HEAT_PUMP);
+    (secured.client, secured.url) = (tls_client(&emulator, None).build().unwrap(), https.to_owned());
+    secured.assigned();
+    stops_at_once(emulator);
+    for stream in &crowd {
+        assert_eq!(rest(stream), "");
+    }
+}
+
+/// More connections than there may be wait, the log says so once, and all come to their turn. What
+/// the webhook needs is kept free.
+#[test]
+#[cfg(unix)]
+fn connections_beyond_the_limit_wait_and_are_logged() {
+    let program = env!("CARGO_BIN_EXE_dps-emulator");
+    // Half of the open files are the limit.
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("ulimit -n 64 && exec '{program}'")])
+        .stdout(Stdio::piped())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let url = lines.next().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+    let crowd: Vec<_> = (0..40).map(|_| connect(&url)).collect();
+    let noted = lines.find(|line| line.contains("limit")).unwrap();
+    assert!(noted.contains("32 connections"), "{noted}");
+    let device = thread::spawn(move || {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Device {
+            client: reqwest::blocking::Client::builder().no_proxy().build().unwrap(),
+            url,
+            registration_id: TOASTER.into(),
+            key: derive(GROUP_KEY, TOASTER),
+            payload: None,
+        }
+        .assigned()
+    });
+    drop(crowd);
+    assert_eq!(device.join().unwrap()["assignedHub"], TOASTERS_HUB);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!lines.any(|line| line.contains("limit")));
+}
+
+/// A hundred devices at the same time, a fifth of the webhook's calls throttled: each is assigned, and
+/// nobody's registration is somebody else's.
+#[test]
+fn a_hundred_devices_at_once_are_all_assigned() {
+    let emulator = changed(|config| config.contoso.throttle_every = NonZeroU32::new(5));
+    let ids: Vec<String> =
+        (0..100).map(|number| format!("{number}-contoso-{}", ["tstrsd-007", "hpsd-088"][number % 2])).collect();
+    thread::scope(|scope| {
+        for id in &ids {
+            scope.spawn(|| Device::of_group(&emulator, id).assigned());
+        }
+    });
+    for (number, id) in ids.iter().enumerate() {
+        let record = emulator.device(id).unwrap();
+        assert_eq!(
+            (record.assigned_hub.as_str(), record.device_id),
+            ([TOASTERS_HUB, HEATPUMPS_HUB][number % 2], id.clone())
+        );
+        assert_eq!(record.registrations, 1);
+    }
+}
+
+// ---- Webhooks ----
+
+/// A webhook that hangs costs the devices that ask it their registration, and nobody else anything.
+#[test]
+fn a_webhook_that_hangs_holds_up_only_its_own_devices() {
+    let url = webhook_that(|call| {
+        // Until the other side has had enough.
+        let _ = (&call).read_to_end(&mut Vec::new());
+    });
+    let mut config = with_lock(Config::contoso());
+    config.behaviour.webhook_timeout = 0.5;
+    let emulator = builder(config).webhook(url).start().unwrap();
+    thread::scope(|scope| {
+        for number in 0..50 {
+            let emulator = &emulator;
+            scope.spawn(move || {
+                let failed = Device::of_group(emulator, &format!("{number}-contoso-tstrsd-007")).failed();
+                assert_eq!(failed, (400_207, "Custom allocation failed: the webhook did not answer in time".into()));
+            });
+        }
+        Device::new(&emulator, LOCK, OTHER_KEY).assigned();
+    });
+    assert_eq!(emulator.webhook_calls().len(), 50);
+}
+
+/// Whatever a webhook answers, it is a failed registration, of which only so much is kept.
+#[test]
+fn a_webhook_that_answers_garbage_fails_its_device_only() {
+    const ENDLESS: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    let garbage: [(&str, &str); 7] = [
+        ("", ""),
+        ("\0\u{1}\u{2}garbage, and no HTTP at all\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"iotHubHostName\":", ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\u{fffd}\u{fffd}", ""),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a length\r\n", ""),
+        // Heads and bodies that never end.
+        (ENDLESS, "X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n"),
+        ("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["),
+    ];
+    for (first, again) in garbage {
+        let url = webhook_that(move |mut call| {
+            read_call(&call);
+            let _ = call.write_all(first.as_bytes());
+            while !again.is_empty() && call.write_all(again.repeat(64).as_bytes()).is_ok() {}
+        });
+        let emulator = builder(with_lock(Config::contoso())).webhook(url).start().unwrap();
+        assert_eq!(Device::of_group(&emulator, TOASTER).failed().0, 400_207, "{first:?}");
+        Device::new(&emulator, LOCK, OTHER_KEY).assigned();
+        let calls = emulator.webhook_calls();
+        assert_eq!(calls.len(), 1, "{first:?}");
+        assert!(calls[0].response_body.len() <= 192 << 10);
+    }
+}
+
+/// An answer is deep, not long: nothing overflows.
+#[test]
+fn a_webhook_that_nests_deeply_fails_its_device_only() {
+    let deep = format!("{{\"iotHubHostName\":{}", "[".repeat(100_000));
+    let emulator = contoso();
+    emulator.contoso().unwrap().respond(200, deep);
+    assert_eq!(Device::of_group(&emulator, TOASTER).failed().0, 400_207);
+    let deep = format!("{{\"payload\":{}", "{\"a\":".repeat(10_000));
+    let toaster = Device::of_group(&emulator, TOASTER);
+    let path = format!("{}/register{VERSION}", toaster.path());
+    let put = toaster.request(reqwest::Method::PUT, &path).header("Content-Type", "application/json").body(deep);
+    assert_eq!(put.send().unwrap().status(), 400);
+}
+
+// ---- The end ----
+
+fn stops_at_once(emulator: Emulator) {
+    let started = Instant::now();
+    drop(emulator);
+    assert!(started.elapsed() < TOO_LONG / 3, "it took {:?} to stop", started.elapsed());
+}
+
+/// With everything going on at once: a webhook that hangs, devices that wait for it, slow clients,
+/// idle ones, and MQTT sessions.
+#[test]
+fn it_stops_at_once_whatever_goes_on() {
+    let hanging = webhook_that(|call| {
+        let _ = (&call).read_to_end(&mut Vec::new());
+    });
+    let mut config = Config::contoso();
+    // An answer that waits for the webhook.
+    config.behaviour.result_at_once = true;
+    config.enrollment_groups.push(EnrollmentGroup {
+        enrollment_group_id: "hashed".into(),
+        primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+        ..EnrollmentGroup::default()
+    });
+    let emulator =
+        builder(config).time_scale(1.0).http("127.0.0.1:0").mqtt("127.0.0.1:0").webhook(hanging).start().unwrap();
+    let head = format!("PUT /{SCOPE}/registrations/{TOASTER}/register{VERSION} HTTP/1.1\r\nHost: x\r\n");
+    let mut open = Vec::new();
+    for (url, said) in [
+        (emulator.http_url().unwrap(), ""),
+        (emulator.http_url().unwrap(), &head),
+        (emulator.mqtt_url().unwrap(), ""),
+        (emulator.mqtt_url().unwrap(), "\u{10}"),
+    ] {
+        for _ in 0..50 {
+            let mut stream = connect(url);
+            stream.write_all(said.as_bytes()).unwrap();
+            open.push(stream);
+        }
+    }
+    for number in 0..50 {
+        let id = format!("{number}-contoso-tstrsd-007");
+        let body = format!("{{\"registrationId\":\"{id}\"}}");
+        let mut stream = connect(emulator.http_url().unwrap());
+        write!(
+            stream,
+            "PUT /{SCOPE}/registrations/{id}/register{VERSION} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            token(&derive(GROUP_KEY, &id), &id),
+            body.len(),
+        )
+        .unwrap();
+        open.push(stream);
+    }
+    // All of them are known to be there when one that comes after them is served.
+    assert_eq!(Device::new(&emulator, "last", &derive(OTHER_KEY, "last")).put().status(), 200);
+    stops_at_once(emulator);
+    for stream in &open {
+        assert_eq!(rest(stream), "");
+    }
+}

@@ -1,0 +1,150 @@
+//! Many devices of an enrollment group, provisioned at the same time: what a deployment looks like to
+//! the service, to its allocation webhook, and to each device.
+//!
+//! ```text
+//! cargo run --example fleet -- --help
+//! ```
+
+mod cli;
+mod device;
+mod report;
+
+use std::{
+    future::pending,
+    io::{self, Write},
+    process::ExitCode,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinSet, LocalSet},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    cli::{Cli, usage_error},
+    device::{Fleet, Outcome},
+    report::{Report, Verification},
+};
+
+fn main() -> ExitCode {
+    // It fails if there is a provider already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    // Each device is an open connection, and shells allow 1 024 of them to begin with.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+
+    let args = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| usage_error(error));
+    let report = LocalSet::new().block_on(&runtime, run(&args));
+    // A device's look-up of its host's name is not waited for.
+    runtime.shutdown_background();
+    let printed = match args.json {
+        true => serde_json::to_string(&report).map_err(io::Error::from),
+        false => Ok(report.text()),
+    };
+    match printed.and_then(|text| writeln!(io::stdout(), "{text}")) {
+        Ok(()) => ExitCode::from(report.exit_code()),
+        Err(error) => {
+            eprintln!("error: cannot write the result: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that the command line can get wrong ends the program here.
+async fn run(args: &Cli) -> Report {
+    let fleet = Rc::new(Fleet::new(args).await.unwrap_or_else(|error| usage_error(error)));
+    let ids = args.registration_ids();
+    let mut report = Report::new(ids.len());
+    let started = Instant::now();
+    let provision = |id: Rc<str>| {
+        let fleet = Rc::clone(&fleet);
+        async move { fleet.provision(&id).await }
+    };
+    crowd(args, "Provisioning", &ids, provision, |at, outcome| report.add(at, outcome)).await;
+    report.finish(started.elapsed());
+    if args.verify && !report.is_interrupted() {
+        let assigned: Vec<usize> = report.assigned().collect();
+        let ids: Vec<_> = assigned.iter().map(|&at| Rc::clone(&ids[at])).collect();
+        let look_up = |id: Rc<str>| {
+            let fleet = Rc::clone(&fleet);
+            async move { fleet.look_up(&id).await }
+        };
+        let mut verification = Verification::default();
+        let compare = |at: usize, outcome| report.compare(&mut verification, assigned[at], &outcome);
+        crowd(args, "Looking up", &ids, look_up, compare).await;
+        report.verified(verification);
+    }
+    report
+}
+
+/// Does `job` for each device, as many at a time and as often in a minute as the command line allows,
+/// until it is done or somebody presses Ctrl-C.
+async fn crowd<F: Future<Output = Outcome> + 'static>(
+    args: &Cli,
+    what: &'static str,
+    ids: &[Rc<str>],
+    job: impl Fn(Rc<str>) -> F,
+    mut done: impl FnMut(usize, Outcome),
+) {
+    let progress = progress_bar(args, what, ids.len());
+    let slots = Arc::new(Semaphore::new(args.concurrency()));
+    let pause = args.rate().map_or(Duration::ZERO, |per_minute| Duration::from_secs(60) / per_minute);
+    let (mut turn, mut running) = (Instant::now(), JoinSet::new());
+    for (at, id) in ids.iter().enumerate() {
+        let (job, slots, begin) = (job(Rc::clone(id)), Arc::clone(&slots), turn);
+        turn += pause;
+        running.spawn_local(async move {
+            sleep_until(begin).await;
+            // It is never closed.
+            let _slot = slots.acquire().await;
+            (at, job.await)
+        });
+    }
+    // Where it cannot be caught, it ends the program as ever.
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            pending::<()>().await;
+        }
+    };
+    tokio::pin!(interrupted);
+    let mut failed = 0;
+    loop {
+        let joined = tokio::select! {
+            joined = running.join_next() => joined,
+            () = &mut interrupted => None,
+        };
+        match joined {
+            Some(Ok((at, outcome))) => {
+                failed += usize::from(outcome.result.is_err());
+                if failed > 0 {
+                    progress.set_message(format!("{failed} failed"));
+                }
+                progress.inc(1);
+                done(at, outcome);
+            }
+            // A device that panicked is not done.
+            Some(Err(_)) => {}
+            None => break,
+        }
+    }
+    progress.finish_and_clear();
+}
+
+/// On standard error, if that is a terminal.
+fn progress_bar(args: &Cli, what: &'static str, devices: usize) -> ProgressBar {
+    if args.quiet || args.json {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}, {per_sec}, {elapsed} {msg}");
+    let progress = ProgressBar::new(devices as u64).with_prefix(what);
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress.enable_steady_tick(Duration::from_millis(200));
+    progress
+}

@@ -1,0 +1,252 @@
+//! The example `fleet`: hundreds of devices at the same time against an emulator that misbehaves at a
+//! rate, and on purpose. What is asserted is what became of each device, never how long it took.
+
+#[path = "support/programs.rs"]
+mod programs;
+
+use std::{
+    collections::HashMap,
+    fs,
+    num::NonZeroU32,
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use azure_dps_emulator::{Builder, Config, Emulator, Operation, Script};
+use programs::{example, output_of};
+use serde_json::{Value, json};
+
+const SCOPE: &str = "0ne00002193";
+const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
+const TOASTERS_HUB: &str = "contoso-toasters-hub-1098.azure-devices.net";
+const TOASTERS: &str = "fleet-{}-contoso-tstrsd-007";
+
+const USAGE: i32 = 2;
+const NOT_ALL_ASSIGNED: i32 = 3;
+const DISAGREES: i32 = 4;
+const INTERRUPTED: i32 = 130;
+
+fn builder(config: Config) -> Builder {
+    Emulator::builder(config).time_scale(1000.0)
+}
+
+/// A fleet for this service, whose devices do not wait for long.
+fn fleet(url: &str, devices: u32) -> Command {
+    let mut command = Command::new(example("fleet"));
+    command.args(["--id-scope", SCOPE, "--registration-id", TOASTERS, "--provisioning-host", url]);
+    command.args(["--devices", &devices.to_string(), "--time-scale", "100"]).env("AZURE_DPS_SYMMETRIC_KEY", GROUP_KEY);
+    command
+}
+
+fn json_of(output: &Output) -> Value {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn id(number: u32) -> String {
+    TOASTERS.replace("{}", &number.to_string())
+}
+
+/// Marsaglia's xorshift32: the same devices are struck in each run.
+struct Dice(u32);
+
+impl Dice {
+    fn one_in(&mut self, n: u32) -> bool {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0.is_multiple_of(n)
+    }
+}
+
+/// 200 devices through custom allocation, over TLS. Of some the answer to the registration is lost, of
+/// some that to a poll, some are throttled, and the webhook throttles every tenth call.
+///
+/// Each is assigned once: it is told of one assignment, the service has that one, and it has been made
+/// as often as the device had to register, all times to the same hub.
+#[test]
+fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
+    const DEVICES: u32 = 200;
+    let mut config = Config::contoso();
+    config.contoso.throttle_every = NonZeroU32::new(10);
+    let emulator = builder(config).https("127.0.0.1:0").start().unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    fs::write(ca.path(), emulator.ca_pem()).unwrap();
+    let (mut dice, mut registrations) = (Dice(2193), HashMap::new());
+    let mut faults = [0; 4];
+    for id in (1..=DEVICES).map(id) {
+        let scripts = [
+            Script::drop_connection(Operation::Register),
+            Script::drop_connection(Operation::Status),
+            Script::respond(Operation::Register, 429, &[("Retry-After", "2")], ""),
+            Script::respond(Operation::Status, 503, &[], ""),
+        ];
+        registrations.insert(id.clone(), 1);
+        for (kind, script) in scripts.into_iter().enumerate().filter(|_| dice.one_in(20)) {
+            if kind == 0 {
+                registrations.insert(id.clone(), 2);
+            }
+            faults[kind] += 1;
+            emulator.script(script.for_device(&id));
+        }
+    }
+    assert!(faults.iter().all(|&faults| faults > 3), "{faults:?} are too few");
+
+    let mut command = fleet(emulator.https_url().unwrap(), DEVICES);
+    let report = json_of(&output_of(command.arg("--json").arg("--verify").arg("--ca").arg(ca.path())));
+    assert_eq!(report["assigned"], DEVICES, "{report}");
+    assert_eq!([&report["failed"], &report["unfinished"], &report["sharedIdentities"]], [0, 0, 0]);
+    assert_eq!(report["hubs"], json!({ TOASTERS_HUB: DEVICES }));
+    assert_eq!(report["verification"], json!({ "same": DEVICES, "different": 0, "failed": {} }));
+    let retries = &report["retries"];
+    assert_eq!([&retries["busy: HTTP 429"], &retries["busy: HTTP 503"]], [faults[2], faults[3]], "{report}");
+    // On a connection that was kept, a lost answer is no failure yet: the request goes out on a new one.
+    assert!(report["connections"].as_u64() >= Some(u64::from(DEVICES + faults[0] + faults[1])), "{report}");
+
+    let requests = emulator.requests();
+    for (id, registrations) in &registrations {
+        let record = emulator.device(id).unwrap();
+        assert_eq!((record.assigned_hub.as_str(), record.device_id.as_str()), (TOASTERS_HUB, id.as_str()));
+        assert_eq!(record.registrations, *registrations, "{id}");
+        let told = requests.iter().filter(|request| {
+            request.registration_id.as_ref() == Some(id)
+                && request.method == "GET"
+                && request.http_status == Some(200)
+                && request.response_body.contains("\"status\":\"assigned\"")
+        });
+        assert_eq!(told.count(), 1, "{id}");
+    }
+    assert!(emulator.webhook_calls().iter().any(|call| call.status == Some(429)));
+}
+
+/// Every so many-th request, as the emulator's `--drop-every` has it; over MQTT a dropped connection is
+/// a dropped session.
+#[test]
+fn dropped_connections_lose_no_device_over_http_and_mqtt() {
+    let mut config = Config::contoso();
+    config.behaviour.drop_every = NonZeroU32::new(10);
+    let emulator = builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
+    let mqtt = emulator.mqtt_url().unwrap().replace("mqtt://", "http://");
+    for (url, transport) in [(emulator.http_url().unwrap(), "http"), (&mqtt, "mqtt")] {
+        let output = output_of(fleet(url, 50).args(["--json", "--transport", transport]));
+        let report = json_of(&output);
+        assert_eq!(report["assigned"], 50, "{transport}: {report}");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!report["retries"].as_object().unwrap().is_empty());
+    }
+}
+
+/// The summary for people, a few at a time; percentiles that are in order.
+#[test]
+fn the_summary_has_outcomes_and_latencies() {
+    let emulator = builder(Config::contoso()).start().unwrap();
+    let url = emulator.http_url().unwrap();
+    let output = output_of(fleet(url, 20).args(["--concurrency", "3", "--verify"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()), "{text}");
+    assert!(text.starts_with("20 of 20 devices assigned in "), "{text}");
+    assert!(text.contains(&format!("    20  {TOASTERS_HUB}\n")), "{text}");
+    assert!(text.ends_with("20 as the service says, 0 otherwise\n"), "{text}");
+
+    let report = json_of(&output_of(fleet(url, 20).args(["--json", "--first", "100"])));
+    let latency = ["p50", "p90", "p99", "max"].map(|name| report["latencySeconds"][name].as_f64().unwrap());
+    assert!(latency.is_sorted() && latency[0] > 0.0, "{report}");
+    assert_eq!(report["verification"], Value::Null);
+    assert!(emulator.device(&id(119)).is_some() && emulator.device(&id(120)).is_none());
+}
+
+/// Devices that are refused are counted by why, and in the exit code.
+#[test]
+fn failures_are_counted_by_kind() {
+    let mut config = Config::contoso();
+    config.enrollment_groups[0].enabled = false;
+    let emulator = builder(config).start().unwrap();
+    let url = emulator.http_url().unwrap();
+    let run = |command: &mut Command| {
+        let output = output_of(command.arg("--json"));
+        (output.status.code().unwrap(), json_of(&output)["errors"].clone())
+    };
+    assert_eq!(run(&mut fleet(url, 5)), (NOT_ALL_ASSIGNED, json!({ "disabled": 5 })));
+    emulator.update(|config| config.enrollment_groups[0].enabled = true);
+    let mut strangers = Command::new(example("fleet"));
+    strangers.args(["--scope", SCOPE, "--devices", "5", "--host", url]).env("AZURE_DPS_SYMMETRIC_KEY", GROUP_KEY);
+    assert_eq!(run(strangers.args(["--time-scale", "100"])), (NOT_ALL_ASSIGNED, json!({ "refused: 400207": 5 })));
+    let mut wrong = fleet(url, 5);
+    wrong.env(
+        "AZURE_DPS_SYMMETRIC_KEY",
+        "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==",
+    );
+    assert_eq!(run(&mut wrong), (NOT_ALL_ASSIGNED, json!({ "unauthorized: 401000": 5 })));
+}
+
+/// `--verify` sees where the service says otherwise than a device was told.
+#[test]
+fn a_service_that_changes_its_mind_is_found_out() {
+    let emulator = builder(Config::contoso()).start().unwrap();
+    let elsewhere = json!({ "assignedHub": "elsewhere.azure-devices.net" });
+    emulator.script(Script::merge(Operation::Lookup, elsewhere).for_device(&id(2)));
+    let output = output_of(fleet(emulator.http_url().unwrap(), 3).args(["--verify", "--json"]));
+    assert_eq!(json_of(&output)["verification"], json!({ "same": 2, "different": 1, "failed": {} }));
+    assert_eq!(output.status.code(), Some(DISAGREES));
+}
+
+/// Two devices that are given the same identity are no two devices.
+#[test]
+fn shared_identities_are_found_out() {
+    let emulator = builder(Config::contoso()).start().unwrap();
+    emulator.update(|config| config.behaviour.result_at_once = true);
+    let same = json!({ "registrationState": { "deviceId": id(1) } });
+    emulator.script(Script::merge(Operation::Register, same).for_device(&id(2)));
+    let output = output_of(fleet(emulator.http_url().unwrap(), 3).arg("--json"));
+    assert_eq!(json_of(&output)["sharedIdentities"], 1);
+    assert_eq!(output.status.code(), Some(DISAGREES));
+}
+
+/// Ctrl-C prints what has happened so far: here of two devices, at one a minute, the first.
+#[test]
+fn an_interrupt_prints_the_summary_so_far() {
+    let emulator = builder(Config::contoso()).start().unwrap();
+    let mut command = fleet(emulator.http_url().unwrap(), 2);
+    command.args(["--rate", "1", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    while emulator.requests().iter().all(|request| !request.response_body.contains("\"assigned\"")) {
+        thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let report = json_of(&output);
+    assert_eq!((report["interrupted"].clone(), output.status.code()), (json!(true), Some(INTERRUPTED)));
+    // The answer may still have been on its way.
+    assert_eq!(report["assigned"].as_u64().unwrap() + report["unfinished"].as_u64().unwrap(), 2);
+    assert!(emulator.device(&id(2)).is_none());
+}
+
+/// What the command line gets wrong ends in 2 and a reason, before anybody is asked.
+#[test]
+fn a_wrong_command_line_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "no key").unwrap();
+    let file = file.path().to_str().unwrap();
+    let local = ["--host", "http://127.0.0.1:9"];
+    for (arguments, why) in [
+        (&["--devices", "0", local[0], local[1]][..], "0 is not in"),
+        (&["--devices", "1", "--rid", "no-number", local[0], local[1]], "{}"),
+        (&["--devices", "1", "--rid", "no good {}", local[0], local[1]], "registration ID"),
+        (&["--devices", "1", "--host", "http://example.com"], "loopback"),
+        (&["--devices", "1", "--time-scale", "2", "--host", "dps.invalid"], "--time-scale"),
+        (&["--devices", "1", "--payload", "nowhere.json", local[0], local[1]], "nowhere.json"),
+        (&["--devices", "1", "--payload", "{\"a\":", local[0], local[1]], "payload"),
+        (&["--devices", "1", "--key-file", file, local[0], local[1]], "base64"),
+        (&["--devices", "1", "--key-file", "/nowhere", local[0], local[1]], "/nowhere"),
+        (&["--devices", "1", local[0], local[1]], "AZURE_DPS_SYMMETRIC_KEY"),
+        (&["--devices", "1", "--ca", file, local[0], local[1]], "--ca"),
+        (&["--devices", "1", "--verify", "--transport", "mqtt", local[0], local[1]], "--verify"),
+    ] {
+        let mut command = Command::new(example("fleet"));
+        command.args(["--scope", SCOPE]).args(arguments).env_remove("AZURE_DPS_SYMMETRIC_KEY");
+        let output = output_of(&mut command);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(USAGE), 0), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(why), "{arguments:?}: {stderr}");
+    }
+}
