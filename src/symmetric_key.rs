@@ -55,6 +55,13 @@ pub const SIGNATURE_LEN: usize = 32;
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
+/// It cannot sign, so that it cannot be taken for the device's:
+///
+/// ```compile_fail,E0277
+/// # let mut group_key = azure_dps::GroupKey::from_base64("").unwrap();
+/// azure_dps::Credential::sas(&mut group_key);
+/// ```
+///
 /// Source: [group enrollments](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation#group-enrollments).
 #[derive(Clone)]
 pub struct GroupKey(KeyBytes);
