@@ -1,4 +1,4 @@
-use core::fmt;
+use core::{fmt, mem::MaybeUninit};
 
 use hmac::{
     KeyInit,
@@ -24,9 +24,23 @@ pub const SIGNATURE_LEN: usize = 32;
 /// device of the group. Derive the [`DeviceKey`] in the factory, or on a gateway that you
 /// trust, and give each device only its own.
 ///
-/// The key is wiped from memory on drop, has no `Display`, and its `Debug` says nothing. (A
-/// value that is moved may leave a copy behind that no drop reaches: make the key where it
-/// stays.)
+/// The key is wiped from memory on drop, has no `Display`, and its `Debug` says nothing. What
+/// deriving and signing leave on the stack is wiped too.
+///
+/// **A key that is moved may leave a copy behind** that no drop reaches, and the `?` after
+/// [`from_base64`](Self::from_base64) moves it. Where that matters, leave the key in its
+/// `Result`:
+///
+/// ```
+/// # use azure_dps::{GroupKey, InvalidKey, RegistrationId};
+/// # fn derive(text: &str, id: &RegistrationId<'_>) -> Result<(), InvalidKey> {
+/// let group_key = &GroupKey::from_base64(text);
+/// let group_key = group_key.as_ref().map_err(|error| *error)?;
+/// let device_key = &mut group_key.derive(id);
+/// # let _ = device_key;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// ```
 /// use azure_dps::{GroupKey, RegistrationId};
@@ -41,6 +55,13 @@ pub const SIGNATURE_LEN: usize = 32;
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
+/// It cannot sign, so that it cannot be taken for the device's:
+///
+/// ```compile_fail,E0277
+/// # let mut group_key = azure_dps::GroupKey::from_base64("").unwrap();
+/// azure_dps::Credential::sas(&mut group_key);
+/// ```
+///
 /// Source: [group enrollments](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation#group-enrollments).
 #[derive(Clone)]
 pub struct GroupKey(KeyBytes);
@@ -50,26 +71,23 @@ impl GroupKey {
     ///
     /// # Errors
     /// [`InvalidKey`], which names a position or a length and never the key.
-    // Like the other key's, word for word: made through one function, it is moved once more.
     #[inline(never)]
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
-        let mut key = Ok(Self(KeyBytes::EMPTY));
-        if let Ok(Self(bytes)) = &mut key
-            && let Err(error) = bytes.decode(text)
-        {
-            key = Err(error);
-        }
-        key
+        // Returned as a clone, since this one is dropped then, and wiped.
+        let mut key = KeyBytes::EMPTY;
+        key.decode(text)?;
+        Ok(Self(key.clone()))
     }
 
     /// The device's own key: HMAC-SHA256 over the registration ID, verbatim.
     pub fn derive(&self, registration_id: &RegistrationId<'_>) -> DeviceKey {
-        let mut key = DeviceKey(KeyBytes::EMPTY);
-        if let Some(mac) = key.0.bytes.first_chunk_mut() {
+        // Returned as a clone, since this one is dropped then, and wiped.
+        let mut key = KeyBytes::EMPTY;
+        if let Some(mac) = key.bytes.first_chunk_mut() {
             self.0.hmac(registration_id.as_str().as_bytes(), mac);
-            key.0.len = mac.len();
+            key.len = mac.len();
         }
-        key
+        DeviceKey(key.clone())
     }
 }
 
@@ -95,16 +113,12 @@ impl DeviceKey {
     ///
     /// # Errors
     /// [`InvalidKey`], which names a position or a length and never the key.
-    // Like the other key's, word for word: made through one function, it is moved once more.
     #[inline(never)]
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
-        let mut key = Ok(Self(KeyBytes::EMPTY));
-        if let Ok(Self(bytes)) = &mut key
-            && let Err(error) = bytes.decode(text)
-        {
-            key = Err(error);
-        }
-        key
+        // Returned as a clone, since this one is dropped then, and wiped.
+        let mut key = KeyBytes::EMPTY;
+        key.decode(text)?;
+        Ok(Self(key.clone()))
     }
 
     /// Writes the key as base64: 44 characters for a derived key, at most 88.
@@ -232,6 +246,15 @@ pub(crate) fn wipe(secret: &mut [u8]) {
     secret.zeroize();
 }
 
+/// Wipes what the function that was called last, from the same place, has left on the stack: as much
+/// of it as HMAC takes on a Cortex-M3. `tests/ram-search` sees what it misses.
+#[inline(never)]
+fn wipe_stack() {
+    const LEN: usize = 20 * size_of::<usize>();
+    // In words: a Cortex-M writes eight bytes as fast as one.
+    [const { MaybeUninit::<u64>::uninit() }; LEN].zeroize();
+}
+
 impl ZeroizeOnDrop for GroupKey {}
 impl ZeroizeOnDrop for DeviceKey {}
 
@@ -254,6 +277,14 @@ impl KeyBytes {
     }
 
     fn hmac(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
+        self.hmac_on_the_stack(message, mac);
+        wipe_stack();
+    }
+
+    /// The hmac crate wipes its values where they end, but not where they were moved from, nor the
+    /// padded key; and the states that these hash to are as good as the key.
+    #[inline(never)]
+    fn hmac_on_the_stack(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
         // HMAC itself pads keys with zeros; with a length that the compiler knows, the hashing of
         // longer keys is not linked. The core and its buffer are what `Hmac` wraps; the wrapper
         // would be moved, and is 170 bytes.

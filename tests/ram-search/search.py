@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+"""Runs an image in QEMU and searches the Cortex-M3's memory, from outside, for secrets.
+
+    search.py ELF [LENGTH]
+
+lists what is left after each step, and fails if that is more than must be there. The shortest piece
+that counts has LENGTH bytes, 4 by default; of text, 8.
+
+The image halts in its function `halt`, and the debugger's stub saves all of the RAM and the registers.
+"""
+
+import base64, hashlib, hmac, os, socket, struct, subprocess, sys, tempfile
+
+GROUP_KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
+REGISTRATION = "0ne00002193%2fregistrations%2fbreakroom499-contoso-tstrsd-007\n1700003600"
+HUB = "contoso-toasters-hub-1098.azure-devices.net%2Fdevices%2Fbreakroom499-contoso-tstrsd-007\n1700003600"
+RAM, RAM_SIZE = 0x2000_0000, 4 << 20
+# The shortest piece that counts, at any address. Four characters of base64 are three bytes, which
+# also stand in a register.
+LENGTH = int(sys.argv[2]) if len(sys.argv) > 2 else 4
+TEXT_LENGTH = 8
+
+
+# SHA-256, to know what stands in memory while it runs.
+def primes():
+    n = 2
+    while True:
+        if all(n % d for d in range(2, n)):
+            yield n
+        n += 1
+
+
+def root_bits(n, power):
+    """The first 32 bits after the point of n^(1/power)."""
+    target, low, high = n << 32 * power, 0, n << 32
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle**power <= target else (low, middle)
+    return low & 0xFFFFFFFF
+
+
+first = [p for p, _ in zip(primes(), range(64))]
+K = [root_bits(p, 3) for p in first]
+H = [root_bits(p, 2) for p in first[:8]]
+rotate = lambda x, n: (x >> n | x << 32 - n) & 0xFFFFFFFF
+
+
+def schedule(block):
+    w = list(struct.unpack(">16I", block))
+    for i in range(16, 64):
+        s0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ w[i - 15] >> 3
+        s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10
+        w.append((w[i - 16] + s0 + w[i - 7] + s1) & 0xFFFFFFFF)
+    return w
+
+
+def compress(state, block):
+    a, b, c, d, e, f, g, h = state
+    for w, k in zip(schedule(block), K):
+        t1 = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + (e & f ^ ~e & g) + k + w
+        t2 = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + (a & b ^ a & c ^ b & c)
+        a, b, c, d, e, f, g, h = (t1 + t2) & 0xFFFFFFFF, a, b, c, (d + t1) & 0xFFFFFFFF, e, f, g
+    return [(x + y) & 0xFFFFFFFF for x, y in zip(state, (a, b, c, d, e, f, g, h))]
+
+
+def sha256(message):
+    padded = message + b"\x80" + bytes(-(len(message) + 9) % 64) + struct.pack(">Q", 8 * len(message))
+    state = H
+    for at in range(0, len(padded), 64):
+        state = compress(state, padded[at : at + 64])
+    return struct.pack(">8I", *state)
+
+
+assert sha256(b"x" * 100) == hashlib.sha256(b"x" * 100).digest()
+
+
+def swapped(data):
+    """As words of a little-endian machine that read the bytes as SHA-256 does."""
+    return struct.pack(f"<{len(data) // 4}I", *struct.unpack(f">{len(data) // 4}I", data))
+
+
+def key_forms(name, key):
+    """All that a key looks like on its way through HMAC-SHA256."""
+    yield f"{name}", key
+    yield f"{name}, words swapped", swapped(key)
+    yield f"{name}, base64", base64.b64encode(key)
+    for pad, byte in (("ipad", 0x36), ("opad", 0x5C)):
+        block = bytes(b ^ byte for b in key.ljust(64, b"\0"))
+        yield f"{name} ^ {pad}", block
+        # Any sixteen words in a row give the others; the first sixteen are the block.
+        yield f"{name} ^ {pad}, schedule", struct.pack("<64I", *schedule(block))
+        # As good as the key, for making signatures.
+        state = struct.pack("<8I", *compress(H, block))
+        yield f"{name} ^ {pad}, state", state
+        yield f"{name} ^ {pad}, state, words swapped", swapped(state)
+
+
+def signature_forms(name, signature):
+    yield name, signature
+    yield f"{name}, words swapped", swapped(signature)
+    text = base64.b64encode(signature)
+    yield f"{name}, as text", text
+    yield f"{name}, as text", text.replace(b"+", b"%2B").replace(b"/", b"%2F").replace(b"=", b"%3D")
+
+
+def pieces(forms):
+    found = {}
+    for name, form in forms:
+        length = TEXT_LENGTH if form.isascii() else LENGTH
+        for at in range(len(form) - length + 1):
+            piece = form[at : at + length]
+            # Padding alone is no secret.
+            if len(set(piece)) > 2:
+                found.setdefault(piece, name)
+    return found
+
+
+group = base64.b64decode(GROUP_KEY)
+device = hmac.digest(group, b"breakroom499-contoso-tstrsd-007", "sha256")
+GROUP = list(key_forms("group key", group))
+DEVICE = list(key_forms("device key", device))
+SIGNATURES = [
+    *signature_forms("signature for DPS", hmac.digest(device, REGISTRATION.encode(), "sha256")),
+    *signature_forms("signature for the hub", hmac.digest(device, HUB.encode(), "sha256")),
+]
+# After each step: what is there on purpose, and once. It must be found, or the search is blind.
+STEPS = [
+    ("the group key has been read", {"group key"}),
+    ("the device key has been derived", {"group key", "device key"}),
+    ("both have been dropped, and the caller has the device key's text", {"device key, base64"}),
+    ("the device key has been read from it, and the text wiped", {"device key"}),
+    ("a token for DPS is in the caller's buffer", {"device key", "signature for DPS, as text"}),
+    ("provisioned; a token and a connection string for the hub were written and wiped", {"device key"}),
+    ("everything has been dropped", set()),
+]
+# Until it has been assigned, a run over HTTP keeps the signature, for its polls.
+MAY_BE_KEPT = {5: {"signature for DPS"}}
+
+
+class Stub:
+    """QEMU's debugger stub."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(60)
+        while True:
+            try:
+                self.socket.connect(path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                pass
+        self.stream = self.socket.makefile("rb")
+
+    def ask(self, command):
+        data = command.encode()
+        self.socket.sendall(b"$%s#%02x" % (data, sum(data) & 255))
+        while self.stream.read(1) != b"$":
+            pass
+        answer = bytearray()
+        while (byte := self.stream.read(1)) != b"#":
+            answer += byte
+        self.stream.read(2)
+        self.socket.sendall(b"+")
+        return answer.decode()
+
+    def registers(self):
+        """r0 to r12, sp, lr, pc; whatever follows is not needed."""
+        return bytes.fromhex(self.ask("g").replace("x", "0"))[:64]
+
+    def memory(self, path):
+        # The monitor's command: a thousand times faster than the stub's own.
+        self.ask("qRcmd," + f"pmemsave {RAM:#x} {RAM_SIZE:#x} \"{path}\"".encode().hex())
+        with open(path, "rb") as file:
+            return file.read()
+
+    def go(self, address):
+        self.ask("Pf=" + struct.pack("<I", address & ~1).hex())
+
+
+def symbol(elf, wanted):
+    data = open(elf, "rb").read()
+    offset, = struct.unpack_from("<I", data, 0x20)
+    size, count = struct.unpack_from("<HH", data, 0x2E)
+    sections = [struct.unpack_from("<10I", data, offset + i * size) for i in range(count)]
+    table = next(s for s in sections if s[1] == 2)
+    names = sections[table[6]][4]
+    for at in range(table[4], table[4] + table[5], 16):
+        name, value = struct.unpack_from("<II", data, at)
+        if data[names + name : data.index(b"\0", names + name)].decode() == wanted:
+            return value & ~1
+    sys.exit(f"no symbol {wanted}")
+
+
+def find(memory, known):
+    """Where memory has known pieces, those that overlap as one: (start, length, names)."""
+    at, runs = 0, []
+    while at < len(memory):
+        if not memory[at] and not any(memory[at : at + 4096]):
+            at += 4096
+            continue
+        for length in {LENGTH, TEXT_LENGTH}:
+            if name := known.get(memory[at : at + length]):
+                start, before, names = runs[-1] if runs else (0, 0, [])
+                if at < start + before:
+                    runs[-1] = start, max(before, at + length - start), names if name in names else [*names, name]
+                else:
+                    runs.append((at, length, [name]))
+        at += 1
+    return runs
+
+
+def main(elf):
+    known = pieces(GROUP + DEVICE + SIGNATURES)
+    halt, left, scanned = symbol(elf, "halt"), 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "gdb")
+        qemu = subprocess.Popen(
+            ["qemu-system-arm", "-M", "mps2-an385", "-cpu", "cortex-m3", "-display", "none", "-serial", "none",
+             "-monitor", "none", "-S", "-gdb", f"unix:{path},server=on,wait=off", "-kernel", elf],
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            stub = Stub(path)
+            # Without this the stub sets no register.
+            stub.ask("qXfer:features:read:target.xml:0,ffb")
+            stub.ask(f"Z1,{halt:x},2")
+            for place, (step, wanted) in enumerate(STEPS, 1):
+                stub.ask("c")
+                registers = stub.registers()
+                words = struct.unpack("<16I", registers)
+                sp, lr, pc = words[13:]
+                if pc != halt or words[0] != place:
+                    sys.exit(f"stopped at {pc:#x} with {words[0]} instead of at step {place}")
+                memory = stub.memory(os.path.join(folder, "ram"))
+                scanned += len(memory)
+                print(f"{place}. {step}")
+                missing, kept = set(wanted), set(MAY_BE_KEPT.get(place, ()))
+                for start, length, names in find(memory, known):
+                    address, what = RAM + start, " / ".join(names)
+                    where = f"{sp - address} below the stack pointer" if address < sp else "above the stack pointer"
+                    line = f"{length:>4} bytes at {address:#x}, {where}: {what}"
+                    if address >= sp and what in missing | kept:
+                        missing.discard(what)
+                        kept.discard(what)
+                        print(f"   on purpose: {line}")
+                    else:
+                        left += 1
+                        print(f"   LEFT:       {line}")
+                for start, length, names in find(registers, known):
+                    left += 1
+                    print(f"   LEFT:       {length:>4} bytes in r{start // 4} and on: {' / '.join(names)}")
+                if missing:
+                    sys.exit(f"the search is blind to {missing}")
+                stub.go(lr)
+        finally:
+            qemu.kill()
+            qemu.wait()
+    print(f"{scanned} bytes searched, {left or 'no'} remains of secrets")
+    return int(left > 0)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,152 @@
+//! Provisions once, and halts after each step for whoever searches the memory from outside. The keys
+//! come from flash, and what the caller had of them in buffers, the caller wipes.
+
+#![no_std]
+#![no_main]
+
+use core::hint::black_box;
+use core::time::Duration;
+
+use azure_dps::{
+    Assignment, Credential, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, Step,
+};
+use cortex_m_rt::entry;
+use zeroize::Zeroize;
+
+// search.py knows these too.
+const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
+const ID_SCOPE: &str = "0ne00002193";
+const REGISTRATION_ID: &str = "breakroom499-contoso-tstrsd-007";
+const UNIX_TIME: u64 = 1_700_000_000;
+
+const ASSIGNING: &[u8] = include_bytes!("../../vectors/operation-assigning.json");
+const ASSIGNED: &[u8] = include_bytes!("../../vectors/operation-assigned.json");
+
+#[entry]
+fn main() -> ! {
+    let mut device_key = [0; 44];
+    let outcome = derive(&mut device_key).and_then(|()| {
+        halt(3);
+        provision(&mut device_key)
+    });
+    halt(if outcome.is_ok() { 7 } else { FAILED });
+    loop {}
+}
+
+const FAILED: u32 = 0;
+
+/// Where the debugger waits.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn halt(place: u32) {
+    black_box(place);
+}
+
+/// In the factory: the device's key as text, from its group's.
+#[inline(never)]
+fn derive(text: &mut [u8; 44]) -> Result<(), Error> {
+    let id = RegistrationId::new(black_box(REGISTRATION_ID))?;
+    // Neither key is ever moved: it stays in the `Result`.
+    let group_key = &GroupKey::from_base64(black_box(GROUP_KEY));
+    let group_key = group_key.as_ref().map_err(|error| *error)?;
+    halt(1);
+    let device_key = &group_key.derive(&id);
+    halt(2);
+    device_key.write_base64(text)?;
+    #[cfg(feature = "control")]
+    core::mem::forget(black_box(group_key.clone()));
+    Ok(())
+}
+
+/// On the device: everything that a device does with its key.
+#[inline(never)]
+fn provision(text: &mut [u8; 44]) -> Result<(), Error> {
+    let key = &mut DeviceKey::from_base64(core::str::from_utf8(text).unwrap_or_default());
+    let key = key.as_mut().map_err(|error| *error)?;
+    text.zeroize();
+    halt(4);
+
+    let mut buffer = [0; 760];
+    let assignment = register(key, &mut buffer)?;
+    let hub = assignment.hub();
+    let (mut token, mut connection_string) = ([0; 320], [0; 256]);
+    black_box(hub.write_token(key, UNIX_TIME + 3600, &mut token)?);
+    black_box(hub.write_connection_string(key, &mut connection_string)?);
+    token.zeroize();
+    connection_string.zeroize();
+    halt(6);
+    Ok(())
+}
+
+#[inline(never)]
+fn register<'b>(key: &mut DeviceKey, buffer: &'b mut [u8; 760]) -> Result<Assignment<'b>, Error> {
+    let id_scope = IdScope::new(black_box(ID_SCOPE))?;
+    let registration = Registration::new(id_scope, RegistrationId::new(black_box(REGISTRATION_ID))?)
+        .with_payload(black_box(r#"{"MyDeviceFirmwareVersion":"12.0.2.5"}"#))?;
+    let mut provisioning = Provisioning::new(registration, Credential::sas(key));
+    provisioning.start(Duration::ZERO, black_box(UNIX_TIME));
+    run(&mut provisioning, buffer)?;
+    provisioning.result(buffer)
+}
+
+#[cfg(not(feature = "http"))]
+#[inline(never)]
+fn run(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; 760]) -> Result<(), Error> {
+    use azure_dps::mqtt;
+
+    black_box(mqtt::write_user_name(provisioning, buffer)?);
+    black_box(mqtt::write_password(provisioning, Duration::ZERO, buffer)?);
+    halt(5);
+    buffer.zeroize();
+    let mut now = Duration::ZERO;
+    let answers = [
+        ("$dps/registrations/res/202/?$rid=1&retry-after=3", ASSIGNING),
+        ("$dps/registrations/res/200/?$rid=2", ASSIGNED),
+    ];
+    for (topic, body) in answers {
+        if provisioning.step(now) == Step::Send {
+            black_box(mqtt::write_publish(provisioning, now, buffer)?);
+        }
+        buffer[..body.len()].copy_from_slice(black_box(body));
+        mqtt::on_message(provisioning, now, black_box(topic), &buffer[..body.len()]);
+        now += Duration::from_secs(3);
+    }
+    Ok(())
+}
+
+#[cfg(feature = "http")]
+#[inline(never)]
+fn run(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; 760]) -> Result<(), Error> {
+    use azure_dps::http::{self, ResponseReader};
+
+    const { assert!(ASSIGNING.len() == 94 && ASSIGNED.len() == 572) }
+    let mut now = Duration::ZERO;
+    let answers: [[&[u8]; 2]; 2] = [
+        [b"HTTP/1.1 202 Accepted\r\nRetry-After: 3\r\nContent-Length: 94\r\n\r\n", ASSIGNING],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 572\r\n\r\n", ASSIGNED],
+    ];
+    for answer in answers {
+        if provisioning.step(now) == Step::Send {
+            black_box(http::write_request(provisioning, now, buffer)?);
+        }
+        if now.is_zero() {
+            halt(5);
+        }
+        let mut reader = ResponseReader::new();
+        for part in answer {
+            let space = reader.space(buffer)?;
+            space[..part.len()].copy_from_slice(black_box(part));
+            if let Some(response) = reader.received(buffer, part.len())? {
+                provisioning.on_answer(now, response.answer(buffer));
+            }
+        }
+        now += Duration::from_secs(3);
+    }
+    Ok(())
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    halt(FAILED);
+    loop {}
+}

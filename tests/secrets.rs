@@ -1,0 +1,229 @@
+//! What keys cannot be used for, and that nothing which is printed shows one.
+
+#[path = "support/network.rs"]
+mod network;
+mod support;
+
+use std::fmt::{Debug, Display};
+use std::sync::{Arc, Mutex};
+
+use azure_dps::{
+    Credential, DeviceKey, Endpoint, GroupKey, InvalidKey, Progress, Provisioning, Reprovisioning,
+    ReprovisioningPolicy, Sign, SignError,
+};
+use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, SymmetricKey};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE},
+};
+use network::{TRANSPORTS, Transport, provision};
+use proptest::prelude::*;
+use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, observer, registration};
+
+/// Whether a type implements a trait. A constant of its own goes before that of a trait.
+macro_rules! implements {
+    ($type:ty: $($bound:tt)+) => {{
+        #[allow(dead_code, reason = "where it is implemented")]
+        trait Otherwise {
+            const IT_DOES: bool = false;
+        }
+        impl<T> Otherwise for T {}
+        struct Asked<T>(std::marker::PhantomData<T>);
+        #[allow(dead_code, reason = "where it is not implemented")]
+        impl<T: $($bound)+> Asked<T> {
+            const IT_DOES: bool = true;
+        }
+        Asked::<$type>::IT_DOES
+    }};
+}
+
+#[test]
+fn a_key_cannot_be_printed_compared_copied_or_serialized() {
+    macro_rules! neither_key {
+        ($($bound:tt)+) => {
+            assert!(!implements!(GroupKey: $($bound)+), "a group key");
+            assert!(!implements!(DeviceKey: $($bound)+), "a device key");
+        };
+    }
+    neither_key!(Display);
+    neither_key!(std::fmt::LowerHex);
+    // In memory that nobody wipes.
+    neither_key!(Copy);
+    neither_key!(AsRef<[u8]>);
+    neither_key!(std::ops::Deref);
+    neither_key!(Into<Vec<u8>>);
+    // In a time that depends on where they differ.
+    neither_key!(PartialEq);
+    neither_key!(PartialOrd);
+    neither_key!(std::hash::Hash);
+    neither_key!(serde::Serialize);
+    neither_key!(serde::de::DeserializeOwned);
+    // What the question is worth.
+    assert!(implements!(DeviceKey: Debug) && implements!(GroupKey: Clone) && implements!(InvalidKey: Display + Copy));
+}
+
+#[test]
+fn a_group_key_cannot_sign() {
+    assert!(!implements!(GroupKey: Sign));
+    assert!(implements!(DeviceKey: Sign));
+}
+
+#[test]
+fn what_holds_a_key_or_a_signature_has_no_debug() {
+    assert!(!implements!(Provisioning<'static>: Debug));
+    assert!(!implements!(Credential<'static>: Debug));
+}
+
+/// All that bytes look like where somebody prints them.
+fn shapes(bytes: &[u8]) -> [String; 6] {
+    let text = STANDARD.encode(bytes);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = format!("{bytes:?}");
+    [
+        text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
+        text.trim_end_matches('=').to_owned(),
+        URL_SAFE.encode(bytes),
+        hex.to_uppercase(),
+        hex,
+        list[1..list.len() - 1].to_owned(),
+    ]
+}
+
+#[track_caller]
+fn hidden(shown: &str, secrets: &[Vec<u8>]) {
+    for secret in secrets {
+        for shape in shapes(secret) {
+            assert!(!shown.contains(&shape), "{shape}");
+        }
+    }
+}
+
+fn service(group_key: &str, device_key: &str) -> Config {
+    let mut config = Config::contoso();
+    config.enrollment_groups[0].primary_key = SymmetricKey::from_base64(group_key).unwrap();
+    config.individual_enrollments.push(IndividualEnrollment {
+        primary_key: SymmetricKey::from_base64(device_key).unwrap(),
+        ..IndividualEnrollment::default()
+    });
+    config
+}
+
+proptest! {
+    #[test]
+    fn debug_hides_any_key(key in prop::collection::vec(any::<u8>(), 16..=64), at: prop::sample::Index) {
+        let text = STANDARD.encode(&key);
+        let group_key = GroupKey::from_base64(&text);
+        let device_key = group_key.clone().unwrap().derive(&registration(TOASTER).registration_id());
+        let derived = STANDARD.decode(device_key.write_base64(&mut [0; 44]).unwrap()).unwrap();
+        // One character is no base64.
+        let mut broken = text.clone().into_bytes();
+        broken[at.index(text.len())] = b'!';
+        let broken = String::from_utf8(broken).unwrap();
+        let refused = SymmetricKey::from_base64(&broken).unwrap_err();
+        let life = Reprovisioning::new(
+            registration(TOASTER).registration_id(),
+            ReprovisioningPolicy::new(),
+            &Err(azure_dps::RecordError::Absent),
+        );
+        let errors = [GroupKey::from_base64(&broken).unwrap_err(), DeviceKey::from_base64(&text[1..]).unwrap_err()];
+        let config = service(&text, &text);
+        let emulated = SymmetricKey::from_base64(&text);
+        let shown = format!("{group_key:?} {device_key:?} {errors:?} {} {}", errors[0], errors[1])
+            + &format!("{life:?} {refused:?} {refused} {config:#?} {config:?} {emulated:?}");
+        hidden(&shown, &[key, derived]);
+        let half = &text[..text.len() / 2];
+        prop_assert!(!shown.contains(half), "{half}");
+    }
+}
+
+/// Signs as the key does, and tells what it has signed.
+struct Witness(DeviceKey, Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Sign for Witness {
+    fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+        self.0.sign(message, signature)?;
+        self.1.lock().unwrap().push(signature.to_vec());
+        Ok(())
+    }
+}
+
+#[test]
+fn no_record_shows_a_key_or_a_signature() {
+    let shown = Arc::new(Mutex::new(String::new()));
+    let mut config = Config::contoso();
+    config.behaviour.retry_after = Some(1);
+    let events = Arc::clone(&shown);
+    let emulator = Emulator::builder(config)
+        .http("127.0.0.1:0")
+        .https("127.0.0.1:0")
+        .mqtts("127.0.0.1:0")
+        .time_scale(1000.0)
+        .observer(move |event| {
+            let line = format!("{event:?}\n{}\n", serde_json::to_string(event).unwrap());
+            events.lock().unwrap().push_str(&line);
+        })
+        .start()
+        .unwrap();
+    let right = DeviceKey::from_base64(TOASTER_KEY).unwrap();
+    let wrong_text = STANDARD.encode([0xa7; 48]);
+    let wrong = DeviceKey::from_base64(&wrong_text).unwrap();
+    let signatures = Arc::default();
+    for transport in TRANSPORTS {
+        for key in [&right, &wrong] {
+            let url = match transport {
+                Transport::EmbeddedIoTls | Transport::EmbeddedIoAsyncTls => emulator.https_url().unwrap().into(),
+                Transport::MqttTls => emulator.mqtts_url().unwrap().replace("mqtts://", "https://"),
+                _ => emulator.http_url().unwrap().to_owned(),
+            };
+            let mut signer = Witness(key.clone(), Arc::clone(&signatures));
+            let registration = registration(TOASTER).with_payload(PAYLOAD).unwrap();
+            let log = Mutex::new(Vec::<Progress>::new());
+            let mut watch = observer(&log);
+            let mut provisioning = Provisioning::new(registration, Credential::sas(&mut signer))
+                .with_endpoint(Endpoint::parse(&url).unwrap())
+                .with_observer(&mut watch);
+            let mut buffer = [0; 1024];
+            let result = provision(&mut provisioning, transport, emulator.ca_pem(), &mut buffer);
+            assert_eq!(result.is_ok(), std::ptr::eq(key, &raw const right), "{transport:?}: {result:?}");
+            let line = match &result {
+                Ok(assignment) => format!("{assignment:?} {:?}", assignment.hub()),
+                Err(error) => format!("{error:?} {error}"),
+            };
+            drop(provisioning);
+            shown.lock().unwrap().push_str(&format!("{line} {:?}\n", log.lock().unwrap()));
+        }
+    }
+    let requests = emulator.requests();
+    let lines: String = requests.iter().map(|request| format!("{request} {request:?}\n")).collect();
+    let shown = format!("{}{lines}{emulator:?} {:?}", shown.lock().unwrap(), emulator.webhook_calls());
+
+    let mut secrets = signatures.lock().unwrap().clone();
+    assert!(secrets.len() >= 2 * TRANSPORTS.len() && requests.len() > secrets.len());
+    for key in [GROUP_KEY, TOASTER_KEY, &wrong_text] {
+        secrets.push(STANDARD.decode(key).unwrap());
+    }
+    hidden(&shown, &secrets);
+    for word in ["SharedAccessSignature", "sig="] {
+        assert!(!shown.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn an_error_in_a_configuration_does_not_quote_a_key() {
+    let text = |key: &str| {
+        format!(
+            "id_scope = \"0ne00002193\"\n[[enrollment_groups]]\nenrollment_group_id = \"g\"\nprimary_key = \"{key}\"\n"
+        )
+    };
+    let key = &TOASTER_KEY[..40];
+    // Not base64; not closed; not known; twice.
+    for toml in [
+        text(&format!("{key}!!!")),
+        text(key).replace(&format!("{key}\""), key),
+        text(TOASTER_KEY).replace("primary_key", "primry_key"),
+        format!("{}primary_key = \"{TOASTER_KEY}\"\n", text(TOASTER_KEY)),
+    ] {
+        let error = Config::from_toml(&toml).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(&key[..20]), "{error}");
+    }
+}
