@@ -34,6 +34,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use support::*;
 
 #[path = "../examples/mqtt_embedded/session.rs"]
+#[allow(clippy::duplicate_mod, reason = "here on the virtual clock, in `network` on the real one")]
 mod session;
 
 const SECOND: Duration = Duration::from_secs(1);
