@@ -35,6 +35,7 @@ use support::*;
 
 #[allow(clippy::duplicate_mod, reason = "each of them has a clock of its own")]
 #[path = "../examples/mqtt_embedded/session.rs"]
+#[allow(clippy::duplicate_mod, reason = "here on the virtual clock, in `network` on the real one")]
 mod session;
 
 const SECOND: Duration = Duration::from_secs(1);
