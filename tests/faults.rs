@@ -33,7 +33,6 @@ use azure_dps::{Endpoint, Error, Malformed, Progress, Provisioning, RetryPolicy,
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use support::*;
 
-#[allow(clippy::duplicate_mod, reason = "each of them has a clock of its own")]
 #[path = "../examples/mqtt_embedded/session.rs"]
 #[allow(clippy::duplicate_mod, reason = "here on the virtual clock, in `network` on the real one")]
 mod session;
