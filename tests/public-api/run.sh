@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Compares the public API of azure-dps, with all features, with docs/public-api.txt, so that a review
+# sees every change of it.
+#
+#   tests/public-api/run.sh           fails and shows the difference, if there is one
+#   tests/public-api/run.sh --bless   writes the file anew
+#
+# The JSON of rustdoc is not stable yet: a compiler much newer or older than 1.95 may need another
+# version of the crate `public-api`.
+set -euo pipefail
+case "${1:-}" in
+    "" | --bless) ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
+cd "$(dirname "$0")"
+target="$(realpath -m "${CARGO_TARGET_DIR:-../../target}")"
+(cd ../.. && RUSTC_BOOTSTRAP=1 cargo rustdoc --quiet -p azure-dps --lib --all-features \
+    --target-dir "$target/public-api" -- -Z unstable-options --output-format json)
+actual="$(cargo run --quiet --target-dir "$target/public-api" -- "$target/public-api/doc/azure_dps.json")"
+if [ "${1:-}" = --bless ]; then
+    echo "$actual" >../../docs/public-api.txt
+elif ! diff -u --label docs/public-api.txt ../../docs/public-api.txt --label "the API" - <<<"$actual"; then
+    echo "the public API has changed: tests/public-api/run.sh --bless" >&2
+    exit 1
+else
+    echo "the public API is that of docs/public-api.txt: $(wc -l <../../docs/public-api.txt) lines"
+fi
