@@ -7,6 +7,8 @@
 #[allow(dead_code, reason = "the gateway, whose it is, asks before it writes")]
 #[path = "gateway/files.rs"]
 mod files;
+#[path = "gateway/issued.rs"]
+mod issued;
 
 use std::{
     env,
@@ -61,20 +63,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
 
     let chain =
         assignment.issued_certificate_chain().ok_or("no certificate was issued: the enrollment has no policy")?;
-    // The device's own certificate is the one for its key, wherever it stands.
-    let mut der = [0; 4096];
-    let leaf = chain.leaf(&csr, &mut der)?.to_vec();
-    let mut pem = pem(&leaf);
-    for certificate in chain {
-        match certificate.decode(&mut der)? {
-            certificate if certificate == leaf => {}
-            certificate => pem += &self::pem(certificate),
-        }
-    }
+    let pem = issued::to_pem(chain, &csr, 4096)?;
     files::replace(&directory.join("device.pem"), pem.as_bytes(), 0o644)?;
     Ok(())
-}
-
-fn pem(der: &[u8]) -> String {
-    pem::encode(&pem::Pem::new("CERTIFICATE", der))
 }

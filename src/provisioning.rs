@@ -638,17 +638,13 @@ impl<'a> Provisioning<'a> {
     /// it is settled.
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
         let mut document = Document::EMPTY;
-        if self.is_lookup() {
+        let status = if self.is_lookup() {
             document.read_state(answer.body)?;
-            return match document.state_status()? {
-                Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),
-                Status::Failed => Err(Error::Failed(document.failure(answer.status))),
-                Status::Disabled => Err(Error::Disabled),
-                Status::Pending => Err(Error::Unassigned),
-            };
-        }
-        document.read(answer.body)?;
-        let status = document.status()?;
+            document.state_status()?
+        } else {
+            document.read(answer.body)?;
+            document.status()?
+        };
         // Later answers name the same operation.
         if (status == Status::Pending || self.run.operation_id.is_empty())
             && let Some(operation_id) = document.operation_id()
@@ -657,6 +653,7 @@ impl<'a> Provisioning<'a> {
             return Err(Malformed::Invalid("operationId").into());
         }
         match status {
+            Status::Pending if self.is_lookup() => Err(Error::Unassigned),
             Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),
             Status::Pending => Ok(None),
             Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),

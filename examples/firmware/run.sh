@@ -37,6 +37,7 @@ fi
 
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "$0")"
+source ../expect.sh
 here="$PWD"
 host_target="${CARGO_TARGET_DIR:-$here/../../target}"
 target="${CARGO_TARGET_DIR:-$here/target}"
@@ -196,30 +197,8 @@ not_tls() {
     return "$code"
 }
 
-passed=0 failed=0 slowest=0
-# expect CODE TEXT WHAT COMMAND…: the command's exit code and, somewhere, its words.
-expect() {
-    local code="$1" text="$2" what="$3" started="${EPOCHREALTIME//[.,]/}" got=0 took verdict=ok
-    "${@:4}" >out 2>&1 || got=$?
-    took=$(((${EPOCHREALTIME//[.,]/} - started) / 1000))
-    if [ "$got" != "$code" ] || ! grep -qF -- "$text" out; then
-        verdict=FAILED
-    # Neither a key nor a token's signature is ever printed.
-    elif cat -- *.key | grep -v -e '-----' | grep -qFf - out || grep -q 'sig=' out; then
-        verdict=LEAKED
-    fi
-    [ "$took" -le "$slowest" ] || slowest="$took"
-    printf '%-6s %2d.%03d s  exit %d  %s\n' "$verdict" $((took / 1000)) $((took % 1000)) "$got" "$what"
-    if [ "$verdict" = ok ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "       expected exit $code and: $text"
-    fi
-    if [ "$verdict" != ok ] || $verbose; then
-        sed 's/^/       | /' out
-    fi
-}
+# Neither a key nor a token's signature is ever printed.
+is_leaked() { cat -- *.key | grep -v -e '-----' | grep -qFf - out || grep -q 'sig=' out; }
 
 # presenting NAME ROOT: the toaster meets a service that has this certificate.
 presenting() {

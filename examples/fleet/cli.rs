@@ -1,16 +1,11 @@
 //! The command line: flags named as in the example `gateway`.
 
-use std::{
-    env, fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    rc::Rc,
-    time::Duration,
-};
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
-use azure_dps::{Endpoint, GroupKey, IdScope, InvalidIdentifier, RegistrationId};
+use azure_dps::{Endpoint, GroupKey, RegistrationId};
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
-use zeroize::Zeroizing;
+
+use crate::values::{self, endpoint, id_scope};
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
 
@@ -169,44 +164,19 @@ impl Cli {
     /// The text of the payload, which nobody has checked yet.
     pub fn payload(&self) -> Result<Option<String>, String> {
         let Some(payload) = &self.payload else { return Ok(None) };
-        if payload.trim_start().starts_with('{') {
-            return Ok(Some(payload.clone()));
-        }
-        let text = fs::read_to_string(payload);
-        text.map(Some).map_err(|error| format!("the payload is neither a JSON object nor a file: {payload}: {error}"))
+        values::payload(payload).map(Some)
     }
 
-    // The environment is read here and not by clap, so that a key in a file can win over it.
     pub fn group_key(&self) -> Result<GroupKey, String> {
-        let text = match &self.key_file {
-            Some(file) if file == Path::new("-") => read(io::stdin(), file)?,
-            Some(file) => read(fs::File::open(file).map_err(|error| unreadable(file, &error))?, file)?,
-            None => Zeroizing::new(
-                env::var(KEY_VARIABLE).map_err(|_| format!("no key: set {KEY_VARIABLE}, or give --key-file"))?,
-            ),
-        };
-        GroupKey::from_base64(text.trim()).map_err(|error| error.to_string())
+        let key = values::read_key(self.key_file.as_deref(), KEY_VARIABLE)?;
+        let key = key.ok_or_else(|| format!("no key: set {KEY_VARIABLE}, or give --key-file"))?;
+        GroupKey::from_base64(key.trim()).map_err(|error| error.to_string())
     }
-}
-
-fn read(source: impl Read, file: &Path) -> Result<Zeroizing<String>, String> {
-    // A key of this size never makes the string grow, which would leave a copy of the key.
-    let mut key = Zeroizing::new(String::with_capacity(4096));
-    source.take(4096).read_to_string(&mut key).map_err(|error| unreadable(file, &error))?;
-    Ok(key)
-}
-
-fn unreadable(file: &Path, error: &io::Error) -> String {
-    format!("cannot read the key: {}: {error}", file.display())
 }
 
 /// Ends the program as clap does when it is given something unusable.
 pub fn usage_error(message: impl std::fmt::Display) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, message).exit()
-}
-
-fn id_scope(text: &str) -> Result<String, InvalidIdentifier> {
-    IdScope::new(text).map(|_| text.to_owned())
 }
 
 /// What it is like with the longest number.
@@ -216,8 +186,4 @@ fn pattern(text: &str) -> Result<String, String> {
     }
     let longest = text.replace("{}", &(u64::from(u32::MAX) + 100_000).to_string());
     RegistrationId::new(&longest).map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
-fn endpoint(text: &str) -> Result<String, azure_dps::Error> {
-    Endpoint::parse(text).map(|_| text.to_owned())
 }

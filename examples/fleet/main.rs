@@ -8,6 +8,8 @@
 mod cli;
 mod device;
 mod report;
+#[path = "../gateway/values.rs"]
+mod values;
 
 use std::{
     future::pending,

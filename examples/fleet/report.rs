@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::device::Outcome;
+use crate::{device::Outcome, values::printable};
 
 /// Names, and how often each was met.
 type Counts = BTreeMap<String, usize>;
@@ -179,9 +179,4 @@ impl Report {
 
 fn total(counts: &Counts) -> usize {
     counts.values().sum()
-}
-
-/// A hub's name comes from the network: no control characters on a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

@@ -1,16 +1,17 @@
 //! The command line: flags named as in `az iot device registration create`.
 
 use std::{
-    env, fs,
-    io::{self, Read},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use azure_dps::{Csr, DeviceKey, Endpoint, GroupKey, IdScope, InvalidIdentifier, RegistrationId};
+use azure_dps::{Csr, DeviceKey, Endpoint, GroupKey, InvalidIdentifier, RegistrationId};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use zeroize::Zeroizing;
+
+use crate::values::{self, endpoint, id_scope, read_key, read_stdin};
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
 const SECONDARY_KEY_VARIABLE: &str = "AZURE_DPS_SECONDARY_KEY";
@@ -265,14 +266,7 @@ impl Provision {
     /// The text of the payload, which nobody has checked yet.
     pub fn payload(&self) -> Result<Option<String>, String> {
         let Some(payload) = &self.payload else { return Ok(None) };
-        if payload.trim_start().starts_with('{') {
-            return Ok(Some(payload.clone()));
-        }
-        let file = payload.strip_prefix('@').unwrap_or(payload);
-        match fs::read_to_string(file) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) => Err(format!("the payload is neither a JSON object nor a file: {file}: {error}")),
-        }
+        values::payload(payload).map(Some)
     }
 
     /// The request for a certificate, as DER.
@@ -314,38 +308,9 @@ impl Key {
     }
 }
 
-// The environment is read here and not by clap, so that a key in a file can win over it.
-fn read_key(file: Option<&Path>, variable: &str) -> Result<Option<Zeroizing<String>>, String> {
-    match file {
-        Some(file) if file == Path::new("-") => read_stdin().map(Some),
-        Some(file) => match fs::read_to_string(file) {
-            Ok(key) => Ok(Some(Zeroizing::new(key))),
-            Err(error) => Err(format!("cannot read the key: {}: {error}", file.display())),
-        },
-        None => Ok(env::var(variable).ok().filter(|key| !key.is_empty()).map(Zeroizing::new)),
-    }
-}
-
-fn read_stdin() -> Result<Zeroizing<String>, String> {
-    // A line of this size never makes the string grow, which would leave a copy of the key.
-    let mut key = Zeroizing::new(String::with_capacity(4096));
-    match io::stdin().take(4096).read_to_string(&mut key) {
-        Ok(_) => Ok(key),
-        Err(error) => Err(format!("cannot read the key from standard input: {error}")),
-    }
-}
-
 /// Ends the program as clap does when it is given something unusable.
 pub fn usage_error(message: impl std::fmt::Display) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, message).exit()
-}
-
-fn id_scope(text: &str) -> Result<String, InvalidIdentifier> {
-    IdScope::new(text).map(|_| text.to_owned())
-}
-
-fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {
-    RegistrationId::new(text).map(|_| text.to_owned())
 }
 
 fn api_version(text: &str) -> Result<String, &'static str> {
@@ -353,8 +318,8 @@ fn api_version(text: &str) -> Result<String, &'static str> {
     is_version.then(|| text.to_owned()).ok_or("a version is a date, such as 2021-06-01 or 2025-07-01-preview")
 }
 
-fn endpoint(text: &str) -> Result<String, azure_dps::Error> {
-    Endpoint::parse(text).map(|_| text.to_owned())
+fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {
+    RegistrationId::new(text).map(|_| text.to_owned())
 }
 
 // Checked later: an error here would have clap print the key.

@@ -7,11 +7,13 @@
 
 mod cli;
 mod files;
+mod issued;
 #[path = "../mqtt_rumqttc/session.rs"]
 mod mqtt;
 mod outcome;
 mod progress;
 mod tls;
+mod values;
 
 use std::{
     error::Error as _,

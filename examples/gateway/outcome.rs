@@ -6,10 +6,11 @@ use azure_dps::{
     Assignment, BufferTooSmall, Csr, Details, DeviceKey, Error, ErrorCode, Fault, Hub, Registration,
     json::{Text, Value},
 };
-use pem::Pem;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
+
+use crate::{issued, values::printable};
 
 /// Where this device belongs.
 #[derive(Serialize)]
@@ -106,20 +107,12 @@ impl Assigned {
     }
 }
 
-/// The chain that was issued, as TLS clients show it: the device's own certificate first.
+/// The chain that was issued, or why there is none.
 fn issued(assignment: &Assignment<'_>, csr: &Csr<'_>) -> Result<String, String> {
     let chain = assignment.issued_certificate_chain().ok_or("the answer has no issuedCertificateChain")?;
     // No certificate is longer than the base64 of all.
-    let mut buffer = vec![0; assignment.registration_state().raw().len()];
-    let leaf = chain.leaf(csr, &mut buffer).map_err(|error| error.to_string())?.to_vec();
-    let mut pem = pem::encode(&Pem::new("CERTIFICATE", leaf.as_slice()));
-    for certificate in chain {
-        let certificate = certificate.decode(&mut buffer).map_err(|error| error.to_string())?;
-        if certificate != leaf {
-            pem += &pem::encode(&Pem::new("CERTIFICATE", certificate));
-        }
-    }
-    Ok(pem)
+    let longest = assignment.registration_state().raw().len();
+    issued::to_pem(chain, csr, longest).map_err(|error| error.to_string())
 }
 
 /// Who has to do something. Each is an exit code; the help lists them.
@@ -275,11 +268,6 @@ impl Failure {
         let _ = write!(text, "\n  to do:  {}", self.advice);
         text
     }
-}
-
-/// The same without control characters, which could tell a terminal to do something.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn decoded(text: Text<'_>) -> String {

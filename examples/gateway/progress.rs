@@ -5,7 +5,7 @@ use std::time::Duration;
 use azure_dps::Progress;
 use indicatif::ProgressBar;
 
-use crate::outcome::printable;
+use crate::values::printable;
 
 pub enum Reporter {
     /// Nobody wants to know.

@@ -25,6 +25,7 @@ done
 
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "$0")"
+source ../expect.sh
 # One for all: the two programs have their TLS in common, which takes longest to build.
 target="${CARGO_TARGET_DIR:-$(realpath ../..)/target}"
 
@@ -145,29 +146,8 @@ start_emulator main --config emulator.toml
 
 # --- What is expected of them --------------------------------------------------------------
 
-passed=0 failed=0
-# expect CODE TEXT WHAT COMMAND…: the command's exit code and, somewhere, its words.
-expect() {
-    local code="$1" text="$2" what="$3" started="${EPOCHREALTIME//[.,]/}" got=0 took verdict=ok
-    "${@:4}" >out 2>&1 || got=$?
-    took=$(((${EPOCHREALTIME//[.,]/} - started) / 1000))
-    if [ "$got" != "$code" ] || ! grep -qF -- "$text" out; then
-        verdict=FAILED
-    # A token's signature is never printed.
-    elif grep -q 'sig=' out; then
-        verdict=LEAKED
-    fi
-    printf '%-6s %2d.%03d s  exit %d  %s\n' "$verdict" $((took / 1000)) $((took % 1000)) "$got" "$what"
-    if [ "$verdict" = ok ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "       expected exit $code and: $text"
-    fi
-    if [ "$verdict" != ok ] || $verbose; then
-        sed 's/^/       | /' out
-    fi
-}
+# A token's signature is never printed.
+is_leaked() { grep -q 'sig=' out; }
 
 kept="in the TPM at 0x81000100"
 echo "a hub for"

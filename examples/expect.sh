@@ -1,0 +1,27 @@
+# Sourced by the scripts that run an example with its service. Each case is a line of output; they are
+# counted in $passed and $failed, the longest in milliseconds in $slowest. The script has $verbose and
+# is_leaked, which says whether the file `out` holds a secret.
+
+passed=0 failed=0 slowest=0
+# expect CODE TEXT WHAT COMMAND…: the command's exit code and, somewhere, its words.
+expect() {
+    local code="$1" text="$2" what="$3" started="${EPOCHREALTIME//[.,]/}" got=0 took verdict=ok
+    "${@:4}" >out 2>&1 || got=$?
+    took=$(((${EPOCHREALTIME//[.,]/} - started) / 1000))
+    if [ "$got" != "$code" ] || ! grep -qF -- "$text" out; then
+        verdict=FAILED
+    elif is_leaked; then
+        verdict=LEAKED
+    fi
+    [ "$took" -le "$slowest" ] || slowest="$took"
+    printf '%-6s %2d.%03d s  exit %d  %s\n' "$verdict" $((took / 1000)) $((took % 1000)) "$got" "$what"
+    if [ "$verdict" = ok ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "       expected exit $code and: $text"
+    fi
+    if [ "$verdict" != ok ] || $verbose; then
+        sed 's/^/       | /' out
+    fi
+}
