@@ -75,26 +75,46 @@ impl<'b> Assignment<'b> {
 
     /// The returned payload as a type of your own; `None` if the service sent none.
     ///
-    /// Strings with escapes are decoded in `scratch`, which must hold the longest of them,
-    /// and can then only go into an owned type: `&str` fields of such a string are an error,
-    /// never undecoded text. Where there is an allocator, `serde_json::from_str` of
-    /// [`payload().raw()`](crate::json::Value::raw) has no such limits, nor those below.
+    /// Strings with escapes are decoded in `scratch`, which must hold the longest of them in
+    /// UTF-8, and can then only go into an owned type: to borrow one is an error, never undecoded
+    /// text.
+    ///
+    /// ```
+    /// # use azure_dps::{Answer, Assignment, Credential, Error, IdScope, PayloadError, Provisioning, Registration, RegistrationId};
+    /// # fn assigned<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b [u8]) -> Result<Assignment<'b>, Error> {
+    /// #     provisioning.start(core::time::Duration::ZERO, 0);
+    /// #     provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
+    /// #     provisioning.result(body)
+    /// # }
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// # let mut provisioning = Provisioning::new(registration, Credential::x509());
+    /// # let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
+    /// #     "deviceId":"dev-1","payload":{"name":"T\u00fcr 7","limits":[5,80]}}}"#;
+    /// #[derive(serde::Deserialize)]
+    /// struct Settings {
+    ///     name: heapless::String<16>,
+    ///     limits: (u8, u8),
+    /// }
+    /// #[derive(Debug, serde::Deserialize)]
+    /// struct Another {
+    ///     #[expect(dead_code)]
+    ///     port: u16,
+    /// }
+    ///
+    /// // The webhook returned {"name":"T\u00fcr 7","limits":[5,80]}.
+    /// let assignment = assigned(&mut provisioning, body)?;
+    /// let settings: Settings = assignment.payload_as(&mut [0; 16]).unwrap().unwrap();
+    /// assert_eq!((settings.name.as_str(), settings.limits), ("Tür 7", (5, 80)));
+    ///
+    /// assert_eq!(assignment.payload_as::<Another>(&mut []).unwrap_err(), PayloadError::Missing("port"));
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`PayloadError`] if the payload does not fit the type, or has an escaped surrogate
-    /// pair (`\ud83d\ude00`) in any string, which serde-json-core 0.7 does not decode.
-    ///
-    /// # Panics
-    /// serde-json-core 0.7 panics on a type with a map whose keys are not read as `str`
-    /// (`BTreeMap<String, _>`; heapless's strings are). Structs, enums and heapless's
-    /// collections do not panic, whatever the payload.
+    /// [`PayloadError`](crate::PayloadError) if the payload does not fit the type, or a string not `scratch`.
     #[cfg(feature = "serde")]
-    pub fn payload_as<T: serde::Deserialize<'b>>(&self, scratch: &mut [u8]) -> Result<Option<T>, PayloadError> {
-        let Some(payload) = self.payload else { return Ok(None) };
-        match serde_json_core::from_str_escaped(payload.raw(), scratch) {
-            Ok((value, _)) => Ok(Some(value)),
-            Err(_) => Err(PayloadError),
-        }
+    pub fn payload_as<T: serde::Deserialize<'b>>(&self, scratch: &mut [u8]) -> Result<Option<T>, crate::PayloadError> {
+        self.payload.map(|payload| crate::deserialize::deserialize(payload, scratch)).transpose()
     }
 
     /// The registration ID as the service has it, which may be in lower case.
@@ -281,22 +301,6 @@ impl Span {
     fn text(self, body: &[u8]) -> Option<Text<'_>> {
         let quoted = Span { start: self.start.checked_sub(1)?, end: self.end.checked_add(1)? };
         Value::checked(quoted.of_body(body)?).text()
-    }
-}
-
-/// The returned payload does not fit the type that it was read into.
-#[cfg(feature = "serde")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PayloadError;
-
-#[cfg(feature = "serde")]
-impl core::error::Error for PayloadError {}
-
-#[cfg(feature = "serde")]
-impl core::fmt::Display for PayloadError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the returned payload does not fit the type it was to be read into")
     }
 }
 

@@ -448,7 +448,7 @@ impl fmt::Display for TrackingId {
 
 /// An answer that is not what DPS sends: a truncated or contradictory document, or
 /// something else that speaks HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
     /// The HTTP head breaks the grammar, or frames its body in two ways at once.
@@ -473,6 +473,24 @@ pub enum Malformed {
 }
 
 impl core::error::Error for Malformed {}
+
+// Derived, it would search the names of fields for what needs an escape, in code that can panic as
+// far as the linker sees.
+impl fmt::Debug for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::HttpHead => f.write_str("HttpHead"),
+            Malformed::TooManyHeaders => f.write_str("TooManyHeaders"),
+            Malformed::HttpChunk => f.write_str("HttpChunk"),
+            Malformed::MqttTopic => f.write_str("MqttTopic"),
+            Malformed::Json(error) => f.debug_tuple("Json").field(error).finish(),
+            Malformed::Missing(field) => write!(f, "Missing(\"{field}\")"),
+            Malformed::Invalid(field) => write!(f, "Invalid(\"{field}\")"),
+            Malformed::Duplicate(field) => write!(f, "Duplicate(\"{field}\")"),
+            Malformed::Contradiction(field) => write!(f, "Contradiction(\"{field}\")"),
+        }
+    }
+}
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -77,8 +77,9 @@ impl<'a> Registration<'a> {
     /// [`Error::InvalidPayload`] if the value is no object or does not serialize.
     ///
     /// # Panics
-    /// serde-json-core 0.7 panics on values with a `char` or with a tuple variant of an enum.
-    /// Where there is an allocator, give [`with_payload`](Self::with_payload) what
+    /// serde-json-core 0.7 panics on types with a `char` or with a tuple variant of an enum, and
+    /// on those whose own `Serialize` refuses a value. Derived ones without the first two do not
+    /// panic. Where there is an allocator, give [`with_payload`](Self::with_payload) what
     /// `serde_json::to_string` makes.
     #[cfg(feature = "serde")]
     pub fn with_serialized<T: serde::Serialize + ?Sized>(

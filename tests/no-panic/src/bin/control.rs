@@ -1,4 +1,4 @@
-//! `An image that must not link`.
+//! The control, which panics.
 
 #![no_std]
 #![no_main]

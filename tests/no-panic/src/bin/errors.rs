@@ -1,9 +1,9 @@
-//! `Display of every error`.
+//! `Display and Debug of every error`.
 
 #![no_std]
 #![no_main]
 
-use azure_dps::{Endpoint, Error, TrackingId};
+use azure_dps::{Endpoint, Error, PayloadError, TrackingId};
 use azure_dps_no_panic::*;
 use core::fmt::Write;
 
@@ -13,16 +13,12 @@ fn proof() {
     let mut error = Error::TimedOut;
     let error = opaque(&mut error);
     used((error.fault(), error.code(), error.is_retryable()));
-    used(write!(Nowhere, "{error}"));
-    used(TrackingId::parse(text()).map(|id| write!(Nowhere, "{id}")));
-    used(Endpoint::parse(text()).map(|endpoint| write!(Nowhere, "{endpoint}")).is_ok());
-}
-
-struct Nowhere;
-
-impl Write for Nowhere {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        used(text);
-        Ok(())
+    shown(&*error);
+    shown(opaque(&mut PayloadError::Unfit));
+    if let Some(id) = TrackingId::parse(text()) {
+        shown(id);
+    }
+    if let Ok(endpoint) = Endpoint::parse(text()) {
+        used(write!(Nowhere, "{endpoint}"));
     }
 }
