@@ -247,7 +247,7 @@ pub(crate) fn wipe(secret: &mut [u8]) {
 }
 
 /// Wipes what the function that was called last, from the same place, has left on the stack: as much
-/// of it as HMAC takes on a Cortex-M3. `tests/ram-search` sees what it misses.
+/// of it as HMAC takes on a Cortex-M3 or an x86-64. `tests/ram-search` sees what it misses.
 #[inline(never)]
 fn wipe_stack() {
     const LEN: usize = 20 * size_of::<usize>();

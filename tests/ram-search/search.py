@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs an image in QEMU and searches the Cortex-M3's memory, from outside, for secrets.
+"""Runs an image in QEMU, or a program of this machine, and searches its memory, from outside, for
+secrets.
 
     search.py ELF [LENGTH]
 
@@ -7,6 +8,7 @@ lists what is left after each step, and fails if that is more than must be there
 that counts has LENGTH bytes, 4 by default; of text, 8.
 
 The image halts in its function `halt`, and the debugger's stub saves all of the RAM and the registers.
+The program says where it is and waits for a line; all that it can write to is read from /proc.
 """
 
 import base64, hashlib, hmac, os, socket, struct, subprocess, sys, tempfile
@@ -93,6 +95,9 @@ def key_forms(name, key):
         state = struct.pack("<8I", *compress(H, block))
         yield f"{name} ^ {pad}, state", state
         yield f"{name} ^ {pad}, state, words swapped", swapped(state)
+        # As x86's instructions for SHA have it.
+        a, b, c, d, e, f, g, h = struct.unpack("<8I", state)
+        yield f"{name} ^ {pad}, state of SHA-NI", struct.pack("<8I", f, e, b, a, h, g, d, c)
 
 
 def signature_forms(name, signature):
@@ -191,6 +196,60 @@ def symbol(elf, wanted):
     sys.exit(f"no symbol {wanted}")
 
 
+class Board:
+    """An emulated Cortex-M3."""
+
+    def __init__(self, elf, folder):
+        path = os.path.join(folder, "gdb")
+        self.halt, self.dump = symbol(elf, "halt"), os.path.join(folder, "ram")
+        self.process = subprocess.Popen(
+            ["qemu-system-arm", "-M", "mps2-an385", "-cpu", "cortex-m3", "-display", "none", "-serial", "none",
+             "-monitor", "none", "-S", "-gdb", f"unix:{path},server=on,wait=off", "-kernel", elf],
+            stdin=subprocess.DEVNULL,
+        )
+        self.stub, self.return_to = Stub(path), None
+        # Without this the stub sets no register.
+        self.stub.ask("qXfer:features:read:target.xml:0,ffb")
+        self.stub.ask(f"Z1,{self.halt:x},2")
+
+    def halted(self):
+        """The place where it halts next, its stack pointer, registers, and areas of memory."""
+        if self.return_to is not None:
+            self.stub.go(self.return_to)
+        self.stub.ask("c")
+        registers = self.stub.registers()
+        words = struct.unpack("<16I", registers)
+        sp, self.return_to, pc = words[13:]
+        if pc != self.halt:
+            sys.exit(f"stopped at {pc:#x}")
+        return words[0], sp, registers, [(RAM, self.stub.memory(self.dump))]
+
+
+class Program:
+    """A process of this machine. Its registers are not looked at."""
+
+    def __init__(self, elf):
+        self.process = subprocess.Popen([elf], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.at = None
+
+    def halted(self):
+        if self.at is not None:
+            self.process.stdin.write(b"\n")
+        self.at = int(self.process.stdout.readline() or 0)
+        folder = f"/proc/{self.process.pid}"
+        # The number of the call, its arguments (of which the first is standard input), sp and pc.
+        while (call := open(f"{folder}/syscall").read().split())[1:2] != ["0x0"]:
+            pass
+        areas = []
+        with open(f"{folder}/maps") as maps, open(f"{folder}/mem", "rb", buffering=0) as memory:
+            for line in maps:
+                start, end = (int(address, 16) for address in line.split()[0].split("-"))
+                if line.split()[1].startswith("rw"):
+                    memory.seek(start)
+                    areas.append((start, memory.read(end - start)))
+        return self.at, int(call[-2], 16), b"", areas
+
+
 def find(memory, known):
     """Where memory has known pieces, those that overlap as one: (start, length, names)."""
     at, runs = 0, []
@@ -211,50 +270,38 @@ def find(memory, known):
 
 def main(elf):
     known = pieces(GROUP + DEVICE + SIGNATURES)
-    halt, left, scanned = symbol(elf, "halt"), 0, 0
+    left, scanned = 0, 0
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "gdb")
-        qemu = subprocess.Popen(
-            ["qemu-system-arm", "-M", "mps2-an385", "-cpu", "cortex-m3", "-display", "none", "-serial", "none",
-             "-monitor", "none", "-S", "-gdb", f"unix:{path},server=on,wait=off", "-kernel", elf],
-            stdin=subprocess.DEVNULL,
-        )
+        is_arm = open(elf, "rb").read(20)[18] == 40
+        machine = Board(elf, folder) if is_arm else Program(elf)
         try:
-            stub = Stub(path)
-            # Without this the stub sets no register.
-            stub.ask("qXfer:features:read:target.xml:0,ffb")
-            stub.ask(f"Z1,{halt:x},2")
             for place, (step, wanted) in enumerate(STEPS, 1):
-                stub.ask("c")
-                registers = stub.registers()
-                words = struct.unpack("<16I", registers)
-                sp, lr, pc = words[13:]
-                if pc != halt or words[0] != place:
-                    sys.exit(f"stopped at {pc:#x} with {words[0]} instead of at step {place}")
-                memory = stub.memory(os.path.join(folder, "ram"))
-                scanned += len(memory)
+                at, sp, registers, areas = machine.halted()
+                if at != place:
+                    sys.exit(f"stopped at step {at} instead of {place}")
                 print(f"{place}. {step}")
                 missing, kept = set(wanted), set(MAY_BE_KEPT.get(place, ()))
-                for start, length, names in find(memory, known):
-                    address, what = RAM + start, " / ".join(names)
-                    where = f"{sp - address} below the stack pointer" if address < sp else "above the stack pointer"
-                    line = f"{length:>4} bytes at {address:#x}, {where}: {what}"
-                    if address >= sp and what in missing | kept:
-                        missing.discard(what)
-                        kept.discard(what)
-                        print(f"   on purpose: {line}")
-                    else:
-                        left += 1
-                        print(f"   LEFT:       {line}")
+                for base, memory in areas:
+                    scanned += len(memory)
+                    for start, length, names in find(memory, known):
+                        address, what = base + start, " / ".join(names)
+                        where = f"{sp - address} below the stack pointer" if address < sp else "above the stack pointer"
+                        line = f"{length:>4} bytes at {address:#x}, {where}: {what}"
+                        if address >= sp and what in missing | kept:
+                            missing.discard(what)
+                            kept.discard(what)
+                            print(f"   on purpose: {line}")
+                        else:
+                            left += 1
+                            print(f"   LEFT:       {line}")
                 for start, length, names in find(registers, known):
                     left += 1
                     print(f"   LEFT:       {length:>4} bytes in r{start // 4} and on: {' / '.join(names)}")
                 if missing:
                     sys.exit(f"the search is blind to {missing}")
-                stub.go(lr)
         finally:
-            qemu.kill()
-            qemu.wait()
+            machine.process.kill()
+            machine.process.wait()
     print(f"{scanned} bytes searched, {left or 'no'} remains of secrets")
     return int(left > 0)
 

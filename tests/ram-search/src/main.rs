@@ -1,8 +1,7 @@
 //! Provisions once, and halts after each step for whoever searches the memory from outside. The keys
 //! come from flash, and what the caller had of them in buffers, the caller wipes.
 
-#![no_std]
-#![no_main]
+#![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::hint::black_box;
 use core::time::Duration;
@@ -10,7 +9,6 @@ use core::time::Duration;
 use azure_dps::{
     Assignment, Credential, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, Step,
 };
-use cortex_m_rt::entry;
 use zeroize::Zeroize;
 
 // search.py knows these too.
@@ -22,24 +20,43 @@ const UNIX_TIME: u64 = 1_700_000_000;
 const ASSIGNING: &[u8] = include_bytes!("../../vectors/operation-assigning.json");
 const ASSIGNED: &[u8] = include_bytes!("../../vectors/operation-assigned.json");
 
-#[entry]
+#[cfg(target_os = "none")]
+#[cortex_m_rt::entry]
 fn main() -> ! {
+    steps();
+    loop {}
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    steps();
+}
+
+fn steps() {
     let mut device_key = [0; 44];
     let outcome = derive(&mut device_key).and_then(|()| {
         halt(3);
         provision(&mut device_key)
     });
     halt(if outcome.is_ok() { 7 } else { FAILED });
-    loop {}
 }
 
 const FAILED: u32 = 0;
 
 /// Where the debugger waits.
+#[cfg(target_os = "none")]
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn halt(place: u32) {
     black_box(place);
+}
+
+/// Says where it is, and waits.
+#[cfg(not(target_os = "none"))]
+#[inline(never)]
+fn halt(place: u32) {
+    println!("{place}");
+    std::io::stdin().read_line(&mut String::new()).expect("the search waits at the other end");
 }
 
 /// In the factory: the device's key as text, from its group's.
@@ -145,6 +162,7 @@ fn run(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; 760]) -> Result<()
     Ok(())
 }
 
+#[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     halt(FAILED);
