@@ -37,6 +37,9 @@ use support::*;
 #[allow(clippy::duplicate_mod, reason = "here on the virtual clock, in `network` on the real one")]
 mod session;
 
+#[path = "faults/records.rs"]
+mod records;
+
 const SECOND: Duration = Duration::from_secs(1);
 /// What the peer that misbehaves assigns: a success if it is the row's, else a wrong hub.
 const ODD_HUB: &str = "odd-hub.azure-devices.net";
@@ -450,24 +453,37 @@ fn serve(mut socket: TcpStream, answer: &dyn Fn(&[u8]) -> Vec<Act>) -> std::io::
         }
     }
     for act in answer(&request) {
-        match act {
-            Act::Bytes(bytes, at_once) => bytes.chunks(at_once).try_for_each(|piece| socket.write_all(piece))?,
-            Act::Endless(bytes, _) => {
-                // As fast as a line would be, not as fast as memory is.
-                let many = bytes.repeat(16_384 / bytes.len() + 1);
-                loop {
-                    socket.write_all(&many)?;
-                    wait(&mut socket, Duration::from_millis(5))?;
-                }
-            }
-            // minreq has a second where the others have a minute.
-            Act::Pass(by) => wait(&mut socket, by / 60)?,
-            Act::Stall => wait(&mut socket, 60 * SECOND)?,
-            Act::Close => break,
-            Act::Fail | Act::TakeNothing => unreachable!("not over a socket"),
+        if !perform(&mut socket, act)? {
+            break;
         }
     }
     Ok(())
+}
+
+/// Whether the connection is still there then.
+fn perform(socket: &mut TcpStream, act: Act) -> std::io::Result<bool> {
+    match act {
+        Act::Bytes(bytes, at_once) => bytes.chunks(at_once).try_for_each(|piece| socket.write_all(piece))?,
+        Act::Endless(bytes, _) => {
+            // As fast as a line would be, not as fast as memory is.
+            let many = bytes.repeat(16_384 / bytes.len() + 1);
+            loop {
+                socket.write_all(&many)?;
+                wait(socket, Duration::from_millis(5))?;
+            }
+        }
+        // minreq has a second where the others have a minute.
+        Act::Pass(by) => wait(socket, by / 60)?,
+        Act::Stall => wait(socket, 60 * SECOND)?,
+        Act::Close => return Ok(false),
+        // A socket that does not linger is reset when it is closed.
+        Act::Fail => {
+            socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO))?;
+            return Ok(false);
+        }
+        Act::TakeNothing => unreachable!("not over a socket"),
+    }
+    Ok(true)
 }
 
 /// For so long, or until the client goes.
@@ -585,6 +601,17 @@ fn line_rows() -> Vec<Row> {
             CLOSED,
         )
         .but(Minreq, "Malformed(HttpHead), Transport(Closed), assigned"),
+        row(
+            "resets the connection, at every byte",
+            line(|answer, at| (at < answer.len()).then(|| vec![bytes(&answer[..at]), Act::Fail])),
+            STREAM,
+        ),
+        row(
+            "answers, and resets the connection",
+            // Also of a socket: Linux hands out what came before the reset.
+            line(|answer, way| (way == 0).then(|| vec![bytes(answer), Act::Fail])),
+            "Transport(Stream), assigned",
+        ),
         row(
             "is silent for ever, from every byte on",
             line(|answer, at| (at < answer.len()).then(|| vec![bytes(&answer[..at]), Act::Stall])),
@@ -1071,13 +1098,17 @@ fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2
     });
     let [once, for_ever] = runs;
     let (once, for_ever) = (once?, for_ever?);
-    let outcome = match (&for_ever.outcome, &once.outcome) {
-        (Ok(_), Ok(_)) => "assigned".into(),
-        (Err(error), Ok(hub)) if error.is_retryable() && hub == TOASTERS_HUB => name(*error),
-        (Err(error), Err(other)) if !error.is_retryable() && name(*error) == name(*other) => name(*error),
-        (one, other) => return Err(format!("{one:?}, but once {other:?}")),
-    };
-    Ok((outcome, [once, for_ever]))
+    Ok((outcome(&for_ever.outcome, &once.outcome)?, [once, for_ever]))
+}
+
+/// The cell's, if the two outcomes go together.
+fn outcome(for_ever: &Result<String, Error>, once: &Result<String, Error>) -> Result<String, String> {
+    match (for_ever, once) {
+        (Ok(_), Ok(_)) => Ok("assigned".into()),
+        (Err(error), Ok(hub)) if error.is_retryable() && hub == TOASTERS_HUB => Ok(name(*error)),
+        (Err(error), Err(other)) if !error.is_retryable() && name(*error) == name(*other) => Ok(name(*error)),
+        (for_ever, once) => Err(format!("{for_ever:?}, but once {once:?}")),
+    }
 }
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
@@ -1378,6 +1409,8 @@ fn tls_rows(directory: &Path) {
         writeln!(table, "| {name_of_row} | {} |", cells.join(" | ")).unwrap();
     }
     documented("Over TLS", &table);
+    let client = Arc::new(network::Tls::from(&*ca).config().unwrap());
+    documented("Over TLS, record by record", &records::table(&config, &client));
 }
 
 /// One connection: the device is assigned in the first answer.

@@ -889,6 +889,39 @@ fn unreachable() {
     Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run().expect(0);
 }
 
+/// A byte at a time is always in time, and never a whole record.
+#[test]
+fn a_handshake_that_trickles_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            thread::spawn(move || {
+                let mut socket = socket.unwrap();
+                // A record of a handshake, of 16 KB.
+                let mut sent = socket.write_all(&[22, 3, 3, 0x40, 0]);
+                while sent.is_ok() {
+                    thread::sleep(Duration::from_millis(20));
+                    sent = socket.write_all(&[0]);
+                }
+            });
+        }
+    });
+    let ca = temporary("trickling-ca.pem", emulator().ca_pem());
+    let gateway = |args: &[&str]| {
+        let gateway = Gateway::to(&address, TOASTER).key(TOASTER_KEY).args(args);
+        gateway.args(&["--ca", ca.to_str().unwrap(), "--timeout", "1"])
+    };
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for transport in ["http", "mqtt"] {
+            let gateway = gateway(&["--transport", transport]);
+            scope.spawn(|| gateway.run().expect(UNREACHABLE));
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn not_dps() {
     let emulator = emulator();

@@ -2,17 +2,28 @@
 
 #[path = "support/programs.rs"]
 mod programs;
+#[path = "../examples/mqtt_rumqttc/session.rs"]
+mod session;
 mod support;
 
 use std::{
     fs,
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
     process::{Command, Output},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
-use azure_dps::{GroupKey, RegistrationId};
+use azure_dps::{Endpoint, Error, GroupKey, RegistrationId, RetryPolicy, TransportFault};
 use azure_dps_emulator::{Config, Emulator, Operation, Script};
 use programs::{example, output_of};
-use support::{GROUP_KEY, HEAT_PUMP, HEAT_PUMPS_HUB, TOASTER, TOASTERS_HUB};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+use support::{ASSIGNING, GROUP_KEY, HEAT_PUMP, HEAT_PUMPS_HUB, TOASTER, TOASTERS_HUB, toaster, toaster_key};
 
 fn start() -> Emulator {
     let mut config = Config::contoso();
@@ -79,4 +90,116 @@ fn a_broken_session_is_followed_by_another() {
     let output = run(&emulator, emulator.ca_pem(), TOASTER, &derived(TOASTER));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && errors.contains("the session broke: "), "{errors}");
+}
+
+/// A PUBLISH of this quality of service.
+fn publish(qos: u8, topic: &str, body: &[u8]) -> Vec<u8> {
+    let id: &[u8] = if qos > 0 { &[0, 1] } else { &[] };
+    let content = [&(topic.len() as u16).to_be_bytes()[..], topic.as_bytes(), id, body].concat();
+    let length = [content.len(), content.len() >> 7, content.len() >> 14].map(|bits| bits as u8 & 0x7f);
+    [&[0x30 | qos << 1, length[0] | 0x80, length[1] | 0x80, length[2]][..], &content].concat()
+}
+
+/// When a peer begins to send without end.
+#[derive(Clone, Copy, PartialEq)]
+enum Once {
+    Subscribed,
+    Asked,
+    /// Right behind an answer.
+    Answered,
+}
+
+/// A session whose other side sends these packets over and over.
+fn flood(socket: TcpStream, config: Arc<ServerConfig>, once: Once, packets: &[u8]) -> io::Result<()> {
+    let session = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(session, socket);
+    let mut received = [0; 4096];
+    loop {
+        let length = stream.read(&mut received)?;
+        match received[0] & 0xf0 {
+            _ if length == 0 => return Ok(()),
+            0x10 => stream.write_all(&[0x20, 2, 0, 0])?,
+            0x80 if once != Once::Subscribed => stream.write_all(&[0x90, 3, 0, 1, 1])?,
+            0x30 if once == Once::Answered => {
+                let text = String::from_utf8_lossy(&received[..length]);
+                let id = text.split_once("$rid=").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit));
+                stream.write_all(&answer(id.unwrap().collect::<String>().parse().unwrap()))?;
+                break;
+            }
+            0x80 | 0x30 => break,
+            _ => {}
+        }
+    }
+    loop {
+        // What is answered is not read.
+        stream.write_all(packets)?;
+    }
+}
+
+fn answer(id: u16) -> Vec<u8> {
+    publish(0, &format!("$dps/registrations/res/202/?$rid={id}"), ASSIGNING.as_bytes())
+}
+
+/// Whatever keeps arriving, a request has its end, and what is kept of it has too.
+#[test]
+fn a_flood_is_given_up_in_time() {
+    const STALLED: Error = Error::Transport(TransportFault::Stalled);
+    const BROKEN: Error = Error::Transport(TransportFault::Stream);
+    let issued = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let certificate = CertificateDer::from(issued.cert);
+    let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.clone()], key);
+    let server = Arc::new(server.unwrap());
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client = Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+
+    let others = || publish(0, "x", b"{}").repeat(1000);
+    let floods = [
+        ("other topics", Once::Subscribed, others(), STALLED),
+        ("other topics", Once::Asked, others(), STALLED),
+        // It waits, and asks again.
+        ("other topics", Once::Answered, others(), STALLED),
+        ("to be acknowledged", Once::Asked, publish(1, "x", b"{}").repeat(1000), STALLED),
+        ("to be received once", Once::Asked, publish(2, "x", b"{}").repeat(1000), STALLED),
+        ("answers to other requests", Once::Asked, [answer(0), answer(9999)].concat().repeat(100), STALLED),
+        ("answers to pings", Once::Asked, [0xd0, 0].repeat(1000), STALLED),
+        ("large", Once::Asked, publish(1, "x", &[0; 200 << 10]), STALLED),
+        ("too large", Once::Asked, publish(0, "x", &[0; 300 << 10]), BROKEN),
+        ("acknowledgements of nothing", Once::Asked, [0x40, 2, 0, 99].repeat(1000), BROKEN),
+    ];
+    thread::scope(|scope| {
+        for (name, once, packets, expected) in floods {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+            let (server, client) = (Arc::clone(&server), &client);
+            // It ends with the process.
+            thread::spawn(move || {
+                for socket in listener.incoming() {
+                    // Until the client goes.
+                    let _ = flood(socket.unwrap(), Arc::clone(&server), once, &packets);
+                }
+            });
+            scope.spawn(move || {
+                let mut key = toaster_key();
+                let policy = RetryPolicy::new().with_request_timeout(Duration::from_secs(1)).with_max_retries(0);
+                let policy = policy.with_poll_interval(Duration::from_millis(200));
+                let mut provisioning =
+                    toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+                let begun = Instant::now();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let answer = runtime.block_on(session::provision(&mut provisioning, client));
+                let took = begun.elapsed();
+                assert_eq!(provisioning.result(&answer).unwrap_err(), expected, "{name}");
+                assert!(took < Duration::from_secs(10), "{name}: {took:?}");
+            });
+        }
+    });
+    // Of all ten sessions, and of the other side's: some 20 MB.
+    #[cfg(target_os = "linux")]
+    {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
+        assert!(peak.trim().parse::<u32>().unwrap() < 128 << 10, "{peak} KB");
+    }
 }

@@ -2,10 +2,16 @@
 
 #[path = "support/network.rs"]
 mod network;
+#[path = "support/programs.rs"]
+mod programs;
 mod support;
 
 use std::fmt::{Debug, Display};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::{fs, thread};
 
 use azure_dps::{
     Credential, DeviceKey, Endpoint, GroupKey, InvalidKey, Progress, Provisioning, Reprovisioning,
@@ -18,7 +24,7 @@ use base64::{
 };
 use network::{TRANSPORTS, Transport, provision};
 use proptest::prelude::*;
-use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, observer, registration};
+use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, TOASTERS_HUB, observer, registration};
 
 /// Whether a type implements a trait. A constant of its own goes before that of a trait.
 macro_rules! implements {
@@ -75,12 +81,14 @@ fn what_holds_a_key_or_a_signature_has_no_debug() {
 }
 
 /// All that bytes look like where somebody prints them.
-fn shapes(bytes: &[u8]) -> [String; 6] {
+fn shapes(bytes: &[u8]) -> [String; 7] {
     let text = STANDARD.encode(bytes);
+    let escaped = text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let list = format!("{bytes:?}");
     [
-        text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
+        escaped.replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d"),
+        escaped,
         text.trim_end_matches('=').to_owned(),
         URL_SAFE.encode(bytes),
         hex.to_uppercase(),
@@ -89,13 +97,14 @@ fn shapes(bytes: &[u8]) -> [String; 6] {
     ]
 }
 
+/// What somebody who reads this finds.
+fn found(shown: &str, secrets: &[Vec<u8>]) -> Option<String> {
+    secrets.iter().flat_map(|secret| shapes(secret)).find(|shape| shown.contains(shape))
+}
+
 #[track_caller]
 fn hidden(shown: &str, secrets: &[Vec<u8>]) {
-    for secret in secrets {
-        for shape in shapes(secret) {
-            assert!(!shown.contains(&shape), "{shape}");
-        }
-    }
+    assert_eq!(found(shown, secrets), None);
 }
 
 fn service(group_key: &str, device_key: &str) -> Config {
@@ -225,5 +234,160 @@ fn an_error_in_a_configuration_does_not_quote_a_key() {
     ] {
         let error = Config::from_toml(&toml).unwrap_err();
         assert!(!format!("{error} {error:?}").contains(&key[..20]), "{error}");
+    }
+}
+
+/// The emulator's program, whatever it prints, and the files that it writes.
+struct Service {
+    program: Child,
+    stdout: BufReader<ChildStdout>,
+    said: String,
+    files: tempfile::TempDir,
+}
+
+impl Service {
+    fn start(arguments: &[&str]) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let mut command = Command::new(programs::dps_emulator());
+        command.args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--mqtts", "127.0.0.1:0"]);
+        command.args(["--function-log", "--retry-after", "1", "--ca-out"]).arg(files.path().join("ca.pem"));
+        command.arg("--issuing-ca-out").arg(files.path().join("issuing-ca.pem")).args(arguments);
+        command.env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+        let mut program = command.spawn().unwrap();
+        let stdout = BufReader::new(program.stdout.take().unwrap());
+        Self { program, stdout, said: String::new(), files }
+    }
+
+    /// The next listener's host and port.
+    fn address(&mut self) -> String {
+        let begin = self.said.len();
+        self.stdout.read_line(&mut self.said).unwrap();
+        let (_, address) = self.said[begin..].split_once("://").unwrap();
+        address.split(['"', '\n', '/']).next().unwrap().to_owned()
+    }
+
+    /// All that it has said when it is stopped.
+    fn end(mut self) -> String {
+        assert!(Command::new("kill").arg(self.program.id().to_string()).status().unwrap().success());
+        self.stdout.read_to_string(&mut self.said).unwrap();
+        self.program.stderr.take().unwrap().read_to_string(&mut self.said).unwrap();
+        assert!(self.program.wait().unwrap().success());
+        std::mem::take(&mut self.said) + &contents(&self.files)
+    }
+}
+
+/// No test leaves a program behind.
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+fn contents(directory: &tempfile::TempDir) -> String {
+    let files = fs::read_dir(directory).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+    files.map(|file| String::from_utf8_lossy(&file).into_owned()).collect()
+}
+
+/// Somebody who reads all that clients send to this address.
+fn eavesdropper(address: &str) -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let heard = Arc::<Mutex<Vec<u8>>>::default();
+    let (ear, service) = (Arc::clone(&heard), address.to_owned());
+    // It ends with the process.
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut service = TcpStream::connect(&service).unwrap();
+            let (mut answers, mut back) = (service.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = io::copy(&mut answers, &mut back);
+                back.shutdown(Shutdown::Both)
+            });
+            let ear = Arc::clone(&ear);
+            thread::spawn(move || {
+                let mut piece = [0; 4096];
+                while let Ok(length @ 1..) = client.read(&mut piece) {
+                    ear.lock().unwrap().extend(&piece[..length]);
+                    if service.write_all(&piece[..length]).is_err() {
+                        break;
+                    }
+                }
+                service.shutdown(Shutdown::Both)
+            });
+        }
+    });
+    (url, heard)
+}
+
+/// The signatures of the tokens that were sent.
+fn signatures(heard: &str) -> Vec<Vec<u8>> {
+    let texts = heard.split("&sig=").skip(1).map(|rest| rest.split('&').next().unwrap());
+    let unescaped = texts.map(|text| text.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="));
+    unescaped.map(|text| STANDARD.decode(&text).unwrap_or_else(|_| panic!("{text} is no signature"))).collect()
+}
+
+/// The gateway and the emulator, as built and as talkative as they are: nothing that they print and no
+/// file that they write shows a key or what it signed.
+#[test]
+fn no_program_shows_a_key_or_a_signature() {
+    thread::scope(|scope| {
+        scope.spawn(|| programs_that_hide_secrets(&["--json"]));
+        scope.spawn(|| programs_that_hide_secrets(&["--throttle-webhook-every", "2", "--time-scale", "100"]));
+    });
+}
+
+fn programs_that_hide_secrets(arguments: &[&str]) {
+    const WRONG_KEY: &str = "p6enp6enp6enp6enp6enp6enp6enp6enp6enp6enp6c=";
+    let keys = [GROUP_KEY, TOASTER_KEY, WRONG_KEY].map(|key| STANDARD.decode(key).unwrap());
+    let mut service = Service::start(arguments);
+    let [http, https, mqtts] = [(); 3].map(|()| service.address());
+    let (url, heard) = eavesdropper(&http);
+    let ca = service.files.path().join("ca.pem").to_str().unwrap().to_owned();
+    let files = tempfile::tempdir().unwrap();
+    let gateway = |key: &str, how: &[&str]| {
+        let mut command = Command::new(programs::example("gateway"));
+        command.args(["--id-scope", support::SCOPE, "--registration-id", TOASTER, "--payload", PAYLOAD]).args(how);
+        command.env("AZURE_DPS_SYMMETRIC_KEY", key).env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
+        let output = programs::output_of(&mut command);
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat()
+    };
+    let https = format!("https://{https}");
+    let [plain, secured, mqtt] = [&url, &https, &mqtts].map(|host| ["--host", host.as_str()]);
+    let record = files.path().join("record");
+    let over_tls = [&secured[..], &["--ca", &ca, "--json"]].concat();
+    let over_mqtt = [&mqtt[..], &["--ca", &ca, "--transport", "mqtt"]].concat();
+    let mut said = Vec::new();
+    thread::scope(|scope| {
+        let runs = [
+            (GROUP_KEY, [&plain[..], &["--compute-key", "--record", record.to_str().unwrap()]].concat()),
+            (TOASTER_KEY, over_tls),
+            (TOASTER_KEY, over_mqtt.clone()),
+            (WRONG_KEY, plain.to_vec()),
+            (WRONG_KEY, over_mqtt),
+            // Nobody listens there.
+            (TOASTER_KEY, vec!["--host", "http://127.0.0.1:1", "--timeout", "6"]),
+            (TOASTER_KEY, [&plain[..], &["--connection-string"]].concat()),
+        ];
+        let runs = runs.map(|(key, how)| scope.spawn(move || gateway(key, &how)));
+        said.extend(runs.map(|run| run.join().unwrap()));
+    });
+    let wanted = said.pop().unwrap();
+    for (said, word) in said.iter().zip([TOASTERS_HUB, TOASTERS_HUB, TOASTERS_HUB, "401000", "401000", "Retrying: "]) {
+        assert!(said.contains(word), "{said}");
+    }
+    let heard = String::from_utf8(heard.lock().unwrap().clone()).unwrap();
+    let secrets = [&keys[..], &signatures(&heard)].concat();
+    assert!(secrets.len() > keys.len() + 3);
+    // What the search is worth: the one place for a key, and the wire.
+    assert_eq!(found(&wanted, &keys).as_deref(), Some(TOASTER_KEY.trim_end_matches('=')));
+    assert!(found(&heard, &secrets[keys.len()..]).is_some());
+
+    let shown = service.end() + &said.concat() + &contents(&files);
+    assert!(shown.contains("202") && shown.contains("BEGIN CERTIFICATE") && shown.contains("Request.Body"));
+    hidden(&shown, &secrets);
+    for word in ["SharedAccess", "sig=", "sig%3D"] {
+        assert!(!shown.contains(word), "{word}");
     }
 }

@@ -435,3 +435,157 @@ fn it_stops_at_once_whatever_goes_on() {
         assert_eq!(rest(stream), "");
     }
 }
+
+// ---- The program ----
+
+#[cfg(target_os = "linux")]
+mod program {
+    use std::{
+        fs,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    };
+
+    use super::{
+        support::program::{DPS, Program},
+        *,
+    };
+
+    /// The program, its HTTP and HTTPS, and a webhook that never answers.
+    struct Service {
+        program: Program,
+        http: String,
+        https: String,
+        tls: Arc<ClientConfig>,
+        calls: Arc<AtomicUsize>,
+    }
+
+    type Connection = StreamOwned<ClientConnection, TcpStream>;
+
+    impl Service {
+        fn start() -> Self {
+            let calls = Arc::<AtomicUsize>::default();
+            let counted = Arc::clone(&calls);
+            let webhook = webhook_that(move |call| {
+                read_call(&call);
+                counted.fetch_add(1, Ordering::Relaxed);
+                let _ = (&call).read_to_end(&mut Vec::new());
+            });
+            let ca = tempfile::NamedTempFile::new().unwrap();
+            let mut command = Command::new(DPS);
+            command.args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--webhook", &webhook]);
+            let mut program = Program::start(command.arg("--ca-out").arg(ca.path()));
+            let [http, https] = [(); 2].map(|()| program.line().strip_prefix("listening on ").unwrap().to_owned());
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(ca.path()).unwrap()).unwrap();
+            let tls = Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+            Self { program, http, https, tls, calls }
+        }
+
+        /// So many devices at the same time, all of which wait for the webhook.
+        fn crowd(&self, devices: usize) -> Vec<Connection> {
+            let before = self.calls.load(Ordering::Relaxed);
+            let address = self.https.strip_prefix("https://").unwrap().replace("localhost", "127.0.0.1");
+            let register = |number| {
+                let tcp = connect(&format!("tcp://{address}"));
+                tcp.set_nodelay(true).unwrap();
+                let name = ServerName::try_from("localhost").unwrap();
+                let session = ClientConnection::new(Arc::clone(&self.tls), name).unwrap();
+                let mut stream = StreamOwned::new(session, tcp);
+                let id = format!("{number}-contoso-tstrsd-007");
+                let body = format!("{{\"registrationId\":\"{id}\"}}");
+                let token = token(&derive(GROUP_KEY, &id), &id);
+                write!(
+                    stream,
+                    "PUT /{SCOPE}/registrations/{id}/register{VERSION} HTTP/1.1\r\nHost: x\r\n\
+                     Authorization: {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len(),
+                )
+                .unwrap();
+                let mut status = [0; 12];
+                stream.read_exact(&mut status).unwrap();
+                assert_eq!(&status, b"HTTP/1.1 202");
+                stream
+            };
+            let crowd = (0..devices).map(register).collect();
+            let started = Instant::now();
+            while self.calls.load(Ordering::Relaxed) < before + devices {
+                assert!(started.elapsed() < TOO_LONG, "{} calls", self.calls.load(Ordering::Relaxed));
+                thread::yield_now();
+            }
+            crowd
+        }
+
+        /// The most memory that it had so far.
+        fn peak_memory(&self) -> usize {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.program.child.id())).unwrap();
+            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
+            peak.trim().parse::<usize>().unwrap() * 1024
+        }
+    }
+
+    /// Devices over TLS cost some 60 KB each, and 20 MB are for none; the bounds leave room for twice as much.
+    #[test]
+    fn memory_is_so_much_for_each_device_that_waits_for_the_webhook() {
+        let [(few, of_few), (many, of_many)] = [50, 400].map(|devices| {
+            let service = Service::start();
+            let at_rest = service.peak_memory();
+            let crowd = service.crowd(devices);
+            let peak = service.peak_memory();
+            (peak, (peak - at_rest) / crowd.len())
+        });
+        assert!(few < 64 << 20 && many < 128 << 20, "{few} bytes for few devices, {many} for many");
+        assert!(of_many < 2 * of_few, "{of_few} bytes for each of a few devices, {of_many} for each of many");
+    }
+
+    /// "It stops on Ctrl-C and SIGTERM, within five seconds whatever goes on", with 0; "every request that was
+    /// answered is in the log".
+    #[test]
+    fn a_signal_ends_it_in_the_midst_of_work_and_nothing_is_lost_of_its_log() {
+        let service = Service::start();
+        let crowd = service.crowd(100);
+        let answered = AtomicUsize::new(0);
+        let http = service.http.clone();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    // Until nobody listens any more.
+                    while let Ok(stream) = TcpStream::connect(http.strip_prefix("http://").unwrap()) {
+                        let _ = write!(
+                            &stream,
+                            "POST /{SCOPE}/registrations/stranger{VERSION} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                             Content-Length: 2\r\n\r\n{{}}"
+                        );
+                        let mut answer = String::new();
+                        let _ = (&stream).read_to_string(&mut answer);
+                        if answer.ends_with("\r\n0\r\n\r\n") {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            let begun = Instant::now();
+            while answered.load(Ordering::Relaxed) < 200 {
+                assert!(begun.elapsed() < TOO_LONG, "{answered:?} answers");
+                thread::yield_now();
+            }
+            let started = Instant::now();
+            let (status, log) = service.program.end("-TERM");
+            assert!(started.elapsed() < Duration::from_secs(5), "it took {:?} to stop", started.elapsed());
+            assert_eq!(status.code(), Some(0), "{log}");
+            assert_eq!(log.matches(" -> 202 assigning").count(), crowd.len());
+            // One may have been on its way.
+            let logged = log.lines().filter(|line| line.contains("POST stranger -> ")).count();
+            assert!(logged >= answered.load(Ordering::Relaxed), "{logged} of {answered:?}");
+            assert!(!log.contains("not printed"), "{log}");
+        });
+    }
+}

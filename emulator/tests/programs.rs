@@ -5,59 +5,19 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    io::BufReader,
+    process::{Command, Stdio},
 };
 
 use azure_dps_emulator::{Config, Operation, Script};
 use reqwest::{Certificate, blocking::Client};
 use serde_json::{Value, json};
-use support::*;
+use support::{
+    program::{DPS, Program},
+    *,
+};
 
-const DPS: &str = env!("CARGO_BIN_EXE_dps-emulator");
 const WEBHOOK: &str = env!("CARGO_BIN_EXE_contoso-webhook");
-
-/// A program in the background.
-struct Program {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Program {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    fn json(&mut self) -> Value {
-        serde_json::from_str(&self.line()).unwrap()
-    }
-
-    /// Ends it with this signal, and gives what else it printed.
-    fn end(mut self, signal: &str) -> (ExitStatus, String) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap(), rest)
-    }
-}
-
-/// No test leaves a program behind.
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn device(url: &str, id: &str) -> Device {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

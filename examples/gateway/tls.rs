@@ -4,11 +4,11 @@
 use std::{
     error::Error,
     fs,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use azure_dps::{Endpoint, embedded_io::ConnectError};
@@ -23,10 +23,70 @@ use rustls::{
 use zeroize::Zeroizing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For one read or write; without it a silent peer would never be given up.
+/// For a handshake, one read or one write; without it a silent peer would never be given up.
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub type Stream = FromStd<StreamOwned<ClientConnection, TcpStream>>;
+/// A record may come byte by byte, each of them in time: the time-out is for all that a read takes.
+pub struct Stream {
+    tls: StreamOwned<ClientConnection, Socket>,
+    timeout: Duration,
+}
+
+impl Stream {
+    fn in_time(&mut self) -> &mut StreamOwned<ClientConnection, Socket> {
+        self.tls.sock.until = Instant::now() + self.timeout;
+        &mut self.tls
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.in_time().read(buffer)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.in_time().write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.in_time().flush()
+    }
+}
+
+/// Waits no longer than this.
+struct Socket {
+    tcp: TcpStream,
+    until: Instant,
+}
+
+impl Socket {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tcp.set_read_timeout(self.left()?)?;
+        self.tcp.read(buffer)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.tcp.set_write_timeout(self.left()?)?;
+        self.tcp.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
+}
 
 pub struct Tls {
     config: Arc<ClientConfig>,
@@ -72,18 +132,17 @@ impl Tls {
 
     /// A stream to the endpoint whose handshake is done: a certificate that is not trusted
     /// is an error here and not in the first request.
-    pub fn connect(&self, endpoint: &Endpoint<'_>) -> Result<Stream, ConnectError<io::Error>> {
+    pub fn connect(&self, endpoint: &Endpoint<'_>) -> Result<FromStd<Stream>, ConnectError<io::Error>> {
         let host = endpoint.host().trim_matches(['[', ']']);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
-        let mut tcp = connect_tcp(host, endpoint.port(), CONNECT_TIMEOUT.min(self.at_most))?;
-        let timeout = Some(IO_TIMEOUT.min(self.at_most));
-        tcp.set_read_timeout(timeout)?;
-        tcp.set_write_timeout(timeout)?;
+        let tcp = connect_tcp(host, endpoint.port(), CONNECT_TIMEOUT.min(self.at_most))?;
         tcp.set_nodelay(true)?;
+        let timeout = IO_TIMEOUT.min(self.at_most);
+        let mut socket = Socket { tcp, until: Instant::now() + timeout };
         let mut session = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
-        session.complete_io(&mut tcp).map_err(classify)?;
-        Ok(FromStd::new(StreamOwned::new(session, tcp)))
+        session.complete_io(&mut socket).map_err(classify)?;
+        Ok(FromStd::new(Stream { tls: StreamOwned::new(session, socket), timeout }))
     }
 }
 

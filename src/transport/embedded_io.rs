@@ -32,7 +32,9 @@ use crate::{
 /// Wipe the buffer afterwards if others can read it: remains of the token may be in it.
 ///
 /// The time for each request is checked between reads, so a peer that trickles is bounded.
-/// A `read` that never returns can be bounded by the stream alone: give it a time-out.
+/// A `read` that never returns can be bounded by the stream alone: give it a time-out, and for a
+/// whole read where there is TLS. A record that trickles in is one read, of which each byte is in
+/// time. The same goes for the handshake in `connect`, which is given its end.
 ///
 /// # Errors
 /// [`Error`] with whatever ended the run.

@@ -16,6 +16,7 @@
 //! | `100 Continue` is the final answer | [`Malformed::HttpHead`] |
 //! | answers of any size are stored | read into the caller's buffer, no further |
 //! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
+//! | a body whose TLS record trickles in has no time-out | [`TransportFault::Stalled`], retried; a thread stays behind |
 //! | each request is a connection of its own | cannot be mended |
 //! | no client certificates | [`Error::Unsupported`](crate::Error::Unsupported) for [`Credential::X509`](crate::Credential::X509) |
 //! | an IPv6 address for a host name is not resolved | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
@@ -34,7 +35,10 @@ use std::{
     io::{ErrorKind, Read},
     num::ParseIntError,
     string::String,
-    time::Duration,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+    vec::Vec,
 };
 
 use ::minreq::{Method, ResponseLazy};
@@ -118,14 +122,16 @@ fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b 
     }
     provisioning.begin_request(now)?;
     provisioning.sign_request(now, buffer)?;
+    // Whole seconds are all that minreq knows.
+    let timeout = deadline.saturating_sub(now).as_secs().clamp(1, 86_400);
+    let until = Instant::now() + Duration::from_secs(timeout);
     let request = request(provisioning, buffer)?
         .with_follow_redirects(false)
         // With a limit, minreq subtracts more from it than there is left.
         .with_max_headers_size(None)
-        // Whole seconds are all that minreq knows.
-        .with_timeout(deadline.saturating_sub(now).as_secs().clamp(1, 86_400));
+        .with_timeout(timeout);
     let response = request.send_lazy()?;
-    read(response, buffer)
+    read(response, until, buffer)
 }
 
 fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<::minreq::Request, Error> {
@@ -164,11 +170,12 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<::minre
     Ok(request)
 }
 
-fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Error> {
+fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Answer<'_>, Error> {
     // No status has less than three digits, unless it was cut short.
     if response.reason_phrase == "Server did not provide a status line" || response.status_code < 100 {
         return Err(closed());
     }
+    let status = response.status_code;
     let headers = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let Framing { length, chunked, retry_after, .. } = Framing::read(headers).map_err(crate::Error::from)?;
     if response.status_code < 200 || chunked && length.is_some() {
@@ -178,33 +185,41 @@ fn read(mut response: ResponseLazy, buffer: &mut [u8]) -> Result<Answer<'_>, Err
         return Err(crate::Error::from(BufferTooSmall { needed, exact: true }).into());
     }
 
-    let mut filled = 0;
-    loop {
-        let space = buffer.get_mut(filled..).unwrap_or_default();
-        if space.is_empty() {
-            if response.read(&mut [0]).map_err(::minreq::Error::IoError)? == 0 {
-                break;
-            }
-            return Err(crate::Error::from(BufferTooSmall::at_least(filled + 1)).into());
-        }
-        match response.read(space).map_err(::minreq::Error::IoError)? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    let body = buffer.get(..filled).unwrap_or_default();
+    let body = read_body(response, buffer.len() + 1, until)?;
+    let Some(space) = buffer.get_mut(..body.len()) else {
+        return Err(crate::Error::from(BufferTooSmall::at_least(body.len())).into());
+    };
+    space.copy_from_slice(&body);
+    let body: &[u8] = space;
     // Without a length nothing but the document itself tells that it was cut short. A
     // refusal needs none.
     let complete = match length {
-        Some(length) => filled == length,
-        None if body.is_empty() => response.status_code >= 300,
+        Some(length) => body.len() == length,
+        None if body.is_empty() => status >= 300,
         None => !std::str::from_utf8(body)
             .is_ok_and(|text| Object::parse(text).is_err_and(|error| error.problem == JsonProblem::End)),
     };
     if !complete {
         return Err(closed());
     }
-    Ok(Answer::new(response.status_code, retry_after, body))
+    Ok(Answer::new(status, retry_after, body))
+}
+
+/// At most so much of a body. The time-out of minreq's own is for each piece that TLS reads of a record, and a
+/// record may come in thousands of them: what is late is left to a thread, as handshakes are.
+fn read_body(response: ResponseLazy, at_most: usize, until: Instant) -> Result<Vec<u8>, Error> {
+    let (sender, receiver) = mpsc::channel();
+    let read = move || {
+        let mut body = Vec::new();
+        let read = response.take(at_most as u64).read_to_end(&mut body);
+        // Nobody waits for what is late.
+        let _ = sender.send(read.map(|_| body));
+    };
+    thread::Builder::new().spawn(read).map_err(::minreq::Error::IoError)?;
+    match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        Ok(read) => Ok(read.map_err(::minreq::Error::IoError)?),
+        Err(_) => Err(crate::Error::Transport(TransportFault::Stalled).into()),
+    }
 }
 
 /// What TLS objects to will be the same the next time. What the peer complains of, or what a

@@ -315,7 +315,7 @@ pub struct Stream {
 }
 
 /// What comes of a read.
-enum Event {
+pub enum Event {
     Read(usize),
     Fails,
     Pass(Duration),
@@ -323,7 +323,7 @@ enum Event {
 }
 
 impl Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> Event {
+    pub fn event(&mut self, buffer: &mut [u8]) -> Event {
         self.count_read();
         loop {
             match self.acts.front() {
@@ -397,7 +397,7 @@ impl ::embedded_io::ErrorType for Stream {
 impl ::embedded_io::Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         loop {
-            match Stream::read(self, buffer) {
+            match self.event(buffer) {
                 Event::Read(len) => return Ok(len),
                 Event::Fails => return Err(Broken),
                 Event::Pass(by) if by <= READ_TIMEOUT => self.script.clock.advance(by),
@@ -431,7 +431,7 @@ impl ::embedded_io_async::ErrorType for AsyncStream {
 impl ::embedded_io_async::Read for AsyncStream {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         loop {
-            match self.0.read(buffer) {
+            match self.0.event(buffer) {
                 Event::Read(len) => return Ok(len),
                 Event::Fails => return Err(Broken),
                 Event::Pass(by) => self.0.script.clock.sleep(by).await,

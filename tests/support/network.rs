@@ -185,7 +185,7 @@ fn connect(endpoint: Endpoint<'_>, transport: Transport, tls: Tls<'_>) -> io::Re
 }
 
 /// What TLS objects to will be the same the next time.
-fn refused(error: io::Error) -> ConnectError<io::Error> {
+pub fn refused(error: io::Error) -> ConnectError<io::Error> {
     match error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) {
         true => ConnectError::Untrusted(error),
         false => ConnectError::Network(error),
@@ -193,7 +193,7 @@ fn refused(error: io::Error) -> ConnectError<io::Error> {
 }
 
 impl Tls<'_> {
-    fn config(self) -> io::Result<ClientConfig> {
+    pub fn config(self) -> io::Result<ClientConfig> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(self.ca)? {
             roots.add(certificate).map_err(io::Error::other)?;

@@ -19,6 +19,14 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
+/// The emulator's program, which `cargo test` builds as well.
+pub fn dps_emulator() -> PathBuf {
+    let path = example("gateway").parent().unwrap().with_file_name("dps-emulator");
+    let path = path.with_extension(env::consts::EXE_EXTENSION);
+    assert!(path.exists(), "{} is missing: cargo build -p azure-dps-emulator", path.display());
+    path
+}
+
 /// Runs it to its end, which must come within a minute.
 pub fn output_of(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

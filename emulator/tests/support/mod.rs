@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod mqtt;
+#[cfg(unix)]
+pub mod program;
 pub mod software_tpm;
 pub mod x509;
 
