@@ -29,18 +29,21 @@ certificate root root "${ca[@]}"
 certificate intermediate root "${ca[@]}"
 certificate member intermediate "${device[@]}"
 certificate lone lone "${device[@]}"
-openssl req -in "$keys/member.csr" -outform der -out "$keys/member-csr.der"
+certificate d root "${device[@]}"
+for name in member d; do
+    openssl req -in "$keys/$name.csr" -outform der | base64 -w 0 >"$keys/$name.base64"
+done
 cp "$keys"/{root,lone}.pem "$keys"/{member,lone}.der certificates/
 
 seeds=seeds/emulator_registration
-csr=$(base64 -w 0 <"$keys/member-csr.der")
 {
     printf 'certificates\n'
     cat "$keys/member.der" "$keys/intermediate.der"
-    printf '\n--\nregister member certificates\n{"csr":"%s"}\n--\nstatus member certificates\n' "$csr"
+    printf '\n--\nregister member certificates\n{"csr":"%s"}\n--\nstatus member certificates\n' "$(<"$keys/member.base64")"
 } >$seeds/member-csr
 {
     printf 'certificates\n'
     cat "$keys/lone.der"
     printf '\n--\nregister lone certificates\n\n--\nstatus lone certificates\n\n--\nlook-up lone certificates\n'
 } >$seeds/lone-certificate
+printf 'register d token\n{"csr":"%s"}\n--\nstatus d token\n--\nlook-up d token\n' "$(<"$keys/d.base64")" >$seeds/csr
