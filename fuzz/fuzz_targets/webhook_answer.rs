@@ -20,14 +20,12 @@ fuzz_target!(|input: &[u8]| {
         assert!(status >= 429);
         return;
     };
-    // The library's reader is another one than the emulator's.
-    let theirs = str::from_utf8(body).ok().map(Object::parse);
-    if let Some(Err(JsonError { problem: JsonProblem::Depth, .. })) = theirs {
-        return;
-    }
+    // The library's reader is another one than the emulator's. It also refuses what the emulator passes over.
+    let theirs = str::from_utf8(body).ok().and_then(|body| Object::parse(body).ok());
     let named = |name: &str| {
-        let mut members = theirs.into_iter().flatten().flat_map(|object| object.members());
-        members.any(|(key, _)| key.chars().collect::<String>().eq_ignore_ascii_case(name))
+        theirs.is_none_or(|object| {
+            object.members().any(|(key, _)| key.chars().collect::<String>().eq_ignore_ascii_case(name))
+        })
     };
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
     let mut provisioning = Provisioning::new(registration, Credential::x509());

@@ -11,8 +11,9 @@ use std::{
 use azure_dps::json::Object;
 use azure_dps::{DeviceKey, IdScope, RegistrationId, sas_token};
 use azure_dps_emulator::fuzzing::{Request, Service};
-use azure_dps_emulator::{Behaviour, Certificate, Config, EnrollmentGroup, IndividualEnrollment, Operation};
-use azure_dps_emulator::{DeviceRecord, X509Attestation};
+use azure_dps_emulator::{
+    Behaviour, Certificate, Config, DeviceRecord, EnrollmentGroup, IndividualEnrollment, Operation, X509Attestation,
+};
 use memchr::memmem;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -60,7 +61,7 @@ pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
     position(bytes, part).is_some()
 }
 
-/// Each comparison by `==` is one that the fuzzer takes for a hint.
+/// Not by comparing every window: the fuzzer sees each comparison, and takes it for a hint.
 fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
     memmem::find(bytes, part)
 }
@@ -187,7 +188,7 @@ impl Conversation {
     }
 }
 
-pub fn config() -> Config {
+fn config() -> Config {
     let x509 = |pem| Some(X509Attestation { primary: Certificate::from_pem(pem).unwrap(), secondary: None });
     let mut config = Config::from_toml(include_str!("../emulator.toml")).unwrap();
     config.enrollment_groups.push(EnrollmentGroup {
