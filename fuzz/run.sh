@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets with their seeds and dictionaries, and ends with a table.
 #
-#   fuzz/run.sh [TARGET...]            shortly, from the seeds alone, the same each time: for CI
+#   fuzz/run.sh [TARGET...]            shortly, from the seeds alone: for CI
 #   fuzz/run.sh --runs N [TARGET...]   N executions of each, from and into corpus/
 #
 # A finding ends it, and is left in artifacts/. FUZZ_TARGET_DIR is where the builds are kept.

@@ -112,11 +112,9 @@ pub fn webhook_answer(status: u16, body: &[u8], offered: &[String]) -> Option<(O
             payload: allocated.payload,
             ..new("assigned")
         },
-        Err(failure) => RegistrationState {
-            error_code: Some(failure.code),
-            error_message: Some(failure.message),
-            ..new("failed")
-        },
+        Err(failure) => {
+            RegistrationState { error_code: Some(failure.code), error_message: Some(failure.message), ..new("failed") }
+        }
     };
     let answer = OperationStatus { operation_id: "5", status: state.status, registration_state: Some(&state) };
     Some((state.assigned_hub.clone(), json(&answer)))
