@@ -44,6 +44,19 @@ fn the_layout_is_the_documented_one() {
     }
 }
 
+/// Another writer may leave it there. Found by fuzzing, whose target had taken it for impossible.
+#[test]
+fn white_space_around_the_state_is_read_and_not_written() {
+    let registration = registration(TOASTER);
+    let plain = record_of(ASSIGNED, KeyChoice::Primary);
+    let state = assigned(&registration, ASSIGNED).unwrap().registration_state().raw();
+    let spaced = by_hand(1, 0, SCOPE, TOASTER, &format!("\r\n {state}\t"));
+    let record = read(&spaced).unwrap();
+    assert_eq!(Ok(record), read(&plain));
+    let mut again = vec![0; spaced.len()];
+    assert_eq!(record.assignment().write_record(&registration, record.key(), &mut again), Ok(&*plain));
+}
+
 #[test]
 fn nothing_is_lost() {
     for body in [ASSIGNED, EVERY_FIELD] {

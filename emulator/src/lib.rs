@@ -37,6 +37,10 @@ mod device_api;
 mod emulator;
 mod enrollment;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "no part of the public API")]
+pub mod fuzzing;
 mod issuance;
 mod log;
 mod mqtt;

@@ -611,6 +611,22 @@ impl Core {
         self.lock().devices.get(&registration_id.to_ascii_lowercase()).and_then(|device| device.record.clone())
     }
 
+    /// Forgets everything but the configuration, and tells which devices had a hub.
+    #[cfg(fuzzing)]
+    pub(crate) fn forget(&self) -> Vec<DeviceRecord> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.registrations = Window::default();
+        state.operations = Window::default();
+        state.scripts.clear();
+        state.asked = 0;
+        state.results.clear();
+        state.results_bytes = 0;
+        state.requests = Bounded::default();
+        state.webhook_calls = Bounded::default();
+        std::mem::take(&mut state.devices).into_values().filter_map(|mut device| device.record.take()).collect()
+    }
+
     pub(crate) fn push_script(&self, script: Script) {
         self.lock().scripts.push(script);
     }

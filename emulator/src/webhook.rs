@@ -327,7 +327,12 @@ fn read_response(body: &[u8]) -> Result<Allocated, Failure> {
             }
             None => None,
         };
-        Ok(Allocated { hub, initial_twin, payload: member(&members, "payload").map(ToOwned::to_owned) })
+        let payload = member(&members, "payload");
+        if let Some(payload) = payload {
+            // It is passed on as it is. Raw JSON may have strings that are no Unicode; values may not.
+            let _: Value = serde_json::from_str(payload.get())?;
+        }
+        Ok(Allocated { hub, initial_twin, payload: payload.map(ToOwned::to_owned) })
     };
     read().map_err(|error| Failure::unreadable(&error.to_string()))
 }

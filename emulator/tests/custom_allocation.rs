@@ -169,6 +169,15 @@ fn an_answer_without_end_is_400207() {
     );
 }
 
+/// Half of a surrogate pair is no text that a device could read. Found by fuzzing.
+#[test]
+fn a_payload_that_is_no_unicode_is_400207() {
+    let emulator = answering(200, format!(r#"{{"iotHubHostName":"{TOASTERS_HUB}","payload":{{"a":"\ude92"}}}}"#));
+    let (code, message) = toaster(&emulator).failed();
+    assert_eq!(code, 400_207);
+    assert!(message.starts_with("Custom allocation failed: the response cannot be read: "), "{message}");
+}
+
 /// "This must be one of the IoT hubs passed in the linkedHubs property in the request." What
 /// becomes of another is UNCERTAIN: 400207, or what the configuration says.
 #[test]

@@ -7,6 +7,7 @@ use azure_dps::json::{JsonError, JsonProblem};
 use azure_dps::{
     Answer, Credential, Error, IdScope, Malformed, Provisioning, Record, RecordError, Registration, RegistrationId,
 };
+use azure_dps_fuzz::contains;
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};
 
@@ -41,9 +42,9 @@ fuzz_target!(|bytes: &[u8]| {
 fn check(bytes: &[u8], registration: &Registration<'_>) {
     let Ok(record) = Record::read(bytes, registration) else { return };
     let assignment = record.assignment();
-    let hub = assignment.assigned_hub().as_bytes();
-    assert!(bytes.windows(hub.len()).any(|window| window == hub));
+    assert!(contains(bytes, assignment.assigned_hub().as_bytes()));
     let mut again = vec![0; bytes.len()];
+    // Shorter where there was white space around the state.
     let again = assignment.write_record(registration, record.key(), &mut again).unwrap();
-    assert!(bytes.starts_with(again));
+    assert_eq!(Record::read(again, registration), Ok(record));
 }

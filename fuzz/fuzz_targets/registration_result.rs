@@ -1,5 +1,10 @@
 //! A run of any kind that is given any answers at any times, and errors in between: it ends, and
 //! no hub, certificate or key appears that no answer contained.
+//!
+//! The first part is what runs: `key`, `certificate` or `tpm`; `registration` or `look-up`; in the lines
+//! below the DER of a `csr`. Each other part is what happens then, and after how many seconds:
+//! `200 SECONDS RETRY-AFTER` and in the lines below a body, `failure SECONDS KIND`, or `lost SECONDS`, when
+//! the driver lost track and asks again.
 
 #![no_main]
 
@@ -11,37 +16,8 @@ use azure_dps::{
     Answer, Credential, Csr, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, Sign, SignError,
     Step, TransportFault,
 };
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use azure_dps_fuzz::{contains, first_line, parts};
 use libfuzzer_sys::fuzz_target;
-
-#[derive(Arbitrary, Debug)]
-struct Run<'a> {
-    attestation: Attestation,
-    is_look_up: bool,
-    csr: Option<&'a [u8]>,
-    events: Vec<Event<'a>>,
-}
-
-#[derive(Arbitrary, Debug)]
-enum Attestation {
-    Key,
-    Certificate,
-    Tpm,
-}
-
-#[derive(Arbitrary, Debug)]
-enum Event<'a> {
-    Answer {
-        status: u16,
-        retry_after: Option<u32>,
-        seconds: u16,
-        body: &'a [u8],
-    },
-    /// A kind of failure, after some seconds.
-    Failure(u8, u16),
-    /// The driver lost track, and asks again.
-    Lost(u16),
-}
 
 /// A TPM that takes what is no more than malformed.
 struct Chip;
@@ -67,27 +43,29 @@ impl Tpm for Chip {
     }
 }
 
-fuzz_target!(|run: Run<'_>| {
+fuzz_target!(|input: &[u8]| {
+    let mut parts = parts(input);
+    let (run, der) = first_line(parts.next().unwrap_or_default());
+    let (attestation, kind) = run.split_once(' ').unwrap_or_default();
     let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
     let mut chip = Chip;
-    let credential = match run.attestation {
-        Attestation::Key => Credential::sas(&mut key),
-        Attestation::Certificate => Credential::x509(),
-        Attestation::Tpm => Credential::tpm(&mut chip),
+    let credential = match attestation {
+        "certificate" => Credential::x509(),
+        "tpm" => Credential::tpm(&mut chip),
+        _ => Credential::sas(&mut key),
     };
     let mut registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
-    let csr = run.csr.and_then(|der| Csr::from_der(der).ok());
+    let csr = Csr::from_der(der).ok();
     if let Some(csr) = csr {
         registration = registration.with_csr(csr);
     }
-    let mut provisioning = match run.is_look_up {
-        true => Provisioning::lookup(registration, credential),
-        false => Provisioning::new(registration, credential),
+    let mut provisioning = match kind {
+        "look-up" => Provisioning::lookup(registration, credential),
+        _ => Provisioning::new(registration, credential),
     };
-    let mut events = run.events.into_iter();
     let mut last: &[u8] = &[];
     let mut now = Duration::ZERO;
-    let mut buffer = vec![0; 1024 + 2 * run.csr.map_or(0, <[u8]>::len)];
+    let mut buffer = vec![0; 1024 + 2 * der.len()];
     provisioning.start(now, 1_700_000_000);
     for _ in 0..10_000 {
         match provisioning.step(now) {
@@ -97,37 +75,42 @@ fuzz_target!(|run: Run<'_>| {
             }
             Step::Send => {
                 let len = http::write_request(&mut provisioning, now, &mut buffer).unwrap();
-                let has_token = buffer[..len].windows(15).any(|window| window == b"Authorization: ");
-                assert!(!has_token || !matches!(run.attestation, Attestation::Certificate));
-                match events.next() {
-                    Some(Event::Answer { status, retry_after, seconds, body }) => {
-                        now += Duration::from_secs(seconds.into());
+                assert!(!contains(&buffer[..len], b"Authorization: ") || attestation != "certificate");
+                let Some((event, body)) = parts.next().map(first_line) else {
+                    provisioning.on_error(now, Error::Transport(TransportFault::Closed));
+                    continue;
+                };
+                let mut words = event.split(' ');
+                let event = words.next().unwrap_or_default();
+                let seconds = words.next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0_u16);
+                now += Duration::from_secs(seconds.into());
+                let last_word = words.next();
+                match event {
+                    "lost" => {}
+                    "failure" => provisioning.on_error(
+                        now,
+                        match last_word {
+                            Some("connect") => Error::Transport(TransportFault::Connect),
+                            Some("stalled") => Error::Transport(TransportFault::Stalled),
+                            Some("untrusted") => Error::Untrusted,
+                            _ => Error::Transport(TransportFault::Closed),
+                        },
+                    ),
+                    status => {
                         last = body;
-                        provisioning.on_answer(now, Answer::new(status, retry_after, body));
+                        let retry_after = last_word.and_then(|seconds| seconds.parse().ok());
+                        provisioning.on_answer(now, Answer::new(status.parse().unwrap_or(200), retry_after, body));
                     }
-                    Some(Event::Lost(seconds)) => now += Duration::from_secs(seconds.into()),
-                    Some(Event::Failure(kind, seconds)) => {
-                        now += Duration::from_secs(seconds.into());
-                        let error = match kind % 4 {
-                            0 => Error::Transport(TransportFault::Closed),
-                            1 => Error::Transport(TransportFault::Connect),
-                            2 => Error::Transport(TransportFault::Stalled),
-                            _ => Error::Untrusted,
-                        };
-                        provisioning.on_error(now, error);
-                    }
-                    None => provisioning.on_error(now, Error::Transport(TransportFault::Closed)),
                 }
             }
             Step::Finished => {
                 let _ = provisioning.details(last).map(|details| details.message().map(|text| text.to_string()));
                 let Ok(assignment) = provisioning.result(last) else { return };
-                let contains = |part: &[u8]| last.windows(part.len()).any(|window| window == part);
-                assert!(contains(assignment.assigned_hub().as_bytes()));
+                assert!(contains(last, assignment.assigned_hub().as_bytes()));
                 let _ = (assignment.owned::<32>(), assignment.substatus(), assignment.enrollment_group_id());
                 let mut buffer = [0; 512];
                 if let Some(key) = assignment.tpm_authentication_key() {
-                    assert!(contains(key.text().raw().as_bytes()));
+                    assert!(contains(last, key.text().raw().as_bytes()));
                     let _ = key.decode(&mut buffer);
                 }
                 if let (Some(chain), Some(csr)) = (assignment.issued_certificate_chain(), csr)

@@ -1,0 +1,121 @@
+//! The doors for `fuzz/`: the real service behind streams and requests of the caller's, without
+//! sockets, TLS and threads. They are there in builds for fuzzing alone, and no part of the public API.
+
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    Config, ConfigError, DeviceRecord, Operation, UnlinkedHub, allocation,
+    clock::Clock,
+    device_api::DeviceApi,
+    enrollment::Credentials,
+    issuance::IssuingCa,
+    mqtt::MqttApi,
+    registration::{Answer, Core, DeviceRequest},
+    server::{Http, Peer, Protocol},
+    webhook::{self, HttpAnswer, Verdict},
+    wire::{OperationStatus, RegistrationState, json},
+};
+
+/// The service, on whatever runtime it is called.
+pub struct Service(Arc<Core>);
+
+/// A request after TLS and framing.
+pub struct Request<'a> {
+    pub operation: Operation,
+    /// Of a poll.
+    pub operation_id: &'a str,
+    pub id_scope: &'a str,
+    pub registration_id: &'a str,
+    pub authorization: Option<&'a str>,
+    pub certificates: &'a [CertificateDer<'static>],
+    /// Seconds since 1970.
+    pub shown_at: u64,
+    pub body: &'a [u8],
+}
+
+impl Service {
+    /// # Errors
+    ///
+    /// When the configuration cannot be used.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        let issuing_ca = IssuingCa::generate().map_err(|error| ConfigError(error.to_string()))?;
+        Ok(Self(Arc::new(Core::new(config, Clock::new(1.0), None, issuing_ca, None))))
+    }
+
+    /// One connection to the HTTP listener, until it ends.
+    pub async fn http(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let api = Http(Arc::new(DeviceApi { core: Arc::clone(&self.0), scheme: "http" }));
+        let _ = api.speak(stream, Peer::default()).await;
+    }
+
+    /// One connection to the MQTT listener, until it ends.
+    pub async fn mqtt(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let api = MqttApi { core: Arc::clone(&self.0), listener: "mqtt" };
+        let _ = api.speak(stream, Peer::default()).await;
+    }
+
+    /// One request: the status of its answer, and the body.
+    pub async fn answer(&self, request: &Request<'_>) -> (u16, String) {
+        let device_request = DeviceRequest {
+            id_scope: request.id_scope,
+            registration_id: request.registration_id,
+            credentials: Credentials {
+                authorization: request.authorization,
+                certificates: request.certificates,
+                shown_at: request.shown_at,
+            },
+            takes_tpm: true,
+            api_version: "2026-11-01",
+            body: request.body,
+        };
+        let answer = match request.operation {
+            Operation::Register => self.0.register(&device_request).await,
+            Operation::Status => self.0.operation_status(&device_request, request.operation_id),
+            Operation::Lookup | Operation::Connect => self.0.lookup(&device_request),
+        };
+        let answer = answer.unwrap_or_else(|error| Answer::refusal(&error));
+        (answer.status, answer.body)
+    }
+
+    /// Takes another configuration, as [`Emulator::update`](crate::Emulator::update) does.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used.
+    pub fn update(&self, config: Config) -> Result<(), ConfigError> {
+        self.0.update(|current| *current = config)
+    }
+
+    /// Begins anew, and tells which devices had a hub.
+    pub fn forget(&self) -> Vec<DeviceRecord> {
+        self.0.forget()
+    }
+}
+
+/// What a device is told when the webhook answers this: the hub and the body of its answer. None: the
+/// webhook would be called again.
+pub fn webhook_answer(status: u16, body: &[u8], offered: &[String]) -> Option<(Option<String>, String)> {
+    let allocated = match webhook::judge(&HttpAnswer { status, body: body.to_vec() }) {
+        Verdict::Allocated(allocated) => allocation::check_hub(allocated, offered, UnlinkedHub::default()),
+        Verdict::Failed(failure) => Err(failure),
+        Verdict::TryAgain(_) => return None,
+    };
+    let new = |status| RegistrationState::new("d", status);
+    let state = match allocated {
+        Ok(allocated) => RegistrationState {
+            assigned_hub: Some(allocated.hub),
+            device_id: Some("d".to_owned()),
+            payload: allocated.payload,
+            ..new("assigned")
+        },
+        Err(failure) => {
+            RegistrationState { error_code: Some(failure.code), error_message: Some(failure.message), ..new("failed") }
+        }
+    };
+    let answer = OperationStatus { operation_id: "5", status: state.status, registration_state: Some(&state) };
+    Some((state.assigned_hub.clone(), json(&answer)))
+}

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets with their seeds and dictionaries, and ends with a table.
+#
+#   fuzz/run.sh [TARGET...]            shortly, from the seeds alone: for CI
+#   fuzz/run.sh --runs N [TARGET...]   N executions of each, from and into corpus/
+#
+# A finding ends it, and is left in artifacts/. FUZZ_TARGET_DIR is where the builds are kept.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+runs=20000 long=
+if [ "${1-}" = --runs ]; then
+    runs=$2 long=yes
+    shift 2
+fi
+command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+[ $# -gt 0 ] || set -- $(cargo fuzz list)
+target_dir=${FUZZ_TARGET_DIR:-fuzz/target}
+# No unsafe code of ours is in them, so there is nothing that a sanitizer would see.
+options=(-s none --target-dir "$target_dir")
+cargo fuzz build "${options[@]}"
+
+scratch=$(mktemp -d)
+trap 'rm -r "$scratch"' EXIT
+rows=()
+for target in "$@"; do
+    if [ "$long" ]; then corpus=fuzz/corpus/$target seed=0; else corpus=$scratch/$target seed=1; fi
+    mkdir -p "$corpus"
+    log=$scratch/$target.log
+    started=$SECONDS
+    # Each input has ten seconds, and all together 1 GB.
+    if ! cargo fuzz run "${options[@]}" "$target" "$corpus" "fuzz/seeds/$target" -- -runs="$runs" -seed=$seed \
+        -dict="fuzz/dictionaries/$target.dict" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
+        tail -n 50 "$log"
+        printf '\n%s has a finding.\n' "$target"
+        exit 1
+    fi
+    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    edges=$(sed -n 's/.*DONE *cov: \([0-9]*\).*/\1/p' "$log")
+    inputs=$(sed -n 's/.*DONE.* corp: \([0-9]*\).*/\1/p' "$log")
+    rows+=("| \`$target\` | $executions | $((SECONDS - started)) | $edges | $inputs |")
+    printf '%s\n' "${rows[-1]}"
+done
+printf '\n| target | executions | seconds | edges | inputs in the corpus |\n|---|---|---|---|---|\n'
+printf '%s\n' "${rows[@]}"
