@@ -1,12 +1,12 @@
 //! What the emulated service knows: its ID scope, hubs, enrollments and habits.
 
-use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
-use crate::{contoso::ContosoOptions, tpm::EndorsementKey, x509::Certificate};
+use crate::{contoso::ContosoOptions, registration::check_registration_id, tpm::EndorsementKey, x509::Certificate};
 
 /// The whole set-up of an emulator.
 ///
@@ -118,12 +118,20 @@ impl Config {
                 return Err(ConfigError(format!("{hub}, a hub of {name}, is not in linked_hubs")));
             }
         }
+        let mut groups = BTreeSet::new();
         for group in &self.enrollment_groups {
+            check_single(&mut groups, &group.enrollment_group_id)?;
             if let Some(x509) = &group.x509
                 && !x509.certificates().all(Certificate::is_ca)
             {
                 return Err(ConfigError(format!("a certificate of {} is no CA's", group.enrollment_group_id)));
             }
+        }
+        let mut devices = BTreeSet::new();
+        for IndividualEnrollment { registration_id, .. } in &self.individual_enrollments {
+            check_single(&mut devices, registration_id)?;
+            check_registration_id(registration_id)
+                .map_err(|fault| ConfigError(format!("{registration_id}: {fault}")))?;
         }
         let behaviour = &self.behaviour;
         let times = [
@@ -138,6 +146,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// Of two enrollments of one name the service would have refused the second.
+fn check_single(names: &mut BTreeSet<String>, name: &str) -> Result<(), ConfigError> {
+    match names.insert(name.to_ascii_lowercase()) {
+        true => Ok(()),
+        false => Err(ConfigError(format!("{name} is there twice; the case of letters does not count"))),
     }
 }
 

@@ -753,7 +753,7 @@ impl State {
     }
 
     fn check_address(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
-        check_registration_id(request.registration_id)?;
+        check_registration_id(request.registration_id).map_err(ServiceError::invalid_registration_id)?;
         if request.id_scope != self.config.id_scope {
             return Err(ServiceError::unauthorized("the request names another ID scope")
                 .with_code(self.config.behaviour.unknown_id_scope_code));
@@ -780,20 +780,19 @@ fn device<'a>(
 }
 
 /// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."
-fn check_registration_id(id: &str) -> Result<(), ServiceError> {
+pub(crate) fn check_registration_id(id: &str) -> Result<(), &'static str> {
     let special = |c: char| matches!(c, '-' | '.' | '_' | ':');
-    let fault = if id.is_empty() {
-        "the registration ID is empty"
+    if id.is_empty() {
+        Err("the registration ID is empty")
     } else if id.len() > 128 {
-        "the registration ID is longer than 128 characters"
+        Err("the registration ID is longer than 128 characters")
     } else if !id.chars().all(|c| c.is_ascii_alphanumeric() || special(c)) {
-        "the registration ID has a character that is not allowed"
+        Err("the registration ID has a character that is not allowed")
     } else if id.ends_with(['.', '_', ':']) {
-        "the registration ID ends in a special character"
+        Err("the registration ID ends in a special character")
     } else {
-        return Ok(());
-    };
-    Err(ServiceError::invalid_registration_id(fault))
+        Ok(())
+    }
 }
 
 fn answer(

@@ -253,6 +253,20 @@ fn a_bad_set_up_is_refused() {
             "h, a hub of g, is not in linked_hubs",
         ),
         ("[[enrollment_groups]]\nallocation.policy = 'geoLatency'", "unknown variant `geoLatency`"),
+        (
+            "[[individual_enrollments]]\nregistration_id = 'lock/1'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",
+            "lock/1: the registration ID has a character that is not allowed",
+        ),
+        (
+            "[[individual_enrollments]]\nregistration_id = 'lock'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\n\
+             [[individual_enrollments]]\nregistration_id = 'LOCK'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",
+            "LOCK is there twice; the case of letters does not count",
+        ),
+        (
+            "[[enrollment_groups]]\nenrollment_group_id = 'g'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\n\
+             [[enrollment_groups]]\nenrollment_group_id = 'g'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",
+            "g is there twice",
+        ),
     ] {
         let text = if text.contains("scope") || text.is_empty() { text.to_owned() } else { format!("{scope}{text}") };
         let error: ConfigError = Config::from_toml(&text).unwrap_err();
