@@ -1,0 +1,63 @@
+//! A returned payload as a type: what serde_json makes of it, of any value and of a struct with members
+//! of every kind.
+
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use azure_dps::{Answer, Assignment, Credential, IdScope, Provisioning, Registration, RegistrationId};
+use libfuzzer_sys::fuzz_target;
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+struct Model {
+    bool: bool,
+    small: i8,
+    number: u64,
+    large: i128,
+    float: f64,
+    char: char,
+    text: String,
+    option: Option<u16>,
+    unit: (),
+    pair: (u8, String),
+    list: Vec<i32>,
+    numbers: BTreeMap<i16, bool>,
+    #[serde(rename = "1")]
+    mode: Option<Mode>,
+    inner: Option<Box<Model>>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+enum Mode {
+    Off,
+    On(bool),
+    Between(i8, i8),
+    Named { name: String },
+}
+
+fuzz_target!(|payload: &str| {
+    let body = format!(
+        r#"{{"status":"assigned","registrationState":{{"assignedHub":"h","deviceId":"d","payload":{payload}}}}}"#
+    );
+    let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
+    let mut provisioning = Provisioning::new(registration, Credential::x509());
+    provisioning.start(Default::default(), 0);
+    provisioning.on_answer(Default::default(), Answer::new(200, None, body.as_bytes()));
+    // A minus zero is a float for serde_json, and a payload of several members is none.
+    let Ok(assignment) = provisioning.result(body.as_bytes()) else { return };
+    let Some(payload) = assignment.payload().filter(|payload| !payload.raw().contains("-0")) else { return };
+    agree::<Value>(&assignment, payload.raw());
+    agree::<Model>(&assignment, payload.raw());
+});
+
+fn agree<'b, T: Debug + Deserialize<'b> + PartialEq>(assignment: &Assignment<'b>, payload: &'b str) {
+    match (assignment.payload_as(&mut vec![0; payload.len()]), serde_json::from_str::<T>(payload)) {
+        (Ok(ours), Ok(theirs)) => assert_eq!(ours, Some(theirs)),
+        (Err(_), Err(_)) => {}
+        (ours, theirs) => panic!("{ours:?}, {theirs:?}"),
+    }
+}
