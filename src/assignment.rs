@@ -75,9 +75,9 @@ impl<'b> Assignment<'b> {
 
     /// The returned payload as a type of your own; `None` if the service sent none.
     ///
-    /// Strings with escapes are decoded in `scratch`, which must hold the longest of them in
-    /// UTF-8, and can then only go into an owned type: to borrow one is an error, never undecoded
-    /// text.
+    /// Strings with escapes are decoded in `scratch`, and can then only go into an owned type: to
+    /// borrow one is an error, never undecoded text. `scratch` must hold the longest in UTF-8 of
+    /// those that are read: names of members too, even of such that the type has not.
     ///
     /// ```
     /// # use azure_dps::{Answer, Assignment, Credential, Error, IdScope, PayloadError, Provisioning, Registration, RegistrationId};

@@ -26,8 +26,9 @@ pub enum PayloadError {
     Missing(&'static str),
     /// The scratch buffer cannot hold a string whose escapes are to be decoded.
     BufferTooSmall(BufferTooSmall),
-    /// A value is of another kind, does not fit a number's type, or has more or fewer elements;
-    /// or a string with escapes was to be borrowed.
+    /// A value is of another kind, does not fit a number's type or the room for a string, or has
+    /// more or fewer elements; a member or variant is unknown or there twice; a string with escapes
+    /// was to be borrowed.
     Unfit,
 }
 
@@ -132,7 +133,8 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
             [b'n', ..] => visitor.visit_unit(),
             _ => match (self.number(), self.number()) {
                 (Ok(number), _) => visitor.visit_u64(number),
-                (_, Ok(number)) => visitor.visit_i64(number),
+                // A minus zero is one only as a float.
+                (_, Ok(number)) if number != 0 => visitor.visit_i64(number),
                 _ => visitor.visit_f64(self.float()?),
             },
         }
@@ -179,7 +181,7 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
     }
 
     fn deserialize_seq<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, PayloadError> {
-        if !self.value.raw().starts_with('[') {
+        if !self.value.bytes().starts_with(b"[") {
             return Err(PayloadError::Unfit);
         }
         let mut array = Array { elements: self.value.elements(), scratch: self.scratch };
@@ -215,7 +217,7 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
         visitor: V,
     ) -> Result<V::Value, PayloadError> {
         // As other readers of JSON do, from an array too.
-        if self.value.raw().starts_with('[') { self.deserialize_seq(visitor) } else { self.deserialize_map(visitor) }
+        if self.value.bytes().starts_with(b"[") { self.deserialize_seq(visitor) } else { self.deserialize_map(visitor) }
     }
 
     fn deserialize_enum<V: Visitor<'b>>(
@@ -257,7 +259,10 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
     }
 
     fn deserialize_bytes<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, PayloadError> {
-        if self.value.raw().starts_with('[') { self.deserialize_seq(visitor) } else { self.deserialize_str(visitor) }
+        match self.value.text() {
+            Some(text) => visit_bytes(text, self.scratch, visitor),
+            None => self.deserialize_seq(visitor),
+        }
     }
 
     fn deserialize_byte_buf<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, PayloadError> {
@@ -270,6 +275,13 @@ fn visit_text<'b, V: Visitor<'b>>(text: Text<'b>, scratch: &mut [u8], visitor: V
     match text.as_str() {
         Some(plain) => visitor.visit_borrowed_str(plain),
         None => visitor.visit_str(text.copy_to(scratch).map_err(PayloadError::BufferTooSmall)?),
+    }
+}
+
+fn visit_bytes<'b, V: Visitor<'b>>(text: Text<'b>, scratch: &mut [u8], visitor: V) -> Result<V::Value, PayloadError> {
+    match text.as_str() {
+        Some(plain) => visitor.visit_borrowed_bytes(plain.as_bytes()),
+        None => visitor.visit_bytes(text.copy_to(scratch).map_err(PayloadError::BufferTooSmall)?.as_bytes()),
     }
 }
 
@@ -345,6 +357,14 @@ impl<'b> de::Deserializer<'b> for Key<'b, '_> {
         deserialize_f32 deserialize_f64
     }
 
+    fn deserialize_bytes<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, PayloadError> {
+        visit_bytes(self.text, self.scratch, visitor)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, PayloadError> {
+        self.deserialize_bytes(visitor)
+    }
+
     fn deserialize_option<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, PayloadError> {
         visitor.visit_some(self)
     }
@@ -363,7 +383,7 @@ impl<'b> de::Deserializer<'b> for Key<'b, '_> {
     }
 
     forward_to_deserialize_any! {
-        <V: Visitor<'b>> char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        <V: Visitor<'b>> char str string unit unit_struct seq tuple tuple_struct map struct identifier
         ignored_any
     }
 }

@@ -75,7 +75,7 @@ enum Tagged {
 }
 
 /// As a visitor of bytes has them.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Bytes(Vec<u8>);
 
 impl<'de> Deserialize<'de> for Bytes {
@@ -88,9 +88,6 @@ impl<'de> Deserialize<'de> for Bytes {
             }
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
                 Ok(Bytes(bytes.to_vec()))
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
-                self.visit_bytes(text.as_bytes())
             }
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut elements: A) -> Result<Bytes, A::Error> {
                 let mut bytes = Vec::new();
@@ -108,6 +105,8 @@ const PAYLOADS: &[&str] = &[
     "true",
     "false",
     "0",
+    "-0.0",
+    "1e-05",
     "7",
     "255",
     "256",
@@ -240,6 +239,7 @@ types! {
     map_of_bools: BTreeMap<bool, bool>,
     map_of_chars: BTreeMap<char, bool>,
     map_of_options: BTreeMap<Option<i8>, bool>,
+    map_of_bytes: BTreeMap<Bytes, bool>,
     map_of_modes: BTreeMap<Mode, bool>,
     enumeration: Mode,
     untagged: Either,
@@ -253,6 +253,13 @@ fn f32_is_the_nearest_and_never_infinite() {
         assert_eq!(payload_as::<f32>(payload), Ok(Some(expected)), "{payload}");
     }
     assert_eq!(payload_as::<f32>("1e39"), Err(PayloadError::Unfit));
+}
+
+/// To serde_json it is a float alone.
+#[test]
+fn minus_zero() {
+    assert_eq!(payload_as::<serde_json::Value>("-0"), Ok(Some(serde_json::json!(-0.0))));
+    assert_eq!(payload_as::<i8>("-0"), Ok(Some(0)));
 }
 
 /// `null` is as good as no payload.

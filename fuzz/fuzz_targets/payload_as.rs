@@ -47,17 +47,25 @@ fuzz_target!(|payload: &str| {
     let mut provisioning = Provisioning::new(registration, Credential::x509());
     provisioning.start(Default::default(), 0);
     provisioning.on_answer(Default::default(), Answer::new(200, None, body.as_bytes()));
-    // A minus zero is a float for serde_json, and a payload of several members is none.
+    // What was no payload, but several members, is none.
     let Ok(assignment) = provisioning.result(body.as_bytes()) else { return };
-    let Some(payload) = assignment.payload().filter(|payload| !payload.raw().contains("-0")) else { return };
+    let Some(payload) = assignment.payload() else { return };
     agree::<Value>(&assignment, payload.raw());
     agree::<Model>(&assignment, payload.raw());
 });
+
+/// Whether there may be a minus zero, which serde_json takes for a float alone.
+fn has_minus_zero(payload: &str) -> bool {
+    payload
+        .match_indices("-0")
+        .any(|(at, _)| !payload[at + 2..].starts_with(|next: char| matches!(next, '.' | 'e' | 'E' | '0'..='9')))
+}
 
 fn agree<'b, T: Debug + Deserialize<'b> + PartialEq>(assignment: &Assignment<'b>, payload: &'b str) {
     match (assignment.payload_as(&mut vec![0; payload.len()]), serde_json::from_str::<T>(payload)) {
         (Ok(ours), Ok(theirs)) => assert_eq!(ours, Some(theirs)),
         (Err(_), Err(_)) => {}
+        (Ok(_), Err(_)) if has_minus_zero(payload) => {}
         (ours, theirs) => panic!("{ours:?}, {theirs:?}"),
     }
 }

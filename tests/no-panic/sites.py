@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""sites.py [--print] IMAGE FUNCTION...
+"""sites.py [--print] IMAGE PLACE...
 
-Finds from where an image calls the machinery of panics, and fails unless each of the functions has
-one such place, and nothing else has. --print shows each place as its chain of inlined
-functions, innermost first. The image has line tables."""
+Finds from where an image calls the machinery of panics, and fails unless each place is there once, and no
+other is. A place is written MACHINERY<FUNCTION: what is called, and the first function outside of core in
+whose code the call stands. --print shows each as its chain of inlined functions, innermost first. The image
+has line tables and its relocations."""
 import re, subprocess, sys
 
 
@@ -23,29 +24,35 @@ arguments = sys.argv[1:]
 shown = "--print" in arguments
 image, *argued = [argument for argument in arguments if argument != "--print"]
 machinery = re.compile(r"core::panicking|(slice_index|mismatch|expect|unwrap)_fail")
-chains, function = {}, ""
-for line in run("arm-none-eabi-objdump", "--disassemble", "--demangle", image).splitlines():
+found, failed, function = {}, False, ""
+for line in run("arm-none-eabi-objdump", "--disassemble", "--demangle", "--reloc", image).splitlines():
     if start := re.match(r"[0-9a-f]+ <(.*)>:$", line):
         function = start[1]
-    call = re.match(r"\s*([0-9a-f]+):.*\tb\S*\s+[0-9a-f]+ <(.*)>$", line)
-    if call and machinery.search(call[2]) and not machinery.search(function):
-        lines = run("arm-none-eabi-addr2line", "-e", image, "-i", "-f", "-C", call[1]).splitlines()
-        names = [short(call[2])] + [short(name) for name in lines[::2]]
-        places = [""] + [" (" + place.split("/")[-1].split(" ")[0] + ")" for place in lines[1::2]]
-        chain = [name + place for name, place in zip(names, places) if "_start" not in name]
-        chains[" < ".join(chain[:5] + (["…"] if len(chain) > 6 else []) + chain[5:][-1:])] = names[1:]
+    if not machinery.search(function):
+        # A call at a distance, or by way of a pointer, would not be seen.
+        if (relocation := re.match(r"\s*[0-9a-f]+: (R_ARM_\w+)\s+(.*)$", line)) and machinery.search(relocation[2]):
+            if not re.fullmatch(r"R_ARM_THM_(CALL|JUMP24|JUMP19)", relocation[1]):
+                print(f"    {relocation[1]} to {relocation[2]} in {function}")
+                failed = True
+        call = re.match(r"\s*([0-9a-f]+):.*\tb\S*\s+[0-9a-f]+ <(.*)>$", line)
+        if call and machinery.search(call[2]):
+            lines = run("arm-none-eabi-addr2line", "-e", image, "-i", "-f", "-C", call[1]).splitlines()
+            names = [short(name) for name in lines[::2]]
+            where = [place.split("/")[-1].split(" ")[0] for place in lines[1::2]]
+            outside = next((name for name in names if not re.match(r"core::|\[", name)), names[-1])
+            chain = " < ".join(f"{name} ({place})" for name, place in zip(names, where) if name != "_start")
+            found.setdefault(f"{short(call[2])}<{outside}", []).append(f"{short(call[2])} < {chain}")
 
-failed = not chains
-places = {function: 0 for function in argued}
-for chain, names in sorted(chains.items()):
-    innermost = next((name for name in names if name in places), None)
-    if innermost:
-        places[innermost] += 1
-    if shown or not innermost:
-        print(f"    {chain}")
-    failed |= not innermost
-for function, count in places.items():
-    if count != 1:
-        print(f"    {function} has {count} places")
+# In data, such as a table of functions.
+for line in run("arm-none-eabi-objdump", "--reloc", "--demangle", image).splitlines():
+    if (relocation := re.match(r"[0-9a-f]+ (R_ARM_ABS32)\s+(.*)$", line)) and machinery.search(relocation[2]):
+        print(f"    a pointer to {relocation[2]}")
         failed = True
-sys.exit(failed)
+for place in sorted({*found, *argued}):
+    chains = found.get(place, [])
+    if shown or place not in argued:
+        print("".join(f"    {chain}\n" for chain in chains), end="")
+    if place in argued and len(chains) != 1:
+        print(f"    {place} is there {len(chains)} times")
+    failed |= place not in argued or len(chains) != 1
+sys.exit(failed or not found)

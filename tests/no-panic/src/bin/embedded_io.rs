@@ -16,7 +16,10 @@ fn proof() {
             let mut buffer = [0; 512];
             let room = buffer.get_mut(..number()).unwrap_or_default();
             let connect = |_| if number() > 0 { Err(ConnectError::Untrusted(ErrorKind::Other)) } else { Ok(Stream) };
-            used(embedded_io::provision(provisioning, number() as u64, room, connect, time, |wait| used(wait)).is_ok());
+            let delay = |wait| used(wait);
+            if let Err(error) = embedded_io::provision(provisioning, number() as u64, room, connect, time, delay) {
+                shown(error);
+            }
         },
     );
 }

@@ -8,7 +8,7 @@ use azure_dps_no_panic::*;
 use core::{
     future::Future,
     pin::pin,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 use embedded_io_async_v0_7::{ErrorKind, ErrorType, Read, Write};
 
@@ -24,7 +24,9 @@ fn proof() {
                 async |_| if number() > 0 { Err(ConnectError::Untrusted(ErrorKind::Other)) } else { Ok(Stream) };
             let delay = async |wait| used(wait);
             let run = embedded_io_async::provision(provisioning, number() as u64, room, connect, time, delay);
-            used(pin!(run).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+            if let Poll::Ready(Err(error)) = pin!(run).poll(&mut Context::from_waker(Waker::noop())) {
+                shown(error);
+            }
         },
     );
 }

@@ -3,7 +3,8 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{Endpoint, Error, PayloadError, TrackingId};
+use azure_dps::tpm::TpmError;
+use azure_dps::{Endpoint, Error, InvalidHub, PayloadError, SignError, TrackingId};
 use azure_dps_no_panic::*;
 use core::fmt::Write;
 
@@ -15,6 +16,9 @@ fn proof() {
     used((error.fault(), error.code(), error.is_retryable()));
     shown(&*error);
     shown(opaque(&mut PayloadError::Unfit));
+    shown(opaque(&mut InvalidHub::Host));
+    shown(SignError);
+    shown(TpmError);
     if let Some(id) = TrackingId::parse(text()) {
         shown(id);
     }
