@@ -41,9 +41,9 @@ fn run() -> Result<()> {
     let identity = (Path::new(certificate), Path::new(key));
     let tls = Tls::new(Some(Path::new(ca)), Some(identity), Duration::from_secs(60))?;
     let endpoint = *provisioning.endpoint();
-    let connect = |_| tls.connect(&endpoint);
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let started = Instant::now();
+    let connect = |end| tls.connect(&endpoint, started + end);
     let mut buffer = [0; 4096];
     let clock = || started.elapsed();
     let assignment =

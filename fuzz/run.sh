@@ -10,11 +10,15 @@ cd "$(dirname "$0")/.."
 
 runs=20000 long=
 if [ "${1-}" = --runs ]; then
-    runs=$2 long=yes
+    runs=${2:?how many} long=yes
     shift 2
 fi
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-[ $# -gt 0 ] || set -- $(cargo fuzz list)
+targets=$(cargo fuzz list)
+[ $# -gt 0 ] || set -- $targets
+for target in "$@"; do
+    grep -qx "$target" <<<"$targets" || { printf 'no target %s; there are:\n%s\n' "$target" "$targets" >&2; exit 2; }
+done
 target_dir=${FUZZ_TARGET_DIR:-fuzz/target}
 # No unsafe code of ours is in them, so there is nothing that a sanitizer would see.
 options=(-s none --target-dir "$target_dir")

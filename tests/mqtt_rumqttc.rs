@@ -11,7 +11,10 @@ use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Output},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -109,8 +112,14 @@ enum Once {
     Answered,
 }
 
-/// A session whose other side sends these packets over and over.
-fn flood(socket: TcpStream, config: Arc<ServerConfig>, once: Once, packets: &[u8]) -> io::Result<()> {
+/// A session whose other side sends these packets over and over, and counts how often.
+fn flood(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    once: Once,
+    packets: &[u8],
+    floods: &AtomicUsize,
+) -> io::Result<()> {
     let session = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(session, socket);
     let mut received = [0; 4096];
@@ -133,6 +142,7 @@ fn flood(socket: TcpStream, config: Arc<ServerConfig>, once: Once, packets: &[u8
     loop {
         // What is answered is not read.
         stream.write_all(packets)?;
+        floods.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -173,16 +183,20 @@ fn a_flood_is_given_up_in_time() {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
             let (server, client) = (Arc::clone(&server), &client);
+            let count = Arc::new(AtomicUsize::new(0));
+            let counter = Arc::clone(&count);
             // It ends with the process.
             thread::spawn(move || {
                 for socket in listener.incoming() {
                     // Until the client goes.
-                    let _ = flood(socket.unwrap(), Arc::clone(&server), once, &packets);
+                    let _ = flood(socket.unwrap(), Arc::clone(&server), once, &packets, &counter);
                 }
             });
             scope.spawn(move || {
                 let mut key = toaster_key();
-                let policy = RetryPolicy::new().with_request_timeout(Duration::from_secs(1)).with_max_retries(0);
+                // What is refused is so at once.
+                let timeout = Duration::from_secs(if expected == STALLED { 1 } else { 9 });
+                let policy = RetryPolicy::new().with_request_timeout(timeout).with_max_retries(0);
                 let policy = policy.with_poll_interval(Duration::from_millis(200));
                 let mut provisioning =
                     toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
@@ -192,6 +206,8 @@ fn a_flood_is_given_up_in_time() {
                 let took = begun.elapsed();
                 assert_eq!(provisioning.result(&answer).unwrap_err(), expected, "{name}");
                 assert!(took < Duration::from_secs(10), "{name}: {took:?}");
+                // A large one is refused before it was sent.
+                assert!(expected == BROKEN || count.load(Ordering::Relaxed) > 0, "{name}: no flood");
             });
         }
     });

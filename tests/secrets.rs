@@ -329,7 +329,7 @@ fn signatures(heard: &str) -> Vec<Vec<u8>> {
 }
 
 /// The gateway and the emulator, as built and as talkative as they are: nothing that they print and no
-/// file that they write shows a key or what it signed.
+/// file that they write shows a key, or a signature. (Those made over TLS are known by what stands before them.)
 #[test]
 fn no_program_shows_a_key_or_a_signature() {
     thread::scope(|scope| {

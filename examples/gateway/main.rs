@@ -258,7 +258,7 @@ fn attempt(
             None
         }
         (Some(tls), Transport::Http) => {
-            let connect = |_| tls.connect(&endpoint);
+            let connect = |end| tls.connect(&endpoint, started + end);
             let result =
                 azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
             result.err()?.source().map(tls::describe)

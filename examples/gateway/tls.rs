@@ -61,25 +61,23 @@ struct Socket {
     until: Instant,
 }
 
-impl Socket {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        match self.until.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
-            left => Ok(Some(left)),
-        }
+fn time_left(until: Instant) -> io::Result<Duration> {
+    match until.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+        left => Ok(left),
     }
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.tcp.set_read_timeout(self.left()?)?;
+        self.tcp.set_read_timeout(Some(time_left(self.until)?))?;
         self.tcp.read(buffer)
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.tcp.set_write_timeout(self.left()?)?;
+        self.tcp.set_write_timeout(Some(time_left(self.until)?))?;
         self.tcp.write(buffer)
     }
 
@@ -130,16 +128,16 @@ impl Tls {
         &self.config
     }
 
-    /// A stream to the endpoint whose handshake is done: a certificate that is not trusted
-    /// is an error here and not in the first request.
-    pub fn connect(&self, endpoint: &Endpoint<'_>) -> Result<FromStd<Stream>, ConnectError<io::Error>> {
+    /// A stream to the endpoint whose handshake is done by then: a certificate that is not
+    /// trusted is an error here and not in the first request.
+    pub fn connect(&self, endpoint: &Endpoint<'_>, until: Instant) -> Result<FromStd<Stream>, ConnectError<io::Error>> {
         let host = endpoint.host().trim_matches(['[', ']']);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
-        let tcp = connect_tcp(host, endpoint.port(), CONNECT_TIMEOUT.min(self.at_most))?;
+        let tcp = connect_tcp(host, endpoint.port(), until)?;
         tcp.set_nodelay(true)?;
         let timeout = IO_TIMEOUT.min(self.at_most);
-        let mut socket = Socket { tcp, until: Instant::now() + timeout };
+        let mut socket = Socket { tcp, until: until.min(Instant::now() + timeout) };
         let mut session = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
         session.complete_io(&mut socket).map_err(classify)?;
         Ok(FromStd::new(Stream { tls: StreamOwned::new(session, socket), timeout }))
@@ -167,10 +165,10 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 /// Whatever address of the host answers first, tried in order.
-fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+fn connect_tcp(host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the host name has no address");
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT.min(time_left(until)?)) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }

@@ -1,6 +1,6 @@
 //! A connection to the emulator's HTTP listener, MQTT over WebSocket included: whatever is said on it,
 //! it ends in time, each answer is a documented one, in well-formed HTTP and JSON, and nobody gets a
-//! hub but the device whose token was shown.
+//! hub but the device whose token was shown. Once it is WebSocket's, the last is all that is checked.
 
 #![no_main]
 

@@ -14,7 +14,7 @@
 //! | a head cut short is a 200 with no body | [`TransportFault::Closed`], retried |
 //! | redirects carry `Authorization` to another host | none are followed |
 //! | `100 Continue` is the final answer | [`Malformed::HttpHead`] |
-//! | answers of any size are stored | read into the caller's buffer, no further |
+//! | answers of any size are stored | a body is read as far as the caller's buffer has room |
 //! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
 //! | a body whose TLS record trickles in has no time-out | [`TransportFault::Stalled`], retried; a thread stays behind |
 //! | each request is a connection of its own | cannot be mended |
@@ -35,13 +35,14 @@ use std::{
     io::{ErrorKind, Read},
     num::ParseIntError,
     string::String,
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
     vec::Vec,
 };
 
 use ::minreq::{Method, ResponseLazy};
+use zeroize::Zeroizing;
 
 use crate::{
     Answer, Assignment, BufferTooSmall, Fault, Malformed, Provisioning, Step, TransportFault,
@@ -185,7 +186,7 @@ fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Ans
         return Err(crate::Error::from(BufferTooSmall { needed, exact: true }).into());
     }
 
-    let body = read_body(response, buffer.len() + 1, until)?;
+    let body = Zeroizing::new(read_body(response, buffer.len() + 1, until)?);
     let Some(space) = buffer.get_mut(..body.len()) else {
         return Err(crate::Error::from(BufferTooSmall::at_least(body.len())).into());
     };
@@ -210,7 +211,8 @@ fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Ans
 fn read_body(response: ResponseLazy, at_most: usize, until: Instant) -> Result<Vec<u8>, Error> {
     let (sender, receiver) = mpsc::channel();
     let read = move || {
-        let mut body = Vec::new();
+        // At once, so that it is not copied as it grows: it may be a secret of the operator's.
+        let mut body = Vec::with_capacity(at_most);
         let read = response.take(at_most as u64).read_to_end(&mut body);
         // Nobody waits for what is late.
         let _ = sender.send(read.map(|_| body));
@@ -218,7 +220,9 @@ fn read_body(response: ResponseLazy, at_most: usize, until: Instant) -> Result<V
     thread::Builder::new().spawn(read).map_err(::minreq::Error::IoError)?;
     match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
         Ok(read) => Ok(read.map_err(::minreq::Error::IoError)?),
-        Err(_) => Err(crate::Error::Transport(TransportFault::Stalled).into()),
+        Err(RecvTimeoutError::Timeout) => Err(::minreq::Error::IoError(ErrorKind::TimedOut.into()).into()),
+        // The thread is gone without a word.
+        Err(RecvTimeoutError::Disconnected) => Err(crate::Error::Transport(TransportFault::Stream).into()),
     }
 }
 

@@ -11,7 +11,7 @@ The image halts in its function `halt`, and the debugger's stub saves all of the
 The program says where it is and waits for a line; all that it can write to is read from /proc.
 """
 
-import base64, hashlib, hmac, os, socket, struct, subprocess, sys, tempfile
+import base64, hashlib, hmac, os, socket, struct, subprocess, sys, tempfile, time
 
 GROUP_KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
 REGISTRATION = "0ne00002193%2fregistrations%2fbreakroom499-contoso-tstrsd-007\n1700003600"
@@ -148,12 +148,14 @@ class Stub:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(60)
-        while True:
+        for _ in range(600):
             try:
                 self.socket.connect(path)
                 break
             except (FileNotFoundError, ConnectionRefusedError):
-                pass
+                time.sleep(0.1)
+        else:
+            sys.exit("QEMU does not start")
         self.stream = self.socket.makefile("rb")
 
     def ask(self, command):
@@ -235,7 +237,7 @@ class Program:
     def halted(self):
         if self.at is not None:
             self.process.stdin.write(b"\n")
-        self.at = int(self.process.stdout.readline() or 0)
+        self.at = int(self.process.stdout.read(2) or 0)
         folder = f"/proc/{self.process.pid}"
         # The number of the call, its arguments (of which the first is standard input), sp and pc.
         while (call := open(f"{folder}/syscall").read().split())[1:2] != ["0x0"]:
@@ -246,7 +248,10 @@ class Program:
                 start, end = (int(address, 16) for address in line.split()[0].split("-"))
                 if line.split()[1].startswith("rw"):
                     memory.seek(start)
-                    areas.append((start, memory.read(end - start)))
+                    area = memory.read(end - start)
+                    if len(area) != end - start:
+                        sys.exit(f"only {len(area)} of {end - start} bytes at {start:#x} could be read")
+                    areas.append((start, area))
         return self.at, int(call[-2], 16), b"", areas
 
 

@@ -51,12 +51,31 @@ extern "C" fn halt(place: u32) {
     black_box(place);
 }
 
-/// Says where it is, and waits.
-#[cfg(not(target_os = "none"))]
+/// Says where it is, and waits for a byte: write(2) and read(2) themselves, since what the standard
+/// library does before them would be written over what is searched for.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[inline(never)]
 fn halt(place: u32) {
-    println!("{place}");
-    std::io::stdin().read_line(&mut String::new()).expect("the search waits at the other end");
+    use core::arch::asm;
+
+    static mut TEXT: [u8; 2] = *b"0\n";
+    // SAFETY: there is one thread, and both calls have the two bytes of `TEXT`.
+    unsafe {
+        let text = (&raw mut TEXT).cast::<u8>();
+        *text = b'0' + place as u8;
+        for (call, file, length) in [(1_usize, 1_usize, 2_usize), (0, 0, 1)] {
+            asm!(
+                "syscall",
+                inlateout("rax") call => _,
+                in("rdi") file,
+                in("rsi") text,
+                in("rdx") length,
+                out("rcx") _,
+                out("r11") _,
+                options(nostack),
+            );
+        }
+    }
 }
 
 /// In the factory: the device's key as text, from its group's.
@@ -71,8 +90,26 @@ fn derive(text: &mut [u8; 44]) -> Result<(), Error> {
     halt(2);
     device_key.write_base64(text)?;
     #[cfg(feature = "control")]
-    core::mem::forget(black_box(group_key.clone()));
+    {
+        core::mem::forget(black_box(group_key.clone()));
+        leave_states();
+    }
     Ok(())
+}
+
+/// Makes an HMAC as anybody would.
+#[cfg(feature = "control")]
+#[inline(never)]
+fn leave_states() {
+    use base64::prelude::*;
+    use hmac::{Hmac, KeyInit, Mac};
+
+    let mut key = [0; 64];
+    let decoded = BASE64_STANDARD.decode_slice(black_box(GROUP_KEY), &mut key);
+    if let (Ok(64), Ok(mac)) = (decoded, Hmac::<sha2::Sha256>::new_from_slice(&key)) {
+        black_box(mac.chain_update(REGISTRATION_ID).finalize());
+    }
+    key.zeroize();
 }
 
 /// On the device: everything that a device does with its key.
