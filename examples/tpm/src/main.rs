@@ -84,7 +84,8 @@ fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut Machine
     let mut buffer = vec![0; 64 * 1024 + cli.payload.as_ref().map_or(0, String::len)];
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (started, connect) = (Instant::now(), |_| tls.connect(&endpoint));
+    let started = Instant::now();
+    let connect = |end| tls.connect(&endpoint, started + end);
     let clock = || started.elapsed();
     let run = embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, thread::sleep);
     let assignment = match run {
