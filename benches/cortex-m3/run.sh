@@ -20,14 +20,8 @@ for option in "$@"; do
 done
 cd "$(dirname "$0")"
 source ../../.ci/toolchain-bare-metal
-if ! command -v qemu-system-arm >/dev/null; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "wanted: qemu-system-arm" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends qemu-system-arm >/dev/null
-fi
+want qemu-system-arm command -v qemu-system-arm
+install_wanted
 
 target="${CARGO_TARGET_DIR:-target}"
 export CARGO_TARGET_DIR="$target"

@@ -38,12 +38,11 @@ fi
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "$0")"
 source ../expect.sh
+source ../../.ci/packages
 here="$PWD"
 host_target="${CARGO_TARGET_DIR:-$here/../../target}"
 target="${CARGO_TARGET_DIR:-$here/target}"
 
-missing=()
-want() { "${@:2}" >/dev/null 2>&1 || missing+=("$1"); }
 has_libclang() { [ -n "${LIBCLANG_PATH:-}" ] || ls /usr/lib{,64}{,/llvm*/lib*,/*-linux-gnu}/libclang*.so* 2>&1 | grep -qv "cannot access"; }
 has_newlib() { echo '#include <time.h>' | arm-none-eabi-gcc -E -; }
 want qemu-system-arm command -v qemu-system-arm
@@ -56,14 +55,7 @@ want openssl command -v openssl
 if [ "$job" = lint ] && ! rustup target list --installed 2>/dev/null | grep -qx thumbv7m-none-eabi; then
     want rust-web-clippy test -x /usr/bin/cargo-clippy
 fi
-if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "wanted: ${missing[*]}" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+install_wanted
 
 # --- The build -----------------------------------------------------------------------------
 

@@ -26,22 +26,14 @@ done
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "$0")"
 source ../expect.sh
+source ../../.ci/packages
 # One for all: the two programs have their TLS in common, which takes longest to build.
 target="${CARGO_TARGET_DIR:-$(realpath ../..)/target}"
 
-missing=()
-want() { "${@:2}" >/dev/null 2>&1 || missing+=("$1"); }
 want pkg-config command -v pkg-config
 want libtss2-dev pkg-config --exists tss2-esys tss2-tctildr tss2-mu
 [ "$job" = lint ] || want swtpm command -v swtpm
-if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "wanted: ${missing[*]}" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+install_wanted
 
 if [ "$job" = lint ]; then
     cargo clippy --quiet --target-dir "$target" -- -D warnings

@@ -20,14 +20,8 @@ case "${1:-}" in
 esac
 cd "$(dirname "$0")"
 source ../../.ci/toolchain-bare-metal
-if ! command -v arm-none-eabi-objdump >/dev/null; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "wanted: Debian's binutils-arm-none-eabi" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends binutils-arm-none-eabi >/dev/null
-fi
+want binutils-arm-none-eabi command -v arm-none-eabi-objdump
+install_wanted
 target="${CARGO_TARGET_DIR:-target}"
 
 # httparse 1.10.1. `offsetnz` ends in `unreachable!()` behind a loop over the bytes of a word that

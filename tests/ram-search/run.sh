@@ -9,10 +9,12 @@
 # purpose, and makes an HMAC as anybody would, must be found out.
 #
 # Needs qemu-system-arm, python3, and a toolchain for thumbv7m-none-eabi (`rustup target add
-# thumbv7m-none-eabi`); on Debian, as root, that toolchain is installed.
+# thumbv7m-none-eabi`); on Debian, as root, the first and the last are installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ../../.ci/toolchain-bare-metal
+want qemu-system-arm command -v qemu-system-arm
+install_wanted
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
