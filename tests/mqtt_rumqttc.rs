@@ -1,5 +1,7 @@
 //! The example `mqtt_rumqttc`, as built, against the emulator over TLS.
 
+#[path = "../emulator/tests/support/program.rs"]
+mod program;
 #[path = "support/programs.rs"]
 mod programs;
 #[path = "../examples/mqtt_rumqttc/session.rs"]
@@ -214,8 +216,7 @@ fn a_flood_is_given_up_in_time() {
     // Of all ten sessions, and of the other side's: some 20 MB.
     #[cfg(target_os = "linux")]
     {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
-        assert!(peak.trim().parse::<u32>().unwrap() < 128 << 10, "{peak} KB");
+        let peak = program::peak_memory("self");
+        assert!(peak < 128 << 20, "{peak}");
     }
 }

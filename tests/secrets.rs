@@ -2,14 +2,16 @@
 
 #[path = "support/network.rs"]
 mod network;
+#[path = "../emulator/tests/support/program.rs"]
+mod program;
 #[path = "support/programs.rs"]
 mod programs;
 mod support;
 
 use std::fmt::{Debug, Display};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::{fs, thread};
 
@@ -23,6 +25,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
 use network::{TRANSPORTS, Transport, provision};
+use program::Program;
 use proptest::prelude::*;
 use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, TOASTERS_HUB, observer, registration};
 
@@ -239,8 +242,7 @@ fn an_error_in_a_configuration_does_not_quote_a_key() {
 
 /// The emulator's program, whatever it prints, and the files that it writes.
 struct Service {
-    program: Child,
-    stdout: BufReader<ChildStdout>,
+    program: Program,
     said: String,
     files: tempfile::TempDir,
 }
@@ -252,35 +254,22 @@ impl Service {
         command.args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--mqtts", "127.0.0.1:0"]);
         command.args(["--function-log", "--retry-after", "1", "--ca-out"]).arg(files.path().join("ca.pem"));
         command.arg("--issuing-ca-out").arg(files.path().join("issuing-ca.pem")).args(arguments);
-        command.env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
-        let mut program = command.spawn().unwrap();
-        let stdout = BufReader::new(program.stdout.take().unwrap());
-        Self { program, stdout, said: String::new(), files }
+        Self { program: Program::start(command.env("RUST_LOG", "trace")), said: String::new(), files }
     }
 
     /// The next listener's host and port.
     fn address(&mut self) -> String {
-        let begin = self.said.len();
-        self.stdout.read_line(&mut self.said).unwrap();
-        let (_, address) = self.said[begin..].split_once("://").unwrap();
-        address.split(['"', '\n', '/']).next().unwrap().to_owned()
+        let line = self.program.line();
+        self.said.push_str(&line);
+        let (_, address) = line.split_once("://").unwrap();
+        address.split(['"', '/']).next().unwrap().to_owned()
     }
 
     /// All that it has said when it is stopped.
-    fn end(mut self) -> String {
-        assert!(Command::new("kill").arg(self.program.id().to_string()).status().unwrap().success());
-        self.stdout.read_to_string(&mut self.said).unwrap();
-        self.program.stderr.take().unwrap().read_to_string(&mut self.said).unwrap();
-        assert!(self.program.wait().unwrap().success());
-        std::mem::take(&mut self.said) + &contents(&self.files)
-    }
-}
-
-/// No test leaves a program behind.
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
+    fn end(self) -> String {
+        let (status, rest) = self.program.end("-TERM");
+        assert!(status.success());
+        self.said + &rest + &contents(&self.files)
     }
 }
 

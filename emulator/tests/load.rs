@@ -440,12 +440,9 @@ fn it_stops_at_once_whatever_goes_on() {
 
 #[cfg(target_os = "linux")]
 mod program {
-    use std::{
-        fs,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     };
 
     use rustls::{
@@ -454,7 +451,10 @@ mod program {
     };
 
     use super::{
-        support::program::{DPS, Program},
+        support::{
+            DPS,
+            program::{Program, peak_memory},
+        },
         *,
     };
 
@@ -524,11 +524,8 @@ mod program {
             crowd
         }
 
-        /// The most memory that it had so far.
         fn peak_memory(&self) -> usize {
-            let status = fs::read_to_string(format!("/proc/{}/status", self.program.child.id())).unwrap();
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
-            peak.trim().parse::<usize>().unwrap() * 1024
+            peak_memory(&self.program.child.id().to_string())
         }
     }
 

@@ -12,10 +12,7 @@ use std::{
 use azure_dps_emulator::{Config, Operation, Script};
 use reqwest::{Certificate, blocking::Client};
 use serde_json::{Value, json};
-use support::{
-    program::{DPS, Program},
-    *,
-};
+use support::{DPS, program::Program, *};
 
 const WEBHOOK: &str = env!("CARGO_BIN_EXE_contoso-webhook");
 

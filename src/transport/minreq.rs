@@ -172,14 +172,14 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<::minre
 }
 
 fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Answer<'_>, Error> {
+    let status = response.status_code;
     // No status has less than three digits, unless it was cut short.
-    if response.reason_phrase == "Server did not provide a status line" || response.status_code < 100 {
+    if response.reason_phrase == "Server did not provide a status line" || status < 100 {
         return Err(closed());
     }
-    let status = response.status_code;
     let headers = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let Framing { length, chunked, retry_after, .. } = Framing::read(headers).map_err(crate::Error::from)?;
-    if response.status_code < 200 || chunked && length.is_some() {
+    if status < 200 || chunked && length.is_some() {
         return Err(crate::Error::from(Malformed::HttpHead).into());
     }
     if let Some(needed) = length.filter(|&length| length > buffer.len()) {

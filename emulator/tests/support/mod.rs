@@ -25,6 +25,9 @@ use reqwest::{
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+/// The emulator, as built.
+pub const DPS: &str = env!("CARGO_BIN_EXE_dps-emulator");
+
 pub const SCOPE: &str = "0ne00002193";
 pub const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
 pub const HEAT_PUMP: &str = "mainbuilding167-contoso-hpsd-088";

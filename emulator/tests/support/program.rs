@@ -1,13 +1,13 @@
-//! The programs, as built.
+//! Programs in the background.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
 };
 
 use serde_json::Value;
-
-pub const DPS: &str = env!("CARGO_BIN_EXE_dps-emulator");
 
 /// A program in the background.
 pub struct Program {
@@ -41,6 +41,13 @@ impl Program {
         self.child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap(), rest)
     }
+}
+
+/// The most bytes of memory that a process had so far: its ID, or `self`.
+pub fn peak_memory(process: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
+    peak.trim().parse::<usize>().unwrap() * 1024
 }
 
 /// No test leaves a program behind.
