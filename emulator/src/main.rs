@@ -21,6 +21,8 @@ Examples:
       dps-emulator --mqtt 127.0.0.1:1883 --mqtts 127.0.0.1:8883 --https 127.0.0.1:8443 --ca-out ca.pem
   Your own enrollments, and your own function:
       dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
+  The quotas of the real service, answered with 429 when they are used up:
+      dps-emulator --registrations-per-minute 1000 --operations-per-minute 1000 --device-polls-per-10s 5
 
 Without --config it is the set-up of Microsoft's tutorial \"Use custom allocation policies\":
   ID scope 0ne00002193, enrollment group contoso-custom-allocated-devices with the tutorial's key,
@@ -68,8 +70,17 @@ struct Arguments {
     webhook: Option<String>,
     /// Seconds in Retry-After, or `none`
     #[arg(long, value_name = "SECONDS")]
-    retry_after: Option<RetryAfter>,
-    /// Let the service's own waiting pass so many times faster
+    retry_after: Option<OrNone>,
+    /// Answer 429 to more registrations in a minute than this, or `none`; the service has 1000
+    #[arg(long, value_name = "N")]
+    registrations_per_minute: Option<OrNone>,
+    /// Answer 429 to more polls and look-ups in a minute than this, or `none`; the service has 1000
+    #[arg(long, value_name = "N")]
+    operations_per_minute: Option<OrNone>,
+    /// Answer 429 to more polls of one device in 10 s than this, or `none`; the service has 5
+    #[arg(long = "device-polls-per-10s", value_name = "N")]
+    device_polls_per_10s: Option<OrNone>,
+    /// Let the service's own waiting pass so many times faster: webhook retries, quotas
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     time_scale: f64,
     /// Lose the answer of every N-th request: it is done, then the connection is closed
@@ -87,18 +98,17 @@ struct Arguments {
 }
 
 #[derive(Clone, Copy)]
-struct RetryAfter(Option<u32>);
+struct OrNone(Option<u32>);
 
-impl std::str::FromStr for RetryAfter {
+impl std::str::FromStr for OrNone {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "none" => Ok(Self(None)),
-            seconds => seconds
-                .parse()
-                .map(|seconds| Self(Some(seconds)))
-                .map_err(|_| "neither a number of seconds nor `none`".to_owned()),
+            number => {
+                number.parse().map(|number| Self(Some(number))).map_err(|_| "neither a number nor `none`".to_owned())
+            }
         }
     }
 }
@@ -145,8 +155,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         None => Config::contoso(),
     };
-    if let Some(RetryAfter(seconds)) = arguments.retry_after {
-        config.behaviour.retry_after = seconds;
+    let behaviour = &mut config.behaviour;
+    for (argument, setting) in [
+        (arguments.retry_after, &mut behaviour.retry_after),
+        (arguments.registrations_per_minute, &mut behaviour.registrations_per_minute),
+        (arguments.operations_per_minute, &mut behaviour.operations_per_minute),
+        (arguments.device_polls_per_10s, &mut behaviour.device_polls_per_10s),
+    ] {
+        if let Some(OrNone(number)) = argument {
+            *setting = number;
+        }
     }
     if arguments.drop_every.is_some() {
         config.behaviour.drop_every = arguments.drop_every;

@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     fs,
-    io::BufReader,
+    io::{BufReader, Write},
     process::{Command, Stdio},
 };
 
@@ -138,6 +138,29 @@ fn a_webhook_behind_https_is_reached() {
     assert_eq!(toaster.assigned()["assignedHub"], HEATPUMPS_HUB);
     assert_eq!(function.requests()[0].listener, "https");
     assert_eq!(program.end("-TERM").0.code(), Some(0));
+}
+
+/// Each quota of `[behaviour]` has a flag of its name, which goes before the file: a number, or `none`.
+#[test]
+fn quotas_are_set_by_flags() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let config = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/dps-emulator.toml")).unwrap();
+    write!(file, "{config}\nregistrations_per_minute = 0\npolls_before_result = 9\n").unwrap();
+    let none = "--registrations-per-minute=none";
+    for (flags, expected) in [
+        (&["--registrations-per-minute", "1"][..], [202, 429, 202, 202]),
+        (&[none, "--operations-per-minute", "1"], [202, 202, 202, 429]),
+        (&[none, "--device-polls-per-10s", "1"], [202, 202, 202, 429]),
+    ] {
+        let mut program = Program::start(Command::new(DPS).arg("--config").arg(file.path()).args(flags));
+        let line = program.line();
+        let device = device(line.strip_prefix("listening on ").unwrap(), TOASTER);
+        let (first, body) = answer(device.put());
+        let operation_id = body["operationId"].as_str().unwrap();
+        let second = device.put().status().as_u16();
+        let polls = [(); 2].map(|()| device.get(operation_id).status().as_u16());
+        assert_eq!([first, second, polls[0], polls[1]], expected, "{flags:?}");
+    }
 }
 
 /// A key may come from a file, too.
