@@ -2,6 +2,7 @@
 # counted in $passed and $failed, the longest in milliseconds in $slowest. The script has $verbose and
 # is_leaked, which says whether the file `out` holds a secret.
 
+# shellcheck disable=SC2154 # $verbose is the script's.
 passed=0 failed=0 slowest=0
 # expect CODE TEXT WHAT COMMAND…: the command's exit code and, somewhere, its words.
 expect() {

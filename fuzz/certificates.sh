@@ -24,7 +24,7 @@ certificate() {
     openssl x509 -in "$keys/$name.pem" -outform der -out "$keys/$name.der"
 }
 device=(keyUsage=digitalSignature extendedKeyUsage=clientAuth)
-ca=(keyUsage=keyCertSign basicConstraints=critical,CA:TRUE)
+ca=(keyUsage=keyCertSign "basicConstraints=critical,CA:TRUE")
 certificate root root "${ca[@]}"
 certificate intermediate root "${ca[@]}"
 certificate member intermediate "${device[@]}"

@@ -15,6 +15,7 @@ if [ "${1-}" = --runs ]; then
 fi
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 targets=$(cargo fuzz list)
+# shellcheck disable=SC2086 # One word a target.
 [ $# -gt 0 ] || set -- $targets
 for target in "$@"; do
     grep -qx "$target" <<<"$targets" || { printf 'no target %s; there are:\n%s\n' "$target" "$targets" >&2; exit 2; }

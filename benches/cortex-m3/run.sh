@@ -30,6 +30,7 @@ elf="$target/thumbv7m-none-eabi/release/azure-dps-cortex-m3"
 
 # build FEATURES: the flags of the sha2 backend are in $backend.
 build() {
+    # shellcheck disable=SC2154
     RUSTFLAGS="-C link-arg=-Tlink.x ${backend}" "${cargo_bare_metal[@]}" build --quiet --release \
         "${build_std_flags[@]}" "${patch[@]}" --features "$1"
 }

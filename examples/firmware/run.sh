@@ -43,7 +43,6 @@ here="$PWD"
 host_target="${CARGO_TARGET_DIR:-$here/../../target}"
 target="${CARGO_TARGET_DIR:-$here/target}"
 
-has_libclang() { [ -n "${LIBCLANG_PATH:-}" ] || ls /usr/lib{,64}{,/llvm*/lib*,/*-linux-gnu}/libclang*.so* 2>&1 | grep -qv "cannot access"; }
 has_newlib() { echo '#include <time.h>' | arm-none-eabi-gcc -E -; }
 want qemu-system-arm command -v qemu-system-arm
 want gcc-arm-none-eabi command -v arm-none-eabi-gcc
@@ -52,7 +51,7 @@ want cmake command -v cmake
 want make command -v make
 want libclang-dev has_libclang
 want openssl command -v openssl
-if [ "$job" = lint ] && ! rustup target list --installed 2>/dev/null | grep -qx thumbv7m-none-eabi; then
+if [ "$job" = lint ] && ! has_target thumbv7m-none-eabi; then
     want rust-web-clippy test -x /usr/bin/cargo-clippy
 fi
 install_wanted
@@ -65,7 +64,8 @@ bare_metal() (
     source ../../.ci/toolchain-bare-metal
     # The bindings are made by clang, which does not know where gcc has its own headers.
     gcc_headers() { arm-none-eabi-gcc -print-file-name="$1"; }
-    export BINDGEN_EXTRA_CLANG_ARGS="-idirafter $(gcc_headers include) -idirafter $(gcc_headers include-fixed)"
+    BINDGEN_EXTRA_CLANG_ARGS="-idirafter $(gcc_headers include) -idirafter $(gcc_headers include-fixed)"
+    export BINDGEN_EXTRA_CLANG_ARGS
     # Where there are two cargos, each has its own clippy.
     PATH="$(dirname "$(command -v "${cargo_bare_metal[-1]}")"):$PATH"
     "${cargo_bare_metal[@]}" "$1" --quiet --release "${build_std_flags[@]}" --target-dir "$target" "${@:2}"
@@ -87,6 +87,12 @@ emulator="$host_target/debug/dps-emulator"
 # --- The devices, and certificates to show them --------------------------------------------
 
 work="$(mktemp -d)"
+emulators=()
+stop_all() {
+    for pid in "${emulators[@]}"; do
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+}
 trap 'stop_all; rm -rf "$work"' EXIT
 cd "$work"
 
@@ -139,13 +145,6 @@ make_certificates() {
 }
 
 # --- The emulator, the guest, and what is expected of them ---------------------------------
-
-emulators=()
-stop_all() {
-    for pid in "${emulators[@]}"; do
-        kill -KILL "$pid" 2>/dev/null || true
-    done
-}
 
 # start NAME [OPTION…]: sets $port and $pid; the log is in NAME.log.
 start() {
@@ -206,8 +205,14 @@ in_mid_poll() {
     local signal="$1" port pid
     start "$signal" --ca-out "$signal.pem"
     (
-        until grep -q '202 assigning' "$signal.log"; do sleep 0.05; done
-        kill "-$signal" "$pid"
+        # The script may end before a device has registered.
+        for _ in {1..1200}; do
+            if grep -q '202 assigning' "$signal.log"; then
+                kill "-$signal" "$pid"
+                break
+            fi
+            sleep 0.05
+        done
     ) &
     device "$toaster" ca="$signal.pem" timeout=8
 }

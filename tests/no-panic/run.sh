@@ -56,6 +56,7 @@ log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 for source in src/bin/*.rs; do
     image="$(basename "$source" .rs)"
+    # shellcheck disable=SC2016 # The backquote is the source's.
     what="$(sed -n '1s/^\/\/! `\{0,1\}\([^`]*\)`\{0,1\}\.$/\1/p' "$source")"
     if CARGO_TARGET_DIR="$target" link "$image" "$log"; then
         if [ -n "${argued[$image]:-}" ]; then
