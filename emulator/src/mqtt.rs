@@ -28,6 +28,9 @@ use crate::{
 /// No registration comes near; the real service's limit is not known.
 pub(crate) const MAX_PACKET: usize = 256 * 1024;
 
+/// How much is read at a time, and how much of its memory a session keeps.
+const READ: usize = 4096;
+
 /// How many requests of a session are answered at a time; more wait unread.
 const MAX_IN_FLIGHT: usize = 8;
 
@@ -489,8 +492,11 @@ impl<S: Stream> Link<S> {
                 let packet = Packet::decode(&self.received[..length])?
                     .ok_or_else(|| LinkError::Protocol("a packet shorter than what it holds".to_owned()))?;
                 self.received.drain(..length);
+                self.received.shrink_to(READ);
                 return Ok(packet);
             }
+            // Without it `read_buf` would make room for 64 bytes.
+            self.received.reserve(READ);
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }

@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use hyper::{
     Request, Response,
-    body::Incoming,
+    body::{Bytes, Incoming},
     header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL},
 };
 use hyper_tungstenite::{
@@ -25,6 +25,7 @@ use crate::{
     server::{Body, Broken, Connection, Peer, Protocol},
 };
 
+/// Compared without case: Microsoft's client for C offers `MQTT`.
 const SUBPROTOCOL: &str = "mqtt";
 
 /// How much waits between the two protocols, each way.
@@ -42,13 +43,17 @@ pub(crate) fn upgrade(
     mqtt: MqttApi,
 ) -> Result<Response<Body>, ServiceError> {
     let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    if !offered.flat_map(|value| value.split(',')).any(|each| each.trim() == SUBPROTOCOL) {
-        return Err(ServiceError::bad_request("the WebSocket's subprotocol is not mqtt"));
-    }
+    let subprotocol = offered
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .find(|each| each.eq_ignore_ascii_case(SUBPROTOCOL))
+        // The client compares the answer with what it offered.
+        .and_then(|each| HeaderValue::from_str(each).ok())
+        .ok_or_else(|| ServiceError::bad_request("the WebSocket's subprotocol is not mqtt"))?;
     let config = WebSocketConfig::default().max_message_size(Some(MAX_PACKET)).max_frame_size(Some(MAX_PACKET));
     let (mut response, websocket) = hyper_tungstenite::upgrade(request, Some(config))
         .map_err(|error| ServiceError::bad_request(format!("no WebSocket: {error}")))?;
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     let peer = Arc::clone(&connection.peer);
     connection.go_on_with(async move {
         // As with any connection: that it breaks concerns only its peer.
@@ -101,9 +106,14 @@ async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream, patience: Du
         Ok::<_, Broken>(())
     };
     let outwards = async {
-        let mut buffer = Vec::with_capacity(BUFFER);
-        while from_mqtt.read_buf(&mut buffer).await? > 0 {
-            timeout(patience, sink.send(Message::binary(std::mem::take(&mut buffer)))).await??;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let length = from_mqtt.read(&mut buffer).await?;
+            if length == 0 {
+                break;
+            }
+            let message = Message::binary(Bytes::copy_from_slice(&buffer[..length]));
+            timeout(patience, sink.send(message)).await??;
         }
         timeout(patience, sink.close()).await??;
         Ok::<_, Broken>(())

@@ -556,12 +556,70 @@ fn a_websocket_is_for_subprotocol_mqtt_on_any_path() {
         assert_eq!((refused.listener, refused.http_status), ("ws", Some(400)));
         assert!(refused.outcome.contains("subprotocol"), "{}", refused.outcome);
     }
+    // Microsoft's client for C has offered `MQTT` in every release; its spelling is given back.
+    for subprotocol in ["MQTT", "Mqtt", "amqp, MQTT", "mqttv5, MQTT, mqtt"] {
+        let url = format!("{root}$iothub/websocket");
+        let websocket = websocket(&url, Some(subprotocol), tcp(&url)).unwrap();
+        let mut client = Client::new(Frames(websocket, vec![]), TOASTER);
+        assert_eq!(client.connect(""), Some(0), "{subprotocol}");
+    }
     // "MQTT Control Packets MUST be sent in WebSocket binary data frames."
     let mut text = websocket(&root, Some("mqtt"), tcp(&root)).unwrap();
     text.send(Message::text("\u{10}\u{0}")).unwrap();
     assert!(text.read().is_err() || text.read().is_err());
     let dropped = nth(&emulator, "-", 1);
     assert_eq!((dropped.listener, dropped.outcome.as_str()), ("ws", "the WebSocket was dropped: a text frame"));
+}
+
+/// Each packet comes in a frame of its own, or in a few when it is long: a client for small machines
+/// may read one frame at a time.
+#[test]
+fn a_packet_is_not_cut_into_small_frames() {
+    let emulator = all();
+    let payload = json!({ "x": "x".repeat(40_000) });
+    let answer = json!({ "iotHubHostName": TOASTERS_HUB, "payload": payload }).to_string();
+    emulator.contoso().unwrap().respond(200, answer);
+    let url = ws_url(&emulator);
+    let mut websocket = websocket(&url, Some("mqtt"), tcp(&url)).unwrap();
+    let mut ask = |packet: Packet| {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, usize::MAX).unwrap();
+        websocket.send(Message::binary(bytes.to_vec())).unwrap();
+        // The frames of the answer.
+        let (mut received, mut frames) = (BytesMut::new(), 0);
+        loop {
+            received.extend_from_slice(&websocket.read().unwrap().into_data());
+            frames += 1;
+            if let Ok(packet) = Packet::read(&mut received, usize::MAX) {
+                return (packet, frames);
+            }
+        }
+    };
+    let connect = Client::new(tcp(&url), TOASTER).packet(&token(&derive(GROUP_KEY, TOASTER), TOASTER));
+    assert_eq!(ask(Packet::Connect(connect)).1, 1);
+    let mut subscribe = Subscribe::new(FILTER, QoS::AtMostOnce);
+    subscribe.pkid = 1;
+    assert_eq!(ask(Packet::Subscribe(subscribe)).1, 1);
+    let mut publish = |topic: &str| {
+        let (Packet::Publish(publish), frames) = ask(Packet::Publish(Publish::new(topic, QoS::AtMostOnce, ""))) else {
+            panic!("no message")
+        };
+        (serde_json::from_slice::<Value>(&publish.payload).unwrap(), frames)
+    };
+    let (registered, frames) = publish(REGISTER);
+    assert_eq!(frames, 1);
+    let topic = poll_topic(registered["operationId"].as_str().unwrap());
+    let started = Instant::now();
+    loop {
+        let (polled, frames) = publish(&topic);
+        if polled["status"] == "assigned" {
+            assert_eq!(polled["registrationState"]["payload"], payload);
+            assert!(frames <= 4, "{frames} frames for 40 KB");
+            break;
+        }
+        assert_eq!(frames, 1);
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
 }
 
 /// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets", and so can

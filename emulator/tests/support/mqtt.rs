@@ -91,7 +91,10 @@ pub fn websocket<S: Read + Write>(
     }
     match tungstenite::client::client(request, stream) {
         Ok((websocket, response)) => {
-            assert_eq!(response.headers()["sec-websocket-protocol"], "mqtt");
+            let chosen = response.headers()["sec-websocket-protocol"].to_str().unwrap();
+            // One of those that were offered, as it was written.
+            assert!(subprotocol.unwrap().split(", ").any(|offered| offered == chosen), "{chosen}");
+            assert_eq!(chosen.to_lowercase(), "mqtt");
             Ok(websocket)
         }
         Err(tungstenite::HandshakeError::Failure(error)) => Err(error),
