@@ -3,7 +3,8 @@
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::config::{AllocationPolicy, Config, ReprovisionPolicy, Twin, UnlinkedHub};
+use crate::behaviour::UnlinkedHub;
+use crate::config::{AllocationPolicy, Config, ReprovisionPolicy, Twin};
 use crate::enrollment::Enrollment;
 
 /// A hub for a device, and what the webhook gave with it.

@@ -11,7 +11,7 @@ use hyper::{
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    config::Behaviour,
+    behaviour::Behaviour,
     enrollment::Credentials,
     error::ServiceError,
     log::{RequestRecord, mask_signatures},

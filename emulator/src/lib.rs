@@ -22,12 +22,13 @@
 //! below it, both thin over `registration`, the one core that knows operations and devices; `sas`
 //! verifies tokens, `x509` certificates, and `tpm` challenges TPMs; `enrollment` finds the enrollment
 //! that they belong to; `allocation` chooses the hub; `webhook` calls the operator's function;
-//! `issuance` is the CA that issues certificates to devices.
+//! `issuance` is the CA that issues certificates to devices; `behaviour` holds every switch.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod allocation;
+mod behaviour;
 mod clock;
 mod config;
 #[doc(hidden)]
@@ -58,9 +59,10 @@ mod websocket;
 mod wire;
 mod x509;
 
+pub use behaviour::{Behaviour, UnlinkedHub};
 pub use config::{
-    Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, IndividualEnrollment,
-    ReprovisionPolicy, SymmetricKey, TpmAttestation, Twin, UnlinkedHub, X509Attestation,
+    Allocation, AllocationPolicy, Config, ConfigError, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy,
+    SymmetricKey, TpmAttestation, Twin, X509Attestation,
 };
 pub use emulator::{Builder, Emulator, StartError};
 pub use log::{Event, RequestRecord, WebhookCall};

@@ -12,8 +12,9 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::{
     allocation::{self, Allocated, Failure},
+    behaviour::Behaviour,
     clock::Clock,
-    config::{AllocationPolicy, Behaviour, Config, ConfigError, ReprovisionPolicy, Twin, mask_query},
+    config::{AllocationPolicy, Config, ConfigError, ReprovisionPolicy, Twin, mask_query},
     enrollment::{self, Credentials, Enrollment},
     error::ServiceError,
     issuance::{CertificateRequest, IssuingCa},
