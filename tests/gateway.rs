@@ -177,8 +177,61 @@ fn derive_key_computes_the_tutorials_keys() {
     one(derive(&["--rid", TOASTER, "--key", "-"]).stdin(GROUP_KEY).run());
     one(derive(&["--rid", TOASTER, "--key", GROUP_KEY]).run());
 
+    let table = format!("{TOASTER}\t{TOASTER_KEY}\n{HEAT_PUMP}\t{HEAT_PUMP_KEY}\n");
     let both = derive(&["--rid", TOASTER, "--rid", HEAT_PUMP]).key(GROUP_KEY).run();
-    assert_eq!(both.stdout, format!("{TOASTER_KEY}\n{HEAT_PUMP_KEY}\n"));
+    assert_eq!(both.stdout, table);
+
+    // As an editor on Windows leaves it, with a comment, and a last line without an end.
+    let list = format!("\u{feff}# the tutorial's\r\n\r\n  {TOASTER}\t\r\n{HEAT_PUMP}");
+    let ids = temporary("ids.txt", &list);
+    let from_file = derive(&["--ids-file", ids.to_str().unwrap(), "--key-file", file]).run();
+    let from_stdin = derive(&["--ids-file", "-", "--key-file", file]).stdin(&list).run();
+    for run in [from_file, from_stdin] {
+        run.expect(0);
+        assert_eq!((run.stdout, run.stderr), (table.clone(), String::new()));
+    }
+    // A list of one is still a list.
+    let one = derive(&["--ids-file", "-"]).key(GROUP_KEY).stdin(TOASTER).run();
+    assert_eq!(one.stdout, format!("{TOASTER}\t{TOASTER_KEY}\n"));
+
+    let json = derive(&["--rid", TOASTER, "--rid", HEAT_PUMP, "--json"]).key(GROUP_KEY).run();
+    let objects: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = [(TOASTER, TOASTER_KEY), (HEAT_PUMP, HEAT_PUMP_KEY)];
+    assert_eq!(objects, expected.map(|(id, key)| json!({ "registrationId": id, "symmetricKey": key })));
+}
+
+/// A list that is wrong in one place is refused as a whole, and the place is named. What stands there is
+/// not printed: it may be a key.
+#[test]
+fn derive_key_names_the_line_of_a_wrong_id() {
+    let many: String = (0..=100_000).map(|number| format!("sn-{number}\n")).collect();
+    for (list, why) in [
+        ("sn-1\n\n# more\nsn 2\n", "standard input: line 4: the registration ID has a character at position 2"),
+        ("sn-1\nsn-2.\n", "line 2: the registration ID must end in"),
+        ("sn-1\nsn-2\nSN-1\n", "line 3: the same registration ID as in line 1"),
+        (&format!("sn-1\n{}\n", "x".repeat(129)), "line 2: the registration ID is longer than 128"),
+        (GROUP_KEY, "line 1: the registration ID has a character at position"),
+        ("\n# none\n", "standard input: no registration ID"),
+        (&many, "line 100001: more than 100000 registration IDs"),
+        (&"#".repeat(16 * 1024 * 1024 + 1), "more than 16777216 bytes"),
+    ] {
+        let run = Gateway::bare(&["derive-key", "--ids-file", "-"]).key(GROUP_KEY).stdin(list).run();
+        run.expect(USAGE);
+        assert_eq!(run.stdout, "");
+        assert!(run.stderr.contains(why), "{}", run.stderr);
+    }
+    for (args, why) in [
+        (&["--ids-file", "/nowhere"][..], "/nowhere"),
+        (&["--ids-file", "/"], "/: "),
+        (&["--ids-file", "/dev/zero"], "more than 16777216 bytes"),
+        (&["--ids-file", "-", "--key-file", "-"], "not both"),
+        (&["--ids-file", "-", "--rid", "sn-1"], "cannot be used with"),
+        (&[], "--registration-id"),
+    ] {
+        let run = Gateway::bare(&["derive-key"]).args(args).key(GROUP_KEY).run();
+        run.expect(USAGE);
+        assert!(run.stderr.contains(why), "{args:?}: {}", run.stderr);
+    }
 }
 
 #[test]

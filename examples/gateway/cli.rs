@@ -11,7 +11,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind
 use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use crate::values::{self, endpoint, id_scope, read_key, read_stdin};
+use crate::{
+    derive::DeriveKey,
+    values::{self, endpoint, id_scope, read_key, read_stdin},
+};
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
 const SECONDARY_KEY_VARIABLE: &str = "AZURE_DPS_SECONDARY_KEY";
@@ -79,8 +82,9 @@ Examples, with the values of Microsoft's tutorial, against the emulator as start
   # Where it was assigned, without registering it
   gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --status
 
-  # The device's own key, in the factory
+  # The device's own key, in the factory; and those of all devices in a list, a line each
   gateway derive-key --registration-id breakroom499-contoso-tstrsd-007 --key-file group.key
+  gateway derive-key --ids-file ids.txt --key-file group.key
 
 Exit codes:
   0  assigned
@@ -99,17 +103,8 @@ growing pauses. A certificate that is not trusted ends the run at once.";
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Derive devices' own keys from an enrollment group's, and print them, one a line
+    /// Derive devices' own keys from an enrollment group's, and print them
     DeriveKey(DeriveKey),
-}
-
-#[derive(Args)]
-pub struct DeriveKey {
-    /// The device; give it again for more of them
-    #[arg(long = "registration-id", visible_alias = "rid", value_name = "ID", required = true, value_parser = registration_id)]
-    pub registration_ids: Vec<String>,
-    #[command(flatten)]
-    pub key: Key,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -290,7 +285,7 @@ impl Key {
         GroupKey::from_base64(self.read()?.trim()).map_err(|error| error.to_string())
     }
 
-    fn is_on_stdin(&self) -> bool {
+    pub fn is_on_stdin(&self) -> bool {
         self.symmetric_key.as_ref().is_some_and(|key| key.as_str() == "-")
             || self.key_file.as_deref() == Some(Path::new("-"))
     }
@@ -318,7 +313,7 @@ fn api_version(text: &str) -> Result<String, &'static str> {
     is_version.then(|| text.to_owned()).ok_or("a version is a date, such as 2021-06-01 or 2025-07-01-preview")
 }
 
-fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {
+pub fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {
     RegistrationId::new(text).map(|_| text.to_owned())
 }
 

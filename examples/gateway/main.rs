@@ -6,7 +6,9 @@
 //! ```
 
 mod cli;
+mod derive;
 mod files;
+mod ids;
 mod issued;
 #[path = "../mqtt_rumqttc/session.rs"]
 mod mqtt;
@@ -33,7 +35,7 @@ use clap::Parser;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Cli, Command, DeriveKey, Key, Provision, Transport, usage_error},
+    cli::{Cli, Command, Key, Provision, Transport, usage_error},
     outcome::{Asked, Assigned, Failure, NO_CERTIFICATE},
     progress::Reporter,
     tls::Tls,
@@ -45,7 +47,10 @@ fn main() -> ExitCode {
 
     let cli = Cli::parse();
     let done = match (&cli.command, &cli.provision) {
-        (Some(Command::DeriveKey(args)), _) => derive_keys(args),
+        (Some(Command::DeriveKey(args)), _) => {
+            let job = args.check().unwrap_or_else(|error| usage_error(error));
+            job.run().map(|()| ExitCode::SUCCESS)
+        }
         (None, Some(args)) => provision(args, &cli.key),
         (None, None) => usage_error("nothing to do"),
     };
@@ -53,17 +58,6 @@ fn main() -> ExitCode {
         eprintln!("error: cannot write the result: {error}");
         ExitCode::FAILURE
     })
-}
-
-fn derive_keys(args: &DeriveKey) -> io::Result<ExitCode> {
-    let group_key = args.key.group_key().unwrap_or_else(|error| usage_error(error));
-    for id in &args.registration_ids {
-        let id = RegistrationId::new(id).unwrap_or_else(|error| usage_error(error));
-        let mut text = Zeroizing::new([0; 88]);
-        let key = group_key.derive(&id);
-        writeln!(io::stdout(), "{}", key.write_base64(text.as_mut_slice()).map_err(io::Error::other)?)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {

@@ -1,0 +1,102 @@
+//! `gateway derive-key`: devices' own keys from an enrollment group's, for the factory.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use azure_dps::RegistrationId;
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::{Key, registration_id},
+    ids,
+};
+
+/// One device's line: its ID of at most 128 characters, its key of 44, and the names of JSON's members.
+const LINE: usize = 256;
+
+#[derive(Args)]
+#[command(after_help = "\
+Prints the key alone for a single --registration-id, and otherwise a line for each device, in the order
+given: the registration ID, a tab, the key.
+
+  AZURE_DPS_SYMMETRIC_KEY=… gateway derive-key --rid sn-007 > device.key
+  seq -f 'sn-%03g' 1 500 | gateway derive-key --ids-file - --key-file group.key > keys.tsv
+
+Each line of --ids-file is one registration ID. White space around the ID is ignored, and so are blank
+lines and lines that begin with #. The list has at most 100000 IDs, and none twice, in whatever case.")]
+pub struct DeriveKey {
+    /// The device; give it again for more of them
+    #[arg(long = "registration-id", visible_alias = "rid", value_name = "ID", value_parser = registration_id)]
+    #[arg(required_unless_present = "ids_file")]
+    registration_ids: Vec<String>,
+
+    /// A file with the devices' registration IDs, one a line; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "registration_ids")]
+    ids_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    key: Key,
+
+    /// Print one JSON object a line, for each device: registrationId, symmetricKey
+    #[arg(long)]
+    json: bool,
+}
+
+impl DeriveKey {
+    /// Everything that the command line can get wrong. Nothing is printed if one of the IDs is wrong.
+    pub fn check(&self) -> Result<Job, String> {
+        if self.ids_file.as_deref() == Some(Path::new("-")) && self.key.is_on_stdin() {
+            return Err("the key or the IDs can come from standard input, not both".to_owned());
+        }
+        let ids = match &self.ids_file {
+            Some(file) => ids::read(file)?,
+            None => self.registration_ids.clone(),
+        };
+        let format = match (self.json, &ids[..], &self.ids_file) {
+            (true, ..) => Format::Json,
+            (false, [_], None) => Format::KeyAlone,
+            _ => Format::Table,
+        };
+        Ok(Job { ids, format, group_key: self.key.group_key()? })
+    }
+}
+
+pub struct Job {
+    ids: Vec<String>,
+    format: Format,
+    group_key: azure_dps::GroupKey,
+}
+
+enum Format {
+    KeyAlone,
+    Table,
+    Json,
+}
+
+impl Job {
+    /// Derives the keys, and prints them.
+    pub fn run(&self) -> io::Result<()> {
+        // `io::stdout` keeps a copy of what went through it.
+        let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let mut line = Zeroizing::new(Vec::with_capacity(LINE));
+        for id in &self.ids {
+            let key = self.group_key.derive(&RegistrationId::new(id).map_err(io::Error::other)?);
+            let mut text = Zeroizing::new([0; 44]);
+            let key = key.write_base64(text.as_mut_slice()).map_err(io::Error::other)?;
+            line.clear();
+            match self.format {
+                Format::KeyAlone => writeln!(line, "{key}")?,
+                Format::Table => writeln!(line, "{id}\t{key}")?,
+                // Neither has a character that JSON escapes.
+                Format::Json => writeln!(line, r#"{{"registrationId":"{id}","symmetricKey":"{key}"}}"#)?,
+            }
+            output.write_all(&line)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Lists of registration IDs, for `gateway derive-key` and for the example `fleet`.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use azure_dps::RegistrationId;
+
+/// How many IDs a list may have.
+pub const MAX_IDS: usize = 100_000;
+
+/// So many of the longest IDs, each with its line end, and room for comments.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Reads a list from a file; `-` is standard input.
+///
+/// Each line is one ID. White space around the ID is ignored, and so are blank lines and lines that begin
+/// with `#`, which no ID contains. The service does not tell IDs apart by case, so neither does the check
+/// for duplicates.
+///
+/// The error never quotes a line: the file may be a key that was given by mistake.
+pub fn read(file: &Path) -> Result<Vec<String>, String> {
+    let (name, bytes) = match file == Path::new("-") {
+        true => ("standard input".into(), bounded(io::stdin())),
+        false => (file.display().to_string(), File::open(file).and_then(bounded)),
+    };
+    let bytes = bytes.map_err(|error| format!("cannot read the registration IDs: {name}: {error}"))?;
+    parse(&bytes).map_err(|error| format!("{name}: {error}"))
+}
+
+fn bounded(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_BYTES {
+        true => Err(io::Error::other(format!("more than {MAX_BYTES} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
+    // What is not UTF-8 becomes a character that no ID contains.
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.trim_start_matches('\u{feff}').lines().zip(1..);
+    let (mut ids, mut seen) = (Vec::new(), HashMap::new());
+    for (line, number) in lines.map(|(line, number)| (line.trim(), number)) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        RegistrationId::new(line).map_err(|error| format!("line {number}: {error}"))?;
+        if let Some(first) = seen.insert(line.to_ascii_lowercase(), number) {
+            return Err(format!("line {number}: the same registration ID as in line {first}"));
+        }
+        if ids.len() == MAX_IDS {
+            return Err(format!("line {number}: more than {MAX_IDS} registration IDs"));
+        }
+        ids.push(line.to_owned());
+    }
+    match ids.is_empty() {
+        true => Err("no registration ID".to_owned()),
+        false => Ok(ids),
+    }
+}
