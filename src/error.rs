@@ -45,7 +45,7 @@ use crate::{json, registration::InvalidIdentifier, symmetric_key::InvalidKey};
 /// | throttled (429001) | (retried without end) | retried, then [`Error::Refused`] with [`ErrorCode::THROTTLED`] |
 /// | the server's certificate is not trusted | `TRANSPORT` | [`Error::Untrusted`] |
 /// | the network failed | `TRANSPORT` | [`Error::Transport`] |
-/// | no answer in time | `TIMEOUT`, and the handle is dead | [`Error::TimedOut`]; call [`Provisioning::start`](crate::Provisioning::start) again |
+/// | no answer in time | `TIMEOUT`, and the handle is dead | [`Error::StillAssigning`], or the last failure; call [`Provisioning::start`](crate::Provisioning::start) again |
 /// | unreadable answer, a field is missing | `PARSING` | [`Error::Malformed`] |
 /// | the key cannot be used | `KEY_ERROR` | [`Error::InvalidKey`], [`Error::Signer`] |
 ///
@@ -92,9 +92,15 @@ pub enum Error {
     Unassigned,
     /// An answer is not what DPS sends.
     Malformed(Malformed),
-    /// The run took longer than [`RetryPolicy::timeout`](crate::RetryPolicy::timeout)
-    /// while the service was still working on it.
+    /// The service answered that it is still assigning the device, until the run's time
+    /// ([`RetryPolicy::timeout`](crate::RetryPolicy::timeout)) was used up.
+    StillAssigning,
+    /// The run's time was used up before the service had answered anything: the driver was
+    /// called too late, or a request took all the time.
     TimedOut,
+    /// The service has lost the operation that it made of the registration, twice in one run: a
+    /// poll was answered with 404. After the first time the run registers again.
+    OperationLost(Refusal),
     /// The other side of a connection could not prove that it is the service: its
     /// certificate is not trusted, has expired, or is for another host; or it speaks no TLS
     /// that this device speaks.
@@ -149,12 +155,13 @@ impl Error {
             Error::Tpm => Fault::Credential,
             Error::Disabled | Error::Unassigned => Fault::Refused,
             Error::Malformed(_) | Error::Untrusted => Fault::Peer,
-            Error::TimedOut => Fault::Busy,
-            Error::Transport(_) => Fault::Transport,
+            Error::StillAssigning | Error::OperationLost(_) => Fault::Busy,
+            Error::TimedOut | Error::Transport(_) => Fault::Transport,
         }
     }
 
-    /// Whether the same run may succeed later without anybody changing anything.
+    /// Returns `true` if a new run may succeed later, although nobody changes anything. (Within a
+    /// run, [`RetryPolicy`](crate::RetryPolicy) says what is repeated.)
     pub fn is_retryable(&self) -> bool {
         matches!(self.fault(), Fault::Busy | Fault::Transport)
     }
@@ -162,7 +169,7 @@ impl Error {
     /// The service's six-digit code, from whichever of the two places it arrived in.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            Error::Refused(refusal) | Error::Failed(refusal) => refusal.code,
+            Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => refusal.code,
             _ => None,
         }
     }
@@ -203,8 +210,13 @@ impl fmt::Display for Error {
             Error::Disabled => f.write_str("the enrollment is disabled: the operator must enable it"),
             Error::Unassigned => f.write_str("the registration has no hub, or has none yet"),
             Error::Malformed(malformed) => malformed.fmt(f),
-            Error::TimedOut => {
+            Error::StillAssigning => {
                 f.write_str("the service was still assigning when the time for this run was used up")
+            }
+            Error::TimedOut => f.write_str("the time for this run was used up before the service answered"),
+            Error::OperationLost(refusal) => {
+                f.write_str("the service lost the operation that it made of this registration")?;
+                refusal.fmt_tracking_id(f)
             }
             Error::Untrusted => f.write_str(
                 "the server did not prove that it is the service: check the roots, the host name and the clock",
@@ -296,6 +308,13 @@ impl Refusal {
             _ => Fault::Refused,
         }
     }
+
+    fn fmt_tracking_id(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tracking_id {
+            Some(tracking_id) => write!(f, " (tracking ID {tracking_id})"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl core::error::Error for Refusal {}
@@ -306,10 +325,7 @@ impl fmt::Display for Refusal {
             Some(code) => code.fmt(f)?,
             None => write!(f, "HTTP status {}", self.http_status)?,
         }
-        if let Some(tracking_id) = self.tracking_id {
-            write!(f, " (tracking ID {tracking_id})")?;
-        }
-        Ok(())
+        self.fmt_tracking_id(f)
     }
 }
 
@@ -348,9 +364,10 @@ impl ErrorCode {
     pub const ENROLLMENT_NOT_FOUND: Self = Self(404_201);
     /// 404202: not found; what exactly is not documented.
     pub const NOT_FOUND: Self = Self(404_202);
-    /// 409203: the same device is being registered at the same moment. Retried.
+    /// 409203: the service is still working on an earlier register request of this device.
+    /// Retried until the run's time is used up.
     pub const CONCURRENT_REGISTRATION: Self = Self(409_203);
-    /// 429001: throttled. Retried.
+    /// 429001: throttled. Retried until the run's time is used up.
     pub const THROTTLED: Self = Self(429_001);
 
     /// The number itself.

@@ -7,7 +7,7 @@ use crate::{
     assignment::Spans,
     json::{JsonError, JsonProblem},
     response::{self, Details, Document, Status},
-    retry::{Jitter, between, later},
+    retry::{Jitter, between, failure_wait, later},
     sas_token::{self, Signature},
     tpm::{AuthenticationKey, Tpm},
     writer::{Writer, text},
@@ -150,8 +150,15 @@ pub enum Progress {
     Assigning,
     /// The service answered that the device is assigned.
     Assigned,
-    /// An attempt failed and will be repeated.
-    Retrying(Error),
+    /// An attempt failed, and another one follows.
+    Retrying {
+        /// Why the attempt failed.
+        error: Error,
+        /// How long the run waits before the next attempt.
+        wait: Duration,
+        /// How many attempts in a row have failed.
+        failures: u8,
+    },
     /// The run is over without an assignment.
     Failed(Error),
 }
@@ -200,10 +207,17 @@ struct Run {
     operation_id: Vec<u8, MAX_OPERATION_ID, u8>,
     signature: Option<Signature>,
     jitter: Jitter,
+    /// How many attempts in a row failed.
     failures: u8,
+    /// How many requests in a row had no answer.
+    unanswered: u8,
+    /// Whether the service has lost an operation of this run.
+    has_lost_operation: bool,
     request_id: u16,
-    /// Whether a TPM has answered its challenge, and signs.
-    is_activated: bool,
+    /// How often a TPM has answered a challenge. It signs from the first time on.
+    activations: u8,
+    /// How the run ended, or how it ends if its time is used up now.
+    failure: Error,
     /// The last answer's length, for [`Provisioning::answer`].
     body_len: usize,
 }
@@ -215,15 +229,17 @@ enum State {
     Sending {
         since: Option<Duration>,
     },
-    /// Until a time, and why, where the reason is a failure.
     Waiting {
         until: Duration,
-        failure: Option<Error>,
     },
     /// The last answer has been checked, and says where the device belongs.
     Assigned(Spans),
-    Failed(Error),
+    Failed,
 }
+
+/// How many challenges of a TPM are answered in a run. The service makes a second one where it
+/// has lost the first.
+const MAX_ACTIVATIONS: u8 = 2;
 
 impl<'a> Provisioning<'a> {
     /// A device that is ready to [`start`](Self::start).
@@ -246,10 +262,13 @@ impl<'a> Provisioning<'a> {
                 unix_time: 0,
                 operation_id: Vec::new(),
                 signature: None,
-                jitter: Jitter::new(0),
+                jitter: Jitter::new(),
                 failures: 0,
+                unanswered: 0,
+                has_lost_operation: false,
                 request_id: 0,
-                is_activated: false,
+                activations: 0,
+                failure: Error::TimedOut,
                 body_len: 0,
             },
         }
@@ -323,7 +342,7 @@ impl<'a> Provisioning<'a> {
     ///
     /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
     /// let mut show = |progress| match progress {
-    ///     Progress::Retrying(error) => println!("once more: {error}"),
+    ///     Progress::Retrying { error, wait, .. } => println!("again in {wait:?}: {error}"),
     ///     other => println!("{other:?}"),
     /// };
     /// let provisioning = Provisioning::new(registration, Credential::x509()).with_observer(&mut show);
@@ -347,10 +366,13 @@ impl<'a> Provisioning<'a> {
         self.run.unix_time = unix_time;
         self.run.operation_id.clear();
         self.run.signature = None;
-        self.run.jitter = Jitter::of(self.registration.registration_id(), self.policy.jitter_seed);
+        self.run.jitter.mix(self.registration.registration_id(), unix_time, self.policy.jitter_seed);
         self.run.failures = 0;
+        self.run.unanswered = 0;
+        self.run.has_lost_operation = false;
         // Not the request's number: an MQTT session may still have an answer to the last run's.
-        self.run.is_activated = false;
+        self.run.activations = 0;
+        self.run.failure = Error::TimedOut;
         self.run.body_len = 0;
     }
 
@@ -361,15 +383,14 @@ impl<'a> Provisioning<'a> {
 
     /// What to do next.
     pub fn step(&mut self, now: Duration) -> Step {
-        let failure = match self.run.state {
-            State::Waiting { until, .. } if now < until => return Step::Wait(between(now, until)),
-            State::Waiting { failure, .. } => failure,
-            // An exchange that was lost track of begins anew, with time of its own.
-            State::Sending { .. } => None,
+        match self.run.state {
+            State::Waiting { until } if now < until => return Step::Wait(between(now, until)),
+            // An exchange that was lost track of begins again, with time of its own.
+            State::Waiting { .. } | State::Sending { .. } => {}
             _ => return Step::Finished,
-        };
+        }
         if now >= self.run.deadline {
-            self.fail(failure.unwrap_or(Error::TimedOut));
+            self.fail(self.run.failure);
             return Step::Finished;
         }
         self.run.state = State::Sending { since: None };
@@ -403,6 +424,7 @@ impl<'a> Provisioning<'a> {
             return;
         }
         self.run.body_len = answer.body.len();
+        self.run.unanswered = 0;
         if !matches!(answer.status, 200..=299) {
             if let Some(activated) = self.take_challenge(answer) {
                 return match activated {
@@ -411,14 +433,17 @@ impl<'a> Provisioning<'a> {
                 };
             }
             let refusal = response::refusal(answer.status, answer.body);
-            return self.retry_or_fail(now, Error::Refused(refusal), answer.retry_after);
+            let is_lost = answer.status == 404 && !self.run.operation_id.is_empty();
+            let error = if is_lost { Error::OperationLost(refusal) } else { Error::Refused(refusal) };
+            return self.retry_or_fail(now, error, answer.retry_after);
         }
         match self.read_success(answer) {
             Ok(None) => {
                 self.run.failures = 0;
+                self.run.failure = Error::StillAssigning;
                 self.report(Progress::Assigning);
                 let wait = self.policy.poll_wait(answer.retry_after, &mut self.run.jitter);
-                self.wait(now, wait, None);
+                self.wait(now, wait);
             }
             Ok(Some(spans)) => {
                 self.finish(State::Assigned(spans));
@@ -448,7 +473,7 @@ impl<'a> Provisioning<'a> {
         match self.run.state {
             State::Idle => Err(Error::NotStarted),
             State::Sending { .. } | State::Waiting { .. } => Err(Error::NotFinished),
-            State::Failed(error) => Err(error),
+            State::Failed => Err(self.run.failure),
             State::Assigned(spans) => spans.assignment(self.answer(buffer)).ok_or(Error::WrongBuffer),
         }
     }
@@ -544,7 +569,7 @@ impl<'a> Provisioning<'a> {
         let signer: &mut dyn Sign = match &mut self.credential {
             Credential::Sas(signer) => *signer,
             #[cfg(feature = "tpm")]
-            Credential::Tpm(tpm) if self.run.is_activated => *tpm,
+            Credential::Tpm(tpm) if self.run.activations > 0 => *tpm,
             _ => return Ok(()),
         };
         let signature = self.run.signature.insert(Signature::new(expiry));
@@ -626,11 +651,11 @@ impl<'a> Provisioning<'a> {
     fn take_challenge(&mut self, answer: Answer<'_>) -> Option<Result<(), Error>> {
         let tpm = self.credential.as_tpm_mut()?;
         // A poll goes with the token of its register request.
-        if answer.status != 401 || self.run.is_activated || !self.run.operation_id.is_empty() {
+        if answer.status != 401 || self.run.activations >= MAX_ACTIVATIONS || !self.run.operation_id.is_empty() {
             return None;
         }
         let key = AuthenticationKey::of_challenge(answer.body)?;
-        self.run.is_activated = true;
+        self.run.activations += 1;
         Some(tpm.activate(key).map_err(|_| Error::Tpm))
     }
 
@@ -646,16 +671,18 @@ impl<'a> Provisioning<'a> {
             document.status()?
         };
         // Later answers name the same operation.
-        if (status == Status::Pending || self.run.operation_id.is_empty())
+        if (status.is_pending() || self.run.operation_id.is_empty())
             && let Some(operation_id) = document.operation_id()
             && !operation_id.decode_into(&mut self.run.operation_id)
         {
             return Err(Malformed::Invalid("operationId").into());
         }
         match status {
-            Status::Pending if self.is_lookup() => Err(Error::Unassigned),
-            Status::Pending if self.run.operation_id.is_empty() => Err(Malformed::Missing("operationId").into()),
-            Status::Pending => Ok(None),
+            _ if status.is_pending() && self.is_lookup() => Err(Error::Unassigned),
+            _ if status.is_pending() && self.run.operation_id.is_empty() => {
+                Err(Malformed::Missing("operationId").into())
+            }
+            Status::Pending | Status::Unknown => Ok(None),
             Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),
             Status::Failed => Err(Error::Failed(document.failure(answer.status))),
             Status::Disabled => Err(Error::Disabled),
@@ -663,30 +690,44 @@ impl<'a> Provisioning<'a> {
     }
 
     fn retry_or_fail(&mut self, now: Duration, error: Error, retry_after: Option<u32>) {
+        self.run.failure = error;
         self.run.failures = self.run.failures.saturating_add(1);
-        let retry = matches!(error.fault(), Fault::Busy | Fault::Transport);
-        if !retry || self.run.failures > self.policy.max_retries {
+        let is_final = match error.fault() {
+            _ if matches!(error, Error::OperationLost(_)) => {
+                self.run.operation_id.clear();
+                core::mem::replace(&mut self.run.has_lost_operation, true)
+            }
+            Fault::Busy => false,
+            Fault::Transport => {
+                self.run.unanswered = self.run.unanswered.saturating_add(1);
+                self.run.unanswered > self.policy.max_retries
+            }
+            _ => true,
+        };
+        if is_final {
             return self.fail(error);
         }
-        let wait = self.policy.failure_wait(self.run.failures, error.code(), retry_after, &mut self.run.jitter);
-        self.wait(now, wait, Some(error));
+        let failures = self.run.failures;
+        let wait = failure_wait(failures, &error, retry_after, &mut self.run.jitter);
+        self.wait(now, wait);
         if self.is_running() {
-            self.report(Progress::Retrying(error));
+            let wait = Duration::from_millis(u64::from(wait));
+            self.report(Progress::Retrying { error, wait, failures });
         }
     }
 
-    /// Waits, or ends at once where waiting would outlast the run: then what the run was
-    /// waiting for is the error.
-    fn wait(&mut self, now: Duration, millis: u32, failure: Option<Error>) {
+    /// Waits, or ends the run at once if the wait would outlast it.
+    fn wait(&mut self, now: Duration, millis: u32) {
         let until = later(now, millis);
         if until >= self.run.deadline {
-            return self.fail(failure.unwrap_or(Error::TimedOut));
+            return self.fail(self.run.failure);
         }
-        self.run.state = State::Waiting { until, failure };
+        self.run.state = State::Waiting { until };
     }
 
     fn fail(&mut self, error: Error) {
-        self.finish(State::Failed(error));
+        self.run.failure = error;
+        self.finish(State::Failed);
         self.report(Progress::Failed(error));
     }
 

@@ -443,7 +443,7 @@ impl Reprovisioning {
             Trouble::ServerError | Trouble::Unreachable => {
                 let give_up = match self.give_up {
                     Some(give_up) => give_up,
-                    None => later(now, self.jitter.add_to(millis(self.policy.hub_patience))),
+                    None => later(now, self.jitter.add_half(millis(self.policy.hub_patience))),
                 };
                 self.give_up = Some(give_up);
                 now >= give_up && (self.policy.look_up || self.trouble == Trouble::Unreachable)
@@ -539,7 +539,7 @@ impl Reprovisioning {
             // It was not accepted either.
             self.key = self.key.other();
         }
-        let back_off = self.jitter.add_to(BACK_OFF << self.failures.min(BACK_OFF_DOUBLINGS));
+        let back_off = self.jitter.add_half(BACK_OFF << self.failures.min(BACK_OFF_DOUBLINGS));
         self.failures = self.failures.saturating_add(1);
         let mut until = later(now, back_off);
         if self.hub.is_none() || self.trouble == Trouble::Refused {
@@ -554,7 +554,7 @@ impl Reprovisioning {
         let quadruplings = self.pauses.min(last).min(15);
         let pause = millis(self.policy.first_pause).saturating_mul(1 << (2 * quadruplings));
         let pause = pause.min(millis(self.policy.longest_pause));
-        self.pause_end = later(now, self.jitter.add_to(pause));
+        self.pause_end = later(now, self.jitter.add_half(pause));
         if self.pauses < last {
             self.pauses += 1;
         }

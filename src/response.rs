@@ -9,8 +9,10 @@ use crate::{
 /// What decides how a run goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// `unassigned`, `assigning`, or a status that later versions may add: poll.
+    /// `unassigned` or `assigning`: poll.
     Pending,
+    /// A status that later versions may add: poll.
+    Unknown,
     Assigned,
     Failed,
     Disabled,
@@ -18,14 +20,20 @@ pub(crate) enum Status {
 
 impl Status {
     fn read(value: Value<'_>) -> Self {
-        const NAMES: [(&[u8], Status); 4] = [
+        const NAMES: [(&[u8], Status); 6] = [
+            (b"\"assigning\"", Status::Pending),
+            (b"\"unassigned\"", Status::Pending),
             (b"\"assigned\"", Status::Assigned),
             (b"\"failed\"", Status::Failed),
             (b"\"disabled\"", Status::Disabled),
             (b"\"blacklisted\"", Status::Disabled),
         ];
         let known = NAMES.iter().find(|(name, _)| value.bytes().eq_ignore_ascii_case(name));
-        known.map_or(Status::Pending, |(_, status)| *status)
+        known.map_or(Status::Unknown, |(_, status)| *status)
+    }
+
+    pub(crate) fn is_pending(self) -> bool {
+        matches!(self, Status::Pending | Status::Unknown)
     }
 }
 
@@ -172,12 +180,13 @@ impl<'b> Document<'b> {
             None if self.get(Field::OperationId).is_some() => Status::Pending,
             None => return Err(Malformed::Missing("status")),
         };
-        // The two statuses may differ on the way to the end, but not about a success.
+        // The two statuses may differ on the way to the end, but not about a success. One of them
+        // may be late.
         match self.get(Field::StateStatus).map(Status::read) {
-            Some(inner) if (inner == Status::Assigned) != (status == Status::Assigned) => {
-                Err(Malformed::Contradiction("registrationState.status"))
-            }
-            _ => Ok(status),
+            Some(inner) if (inner == Status::Assigned) == (status == Status::Assigned) => Ok(status),
+            Some(inner) if inner == Status::Pending || status == Status::Pending => Ok(Status::Pending),
+            Some(_) => Err(Malformed::Contradiction("registrationState.status")),
+            None => Ok(status),
         }
     }
 

@@ -21,6 +21,13 @@ fn refused(status: u16, body: &str) -> Error {
     provisioning.result(body.as_bytes()).unwrap_err()
 }
 
+/// How a run ends whose operation is lost, each time with this answer.
+fn lost_operation(body: &str) -> Error {
+    let peers = [answers(202, Some(1), ASSIGNING), answers(404, None, body)];
+    let mut key = toaster_key();
+    Bench::start(&mut toaster(&mut key)).run(&[&peers[..], &peers[..]].concat()).unwrap_err()
+}
+
 fn json(text: &str) -> Malformed {
     Malformed::Json(Object::parse(text).unwrap_err())
 }
@@ -136,7 +143,13 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
             Fault::Peer,
             "the answer is not what DPS sends: `status` contradicts the rest",
         ),
-        (Error::TimedOut, Fault::Busy, "the service was still assigning when the time for this run was used up"),
+        (Error::StillAssigning, Fault::Busy, "the service was still assigning when the time for this run was used up"),
+        (Error::TimedOut, Fault::Transport, "the time for this run was used up before the service answered"),
+        (
+            lost_operation(r#"{"errorCode":404201,"trackingId":"6d75a1fe-0129-4f41-844b-c253a6653d4f"}"#),
+            Fault::Busy,
+            "the service lost the operation that it made of this registration (tracking ID 6d75a1fe-0129-4f41-844b-c253a6653d4f)",
+        ),
         (
             Error::Untrusted,
             Fault::Peer,
@@ -228,7 +241,7 @@ fn the_transports_add_their_own_cause() {
     let error = minreq::Error::from(Error::TimedOut);
     assert_eq!(
         (error.kind(), error.fault(), error.to_string()),
-        (Error::TimedOut, Fault::Busy, Error::TimedOut.to_string())
+        (Error::TimedOut, Fault::Transport, Error::TimedOut.to_string())
     );
     assert!(error.source().is_none());
 

@@ -349,7 +349,7 @@ fn run(column: Column, size: usize, variant: &Variant) -> Run {
     let outcome = outcome.and_then(|()| Ok(provisioning.result(&buffer)?.assigned_hub().to_string()));
     drop(provisioning);
     assert!(faults.load(Ordering::Relaxed) > 0, "the peer had no chance to misbehave");
-    let waits = |progress: &&Progress| matches!(progress, Progress::Assigning | Progress::Retrying(_));
+    let waits = |progress: &&Progress| matches!(progress, Progress::Assigning | Progress::Retrying { .. });
     let requests = script.requests();
     Run {
         outcome,
@@ -722,16 +722,20 @@ fn document_rows() -> Vec<Row> {
         ),
         row("no document, half a one", ok(["", "{", "{\"status\":\"assigned\"", "{\"\""]), CLOSED),
         row("another document", ok(["<html>", "\u{feff}{}", "null", "7", "[]"]), "Malformed(Json(NotAnObject))"),
-        row("assigning for ever", ok([ASSIGNING]), "TimedOut"),
-        row("a status that nobody knows", ok([ASSIGNING.replace("assigning", "pondering")]), "TimedOut"),
-        row("`Retry-After` of 0", says("202 Accepted", "0", [ASSIGNING]), "TimedOut"),
-        row("`Retry-After` of 4294967295", says("202 Accepted", "4294967295", [ASSIGNING]), "TimedOut"),
-        row("`Retry-After` of 10³⁰", says("202 Accepted", "1000000000000000000000000000000", [ASSIGNING]), "TimedOut"),
-        row("`Retry-After` of -1", says("202 Accepted", "-1", [ASSIGNING]), "TimedOut"),
+        row("assigning for ever", ok([ASSIGNING]), "StillAssigning"),
+        row("a status that nobody knows", ok([ASSIGNING.replace("assigning", "pondering")]), "StillAssigning"),
+        row("`Retry-After` of 0", says("202 Accepted", "0", [ASSIGNING]), "StillAssigning"),
+        row("`Retry-After` of 4294967295", says("202 Accepted", "4294967295", [ASSIGNING]), "StillAssigning"),
+        row(
+            "`Retry-After` of 10³⁰",
+            says("202 Accepted", "1000000000000000000000000000000", [ASSIGNING]),
+            "StillAssigning",
+        ),
+        row("`Retry-After` of -1", says("202 Accepted", "-1", [ASSIGNING]), "StillAssigning"),
         row(
             "`Retry-After` with a date",
             says("202 Accepted", "Fri, 31 Dec 9999 23:59:59 GMT", [ASSIGNING]),
-            "TimedOut",
+            "StillAssigning",
         ),
         row(
             "failed",
@@ -1025,7 +1029,7 @@ fn packet_rows() -> Vec<Row> {
                     publish(0x30, format!("$dps/registrations/res/202/?$rid={id}").as_bytes(), ASSIGNING.as_bytes());
                 vec![vec![bytes(answer.clone()), bytes(answer.clone())], vec![Act::Bytes(answer.repeat(2), WHOLE)]]
             }),
-            "TimedOut",
+            "StillAssigning",
         ),
         row(
             "other topics without end",
@@ -1199,13 +1203,13 @@ fn the_limits_of_time() {
         (Duration::ZERO, policy(), Ok(TOASTERS_HUB)),
         (MAX - 600 * SECOND, policy(), Ok(TOASTERS_HUB)),
         // The end of time comes before the first poll.
-        (MAX - 3 * SECOND, policy(), Err(Error::TimedOut)),
-        (MAX - Duration::from_nanos(1), policy(), Err(Error::TimedOut)),
+        (MAX - 3 * SECOND, policy(), Err(Error::StillAssigning)),
+        (MAX - Duration::from_nanos(1), policy(), Err(Error::StillAssigning)),
         (MAX, policy(), Err(Error::TimedOut)),
         (MAX / 2, policy().with_timeout(MAX).with_request_timeout(MAX), Ok(TOASTERS_HUB)),
         (Duration::ZERO, policy().with_poll_interval(MAX).with_timeout(MAX), Ok(TOASTERS_HUB)),
         (Duration::ZERO, policy().with_timeout(Duration::ZERO), Err(Error::TimedOut)),
-        (Duration::ZERO, policy().with_timeout(Duration::from_nanos(1)), Err(Error::TimedOut)),
+        (Duration::ZERO, policy().with_timeout(Duration::from_nanos(1)), Err(Error::StillAssigning)),
         (Duration::ZERO, policy().with_request_timeout(Duration::ZERO), Err(Error::Transport(TransportFault::Stalled))),
         (Duration::ZERO, policy().with_poll_interval(Duration::ZERO).with_max_retries(0), Ok(TOASTERS_HUB)),
     ] {

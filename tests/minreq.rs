@@ -114,6 +114,6 @@ fn retry_after_is_read() {
     let policy = RetryPolicy::new().with_timeout(std::time::Duration::from_secs(400));
     let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
     let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
-    assert_eq!(error, Error::TimedOut);
+    assert_eq!(error, Error::StillAssigning);
     peer.join().unwrap();
 }

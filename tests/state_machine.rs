@@ -119,9 +119,10 @@ fn each_register_request_is_signed_anew() {
     let mut provisioning = toaster(&mut key);
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(429, Some(100), ""), answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
-    assert!(bench.sent[0].contains("&se=1700003600&"));
-    assert!(bench.sent[1].contains("&se=1700003700&"));
-    assert!(bench.sent[2].contains("&se=1700003700&"));
+    let expiry = |at: Duration| format!("&se={}&", UNIX_TIME + at.as_secs() + 3600);
+    assert!(bench.sent[0].contains(&expiry(Duration::ZERO)));
+    assert!(bench.sent[1].contains(&expiry(bench.waits[0])));
+    assert!(bench.sent[2].contains(&expiry(bench.waits[0])));
 }
 
 #[test]
@@ -163,19 +164,33 @@ fn no_policy_polls_without_a_pause() {
 }
 
 #[test]
-fn the_spread_can_be_moved_by_a_seed() {
-    let first_wait = |seed| {
+fn the_spread_differs_between_starts() {
+    let first_wait = |unix_time, seed| {
         let policy = RetryPolicy::new().with_jitter_seed(seed);
         let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509()).with_retry_policy(policy);
-        let mut bench = Bench::start(&mut provisioning);
-        bench.run(&[answers(202, None, ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
-        bench.waits[0]
+        first_wait(&mut provisioning, unix_time)
     };
-    let mut waits: Vec<_> = (0..100).map(|serial_number| first_wait(serial_number * 7919)).collect();
-    assert_eq!(waits[3], first_wait(3 * 7919));
-    waits.sort();
-    waits.dedup();
-    assert!(waits.len() > 50, "{}", waits.len());
+    let distinct = |mut waits: Vec<Duration>| {
+        waits.sort();
+        waits.dedup();
+        waits.len()
+    };
+    // By the clock, whose seconds are neighbours.
+    assert!(distinct((0..100).map(|second| first_wait(UNIX_TIME + second, 0)).collect()) > 95);
+    // By a boot counter, without a clock.
+    assert!(distinct((0..100).map(|boot| first_wait(0, boot)).collect()) > 95);
+    // From one run to the next, without either.
+    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+    assert!(distinct((0..100).map(|_| self::first_wait(&mut provisioning, 0)).collect()) > 95);
+    // And by nothing else.
+    assert_eq!(first_wait(UNIX_TIME, 3), first_wait(UNIX_TIME, 3));
+}
+
+fn first_wait(provisioning: &mut Provisioning<'_>, unix_time: u64) -> Duration {
+    provisioning.start(Duration::ZERO, unix_time);
+    provisioning.on_answer(Duration::ZERO, Answer::new(202, None, ASSIGNING.as_bytes()));
+    let Step::Wait(wait) = provisioning.step(Duration::ZERO) else { panic!() };
+    wait
 }
 
 /// A site powers up, and its uplink is still down: nothing has been signed yet.
@@ -234,12 +249,12 @@ fn a_concurrent_registration_is_repeated_shortly() {
     let mut provisioning = toaster(&mut key);
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(409, None, error_body(409203)), answers(200, None, ASSIGNED)]).unwrap();
-    assert!((SECOND..=SECOND * 3 / 2).contains(&bench.waits[0]));
+    assert!((SECOND..=SECOND * 2).contains(&bench.waits[0]));
     assert_eq!(bench.requests(), ["register", "register"]);
 }
 
 #[test]
-fn retries_are_bounded_and_the_last_failure_is_told() {
+fn network_failures_are_bounded_in_number() {
     for (peer, error) in [
         (Peer::Fails(NETWORK), NETWORK),
         (Peer::Fails(Error::Transport(TransportFault::Stalled)), Error::Transport(TransportFault::Stalled)),
@@ -251,13 +266,271 @@ fn retries_are_bounded_and_the_last_failure_is_told() {
         assert_eq!(bench.run(&[peer]), Err(error));
         assert_eq!(bench.sent.len(), 4);
     }
+    // In a row: an answer of the service, even a refusal, starts the count again.
+    let mut key = toaster_key();
+    let policy = RetryPolicy::new().with_max_retries(1);
+    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut peers = Vec::new();
+    for peer in [answers(503, None, ""), answers(429, Some(1), ""), answers(202, Some(1), ASSIGNING)] {
+        peers.extend([Peer::Fails(NETWORK), peer]);
+    }
+    peers.push(answers(200, None, ASSIGNED));
+    assert!(Bench::start(&mut provisioning).run(&peers).is_ok());
+}
+
+/// How long the service misbehaves, and how; then it assigns the device.
+fn after(outage: Duration, fault: &Peer, good: &[Peer]) -> (Result<(String, String), Error>, Duration, usize) {
     let mut key = toaster_key();
     let mut provisioning = toaster(&mut key);
     let mut bench = Bench::start(&mut provisioning);
-    let error = bench.run(&[answers(429, Some(1), error_body(429001))]).unwrap_err();
+    let clock = bench.clock;
+    let mut good = good.iter();
+    let outcome = bench.run_with(|| if clock.now() < outage { fault } else { good.next().unwrap() }.clone());
+    (outcome, clock.now(), bench.sent.len())
+}
+
+#[test]
+fn what_the_service_asks_to_wait_for_is_bounded_by_the_run_alone() {
+    let good = [answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)];
+    for (minutes, attempts) in [(1, 5), (5, 10)] {
+        for fault in [
+            answers(429, None, error_body(429001)),
+            answers(429, Some(3), error_body(429001)),
+            answers(503, None, ""),
+            answers(500, Some(3), error_body(500001)),
+            answers(408, None, ""),
+        ] {
+            let (outcome, time, sent) = after(minutes * 60 * SECOND, &fault, &good);
+            assert_eq!(outcome.unwrap().0, TOASTERS_HUB);
+            assert!(time <= minutes * 60 * SECOND + 123 * SECOND, "{time:?}");
+            assert!(sent <= attempts + 2, "{sent}");
+        }
+        let (outcome, time, sent) = after(minutes * 60 * SECOND, &answers(409, None, error_body(409203)), &good);
+        assert_eq!(outcome.unwrap().0, TOASTERS_HUB);
+        assert!(time <= minutes * 60 * SECOND + 63 * SECOND, "{time:?}");
+        assert!(sent <= 25, "{sent}");
+    }
+    // For ever: the reason is told.
+    for (fault, code) in [
+        (answers(429, Some(1), error_body(429001)), 429001),
+        (answers(409, Some(1), error_body(409203)), 409203),
+        (answers(503, Some(1), error_body(503001)), 503001),
+    ] {
+        let (outcome, time, _) = after(Duration::MAX, &fault, &[]);
+        let error = outcome.unwrap_err();
+        assert_eq!((error.code().map(ErrorCode::value), error.fault()), (Some(code), Fault::Busy));
+        assert!((480 * SECOND..600 * SECOND).contains(&time), "{time:?}");
+    }
+}
+
+/// The first wait, the longest and its spread: in turn, after so many seconds of `Retry-After`.
+#[test]
+fn waits_grow_and_so_does_their_spread() {
+    let refused = |status, code| move |retry_after| answers(status, retry_after, error_body(code));
+    let throttled: &dyn Fn(Option<u32>) -> Peer = &refused(429, 429001);
+    let failing = &refused(500, 500001);
+    let registering = &refused(409, 409203);
+    for (peer, retry_after, waits) in [
+        (throttled, None, [10, 20, 40, 60, 60, 60]),
+        (throttled, Some(3), [10, 20, 40, 60, 60, 60]),
+        (throttled, Some(30), [30, 30, 40, 60, 60, 60]),
+        (throttled, Some(300), [300; 6]),
+        (failing, None, [10, 20, 40, 60, 60, 60]),
+        (failing, Some(45), [45, 45, 45, 60, 60, 60]),
+        (registering, None, [1, 2, 4, 8, 16, 30]),
+        (registering, Some(3), [3, 3, 4, 8, 16, 30]),
+    ] {
+        let mut spread = [Duration::MAX, Duration::ZERO];
+        for seed in 0..50 {
+            let policy = RetryPolicy::new().with_timeout(Duration::MAX).with_jitter_seed(seed);
+            let mut key = toaster_key();
+            let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+            let mut bench = Bench::start(&mut provisioning);
+            let mut peers = vec![peer(retry_after); waits.len()];
+            peers.push(answers(200, None, ASSIGNED));
+            bench.run(&peers).unwrap();
+            for (wait, seconds) in bench.waits.iter().zip(waits) {
+                assert!((seconds * SECOND..=2 * seconds * SECOND).contains(wait), "{wait:?} for {seconds} s");
+            }
+            let last = bench.waits[waits.len() - 1];
+            spread = [spread[0].min(last), spread[1].max(last)];
+        }
+        let longest = waits[waits.len() - 1] * SECOND;
+        assert!(spread[1] - spread[0] > longest * 3 / 4, "{spread:?}");
+    }
+}
+
+#[test]
+fn a_retry_is_reported_with_its_reason_and_its_wait() {
+    let log = Mutex::default();
+    let mut observer = observer(&log);
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key).with_observer(&mut observer);
+    let mut bench = Bench::start(&mut provisioning);
+    let peers = [
+        Peer::Fails(NETWORK),
+        answers(429, None, error_body(429001)),
+        answers(202, Some(3), ASSIGNING),
+        answers(503, None, ""),
+        answers(200, None, ASSIGNED),
+    ];
+    bench.run(&peers).unwrap();
+    let waits = [bench.waits[0], bench.waits[1], bench.waits[3]];
+    drop(provisioning);
+    let retries: Vec<_> = log
+        .lock()
+        .unwrap()
+        .iter()
+        .filter_map(|progress| match progress {
+            Progress::Retrying { error, wait, failures } => Some((error.fault(), *wait, *failures)),
+            _ => None,
+        })
+        .collect();
+    let expected = [(Fault::Transport, waits[0], 1), (Fault::Busy, waits[1], 2), (Fault::Busy, waits[2], 1)];
+    assert_eq!(retries, expected);
+}
+
+/// A fail-over of the service, or its restart, forgets operations.
+#[test]
+fn an_operation_that_is_lost_is_registered_again_once() {
+    let pending = answers(202, Some(3), ASSIGNING);
+    let lost = [answers(404, None, error_body(404201)), answers(404, Some(1), ""), answers(404, None, "<html>")];
+    for lost in &lost {
+        let mut waits = Vec::new();
+        for seed in 0..20 {
+            let mut key = toaster_key();
+            let policy = RetryPolicy::new().with_jitter_seed(seed);
+            let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+            let mut bench = Bench::start(&mut provisioning);
+            let peers = [pending.clone(), lost.clone(), pending.clone(), answers(200, None, ASSIGNED)];
+            assert_eq!(bench.run(&peers).unwrap().0, TOASTERS_HUB);
+            assert_eq!(bench.requests(), ["register", "status", "register", "status"]);
+            assert!((10 * SECOND..=20 * SECOND).contains(&bench.waits[1]), "{:?}", bench.waits);
+            waits.push(bench.waits[1]);
+        }
+        // A fail-over hits all devices at once.
+        waits.sort();
+        assert!(waits[19] - waits[0] > 5 * SECOND, "{waits:?}");
+
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        let mut bench = Bench::start(&mut provisioning);
+        let twice = [pending.clone(), lost.clone(), pending.clone(), lost.clone()];
+        let error = bench.run(&twice).unwrap_err();
+        assert!(matches!(error, Error::OperationLost(refusal) if refusal.http_status == 404), "{error:?}");
+        assert_eq!(error.fault(), Fault::Busy);
+        assert!(!error.to_string().contains("enrollment"), "{error}");
+        assert_eq!(bench.requests(), ["register", "status", "register", "status"]);
+        // A new run has a new try.
+        let mut bench = Bench::start(&mut provisioning);
+        let peers = [pending.clone(), lost.clone(), answers(200, None, ASSIGNED)];
+        assert!(bench.run(&peers).is_ok());
+    }
+    // The register request itself: there is no enrollment.
+    for peers in [vec![lost[0].clone()], vec![pending, lost[0].clone(), lost[0].clone()]] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        let error = Bench::start(&mut provisioning).run(&peers).unwrap_err();
+        assert!(matches!(error, Error::Refused(_)) && error.fault() == Fault::Refused, "{error:?}");
+    }
+}
+
+/// Nothing was sent, or nothing came of it: then the service is not "still assigning".
+#[test]
+fn a_run_out_of_time_tells_what_it_was_waiting_for() {
+    const LATE: Duration = Duration::from_secs(601);
+    let connect = Error::Transport(TransportFault::Connect);
+    let throttled = Answer::new(429, None, br#"{"errorCode":429001}"#);
+    let pending = Answer::new(202, Some(3), ASSIGNING.as_bytes());
+    let mut buffer = [0; 1024];
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key);
+    let mut out_of_time = |story: &dyn Fn(&mut Provisioning<'_>, &mut [u8])| {
+        provisioning.start(Duration::ZERO, UNIX_TIME);
+        story(&mut provisioning, &mut buffer);
+        assert_eq!(provisioning.step(LATE), Step::Finished);
+        provisioning.result(&buffer).unwrap_err()
+    };
+    let send = |provisioning: &mut Provisioning<'_>, at, buffer: &mut [u8]| {
+        assert_eq!(provisioning.step(at), Step::Send);
+        azure_dps::http::write_request(provisioning, at, buffer).unwrap();
+    };
+
+    // Nobody asked for a step in time.
+    assert_eq!(out_of_time(&|_, _| ()), Error::TimedOut);
+    // A future that was dropped in mid-exchange.
+    assert_eq!(out_of_time(&|run, buffer| send(run, Duration::ZERO, buffer)), Error::TimedOut);
+    // No connection, and then a second attempt that was lost track of.
+    let failed_then_lost = |run: &mut Provisioning<'_>, buffer: &mut [u8]| {
+        send(run, Duration::ZERO, buffer);
+        run.on_error(SECOND, connect);
+        send(run, 20 * SECOND, buffer);
+    };
+    assert_eq!(out_of_time(&failed_then_lost), connect);
+    // Throttled, and resumed late.
+    let error = out_of_time(&|run, buffer| {
+        send(run, Duration::ZERO, buffer);
+        run.on_answer(SECOND, throttled);
+    });
     assert_eq!(error.code(), Some(ErrorCode::THROTTLED));
-    assert_eq!(error.fault(), Fault::Busy);
-    assert_eq!(bench.sent.len(), 9);
+    // Assigning: with the last poll lost track of, or not sent.
+    for is_sent in [false, true] {
+        let error = out_of_time(&|run, buffer| {
+            send(run, Duration::ZERO, buffer);
+            run.on_answer(SECOND, pending);
+            if is_sent {
+                send(run, 5 * SECOND, buffer);
+            }
+        });
+        assert_eq!(error, Error::StillAssigning);
+    }
+    // Assigning, and then the network failed.
+    let error = out_of_time(&|run, buffer| {
+        send(run, Duration::ZERO, buffer);
+        run.on_answer(SECOND, pending);
+        send(run, 5 * SECOND, buffer);
+        run.on_error(6 * SECOND, connect);
+    });
+    assert_eq!(error, connect);
+}
+
+/// One of the two statuses is late.
+#[test]
+fn assigned_and_assigning_is_polled_again() {
+    let answer = |outer, inner| {
+        let hub = r#""assignedHub":"h.azure-devices.net","deviceId":"d""#;
+        let state = format!(r#"{{"status":"{inner}",{hub}}}"#);
+        answers(200, Some(1), format!(r#"{{"operationId":"4.x","status":"{outer}","registrationState":{state}}}"#))
+    };
+    for (outer, inner) in [
+        ("assigned", "assigning"),
+        ("assigned", "unassigned"),
+        ("assigned", "Assigning"),
+        ("assigning", "assigned"),
+        ("unassigned", "assigned"),
+    ] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        let mut bench = Bench::start(&mut provisioning);
+        bench.run(&[answer(outer, inner), answers(200, None, ASSIGNED)]).unwrap();
+        assert_eq!(bench.requests(), ["register", "status"], "{outer}, {inner}");
+        let error = Bench::start(&mut provisioning).run(&[answer(outer, inner)]).unwrap_err();
+        assert_eq!(error, Error::StillAssigning);
+    }
+    let contradiction = Error::Malformed(Malformed::Contradiction("registrationState.status"));
+    for (outer, inner) in [
+        ("assigned", "failed"),
+        ("assigned", "disabled"),
+        ("assigned", "somethingNew"),
+        ("failed", "assigned"),
+        ("disabled", "assigned"),
+        ("somethingNew", "assigned"),
+    ] {
+        let mut key = toaster_key();
+        let mut provisioning = toaster(&mut key);
+        let error = Bench::start(&mut provisioning).run(&[answer(outer, inner)]).unwrap_err();
+        assert_eq!(error, contradiction, "{outer}, {inner}");
+    }
 }
 
 #[test]
@@ -266,7 +539,7 @@ fn the_run_is_bounded_in_time() {
     let mut key = toaster_key();
     let mut provisioning = toaster(&mut key);
     let mut bench = Bench::start(&mut provisioning);
-    assert_eq!(bench.run(&[answers(202, Some(3), ASSIGNING)]), Err(Error::TimedOut));
+    assert_eq!(bench.run(&[answers(202, Some(3), ASSIGNING)]), Err(Error::StillAssigning));
     assert!(bench.clock.now() <= 600 * SECOND, "{:?}", bench.clock.now());
     assert!(bench.sent.len() > 190);
 
@@ -342,18 +615,18 @@ fn the_tutorials_troubleshooting_table_as_answers() {
 #[test]
 fn every_known_code_in_both_places() {
     for (code, fault, sent) in [
-        (400004, Fault::Refused, 1),
-        (400207, Fault::Refused, 1),
-        (400208, Fault::Refused, 1),
-        (400209, Fault::Refused, 1),
-        (401000, Fault::Credential, 1),
-        (401002, Fault::Credential, 1),
-        (404201, Fault::Refused, 1),
-        (404202, Fault::Refused, 1),
-        (409203, Fault::Busy, 9),
-        (429001, Fault::Busy, 9),
-        (412123, Fault::Refused, 1),
-        (500123, Fault::Busy, 9),
+        (400004, Fault::Refused, 1..=1),
+        (400207, Fault::Refused, 1..=1),
+        (400208, Fault::Refused, 1..=1),
+        (400209, Fault::Refused, 1..=1),
+        (401000, Fault::Credential, 1..=1),
+        (401002, Fault::Credential, 1..=1),
+        (404201, Fault::Refused, 1..=1),
+        (404202, Fault::Refused, 1..=1),
+        (409203, Fault::Busy, 13..=30),
+        (429001, Fault::Busy, 7..=13),
+        (412123, Fault::Refused, 1..=1),
+        (500123, Fault::Busy, 7..=13),
     ] {
         let mut key = toaster_key();
         let mut provisioning = toaster(&mut key);
@@ -363,7 +636,7 @@ fn every_known_code_in_both_places() {
         assert_eq!(refusal.code.map(ErrorCode::value), Some(code));
         assert_eq!(refusal.tracking_id.unwrap().to_string(), "6d75a1fe-0129-4f41-844b-c253a6653d4f");
         assert_eq!(error.fault(), fault, "{code}");
-        assert_eq!(bench.sent.len(), sent, "{code}");
+        assert!(sent.contains(&bench.sent.len()), "{code}: {}", bench.sent.len());
         assert!(error.to_string().contains(&code.to_string()));
         let with_state = error_body(code).replace('}', r#","registrationState":{}}"#);
         let mut bench = Bench::start(&mut provisioning);
@@ -589,7 +862,7 @@ fn misuse_is_a_typed_error() {
         provisioning.on_error(SECOND, NETWORK);
     }
     provisioning.on_answer(SECOND, assigned);
-    assert_eq!(provisioning.step(SECOND), Step::Wait(199 * SECOND));
+    assert!(matches!(provisioning.step(SECOND), Step::Wait(wait) if wait >= 199 * SECOND));
 
     provisioning.start(Duration::ZERO, UNIX_TIME);
     assert_eq!(provisioning.result(ASSIGNED.as_bytes()), Err(Error::NotFinished));
@@ -640,9 +913,10 @@ fn a_request_is_never_taken_for_an_answer() {
     let mut buffer = [b'x'; 1024];
     provisioning.start(Duration::ZERO, UNIX_TIME);
     provisioning.on_answer(Duration::ZERO, Answer::new(503, Some(1), &buffer[..700]));
-    assert_eq!(provisioning.step(SECOND), Step::Send);
-    azure_dps::http::write_request(&mut provisioning, SECOND, &mut buffer).unwrap();
-    provisioning.on_error(SECOND, NETWORK);
+    let now = 20 * SECOND;
+    assert_eq!(provisioning.step(now), Step::Send);
+    azure_dps::http::write_request(&mut provisioning, now, &mut buffer).unwrap();
+    provisioning.on_error(now, NETWORK);
     assert_eq!(provisioning.answer(&buffer), b"");
 }
 

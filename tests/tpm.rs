@@ -131,15 +131,40 @@ fn a_register_request_that_got_lost_after_the_challenge_is_signed_again() {
     assert!(bench.sent[2].contains("Authorization"));
 }
 
+/// The service lost the first one, as in a fail-over.
 #[test]
-fn a_second_challenge_in_a_run_is_a_refusal() {
+fn a_second_challenge_in_a_run_is_answered_and_a_third_is_a_refusal() {
     let mut tpm = FakeTpm::default();
     let mut provisioning = provisioning(&mut tpm);
     let mut bench = Bench::start(&mut provisioning);
-    let error = bench.run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
+    let peers = [answers(401, None, challenge(b"1")), answers(401, None, challenge(b"2"))];
+    assert!(bench.run(&[&peers[..], &[answers(200, None, assigned())]].concat()).is_ok());
+    assert_eq!(bench.requests(), ["register", "register", "register"]);
+    assert_ne!(bench.sent[1], bench.sent[2], "signed with the second key");
+
+    let mut bench = Bench::start(&mut provisioning);
+    let error = bench.run(&peers).unwrap_err();
     assert!(matches!(error, Error::Refused(refusal) if refusal.http_status == 401));
     assert_eq!(error.fault(), Fault::Credential);
-    assert_eq!(bench.requests(), ["register", "register"]);
+    assert_eq!(bench.requests(), ["register", "register", "register"]);
+    assert_eq!(tpm.activated, [b"1", b"2", b"1", b"2"]);
+}
+
+#[test]
+fn a_challenge_after_a_lost_operation_is_answered() {
+    let mut tpm = FakeTpm::default();
+    let mut provisioning = provisioning(&mut tpm);
+    let mut bench = Bench::start(&mut provisioning);
+    let peers = [
+        answers(401, None, challenge(b"1")),
+        answers(202, Some(1), ASSIGNING),
+        answers(404, None, ""),
+        answers(401, None, challenge(b"2")),
+        answers(200, None, assigned()),
+    ];
+    assert!(bench.run(&peers).is_ok());
+    assert_eq!(bench.requests(), ["register", "register", "status", "register", "register"]);
+    assert_eq!(tpm.activated, [b"1", b"2"]);
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Fleet {
         let started = Instant::now();
         let (mut retries, connections) = (Vec::new(), Cell::new(0));
         let mut observer = |progress| {
-            if let Progress::Retrying(error) = progress {
+            if let Progress::Retrying { error, .. } = progress {
                 retries.push(kind(&error));
             }
         };
@@ -253,7 +253,9 @@ fn kind(error: &Error) -> String {
         Error::Disabled => "disabled",
         Error::Unassigned => "unassigned",
         Error::Untrusted => "untrusted certificate",
+        Error::StillAssigning => "still assigning",
         Error::TimedOut => "timed out",
+        Error::OperationLost(_) => "operation lost",
         Error::BufferTooSmall(_) => "too long an answer",
         Error::Transport(TransportFault::Connect) => "no connection",
         Error::Transport(TransportFault::Closed) => "connection closed",

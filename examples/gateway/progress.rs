@@ -36,7 +36,7 @@ impl Reporter {
             Progress::LookingUp => self.step("Looking up"),
             Progress::Assigning => self.step("Assigning"),
             Progress::Assigned => self.step("Assigned"),
-            Progress::Retrying(error) => self.retrying(&error.to_string()),
+            Progress::Retrying { error, .. } => self.retrying(&error.to_string()),
             // The failure itself is printed at the end.
             _ => {}
         }

@@ -159,7 +159,12 @@ impl<'p, 'a> Bench<'p, 'a> {
 
     /// Runs to the end; the last peer repeats itself. Returns hub and device ID.
     pub fn run(&mut self, peers: &[Peer]) -> Result<(String, String), Error> {
-        let mut peers = peers.iter().cycle().take(peers.len()).chain(std::iter::repeat(peers.last().unwrap()));
+        let mut peers = peers.iter().chain(std::iter::repeat(peers.last().unwrap()));
+        self.run_with(|| peers.next().unwrap().clone())
+    }
+
+    /// Runs to the end; `peer` says what the other side does with each request.
+    pub fn run_with(&mut self, mut peer: impl FnMut() -> Peer) -> Result<(String, String), Error> {
         let mut buffer = [0; 2048];
         let mut last = Vec::new();
         loop {
@@ -172,13 +177,12 @@ impl<'p, 'a> Bench<'p, 'a> {
                     let now = self.clock.now();
                     let len = azure_dps::http::write_request(self.provisioning, now, &mut buffer).unwrap();
                     self.sent.push(String::from_utf8(buffer[..len].to_vec()).unwrap());
-                    match peers.next().unwrap() {
+                    match peer() {
                         Peer::Answers { status, retry_after, body } => {
-                            last = body.clone().into_bytes();
-                            let answer = Answer::new(*status, *retry_after, &last);
-                            self.provisioning.on_answer(now, answer);
+                            last = body.into_bytes();
+                            self.provisioning.on_answer(now, Answer::new(status, retry_after, &last));
                         }
-                        Peer::Fails(error) => self.provisioning.on_error(now, *error),
+                        Peer::Fails(error) => self.provisioning.on_error(now, error),
                     }
                 }
                 Step::Finished => break,

@@ -48,8 +48,8 @@ pub fn provision(
     let deadline = board::uptime() + request.give_up_after;
 
     let mut show = |progress| {
-        if let Progress::Retrying(error) = progress {
-            println!("trying again: {}", error);
+        if let Progress::Retrying { error, wait, .. } = progress {
+            println!("trying again in {} s: {}", wait.as_secs(), error);
         }
     };
     let registration = Registration::new(id_scope, registration_id).with_payload(PAYLOAD)?;
