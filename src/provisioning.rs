@@ -424,7 +424,6 @@ impl<'a> Provisioning<'a> {
             return;
         }
         self.run.body_len = answer.body.len();
-        self.run.unanswered = 0;
         if !matches!(answer.status, 200..=299) {
             if let Some(activated) = self.take_challenge(answer) {
                 return match activated {
@@ -440,6 +439,7 @@ impl<'a> Provisioning<'a> {
         match self.read_success(answer) {
             Ok(None) => {
                 self.run.failures = 0;
+                self.run.unanswered = 0;
                 self.run.failure = Error::StillAssigning;
                 self.report(Progress::Assigning);
                 let wait = self.policy.poll_wait(answer.retry_after, &mut self.run.jitter);
@@ -697,7 +697,10 @@ impl<'a> Provisioning<'a> {
                 self.run.operation_id.clear();
                 core::mem::replace(&mut self.run.has_lost_operation, true)
             }
-            Fault::Busy => false,
+            Fault::Busy => {
+                self.run.unanswered = 0;
+                false
+            }
             Fault::Transport => {
                 self.run.unanswered = self.run.unanswered.saturating_add(1);
                 self.run.unanswered > self.policy.max_retries

@@ -24,7 +24,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::panic::catch_unwind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
@@ -510,6 +510,7 @@ fn name(error: Error) -> String {
         Error::BufferTooSmall(_) => "BufferTooSmall".into(),
         Error::Refused(refusal) => format!("Refused({})", refusal.http_status),
         Error::Failed(_) => "Failed".into(),
+        Error::OperationLost(_) => "OperationLost".into(),
         other => format!("{other:?}"),
     }
 }
@@ -708,6 +709,11 @@ fn document_rows() -> Vec<Row> {
         row(
             "assigned, and assigning within",
             ok([odd_but("\"status\":\"assigned\",\"sub", "\"status\":\"assigning\",\"sub")]),
+            "StillAssigning",
+        ),
+        row(
+            "assigned, and failed within",
+            ok([odd_but("\"status\":\"assigned\",\"sub", "\"status\":\"failed\",\"sub")]),
             "Malformed(Contradiction(\"registrationState.status\"))",
         ),
         row(
@@ -744,7 +750,8 @@ fn document_rows() -> Vec<Row> {
         ),
         row("disabled", ok([r#"{"status":"disabled"}"#]), "Disabled"),
         row("401", says("401 Unauthorized", "", [r#"{"errorCode":401000}"#, "<html>", ""]), "Refused(401)"),
-        row("404, and an assignment", says("404 Not Found", "", [odd("")]), "Refused(404)"),
+        row("404, and an assignment", says("404 Not Found", "", [odd("")]), "OperationLost, Refused(404)"),
+        row("409203 for ever", says("409 Conflict", "", [r#"{"errorCode":409203}"#]), "Refused(409)"),
         row("429", says("429 Too Many Requests", "", [r#"{"errorCode":429001}"#, ""]), "Refused(429)"),
         row("429, `Retry-After` of 4294967295", says("429 Too Many Requests", "4294967295", [""]), "Refused(429)"),
         row("503, `Retry-After` of 0", says("503 Unavailable", "0", [""]), "Refused(503)"),
@@ -1239,6 +1246,103 @@ fn honest(column: Column, retry_after: &'static str) -> Script {
         Some(asked) => whole(&asked, asked.honest(TOASTERS_HUB)),
         None => Vec::new(),
     })
+}
+
+/// A service that answers requests of a kind with this, for so long; then it is honest.
+struct Outage {
+    name: &'static str,
+    at: At,
+    seconds: u64,
+    status: &'static str,
+    retry_after: &'static str,
+    body: &'static str,
+}
+
+const THROTTLED: Outage = Outage {
+    name: "429 for 60 s",
+    at: At::Register,
+    seconds: 60,
+    status: "429 Too Many Requests",
+    retry_after: "",
+    body: r#"{"errorCode":429001}"#,
+};
+const FAILING: Outage = Outage { status: "503 Service Unavailable", body: "", ..THROTTLED };
+const LOST: Outage = Outage { at: At::Poll, status: "404 Not Found", body: r#"{"errorCode":404201}"#, ..THROTTLED };
+
+/// All of them, with the default policy.
+#[test]
+fn outages_end_with_an_assignment() {
+    let mut table = String::from(
+        "| The service | `embedded_io` | `embedded_io_async` | `minreq` | MQTT | time | requests |\n|---|---|---|---|---|---|---|\n",
+    );
+    for outage in [
+        THROTTLED,
+        Outage { name: "429 for 60 s, `Retry-After` of 3", retry_after: "3", ..THROTTLED },
+        Outage { name: "429 for 300 s", seconds: 300, ..THROTTLED },
+        Outage { name: "429 for 300 s, `Retry-After` of 3", seconds: 300, retry_after: "3", ..THROTTLED },
+        Outage { name: "429 for 60 s, to polls", at: At::Poll, ..THROTTLED },
+        Outage { name: "503 for 60 s", ..FAILING },
+        Outage { name: "503 for 300 s", seconds: 300, ..FAILING },
+        Outage { name: "503 for 300 s, to polls", at: At::Poll, seconds: 300, ..FAILING },
+        Outage { name: "409203 for 60 s", status: "409 Conflict", body: r#"{"errorCode":409203}"#, ..THROTTLED },
+        Outage {
+            name: "409203 for 60 s, `Retry-After` of 3",
+            status: "409 Conflict",
+            retry_after: "3",
+            body: r#"{"errorCode":409203}"#,
+            ..THROTTLED
+        },
+        Outage { name: "has lost the operation: 404 to the first poll", seconds: 4, ..LOST },
+        Outage { name: "the same, without a document", seconds: 4, body: "", ..LOST },
+    ] {
+        write!(table, "| {} |", outage.name).unwrap();
+        let mut seen = Vec::new();
+        for column in COLUMNS {
+            let (outcome, time, requests) = live_through(&outage, column);
+            assert_eq!(outcome.as_deref(), Ok(TOASTERS_HUB), "{}, {column:?}", outage.name);
+            write!(table, " assigned |").unwrap();
+            seen.push((time, requests));
+        }
+        assert!(seen.iter().all(|other| *other == seen[0]), "{}: {seen:?}", outage.name);
+        let (time, requests) = seen[0];
+        assert!(time.as_secs() <= outage.seconds + 130, "{time:?}");
+        writeln!(table, " {:.1} s | {requests} |", time.as_secs_f64()).unwrap();
+    }
+    documented("Outages", &table);
+}
+
+/// How a run ends, after which virtual time, and with how many requests of DPS.
+fn live_through(outage: &Outage, column: Column) -> (Result<String, Error>, Duration, usize) {
+    let framing = if column == Mqtt { Framing::Mqtt } else { Framing::Length };
+    let (millis, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let answer = {
+        let (millis, requests) = (millis.clone(), requests.clone());
+        let (at, end, status, retry_after, body) =
+            (outage.at, outage.seconds * 1000, outage.status, outage.retry_after, outage.body);
+        move |request: &[u8]| {
+            let Some(asked) = Asked::read(request, framing) else { return Vec::new() };
+            requests.fetch_add(usize::from(asked.at >= At::Register), Ordering::Relaxed);
+            match asked.at == at && millis.load(Ordering::Relaxed) < end {
+                true => whole(&asked, asked.answer(status, retry_after, body.as_bytes())),
+                false => whole(&asked, asked.honest(TOASTERS_HUB)),
+            }
+        }
+    };
+    let mut key = toaster_key();
+    let mut buffer = [0; 1024];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap());
+    let clock = Clock::default();
+    clock.mirror(millis);
+    let outcome = if column == Minreq {
+        over_minreq(&mut provisioning, &mut buffer, clock, &listener, &answer, &AtomicUsize::new(0))
+    } else {
+        let script = Script { clock, ..Script::answering(answer) };
+        over(column, &mut provisioning, UNIX_TIME, &mut buffer, &script)
+    };
+    let outcome = outcome.and_then(|()| Ok(provisioning.result(&buffer)?.assigned_hub().to_string()));
+    (outcome, clock.now(), requests.load(Ordering::Relaxed))
 }
 
 /// What a `Retry-After` comes to, where the run has all the time in the world.

@@ -266,6 +266,14 @@ fn network_failures_are_bounded_in_number() {
         assert_eq!(bench.run(&[peer]), Err(error));
         assert_eq!(bench.sent.len(), 4);
     }
+    // A document that was cut short is no answer of the service.
+    let mut key = toaster_key();
+    let policy = RetryPolicy::new().with_max_retries(3);
+    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut bench = Bench::start(&mut provisioning);
+    let error = bench.run(&[answers(200, None, &ASSIGNED[..50])]).unwrap_err();
+    assert_eq!((error, bench.sent.len()), (Error::Transport(TransportFault::Closed), 4));
+
     // In a row: an answer of the service, even a refusal, starts the count again.
     let mut key = toaster_key();
     let policy = RetryPolicy::new().with_max_retries(1);

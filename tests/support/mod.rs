@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ struct Times {
     alarm: Cell<Option<Duration>>,
     /// After how many readings it jumps, and how far.
     jump: Cell<Option<(usize, Duration)>>,
+    /// Where a peer on another thread sees its milliseconds.
+    mirror: RefCell<Arc<AtomicU64>>,
 }
 
 impl Default for Clock {
@@ -86,7 +89,17 @@ impl Clock {
     }
 
     pub fn advance(self, by: Duration) {
-        self.0.now.set(self.0.now.get().saturating_add(by));
+        self.set(self.0.now.get().saturating_add(by));
+    }
+
+    fn set(self, now: Duration) {
+        self.0.now.set(now);
+        self.0.mirror.borrow().store(now.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Shows the clock's milliseconds there from the next time on that it moves.
+    pub fn mirror(self, millis: Arc<AtomicU64>) {
+        self.0.mirror.replace(millis);
     }
 
     pub async fn sleep(self, wait: Duration) {
@@ -126,7 +139,7 @@ impl Clock {
                 return output;
             }
             let alarm = self.0.alarm.take().expect("something wakes the future");
-            self.0.now.set(self.0.now.get().max(alarm));
+            self.set(self.0.now.get().max(alarm));
         }
     }
 }
@@ -230,7 +243,7 @@ pub enum Act {
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the peer does after each piece of a request that was flushed.
-type Responder = Rc<dyn Fn(&[u8]) -> Vec<Act>>;
+pub type Responder = Rc<dyn Fn(&[u8]) -> Vec<Act>>;
 
 /// Several connections' scripts, and what was written to each.
 #[derive(Clone, Default)]
@@ -238,9 +251,9 @@ pub struct Script {
     pub connections: Rc<RefCell<VecDeque<Vec<Act>>>>,
     pub written: Rc<RefCell<Vec<Vec<u8>>>>,
     pub clock: Clock,
-    peer: Option<Responder>,
+    pub peer: Option<Responder>,
     /// How many reads there were, how many of them since the clock moved, and when it did.
-    reads: Rc<Cell<(usize, usize, Duration)>>,
+    pub reads: Rc<Cell<(usize, usize, Duration)>>,
     /// The most reads between two moves of the clock.
     pub most_reads: Rc<Cell<usize>>,
 }
