@@ -3,20 +3,28 @@
 over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are throttled.
 
     python3 benches/fleet.py [--json] [--devices 10,100] [--transport mqtt] [--idle]
+    python3 benches/fleet.py --quota 100 --devices 250
 
-builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
-number. It ends with 1 where a device is not assigned exactly once, which means: the device was told of
-one assignment, a look-up afterwards names the same hub and device ID, no answer ever named another hub
-for it, and no other device has its identity. (A device whose registration was answered and the answer
-lost registers again, and the service assigns it again to the same hub: those are counted.)
+Builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
+number. The emulator asks for 1 s between polls. Prints the table of the README, as Markdown; --json has
+more: the answers lost, the devices that registered again because of that, and the webhook's refusals.
 
-It wants Linux: memory and processor time come from /proc."""
+With --quota the emulator allows so many registrations a minute, and nothing gets lost or throttled
+besides. The table then is about the refused calls: status 429. The first wave is the first call of each
+device.
+
+Exits with 1 if a device is not assigned exactly once: the device was told of one assignment, a look-up
+afterwards names the same hub and device ID, no answer ever named another hub for it, and no other
+device has its identity. (The service assigns a device that registers again to the same hub.)
+
+Needs Linux: memory and processor time come from /proc."""
 
 import argparse
 import collections
 import glob
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -30,6 +38,9 @@ TARGET = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "tar
 # The tutorial's; no secret.
 KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
 EVERY = "100"
+# The README's.
+HEADER = "| devices at once | assigned, once each | a second | latency: p50, p99, max | CPU for each: emulator, device | the emulator's memory |"
+QUOTA_HEADER = "| devices at once | assigned, once each | seconds | refused calls of a device: mean, most | most refused in a second, after the first wave |"
 
 
 class Emulator:
@@ -70,9 +81,10 @@ class Emulator:
         return time.monotonic() - started
 
 
-def run(devices, transport):
+def run(devices, transport, quota):
+    trouble = ["--registrations-per-minute", quota] if quota else ["--drop-every", EVERY, "--throttle-webhook-every", EVERY]
     with tempfile.TemporaryDirectory() as directory:
-        emulator = Emulator(directory, "--drop-every", EVERY, "--throttle-webhook-every", EVERY)
+        emulator = Emulator(directory, *trouble)
         at_rest, before = emulator.memory("VmRSS"), emulator.processor_seconds()
         url = {"http": emulator.urls["https"], "mqtt": emulator.urls["mqtts"].replace("mqtts", "https")}[transport]
         command = [os.path.join(TARGET, "examples", "fleet"), "--id-scope", "0ne00002193", "--devices", str(devices),
@@ -86,10 +98,15 @@ def run(devices, transport):
         lines = emulator.lines()
 
     told, hubs, registered, lost = collections.Counter(), collections.defaultdict(set), collections.Counter(), 0
+    refused, refused_in_second = collections.Counter(), collections.Counter()
     for request in (line["request"] for line in lines if "request" in line):
         device = request["registrationId"]
         lost += request["httpStatus"] is None and "cut after" in request["outcome"]
         registered[device] += request["method"] == "PUT"
+        if request["httpStatus"] == 429:
+            refused[device] += 1
+            # RFC 3339 to the second.
+            refused_in_second[request["at"][:19]] += registered[device] > 1
         body = json.loads(request["responseBody"] or "{}")
         state = body.get("registrationState") or body
         if state.get("assignedHub"):
@@ -103,6 +120,7 @@ def run(devices, transport):
             "the look-up disagrees": transport == "http" and report["verification"]["same"] != devices,
             "not told exactly once": list(told.values()) != [1] * devices,
             "assigned to two hubs": any(len(seen) != 1 for seen in hubs.values()),
+            "refused calls miscounted": report["refusedCalls"] != refused.total(),
         }.items() if wrong
     ]
     return {
@@ -113,6 +131,11 @@ def run(devices, transport):
         "answersLost": lost,
         "webhookThrottled": throttled,
         "retries": report["retries"],
+        "refusedCalls": {
+            "mean": refused.total() / devices,
+            "most": max(refused.values(), default=0),
+            "mostInASecondAfterTheFirstWave": max(refused_in_second.values(), default=0),
+        },
         "seconds": report["seconds"],
         "devicesPerSecond": report["devicesPerSecond"],
         "latencySeconds": report["latencySeconds"],
@@ -160,6 +183,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="print one object")
     parser.add_argument("--devices", default="10,100,1000,2000", help="how many, with commas between")
     parser.add_argument("--transport", choices=["http", "mqtt"], default="http")
+    parser.add_argument("--quota", metavar="N", help="registrations that the emulator allows in a minute")
     parser.add_argument("--idle", action="store_true", help="measure idle connections too")
     arguments = parser.parse_args()
     for package in [["-p", "azure-dps-emulator", "--bin", "dps-emulator"], ["-p", "azure-dps", "--example", "fleet"]]:
@@ -167,20 +191,27 @@ def main():
 
     runs = []
     for devices in map(int, arguments.devices.split(",")):
-        each = run(devices, arguments.transport)
+        each = run(devices, arguments.transport, arguments.quota)
         runs.append(each)
         if arguments.json:
             continue
         if len(runs) == 1:
-            print("devices  assigned     a second  p50 s  p99 s  max s  emulator: peak MB  KB each  CPU ms each  stop s"
-                  "  fleet: CPU ms each  lost  again  429s")
-        latency, emulator, fleet = each["latencySeconds"], each["emulator"], each["fleet"]
-        print(f"{devices:7}  {each['assigned']:8}  {each['devicesPerSecond']:11.1f}  {latency['p50']:5.2f}"
-              f"  {latency['p99']:5.2f}  {latency['max']:5.2f}  {emulator['peakBytes'] / 1e6:17.1f}"
-              f"  {emulator['bytesPerDevice'] / 1e3:7.1f}  {emulator['processorSecondsPerDevice'] * 1e3:11.2f}"
-              f"  {emulator['stoppedInSeconds']:6.2f}  {fleet['processorSecondsPerDevice'] * 1e3:18.2f}"
-              f"  {each['answersLost']:4}  {each['registeredAgain']:5}  {each['webhookThrottled']:4}"
-              + "".join(f"  {fault.upper()}" for fault in each["faults"]))
+            header = QUOTA_HEADER if arguments.quota else HEADER
+            print(header, re.sub(r"[^|]+", "---", header), sep="\n")
+        latency, emulator, fleet, refused = (each[name] for name in ["latencySeconds", "emulator", "fleet", "refusedCalls"])
+        number = lambda count: f"{count:,}".replace(",", " ")
+        cells = [number(devices), number(each["assigned"])]
+        if arguments.quota:
+            cells += [f"{each['seconds']:.0f}", f"{refused['mean']:.1f}, {refused['most']}",
+                      str(refused["mostInASecondAfterTheFirstWave"])]
+        else:
+            cells += [f"{each['devicesPerSecond']:.1f}",
+                      ", ".join(f"{latency[name]:.1f} s" for name in ["p50", "p99", "max"]),
+                      ", ".join(f"{part['processorSecondsPerDevice'] * 1e3:.1f} ms" for part in [emulator, fleet]),
+                      f"{emulator['peakBytes'] / 1e6:.0f} MB"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+        for fault in each["faults"]:
+            print(f"{devices} devices: {fault}", file=sys.stderr)
     costs = idle() if arguments.idle else None
     if arguments.json:
         print(json.dumps({"transport": arguments.transport, "runs": runs, "idleConnectionBytes": costs}))

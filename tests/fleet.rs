@@ -7,6 +7,7 @@ mod programs;
 use std::{
     collections::HashMap,
     fs,
+    io::Write,
     num::NonZeroU32,
     process::{Command, Output, Stdio},
     thread,
@@ -146,6 +147,7 @@ fn the_summary_has_outcomes_and_latencies() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()), "{text}");
     assert!(text.starts_with("20 of 20 devices assigned in "), "{text}");
     assert!(text.contains(&format!("    20  {TOASTERS_HUB}\n")), "{text}");
+    assert!(text.contains("\nrequests    "), "{text}");
     assert!(text.ends_with("20 as the service says, 0 otherwise\n"), "{text}");
 
     let report = json_of(&output_of(fleet(url, 20).args(["--json", "--first", "100"])));
@@ -153,6 +155,121 @@ fn the_summary_has_outcomes_and_latencies() {
     assert!(latency.is_sorted() && latency[0] > 0.0, "{report}");
     assert_eq!(report["verification"], Value::Null);
     assert!(emulator.device(&id(119)).is_some() && emulator.device(&id(120)).is_none());
+}
+
+/// A result for each device: what was assigned or why it failed, and what it cost. The counts are those of
+/// the emulator's log.
+#[test]
+fn json_has_a_result_for_each_device() {
+    let tracking_id = "8f6f1d27-3f5e-4d3c-9a5e-1c0a5d4b2e11";
+    for transport in ["http", "mqtt"] {
+        let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
+        let mqtt = emulator.mqtt_url().unwrap().replace("mqtt://", "http://");
+        let url = if transport == "mqtt" { &mqtt } else { emulator.http_url().unwrap() };
+        let refusal = json!({ "errorCode": 400207, "trackingId": tracking_id, "message": "No hub for you." });
+        emulator.script(Script::respond(Operation::Register, 429, &[], "").times(2).for_device(&id(2)));
+        emulator.script(Script::respond(Operation::Register, 400, &[], refusal.to_string()).for_device(&id(3)));
+        emulator.script(Script::drop_connection(Operation::Register).for_device(&id(4)));
+        let output = output_of(fleet(url, 4).args(["--json", "--transport", transport]));
+        assert_eq!(output.status.code(), Some(NOT_ALL_ASSIGNED));
+        let report = json_of(&output);
+        let results = report["results"].as_array().unwrap();
+        let column = |name: &str| results.iter().map(|result| result[name].clone()).collect::<Vec<_>>();
+
+        assert_eq!(column("registrationId"), [1, 2, 3, 4].map(id));
+        assert_eq!(column("outcome"), ["assigned", "assigned", "failed", "assigned"]);
+        assert_eq!(column("registerRequests"), [1, 3, 1, 2], "{transport}: {report}");
+        assert_eq!(column("refusedCalls"), [0, 2, 0, 0]);
+        assert_eq!(column("retries"), [0, 2, 0, 1]);
+        let hub = json!(TOASTERS_HUB);
+        assert_eq!(column("assignedHub"), [hub.clone(), hub.clone(), Value::Null, hub]);
+        assert_eq!(column("deviceId"), [json!(id(1)), json!(id(2)), Value::Null, json!(id(4))]);
+        let error = &results[2]["error"];
+        assert_eq!(
+            [&error["kind"], &error["code"], &error["httpStatus"], &error["trackingId"]],
+            [&json!("refused: 400207"), &json!(400207), &json!(400), &json!(tracking_id)]
+        );
+        assert!(error["seen"].as_str().unwrap().contains("400207"), "{error}");
+        assert!(results.iter().all(|result| result["seconds"].as_f64() > Some(0.0)), "{report}");
+
+        let logged = emulator.requests();
+        let requests = results.iter().map(|result| {
+            let id = result["registrationId"].as_str().unwrap();
+            let of_device = logged.iter().filter(|request| request.registration_id.as_deref() == Some(id));
+            json!(of_device.filter(|request| ["PUT", "GET"].contains(&request.method.as_str())).count())
+        });
+        assert_eq!(column("requests"), requests.collect::<Vec<_>>(), "{transport}");
+        for name in ["requests", "registerRequests", "refusedCalls", "connections"] {
+            let sum: u64 = column(name).iter().map(|count| count.as_u64().unwrap()).sum();
+            assert_eq!(report[name], sum, "{name}");
+        }
+    }
+}
+
+/// The text names devices that failed, up to a number.
+#[test]
+fn the_summary_names_devices_that_failed() {
+    let mut config = Config::contoso();
+    config.enrollment_groups[0].enabled = false;
+    let emulator = builder(config).start().unwrap();
+    let text_of =
+        |devices| String::from_utf8(output_of(&mut fleet(emulator.http_url().unwrap(), devices)).stdout).unwrap();
+    let text = text_of(2);
+    assert!(text.contains("\nfailed           2  disabled\n"), "{text}");
+    assert!(text.ends_with(&format!("device      {}: disabled\ndevice      {}: disabled\n", id(1), id(2))), "{text}");
+    let text = text_of(25);
+    assert_eq!(text.matches(": disabled\n").count(), 20, "{text}");
+    assert!(text.ends_with("and 5 more: --json names all\n"), "{text}");
+}
+
+/// A fleet beyond the quota: every device is assigned, and the calls that were refused are counted.
+#[test]
+fn a_throttled_fleet_is_assigned_and_its_refused_calls_are_counted() {
+    let mut config = Config::contoso();
+    config.behaviour.registrations_per_minute = Some(10);
+    // The quota's minute and the devices' waits are divided by the same number.
+    let emulator = Emulator::builder(config).time_scale(100.0).start().unwrap();
+    let url = emulator.http_url().unwrap();
+    let report = json_of(&output_of(fleet(url, 30).arg("--json")));
+    assert_eq!(report["assigned"], 30, "{report}");
+    let is_refused = |id: &Value| {
+        let requests = emulator.requests();
+        requests
+            .iter()
+            .filter(|request| request.http_status == Some(429) && id == &json!(request.registration_id))
+            .count()
+    };
+    for result in report["results"].as_array().unwrap() {
+        assert_eq!(result["refusedCalls"], is_refused(&result["registrationId"]), "{result}");
+    }
+    assert!(report["refusedCalls"].as_u64() >= Some(20), "{report}");
+    let text = String::from_utf8(output_of(&mut fleet(url, 11)).stdout).unwrap();
+    assert!(text.contains(" requests with 429: ") && text.contains(" a device, at most "), "{text}");
+}
+
+/// The devices of a list, from a file or from standard input.
+#[test]
+fn the_ids_may_come_from_a_list() {
+    let emulator = builder(Config::contoso()).start().unwrap();
+    let list = format!("# toasters\n\n{}\n{}\n", id(7), id(3));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(list.as_bytes()).unwrap();
+    let of_list = |list: &str| {
+        let mut command = Command::new(example("fleet"));
+        command.args(["--scope", SCOPE, "--host", emulator.http_url().unwrap(), "--json", "--ids-file", list]);
+        command.args(["--time-scale", "100"]).env("AZURE_DPS_SYMMETRIC_KEY", GROUP_KEY);
+        command
+    };
+    let path = file.path().to_str().unwrap();
+    let from_file = output_of(of_list(path).args(["--concurrency", "1"]));
+    let mut child = of_list("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(list.as_bytes()).unwrap();
+    for output in [from_file, child.wait_with_output().unwrap()] {
+        let report = json_of(&output);
+        assert_eq!((output.status.code(), &report["assigned"]), (Some(0), &json!(2)), "{report}");
+        let results = report["results"].as_array().unwrap();
+        assert_eq!([&results[0]["registrationId"], &results[1]["registrationId"]], [&id(7), &id(3)]);
+    }
 }
 
 /// Devices that are refused are counted by why, and in the exit code.
@@ -185,9 +302,22 @@ fn a_service_that_changes_its_mind_is_found_out() {
     let emulator = builder(Config::contoso()).start().unwrap();
     let elsewhere = json!({ "assignedHub": "elsewhere.azure-devices.net" });
     emulator.script(Script::merge(Operation::Lookup, elsewhere).for_device(&id(2)));
+    let failed = Script::respond(Operation::Lookup, 404, &[], r#"{"errorCode":404201}"#);
+    emulator.script(failed.clone().for_device(&id(3)));
     let output = output_of(fleet(emulator.http_url().unwrap(), 3).args(["--verify", "--json"]));
-    assert_eq!(json_of(&output)["verification"], json!({ "same": 2, "different": 1, "failed": {} }));
+    let report = json_of(&output);
+    let failures = json!({ "refused: 404201": 1 });
+    assert_eq!(report["verification"], json!({ "same": 1, "different": 1, "failed": failures }));
     assert_eq!(output.status.code(), Some(DISAGREES));
+    let verification = |at: usize| report["results"][at]["verification"].as_str().unwrap();
+    assert_eq!([0, 1, 2].map(verification), ["same", "different", "failed"]);
+    assert_eq!(report["results"][2]["error"]["code"], 404201);
+
+    emulator.script(failed.for_device(&id(3)));
+    let output = output_of(fleet(emulator.http_url().unwrap(), 3).arg("--verify"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let named = format!("device      {}: the look-up failed: refused: 404201\n", id(3));
+    assert!(text.ends_with(&named), "{text}");
 }
 
 /// Two devices that are given the same identity are no two devices.
@@ -198,7 +328,10 @@ fn shared_identities_are_found_out() {
     let same = json!({ "registrationState": { "deviceId": id(1) } });
     emulator.script(Script::merge(Operation::Register, same).for_device(&id(2)));
     let output = output_of(fleet(emulator.http_url().unwrap(), 3).arg("--json"));
-    assert_eq!(json_of(&output)["sharedIdentities"], 1);
+    let report = json_of(&output);
+    assert_eq!(report["sharedIdentities"], 1);
+    let shares = [0, 1, 2].map(|at: usize| report["results"][at]["sharesIdentityWith"].clone());
+    assert_eq!(shares, [Value::Null, json!(id(1)), Value::Null]);
     assert_eq!(output.status.code(), Some(DISAGREES));
 }
 
@@ -218,6 +351,7 @@ fn an_interrupt_prints_the_summary_so_far() {
     assert_eq!((report["interrupted"].clone(), output.status.code()), (json!(true), Some(INTERRUPTED)));
     // The answer may still have been on its way.
     assert_eq!(report["assigned"].as_u64().unwrap() + report["unfinished"].as_u64().unwrap(), 2);
+    assert_eq!(report["results"][1], json!({ "registrationId": id(2), "outcome": "unfinished" }));
     assert!(emulator.device(&id(2)).is_none());
 }
 
@@ -239,6 +373,12 @@ fn a_wrong_command_line_is_refused() {
         (&["--devices", "1", "--key-file", file, local[0], local[1]], "base64"),
         (&["--devices", "1", "--key-file", "/nowhere", local[0], local[1]], "/nowhere"),
         (&["--devices", "1", local[0], local[1]], "AZURE_DPS_SYMMETRIC_KEY"),
+        (&["--ids-file", file, local[0], local[1]], "line 1: the registration ID has a character"),
+        (&["--ids-file", "/nowhere", local[0], local[1]], "/nowhere"),
+        (&["--ids-file", "-", "--key-file", "-", local[0], local[1]], "not both"),
+        (&["--ids-file", file, "--devices", "1", local[0], local[1]], "cannot be used with"),
+        (&["--ids-file", file, "--rid", TOASTERS, local[0], local[1]], "cannot be used with"),
+        (&[local[0], local[1]], "--devices"),
         (&["--devices", "1", "--ca", file, local[0], local[1]], "--ca"),
         (&["--devices", "1", "--verify", "--transport", "mqtt", local[0], local[1]], "--verify"),
     ] {
@@ -249,4 +389,13 @@ fn a_wrong_command_line_is_refused() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(USAGE), 0), "{arguments:?}: {stderr}");
         assert!(stderr.contains(why), "{arguments:?}: {stderr}");
     }
+}
+
+/// The README shows what `benches/fleet.py` prints.
+#[test]
+fn the_readmes_table_is_that_of_the_benchmark() {
+    let read = |path| fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (readme, benchmark) = (read("README.md"), read("benches/fleet.py"));
+    let header = benchmark.lines().find_map(|line| line.strip_prefix("HEADER = \"")?.strip_suffix('"')).unwrap();
+    assert!(readme.lines().any(|line| line == header), "{header}");
 }

@@ -1,11 +1,18 @@
 //! The command line: flags named as in the example `gateway`.
 
-use std::{path::PathBuf, rc::Rc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
 
 use azure_dps::{Endpoint, GroupKey, RegistrationId};
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 
-use crate::values::{self, endpoint, id_scope};
+use crate::{
+    ids,
+    values::{self, endpoint, id_scope},
+};
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
 
@@ -13,9 +20,9 @@ const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
 const REGISTRATIONS_PER_MINUTE: u32 = 1000;
 
 /// Provisions many simulated devices of an enrollment group through the Azure IoT Hub Device
-/// Provisioning Service (DPS) at the same time, and says what became of them.
+/// Provisioning Service (DPS) at the same time, and reports the outcome of each.
 ///
-/// Each device has a key of its own, a connection of its own, and waits as the service asks it to.
+/// Each device has its own key and its own connection, and waits as the service asks it to.
 #[derive(Parser)]
 #[command(name = "fleet", version, after_long_help = LONG_HELP, arg_required_else_help = true)]
 pub struct Cli {
@@ -23,17 +30,25 @@ pub struct Cli {
     #[arg(long, visible_alias = "scope", value_name = "SCOPE", value_parser = id_scope)]
     pub id_scope: String,
 
-    /// The names of the devices: {} is a number, counted from --first
+    /// The registration IDs: {} is a number, counted from --first
     #[arg(long, visible_alias = "rid", value_name = "PATTERN", default_value = "fleet-{}", value_parser = pattern)]
-    pub registration_id: String,
+    registration_id: String,
 
     /// How many devices there are
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub devices: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=ids::MAX_IDS as i64))]
+    #[arg(required_unless_present = "ids_file")]
+    devices: Option<u32>,
 
     /// The number of the first device
     #[arg(long, value_name = "N", default_value_t = 1)]
     first: u32,
+
+    /// A file with the registration IDs, one a line; - is standard input
+    ///
+    /// White space around an ID is ignored, and so are blank lines and lines that begin with #. The list
+    /// has at most 100000 IDs, and none twice, in whatever case.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["registration_id", "devices", "first"])]
+    ids_file: Option<PathBuf>,
 
     /// How many devices are provisioned at a time [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -41,8 +56,8 @@ pub struct Cli {
 
     /// How many devices begin in a minute [default: 1000, the service's quota; to this machine: all at once]
     ///
-    /// They are spread evenly. What is refused with 429 all the same, because somebody else uses the
-    /// service too, is repeated when the service says so.
+    /// They are spread evenly. A device that is refused with 429 all the same tries again, later and
+    /// later, until its --timeout.
     #[arg(long, value_name = "PER_MINUTE", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
@@ -66,21 +81,21 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
-    /// A device gives up after so long
+    /// Each device gives up after this time, counted from its own beginning
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
-    /// Afterwards look up each device that was assigned: does the service say the same? Over HTTP only
+    /// Afterwards look up each assigned device and compare the hub and the device ID; over HTTP only
     ///
-    /// The look-up registers nothing and is not billed, but counts against the quota of operations.
+    /// A look-up registers nothing and is not billed, but counts against the quota of operations.
     #[arg(long)]
     pub verify: bool,
 
-    /// Let the devices' waits pass so many times faster; to this machine only
+    /// Divide the devices' waits by this factor; to this machine only
     #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub time_scale: u32,
 
-    /// Print one JSON object on standard output, and show no progress
+    /// Print one JSON object on standard output, with a result for each device; show no progress
     #[arg(long)]
     pub json: bool,
 
@@ -90,18 +105,18 @@ pub struct Cli {
 }
 
 const LONG_HELP: &str = "\
-The key is the enrollment group's: from it each device's own is derived. Give it in the
+The key is the enrollment group's: each device's own key is derived from it. Give it in the
 environment variable AZURE_DPS_SYMMETRIC_KEY, in a file, or on standard input, never on the
 command line, which every user of this machine can read.
 
-The default --rate keeps within the quota of registrations (1000 a minute and DPS instance), the
-library within that of polls (5 in 10 s and device): it polls when the service says so, or else
-every 3 s. Register calls are billed, also those of simulated devices; those that --verify makes
-are not. The devices stay enrolled at their hubs until somebody deletes them there.
+The default --rate keeps within the quota of registrations (1000 a minute and DPS instance). The
+library keeps within the quota of polls (5 in 10 s and device): it polls when the service says so,
+or else every 3 s. Register requests are billed, also those of simulated devices; the look-ups of
+--verify are not. The devices stay in their hubs until somebody deletes them there.
 
 Examples, against the emulator as started by
 `dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem`:
-  # 2000 toasters of the tutorial at once, over TLS, and what the service then says of each
+  # 2000 toasters of the tutorial at once, over TLS, each looked up afterwards
   AZURE_DPS_SYMMETRIC_KEY=… fleet --id-scope 0ne00002193 --devices 2000 --verify \\
       --registration-id 'fleet-{}-contoso-tstrsd-007' --host https://localhost:8443 --ca ca.pem
 
@@ -109,42 +124,74 @@ Examples, against the emulator as started by
   fleet --scope 0ne00002193 --rid 'fleet-{}-contoso-tstrsd-007' --devices 2000 --concurrency 50 \\
       --key-file group.key --host http://127.0.0.1:8080 --json
 
-  # A real DPS: 1000 a minute
-  fleet --scope 0ne00ABCDEF --rid 'load-{}' --devices 500 --key-file group.key --verify
+  # The devices of a list, at a real DPS: 1000 a minute
+  fleet --scope 0ne00ABCDEF --ids-file ids.txt --key-file group.key --verify
 
-JSON: devices, assigned, failed, unfinished, interrupted; seconds, devicesPerSecond;
-latencySeconds (p50, p90, p99, max: of the assigned ones, each from its own beginning); hubs,
-errors and retries (each a name and how often); connections; sharedIdentities (devices that were
-given the hub and device ID of another one); verification, null without --verify: same,
-different (the service names another hub or device ID), failed (a name and how often).
+JSON, over all devices:
+  devices, assigned, failed, unfinished, interrupted
+  seconds, devicesPerSecond
+  latencySeconds    p50, p90, p99, max of the assigned devices, each from its own beginning
+  hubs, errors, retries    a name and how often
+  requests, registerRequests, refusedCalls, connections    sums of what each device has, below
+  sharedIdentities  devices that were given the hub and device ID of another one
+  verification      null without --verify; same, different (the service names another hub or
+                    device ID), failed (a name and how often)
+  results           one object a device, in the order of the IDs
+
+JSON, each of results:
+  registrationId
+  outcome           assigned, failed or unfinished; an unfinished device has nothing more
+  assignedHub, deviceId    if assigned
+  seconds           from the device's own beginning
+  requests          requests sent, polls included
+  registerRequests  of these, the ones that register; they are billed
+  refusedCalls      of these, the ones answered with HTTP status 429
+  retries           attempts that failed and were repeated
+  connections       attempts to connect
+  error             null, or why the device failed: kind (the name in errors), code, httpStatus,
+                    trackingId, seen (in words); or why its look-up failed
+  verification      null, same, different or failed
+  sharesIdentityWith    null, or the first device with the same hub and device ID
+
+The text names up to 20 devices that failed, that --verify found different, or that share an
+identity. JSON names all.
 
 Exit codes:
-  0    every device is assigned, and what --verify found agrees
-  1    anything that is not below
+  0    every device is assigned, and --verify, if given, found the same
+  1    another failure, such as a result that cannot be written
   2    usage: a flag, an ID, a file, the key, the payload or the endpoint is not acceptable
-  3    some device is not assigned
-  4    every device is assigned, but --verify found otherwise, or two devices share an identity
-  130  interrupted by Ctrl-C: what is printed is what had happened by then";
+  3    a device is not assigned
+  4    every device is assigned, but --verify found a difference, or two devices share an identity
+  130  interrupted by Ctrl-C: the output says what had happened by then";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
     /// HTTPS, port 443; or HTTP to this machine
     Http,
-    /// MQTT over TLS, port 8883; or without TLS to this machine, where --host is an http URL
+    /// MQTT over TLS, port 8883; or without TLS to this machine, if --host is an http URL
     Mqtt,
 }
 
 impl Cli {
-    pub fn registration_ids(&self) -> Vec<Rc<str>> {
-        let numbers = (u64::from(self.first)..).take(self.devices as usize);
-        numbers.map(|number| self.registration_id.replace("{}", &number.to_string()).into()).collect()
+    /// Reads standard input, if the IDs come from there.
+    pub fn registration_ids(&self) -> Result<Vec<Rc<str>>, String> {
+        if let Some(file) = &self.ids_file {
+            let stdin = Some(Path::new("-"));
+            if stdin == Some(file) && stdin == self.key_file.as_deref() {
+                return Err("the key or the IDs can come from standard input, not both".to_owned());
+            }
+            return Ok(ids::read(file)?.into_iter().map(Rc::from).collect());
+        }
+        let numbers = (u64::from(self.first)..).take(self.devices.unwrap_or_default() as usize);
+        Ok(numbers.map(|number| self.registration_id.replace("{}", &number.to_string()).into()).collect())
     }
 
-    pub fn concurrency(&self) -> usize {
-        self.concurrency.unwrap_or(self.devices) as usize
+    /// How many devices are provisioned at a time; `None` for all.
+    pub fn concurrency(&self) -> Option<usize> {
+        self.concurrency.map(|devices| devices as usize)
     }
 
-    /// How many may begin in a minute; `None` for as many as there are.
+    /// How many devices begin in a minute; `None` for all at once.
     pub fn rate(&self) -> Option<u32> {
         self.rate.or((!self.is_local()).then_some(REGISTRATIONS_PER_MINUTE))
     }
@@ -161,7 +208,7 @@ impl Cli {
             || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// The text of the payload, which nobody has checked yet.
+    /// The text of the payload, not checked yet.
     pub fn payload(&self) -> Result<Option<String>, String> {
         let Some(payload) = &self.payload else { return Ok(None) };
         values::payload(payload).map(Some)
@@ -174,15 +221,15 @@ impl Cli {
     }
 }
 
-/// Ends the program as clap does when it is given something unusable.
+/// Ends the program as clap does after a wrong argument.
 pub fn usage_error(message: impl std::fmt::Display) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, message).exit()
 }
 
-/// What it is like with the longest number.
+/// Checks the pattern with the longest number.
 fn pattern(text: &str) -> Result<String, String> {
     if text.matches("{}").count() != 1 {
-        return Err("the pattern must have {} once, which is the number".to_owned());
+        return Err("the pattern must contain {} once, the place of the number".to_owned());
     }
     let longest = text.replace("{}", &(u64::from(u32::MAX) + 100_000).to_string());
     RegistrationId::new(&longest).map(|_| text.to_owned()).map_err(|error| error.to_string())

@@ -1,13 +1,17 @@
 //! One device: a key, a connection and a `Provisioning` of its own, on tokio.
 
 use std::{
-    cell::Cell,
+    hash::{BuildHasher, RandomState},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use ::embedded_io_async::{ErrorType, Read, Write};
 use azure_dps::{
     Assignment, Credential, DeviceKey, Endpoint, Error, Fault, GroupKey, IdScope, Progress, Provisioning, Registration,
     RegistrationId, RetryPolicy, Step, TransportFault,
@@ -16,6 +20,7 @@ use azure_dps::{
 };
 use embedded_io_adapters::tokio_1::FromTokio;
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
+use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
@@ -29,6 +34,8 @@ mod session;
 #[allow(dead_code, reason = "the example `gateway` uses more of it")]
 #[path = "../gateway/tls.rs"]
 mod tls;
+
+const TOO_MANY_REQUESTS: u16 = 429;
 
 /// What all devices have in common.
 pub struct Fleet {
@@ -44,15 +51,97 @@ pub struct Fleet {
     time_scale: u32,
 }
 
-/// What became of a device.
+/// How a device's run ended.
 pub struct Outcome {
-    /// The hub and the ID there, or why there is none.
-    pub result: Result<(String, String), String>,
+    pub result: Result<Identity, Failure>,
     /// From the device's own beginning.
     pub latency: Duration,
-    /// Why something had to be done again, each time.
+    /// The kind of each failure that was followed by another attempt.
     pub retries: Vec<String>,
+    pub requests: u32,
+    pub register_requests: u32,
+    /// Answers with status 429.
+    pub refused_calls: u32,
     pub connections: u32,
+}
+
+/// What DPS assigns.
+#[derive(PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    pub assigned_hub: String,
+    pub device_id: String,
+}
+
+/// Why a run ended without an assignment.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The name under which it is counted.
+    pub kind: String,
+    code: Option<u32>,
+    http_status: Option<u16>,
+    pub tracking_id: Option<String>,
+    /// The error in words.
+    seen: String,
+}
+
+impl Failure {
+    fn new(error: &Error) -> Self {
+        let refusal = match error {
+            Error::Refused(refusal) | Error::Failed(refusal) => Some(refusal),
+            _ => None,
+        };
+        let tracking_id = refusal.and_then(|refusal| refusal.tracking_id).map(|id| id.to_string());
+        Self {
+            kind: kind(error),
+            code: error.code().map(|code| code.value()),
+            http_status: refusal.map(|refusal| refusal.http_status),
+            tracking_id: tracking_id.filter(|id| !id.is_empty()),
+            seen: error.to_string(),
+        }
+    }
+}
+
+/// Counts the requests that are sent on a stream: HTTP's `PUT` and `GET`, MQTT's `PUBLISH`.
+struct Counted<'c, S> {
+    stream: S,
+    requests: &'c AtomicU32,
+    /// The first byte since the last flush.
+    first: Option<u8>,
+}
+
+impl<S: ErrorType> ErrorType for Counted<'_, S> {
+    type Error = S::Error;
+}
+
+impl<S: Read> Read for Counted<'_, S> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, S::Error> {
+        self.stream.read(buffer).await
+    }
+}
+
+impl<S: Write> Write for Counted<'_, S> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, S::Error> {
+        self.first = self.first.or(bytes.first().copied());
+        self.stream.write(bytes).await
+    }
+
+    async fn flush(&mut self) -> Result<(), S::Error> {
+        const PUBLISH: u8 = 0x30;
+        self.stream.flush().await?;
+        if matches!(self.first.take(), Some(b'P' | b'G' | PUBLISH)) {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// What is counted while a run is under way.
+#[derive(Clone, Copy)]
+struct Counts<'c> {
+    requests: &'c AtomicU32,
+    connections: &'c AtomicU32,
 }
 
 /// The time as the devices' state machines see it.
@@ -82,10 +171,10 @@ trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 impl Fleet {
-    pub async fn new(args: &Cli) -> Result<Self, String> {
+    pub async fn new(args: &Cli, first_id: &str) -> Result<Self, String> {
         let endpoint = Endpoint::parse(&args.provisioning_host).map_err(|error| error.to_string())?;
         if args.time_scale > 1 && !args.is_local() {
-            return Err("--time-scale is for an emulator on this machine: a service means what it asks for".to_owned());
+            return Err("--time-scale is for an emulator on this machine, not for a real service".to_owned());
         }
         if args.verify && args.transport == Transport::Mqtt {
             return Err("--verify is for HTTP: the service does not offer the look-up over MQTT".to_owned());
@@ -94,9 +183,7 @@ impl Fleet {
             return Err("--ca is for TLS: there is none on an http endpoint".to_owned());
         }
         let payload = args.payload()?;
-        if let (Some(payload), Some(id)) = (&payload, args.registration_ids().first()) {
-            registration(&args.id_scope, id, Some(payload)).map_err(|error| error.to_string())?;
-        }
+        registration(&args.id_scope, first_id, payload.as_deref()).map_err(|error| error.to_string())?;
         let host = endpoint.host().trim_matches(['[', ']']);
         let port = match (args.transport, endpoint.port()) {
             // An endpoint without a port has that of HTTPS.
@@ -144,12 +231,31 @@ impl Fleet {
 
     async fn attempt(&self, id: &str, payload: Option<&str>, is_lookup: bool) -> Outcome {
         let started = Instant::now();
-        let (mut retries, connections) = (Vec::new(), Cell::new(0));
+        let (requests, connections) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (mut retries, mut register_requests, mut refused_calls) = (Vec::new(), 0, 0);
+        // The number of the last request that was refused: a run that ends later may report it again.
+        let mut last_refused = 0;
         let mut observer = |progress| {
-            if let Progress::Retrying { error, .. } = progress {
-                retries.push(kind(&error));
+            let error = match progress {
+                Progress::Registering => {
+                    register_requests += 1;
+                    return;
+                }
+                Progress::Retrying { error, .. } => {
+                    retries.push(kind(&error));
+                    error
+                }
+                Progress::Failed(error) => error,
+                _ => return,
+            };
+            let request = requests.load(Ordering::Relaxed);
+            let is_refused = matches!(error, Error::Refused(refusal) if refusal.http_status == TOO_MANY_REQUESTS);
+            if is_refused && request > last_refused {
+                last_refused = request;
+                refused_calls += 1;
             }
         };
+        let counts = Counts { requests: &requests, connections: &connections };
         let run = async {
             let registration = registration(&self.id_scope, id, payload)?;
             let mut key: DeviceKey = self.group_key.derive(&registration.registration_id());
@@ -159,33 +265,41 @@ impl Fleet {
                 false => Provisioning::new(registration, credential),
             }
             .with_endpoint(Endpoint::parse(&self.host)?)
-            .with_retry_policy(self.policy)
+            .with_retry_policy(self.policy.with_jitter_seed(random()))
             .with_observer(&mut observer);
             let clock = Clock { started, scale: self.time_scale };
-            // Room for any request, and for any message: those of the service have at most 96 KB. What is not
-            // used of it takes no memory.
+            // Room for any request, and for any message: those of the service have at most 96 KB. The part that
+            // is never used takes no memory.
             let mut buffer = vec![0; 128 * 1024 + payload.map_or(0, str::len)];
             let assignment = match self.transport {
-                Transport::Http => self.over_http(&mut provisioning, clock, &connections, &mut buffer).await?,
-                Transport::Mqtt => self.over_mqtt(&mut provisioning, clock, &connections, &mut buffer).await?,
+                Transport::Http => self.over_http(&mut provisioning, clock, counts, &mut buffer).await?,
+                Transport::Mqtt => self.over_mqtt(&mut provisioning, clock, counts, &mut buffer).await?,
             };
-            Ok::<_, Error>((assignment.assigned_hub().to_owned(), assignment.device_id().chars().collect()))
+            Ok::<_, Error>(Identity {
+                assigned_hub: assignment.assigned_hub().to_owned(),
+                device_id: assignment.device_id().chars().collect(),
+            })
         };
-        let result = run.await.map_err(|error| kind(&error));
-        Outcome { result, latency: started.elapsed(), retries, connections: connections.get() }
+        let result = run.await.map_err(|error| Failure::new(&error));
+        Outcome {
+            result,
+            latency: started.elapsed(),
+            retries,
+            requests: requests.into_inner(),
+            register_requests,
+            refused_calls,
+            connections: connections.into_inner(),
+        }
     }
 
     async fn over_http<'b>(
         &self,
         provisioning: &mut Provisioning<'_>,
         clock: Clock,
-        connections: &Cell<u32>,
+        counts: Counts<'_>,
         buffer: &'b mut [u8],
     ) -> Result<Assignment<'b>, Error> {
-        let connect = async |_| {
-            connections.set(connections.get() + 1);
-            self.connect().await.map(FromTokio::new)
-        };
+        let connect = async |_| self.connect(counts).await;
         let delay = async |wait| clock.sleep(wait).await;
         embedded_io_async::provision(provisioning, unix_time(), buffer, connect, || clock.now(), delay)
             .await
@@ -196,7 +310,7 @@ impl Fleet {
         &self,
         provisioning: &mut Provisioning<'_>,
         clock: Clock,
-        connections: &Cell<u32>,
+        counts: Counts<'_>,
         buffer: &'b mut [u8],
     ) -> Result<Assignment<'b>, Error> {
         provisioning.start(clock.now(), unix_time());
@@ -205,15 +319,14 @@ impl Fleet {
                 Step::Finished => break,
                 Step::Wait(wait) => clock.sleep(wait).await,
                 Step::Send => {
-                    connections.set(connections.get() + 1);
                     let connect = async {
-                        self.connect().await.map_err(|error| match error {
+                        self.connect(counts).await.map_err(|error| match error {
                             ConnectError::Untrusted(_) => Error::Untrusted,
                             ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
                         })
                     };
                     let ended = match clock.until(provisioning.request_deadline(clock.now()), connect).await {
-                        Ok(stream) => session::session(provisioning, clock, FromTokio::new(stream), buffer).await,
+                        Ok(stream) => session::session(provisioning, clock, stream, buffer).await,
                         Err(error) => Err(error),
                     };
                     // Changes nothing where no request was due.
@@ -224,13 +337,18 @@ impl Fleet {
         provisioning.result(buffer)
     }
 
-    async fn connect(&self) -> Result<Box<dyn Stream>, ConnectError<io::Error>> {
+    async fn connect<'c>(
+        &self,
+        counts: Counts<'c>,
+    ) -> Result<Counted<'c, FromTokio<Box<dyn Stream>>>, ConnectError<io::Error>> {
+        counts.connections.fetch_add(1, Ordering::Relaxed);
         let tcp = TcpStream::connect(self.addresses.as_slice()).await?;
         tcp.set_nodelay(true)?;
-        Ok(match &self.tls {
+        let stream: Box<dyn Stream> = match &self.tls {
             Some((tls, name)) => Box::new(tls.connect(name.clone(), tcp).await.map_err(tls::classify)?),
             None => Box::new(tcp),
-        })
+        };
+        Ok(Counted { stream: FromTokio::new(stream), requests: counts.requests, first: None })
     }
 }
 
@@ -240,6 +358,11 @@ fn registration<'a>(id_scope: &'a str, id: &'a str, payload: Option<&'a str>) ->
         Some(payload) => Ok(registration.with_payload(payload)?),
         None => Ok(registration),
     }
+}
+
+/// Different for each device and each start, so that a fleet does not come back all at once.
+fn random() -> u32 {
+    RandomState::new().hash_one(()) as u32
 }
 
 /// A clock before 1970 gets a token that has expired, and the service says so.

@@ -7,6 +7,8 @@
 
 mod cli;
 mod device;
+#[path = "../gateway/ids.rs"]
+mod ids;
 mod report;
 #[path = "../gateway/values.rs"]
 mod values;
@@ -31,7 +33,7 @@ use tokio::{
 use crate::{
     cli::{Cli, usage_error},
     device::{Fleet, Outcome},
-    report::{Report, Verification},
+    report::Report,
 };
 
 fn main() -> ExitCode {
@@ -61,9 +63,10 @@ fn main() -> ExitCode {
 
 /// Everything that the command line can get wrong ends the program here.
 async fn run(args: &Cli) -> Report {
-    let fleet = Rc::new(Fleet::new(args).await.unwrap_or_else(|error| usage_error(error)));
-    let ids = args.registration_ids();
-    let mut report = Report::new(ids.len());
+    let ids = args.registration_ids().unwrap_or_else(|error| usage_error(error));
+    let first = ids.first().map_or("", |id| id);
+    let fleet = Rc::new(Fleet::new(args, first).await.unwrap_or_else(|error| usage_error(error)));
+    let mut report = Report::new(&ids);
     let started = Instant::now();
     let provision = |id: Rc<str>| {
         let fleet = Rc::clone(&fleet);
@@ -78,10 +81,9 @@ async fn run(args: &Cli) -> Report {
             let fleet = Rc::clone(&fleet);
             async move { fleet.look_up(&id).await }
         };
-        let mut verification = Verification::default();
-        let compare = |at: usize, outcome| report.compare(&mut verification, assigned[at], &outcome);
+        let compare = |at: usize, outcome| report.compare(assigned[at], outcome);
         crowd(args, "Looking up", &ids, look_up, compare).await;
-        report.verified(verification);
+        report.finish_verification();
     }
     report
 }
@@ -96,7 +98,7 @@ async fn crowd<F: Future<Output = Outcome> + 'static>(
     mut done: impl FnMut(usize, Outcome),
 ) {
     let progress = progress_bar(args, what, ids.len());
-    let slots = Arc::new(Semaphore::new(args.concurrency()));
+    let slots = Arc::new(Semaphore::new(args.concurrency().unwrap_or(ids.len())));
     let pause = args.rate().map_or(Duration::ZERO, |per_minute| Duration::from_secs(60) / per_minute);
     let (mut turn, mut running) = (Instant::now(), JoinSet::new());
     for (at, id) in ids.iter().enumerate() {

@@ -1,14 +1,21 @@
-//! What became of all of them: for people, for scripts, and as an exit code.
+//! The outcome of all devices: for people, for scripts, and as an exit code.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fmt::Write,
+    rc::Rc,
     time::Duration,
 };
 
 use serde::Serialize;
 
-use crate::{device::Outcome, values::printable};
+use crate::{
+    device::{Failure, Identity, Outcome},
+    values::printable,
+};
+
+/// The text names so many devices of a kind, and counts the others.
+const NAMED: usize = 20;
 
 /// Names, and how often each was met.
 type Counts = BTreeMap<String, usize>;
@@ -27,15 +34,14 @@ pub struct Report {
     hubs: Counts,
     errors: Counts,
     retries: Counts,
+    requests: u64,
+    register_requests: u64,
+    refused_calls: u64,
     connections: u64,
     /// Devices that were given the identity, hub and device ID, of one before them.
     shared_identities: usize,
     verification: Option<Verification>,
-    /// By device.
-    #[serde(skip)]
-    assignments: Vec<Option<(String, String)>>,
-    #[serde(skip)]
-    latencies: Vec<Duration>,
+    results: Vec<Device>,
 }
 
 #[derive(Serialize)]
@@ -48,19 +54,46 @@ struct Latency {
 
 /// What the service says afterwards of the devices that were assigned.
 #[derive(Default, Serialize)]
-pub struct Verification {
+struct Verification {
     same: usize,
     different: usize,
     failed: Counts,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Device {
+    registration_id: String,
+    outcome: &'static str,
+    #[serde(flatten)]
+    run: Option<Run>,
+}
+
+/// A device's run that is over.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Run {
+    #[serde(flatten)]
+    identity: Option<Identity>,
+    seconds: f64,
+    requests: u32,
+    register_requests: u32,
+    refused_calls: u32,
+    retries: usize,
+    connections: u32,
+    error: Option<Failure>,
+    verification: Option<&'static str>,
+    shares_identity_with: Option<String>,
+}
+
 impl Report {
-    pub fn new(devices: usize) -> Self {
+    pub fn new(ids: &[Rc<str>]) -> Self {
+        let device = |id: &Rc<str>| Device { registration_id: id.to_string(), outcome: "unfinished", run: None };
         Self {
-            devices,
+            devices: ids.len(),
             assigned: 0,
             failed: 0,
-            unfinished: devices,
+            unfinished: ids.len(),
             interrupted: false,
             seconds: 0.0,
             devices_per_second: 0.0,
@@ -68,46 +101,73 @@ impl Report {
             hubs: Counts::new(),
             errors: Counts::new(),
             retries: Counts::new(),
+            requests: 0,
+            register_requests: 0,
+            refused_calls: 0,
             connections: 0,
             shared_identities: 0,
             verification: None,
-            assignments: vec![None; devices],
-            latencies: Vec::new(),
+            results: ids.iter().map(device).collect(),
         }
     }
 
-    /// Counts one more device, which is the one at `at`.
+    /// Adds the outcome of the device at `at`.
     pub fn add(&mut self, at: usize, outcome: Outcome) {
         self.unfinished -= 1;
+        self.requests += u64::from(outcome.requests);
+        self.register_requests += u64::from(outcome.register_requests);
+        self.refused_calls += u64::from(outcome.refused_calls);
         self.connections += u64::from(outcome.connections);
+        let retries = outcome.retries.len();
         for retry in outcome.retries {
             *self.retries.entry(retry).or_default() += 1;
         }
-        match outcome.result {
-            Ok(identity) => {
-                self.assigned += 1;
-                self.latencies.push(outcome.latency);
-                *self.hubs.entry(identity.0.clone()).or_default() += 1;
-                self.assignments[at] = Some(identity);
-            }
-            Err(error) => {
-                self.failed += 1;
-                *self.errors.entry(error).or_default() += 1;
-            }
+        let (identity, error) = match outcome.result {
+            Ok(identity) => (Some(identity), None),
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(error) = &error {
+            self.failed += 1;
+            *self.errors.entry(error.kind.clone()).or_default() += 1;
         }
+        if let Some(identity) = &identity {
+            self.assigned += 1;
+            *self.hubs.entry(identity.assigned_hub.clone()).or_default() += 1;
+        }
+        let device = &mut self.results[at];
+        device.outcome = if identity.is_some() { "assigned" } else { "failed" };
+        device.run = Some(Run {
+            identity,
+            seconds: outcome.latency.as_secs_f64(),
+            requests: outcome.requests,
+            register_requests: outcome.register_requests,
+            refused_calls: outcome.refused_calls,
+            retries,
+            connections: outcome.connections,
+            error,
+            verification: None,
+            shares_identity_with: None,
+        });
     }
 
     pub fn finish(&mut self, took: Duration) {
         self.interrupted = self.unfinished > 0;
         self.seconds = took.as_secs_f64();
         self.devices_per_second = self.assigned as f64 / self.seconds.max(f64::MIN_POSITIVE);
-        self.latencies.sort_unstable();
+        let (mut latencies, mut first) = (Vec::new(), HashMap::new());
+        for Device { registration_id, run, .. } in &mut self.results {
+            let Some(run) = run else { continue };
+            let Some(identity) = &run.identity else { continue };
+            latencies.push(run.seconds);
+            run.shares_identity_with = first.get(identity).map(|id: &&String| (*id).clone());
+            first.entry(identity).or_insert(registration_id);
+        }
+        self.shared_identities = latencies.len() - first.len();
+        latencies.sort_unstable_by(f64::total_cmp);
         // The nearest rank: a latency that some device really had.
-        let at = |percent: usize| self.latencies[(self.assigned * percent).div_ceil(100).max(1) - 1].as_secs_f64();
+        let at = |percent: usize| latencies[(latencies.len() * percent).div_ceil(100).max(1) - 1];
         self.latency_seconds =
-            (self.assigned > 0).then(|| Latency { p50: at(50), p90: at(90), p99: at(99), max: at(100) });
-        let identities: HashSet<_> = self.assignments.iter().flatten().collect();
-        self.shared_identities = self.assigned - identities.len();
+            (!latencies.is_empty()).then(|| Latency { p50: at(50), p90: at(90), p99: at(99), max: at(100) });
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -116,21 +176,34 @@ impl Report {
 
     /// Which devices were assigned.
     pub fn assigned(&self) -> impl Iterator<Item = usize> {
-        self.assignments.iter().enumerate().filter(|(_, assignment)| assignment.is_some()).map(|(at, _)| at)
+        let assigned = |device: &Device| device.run.as_ref().is_some_and(|run| run.identity.is_some());
+        self.results.iter().enumerate().filter(move |(_, device)| assigned(device)).map(|(at, _)| at)
     }
 
     /// Compares what the device at `at` was told with what the service says of it now.
-    pub fn compare(&self, verification: &mut Verification, at: usize, outcome: &Outcome) {
-        match &outcome.result {
-            Ok(identity) if self.assignments[at].as_ref() == Some(identity) => verification.same += 1,
-            Ok(_) => verification.different += 1,
-            Err(error) => *verification.failed.entry(error.clone()).or_default() += 1,
-        }
+    pub fn compare(&mut self, at: usize, outcome: Outcome) {
+        let verification = self.verification.get_or_insert_default();
+        let Some(run) = &mut self.results[at].run else { return };
+        run.verification = Some(match outcome.result {
+            Ok(identity) if run.identity.as_ref() == Some(&identity) => {
+                verification.same += 1;
+                "same"
+            }
+            Ok(_) => {
+                verification.different += 1;
+                "different"
+            }
+            Err(error) => {
+                *verification.failed.entry(error.kind.clone()).or_default() += 1;
+                run.error = Some(error);
+                "failed"
+            }
+        });
     }
 
-    pub fn verified(&mut self, verification: Verification) {
-        self.interrupted = verification.same + verification.different + total(&verification.failed) < self.assigned;
-        self.verification = Some(verification);
+    pub fn finish_verification(&mut self) {
+        let Verification { same, different, failed } = self.verification.get_or_insert_default();
+        self.interrupted = *same + *different + failed.values().sum::<usize>() < self.assigned;
     }
 
     pub fn exit_code(&self) -> u8 {
@@ -152,12 +225,19 @@ impl Report {
             let _ = writeln!(text, "{name:<12}{what}");
         };
         if self.interrupted {
-            line("interrupted", format!("{} devices were not done", self.unfinished));
+            line("interrupted", format!("{} devices are unfinished", self.unfinished));
         }
         if let Some(Latency { p50, p90, p99, max }) = self.latency_seconds {
             line("latency", format!("p50 {p50:.2} s, p90 {p90:.2} s, p99 {p99:.2} s, max {max:.2} s"));
         }
         line("connections", self.connections.to_string());
+        line("requests", format!("{}, {} of them to register", self.requests, self.register_requests));
+        if self.refused_calls > 0 {
+            let most = self.runs().map(|(_, run)| run.refused_calls).max().unwrap_or_default();
+            let mean = self.refused_calls as f64 / self.devices as f64;
+            let each = format!("{mean:.1} a device, at most {most}");
+            line("refused", format!("{} requests with 429: {each}", self.refused_calls));
+        }
         for (name, counts) in [("hub", &self.hubs), ("retried", &self.retries), ("failed", &self.errors)] {
             for (what, count) in counts {
                 line(name, format!("{count:>6}  {}", printable(what)));
@@ -172,11 +252,32 @@ impl Report {
                 line("not found", format!("{count:>6}  {}", printable(what)));
             }
         }
+        let named: Vec<_> = self.runs().filter_map(|(id, run)| Some(format!("{id}: {}", blemish(run)?))).collect();
+        for device in named.iter().take(NAMED) {
+            line("device", printable(device));
+        }
+        if named.len() > NAMED {
+            line("", format!("and {} more: --json names all", named.len() - NAMED));
+        }
         text.truncate(text.trim_end().len());
         text
     }
+
+    fn runs(&self) -> impl Iterator<Item = (&str, &Run)> {
+        self.results.iter().filter_map(|device| Some((device.registration_id.as_str(), device.run.as_ref()?)))
+    }
 }
 
-fn total(counts: &Counts) -> usize {
-    counts.values().sum()
+/// What is wrong with a device, if anything is.
+fn blemish(run: &Run) -> Option<String> {
+    let error = run.error.as_ref().map(|error| {
+        let tracking_id = error.tracking_id.as_ref().map_or(String::new(), |id| format!(", tracking ID {id}"));
+        format!("{}{tracking_id}", error.kind)
+    });
+    match (run.verification, &run.shares_identity_with) {
+        (None, None) => error,
+        (Some("failed"), _) => error.map(|error| format!("the look-up failed: {error}")),
+        (Some("different"), _) => Some("the service names another hub or device ID".to_owned()),
+        (_, shared) => shared.as_ref().map(|id| format!("has the hub and device ID of {id}")),
+    }
 }

@@ -5,8 +5,9 @@ use std::{
     env,
     path::PathBuf,
     process::{Command, Output, Stdio},
+    sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 pub fn example(name: &str) -> PathBuf {
@@ -30,14 +31,13 @@ pub fn dps_emulator() -> PathBuf {
 /// Runs it to its end, which must come within a minute.
 pub fn output_of(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut program = command.spawn().unwrap();
-    let begun = Instant::now();
-    while program.try_wait().unwrap().is_none() {
-        if begun.elapsed() > Duration::from_secs(60) {
-            program.kill().unwrap();
-            panic!("not done in a minute: {:?}", program.wait_with_output().unwrap());
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    program.wait_with_output().unwrap()
+    let program = command.spawn().unwrap();
+    let id = program.id().to_string();
+    let (sender, receiver) = mpsc::channel();
+    // Both pipes are read meanwhile, so that no long output stops the program.
+    thread::spawn(move || sender.send(program.wait_with_output().unwrap()));
+    receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
+        Command::new("kill").args(["-KILL", &id]).status().unwrap();
+        panic!("not done in a minute: {:?}", receiver.recv().unwrap());
+    })
 }
