@@ -64,7 +64,7 @@ impl Dice {
 /// some that to a poll, some are throttled, and the webhook throttles every tenth call.
 ///
 /// Each is assigned once: it is told of one assignment, the service has that one, and it has been made
-/// as often as the device had to register, all times to the same hub.
+/// at most as often as the device had to register, all times to the same hub.
 #[test]
 fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
     const DEVICES: u32 = 200;
@@ -108,7 +108,7 @@ fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
     for (id, registrations) in &registrations {
         let record = emulator.device(id).unwrap();
         assert_eq!((record.assigned_hub.as_str(), record.device_id.as_str()), (TOASTERS_HUB, id.as_str()));
-        assert_eq!(record.registrations, *registrations, "{id}");
+        assert!((1..=*registrations).contains(&record.registrations), "{id}");
         let told = requests.iter().filter(|request| {
             request.registration_id.as_ref() == Some(id)
                 && request.method == "GET"

@@ -54,6 +54,12 @@ impl Failure {
         Self { code: 500_000, message: format!("Certificate issuance failed: {why}") }
     }
 
+    /// The enrollment was deleted while the registration was running, or no longer is the device's.
+    /// What the service says then, nobody has written down.
+    pub(crate) fn enrollment_gone() -> Self {
+        Self { code: 404_201, message: "Enrollment not found".to_owned() }
+    }
+
     /// No hub is linked: code and words as the real service says them.
     pub(crate) fn hub_not_found() -> Self {
         Self { code: 401_001, message: "IoTHub not found.".to_owned() }

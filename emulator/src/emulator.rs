@@ -137,8 +137,12 @@ impl Emulator {
         self.core.push_script(script);
     }
 
-    /// Changes the configuration while the service runs: enrollments, hubs, behaviour. Operations
-    /// that run already go on as they began; listeners and TLS stay as they are.
+    /// Changes the configuration while the service runs: enrollments, hubs, behaviour. Listeners and
+    /// TLS stay as they are.
+    ///
+    /// A registration that is running goes on as it began, unless its enrollment is disabled or
+    /// deleted, or the device gets an individual enrollment: then it ends at once with `disabled`, or
+    /// `failed` with 404201, and assigns nothing.
     ///
     /// # Panics
     ///

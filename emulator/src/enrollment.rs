@@ -149,6 +149,32 @@ pub(crate) fn authenticate(
     })
 }
 
+/// What has become of the enrollment through which a device came.
+pub(crate) enum Standing {
+    Enabled,
+    Disabled,
+    /// It was deleted, or another one takes precedence now.
+    Gone,
+}
+
+/// What has become of the enrollment of this kind and name, for this device.
+pub(crate) fn standing(config: &Config, kind: Kind, id: &str, registration_id: &str) -> Standing {
+    let enabled = match (kind, individual(config, registration_id)) {
+        (Kind::Individual, individual) => individual.map(|individual| individual.enabled),
+        // It shuts the device out of the group, or is its own from now on.
+        (Kind::Group, Some(individual)) => (!individual.enabled).then_some(false),
+        (Kind::Group, None) => {
+            let mut groups = config.enrollment_groups.iter();
+            groups.find(|group| group.enrollment_group_id.eq_ignore_ascii_case(id)).map(|group| group.enabled)
+        }
+    };
+    match enabled {
+        Some(true) => Standing::Enabled,
+        Some(false) => Standing::Disabled,
+        None => Standing::Gone,
+    }
+}
+
 fn individual<'a>(config: &'a Config, registration_id: &str) -> Option<&'a IndividualEnrollment> {
     config.individual_enrollments.iter().find(|each| each.registration_id.eq_ignore_ascii_case(registration_id))
 }

@@ -8,14 +8,14 @@ use std::{
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     allocation::{self, Allocated, Failure},
     behaviour::Behaviour,
     clock::Clock,
     config::{AllocationPolicy, Config, ConfigError, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{self, Credentials, Enrollment},
+    enrollment::{self, Credentials, Enrollment, Kind, Standing},
     error::ServiceError,
     issuance::{CertificateRequest, IssuingCa},
     log::{self, Bounded, Event, RequestRecord, WebhookCall},
@@ -33,6 +33,12 @@ pub(crate) const MAX_BODY: usize = 96 * 1024;
 
 /// How many of a device's operations can still be asked for.
 const OPERATIONS_PER_DEVICE: usize = 4;
+
+/// The state of a device whose registration is running.
+const ASSIGNING: &str = "assigning";
+
+/// Why a registration no longer counts.
+const SUPERSEDED: &str = "the device registered again";
 
 /// How many devices are known at most. The real service knows a million.
 const MAX_DEVICES: usize = 100_000;
@@ -118,22 +124,37 @@ struct Device {
     record: Option<DeviceRecord>,
     /// The state that a look-up tells.
     last: Option<Arc<RegistrationState>>,
-    operations: VecDeque<RunningOperation>,
+    operations: VecDeque<StoredOperation>,
+    running: Option<Running>,
     polls: Window,
 }
 
 #[derive(Debug)]
-struct RunningOperation {
+struct StoredOperation {
     id: String,
     polls: u32,
-    /// Shared with the look-up's state: the webhook's payload may be long.
+    /// Shared with the look-up's state: the webhook's payload may be long. A registration that was
+    /// stopped has none.
     result: Option<Arc<RegistrationState>>,
-    allocation: AbortHandle,
 }
 
-impl Drop for RunningOperation {
-    fn drop(&mut self) {
-        self.allocation.abort();
+/// The one registration of a device that may still change its record.
+#[derive(Debug)]
+struct Running {
+    operation_id: String,
+    registration_id: String,
+    enrollment: (Kind, String),
+    created: String,
+    /// Tells its task to end, and why.
+    stop: watch::Sender<Option<&'static str>>,
+}
+
+impl Device {
+    /// Ends the registration that is running, if there is one: it leaves no result.
+    fn stop(&mut self, why: &'static str) {
+        if let Some(running) = self.running.take() {
+            running.stop.send_replace(Some(why));
+        }
     }
 }
 
@@ -188,6 +209,15 @@ struct Job {
     webhook_url: Option<String>,
     behaviour: Behaviour,
     created: String,
+    stopped: watch::Receiver<Option<&'static str>>,
+}
+
+impl Job {
+    /// Waits until the registration no longer counts, and tells why.
+    async fn stopped(&self) -> &'static str {
+        let mut stopped = self.stopped.clone();
+        stopped.wait_for(Option::is_some).await.ok().and_then(|why| *why).unwrap_or("the device is forgotten")
+    }
 }
 
 impl Core {
@@ -290,7 +320,7 @@ impl Core {
             Begun::Operation(operation_id, allocation) => (operation_id, allocation),
         };
         if self.behaviour().result_at_once {
-            // An aborted task leaves no result, and the device polls on.
+            // A registration that was stopped leaves no result, and the device polls on.
             let _ = allocation.await;
         }
         self.operation_answer(request.registration_id, &operation_id, true)
@@ -317,11 +347,11 @@ impl Core {
             let disabled = RegistrationState::new(request.registration_id, "disabled").stored(&wall_time::now());
             let answer = answer(200, "", &disabled, true, None);
             device.last = Some(Arc::new(disabled));
+            device.stop(SUPERSEDED);
             let outcome = format!("disabled by enrollment {}", enrollment.id);
             return Ok(Begun::Answered(Answer { outcome, ..answer }));
         }
-        let in_progress = device.operations.back().is_some_and(|operation| operation.result.is_none());
-        if behaviour.refuse_concurrent_registration && in_progress {
+        if behaviour.refuse_concurrent_registration && device.running.is_some() {
             return Err(ServiceError::concurrent_registration());
         }
 
@@ -341,6 +371,7 @@ impl Core {
         let webhook_url = [&enrollment.allocation.webhook_url, &state.config.webhook_url, &self.webhook_url]
             .into_iter()
             .find_map(Clone::clone);
+        let (stop, stopped) = watch::channel(None);
         let job = Job {
             operation_id: wall_time::operation_id(),
             registration_id: request.registration_id.to_owned(),
@@ -353,21 +384,27 @@ impl Core {
             behaviour: behaviour.clone(),
             created: wall_time::now(),
             current,
+            stopped,
             enrollment,
         };
-        device.last = Some(Arc::new(RegistrationState::new(request.registration_id, "assigning").stored(&job.created)));
+        device.last = Some(Arc::new(RegistrationState::new(request.registration_id, ASSIGNING).stored(&job.created)));
         let operation_id = job.operation_id.clone();
         let core = Arc::clone(self);
+        device.stop(SUPERSEDED);
+        device.running = Some(Running {
+            operation_id: operation_id.clone(),
+            registration_id: job.registration_id.clone(),
+            enrollment: (job.enrollment.kind, job.enrollment.id.clone()),
+            created: job.created.clone(),
+            stop,
+        });
         let allocation = tokio::spawn(async move {
-            let result = core.allocate(&job).await.and_then(|allocated| Ok((allocated, core.issue(&job)?)));
-            core.finish(&job, result);
+            // Without a result it was stopped, and has nothing to say any more.
+            if let Some(result) = core.allocate(&job).await {
+                core.finish(&job, result.and_then(|allocated| Ok((allocated, core.issue(&job)?))));
+            }
         });
-        device.operations.push_back(RunningOperation {
-            id: operation_id.clone(),
-            polls: 0,
-            result: None,
-            allocation: allocation.abort_handle(),
-        });
+        device.operations.push_back(StoredOperation { id: operation_id.clone(), polls: 0, result: None });
         if device.operations.len() > OPERATIONS_PER_DEVICE {
             device.operations.pop_front();
         }
@@ -436,33 +473,36 @@ impl Core {
         let mut state = self.lock();
         let state = &mut *state;
         let behaviour = &state.config.behaviour;
-        let operation = state
-            .devices
-            .get_mut(&registration_id.to_ascii_lowercase())
-            .and_then(|device| device.operations.iter_mut().find(|operation| operation.id == operation_id))
+        let device = state.devices.get_mut(&registration_id.to_ascii_lowercase());
+        let (operation, last) = device
+            .and_then(|device| {
+                let operation = device.operations.iter_mut().find(|operation| operation.id == operation_id)?;
+                Some((operation, device.last.as_ref()))
+            })
             .ok_or_else(|| registration_not_found(registration_id))?;
         let ready =
             if is_register { behaviour.result_at_once } else { operation.polls >= behaviour.polls_before_result };
-        match &operation.result {
+        // One that was stopped tells what a look-up does: how far the registration is that counts.
+        match operation.result.as_ref().or(last.filter(|last| last.status != ASSIGNING)) {
             Some(result) if ready => Ok(answer(200, operation_id, result, true, None)),
             _ => {
                 if !is_register {
                     operation.polls = operation.polls.saturating_add(1);
                 }
-                let assigning = RegistrationState::new(registration_id, "assigning");
+                let assigning = RegistrationState::new(registration_id, ASSIGNING);
                 // The register answer carries no state yet, a poll's does.
                 Ok(answer(202, operation_id, &assigning, !is_register, behaviour.retry_after))
             }
         }
     }
 
-    /// Finds a hub, asking the webhook as often as it takes.
-    async fn allocate(&self, job: &Job) -> Result<Allocated, Failure> {
+    /// Finds a hub, asking the webhook as often as it takes. `None`: the registration was stopped.
+    async fn allocate(&self, job: &Job) -> Option<Result<Allocated, Failure>> {
         if job.enrollment.allocation.policy != AllocationPolicy::Custom {
-            return allocation::choose(job.enrollment.allocation.policy, &job.registration_id, &job.offered);
+            return Some(allocation::choose(job.enrollment.allocation.policy, &job.registration_id, &job.offered));
         }
         let Some(url) = &job.webhook_url else {
-            return Err(Failure::unreachable("the enrollment names no webhook"));
+            return Some(Err(Failure::unreachable("the enrollment names no webhook")));
         };
         let request = AllocationRequest::new(
             &job.enrollment,
@@ -481,22 +521,28 @@ impl Core {
         let behaviour = &job.behaviour;
         let mut attempt = 1;
         loop {
-            let outcome = self.webhook.post(url, body.clone(), self.webhook_timeout(behaviour)).await;
-            let (status, response_body, verdict) = match outcome {
-                Ok(answer) => {
-                    (Some(answer.status), String::from_utf8_lossy(&answer.body).into_owned(), webhook::judge(&answer))
-                }
-                Err(why) => (None, String::new(), Verdict::Failed(Failure::unreachable(&why))),
+            let answered = tokio::select! {
+                answered = self.webhook.post(url, body.clone(), self.webhook_timeout(behaviour)) => Ok(answered),
+                why = job.stopped() => Err(why),
             };
             let retries_left = behaviour.webhook_retries >= attempt;
+            let (status, response_body, verdict) = match answered {
+                Ok(Ok(answer)) => {
+                    let body = String::from_utf8_lossy(&answer.body).into_owned();
+                    (Some(answer.status), body, Ok(webhook::judge(&answer)))
+                }
+                Ok(Err(why)) => (None, String::new(), Ok(Verdict::Failed(Failure::unreachable(&why)))),
+                Err(why) => (None, String::new(), Err(why)),
+            };
             let outcome = match &verdict {
-                Verdict::Allocated(Allocated { hub, payload: Some(payload), .. }) => {
+                Ok(Verdict::Allocated(Allocated { hub, payload: Some(payload), .. })) => {
                     format!("allocated {hub} with payload {}", log::excerpt(payload.get()))
                 }
-                Verdict::Allocated(allocated) => format!("allocated {}", allocated.hub),
-                Verdict::Failed(failure) => format!("{} {}", failure.code, failure.message),
-                Verdict::TryAgain(_) if retries_left => "to be called again".to_owned(),
-                Verdict::TryAgain(_) => "called often enough".to_owned(),
+                Ok(Verdict::Allocated(allocated)) => format!("allocated {}", allocated.hub),
+                Ok(Verdict::Failed(failure)) => format!("{} {}", failure.code, failure.message),
+                Ok(Verdict::TryAgain(_)) if retries_left => "to be called again".to_owned(),
+                Ok(Verdict::TryAgain(_)) => "called often enough".to_owned(),
+                Err(why) => format!("given up: {why}"),
             };
             self.record_webhook_call(WebhookCall {
                 at: SystemTime::now(),
@@ -509,18 +555,21 @@ impl Core {
                 response_body,
                 outcome,
             });
-            match verdict {
+            match verdict.ok()? {
                 Verdict::Allocated(allocated) => {
-                    return allocation::check_hub(allocated, &job.offered, behaviour.unlinked_hub);
+                    return Some(allocation::check_hub(allocated, &job.offered, behaviour.unlinked_hub));
                 }
-                Verdict::Failed(failure) => return Err(failure),
-                Verdict::TryAgain(status) if !retries_left => return Err(Failure::status(status)),
+                Verdict::Failed(failure) => return Some(Err(failure)),
+                Verdict::TryAgain(status) if !retries_left => return Some(Err(Failure::status(status))),
                 Verdict::TryAgain(_) => {
                     let wait =
                         behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
                     // A sum of checked times can only fail by being too long: then for ever is.
-                    self.clock.sleep(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX / 2)).await;
-                    attempt += 1;
+                    let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX / 2);
+                    tokio::select! {
+                        () = self.clock.sleep(wait) => attempt += 1,
+                        _ = job.stopped() => return None,
+                    }
                 }
             }
         }
@@ -553,6 +602,9 @@ impl Core {
         let Some(device) = state.devices.get_mut(&job.registration_id.to_ascii_lowercase()) else {
             return;
         };
+        if device.running.take_if(|running| running.operation_id == job.operation_id).is_none() {
+            return;
+        }
         let finished = match result {
             Ok((allocated, issued_certificate_chain)) => {
                 let payload = allocated.payload.clone();
@@ -581,14 +633,11 @@ impl Core {
         }
         .stored(&job.created);
         let finished = Arc::new(finished);
-        let is_newest = device.operations.back().is_some_and(|operation| operation.id == job.operation_id);
-        if is_newest {
-            // "A look-up never returns an issued certificate."
-            device.last = Some(match finished.issued_certificate_chain {
-                Some(_) => Arc::new(RegistrationState { issued_certificate_chain: None, ..(*finished).clone() }),
-                None => Arc::clone(&finished),
-            });
-        }
+        // "A look-up never returns an issued certificate."
+        device.last = Some(match finished.issued_certificate_chain {
+            Some(_) => Arc::new(RegistrationState { issued_certificate_chain: None, ..(*finished).clone() }),
+            None => Arc::clone(&finished),
+        });
         if let Some(operation) = device.operations.iter_mut().find(|operation| operation.id == job.operation_id) {
             let text = finished.payload.as_ref().map_or(0, |payload| payload.get().len());
             let issued = finished.issued_certificate_chain.iter().flatten().map(String::len).sum::<usize>();
@@ -605,6 +654,27 @@ impl Core {
         config.check()?;
         state.config = config;
         state.stamps.update(&state.config);
+        for device in state.devices.values_mut() {
+            let Some(running) = &device.running else { continue };
+            let (kind, enrollment_id) = &running.enrollment;
+            let new = |status| RegistrationState::new(&running.registration_id, status);
+            let (ended, why) = match enrollment::standing(&state.config, *kind, enrollment_id, &running.registration_id)
+            {
+                Standing::Enabled => continue,
+                Standing::Disabled => (new("disabled"), "its enrollment was disabled"),
+                Standing::Gone => {
+                    let gone = Failure::enrollment_gone();
+                    let state = RegistrationState {
+                        error_code: Some(gone.code),
+                        error_message: Some(gone.message),
+                        ..new("failed")
+                    };
+                    (state, "its enrollment is gone")
+                }
+            };
+            device.last = Some(Arc::new(ended.stored(&running.created)));
+            device.stop(why);
+        }
         Ok(())
     }
 
@@ -678,6 +748,14 @@ impl Core {
 fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> DeviceRecord {
     let enrollment = &job.enrollment;
     let initial_twin = allocated.initial_twin.unwrap_or_else(|| enrollment.initial_twin.clone());
+    // A hub's device IDs have case, registration IDs have none: the device keeps the ID that it has.
+    let kept_id = current.as_ref().map(|current| &current.device_id);
+    let device_id = match (&enrollment.device_id, kept_id) {
+        (Some(device_id), _) => device_id,
+        (None, Some(kept_id)) if kept_id.eq_ignore_ascii_case(&job.registration_id) => kept_id,
+        _ => &job.registration_id,
+    }
+    .clone();
     let (substatus, twin, registrations) = match current {
         None => ("initialAssignment", initial_twin, 0),
         // "Device has been re-provisioned to a previously assigned IoT hub."
@@ -693,7 +771,7 @@ fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> Dev
         registration_id: job.registration_id.clone(),
         enrollment_id: enrollment.id.clone(),
         assigned_hub: allocated.hub,
-        device_id: enrollment.device_id.clone().unwrap_or_else(|| job.registration_id.clone()),
+        device_id,
         substatus,
         twin,
         registrations: registrations + 1,

@@ -30,7 +30,7 @@ enum Content {
     Individual(IndividualEnrollment),
 }
 
-/// All enrollments' versions.
+/// All enrollments' versions, by their names in lower case.
 #[derive(Debug, Default)]
 pub(crate) struct Stamps(HashMap<(Kind, String), (Content, Stamp)>);
 
@@ -39,11 +39,11 @@ impl Stamps {
     pub(crate) fn update(&mut self, config: &Config) {
         let mut before = std::mem::take(&mut self.0);
         let groups = config.enrollment_groups.iter().map(|group| {
-            let key = (Kind::Group, group.enrollment_group_id.clone());
+            let key = (Kind::Group, group.enrollment_group_id.to_ascii_lowercase());
             (key, Content::Group(group.clone()))
         });
         let individuals = config.individual_enrollments.iter().map(|individual| {
-            let key = (Kind::Individual, individual.registration_id.clone());
+            let key = (Kind::Individual, individual.registration_id.to_ascii_lowercase());
             (key, Content::Individual(individual.clone()))
         });
         for (key, content) in groups.chain(individuals) {
@@ -57,6 +57,8 @@ impl Stamps {
     }
 
     pub(crate) fn of(&self, enrollment: &Enrollment) -> Stamp {
-        self.0.get(&(enrollment.kind, enrollment.id.clone())).map_or_else(Stamp::new, |(_, stamp)| stamp.clone())
+        self.0
+            .get(&(enrollment.kind, enrollment.id.to_ascii_lowercase()))
+            .map_or_else(Stamp::new, |(_, stamp)| stamp.clone())
     }
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::net::TcpListener;
+
 use azure_dps_emulator::{AllocationPolicy, Certificate, Config, Emulator, EnrollmentGroup};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{
@@ -328,4 +330,32 @@ fn an_issued_certificate_lets_the_device_in() {
     let stranger = issued(&issuing(|_| ()), TOASTER);
     let (status, body) = answer(Device::over_tls(&emulator, TOASTER, Some(&stranger)).put());
     assert_eq!((status, &body["errorCode"]), (401, &json!(401_002)));
+}
+
+/// A registration that was superseded is issued no certificate: its operation tells of the newest one, but
+/// as a look-up would, without the certificate for another key.
+#[test]
+fn a_superseded_registration_is_issued_nothing() {
+    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", webhook.local_addr().unwrap());
+    let emulator = issuing(|config| config.webhook_url = Some(url));
+    let device = Device::of_group(&emulator, TOASTER);
+    let keys = [(); 2].map(|()| KeyPair::generate().unwrap());
+    let mut calls = vec![];
+    let operations = [&keys[0], &keys[1]].map(|key| {
+        let (status, body) = put(&device, &csr(TOASTER, key));
+        assert_eq!(status, 202, "{body}");
+        let (call, _) = webhook.accept().unwrap();
+        read_call(&call);
+        calls.push(call);
+        body["operationId"].as_str().unwrap().to_owned()
+    });
+    answer_call(&calls[1], &json!({ "iotHubHostName": HEATPUMPS_HUB }));
+    let state = &device.poll(&operations[1])["registrationState"];
+    let chain = chain_of(state);
+    let (_, leaf) = parse_x509_certificate(&chain[0]).unwrap();
+    assert_eq!(leaf.public_key().raw, keys[1].subject_public_key_info());
+    let superseded = &device.poll(&operations[0])["registrationState"];
+    assert_eq!(superseded["assignedHub"], HEATPUMPS_HUB);
+    assert!(superseded.get("issuedCertificateChain").is_none());
 }

@@ -113,8 +113,9 @@ fn a_registration_whose_answer_was_lost_counts() {
     toaster.assigned();
     let registered = emulator.requests().iter().filter(|request| request.method == "PUT").count();
     let record = emulator.device(TOASTER).unwrap();
-    // The client may try again by itself, where the connection was closed before a byte came.
-    assert_eq!(record.registrations as usize, registered);
+    // The client may try again by itself, where the connection was closed before a byte came; and one
+    // that is superseded while it is running assigns nothing.
+    assert!((1..=registered).contains(&(record.registrations as usize)), "{record:?}");
     assert_eq!(record.assigned_hub, TOASTERS_HUB);
 }
 

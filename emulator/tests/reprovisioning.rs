@@ -2,9 +2,20 @@
 
 mod support;
 
-use azure_dps_emulator::{Emulator, IndividualEnrollment, ReprovisionPolicy, SymmetricKey};
+use std::{
+    io::Read,
+    net::{TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{
+    AllocationPolicy, Builder, Config, Emulator, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, SymmetricKey,
+};
+use reqwest::Method;
+use rumqttc::QoS;
 use serde_json::{Value, json};
-use support::*;
+use support::{mqtt::Client, *};
 
 /// A service with this policy, whose webhook sends the device to these hubs in turn, each time with
 /// a twin that names the turn.
@@ -192,4 +203,315 @@ fn a_failure_leaves_the_assignment() {
     assert_eq!(emulator.device(TOASTER).unwrap().assigned_hub, TOASTERS_HUB);
     let state = device.assigned();
     assert_eq!(state["substatus"], "reprovisionedToInitialAssignment");
+}
+
+// ---- A registration that is overtaken by another one of its device ----
+
+/// A webhook whose calls the test takes and answers itself.
+struct Webhook(TcpListener);
+
+impl Webhook {
+    fn new() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn builder(&self, config: Config) -> Builder {
+        builder(config).webhook(format!("http://{}/", self.0.local_addr().unwrap()))
+    }
+
+    /// The next call, and the device's context in it.
+    fn call(&self) -> (TcpStream, Value) {
+        let (call, _) = self.0.accept().unwrap();
+        call.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (_, request) = read_call(&call);
+        (call, request["deviceRuntimeContext"].clone())
+    }
+}
+
+fn hub(hub: &str) -> Value {
+    json!({ "iotHubHostName": hub })
+}
+
+/// Whether the emulator has closed the connection of a call.
+fn is_given_up(mut call: &TcpStream) -> bool {
+    matches!(call.read(&mut [0]), Ok(0))
+}
+
+/// The newest registration counts: of the one before, neither the hub nor the payload is ever told, and
+/// the webhook's late answer changes nothing. Its operation tells how far the newest one is.
+#[test]
+fn a_superseded_registration_assigns_nothing() {
+    let webhook = Webhook::new();
+    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    let device = Device::of_group(&emulator, TOASTER);
+    let first = device.register();
+    let (first_call, _) = webhook.call();
+    let second = device.register();
+    let (second_call, _) = webhook.call();
+    for _ in 0..3 {
+        assert_eq!(answer(device.get(&first)).1["status"], "assigning");
+    }
+    answer_call(&second_call, &hub(HEATPUMPS_HUB));
+    let state = device.poll(&second)["registrationState"].clone();
+    assert_eq!(state["assignedHub"], HEATPUMPS_HUB);
+
+    assert!(is_given_up(&first_call));
+    let superseded = device.poll(&first);
+    assert_eq!(superseded, json!({ "operationId": first, "status": "assigned", "registrationState": state }));
+    assert_eq!(device.lookup().1, state);
+    let record = emulator.device(TOASTER).unwrap();
+    assert_eq!((record.assigned_hub.as_str(), record.registrations), (HEATPUMPS_HUB, 1));
+    let outcomes: Vec<_> = emulator.webhook_calls().into_iter().map(|call| call.outcome).collect();
+    assert_eq!(outcomes[0], "given up: the device registered again");
+    assert!(outcomes[1].contains(HEATPUMPS_HUB), "{outcomes:?}");
+
+    // What the webhook is told next is what the device was told.
+    device.register();
+    assert_eq!(webhook.call().1["currentIotHubHostName"], HEATPUMPS_HUB);
+}
+
+/// A webhook that answered 503 is not called again for a registration that no longer counts.
+#[test]
+fn a_superseded_registration_retries_nothing() {
+    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", webhook.local_addr().unwrap());
+    let mut config = Config::contoso();
+    config.behaviour.webhook_retry_initial = 2000.0; // 0.2 s on this clock
+    let emulator = builder(config).webhook(url).start().unwrap();
+    let device = Device::of_group(&emulator, TOASTER);
+    device.register();
+    let (call, _) = webhook.accept().unwrap();
+    read_call(&call);
+    std::io::Write::write_all(&mut &call, b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    let started = Instant::now();
+    while emulator.webhook_calls().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+    let second = device.register();
+    let (call, _) = webhook.accept().unwrap();
+    read_call(&call);
+    answer_call(&call, &hub(TOASTERS_HUB));
+    device.poll(&second);
+    webhook.set_nonblocking(true).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    assert!(webhook.accept().is_err(), "the webhook was called again");
+    assert_eq!(emulator.webhook_calls().len(), 2);
+}
+
+/// An answer that waits for a result that will never come is `assigning`.
+#[test]
+fn a_superseded_register_that_waits_is_answered() {
+    let webhook = Webhook::new();
+    let mut config = Config::contoso();
+    config.behaviour.result_at_once = true;
+    let emulator = webhook.builder(config).start().unwrap();
+    let waiting = Device::of_group(&emulator, TOASTER);
+    let first = thread::spawn(move || answer(waiting.put()));
+    let (_first_call, _) = webhook.call();
+    let device = Device::of_group(&emulator, TOASTER);
+    let second = thread::spawn(move || answer(device.put()));
+    let (second_call, _) = webhook.call();
+    let (status, body) = first.join().unwrap();
+    assert_eq!((status, &body["status"]), (202, &json!("assigning")));
+    answer_call(&second_call, &hub(HEATPUMPS_HUB));
+    assert_eq!(second.join().unwrap().1["registrationState"]["assignedHub"], HEATPUMPS_HUB);
+}
+
+/// A request that is refused supersedes nothing.
+#[test]
+fn a_refused_register_supersedes_nothing() {
+    let webhook = Webhook::new();
+    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    let device = Device::of_group(&emulator, TOASTER);
+    let operation_id = device.register();
+    let (call, _) = webhook.call();
+    let path = format!("{}/register{VERSION}", device.path());
+    assert_eq!(device.unsigned(Method::PUT, &path).send().unwrap().status(), 401);
+    assert_eq!(device.request(Method::PUT, &path).body("{").send().unwrap().status(), 400);
+    assert_eq!(device.lookup().1["status"], "assigning");
+    answer_call(&call, &hub(TOASTERS_HUB));
+    assert_eq!(device.poll(&operation_id)["registrationState"]["assignedHub"], TOASTERS_HUB);
+}
+
+/// A change of the configuration while a registration is running.
+type Change = fn(&mut Config);
+
+fn shut_out(config: &mut Config, enabled: bool) {
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: TOASTER.to_uppercase(),
+        primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+        enabled,
+        ..IndividualEnrollment::default()
+    });
+}
+
+/// A device that is shut out while its registration is running gets no hub: its operation ends, and so
+/// does the call of the webhook.
+#[test]
+fn a_registration_ends_with_its_enrollment() {
+    let cases: [(&str, Change, Change, &str, Value); 5] = [
+        ("disabled", |config| config.enrollment_groups[0].enabled = false, |_| (), "disabled", Value::Null),
+        ("shut out", |config| shut_out(config, false), |_| (), "disabled", Value::Null),
+        (
+            "deleted, and there again",
+            |config| config.enrollment_groups.clear(),
+            |config| config.enrollment_groups = Config::contoso().enrollment_groups,
+            "failed",
+            json!(404_201),
+        ),
+        (
+            "another enrollment takes precedence, and is gone again",
+            |config| shut_out(config, true),
+            |config| config.individual_enrollments.clear(),
+            "failed",
+            json!(404_201),
+        ),
+        (
+            "renamed",
+            |config| config.enrollment_groups[0].enrollment_group_id = "another".into(),
+            |_| (),
+            "failed",
+            json!(404_201),
+        ),
+    ];
+    for (name, change, and_then, status, code) in cases {
+        let webhook = Webhook::new();
+        let emulator = webhook.builder(Config::contoso()).start().unwrap();
+        let device = Device::of_group(&emulator, TOASTER);
+        let operation_id = device.register();
+        let (call, _) = webhook.call();
+        emulator.update(change);
+        assert!(is_given_up(&call), "{name}");
+        emulator.update(and_then);
+        let body = device.poll(&operation_id);
+        let state = &body["registrationState"];
+        assert_eq!((&body["status"], &state["errorCode"]), (&json!(status), &code), "{name}");
+        assert_eq!(device.lookup().1, *state, "{name}");
+        assert!(emulator.device(TOASTER).is_none(), "{name}");
+    }
+}
+
+/// A device that is told `disabled` when it registers again is not assigned by its earlier registration.
+#[test]
+fn a_disabled_register_supersedes_too() {
+    let webhook = Webhook::new();
+    let mut config = Config::contoso();
+    config.enrollment_groups.push(EnrollmentGroup {
+        enrollment_group_id: "others".into(),
+        primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+        enabled: false,
+        ..EnrollmentGroup::default()
+    });
+    let emulator = webhook.builder(config).start().unwrap();
+    let device = Device::of_group(&emulator, TOASTER);
+    let operation_id = device.register();
+    let (call, _) = webhook.call();
+    let other = Device::new(&emulator, TOASTER, &derive(OTHER_KEY, TOASTER));
+    assert_eq!(answer(other.put()).1["status"], "disabled");
+    assert!(is_given_up(&call));
+    assert_eq!(device.poll(&operation_id)["status"], "disabled");
+    assert!(emulator.device(TOASTER).is_none());
+}
+
+/// An enrollment that changes in another way lets the registration go on as it began.
+#[test]
+fn a_registration_outlasts_other_changes() {
+    let webhook = Webhook::new();
+    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    let device = Device::of_group(&emulator, TOASTER);
+    let operation_id = device.register();
+    let (call, _) = webhook.call();
+    emulator.update(|config| {
+        config.enrollment_groups[0].enrollment_group_id = GROUP.to_uppercase();
+        config.enrollment_groups[0].allocation.policy = AllocationPolicy::Static;
+        config.enrollment_groups.push(EnrollmentGroup {
+            enrollment_group_id: "others".into(),
+            primary_key: SymmetricKey::from_base64(OTHER_KEY).unwrap(),
+            ..EnrollmentGroup::default()
+        });
+    });
+    answer_call(&call, &hub(HEATPUMPS_HUB));
+    assert_eq!(device.poll(&operation_id)["registrationState"]["assignedHub"], HEATPUMPS_HUB);
+}
+
+/// A webhook's call ends when the emulator does.
+#[test]
+fn a_registration_ends_with_the_emulator() {
+    let webhook = Webhook::new();
+    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    Device::of_group(&emulator, TOASTER).register();
+    let (call, _) = webhook.call();
+    emulator.stop();
+    assert!(is_given_up(&call));
+}
+
+// ---- The spelling of a registration ID ----
+
+/// "Registration IDs are case-insensitive", device IDs of a hub are not: a known device that writes its ID
+/// in another case keeps the device ID that it was given, at the next hub too. UNCERTAIN of the service.
+#[test]
+fn a_device_keeps_its_device_id_whatever_the_case() {
+    let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, TOASTERS_HUB, HEATPUMPS_HUB]);
+    let upper = TOASTER.to_uppercase();
+    let [written, other] = [TOASTER, &upper].map(|id| Device::of_group(&emulator, id));
+    assert_eq!(written.assigned()["deviceId"], TOASTER);
+    for hub in [TOASTERS_HUB, HEATPUMPS_HUB] {
+        let operation_id = other.register();
+        // It is polled and looked up in either case, and told the spelling with which it registered.
+        let state = written.poll(&operation_id)["registrationState"].clone();
+        assert_eq!((&state["deviceId"], &state["assignedHub"]), (&json!(TOASTER), &json!(hub)));
+        assert_eq!(state["registrationId"], upper);
+        assert_eq!((written.lookup(), other.lookup()), ((200, state.clone()), (200, state)));
+    }
+    let record = emulator.device("BreakRoom499-contoso-tstrsd-007").unwrap();
+    assert_eq!((record.device_id.as_str(), record.registrations), (TOASTER, 3));
+    let contexts: Vec<_> =
+        emulator.webhook_calls().iter().map(|call| call.request["deviceRuntimeContext"].clone()).collect();
+    assert_eq!((&contexts[2]["registrationId"], &contexts[2]["currentDeviceId"]), (&json!(upper), &json!(TOASTER)));
+}
+
+/// Over MQTT too, and whatever the case of the client ID.
+#[test]
+fn a_device_keeps_its_device_id_over_mqtt() {
+    let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
+    Device::of_group(&emulator, TOASTER).assigned();
+    emulator.contoso().unwrap().respond(200, hub(TOASTERS_HUB).to_string());
+    let upper = TOASTER.to_uppercase();
+    let mut client = Client::open(&emulator, "mqtt", &upper);
+    let mut connect = client.packet(&token(&derive(GROUP_KEY, &upper), &upper));
+    connect.client_id = TOASTER.into();
+    assert_eq!(client.connect_with(connect), Some(0));
+    client.subscribe(mqtt::FILTER, QoS::AtMostOnce);
+    assert_eq!(client.provision()["registrationState"]["deviceId"], TOASTER);
+}
+
+/// An individual enrollment is its device's in any case, and one with a device ID of its own decides.
+#[test]
+fn an_enrollments_spelling_does_not_count() {
+    let emulator = changed(|config| shut_out(config, true));
+    let [lower, upper] = [TOASTER.to_owned(), TOASTER.to_uppercase()].map(|id| Device::new(&emulator, &id, OTHER_KEY));
+    for device in [&lower, &upper] {
+        assert_eq!(device.assigned()["deviceId"], TOASTER);
+    }
+    emulator.update(|config| config.individual_enrollments[0].device_id = Some("Toaster 1".into()));
+    assert_eq!(lower.assigned()["deviceId"], "Toaster 1");
+    emulator.update(|config| config.individual_enrollments[0].device_id = None);
+    assert_eq!(upper.assigned()["deviceId"], TOASTER.to_uppercase());
+}
+
+/// Quotas and the refusal of a second registration go by the device, not by the spelling.
+#[test]
+fn another_spelling_is_the_same_device() {
+    let webhook = Webhook::new();
+    let mut config = Config::contoso();
+    config.behaviour.refuse_concurrent_registration = true;
+    config.behaviour.device_polls_per_10s = Some(1);
+    let emulator = webhook.builder(config).time_scale(1.0).start().unwrap();
+    let [lower, upper] = [TOASTER.to_owned(), TOASTER.to_uppercase()].map(|id| Device::of_group(&emulator, &id));
+    let operation_id = lower.register();
+    assert_eq!(upper.put().status(), 409);
+    assert_eq!(lower.get(&operation_id).status(), 202);
+    assert_eq!(upper.get(&operation_id).status(), 429);
 }

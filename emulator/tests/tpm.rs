@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::LazyLock;
+use std::{net::TcpListener, sync::LazyLock};
 
 use azure_dps_emulator::{Config, Emulator, EndorsementKey, IndividualEnrollment, SymmetricKey, TpmAttestation};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -500,4 +500,29 @@ fn the_documents_request_context_and_result() {
     }
     assert_eq!(result, expected);
     assert!(TPM.activate(&blob(&result["registrationState"]["tpm"]["authenticationKey"])).is_ok());
+}
+
+/// A registration that was superseded makes no key for the hub: there is one, that of the newest.
+#[test]
+fn a_superseded_registration_has_no_key_of_its_own() {
+    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", webhook.local_addr().unwrap());
+    let emulator = enrolled(|config| {
+        config.webhook_url = Some(url);
+        config.individual_enrollments[0].allocation = config.enrollment_groups[0].allocation.clone();
+    });
+    let mut device = TpmDevice::new(&emulator, &TPM);
+    device.take_challenge().unwrap();
+    let mut calls = vec![];
+    let operations = [(); 2].map(|()| {
+        let (_, body) = device.put_signed();
+        let (call, _) = webhook.accept().unwrap();
+        read_call(&call);
+        calls.push(call);
+        body["operationId"].as_str().unwrap().to_owned()
+    });
+    answer_call(&calls[1], &json!({ "iotHubHostName": HEATPUMPS_HUB }));
+    let [superseded, newest] = operations.map(|operation_id| device.device.poll(&operation_id));
+    assert_eq!(newest["registrationState"]["assignedHub"], HEATPUMPS_HUB);
+    assert_eq!(superseded["registrationState"], newest["registrationState"]);
 }
