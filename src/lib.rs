@@ -84,7 +84,7 @@
 //!
 //! # Sizes
 //!
-//! The caller owns the buffer, the [`Provisioning`] (below 500 bytes) and the [`DeviceKey`]
+//! The caller owns the buffer, the [`Provisioning`] (below 550 bytes) and the [`DeviceKey`]
 //! (68 bytes), and later on the [`Reprovisioning`] (below 160). For an exchange over HTTP the buffer must hold the largest of
 //!
 //! - a register request: 480 + 2 × (ID scope) + 3 × (registration ID) + (payload) bytes, and

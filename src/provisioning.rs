@@ -24,7 +24,7 @@ use crate::{
 ///
 /// It holds what must survive between requests and no more: references to what the caller
 /// gave, the operation ID, the token's signature (wiped on drop) and the times. Its size is
-/// below 500 bytes on every target, and does not depend on the length of the IDs.
+/// below 550 bytes on every target, and does not depend on the length of the IDs.
 ///
 /// ```
 /// use azure_dps::{Answer, Credential, IdScope, Provisioning, Registration, RegistrationId, Step};

@@ -189,9 +189,9 @@ fn refusals_are_those_of_http() {
         let mut key = toaster_key();
         let mut provisioning = toaster(&mut key);
         registering(&mut provisioning);
-        let topic = format!("$dps/registrations/res/{status}/?$rid=1&retry-after=9");
+        let topic = format!("$dps/registrations/res/{status}/?$rid=1&retry-after=29");
         assert!(mqtt::on_message(&mut provisioning, NOW, &topic, b""));
-        assert_eq!(matches!(provisioning.step(NOW), Step::Wait(wait) if wait.as_secs() == 9), retried, "{status}");
+        assert_eq!(matches!(provisioning.step(NOW), Step::Wait(wait) if (29..=58).contains(&wait.as_secs())), retried, "{status}");
     }
 }
 
