@@ -99,6 +99,26 @@ pub(crate) fn choose(policy: AllocationPolicy, registration_id: &str, hubs: &[St
     hub.map(|hub| Allocated { hub: hub.clone(), initial_twin: None, payload: None }).ok_or_else(Failure::hub_not_found)
 }
 
+/// A host name, and perhaps `:` and a port, as Microsoft's own mock service has it.
+pub(crate) fn check_hub_name(hub: &str) -> Result<(), &'static str> {
+    let (host, port) = hub.split_once(':').map_or((hub, None), |(host, port)| (host, Some(port)));
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
+        Err("is not a host name, with or without a port")
+    } else if !port.is_none_or(is_port) {
+        Err("has a port that is not a number from 1 to 65535")
+    } else {
+        Ok(())
+    }
+}
+
+/// The host of a hub, without its port.
+pub(crate) fn host(hub: &str) -> &str {
+    hub.split_once(':').map_or(hub, |(host, _)| host)
+}
+
 /// "This must be one of the IoT hubs passed in the linkedHubs property in the request."
 pub(crate) fn check_hub(
     mut allocated: Allocated,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
 use crate::{
-    behaviour::Behaviour, contoso::ContosoOptions, registration::check_registration_id, tpm::EndorsementKey,
-    x509::Certificate,
+    allocation, behaviour::Behaviour, contoso::ContosoOptions, registration::check_registration_id,
+    tpm::EndorsementKey, webhook, x509::Certificate,
 };
 
 /// The whole set-up of an emulator.
@@ -20,7 +20,8 @@ use crate::{
 pub struct Config {
     /// The ID scope that devices name. Compared exactly in the path, without case in tokens.
     pub id_scope: String,
-    /// Host names of the hubs that are linked to the service.
+    /// Host names of the hubs that are linked to the service. One may have a port, `localhost:8443`:
+    /// then `assignedHub` has it, too.
     #[serde(default)]
     pub linked_hubs: Vec<String>,
     /// Where custom allocation POSTs, unless an enrollment names a URL of its own. Absent: the
@@ -99,10 +100,34 @@ impl Config {
         Ok(config)
     }
 
+    /// Tells what is allowed and can hardly be meant: no linked hub, or no enrollment.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.linked_hubs.is_empty() {
+            warnings
+                .push("no hub is linked: every registration fails with 401001; name hubs in linked_hubs".to_owned());
+        }
+        if self.enrollment_groups.is_empty() && self.individual_enrollments.is_empty() {
+            warnings.push(
+                "there is no enrollment: every device is refused; add [[enrollment_groups]] or \
+                 [[individual_enrollments]]"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
     /// The rules between fields, which hold for configurations built in code too.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.id_scope.is_empty() {
             return Err(ConfigError("id_scope is empty".into()));
+        }
+        for hub in &self.linked_hubs {
+            allocation::check_hub_name(hub).map_err(|fault| ConfigError(format!("{hub:?} in linked_hubs {fault}")))?;
+        }
+        if let Some(url) = &self.webhook_url {
+            webhook::check_url(url).map_err(ConfigError)?;
         }
         let groups = self
             .enrollment_groups
@@ -119,6 +144,9 @@ impl Config {
             attestation.map_err(|error| ConfigError(format!("{name} has {error}")))?;
             if let Some(hub) = allocation.iot_hubs.iter().find(|hub| !self.linked_hubs.contains(hub)) {
                 return Err(ConfigError(format!("{hub}, a hub of {name}, is not in linked_hubs")));
+            }
+            if let Some(url) = &allocation.webhook_url {
+                webhook::check_url(url).map_err(|fault| ConfigError(format!("{name}: {fault}")))?;
             }
         }
         let mut groups = BTreeSet::new();
@@ -380,11 +408,16 @@ impl fmt::Debug for Allocation {
     }
 }
 
-/// A webhook's URL as it may be shown: the query holds the function key.
+/// A webhook's URL as it may be shown: the query holds the function key, and what is before an `@` a
+/// password.
 pub(crate) fn mask_query(url: &str) -> String {
-    match url.split_once('?') {
-        Some((address, _)) => format!("{address}?****"),
-        None => url.to_owned(),
+    let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?****"));
+    let (scheme, rest) =
+        address.split_once("://").map_or(("", address), |(_, rest)| address.split_at(address.len() - rest.len()));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}****@{host}{path}{query}"),
+        None => format!("{address}{query}"),
     }
 }
 

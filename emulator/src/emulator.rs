@@ -262,7 +262,11 @@ impl Builder {
     pub fn start(self) -> Result<Emulator, StartError> {
         // The webhook client asks for the process-wide provider; one that is there already is fine.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        self.config.check()?;
+        let mut config = self.config;
+        if let Some(url) = self.webhook_url {
+            config.webhook_url = Some(url);
+        }
+        config.check()?;
         if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
             return Err(StartError::TimeScale);
         }
@@ -278,23 +282,19 @@ impl Builder {
         }
         let issuing_ca = IssuingCa::generate().map_err(|error| StartError::tls(&error))?;
         let issuing_ca_pem = issuing_ca.pem();
-        let acceptor = certificates.acceptor(self.config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
+        let acceptor = certificates.acceptor(config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
 
-        let contoso = if self.webhook_url.is_none() && self.config.webhook_url.is_none() {
+        let contoso = if config.webhook_url.is_none() {
             let options = ContosoOptions {
                 // The tutorial's function has one too: its URL ends in `?****`.
-                function_key: Some(self.config.contoso.function_key.clone().unwrap_or_else(wall_time::guid)),
-                ..self.config.contoso.clone()
+                function_key: Some(config.contoso.function_key.clone().unwrap_or_else(wall_time::guid)),
+                ..config.contoso.clone()
             };
             let webhook = Webhook::start_with_log("127.0.0.1:0", options, self.contoso_log)?;
             Some(webhook)
         } else {
             None
         };
-        let mut config = self.config;
-        if let Some(url) = self.webhook_url {
-            config.webhook_url = Some(url);
-        }
         let core = Arc::new(Core::new(
             config,
             Clock::new(self.time_scale),

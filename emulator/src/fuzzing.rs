@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Config, ConfigError, DeviceRecord, Operation, UnlinkedHub, allocation,
+    Config, ConfigError, DeviceRecord, Operation, UnlinkedHub,
     clock::Clock,
     device_api::DeviceApi,
     enrollment::Credentials,
@@ -99,8 +99,9 @@ impl Service {
 /// What a device is told when the webhook answers this: the hub and the body of its answer. None: the
 /// webhook would be called again.
 pub fn webhook_answer(status: u16, body: &[u8], offered: &[String]) -> Option<(Option<String>, String)> {
-    let allocated = match webhook::judge(&HttpAnswer { status, body: body.to_vec() }) {
-        Verdict::Allocated(allocated) => allocation::check_hub(allocated, offered, UnlinkedHub::default()),
+    let answer = HttpAnswer { status, body: body.to_vec() };
+    let allocated = match webhook::judge(&answer, offered, UnlinkedHub::default()).verdict {
+        Verdict::Allocated(allocated) => Ok(allocated),
         Verdict::Failed(failure) => Err(failure),
         Verdict::TryAgain(_) => return None,
     };

@@ -1,6 +1,10 @@
 //! What happened, for tests to look at and for people to read.
 
-use std::{collections::VecDeque, fmt, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -96,12 +100,24 @@ pub struct WebhookCall {
     pub request_body: String,
     /// 1 for the first call of a registration, then one more for each retry.
     pub attempt: u32,
+    /// How many calls of a registration there are at most.
+    pub attempts: u32,
+    /// How long it took.
+    #[serde(rename = "durationMs", serialize_with = "as_millis")]
+    pub duration: Duration,
+    /// After how much of the service's time the webhook is called again; `None` when it is not.
+    #[serde(rename = "nextInMs", serialize_with = "as_millis_or_none")]
+    pub next_in: Option<Duration>,
     /// The webhook's HTTP status; `None` when it gave none.
     pub status: Option<u16>,
-    /// What the webhook answered.
+    /// What the webhook answered, without what is secret in its URL.
     pub response_body: String,
+    /// The hub that the device gets by this answer.
+    pub assigned_hub: Option<String>,
     /// What it came to, in words.
     pub outcome: String,
+    /// What the author of the webhook may want to know: members of its answer that nobody reads.
+    pub warnings: Vec<String>,
 }
 
 /// Something that an observer is told, as soon as it has happened.
@@ -113,6 +129,8 @@ pub enum Event {
     Request(RequestRecord),
     /// A webhook was called.
     Webhook(WebhookCall),
+    /// A webhook has not answered yet: after 1 s, 10 s and 100 s. [`Webhook`](Self::Webhook) follows.
+    WebhookUnderWay(WebhookCall),
 }
 
 /// One readable line.
@@ -142,15 +160,23 @@ impl fmt::Display for WebhookCall {
         let status = self.status.map_or("---".to_owned(), |status| status.to_string());
         write!(
             f,
-            "{} hook  POST {} -> {status} {} (call {} to {})",
+            "{} hook  POST {} -> {status} {} (attempt {} of {}, {:?}",
             wall_time::log_time(self.at),
             printable(&self.registration_id),
             printable(&self.outcome),
             self.attempt,
-            self.url
+            self.attempts,
+            Duration::from_millis(as_u64_millis(self.duration)),
         )?;
-        if self.status != Some(200) && !self.response_body.is_empty() {
+        if let Some(next_in) = self.next_in {
+            write!(f, ", next in {next_in:?}")?;
+        }
+        write!(f, ", {})", printable(&self.url))?;
+        if self.assigned_hub.is_none() && !self.response_body.is_empty() {
             write!(f, ": {}", excerpt(&self.response_body))?;
+        }
+        for warning in &self.warnings {
+            write!(f, "; warning: {}", printable(warning))?;
         }
         Ok(())
     }
@@ -160,7 +186,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(record) => record.fmt(f),
-            Self::Webhook(call) => call.fmt(f),
+            Self::Webhook(call) | Self::WebhookUnderWay(call) => call.fmt(f),
         }
     }
 }
@@ -190,6 +216,11 @@ pub(crate) fn mask_signatures(text: &str) -> String {
     masked
 }
 
+/// A text without these secrets.
+pub(crate) fn mask(text: String, secrets: &[String]) -> String {
+    secrets.iter().fold(text, |text, secret| if text.contains(secret) { text.replace(secret, "****") } else { text })
+}
+
 /// The beginning of a text that may be long.
 pub(crate) fn excerpt(text: &str) -> String {
     const LENGTH: usize = 200;
@@ -197,6 +228,18 @@ pub(crate) fn excerpt(text: &str) -> String {
         Some((end, _)) => format!("{}…", printable(&text[..end])),
         None => printable(text),
     }
+}
+
+fn as_u64_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(as_u64_millis(*duration))
+}
+
+fn as_millis_or_none<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(as_u64_millis).serialize(serializer)
 }
 
 fn as_rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

@@ -180,6 +180,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         config.linked_hubs.len()
     );
 
+    let warnings = config.warnings();
+
     console::allow_many_connections();
     // Caught before anybody is told that there is something to stop.
     let signals = Signals::catch().map_err(Failure::start)?;
@@ -193,6 +195,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let printer = console.printer();
     announce(&printer, arguments, &emulator, &about);
+    for warning in warnings {
+        printer.line(if arguments.json {
+            json!({ "warning": warning }).to_string()
+        } else {
+            format!("warning: {warning}")
+        });
+    }
     drop(printer);
     signals.wait();
     emulator.stop();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -24,7 +25,7 @@ use crate::{
     stamps::{Stamp, Stamps},
     tpm::Challenge,
     wall_time,
-    webhook::{self, AllocationRequest, DeviceAttestation, DeviceRuntimeContext, Verdict, WebhookClient},
+    webhook::{self, AllocationRequest, DeviceAttestation, DeviceRuntimeContext, Judgement, Verdict, WebhookClient},
     wire::{self, AttestationResult, DeviceRegistration, OperationStatus, RegistrationState, json},
 };
 
@@ -519,60 +520,87 @@ impl Core {
         );
         let body = json(&request);
         let behaviour = &job.behaviour;
-        let mut attempt = 1;
-        loop {
-            let answered = tokio::select! {
-                answered = self.webhook.post(url, body.clone(), self.webhook_timeout(behaviour)) => Ok(answered),
-                why = job.stopped() => Err(why),
-            };
-            let retries_left = behaviour.webhook_retries >= attempt;
-            let (status, response_body, verdict) = match answered {
-                Ok(Ok(answer)) => {
-                    let body = String::from_utf8_lossy(&answer.body).into_owned();
-                    (Some(answer.status), body, Ok(webhook::judge(&answer)))
-                }
-                Ok(Err(why)) => (None, String::new(), Ok(Verdict::Failed(Failure::unreachable(&why)))),
-                Err(why) => (None, String::new(), Err(why)),
-            };
-            let outcome = match &verdict {
-                Ok(Verdict::Allocated(Allocated { hub, payload: Some(payload), .. })) => {
-                    format!("allocated {hub} with payload {}", log::excerpt(payload.get()))
-                }
-                Ok(Verdict::Allocated(allocated)) => format!("allocated {}", allocated.hub),
-                Ok(Verdict::Failed(failure)) => format!("{} {}", failure.code, failure.message),
-                Ok(Verdict::TryAgain(_)) if retries_left => "to be called again".to_owned(),
-                Ok(Verdict::TryAgain(_)) => "called often enough".to_owned(),
-                Err(why) => format!("given up: {why}"),
-            };
-            self.record_webhook_call(WebhookCall {
+        let attempts = behaviour.webhook_retries.saturating_add(1);
+        for attempt in 1..=attempts {
+            let wait = behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
+            // A sum of checked times can only fail by being too long: then for ever is.
+            let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX / 2);
+            let call = WebhookCall {
                 at: SystemTime::now(),
                 registration_id: job.registration_id.clone(),
                 url: mask_query(url),
                 request: serde_json::from_str(&body).unwrap_or_default(),
                 request_body: body.clone(),
                 attempt,
-                status,
-                response_body,
-                outcome,
-            });
-            match verdict.ok()? {
-                Verdict::Allocated(allocated) => {
-                    return Some(allocation::check_hub(allocated, &job.offered, behaviour.unlinked_hub));
-                }
+                attempts,
+                duration: Duration::ZERO,
+                next_in: (attempt < attempts).then_some(wait),
+                status: None,
+                response_body: String::new(),
+                assigned_hub: None,
+                outcome: String::new(),
+                warnings: Vec::new(),
+            };
+            match self.call_webhook(job, url, call).await? {
+                Verdict::Allocated(allocated) => return Some(Ok(allocated)),
                 Verdict::Failed(failure) => return Some(Err(failure)),
-                Verdict::TryAgain(status) if !retries_left => return Some(Err(Failure::status(status))),
-                Verdict::TryAgain(_) => {
-                    let wait =
-                        behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
-                    // A sum of checked times can only fail by being too long: then for ever is.
-                    let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX / 2);
-                    tokio::select! {
-                        () = self.clock.sleep(wait) => attempt += 1,
-                        _ = job.stopped() => return None,
-                    }
-                }
+                Verdict::TryAgain(status) if attempt == attempts => return Some(Err(Failure::status(status))),
+                Verdict::TryAgain(_) => tokio::select! {
+                    () = self.clock.sleep(wait) => {}
+                    _ = job.stopped() => return None,
+                },
             }
         }
+        None
+    }
+
+    /// One call, and what it is put on record as. `None`: the registration was stopped.
+    async fn call_webhook(&self, job: &Job, url: &str, mut call: WebhookCall) -> Option<Verdict> {
+        let started = tokio::time::Instant::now();
+        let time_out = self.webhook_timeout(&job.behaviour);
+        // With a fast clock not sooner than any webhook may be expected to answer.
+        let mut notice = self.clock.real(Duration::from_secs(1)).max(Duration::from_millis(100));
+        let mut post = pin!(self.webhook.post(url, call.request_body.clone(), time_out));
+        let answered = loop {
+            tokio::select! {
+                answered = &mut post => break Ok(answered),
+                why = job.stopped() => break Err(why),
+                () = tokio::time::sleep_until(started + notice) => {
+                    let outcome = format!("no answer yet; given up after {time_out:?}");
+                    let (at, duration) = (SystemTime::now(), started.elapsed());
+                    self.observe(&Event::WebhookUnderWay(WebhookCall { at, duration, next_in: None, outcome, ..call.clone() }));
+                    notice = notice.saturating_mul(10);
+                }
+            }
+        };
+        (call.at, call.duration) = (SystemTime::now(), started.elapsed());
+        let secrets = webhook::secrets(url);
+        let judgement = answered.map(|answered| match answered {
+            Ok(answer) => {
+                call.status = Some(answer.status);
+                call.response_body = log::mask(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
+                webhook::judge(&answer, &job.offered, job.behaviour.unlinked_hub)
+            }
+            Err(why) => Judgement::failed(Failure::unreachable(&why)),
+        });
+        let (verdict, outcome) = match judgement {
+            Ok(Judgement { verdict, outcome, warnings }) => {
+                call.warnings = warnings.into_iter().map(|warning| log::mask(warning, &secrets)).collect();
+                (Some(verdict), outcome)
+            }
+            Err(why) => (None, format!("given up: {why}")),
+        };
+        let again = matches!(verdict, Some(Verdict::TryAgain(_)));
+        call.outcome = match again && call.next_in.is_none() {
+            true => "called often enough".to_owned(),
+            false => log::mask(outcome, &secrets),
+        };
+        call.next_in = call.next_in.filter(|_| again);
+        if let Some(Verdict::Allocated(allocated)) = &verdict {
+            call.assigned_hub = Some(allocated.hub.clone());
+        }
+        self.record_webhook_call(call);
+        verdict
     }
 
     /// A fast clock shortens the time-out too, but never so far that a webhook fails for being on
@@ -613,7 +641,7 @@ impl Core {
                     attestation: AttestationResult::of(
                         &job.enrollment,
                         job.behaviour.certificate_info_in_result,
-                        &format!("{}/devices/{}", record.assigned_hub, record.device_id),
+                        &format!("{}/devices/{}", allocation::host(&record.assigned_hub), record.device_id),
                     ),
                     assigned_hub: Some(record.assigned_hub.clone()),
                     device_id: Some(record.device_id.clone()),

@@ -9,9 +9,11 @@ use serde_json::{Map, Value, value::RawValue};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
-    allocation::{Allocated, Failure},
+    allocation::{self, Allocated, Failure},
+    behaviour::UnlinkedHub,
     config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
     enrollment::{Attested, Enrollment, Kind},
+    log::excerpt,
     stamps::Stamp,
     tpm::TpmKeys,
     x509::{Certificate, CertificateInfo},
@@ -195,6 +197,38 @@ impl<'a> AllocationRequest<'a> {
     }
 }
 
+/// Whether a webhook can be called at this URL.
+pub(crate) fn check_url(url: &str) -> Result<(), String> {
+    let shown = mask_query(url);
+    let has_scheme = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    if !has_scheme("http://") && !has_scheme("https://") {
+        return Err(format!("the webhook's URL {shown:?} does not begin with http:// or https://"));
+    }
+    match Url::parse(url) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(format!("the webhook's URL {shown:?} cannot be used: {fault}")),
+    }
+}
+
+/// What in a webhook's URL is nobody's business, in every spelling: the parts of its query, and a
+/// password.
+pub(crate) fn secrets(url: &str) -> Vec<String> {
+    // Less would be found in any text.
+    const SHORTEST: usize = 4;
+    let Ok(url) = url.parse::<Url>() else {
+        return Vec::new();
+    };
+    let query = url.query().unwrap_or_default();
+    let raw = query.split('&').map(|part| part.split_once('=').map_or(part, |(_, value)| value).to_owned());
+    let decoded = url.query_pairs().map(|(name, value)| if value.is_empty() { name } else { value }.into_owned());
+    let password = url.password().unwrap_or_default().to_owned();
+    let mut secrets: Vec<_> =
+        raw.chain(decoded).chain([query.to_owned(), password]).filter(|secret| secret.len() >= SHORTEST).collect();
+    // One may be a part of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
+}
+
 /// POSTs to webhooks.
 #[derive(Debug)]
 pub(crate) struct WebhookClient {
@@ -218,6 +252,7 @@ pub(crate) struct HttpAnswer {
 impl WebhookClient {
     /// One call. The error is for the log, and names no URL: its query is a secret.
     pub(crate) async fn post(&self, url: &str, body: String, timeout: Duration) -> Result<HttpAnswer, String> {
+        // It was checked when it was configured.
         let url: Url = url.parse().map_err(|_| "the webhook's URL is no URL".to_owned())?;
         let client = self.client(&url).await?;
         // It is never closed.
@@ -282,24 +317,117 @@ pub(crate) enum Verdict {
     TryAgain(u16),
 }
 
-/// The tutorial's troubleshooting table.
-pub(crate) fn judge(answer: &HttpAnswer) -> Verdict {
-    match answer.status {
-        200 => match read_response(&answer.body) {
-            Ok(allocated) if allocated.hub.is_empty() => Verdict::Failed(Failure::no_hub()),
-            Ok(allocated) => Verdict::Allocated(allocated),
-            Err(failure) => Verdict::Failed(failure),
-        },
-        401 => Verdict::Failed(Failure::unauthorized()),
-        status if status >= 429 => Verdict::TryAgain(status),
-        status => Verdict::Failed(Failure::status(status)),
+/// What a webhook's answer means, and what is to be said about it.
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    /// In words, for the log.
+    pub(crate) outcome: String,
+    /// What the webhook's author may want to know.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Judgement {
+    pub(crate) fn failed(failure: Failure) -> Self {
+        let outcome = format!("{} {}", failure.code, failure.message);
+        Self { verdict: Verdict::Failed(failure), outcome, warnings: Vec::new() }
+    }
+}
+
+/// The tutorial's troubleshooting table. "[The hub] must be one of the IoT hubs passed in the linkedHubs
+/// property in the request."
+pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], unlinked_hub: UnlinkedHub) -> Judgement {
+    let failed = match answer.status {
+        200 => {
+            let mut warnings = Vec::new();
+            let judgement = match read_response(&answer.body, &mut warnings) {
+                Ok(allocated) if allocated.hub.is_empty() => Judgement::failed(Failure::no_hub()),
+                Ok(allocated) => judge_hub(allocated, offered, unlinked_hub),
+                Err(failure) => Judgement::failed(failure),
+            };
+            return Judgement { warnings, ..judgement };
+        }
+        401 => Failure::unauthorized(),
+        status if status >= 429 => {
+            let outcome = "to be called again".to_owned();
+            return Judgement { verdict: Verdict::TryAgain(status), outcome, warnings: Vec::new() };
+        }
+        status => Failure::status(status),
+    };
+    Judgement::failed(failed)
+}
+
+fn judge_hub(allocated: Allocated, offered: &[String], unlinked_hub: UnlinkedHub) -> Judgement {
+    /// How many hubs are named.
+    const NAMED: usize = 8;
+    let hub = allocated.hub.clone();
+    match allocation::check_hub(allocated, offered, unlinked_hub) {
+        Ok(allocated) => {
+            let mut outcome = format!("allocated {}", excerpt(&allocated.hub));
+            if let Some(payload) = &allocated.payload {
+                outcome = format!("{outcome} with payload {}", excerpt(payload.get()));
+            }
+            Judgement { verdict: Verdict::Allocated(allocated), outcome, warnings: Vec::new() }
+        }
+        Err(failure) => {
+            let mut names = offered.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            match offered.len() {
+                0 => names.push_str("none"),
+                hubs if hubs > NAMED => names.push_str(&format!(" and {} more", hubs - NAMED)),
+                _ => {}
+            }
+            let hub = excerpt(&hub);
+            let code = failure.code;
+            let outcome = format!("{code} refused {hub}, which is not one of the hubs offered: {names}");
+            Judgement { outcome, ..Judgement::failed(failure) }
+        }
+    }
+}
+
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Where the members of an `AllocationResponse` belong.
+const PLACES: [&str; 6] = [
+    "iotHubHostName",
+    "initialTwin",
+    "initialTwin.tags",
+    "initialTwin.properties",
+    "initialTwin.properties.desired",
+    "payload",
+];
+
+/// Warns of members that are not looked at: unknown ones, those in the wrong place, and those that are
+/// there in two spellings.
+fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>) {
+    /// More than so many help nobody.
+    const WARNINGS: usize = 8;
+    let known = |path: &'static str| path.strip_prefix(place).filter(|name| !name.contains('.'));
+    let mut seen: Vec<&str> = Vec::new();
+    for name in members.keys().take(64) {
+        let warning = if let Some(name) =
+            PLACES.into_iter().filter_map(known).find(|known| known.eq_ignore_ascii_case(name))
+        {
+            if !seen.contains(&name) {
+                seen.push(name);
+                continue;
+            }
+            format!("{place}{name} is there more than once")
+        } else {
+            let last = |path: &&&str| path.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
+            let hint = match PLACES.iter().find(last) {
+                Some(path) => format!("it belongs in {path}"),
+                None => format!("known are {}", PLACES.into_iter().filter_map(known).collect::<Vec<_>>().join(", ")),
+            };
+            format!("{place}{} is passed over: {hint}", excerpt(name))
+        };
+        if warnings.len() < WARNINGS {
+            warnings.push(warning);
+        }
     }
 }
 
 /// Reads an `AllocationResponse`. The documents spell its names in more than one way, so their
 /// case does not count.
-fn read_response(body: &[u8]) -> Result<Allocated, Failure> {
-    type Members<'a> = BTreeMap<String, &'a RawValue>;
+fn read_response(body: &[u8], warnings: &mut Vec<String>) -> Result<Allocated, Failure> {
     fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
         members
             .iter()
@@ -310,8 +438,9 @@ fn read_response(body: &[u8]) -> Result<Allocated, Failure> {
     fn object(value: Option<&RawValue>) -> Result<Map<String, Value>, serde_json::Error> {
         value.map_or_else(|| Ok(Map::new()), |value| serde_json::from_str(value.get()))
     }
-    let read = || -> Result<Allocated, serde_json::Error> {
+    let mut read = || -> Result<Allocated, serde_json::Error> {
         let members: Members<'_> = serde_json::from_slice(body)?;
+        check_members(&members, "", warnings);
         let hub = match member(&members, "iotHubHostName") {
             Some(hub) => serde_json::from_str(hub.get())?,
             None => String::new(),
@@ -319,10 +448,12 @@ fn read_response(body: &[u8]) -> Result<Allocated, Failure> {
         let initial_twin = match member(&members, "initialTwin") {
             Some(twin) => {
                 let twin: Members<'_> = serde_json::from_str(twin.get())?;
+                check_members(&twin, "initialTwin.", warnings);
                 let properties: Members<'_> = match member(&twin, "properties") {
                     Some(properties) => serde_json::from_str(properties.get())?,
                     None => Members::new(),
                 };
+                check_members(&properties, "initialTwin.properties.", warnings);
                 Some(Twin { tags: object(member(&twin, "tags"))?, desired: object(member(&properties, "desired"))? })
             }
             None => None,

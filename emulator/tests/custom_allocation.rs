@@ -2,10 +2,14 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use azure_dps_emulator::{
-    Config, Emulator, IndividualEnrollment, SymmetricKey, Twin, UnlinkedHub,
+    Config, Emulator, Event, IndividualEnrollment, SymmetricKey, Twin, UnlinkedHub,
     contoso::{ContosoOptions, Webhook},
 };
 use serde_json::{Value, json};
@@ -193,6 +197,200 @@ fn a_hub_that_is_not_linked_is_400207_or_as_configured() {
     emulator.update(|config| config.behaviour.unlinked_hub = UnlinkedHub::Assigned);
     emulator.contoso().unwrap().respond(200, &*elsewhere);
     assert_eq!(toaster(&emulator).assigned()["assignedHub"], "elsewhere.azure-devices.net");
+}
+
+// ---- what the log says of it
+
+/// The readable line of the last call.
+fn line(emulator: &Emulator) -> String {
+    emulator.webhook_calls().pop().unwrap().to_string()
+}
+
+/// A hub that is refused is never said to be allocated; the hubs that were offered are listed, a few of them
+/// where there are many.
+#[test]
+fn a_refused_hub_is_called_refused() {
+    let emulator = answering(200, json!({ "iotHubHostName": "else\u{1b}where" }).to_string());
+    toaster(&emulator).failed();
+    let call = emulator.webhook_calls().pop().unwrap();
+    assert_eq!(
+        call.outcome,
+        format!(
+            "400207 refused else\\u{{1b}}where, which is not one of the hubs offered: {TOASTERS_HUB}, {HEATPUMPS_HUB}"
+        )
+    );
+    assert_eq!(call.assigned_hub, None);
+    emulator.update(|config| {
+        config.linked_hubs = (0..100).map(|n| format!("hub-{n}")).collect();
+        config.enrollment_groups[0].allocation.iot_hubs.clear();
+    });
+    emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "elsewhere" }).to_string());
+    toaster(&emulator).failed();
+    assert!(line(&emulator).contains("offered: hub-0, hub-1, hub-2, hub-3, hub-4, hub-5, hub-6, hub-7 and 92 more"));
+
+    // The switch that lets it through.
+    emulator.update(|config| config.behaviour.unlinked_hub = UnlinkedHub::Assigned);
+    emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "elsewhere" }).to_string());
+    toaster(&emulator).assigned();
+    let call = emulator.webhook_calls().pop().unwrap();
+    assert_eq!((call.outcome.as_str(), call.assigned_hub.as_deref()), ("allocated elsewhere", Some("elsewhere")));
+}
+
+/// "attempt 2 of 11, next in 9 s", in a line and in JSON.
+#[test]
+fn a_retry_says_which_it_is_and_when_the_next_comes() {
+    let emulator = answering(429, "slow down");
+    emulator.contoso().unwrap().respond(503, "");
+    toaster(&emulator).assigned();
+    let calls = emulator.webhook_calls();
+    let expected = [(1, 11, Some(1)), (2, 11, Some(10)), (3, 11, None)];
+    for (call, (attempt, attempts, next_in)) in calls.iter().zip(expected) {
+        assert_eq!((call.attempt, call.attempts), (attempt, attempts));
+        assert_eq!(call.next_in, next_in.map(Duration::from_secs));
+        let json = json!(call);
+        assert_eq!(json["nextInMs"], next_in.map_or(Value::Null, |seconds| json!(seconds * 1000)));
+        assert!(json["durationMs"].is_u64(), "{json}");
+    }
+    let line = calls[1].to_string();
+    assert!(line.contains("-> 503 to be called again (attempt 2 of 11, "), "{line}");
+    assert!(line.contains("ms, next in 10s, http://"), "{line}");
+
+    let mut config = Config::contoso();
+    config.behaviour.webhook_retries = 0;
+    let emulator = builder(config).start().unwrap();
+    emulator.contoso().unwrap().respond(503, "");
+    toaster(&emulator).failed();
+    let call = &emulator.webhook_calls()[0];
+    assert_eq!((call.attempts, call.next_in, call.outcome.as_str()), (1, None, "called often enough"));
+}
+
+/// A webhook that does not answer is told of while it does not, and on record once.
+#[test]
+fn a_call_that_is_under_way_is_told_of() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/?code=a-secret", silent.local_addr().unwrap());
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let seen = Arc::clone(&events);
+    let mut config = Config::contoso();
+    config.behaviour.webhook_timeout = 0.5;
+    let emulator = builder(config)
+        .webhook(url)
+        .observer(move |event: &Event| seen.lock().unwrap().push(event.clone()))
+        .start()
+        .unwrap();
+    toaster(&emulator).failed();
+    let events = events.lock().unwrap();
+    let calls: Vec<_> = events.iter().filter(|event| !matches!(event, Event::Request(_))).collect();
+    let [Event::WebhookUnderWay(under_way), Event::Webhook(call)] = calls[..] else { panic!("{calls:?}") };
+    assert_eq!((under_way.status, under_way.outcome.as_str()), (None, "no answer yet; given up after 500ms"));
+    assert!(under_way.duration >= Duration::from_millis(100) && call.duration >= Duration::from_millis(500));
+    let line = calls[0].to_string();
+    assert!(line.contains(&format!("hook  POST {TOASTER} -> --- no answer yet; ")), "{line}");
+    assert!(json!(calls[0])["webhookUnderWay"]["attempt"] == 1 && !line.contains("a-secret"));
+    assert_eq!(emulator.webhook_calls().len(), 1);
+}
+
+/// The beginning of an answer that is no `AllocationResponse` is shown, without control characters and
+/// without the webhook's own key.
+#[test]
+fn an_answer_that_is_no_json_is_shown() {
+    let html = format!("<html>\u{1b}[2J404: /api/HttpTrigger1?code=a+key%2F1 or a key/1</html>{}", "x".repeat(1000));
+    let mut config = Config::contoso();
+    config.contoso.function_key = Some("a key/1".into());
+    let emulator = builder(config).start().unwrap();
+    emulator.contoso().unwrap().respond(200, html);
+    toaster(&emulator).failed();
+    let line = line(&emulator);
+    assert!(line.contains("400207 Custom allocation failed: the response cannot be read"), "{line}");
+    assert!(line.contains("?****): <html>\\u{1b}[2J404: /api/HttpTrigger1?**** or ****</html>xxx"), "{line}");
+    assert!(line.ends_with("xxx…") && line.len() < 700, "{line}");
+    assert!(!json!(emulator.webhook_calls()[0]).to_string().contains("key/1"));
+    // What allocates a hub is not shown twice.
+    toaster(&emulator).assigned();
+    assert!(!self::line(&emulator).contains('{'));
+}
+
+/// A member that nobody reads is warned of, with the place where it belongs.
+#[test]
+fn members_that_nobody_reads_are_warned_of() {
+    let known = "known are iotHubHostName, initialTwin, payload";
+    for (twin, extra, warnings) in [
+        (json!({ "tags": {}, "properties": { "desired": {} } }), json!({}), vec![]),
+        (
+            json!({ "desired": { "a": 1 } }),
+            json!({}),
+            vec!["initialTwin.desired is passed over: it belongs in initialTwin.properties.desired".to_owned()],
+        ),
+        (
+            json!({ "properties": { "Tags": {}, "reported": {} } }),
+            json!({}),
+            vec![
+                "initialTwin.properties.Tags is passed over: it belongs in initialTwin.tags".to_owned(),
+                "initialTwin.properties.reported is passed over: known are desired".to_owned(),
+            ],
+        ),
+        (
+            json!({ "payload": {} }),
+            json!({ "Payload": {}, "payload": {}, "tags": {}, "hub\u{7}": 1 }),
+            vec![
+                format!("hub\\u{{7}} is passed over: {known}"),
+                "payload is there more than once".to_owned(),
+                "tags is passed over: it belongs in initialTwin.tags".to_owned(),
+                "initialTwin.payload is passed over: it belongs in payload".to_owned(),
+            ],
+        ),
+    ] {
+        let mut answer = json!({ "iotHubHostName": TOASTERS_HUB, "initialTwin": twin });
+        answer.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let emulator = answering(200, answer.to_string());
+        toaster(&emulator).assigned();
+        let call = &emulator.webhook_calls()[0];
+        assert_eq!(call.warnings, warnings, "{answer}");
+        assert_eq!(json!(call)["warnings"], json!(warnings));
+        for warning in &warnings {
+            assert!(line(&emulator).contains(&format!("; warning: {warning}")));
+        }
+    }
+    // A hub of another name, and too many of them.
+    let mut answer = json!({ "iotHub": TOASTERS_HUB });
+    for n in 0..1000 {
+        answer[format!("member {n}")] = json!(n);
+    }
+    let emulator = answering(200, answer.to_string());
+    assert_eq!(toaster(&emulator).failed().0, 400_208);
+    let warnings = &emulator.webhook_calls()[0].warnings;
+    assert_eq!((warnings[0].clone(), warnings.len()), (format!("iotHub is passed over: {known}"), 8));
+}
+
+// ---- hubs with a port
+
+/// `assignedHub` has a port where the linked hub has one, and only there: webhooks name the hub as they are
+/// offered it.
+#[test]
+fn a_hub_has_a_port_where_it_was_linked_with_one() {
+    let hub = "localhost:8443";
+    let emulator = changed(|config| {
+        config.linked_hubs.push(hub.into());
+        config.enrollment_groups[0].allocation.iot_hubs.clear();
+    });
+    for (answer, assigned) in [
+        (hub, Some(hub)),
+        ("LOCALHOST:8443", Some(hub)),
+        (TOASTERS_HUB, Some(TOASTERS_HUB)),
+        ("localhost", None),
+        ("localhost:8444", None),
+        (&format!("{TOASTERS_HUB}:8883"), None),
+    ] {
+        emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": answer }).to_string());
+        let device = toaster(&emulator);
+        match assigned {
+            Some(hub) => assert_eq!(device.assigned()["assignedHub"], hub, "{answer}"),
+            None => assert_eq!(device.failed().0, 400_207, "{answer}"),
+        }
+    }
+    let request = &emulator.webhook_calls()[1].request;
+    assert_eq!(request["linkedHubs"], json!([TOASTERS_HUB, HEATPUMPS_HUB, hub]));
+    assert_eq!(request["deviceRuntimeContext"]["currentIotHubHostName"], hub);
 }
 
 // ---- the request

@@ -234,6 +234,8 @@ fn a_bad_set_up_is_refused() {
     let start = |config: Config| Emulator::builder(config).http(taken).start();
     assert!(matches!(start(Config::contoso()), Err(StartError::Listen(..))));
     assert!(matches!(start(Config::default()), Err(StartError::Config(_))));
+    let webhook = Emulator::builder(Config::contoso()).webhook("127.0.0.1:7071").start();
+    assert!(matches!(webhook, Err(StartError::Config(_))));
     let scale = Emulator::builder(Config::contoso()).time_scale(0.0).start();
     assert!(matches!(scale, Err(StartError::TimeScale)));
 
@@ -251,6 +253,27 @@ fn a_bad_set_up_is_refused() {
             "[[enrollment_groups]]\nenrollment_group_id = 'g'\n\
              primary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\nallocation.iot_hubs = ['h']",
             "h, a hub of g, is not in linked_hubs",
+        ),
+        ("linked_hubs = ['hub name']", "\"hub name\" in linked_hubs is not a host name"),
+        ("linked_hubs = ['https://hub']", "has a port that is not a number from 1 to 65535"),
+        ("linked_hubs = ['']", "is not a host name"),
+        ("linked_hubs = ['hub:0']", "has a port"),
+        ("linked_hubs = ['hub:65536']", "has a port"),
+        ("linked_hubs = ['hub:+1']", "has a port"),
+        ("linked_hubs = ['hub:']", "has a port"),
+        (
+            "webhook_url = '127.0.0.1:7071/api?code=secret'",
+            "the webhook's URL \"127.0.0.1:7071/api?****\" does not begin with http:// or https://",
+        ),
+        ("webhook_url = 'localhost:7071/api'", "does not begin with http:// or https://"),
+        ("webhook_url = 'ftp://me:secret@127.0.0.1/'", "\"ftp://****@127.0.0.1/\" does not begin with http://"),
+        ("webhook_url = ''", "the webhook's URL \"\" does not begin with"),
+        ("webhook_url = 'http://'", "the webhook's URL \"http://\" cannot be used: empty host"),
+        ("webhook_url = 'http://host:port/'", "cannot be used: invalid port number"),
+        (
+            "[[enrollment_groups]]\nenrollment_group_id = 'g'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\n\
+             allocation = { policy = 'custom', webhook_url = 'api/HttpTrigger1' }",
+            "g: the webhook's URL \"api/HttpTrigger1\" does not begin with http:// or https://",
         ),
         ("[[enrollment_groups]]\nallocation.policy = 'geoLatency'", "unknown variant `geoLatency`"),
         (
@@ -273,6 +296,16 @@ fn a_bad_set_up_is_refused() {
         assert!(error.to_string().contains(why), "{error} / {why}");
         assert!(!error.to_string().contains("secret"));
     }
+}
+
+/// What is allowed and can hardly be meant is told.
+#[test]
+fn a_service_that_assigns_nothing_is_warned_of() {
+    assert!(Config::contoso().warnings().is_empty());
+    let warnings = Config::from_toml("id_scope = '0ne00002193'").unwrap().warnings();
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings[0].contains("no hub is linked") && warnings[0].contains("401001"), "{warnings:?}");
+    assert!(warnings[1].contains("no enrollment"), "{warnings:?}");
 }
 
 /// The example in the repository is read, and says what it seems to say.

@@ -163,6 +163,26 @@ fn quotas_are_set_by_flags() {
     }
 }
 
+/// What can hardly be meant is said at the start, after the listeners.
+#[test]
+fn a_service_without_hubs_is_warned_of() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "id_scope = '0ne00002193'").unwrap();
+    for json in [false, true] {
+        let mut command = Command::new(DPS);
+        command.arg("--config").arg(file.path()).args(json.then_some("--json"));
+        let mut program = Program::start(&mut command);
+        program.line();
+        let lines = program.end("-TERM").1;
+        if json {
+            let warning: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+            assert!(warning["warning"].as_str().unwrap().contains("no hub is linked"), "{lines}");
+        } else {
+            assert!(lines.contains("\nwarning: no hub is linked"), "{lines}");
+        }
+    }
+}
+
 /// A key may come from a file, too.
 #[test]
 fn the_webhooks_key_may_be_in_a_file() {
@@ -195,6 +215,7 @@ fn exit_codes_tell_what_was_wrong() {
         (&["--what"], 2, "--what"),
         (&["--retry-after", "soon"], 2, "soon"),
         (&["--time-scale", "0"], 2, "time scale"),
+        (&["--webhook", "127.0.0.1:7071/api"], 3, "does not begin with http:// or https://"),
         (&["--config", "/nowhere/dps.toml"], 3, "/nowhere/dps.toml"),
         (&["--config", bad], 3, "line 1: unknown field `scope`"),
     ] {

@@ -526,3 +526,16 @@ fn a_superseded_registration_has_no_key_of_its_own() {
     assert_eq!(newest["registrationState"]["assignedHub"], HEATPUMPS_HUB);
     assert_eq!(superseded["registrationState"], newest["registrationState"]);
 }
+
+/// The key for a hub is made for its host, without the port.
+#[test]
+fn a_hubs_port_is_no_part_of_its_keys_resource() {
+    let emulator = enrolled(|config| {
+        config.enrollment_groups.clear();
+        config.linked_hubs = vec!["localhost:8443".into()];
+    });
+    let state = TpmDevice::new(&emulator, &TPM).assigned();
+    assert_eq!(state["assignedHub"], "localhost:8443");
+    let (_, resource) = TPM.open(&blob(&state["tpm"]["authenticationKey"])).unwrap();
+    assert_eq!(resource, format!("localhost/devices/{ID}").into_bytes());
+}
