@@ -203,7 +203,7 @@ impl Cell {
         let primary_key = SymmetricKey::from_base64(&text).unwrap();
         self.enroll(IndividualEnrollment { registration_id: TOASTER.into(), primary_key, ..Default::default() });
         self.with_key(TOASTER, &mut key).unwrap();
-        refused(self.with_key(TOASTER, &mut random_key().1), ErrorCode::UNAUTHORIZED);
+        refused(self.with_key(TOASTER, &mut random_key().1), self.transport.refused_key());
     }
 
     fn group_key(&self) {
@@ -215,10 +215,10 @@ impl Cell {
         for id in [TOASTER, HEAT_PUMP] {
             self.with_key(id, &mut derive(id)).unwrap();
         }
-        refused(self.with_key(TOASTER, &mut derive(HEAT_PUMP)), ErrorCode::UNAUTHORIZED);
+        refused(self.with_key(TOASTER, &mut derive(HEAT_PUMP)), self.transport.refused_key());
         // The group's key is no device's.
         let mut group_key = DeviceKey::from_base64(&text).unwrap();
-        refused(self.with_key(TOASTER, &mut group_key), ErrorCode::UNAUTHORIZED);
+        refused(self.with_key(TOASTER, &mut group_key), self.transport.refused_key());
     }
 
     fn secondary_keys(&self) {
@@ -238,7 +238,7 @@ impl Cell {
         self.with_key(TOASTER, &mut individual.1.clone()).unwrap();
         let group = GroupKey::from_base64(&group.0).unwrap();
         self.with_key(HEAT_PUMP, &mut group.derive(&registration(HEAT_PUMP).registration_id())).unwrap();
-        refused(self.with_key(TOASTER, &mut random_key().1), ErrorCode::UNAUTHORIZED);
+        refused(self.with_key(TOASTER, &mut random_key().1), self.transport.refused_key());
     }
 
     fn individual_certificate(&self) {
@@ -338,7 +338,7 @@ impl Cell {
         refused(look_up(&mut key), ErrorCode::ENROLLMENT_NOT_FOUND);
         self.with_key(TOASTER, &mut key).unwrap();
         look_up(&mut key).unwrap();
-        refused(look_up(&mut random_key().1), ErrorCode::UNAUTHORIZED);
+        refused(look_up(&mut random_key().1), self.transport.refused_key());
         assert_eq!(self.emulator.device(TOASTER).unwrap().registrations, 1);
     }
 

@@ -293,7 +293,7 @@ fn failures_are_counted_by_kind() {
         "AZURE_DPS_SYMMETRIC_KEY",
         "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==",
     );
-    assert_eq!(run(&mut wrong), (NOT_ALL_ASSIGNED, json!({ "unauthorized: 401000": 5 })));
+    assert_eq!(run(&mut wrong), (NOT_ALL_ASSIGNED, json!({ "unauthorized: 401002": 5 })));
 }
 
 /// `--verify` sees where the service says otherwise than a device was told.

@@ -874,14 +874,14 @@ fn unauthorized() {
     let gateway = || Gateway::to(http(&emulator), TOASTER).key(HEAT_PUMP_KEY);
     let run = gateway().run();
     run.expect(UNAUTHORIZED);
-    assert!(run.stderr.contains("401000"), "{}", run.stderr);
+    assert!(run.stderr.contains("401002"), "{}", run.stderr);
     // A clock that is off looks the same to the service, so its own is shown.
     assert!(run.stderr.contains("clock:  20"), "{}", run.stderr);
 
     let run = gateway().args(&["--json"]).run();
     run.expect(UNAUTHORIZED);
     let error = &run.json()["error"];
-    assert_eq!((&error["kind"], &error["code"]), (&json!("unauthorized"), &json!(401000)));
+    assert_eq!((&error["kind"], &error["code"]), (&json!("unauthorized"), &json!(401002)));
     let answer: Value = serde_json::from_str(&emulator.requests().pop().unwrap().response_body).unwrap();
     assert_eq!(error["trackingId"], answer["trackingId"]);
     assert_eq!(error["message"], answer["message"]);

@@ -191,7 +191,11 @@ fn refusals_are_those_of_http() {
         registering(&mut provisioning);
         let topic = format!("$dps/registrations/res/{status}/?$rid=1&retry-after=29");
         assert!(mqtt::on_message(&mut provisioning, NOW, &topic, b""));
-        assert_eq!(matches!(provisioning.step(NOW), Step::Wait(wait) if (29..=58).contains(&wait.as_secs())), retried, "{status}");
+        assert_eq!(
+            matches!(provisioning.step(NOW), Step::Wait(wait) if (29..=58).contains(&wait.as_secs())),
+            retried,
+            "{status}"
+        );
     }
 }
 

@@ -363,7 +363,7 @@ fn programs_that_hide_secrets(arguments: &[&str]) {
         said.extend(runs.map(|run| run.join().unwrap()));
     });
     let wanted = said.pop().unwrap();
-    for (said, word) in said.iter().zip([TOASTERS_HUB, TOASTERS_HUB, TOASTERS_HUB, "401000", "401000", "Retrying: "]) {
+    for (said, word) in said.iter().zip([TOASTERS_HUB, TOASTERS_HUB, TOASTERS_HUB, "401002", "401000", "Retrying: "]) {
         assert!(said.contains(word), "{said}");
     }
     let heard = String::from_utf8(heard.lock().unwrap().clone()).unwrap();

@@ -1,11 +1,12 @@
 //! Which hub a device gets.
 
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use crate::behaviour::UnlinkedHub;
+use crate::behaviour::{Behaviour, HubRefusalMessage, UnlinkedHub};
 use crate::config::{AllocationPolicy, Config, ReprovisionPolicy, Twin};
 use crate::enrollment::Enrollment;
+use crate::wall_time;
 
 /// A hub for a device, and what the webhook gave with it.
 #[derive(Clone, Debug)]
@@ -45,7 +46,33 @@ impl Failure {
 
     /// CustomAllocationUnauthorizedAccess.
     pub(crate) fn unauthorized() -> Self {
-        Self { code: 400_209, message: "Custom allocation failed: unauthorized access".to_owned() }
+        Self { code: 400_209, ..Self::status(401) }
+    }
+
+    /// The hub refuses the service: the text as devices saw it in 2020 and 2022, alone or one or two
+    /// levels deep in JSON, with a tracking ID of the hub's.
+    fn hub_unauthorized(form: HubRefusalMessage) -> Self {
+        let guid = wall_time::guid().replace('-', "");
+        let now = wall_time::now();
+        let message = match form {
+            HubRefusalMessage::Plain => "Unauthorized access".to_owned(),
+            HubRefusalMessage::Json => json!({
+                "Message": "ErrorCode:IotHubUnauthorizedAccess;Unauthorized",
+                "ExceptionMessage": format!("Tracking ID:{guid}-G:10-TimeStamp:{now}"),
+            })
+            .to_string(),
+            HubRefusalMessage::NestedJson => {
+                let inner = json!({
+                    "errorCode": 401_002,
+                    "message": "Unauthorized access",
+                    "trackingId": format!("{}-G2:-TimeStamp:{now}", guid.to_uppercase()),
+                    "timestampUtc": now,
+                    "info": null,
+                });
+                json!({ "Message": inner.to_string(), "ExceptionMessage": "" }).to_string()
+            }
+        };
+        Self { code: 401_002, message }
     }
 
     /// The device has a hub, but not the certificate that it asked for. What the service says then,
@@ -136,4 +163,12 @@ pub(crate) fn check_hub(
         },
     }
     Ok(allocated)
+}
+
+/// The service can only put a device at a hub that lets the service in.
+pub(crate) fn check_access(hub: &str, behaviour: &Behaviour) -> Result<(), Failure> {
+    if behaviour.inaccessible_hubs.iter().any(|other| other.eq_ignore_ascii_case(hub)) {
+        return Err(Failure::hub_unauthorized(behaviour.hub_refusal_message));
+    }
+    Ok(())
 }

@@ -73,6 +73,53 @@ pub struct Behaviour {
     pub drop_every: Option<NonZeroU32>,
     /// Whether HTTPS and MQTT take TLS 1.3 beside 1.2. Default false, as the real service.
     pub tls13: bool,
+
+    // Points in which records of the real service disagree. The README names the sources.
+    /// Sets the error code for a symmetric key that is refused over HTTP. Default 401002, seen
+    /// since 2020; 401000 was seen in 2019. Over MQTT the code is always 401000.
+    pub refused_key_code_over_http: u32,
+    /// Sets for how many seconds of the service's time a registration over HTTP blocks the other key
+    /// of the enrollment, primary or secondary. Requests with that key are then answered as any
+    /// refused key is. Default 1800; 0 switches the rule off.
+    pub other_key_blocked_for: f64,
+    /// Whether a payload that is a JSON string is refused with 400012. Default true. If false, the
+    /// device is registered, and the payload is not passed on to the webhook.
+    pub refuse_string_payload: bool,
+    /// Whether a registration with a member that the service does not know is refused with 400012.
+    /// Default false.
+    pub refuse_unknown_members: bool,
+    /// Sets the error codes whose body has `"trackingId":""`. Default 400012 and 429001.
+    pub empty_tracking_ids: Vec<u32>,
+    /// Whether `trackingId` is the GUID of the header `x-ms-request-id`. Default false: two GUIDs.
+    pub tracking_id_is_request_id: bool,
+    /// Whether refusals over HTTP have the header `x-ms-error-code`. Default true.
+    pub error_code_header: bool,
+    /// Sets the message of 401002 for a certificate that is refused. Default "Invalid
+    /// certificate."; the service was also seen to say "Unauthorized", "Signing certificate info
+    /// did not match chain elements" and "IotHubUnauthorizedAccess".
+    pub certificate_refusal: String,
+    /// Whether the middle part of operation IDs is the same for all registrations of a device.
+    /// Default true. If false, it is random.
+    pub constant_operation_id_middle: bool,
+    /// Whether a device that registers again at the same hub with an api-version before 2019-04-15
+    /// is told `initialAssignment`. Default true. If false, it is told
+    /// `reprovisionedToInitialAssignment`, as with later versions.
+    pub substatus_by_api_version: bool,
+    /// Whether `AllocationRequest` leaves out members of the enrollment that have their default:
+    /// `capabilities`, `reprovisionPolicy` and `iotHubs`. Default false.
+    pub omit_unset_members: bool,
+    /// Sets the form of the TPM challenge.
+    pub tpm_challenge: TpmChallenge,
+    /// Sets the form of the answer to a device that is disabled.
+    pub disabled_answer: DisabledAnswer,
+    /// Names hubs that refuse the service, because its access was withdrawn. Devices that are
+    /// allocated to one of these hubs fail with 401002. Default none.
+    pub inaccessible_hubs: Vec<String>,
+    /// Sets the form of `errorMessage` for [`inaccessible_hubs`](Self::inaccessible_hubs).
+    pub hub_refusal_message: HubRefusalMessage,
+    /// Whether answers with HTTP status 202 have a `status`. Default true. Microsoft's own mock of
+    /// the service, in iot-identity-service, sends none.
+    pub status_in_202: bool,
 }
 
 impl Default for Behaviour {
@@ -103,6 +150,22 @@ impl Default for Behaviour {
             client_timeout: 60.0,
             drop_every: None,
             tls13: false,
+            refused_key_code_over_http: 401_002,
+            other_key_blocked_for: 1800.0,
+            refuse_string_payload: true,
+            refuse_unknown_members: false,
+            empty_tracking_ids: vec![400_012, 429_001],
+            tracking_id_is_request_id: false,
+            error_code_header: true,
+            certificate_refusal: "Invalid certificate.".to_owned(),
+            constant_operation_id_middle: true,
+            substatus_by_api_version: true,
+            omit_unset_members: false,
+            tpm_challenge: TpmChallenge::default(),
+            disabled_answer: DisabledAnswer::default(),
+            inaccessible_hubs: Vec::new(),
+            hub_refusal_message: HubRefusalMessage::default(),
+            status_in_202: true,
         }
     }
 }
@@ -118,6 +181,42 @@ pub enum UnlinkedHub {
     HubNotFound,
     /// It is assigned there all the same.
     Assigned,
+}
+
+/// The forms of the answer that challenges a TPM.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum TpmChallenge {
+    /// The message "Authorization required.", the key and its name.
+    #[default]
+    Short,
+    /// As Microsoft's clients have it in their tests, of 2017: the message "Authorization required,
+    /// resend request using supplied key", and besides `"unencryptedAuthenticationKey":null`.
+    Long,
+}
+
+/// The forms of the answer to a device that is disabled.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum DisabledAnswer {
+    /// An empty operation ID, and a state with times and an etag.
+    #[default]
+    Stored,
+    /// An operation ID, and a state without times and etag.
+    Operation,
+}
+
+/// The forms of `errorMessage` when a hub refuses the service.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum HubRefusalMessage {
+    /// JSON in the string, with the hub's tracking ID in `ExceptionMessage`.
+    #[default]
+    Json,
+    /// JSON in the string, and in its `Message` JSON in a string again, with the hub's tracking ID.
+    NestedJson,
+    /// Plain text.
+    Plain,
 }
 
 /// Seconds, or `false` for none: TOML has no null.

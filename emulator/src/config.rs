@@ -170,6 +170,7 @@ impl Config {
             behaviour.webhook_retry_initial,
             behaviour.webhook_retry_increment,
             behaviour.client_timeout,
+            behaviour.other_key_blocked_for,
         ];
         for seconds in times {
             if Duration::try_from_secs_f64(seconds).is_err() {

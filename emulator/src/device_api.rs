@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     behaviour::Behaviour,
-    enrollment::Credentials,
+    enrollment::{Carrier, Credentials},
     error::ServiceError,
     log::{RequestRecord, mask_signatures},
     mqtt::MqttApi,
@@ -21,6 +21,8 @@ use crate::{
     server::{self, Body, BodyFault, Connection, Handler, NoAnswer, Peer},
     wall_time, websocket, wire,
 };
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
 /// One listener's view of the service.
 pub(crate) struct DeviceApi {
@@ -145,8 +147,8 @@ impl DeviceApi {
                 authorization: head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
                 certificates: peer,
                 shown_at: wall_time::unix_seconds(),
+                carrier: Carrier::Http,
             },
-            takes_tpm: true,
             body,
         };
         match route.operation {
@@ -161,7 +163,7 @@ impl DeviceApi {
         let listener = if self.scheme == "https" { "wss" } else { "ws" };
         let mqtt = MqttApi { core: Arc::clone(&self.core), listener };
         websocket::upgrade(request, connection, mqtt).unwrap_or_else(|error| {
-            let answer = Answer::refusal(&error);
+            let answer = Answer::refusal(&error, &self.core.behaviour());
             let mut record = RequestRecord::new(listener, request.method().as_str());
             record.path = mask_signatures(request.uri().path());
             record.answered(&answer, true);
@@ -177,6 +179,9 @@ impl DeviceApi {
         }
         if let Some(code) = answer.error_code {
             headers.insert(HeaderName::from_static("x-ms-error-code"), code.into());
+        }
+        if let Some(id) = answer.request_id.as_deref().and_then(|id| id.parse().ok()) {
+            headers.insert(REQUEST_ID, id);
         }
         if let Some(route) = route.filter(|_| answer.status == 405)
             && let Ok(method) = HeaderValue::from_str(route.method().as_str())
@@ -257,7 +262,7 @@ fn common_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     if let Ok(id) = HeaderValue::try_from(wall_time::guid()) {
-        headers.insert(HeaderName::from_static("x-ms-request-id"), id);
+        headers.insert(REQUEST_ID, id);
     }
     headers
 }

@@ -21,6 +21,23 @@ pub(crate) struct Credentials<'a> {
     pub(crate) certificates: &'a [CertificateDer<'static>],
     /// When it showed them: seconds since 1970.
     pub(crate) shown_at: u64,
+    pub(crate) carrier: Carrier,
+}
+
+/// The protocols, as far as they make a difference to who is let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Carrier {
+    Http,
+    Mqtt,
+}
+
+/// What the service remembers of a device, and goes by when it lets the device in.
+#[derive(Default)]
+pub(crate) struct Memory<'a> {
+    /// Of its TPM, the last one.
+    pub(crate) challenge: Option<&'a Challenge>,
+    /// The key that blocks the enrollment's other key.
+    pub(crate) last_key: Option<&'a SymmetricKey>,
 }
 
 /// What an enrollment says about one device, whichever kind it is.
@@ -48,7 +65,8 @@ pub(crate) enum Kind {
 /// By what a device proved who it is.
 #[derive(Clone, Debug)]
 pub(crate) enum Attested {
-    SymmetricKey,
+    /// With this key of the enrollment's, of a group the one from which the device's is derived.
+    SymmetricKey(SymmetricKey),
     X509 {
         certificate: Certificate,
         /// The group's CA that vouches for it.
@@ -103,8 +121,7 @@ pub(crate) fn check_tpm(config: &Config, registration_id: &str, keys: &TpmKeys) 
     }
 }
 
-/// Finds the enrollment of a device that shows `credentials`. Of a device with a TPM the service
-/// knows its last `challenge`.
+/// Finds the enrollment of a device that shows `credentials`.
 ///
 /// An individual enrollment takes precedence over groups: then only its own keys or certificates
 /// count. A disabled one answers devices with a group's too, because it is made to shut out a device
@@ -113,22 +130,23 @@ pub(crate) fn authenticate(
     config: &Config,
     registration_id: &str,
     credentials: &Credentials<'_>,
-    challenge: Option<&Challenge>,
+    memory: &Memory<'_>,
 ) -> Result<Enrollment, ServiceError> {
+    let behaviour = &config.behaviour;
     let proof = Proof::read(config, registration_id, credentials)?;
     let mut faults = Vec::new();
     let mut note = |id: &str, fault: String| faults.push(format!("{id}: {fault}"));
 
     let individual = individual(config, registration_id);
     if let Some(individual) = individual {
-        match proof.of_device(individual, challenge) {
+        match proof.of_device(individual, memory) {
             Ok(attested) => return Ok(Enrollment::of_individual(individual, attested)),
             Err(fault) => note(&individual.registration_id, fault),
         }
     }
     if individual.is_none_or(|individual| !individual.enabled) {
         for group in &config.enrollment_groups {
-            match (proof.of_member(group, registration_id), individual) {
+            match (proof.of_member(group, registration_id, memory), individual) {
                 (Ok(attested), Some(individual)) => return Ok(Enrollment::of_individual(individual, attested)),
                 (Ok(attested), None) => return Ok(Enrollment::of_group(group, attested)),
                 (Err(fault), _) => note(&group.enrollment_group_id, fault),
@@ -142,10 +160,18 @@ pub(crate) fn authenticate(
             ServiceError::not_found("Enrollment not found", format!("no enrollment is for {registration_id}"))
         }
         Proof::Token(_) => {
-            ServiceError::unauthorized("the token's signature was made with none of the enrollments' keys")
+            let has_tpm = individual.is_some_and(|individual| individual.tpm.is_some());
+            let code = match credentials.carrier {
+                Carrier::Http if !has_tpm => behaviour.refused_key_code_over_http,
+                _ => 401_000,
+            };
+            let why = faults.iter().find(|fault| fault.ends_with(BLOCKED)).map_or(NO_KEY, |fault| fault);
+            ServiceError::unauthorized(why).with_code(code)
         }
-        Proof::Certificate(_) if faults.is_empty() => ServiceError::invalid_certificate("there is no enrollment"),
-        Proof::Certificate(_) => ServiceError::invalid_certificate(faults.join("; ")),
+        Proof::Certificate(_) if faults.is_empty() => {
+            ServiceError::invalid_certificate(behaviour, "there is no enrollment")
+        }
+        Proof::Certificate(_) => ServiceError::invalid_certificate(behaviour, faults.join("; ")),
     })
 }
 
@@ -210,7 +236,7 @@ impl<'a> Proof<'a> {
             (None, [leaf, intermediates @ ..]) => {
                 DeviceCertificate::read(leaf, intermediates, registration_id, credentials.shown_at)
                     .map(Self::Certificate)
-                    .map_err(ServiceError::invalid_certificate)
+                    .map_err(|fault| ServiceError::invalid_certificate(&config.behaviour, fault))
             }
             (None, []) => {
                 let wants_certificate = match individual(config, registration_id) {
@@ -218,7 +244,7 @@ impl<'a> Proof<'a> {
                     None => !config.enrollment_groups.is_empty() && !config.enrollment_groups.iter().any(has_keys),
                 };
                 Err(if wants_certificate {
-                    ServiceError::invalid_certificate("there is no client certificate")
+                    ServiceError::invalid_certificate(&config.behaviour, "there is no client certificate")
                 } else {
                     ServiceError::unauthorized("there is no authorization")
                 })
@@ -227,13 +253,10 @@ impl<'a> Proof<'a> {
     }
 
     /// Whether it is the device's of an individual enrollment.
-    fn of_device(&self, individual: &IndividualEnrollment, challenge: Option<&Challenge>) -> Result<Attested, String> {
+    fn of_device(&self, individual: &IndividualEnrollment, memory: &Memory<'_>) -> Result<Attested, String> {
         match (self, individual.attestation()?) {
             (Self::Token(token), Attestation::SymmetricKey { primary, secondary }) => {
-                keys(primary, secondary)
-                    .find(|key| token.is_signed_by(key.bytes()))
-                    .ok_or("the token is signed with another key")?;
-                Ok(Attested::SymmetricKey)
+                find_key(primary, secondary, memory, |key| token.is_signed_by(key.bytes()))
             }
             (Self::Certificate(device), Attestation::X509(x509)) => {
                 x509.certificates()
@@ -242,7 +265,8 @@ impl<'a> Proof<'a> {
                 Ok(Attested::X509 { certificate: device.certificate().clone(), signer: None })
             }
             (Self::Token(token), Attestation::Tpm(tpm)) => {
-                let challenge = challenge
+                let challenge = memory
+                    .challenge
                     .filter(|challenge| challenge.keys.are_of(&tpm.endorsement_key))
                     .filter(|challenge| token.is_signed_by(challenge.key.bytes()))
                     .ok_or("the token is not signed with the key of the TPM's last challenge")?;
@@ -253,13 +277,15 @@ impl<'a> Proof<'a> {
     }
 
     /// Whether it is of a device of a group.
-    fn of_member(&self, group: &EnrollmentGroup, registration_id: &str) -> Result<Attested, String> {
+    fn of_member(
+        &self,
+        group: &EnrollmentGroup,
+        registration_id: &str,
+        memory: &Memory<'_>,
+    ) -> Result<Attested, String> {
         match (self, group.attestation()?) {
             (Self::Token(token), Attestation::SymmetricKey { primary, secondary }) => {
-                keys(primary, secondary)
-                    .find(|key| is_signed_by_derived(token, key, registration_id))
-                    .ok_or("the token is signed with another key")?;
-                Ok(Attested::SymmetricKey)
+                find_key(primary, secondary, memory, |key| is_signed_by_derived(token, key, registration_id))
             }
             (Self::Certificate(device), Attestation::X509(x509)) => {
                 let mut fault = String::new();
@@ -283,8 +309,25 @@ impl<'a> Proof<'a> {
 
 const OTHER_KIND: &str = "its attestation is of another kind";
 
-fn keys<'a>(primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey>) -> impl Iterator<Item = &'a SymmetricKey> {
-    std::iter::once(primary).chain(secondary)
+const NO_KEY: &str = "the token's signature was made with none of the enrollments' keys";
+
+const BLOCKED: &str =
+    "the token is signed with the other key than the device's last registration (other_key_blocked_for)";
+
+/// The key that signed, unless the other key of the enrollment blocks it. What happens to a device
+/// whose last key was replaced, no source says: it is not blocked.
+fn find_key(
+    primary: &SymmetricKey,
+    secondary: Option<&SymmetricKey>,
+    memory: &Memory<'_>,
+    is_signed_by: impl Fn(&SymmetricKey) -> bool,
+) -> Result<Attested, String> {
+    let mut keys = std::iter::once(primary).chain(secondary);
+    let key = keys.clone().find(|key| is_signed_by(key)).ok_or("the token is signed with another key")?;
+    match memory.last_key {
+        Some(last) if last != key && keys.any(|key| key == last) => Err(BLOCKED.to_owned()),
+        _ => Ok(Attested::SymmetricKey(key.clone())),
+    }
 }
 
 /// Device keys are made from the registration ID as it is written; whether the service makes them

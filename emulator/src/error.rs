@@ -3,7 +3,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::wall_time;
+use crate::{
+    behaviour::{Behaviour, TpmChallenge},
+    wall_time,
+};
 
 /// A refusal as the device sees it, and why, as only the emulator's log says it.
 #[derive(Clone, Debug)]
@@ -23,14 +26,21 @@ pub(crate) enum ErrorBody<'a> {
     /// `ProvisioningServiceErrorDetails`.
     Details {
         error_code: u32,
-        tracking_id: String,
+        tracking_id: &'a str,
         message: &'a str,
         timestamp_utc: String,
         #[serde(skip_serializing_if = "Map::is_empty")]
         info: Map<String, Value>,
     },
     /// What Microsoft's C# client calls a `TpmChallenge`. No specification has it.
-    TpmChallenge { message: &'a str, authentication_key: &'a str, key_name: &'static str },
+    TpmChallenge {
+        message: &'a str,
+        authentication_key: &'a str,
+        /// The long form has it, with `null`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unencrypted_authentication_key: Option<Value>,
+        key_name: &'static str,
+    },
 }
 
 impl ServiceError {
@@ -41,6 +51,11 @@ impl ServiceError {
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::new(400_000, &format!("Bad request: {detail}."), detail)
+    }
+
+    /// The body is not the JSON that it should be. What is wrong with it only the log says.
+    pub(crate) fn deserialization(detail: impl Into<String>) -> Self {
+        Self::new(400_012, "Deserialization error.", detail)
     }
 
     pub(crate) fn invalid_registration_id(detail: impl Into<String>) -> Self {
@@ -56,8 +71,8 @@ impl ServiceError {
         Self { authentication_key, ..Self::new(401_000, "Authorization required.", "the TPM is challenged") }
     }
 
-    pub(crate) fn invalid_certificate(detail: impl Into<String>) -> Self {
-        Self::new(401_002, "Invalid certificate", detail)
+    pub(crate) fn invalid_certificate(behaviour: &Behaviour, detail: impl Into<String>) -> Self {
+        Self::new(401_002, &behaviour.certificate_refusal, detail)
     }
 
     pub(crate) fn route_not_found(detail: impl Into<String>) -> Self {
@@ -79,7 +94,7 @@ impl ServiceError {
     pub(crate) fn concurrent_registration() -> Self {
         Self::new(
             409_203,
-            "Precondition failed: a registration of this device is in progress",
+            "Precondition failed.",
             "the device registered again before its last registration was finished",
         )
     }
@@ -111,16 +126,22 @@ impl ServiceError {
         format!("{} {} ({})", self.code, self.message, self.detail)
     }
 
-    pub(crate) fn body(&self) -> ErrorBody<'_> {
-        let message = &self.message;
+    pub(crate) fn body<'a>(&'a self, tracking_id: &'a str, behaviour: &Behaviour) -> ErrorBody<'a> {
         match &self.authentication_key {
             Some(authentication_key) => {
-                ErrorBody::TpmChallenge { message, authentication_key, key_name: "registration" }
+                let (message, unencrypted_authentication_key) = match behaviour.tpm_challenge {
+                    TpmChallenge::Short => (&*self.message, None),
+                    TpmChallenge::Long => {
+                        ("Authorization required, resend request using supplied key", Some(Value::Null))
+                    }
+                };
+                let key_name = "registration";
+                ErrorBody::TpmChallenge { message, authentication_key, unencrypted_authentication_key, key_name }
             }
             None => ErrorBody::Details {
                 error_code: self.code,
-                tracking_id: wall_time::guid(),
-                message,
+                tracking_id: if behaviour.empty_tracking_ids.contains(&self.code) { "" } else { tracking_id },
+                message: &self.message,
                 timestamp_utc: wall_time::now(),
                 info: Map::new(),
             },

@@ -10,7 +10,7 @@ use crate::{
     Config, ConfigError, DeviceRecord, Operation, UnlinkedHub,
     clock::Clock,
     device_api::DeviceApi,
-    enrollment::Credentials,
+    enrollment::{Carrier, Credentials},
     issuance::IssuingCa,
     mqtt::MqttApi,
     registration::{Answer, Core, DeviceRequest},
@@ -67,8 +67,8 @@ impl Service {
                 authorization: request.authorization,
                 certificates: request.certificates,
                 shown_at: request.shown_at,
+                carrier: Carrier::Http,
             },
-            takes_tpm: true,
             api_version: "2026-11-01",
             body: request.body,
         };
@@ -77,7 +77,7 @@ impl Service {
             Operation::Status => self.0.operation_status(&device_request, request.operation_id),
             Operation::Lookup | Operation::Connect => self.0.lookup(&device_request),
         };
-        let answer = answer.unwrap_or_else(|error| Answer::refusal(&error));
+        let answer = answer.unwrap_or_else(|error| Answer::refusal(&error, &self.0.behaviour()));
         (answer.status, answer.body)
     }
 

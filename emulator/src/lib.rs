@@ -59,7 +59,7 @@ mod websocket;
 mod wire;
 mod x509;
 
-pub use behaviour::{Behaviour, UnlinkedHub};
+pub use behaviour::{Behaviour, DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub};
 pub use config::{
     Allocation, AllocationPolicy, Config, ConfigError, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy,
     SymmetricKey, TpmAttestation, Twin, X509Attestation,

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    enrollment::Credentials,
+    enrollment::{Carrier, Credentials},
     error::ServiceError,
     log::{RequestRecord, mask_signatures},
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
@@ -97,8 +97,8 @@ impl Device {
                 certificates: &self.peer,
                 // They are shown once, up to CONNECT. That they expire later ends no session.
                 shown_at: self.connected_at,
+                carrier: Carrier::Mqtt,
             },
-            takes_tpm: false,
             api_version: &self.api_version,
             body,
         }

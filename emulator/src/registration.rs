@@ -13,10 +13,10 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     allocation::{self, Allocated, Failure},
-    behaviour::Behaviour,
+    behaviour::{Behaviour, DisabledAnswer},
     clock::Clock,
-    config::{AllocationPolicy, Config, ConfigError, ReprovisionPolicy, Twin, mask_query},
-    enrollment::{self, Credentials, Enrollment, Kind, Standing},
+    config::{AllocationPolicy, Config, ConfigError, ReprovisionPolicy, SymmetricKey, Twin, mask_query},
+    enrollment::{self, Attested, Carrier, Credentials, Enrollment, Kind, Memory, Standing},
     error::ServiceError,
     issuance::{CertificateRequest, IssuingCa},
     log::{self, Bounded, Event, RequestRecord, WebhookCall},
@@ -71,8 +71,6 @@ pub(crate) struct DeviceRequest<'a> {
     pub(crate) id_scope: &'a str,
     pub(crate) registration_id: &'a str,
     pub(crate) credentials: Credentials<'a>,
-    /// Whether TPMs are challenged where it comes from. The service does so over HTTP and AMQP.
-    pub(crate) takes_tpm: bool,
     pub(crate) api_version: &'a str,
     pub(crate) body: &'a [u8],
 }
@@ -83,20 +81,32 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
     pub(crate) retry_after: Option<u32>,
-    /// Of a refusal.
+    /// Of a refusal, for the header.
     pub(crate) error_code: Option<u32>,
+    /// For the header, if it is to be the GUID of the body.
+    pub(crate) request_id: Option<String>,
     pub(crate) outcome: String,
 }
 
 impl Answer {
-    pub(crate) fn refusal(error: &ServiceError) -> Self {
+    pub(crate) fn refusal(error: &ServiceError, behaviour: &Behaviour) -> Self {
+        let tracking_id = wall_time::guid();
         Self {
             status: error.status(),
-            body: json(&error.body()),
+            body: json(&error.body(&tracking_id, behaviour)),
             retry_after: error.retry_after,
             // A challenge has no code.
-            error_code: error.authentication_key.is_none().then_some(error.code),
+            error_code: Some(error.code).filter(|_| behaviour.error_code_header && error.authentication_key.is_none()),
+            request_id: Some(tracking_id).filter(|_| behaviour.tracking_id_is_request_id),
             outcome: error.outcome(),
+        }
+    }
+
+    /// RFC 7396, on the body.
+    fn merge(&mut self, patch: &serde_json::Value) {
+        if let Ok(mut body) = serde_json::from_str(&self.body) {
+            script::merge(&mut body, patch);
+            self.body = body.to_string();
         }
     }
 
@@ -106,7 +116,8 @@ impl Answer {
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))
             .and_then(|(_, value)| value.parse().ok());
-        Self { status, body, retry_after, error_code: None, outcome: "answered by a script".to_owned() }
+        let outcome = "answered by a script".to_owned();
+        Self { status, body, retry_after, error_code: None, request_id: None, outcome }
     }
 }
 
@@ -123,6 +134,8 @@ struct Device {
     /// Its TPM's last one.
     challenge: Option<Challenge>,
     record: Option<DeviceRecord>,
+    /// The enrollment's key with which it last registered over HTTP, and when.
+    last_key: Option<(SymmetricKey, Duration)>,
     /// The state that a look-up tells.
     last: Option<Arc<RegistrationState>>,
     operations: VecDeque<StoredOperation>,
@@ -209,6 +222,8 @@ struct Job {
     certificate_request: Option<CertificateRequest>,
     webhook_url: Option<String>,
     behaviour: Behaviour,
+    /// Whether the device's api-version has `reprovisionedToInitialAssignment`.
+    has_reprovisioned: bool,
     created: String,
     stopped: watch::Receiver<Option<&'static str>>,
 }
@@ -291,15 +306,10 @@ impl Core {
         let mut answer = match &action {
             Action::Respond { status, headers, body } => Answer::scripted(*status, headers, body.clone()),
             Action::Raw(bytes) => Answer::scripted(200, &[], String::from_utf8_lossy(bytes).into_owned()),
-            _ => ask.await.unwrap_or_else(|error| Answer::refusal(&error)),
+            _ => ask.await.unwrap_or_else(|error| Answer::refusal(&error, &self.behaviour())),
         };
         match &action {
-            Action::Merge(patch) => {
-                if let Ok(mut body) = serde_json::from_str(&answer.body) {
-                    script::merge(&mut body, patch);
-                    answer.body = body.to_string();
-                }
-            }
+            Action::Merge(patch) => answer.merge(patch),
             Action::Cut(bytes) => {
                 answer.outcome = format!("{}, cut after {bytes} bytes by a script", answer.outcome);
             }
@@ -311,7 +321,7 @@ impl Core {
 
     /// Whether a request's credentials are good, whatever else it says.
     pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
-        self.lock().authenticate(request).map(drop)
+        self.lock().authenticate(request, self.clock.elapsed()).map(drop)
     }
 
     /// Starts a registration: it is answered at once, and the allocation goes on behind it.
@@ -336,7 +346,7 @@ impl Core {
         if !state.registrations.admit(self.clock.elapsed(), minute, behaviour.registrations_per_minute) {
             return Err(throttled(behaviour, "too many registrations in a minute"));
         }
-        let (enrollment, registration) = match state.read_and_authenticate(request) {
+        let (enrollment, registration) = match state.read_and_authenticate(request, self.clock.elapsed()) {
             Err(error) if error.code == 404_201 && state.config.behaviour.not_found_as_failed => {
                 return Ok(Begun::Answered(not_found_as_failed(request, &error)));
             }
@@ -344,9 +354,22 @@ impl Core {
         };
         let behaviour = &state.config.behaviour;
         let device = device(&mut state.devices, behaviour, request.registration_id)?;
+        if let Attested::SymmetricKey(key) = &enrollment.attested
+            && request.credentials.carrier == Carrier::Http
+        {
+            device.last_key = Some((key.clone(), self.clock.elapsed()));
+        }
+        let id = request.registration_id.to_ascii_lowercase();
+        let operation_id = wall_time::operation_id(
+            behaviour.constant_operation_id_middle.then(|| format!("{}/{id}", request.id_scope)).as_deref(),
+        );
         if !enrollment.enabled {
-            let disabled = RegistrationState::new(request.registration_id, "disabled").stored(&wall_time::now());
-            let answer = answer(200, "", &disabled, true, None);
+            let disabled = disabled(request.registration_id, &wall_time::now(), behaviour);
+            let operation_id = match behaviour.disabled_answer {
+                DisabledAnswer::Stored => "",
+                DisabledAnswer::Operation => &*operation_id,
+            };
+            let answer = answer(200, operation_id, &disabled, true, None);
             device.last = Some(Arc::new(disabled));
             device.stop(SUPERSEDED);
             let outcome = format!("disabled by enrollment {}", enrollment.id);
@@ -374,7 +397,7 @@ impl Core {
             .find_map(Clone::clone);
         let (stop, stopped) = watch::channel(None);
         let job = Job {
-            operation_id: wall_time::operation_id(),
+            operation_id: operation_id.clone(),
             registration_id: request.registration_id.to_owned(),
             offered: allocation::offered_hubs(&state.config, &enrollment, current_hub),
             // "It must be a JSON object; other types are not delivered."
@@ -383,13 +406,13 @@ impl Core {
             webhook_url,
             stamp: state.stamps.of(&enrollment),
             behaviour: behaviour.clone(),
+            has_reprovisioned: wire::has_reprovisioned(request.api_version),
             created: wall_time::now(),
             current,
             stopped,
             enrollment,
         };
         device.last = Some(Arc::new(RegistrationState::new(request.registration_id, ASSIGNING).stored(&job.created)));
-        let operation_id = job.operation_id.clone();
         let core = Arc::clone(self);
         device.stop(SUPERSEDED);
         device.running = Some(Running {
@@ -402,7 +425,11 @@ impl Core {
         let allocation = tokio::spawn(async move {
             // Without a result it was stopped, and has nothing to say any more.
             if let Some(result) = core.allocate(&job).await {
-                core.finish(&job, result.and_then(|allocated| Ok((allocated, core.issue(&job)?))));
+                let result = result.and_then(|allocated| {
+                    allocation::check_access(&allocated.hub, &job.behaviour)?;
+                    Ok((allocated, core.issue(&job)?))
+                });
+                core.finish(&job, result);
             }
         });
         device.operations.push_back(StoredOperation { id: operation_id.clone(), polls: 0, result: None });
@@ -422,7 +449,7 @@ impl Core {
             let mut state = self.lock();
             let state = &mut *state;
             self.admit_operation(state)?;
-            state.authenticate(request)?;
+            state.authenticate(request, self.clock.elapsed())?;
             let behaviour = &state.config.behaviour;
             if let Some(device) = state.devices.get_mut(&request.registration_id.to_ascii_lowercase())
                 && !device.polls.admit(self.clock.elapsed(), Duration::from_secs(10), behaviour.device_polls_per_10s)
@@ -437,7 +464,7 @@ impl Core {
     pub(crate) fn lookup(&self, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
         let mut state = self.lock();
         self.admit_operation(&mut state)?;
-        let (_, registration) = state.read_and_authenticate(request)?;
+        let (_, registration) = state.read_and_authenticate(request, self.clock.elapsed())?;
         if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
             return Err(ServiceError::bad_request("a look-up takes no csr"));
         }
@@ -451,6 +478,7 @@ impl Core {
             body: json(last),
             retry_after: None,
             error_code: None,
+            request_id: None,
             outcome: format!("look-up: {}", last.outcome()),
         })
     }
@@ -492,7 +520,11 @@ impl Core {
                 }
                 let assigning = RegistrationState::new(registration_id, ASSIGNING);
                 // The register answer carries no state yet, a poll's does.
-                Ok(answer(202, operation_id, &assigning, !is_register, behaviour.retry_after))
+                let mut answer = answer(202, operation_id, &assigning, !is_register, behaviour.retry_after);
+                if !behaviour.status_in_202 {
+                    answer.merge(&serde_json::json!({ "status": null }));
+                }
+                Ok(answer)
             }
         }
     }
@@ -517,6 +549,7 @@ impl Core {
                 payload: job.payload.as_deref(),
             },
             &job.offered,
+            job.behaviour.omit_unset_members,
         );
         let body = json(&request);
         let behaviour = &job.behaviour;
@@ -645,7 +678,12 @@ impl Core {
                     ),
                     assigned_hub: Some(record.assigned_hub.clone()),
                     device_id: Some(record.device_id.clone()),
-                    substatus: Some(record.substatus),
+                    substatus: Some(match record.substatus {
+                        REPROVISIONED if job.behaviour.substatus_by_api_version && !job.has_reprovisioned => {
+                            "initialAssignment"
+                        }
+                        substatus => substatus,
+                    }),
                     payload,
                     issued_certificate_chain,
                     ..RegistrationState::new(&job.registration_id, "assigned")
@@ -685,22 +723,24 @@ impl Core {
         for device in state.devices.values_mut() {
             let Some(running) = &device.running else { continue };
             let (kind, enrollment_id) = &running.enrollment;
-            let new = |status| RegistrationState::new(&running.registration_id, status);
             let (ended, why) = match enrollment::standing(&state.config, *kind, enrollment_id, &running.registration_id)
             {
                 Standing::Enabled => continue,
-                Standing::Disabled => (new("disabled"), "its enrollment was disabled"),
+                Standing::Disabled => (
+                    disabled(&running.registration_id, &running.created, &state.config.behaviour),
+                    "its enrollment was disabled",
+                ),
                 Standing::Gone => {
                     let gone = Failure::enrollment_gone();
                     let state = RegistrationState {
                         error_code: Some(gone.code),
                         error_message: Some(gone.message),
-                        ..new("failed")
+                        ..RegistrationState::new(&running.registration_id, "failed")
                     };
-                    (state, "its enrollment is gone")
+                    (state.stored(&running.created), "its enrollment is gone")
                 }
             };
-            device.last = Some(Arc::new(ended.stored(&running.created)));
+            device.last = Some(Arc::new(ended));
             device.stop(why);
         }
         Ok(())
@@ -768,6 +808,8 @@ impl Core {
     }
 }
 
+const REPROVISIONED: &str = "reprovisionedToInitialAssignment";
+
 /// Where a device is after an allocation, and with which twin.
 ///
 /// "DPS only uses initialTwin property in the response if the current IoT hub is changed and the
@@ -787,9 +829,7 @@ fn assign(current: Option<DeviceRecord>, job: &Job, allocated: Allocated) -> Dev
     let (substatus, twin, registrations) = match current {
         None => ("initialAssignment", initial_twin, 0),
         // "Device has been re-provisioned to a previously assigned IoT hub."
-        Some(current) if current.assigned_hub == allocated.hub => {
-            ("reprovisionedToInitialAssignment", current.twin, current.registrations)
-        }
+        Some(current) if current.assigned_hub == allocated.hub => (REPROVISIONED, current.twin, current.registrations),
         Some(current) if enrollment.reprovision_policy == ReprovisionPolicy::Reset => {
             ("deviceDataReset", initial_twin, current.registrations)
         }
@@ -825,9 +865,10 @@ impl State {
     }
 
     /// Lets a device in by the credentials that every request has.
-    fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<Enrollment, ServiceError> {
+    fn authenticate(&self, request: &DeviceRequest<'_>, now: Duration) -> Result<Enrollment, ServiceError> {
         self.check_address(request)?;
-        enrollment::authenticate(&self.config, request.registration_id, &request.credentials, self.challenge(request))
+        let memory = Memory { challenge: self.challenge(request), last_key: self.last_key(request, now) };
+        enrollment::authenticate(&self.config, request.registration_id, &request.credentials, &memory)
     }
 
     /// Lets a device in that may show its TPM's keys, which are in the body. If that is all it
@@ -835,11 +876,12 @@ impl State {
     fn read_and_authenticate(
         &mut self,
         request: &DeviceRequest<'_>,
+        now: Duration,
     ) -> Result<(Enrollment, DeviceRegistration), ServiceError> {
         self.check_address(request)?;
-        let registration = DeviceRegistration::read(request.body, request.registration_id)?;
+        let registration = DeviceRegistration::read(request.body, request.registration_id, &self.config.behaviour)?;
         if let Some(keys) = registration.tpm_keys()? {
-            if !request.takes_tpm {
+            if request.credentials.carrier != Carrier::Http {
                 return Err(ServiceError::unauthorized("TPMs are not challenged over this protocol"));
             }
             enrollment::check_tpm(&self.config, request.registration_id, &keys)?;
@@ -856,7 +898,7 @@ impl State {
                 return Err(ServiceError::unauthorized("the TPM was not challenged with these keys"));
             }
         }
-        Ok((self.authenticate(request)?, registration))
+        Ok((self.authenticate(request, now)?, registration))
     }
 
     fn check_address(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
@@ -870,7 +912,17 @@ impl State {
 
     fn challenge(&self, request: &DeviceRequest<'_>) -> Option<&Challenge> {
         let device = self.devices.get(&request.registration_id.to_ascii_lowercase())?;
-        device.challenge.as_ref().filter(|_| request.takes_tpm)
+        // TPMs are challenged over HTTP and AMQP.
+        device.challenge.as_ref().filter(|_| request.credentials.carrier == Carrier::Http)
+    }
+
+    /// The key that blocks the other one: "the key used to register is cached for 30 minutes". It was
+    /// seen over HTTP only.
+    fn last_key(&self, request: &DeviceRequest<'_>, now: Duration) -> Option<&SymmetricKey> {
+        let device = self.devices.get(&request.registration_id.to_ascii_lowercase())?;
+        let (key, at) = device.last_key.as_ref().filter(|_| request.credentials.carrier == Carrier::Http)?;
+        let blocked_for = self.config.behaviour.other_key_blocked_for;
+        (now.saturating_sub(*at).as_secs_f64() < blocked_for).then_some(key)
     }
 }
 
@@ -918,7 +970,17 @@ fn answer(
         }),
         retry_after,
         error_code: None,
+        request_id: None,
         outcome: state.outcome(),
+    }
+}
+
+/// The state of a device that is disabled.
+fn disabled(registration_id: &str, created: &str, behaviour: &Behaviour) -> RegistrationState {
+    let state = RegistrationState::new(registration_id, "disabled");
+    match behaviour.disabled_answer {
+        DisabledAnswer::Stored => state.stored(created),
+        DisabledAnswer::Operation => state,
     }
 }
 

@@ -56,16 +56,19 @@ struct EnrollmentEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<&'a str>,
     attestation: Attestation,
-    capabilities: Capabilities,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities: Option<Capabilities>,
     #[serde(skip_serializing_if = "Option::is_none")]
     initial_twin: Option<TwinState<'a>>,
     etag: &'a str,
     provisioning_status: &'static str,
-    reprovision_policy: ReprovisionSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reprovision_policy: Option<ReprovisionSettings>,
     created_date_time_utc: &'a str,
     last_updated_date_time_utc: &'a str,
     allocation_policy: AllocationPolicy,
-    iot_hubs: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iot_hubs: Option<&'a [String]>,
     custom_allocation_definition: CustomAllocationDefinition<'a>,
 }
 
@@ -140,7 +143,7 @@ pub(crate) enum DeviceAttestation<'a> {
 impl<'a> DeviceAttestation<'a> {
     pub(crate) fn of(attested: &'a Attested) -> Self {
         match attested {
-            Attested::SymmetricKey => Self::SymmetricKey {},
+            Attested::SymmetricKey(_) => Self::SymmetricKey {},
             Attested::X509 { certificate, signer } => Self::X509 {
                 client_certificate: certificate.base64(),
                 certificate_info: certificate.info(),
@@ -158,6 +161,7 @@ impl<'a> AllocationRequest<'a> {
         webhook_url: &str,
         device_runtime_context: DeviceRuntimeContext<'a>,
         linked_hubs: &'a [String],
+        omits_unset: bool,
     ) -> Self {
         let is_group = enrollment.kind == Kind::Group;
         let twin = &enrollment.initial_twin;
@@ -168,24 +172,27 @@ impl<'a> AllocationRequest<'a> {
             device_id: enrollment.device_id.as_deref(),
             attestation: Attestation {
                 r#type: match enrollment.attested {
-                    Attested::SymmetricKey => "symmetricKey",
+                    Attested::SymmetricKey(_) => "symmetricKey",
                     Attested::X509 { .. } => "x509",
                     Attested::Tpm(_) => "tpm",
                 },
             },
-            capabilities: Capabilities { iot_edge: enrollment.iot_edge },
+            capabilities: (!omits_unset || enrollment.iot_edge)
+                .then_some(Capabilities { iot_edge: enrollment.iot_edge }),
             initial_twin: (*twin != Twin::default())
                 .then_some(TwinState { tags: &twin.tags, properties: Properties { desired: &twin.desired } }),
             etag: &stamp.etag,
             provisioning_status: "enabled",
-            reprovision_policy: ReprovisionSettings {
-                update_hub_assignment: policy != ReprovisionPolicy::Never,
-                migrate_device_data: policy == ReprovisionPolicy::Migrate,
-            },
+            reprovision_policy: (!omits_unset || policy != ReprovisionPolicy::default()).then_some(
+                ReprovisionSettings {
+                    update_hub_assignment: policy != ReprovisionPolicy::Never,
+                    migrate_device_data: policy == ReprovisionPolicy::Migrate,
+                },
+            ),
             created_date_time_utc: &stamp.created,
             last_updated_date_time_utc: &stamp.updated,
             allocation_policy: enrollment.allocation.policy,
-            iot_hubs: &enrollment.allocation.iot_hubs,
+            iot_hubs: Some(&*enrollment.allocation.iot_hubs).filter(|hubs| !(omits_unset && hubs.is_empty())),
             custom_allocation_definition: CustomAllocationDefinition {
                 webhook_url: mask_query(webhook_url),
                 api_version: &enrollment.allocation.api_version,

@@ -1,9 +1,12 @@
 //! The JSON that devices send and get.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::{
+    behaviour::Behaviour,
     enrollment::{Attested, Enrollment, Kind},
     error::ServiceError,
     tpm::{StorageKey, TpmKeys},
@@ -33,6 +36,12 @@ pub(crate) fn has_csr(api_version: &str) -> bool {
     api_version >= "2025-07-01-preview"
 }
 
+/// Whether an api-version has the substatus `reprovisionedToInitialAssignment`: "Starting API
+/// version 2019-04-15".
+pub(crate) fn has_reprovisioned(api_version: &str) -> bool {
+    api_version >= "2019-04-15"
+}
+
 /// `DeviceRegistration`, as far as it is looked at.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -43,6 +52,9 @@ pub(crate) struct DeviceRegistration {
     pub(crate) csr: Option<String>,
     pub(crate) client_certificate_csr: Option<String>,
 }
+
+/// The members of `DeviceRegistration` that a specification names.
+const MEMBERS: [&str; 5] = ["registrationId", "tpm", "payload", "csr", "clientCertificateCsr"];
 
 /// `TpmAttestation`.
 #[derive(Default, Deserialize)]
@@ -120,7 +132,7 @@ impl AttestationResult {
         let enrollment_group_id = (enrollment.kind == Kind::Group).then(|| enrollment.id.clone());
         let info = |certificate: &Certificate| with_info.then(|| Box::new(certificate.info().clone()));
         match &enrollment.attested {
-            Attested::SymmetricKey => {
+            Attested::SymmetricKey(_) => {
                 enrollment_group_id.map(|enrollment_group_id| Self::SymmetricKey { enrollment_group_id })
             }
             Attested::X509 { certificate, signer } => Some(Self::X509 {
@@ -165,17 +177,27 @@ impl RegistrationState {
 
 impl DeviceRegistration {
     /// The body is optional; what there is must be a `DeviceRegistration` of this device.
-    pub(crate) fn read(body: &[u8], registration_id: &str) -> Result<Self, ServiceError> {
+    pub(crate) fn read(body: &[u8], registration_id: &str, behaviour: &Behaviour) -> Result<Self, ServiceError> {
         let body = body.trim_ascii();
         if body.is_empty() {
             return Ok(Self::default());
         }
         // serde would take an array for a structure.
         if !body.starts_with(b"{") {
-            return Err(ServiceError::bad_request("the body is no JSON object"));
+            return Err(ServiceError::deserialization("the body is no JSON object"));
         }
         let registration: Self = serde_json::from_slice(body)
-            .map_err(|error| ServiceError::bad_request(format!("the body is not valid: {error}")))?;
+            .map_err(|error| ServiceError::deserialization(format!("the body is not valid: {error}")))?;
+        let is_string = registration.payload.as_ref().is_some_and(|payload| payload.get().starts_with('"'));
+        if behaviour.refuse_string_payload && is_string {
+            return Err(ServiceError::deserialization("the payload is a JSON string, not an object"));
+        }
+        if behaviour.refuse_unknown_members {
+            let members: BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).unwrap_or_default();
+            if let Some(name) = members.into_keys().find(|name| !MEMBERS.contains(&&**name)) {
+                return Err(ServiceError::deserialization(format!("the member {name:?} is unknown")));
+            }
+        }
         match &registration.registration_id {
             Some(id) if !id.eq_ignore_ascii_case(registration_id) => {
                 Err(ServiceError::invalid_registration_id("the registration IDs of path and body differ"))

@@ -510,7 +510,7 @@ fn the_payload_reaches_the_webhook_as_it_was_sent() {
 #[test]
 fn other_payloads_are_not_delivered() {
     let emulator = contoso();
-    for payload in [json!([1]), json!("text"), json!(7), json!(true), Value::Null] {
+    for payload in [json!([1]), json!(7), json!(true), Value::Null] {
         toaster(&emulator).with_payload(payload).assigned();
     }
     for call in emulator.webhook_calls() {

@@ -111,6 +111,8 @@ fn an_individual_enrollment_has_its_own_key_id_and_twin() {
     }))
     .start()
     .unwrap();
+    // One key after the other, without the 30 minutes between them.
+    emulator.update(|config| config.behaviour.other_key_blocked_for = 0.0);
     for key in [OTHER_KEY, GROUP_KEY] {
         let state = Device::new(&emulator, TOASTER, key).assigned();
         assert_eq!(state["deviceId"], "Toaster 1");
@@ -125,7 +127,7 @@ fn an_individual_enrollment_has_its_own_key_id_and_twin() {
 fn an_individual_enrollment_takes_precedence() {
     let emulator = builder(individual(|_| {})).start().unwrap();
     let (status, body) = answer(Device::of_group(&emulator, TOASTER).put());
-    assert_eq!((status, &body["errorCode"]), (401, &json!(401_000)));
+    assert_eq!((status, &body["errorCode"]), (401, &json!(401_002)));
     Device::new(&emulator, TOASTER, OTHER_KEY).assigned();
     // The group's other devices are not concerned.
     Device::of_group(&emulator, HEAT_PUMP).assigned();
@@ -160,7 +162,7 @@ fn a_disabled_group_is_disabled() {
 }
 
 /// "404201: enrollment not found" when nothing could be for the device. With a group there, any ID
-/// could be the group's, so that a wrong key is 401000.
+/// could be the group's, so that a wrong key is 401002.
 #[test]
 fn without_any_enrollment_it_is_404201() {
     let emulator = builder(Config { enrollment_groups: vec![], ..individual(|_| {}) }).start().unwrap();
@@ -176,7 +178,7 @@ fn without_any_enrollment_it_is_404201() {
 
     let emulator = contoso();
     let (status, body) = answer(Device::new(&emulator, HEAT_PUMP, OTHER_KEY).put());
-    assert_eq!((status, &body["errorCode"]), (401, &json!(401_000)));
+    assert_eq!((status, &body["errorCode"]), (401, &json!(401_002)));
 }
 
 /// With several groups, the one whose key signed is the device's.

@@ -273,9 +273,9 @@ fn odd_register_bodies_are_taken_or_refused() {
         (payload, "202", Value::Null),
         (&own, "202", Value::Null),
         (r#"{"registrationId":"other"}"#, "400", json!(400_004)),
-        (r#"{"registrationId":7}"#, "400", json!(400_000)),
-        ("[]", "400", json!(400_000)),
-        ("\0", "400", json!(400_000)),
+        (r#"{"registrationId":7}"#, "400", json!(400_012)),
+        ("[]", "400", json!(400_012)),
+        ("\0", "400", json!(400_012)),
         (&long, "413", json!(413_000)),
     ] {
         let (topic, answer) = client.ask(REGISTER, body);

@@ -120,6 +120,7 @@ fn refused((status, body): (u16, Value)) -> (u16, u64) {
 const UNAUTHORIZED: (u16, u64) = (401, 401_000);
 const NOT_FOUND: (u16, u64) = (404, 404_201);
 const BAD_REQUEST: (u16, u64) = (400, 400_000);
+const DESERIALIZATION: (u16, u64) = (400, 400_012);
 
 // ---- the flow
 
@@ -372,10 +373,15 @@ fn malformed_keys_are_bad_requests() {
         assert_eq!(refused((status, body)), BAD_REQUEST);
         assert!(message.contains(key) && message.contains(why), "{message}");
     }
-    for change in [json!({}), json!({ "endorsementKey": device.keys()["endorsementKey"] }), json!("x"), json!([7])] {
+    for (change, code) in [
+        (json!({}), BAD_REQUEST),
+        (json!({ "endorsementKey": device.keys()["endorsementKey"] }), BAD_REQUEST),
+        (json!("x"), DESERIALIZATION),
+        (json!([7]), DESERIALIZATION),
+    ] {
         let mut body = device.registration();
         body["tpm"] = change;
-        assert_eq!(refused(device.put(None, body.to_string())), BAD_REQUEST, "{body}");
+        assert_eq!(refused(device.put(None, body.to_string())), code, "{body}");
     }
     // RSA by its form, but nothing can be encrypted with it.
     let mut body = device.registration();
@@ -449,7 +455,7 @@ const RESULT: &str = r#"{
 fn the_documents_request_as_printed_is_refused() {
     let emulator = enrolled(|_| {});
     let device = TpmDevice::new(&emulator, &TPM);
-    assert_eq!(refused(device.put(None, REQUEST.to_owned())), BAD_REQUEST);
+    assert_eq!(refused(device.put(None, REQUEST.to_owned())), DESERIALIZATION);
     // Without the dots it is, and the placeholders are refused for what they are.
     let (status, body) = device.put(None, REQUEST.replace(", ..", ""));
     assert!(body["message"].as_str().unwrap().contains("endorsementKey"));

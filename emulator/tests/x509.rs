@@ -326,7 +326,7 @@ fn tokens_and_certificates_are_for_their_own_enrollments() {
     let mut device = Device::over_tls(&emulator, DEVICE, Some(&root.device(DEVICE)));
     device.key = OTHER_KEY.to_owned();
     let (status, body) = answer(device.put());
-    assert_eq!((status, &body["errorCode"]), (401, &json!(401_000)));
+    assert_eq!((status, &body["errorCode"], &body["message"]), (401, &json!(401_002), &json!("Unauthorized")));
 }
 
 /// Symmetric keys: the group is told, an individual enrollment is not.

@@ -249,7 +249,7 @@ else
     expect 8 "not signed by a root of ours" "a server that plays CA" presenting forged ecdsa-root
     expect 8 "TLS handshake failed" "no TLS" not_tls
     echo "refused:"
-    expect 5 "401000" "another device's key" device "$toaster" key-file="$heatpump.key"
+    expect 5 "401002" "another device's key" device "$toaster" key-file="$heatpump.key"
     expect 3 "400207" "a device that the webhook does not know" device "$unknown"
     echo "no answer:"
     expect 7 "connection refused" "nobody listens" device "$toaster" host=localhost:1 timeout=1

@@ -12,7 +12,8 @@ use azure_dps::json::Object;
 use azure_dps::{DeviceKey, IdScope, RegistrationId, sas_token};
 use azure_dps_emulator::fuzzing::{Request, Service};
 use azure_dps_emulator::{
-    Behaviour, Certificate, Config, DeviceRecord, EnrollmentGroup, IndividualEnrollment, Operation, X509Attestation,
+    Behaviour, Certificate, Config, DeviceRecord, DisabledAnswer, EnrollmentGroup, IndividualEnrollment, Operation,
+    TpmChallenge, X509Attestation,
 };
 use memchr::memmem;
 use serde_json::Value;
@@ -129,6 +130,12 @@ impl Emulator {
             registrations_per_minute: Some(16),
             operations_per_minute: Some(16),
             device_polls_per_10s: Some(5),
+            refuse_unknown_members: true,
+            tracking_id_is_request_id: true,
+            constant_operation_id_middle: false,
+            omit_unset_members: true,
+            tpm_challenge: TpmChallenge::Long,
+            disabled_answer: DisabledAnswer::Operation,
             ..Behaviour::default()
         };
         let services = [Config { behaviour, ..usual.clone() }, usual].map(|config| Service::new(config).unwrap());

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use azure_dps::embedded_io::ConnectError;
-use azure_dps::{Assignment, Endpoint, Error, Provisioning, Step, TransportFault};
+use azure_dps::{Assignment, Endpoint, Error, ErrorCode, Provisioning, Step, TransportFault};
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -36,6 +36,13 @@ pub const TRANSPORTS: [Transport; 5] = [
     Transport::Minreq,
     Transport::MqttTls,
 ];
+
+impl Transport {
+    /// The code with which the service refuses a symmetric key.
+    pub fn refused_key(self) -> ErrorCode {
+        ErrorCode::from(if self == Self::MqttTls { 401_000 } else { 401_002 })
+    }
+}
 
 /// What a TLS client trusts, and what it shows of itself.
 #[derive(Clone, Copy)]

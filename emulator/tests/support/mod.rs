@@ -36,7 +36,8 @@ pub const HEATPUMPS_HUB: &str = "contoso-heatpumps-hub-1098.azure-devices.net";
 pub const GROUP: &str = "contoso-custom-allocated-devices";
 pub const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 pub const OTHER_KEY: &str = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==";
-pub const VERSION: &str = "?api-version=2019-03-31";
+/// With an older one there is no `reprovisionedToInitialAssignment`.
+pub const VERSION: &str = "?api-version=2021-06-01";
 
 pub fn hmac(key: &str, text: &str) -> String {
     let key = BASE64_STANDARD.decode(key).unwrap();
