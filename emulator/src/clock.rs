@@ -24,6 +24,11 @@ impl Clock {
         seconds(duration.as_secs_f64() / self.scale)
     }
 
+    /// The world's time since the service started.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The service's time since it started.
     pub(crate) fn elapsed(&self) -> Duration {
         seconds(self.started.elapsed().as_secs_f64() * self.scale)

@@ -1,6 +1,6 @@
 //! The device API over HTTP: routes, headers and framing around the registration core.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -75,6 +75,10 @@ impl Handler for DeviceApi {
 
     fn note(&self, what: String) {
         self.core.note(self.scheme, what);
+    }
+
+    fn connection_failed(&self, peer: IpAddr, why: String) {
+        self.core.connection_failed(self.scheme, peer, why);
     }
 
     async fn handle(

@@ -65,7 +65,7 @@ pub use config::{
     SymmetricKey, TpmAttestation, Twin, X509Attestation,
 };
 pub use emulator::{Builder, Emulator, StartError};
-pub use log::{Event, RequestRecord, WebhookCall};
+pub use log::{ConnectionFailure, Event, RequestRecord, WebhookCall};
 pub use registration::DeviceRecord;
 pub use script::{Operation, Script};
 pub use tpm::EndorsementKey;

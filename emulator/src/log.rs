@@ -3,13 +3,14 @@
 use std::{
     collections::VecDeque,
     fmt,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{registration::Answer, wall_time};
+use crate::{quota::Window, registration::Answer, wall_time};
 
 /// One request of a device and its answer. It holds no key, token or signature.
 ///
@@ -120,6 +121,25 @@ pub struct WebhookCall {
     pub warnings: Vec<String>,
 }
 
+/// A connection that came to no request: a TLS handshake that failed, or a peer that spoke something else
+/// than the listener.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ConnectionFailure {
+    /// When it ended.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub at: SystemTime,
+    /// `http`, `https`, `mqtt` or `mqtts`.
+    pub listener: &'static str,
+    /// Where it came from.
+    pub peer: IpAddr,
+    /// What was wrong, and what to do about it.
+    pub outcome: String,
+    /// How many more there were before, of which nothing is told: at most 20 are in 10 s.
+    pub hidden: u64,
+}
+
 /// Something that an observer is told, as soon as it has happened.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -131,6 +151,8 @@ pub enum Event {
     Webhook(WebhookCall),
     /// A webhook has not answered yet: after 1 s, 10 s and 100 s. [`Webhook`](Self::Webhook) follows.
     WebhookUnderWay(WebhookCall),
+    /// A connection came to nothing.
+    ConnectionFailed(ConnectionFailure),
 }
 
 /// One readable line.
@@ -182,10 +204,23 @@ impl fmt::Display for WebhookCall {
     }
 }
 
+/// One readable line.
+impl fmt::Display for ConnectionFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, listener, peer, outcome, hidden } = self;
+        write!(f, "{} {listener:<5} -    {peer} -> --- {}", wall_time::log_time(*at), printable(outcome))?;
+        match hidden {
+            0 => Ok(()),
+            hidden => write!(f, " (and {hidden} connections before that are not shown)"),
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(record) => record.fmt(f),
+            Self::ConnectionFailed(failure) => failure.fmt(f),
             Self::Webhook(call) | Self::WebhookUnderWay(call) => call.fmt(f),
         }
     }
@@ -246,6 +281,28 @@ fn as_rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S:
     serializer.serialize_str(&wall_time::rfc3339(*at))
 }
 
+/// Lets through so many of what strangers can bring about, and counts the others.
+#[derive(Debug, Default)]
+pub(crate) struct Flood {
+    shown: Window,
+    hidden: u64,
+}
+
+impl Flood {
+    const SHOWN: u32 = 20;
+    const PERIOD: Duration = Duration::from_secs(10);
+
+    /// Whether one at `now` is shown, and how many were not before it.
+    pub(crate) fn admit(&mut self, now: Duration) -> Option<u64> {
+        if self.shown.admit(now, Self::PERIOD, Some(Self::SHOWN)) {
+            Some(std::mem::take(&mut self.hidden))
+        } else {
+            self.hidden += 1;
+            None
+        }
+    }
+}
+
 /// Keeps the newest entries, within a number and a size.
 #[derive(Debug)]
 pub(crate) struct Bounded<T> {
@@ -277,5 +334,20 @@ impl<T: Clone> Bounded<T> {
 
     pub(crate) fn to_vec(&self) -> Vec<T> {
         self.entries.iter().map(|(entry, _)| entry.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a flood, the first ones are shown, and how many were hidden is told by the next that is.
+    #[test]
+    fn a_flood_is_counted_and_not_shown() {
+        let mut flood = Flood::default();
+        let at = Duration::from_secs;
+        let shown: Vec<_> = (0..1000).filter_map(|_| flood.admit(at(1))).collect();
+        assert_eq!(shown, [0; 20]);
+        assert_eq!([flood.admit(at(10)), flood.admit(at(11)), flood.admit(at(11))], [None, Some(981), Some(0)]);
     }
 }

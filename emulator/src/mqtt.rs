@@ -1,7 +1,7 @@
 //! The device API over MQTT 3.1.1: sessions, topics and acknowledgements around the registration
 //! core. The packets are `mqtt-proto`'s.
 
-use std::{borrow::Cow, io, sync::Arc};
+use std::{borrow::Cow, io, net::IpAddr, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::body::Bytes;
@@ -21,7 +21,7 @@ use crate::{
     log::{RequestRecord, mask_signatures},
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{Broken, Fault, Faulty, Peer, Protocol, Stream},
+    server::{Broken, Fault, Faulty, Peer, Protocol, Speech, Stream},
     wall_time, wire,
 };
 
@@ -48,12 +48,18 @@ pub(crate) struct MqttApi {
 }
 
 impl Protocol for MqttApi {
+    const SPEAKS: Speech = Speech::Mqtt;
+
     fn patience(&self) -> Duration {
         self.core.patience()
     }
 
     fn note(&self, what: String) {
         self.core.note(self.listener, what);
+    }
+
+    fn connection_failed(&self, peer: IpAddr, why: String) {
+        self.core.connection_failed(self.listener, peer, why);
     }
 
     async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -19,7 +20,7 @@ use crate::{
     enrollment::{self, Attested, Carrier, Credentials, Enrollment, Kind, Memory, Standing},
     error::ServiceError,
     issuance::{CertificateRequest, IssuingCa},
-    log::{self, Bounded, Event, RequestRecord, WebhookCall},
+    log::{self, Bounded, ConnectionFailure, Event, Flood, RequestRecord, WebhookCall},
     quota::Window,
     script::{self, Action, Operation, Script},
     stamps::{Stamp, Stamps},
@@ -186,6 +187,7 @@ struct State {
     results_bytes: usize,
     requests: Bounded<RequestRecord>,
     webhook_calls: Bounded<WebhookCall>,
+    failures: Flood,
 }
 
 /// Whoever wants to know at once.
@@ -259,6 +261,7 @@ impl Core {
                 results_bytes: 0,
                 requests: Bounded::default(),
                 webhook_calls: Bounded::default(),
+                failures: Flood::default(),
             }),
             clock,
             webhook: WebhookClient::default(),
@@ -286,6 +289,13 @@ impl Core {
     /// Puts on record what concerns a listener as a whole.
     pub(crate) fn note(&self, listener: &'static str, outcome: String) {
         self.record_request(RequestRecord { outcome, ..RequestRecord::new(listener, "-") });
+    }
+
+    /// Tells of a connection that came to no request, unless there are too many.
+    pub(crate) fn connection_failed(&self, listener: &'static str, peer: IpAddr, outcome: String) {
+        let Some(hidden) = self.lock().failures.admit(self.clock.uptime()) else { return };
+        let at = SystemTime::now();
+        self.observe(&Event::ConnectionFailed(ConnectionFailure { at, listener, peer, outcome, hidden }));
     }
 
     pub(crate) fn behaviour(&self) -> Behaviour {

@@ -6,9 +6,9 @@
 use std::{
     convert::Infallible,
     io, mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -31,6 +31,8 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
+
+use crate::tls;
 
 /// How many connections of a listener are served at a time; more wait in the backlog. An idle one
 /// costs 17 KB, over TLS 26 KB.
@@ -58,6 +60,8 @@ pub(crate) type Peer = Arc<[CertificateDer<'static>]>;
 
 /// What is spoken on a listener's connections.
 pub(crate) trait Protocol: Send + Sync + 'static {
+    const SPEAKS: Speech;
+
     /// Serves one connection until it ends.
     fn speak<S: Stream>(&self, stream: S, peer: Peer) -> impl Future<Output = Result<(), Broken>> + Send;
 
@@ -66,6 +70,9 @@ pub(crate) trait Protocol: Send + Sync + 'static {
 
     /// Puts on record what concerns the listener, and no peer in particular.
     fn note(&self, what: String);
+
+    /// Tells why a connection came to nothing.
+    fn connection_failed(&self, peer: IpAddr, why: String);
 }
 
 /// The peer is not to be answered.
@@ -95,6 +102,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// As [`Protocol::note`].
     fn note(&self, what: String);
+
+    /// As [`Protocol::connection_failed`].
+    fn connection_failed(&self, _peer: IpAddr, _why: String) {}
 }
 
 /// The connection that a request came on, and what its answer does to it.
@@ -145,8 +155,8 @@ pub(crate) async fn serve<P: Protocol>(
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
             return Ok(());
         };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or the peer is gone again: neither ends the service.
                 if !mem::replace(&mut noted_error, true) {
@@ -160,7 +170,7 @@ pub(crate) async fn serve<P: Protocol>(
         tokio::spawn(async move {
             let _permit = permit;
             // A peer that breaks off or speaks nonsense concerns nobody else.
-            let _ = serve_connection(stream, tls, &*protocol).await;
+            let _ = serve_connection(stream, address.ip(), tls, &*protocol).await;
         });
     }
 }
@@ -177,17 +187,115 @@ fn max_connections() -> usize {
 
 async fn serve_connection<P: Protocol>(
     stream: TcpStream,
+    address: IpAddr,
     tls: Option<TlsAcceptor>,
     protocol: &P,
 ) -> Result<(), Broken> {
     stream.set_nodelay(true)?;
-    match tls {
-        Some(tls) => {
-            let stream = tokio::time::timeout(protocol.patience(), tls.accept(stream)).await??;
+    let Some(tls) = tls else {
+        return speak(stream, address, Peer::default(), protocol).await;
+    };
+    let (stream, first) = Sniffed::new(stream);
+    let handshake = match tokio::time::timeout(protocol.patience(), tls.accept(stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err((tls::explain(&error), error.into())),
+        Err(late) => Err((format!("it was not finished within {:?}", protocol.patience()), Broken::from(late))),
+    };
+    match (handshake, first.get()) {
+        (Ok(stream), _) => {
             let peer = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
-            protocol.speak(stream, peer).await
+            speak(stream, address, peer, protocol).await
         }
-        None => protocol.speak(stream, Peer::default()).await,
+        (Err((why, error)), Some(&first)) => {
+            let why = Speech::Tls.misses(first).unwrap_or_else(|| format!("the TLS handshake failed: {why}"));
+            protocol.connection_failed(address, why);
+            Err(error)
+        }
+        // A peer that says nothing has no fault.
+        (Err((_, error)), None) => Err(error),
+    }
+}
+
+/// Speaks the protocol, and tells if the peer spoke another one.
+async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, protocol: &P) -> Result<(), Broken> {
+    let (stream, first) = Sniffed::new(stream);
+    let spoken = protocol.speak(stream, peer).await;
+    if let Some(why) = first.get().and_then(|&first| P::SPEAKS.misses(first)) {
+        protocol.connection_failed(address, why);
+    }
+    spoken
+}
+
+/// What a peer may speak.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Speech {
+    Http,
+    Mqtt,
+    Tls,
+}
+
+impl Speech {
+    /// What is wrong, and what to do about it, when a peer's first byte is of something else.
+    fn misses(self, first: u8) -> Option<String> {
+        let came = match first {
+            0x16 => Self::Tls,
+            0x10 => Self::Mqtt,
+            byte if byte.is_ascii_uppercase() => Self::Http,
+            _ => return None,
+        };
+        Some(match (came, self) {
+            (Self::Tls, Self::Http) => "TLS on a port for plain HTTP: use http://, or the port of --https".to_owned(),
+            (Self::Tls, Self::Mqtt) => "TLS on a port for plain MQTT: use the port of --mqtts".to_owned(),
+            (Self::Http, Self::Tls) => "plain HTTP on a port for TLS: use https://, or the port of --http".to_owned(),
+            (Self::Mqtt, Self::Tls) => "plain MQTT on a port for TLS: use TLS, or the port of --mqtt".to_owned(),
+            (Self::Http, Self::Mqtt) => "HTTP on a port for MQTT: use the port of --http or --https".to_owned(),
+            (Self::Mqtt, Self::Http) => {
+                "MQTT on a port for HTTP: use the port of --mqtt or --mqtts, or MQTT over WebSocket".to_owned()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// A stream that remembers the first byte that was read from it.
+struct Sniffed<S> {
+    stream: S,
+    first: Arc<OnceLock<u8>>,
+}
+
+impl<S> Sniffed<S> {
+    fn new(stream: S) -> (Self, Arc<OnceLock<u8>>) {
+        let first = Arc::default();
+        (Self { stream, first: Arc::clone(&first) }, first)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(&first) = buffer.filled().get(before) {
+            self.first.get_or_init(|| first);
+        }
+        poll
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sniffed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -195,12 +303,18 @@ async fn serve_connection<P: Protocol>(
 pub(crate) struct Http<H>(pub(crate) Arc<H>);
 
 impl<H: Handler> Protocol for Http<H> {
+    const SPEAKS: Speech = Speech::Http;
+
     fn patience(&self) -> Duration {
         self.0.patience()
     }
 
     fn note(&self, what: String) {
         self.0.note(what);
+    }
+
+    fn connection_failed(&self, peer: IpAddr, why: String) {
+        self.0.connection_failed(peer, why);
     }
 
     async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {

@@ -1,13 +1,14 @@
 //! The certificates of the TLS listeners: a CA made at start, and a server certificate by it.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
+    ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{
@@ -116,6 +117,61 @@ impl ClientCertVerifier for AnyClient {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+/// Why a handshake failed, and what to do about it.
+pub(crate) fn explain(error: &io::Error) -> String {
+    /// What a client that ends the handshake without a word may have, too.
+    const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start (or the issuer of \
+                         --tls-certificate), and name the server as the certificate does: localhost, for example";
+    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
+        return format!("the client ended it without a word; perhaps it rejects the server's certificate: {TRUST}");
+    };
+    match error {
+        Error::AlertReceived(
+            // `DecryptError` is what a CA of the same name and with another key brings about: one of an
+            // earlier start.
+            alert @ (AlertDescription::UnknownCA
+            | AlertDescription::DecryptError
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate),
+        ) => format!("the client rejects the server's certificate (alert {alert:?}): {TRUST}"),
+        Error::AlertReceived(alert) => format!("the client ended it (alert {alert:?})"),
+        Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled) => {
+            "the client does not offer TLS 1.2, and the service has no other; it may be set to TLS 1.3 alone, which \
+             tls13 = true in [behaviour] allows"
+                .to_owned()
+        }
+        // An older version has no such extension.
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
+        ) => "the client speaks TLS 1.1 or older, and the service TLS 1.2: let the client use TLS 1.2".to_owned(),
+        Error::PeerIncompatible(
+            why @ (PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoKxGroupsInCommon
+            | PeerIncompatible::NoSignatureSchemesInCommon
+            | PeerIncompatible::NoEcPointFormatsInCommon
+            | PeerIncompatible::NamedGroupsExtensionRequired),
+        ) => format!(
+            "client and server have nothing in common ({why:?}): ECDHE with AES-GCM or ChaCha20 is needed, and ECDSA \
+             with P-256 unless --tls-certificate has another key, such as RSA"
+        ),
+        Error::InvalidCertificate(CertificateError::Other(why))
+            if format!("{why:?}").contains("UnsupportedCertVersion") =>
+        {
+            "the client's certificate is of X.509 version 1, and version 3 is needed: make it with at least one \
+             extension, as by openssl x509 -req with -extfile"
+                .to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the client has not the key of its certificate".to_owned()
+        }
+        Error::InvalidCertificate(why) => format!("the client's certificate cannot be used: {why:?}"),
+        other => other.to_string(),
     }
 }
 

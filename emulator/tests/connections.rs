@@ -1,0 +1,297 @@
+//! Connections that come to no request: what the log says of them, so that nobody has to guess.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{Config, ConnectionFailure, Emulator, Event};
+use rustls::{
+    ClientConfig, ClientConnection, SignatureScheme, StreamOwned,
+    client::ResolvesClientCert,
+    crypto::{aws_lc_rs, aws_lc_rs::sign::any_supported_type},
+    pki_types::CertificateDer,
+    sign::CertifiedKey,
+};
+use serde_json::json;
+use support::{mqtt::tcp, x509::*, *};
+
+/// An emulator with all listeners, and what it told of connections.
+struct Service {
+    emulator: Emulator,
+    failures: Arc<Mutex<Vec<ConnectionFailure>>>,
+}
+
+impl Service {
+    fn start() -> Self {
+        Self::with(Config::contoso())
+    }
+
+    fn with(config: Config) -> Self {
+        let failures: Arc<Mutex<Vec<_>>> = Arc::default();
+        let told = Arc::clone(&failures);
+        let emulator = Emulator::builder(config)
+            .http("127.0.0.1:0")
+            .https("127.0.0.1:0")
+            .mqtt("127.0.0.1:0")
+            .mqtts("127.0.0.1:0")
+            .observer(move |event: &Event| {
+                if let Event::ConnectionFailed(failure) = event {
+                    told.lock().unwrap().push(failure.clone());
+                }
+            })
+            .start()
+            .unwrap();
+        Self { emulator, failures }
+    }
+
+    fn url(&self, listener: &str) -> &str {
+        let emulator = &self.emulator;
+        let url = match listener {
+            "http" => emulator.http_url(),
+            "https" => emulator.https_url(),
+            "mqtt" => emulator.mqtt_url(),
+            _ => emulator.mqtts_url(),
+        };
+        url.unwrap()
+    }
+
+    fn connect(&self, listener: &str) -> TcpStream {
+        tcp(self.url(listener))
+    }
+
+    /// Says this, and nothing more.
+    fn say(&self, listener: &str, bytes: &[u8]) {
+        let mut stream = self.connect(listener);
+        stream.write_all(bytes).unwrap();
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut vec![]);
+    }
+
+    /// Makes a TLS connection to a listener, and says this on it.
+    fn say_in_tls(&self, listener: &str, config: ClientConfig, name: &'static str, bytes: &[u8]) {
+        let connection = ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(connection, self.connect(listener));
+        let _ = stream.write_all(bytes).and_then(|()| stream.flush());
+        let _ = stream.sock.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut vec![]);
+    }
+
+    /// The next thing that was told.
+    fn told(&self) -> ConnectionFailure {
+        let started = Instant::now();
+        loop {
+            let mut failures = self.failures.lock().unwrap();
+            if !failures.is_empty() {
+                return failures.remove(0);
+            }
+            drop(failures);
+            assert!(started.elapsed() < Duration::from_secs(20), "nothing was told");
+            thread::yield_now();
+        }
+    }
+
+    /// The next thing that was told is this, of this listener, and names what to do.
+    fn tells(&self, listener: &str, why: &str, what_to_do: &str) {
+        let failure = self.told();
+        assert_eq!(failure.listener, listener, "{failure}");
+        assert!(failure.outcome.contains(why) && failure.outcome.contains(what_to_do), "{failure} / {why}");
+        let line = failure.to_string();
+        assert!(line.contains(&format!("{listener:<5} -    127.0.0.1 -> --- {}", failure.outcome)), "{line}");
+    }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The beginning of a CONNECT.
+const CONNECT: &[u8] = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04name";
+
+/// Each listener is told what it does not speak: TLS or not, HTTP or MQTT, inside TLS as well.
+#[test]
+fn a_client_on_the_wrong_port_is_told_of() {
+    let service = Service::start();
+    service.say("https", GET);
+    service.tells("https", "plain HTTP on a port for TLS", "use https://");
+    service.say("https", CONNECT);
+    service.tells("https", "plain MQTT on a port for TLS", "--mqtt");
+    service.say("mqtts", CONNECT);
+    service.tells("mqtts", "plain MQTT on a port for TLS", "--mqtt");
+    service.say("mqtts", GET);
+    service.tells("mqtts", "plain HTTP on a port for TLS", "--http");
+    service.say("http", CONNECT);
+    service.tells("http", "MQTT on a port for HTTP", "--mqtt");
+    service.say("mqtt", GET);
+    service.tells("mqtt", "HTTP on a port for MQTT", "--http");
+    let tls = || tls_config(&service.emulator, None);
+    service.say_in_tls("http", tls(), "localhost", GET);
+    service.tells("http", "TLS on a port for plain HTTP", "--https");
+    service.say_in_tls("mqtt", tls(), "localhost", CONNECT);
+    service.tells("mqtt", "TLS on a port for plain MQTT", "--mqtts");
+    service.say_in_tls("https", tls(), "localhost", CONNECT);
+    service.tells("https", "MQTT on a port for HTTP", "--mqtts");
+    service.say_in_tls("mqtts", tls(), "localhost", GET);
+    service.tells("mqtts", "HTTP on a port for MQTT", "--https");
+}
+
+/// The client's side of a handshake that fails: its trust, its versions, its ciphers.
+#[test]
+fn a_client_that_makes_no_handshake_is_told_of() {
+    let service = Service::start();
+    let stranger = contoso_over_tls();
+    let config = |emulator: &Emulator| tls_config(emulator, None);
+    for listener in ["https", "mqtts"] {
+        service.say_in_tls(listener, config(&stranger), "localhost", GET);
+        service.tells(listener, "the client rejects the server's certificate (alert DecryptError)", "--ca-out");
+        service.say_in_tls(listener, config(&service.emulator), "elsewhere", GET);
+        service.tells(listener, "the client rejects the server's certificate (alert BadCertificate)", "localhost");
+    }
+
+    let with = |provider, version: &'static rustls::SupportedProtocolVersion| {
+        ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth()
+    };
+    service.say_in_tls("https", with(aws_lc_rs::default_provider(), &rustls::version::TLS12), "localhost", GET);
+    service.tells("https", "the client rejects the server's certificate (alert UnknownCA)", "--ca-out");
+    service.say_in_tls("https", with(aws_lc_rs::default_provider(), &rustls::version::TLS13), "localhost", GET);
+    service.tells("https", "the client does not offer TLS 1.2", "tls13 = true");
+    let mut rsa = aws_lc_rs::default_provider();
+    rsa.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
+    service.say_in_tls("https", with(rsa, &rustls::version::TLS12), "localhost", GET);
+    service.tells("https", "nothing in common (NoCipherSuitesInCommon)", "--tls-certificate");
+
+    // A ClientHello of TLS 1.1: version, random, session, one cipher suite, no compression; then extensions:
+    // none, or signature algorithms and supported groups.
+    for extensions in [&b""[..], b"\0\x10\0\x0d\0\x04\0\x02\x04\x03\0\x0a\0\x04\0\x02\0\x17"] {
+        let hello = [&[3, 2][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x13], &[1, 0], extensions].concat();
+        let handshake = [&[1, 0, 0, hello.len() as u8][..], &hello].concat();
+        service.say("https", &[&[0x16, 3, 1, 0, handshake.len() as u8][..], &handshake].concat());
+        service.tells("https", "the client speaks TLS 1.1 or older", "TLS 1.2");
+    }
+
+    // A client that goes without a word.
+    service.say("https", &[0x16, 3, 1]);
+    service.tells("https", "the client ended it without a word", "--ca-out");
+    // Garbage within TLS.
+    service.say("https", &[0x16, 3, 3, 0, 4, 9, 9, 9, 9]);
+    service.tells("https", "the TLS handshake failed: ", "");
+}
+
+fn contoso_over_tls() -> Emulator {
+    builder(Config::contoso()).https("127.0.0.1:0").start().unwrap()
+}
+
+/// Shows a certificate without asking whether it fits.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// One element of DER: its head, its whole length.
+fn element(der: &[u8]) -> (usize, usize) {
+    match der[1] {
+        length @ 0..=0x7f => (2, 2 + usize::from(length)),
+        0x81 => (3, 3 + usize::from(der[2])),
+        _ => (4, 4 + usize::from(der[2]) * 256 + usize::from(der[3])),
+    }
+}
+
+fn sequence(content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let head = match (high, low) {
+        (0, 0..=0x7f) => vec![0x30, low],
+        (0, _) => vec![0x30, 0x81, low],
+        _ => vec![0x30, 0x82, high, low],
+    };
+    [&head, content].concat()
+}
+
+/// A certificate as `openssl x509 -req` makes it without `-extfile`: without a version, which is version 1,
+/// and without extensions. Its signature is that of another one, which nobody verifies.
+fn version_1(der: &[u8]) -> Vec<u8> {
+    let certificate = &der[element(der).0..];
+    let (head, length) = element(certificate);
+    let (mut fields, signature) = (&certificate[head..length], &certificate[length..]);
+    let mut kept = vec![];
+    while !fields.is_empty() {
+        let (field, rest) = fields.split_at(element(fields).1);
+        if !matches!(field[0], 0xa0 | 0xa3) {
+            kept.extend_from_slice(field);
+        }
+        fields = rest;
+    }
+    sequence(&[sequence(&kept), signature.to_vec()].concat())
+}
+
+/// The client's own certificate: of version 1, without its key, or no certificate at all.
+#[test]
+fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
+    let service = Service::start();
+    let identity = Identity::self_signed("device");
+    let other = Identity::self_signed("device");
+    let x509: CertificateDer<'_> = identity.chain[0].clone();
+    for (certificate, key, why, what_to_do) in [
+        (version_1(&x509).into(), &identity, "the client's certificate is of X.509 version 1", "-extfile"),
+        (x509.clone(), &other, "the client has not the key of its certificate", ""),
+        (vec![0x30, 0].into(), &identity, "the client's certificate cannot be used: BadEncoding", ""),
+    ] {
+        let mut config = tls_config(&service.emulator, None);
+        let key = CertifiedKey::new(vec![certificate], any_supported_type(&key.private_key()).unwrap());
+        config.client_auth_cert_resolver = Arc::new(Shown(Arc::new(key)));
+        service.say_in_tls("https", config, "localhost", GET);
+        service.tells("https", &format!("the TLS handshake failed: {why}"), what_to_do);
+    }
+}
+
+/// A client that begins a handshake and does not go on is told of; one that says nothing, and one that is
+/// served, is not.
+#[test]
+fn only_failures_are_told_of() {
+    let mut config = Config::contoso();
+    config.behaviour.client_timeout = 0.2;
+    let service = Service::with(config);
+    drop(service.connect("https"));
+    let mut silent = service.connect("https");
+    assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0, "it was closed after its time");
+    service.say("http", GET);
+    service.say_in_tls("https", tls_config(&service.emulator, None), "localhost", GET);
+    let mut slow = service.connect("mqtts");
+    slow.write_all(&[0x16, 3]).unwrap();
+    service.tells("mqtts", "the TLS handshake failed: it was not finished within 200ms", "");
+    assert!(service.failures.lock().unwrap().is_empty());
+    // None of them is a request.
+    assert!(service.emulator.requests().iter().all(|request| request.method == "GET"));
+}
+
+/// A flood of connections is no flood of lines, and each line is an object in JSON.
+#[test]
+fn a_flood_of_failures_is_bounded() {
+    let service = Service::start();
+    for _ in 0..100 {
+        service.say("https", GET);
+    }
+    // In order: what comes after them is told after them.
+    assert_eq!(Device::of_group(&service.emulator, TOASTER).put().status(), 202);
+    let failures = service.failures.lock().unwrap();
+    // Should the machine be so slow that it takes 10 s, more are shown.
+    assert!((20..=60).contains(&failures.len()), "{}", failures.len());
+    let event = json!(Event::ConnectionFailed(failures[0].clone()));
+    let failure = &event["connectionFailed"];
+    assert_eq!((&failure["listener"], &failure["peer"]), (&json!("https"), &json!("127.0.0.1")));
+    assert_eq!(failure["outcome"], failures[0].outcome);
+}
