@@ -1,5 +1,10 @@
-//! What async firmware does, here on tokio. Start `cargo run --bin dps-emulator` beside it:
-//! `cargo run --example async_stream -- 127.0.0.1:PORT`
+//! What async firmware does, here on tokio. The first command starts the emulator, the second one, in another terminal, the
+//! example:
+//!
+//! ```text
+//! cargo run --bin dps-emulator -- --http 127.0.0.1:8080
+//! cargo run --example async_stream -- 127.0.0.1:8080
+//! ```
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

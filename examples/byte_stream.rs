@@ -1,5 +1,10 @@
-//! What firmware does, on any byte stream. Start `cargo run --bin dps-emulator` beside it:
-//! `cargo run --example byte_stream -- 127.0.0.1:PORT`
+//! What firmware does, on any byte stream. The first command starts the emulator, the second one, in another terminal, the
+//! example:
+//!
+//! ```text
+//! cargo run --bin dps-emulator -- --http 127.0.0.1:8080
+//! cargo run --example byte_stream -- 127.0.0.1:8080
+//! ```
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -4,6 +4,7 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufReader, Write},
     process::{Command, Stdio},
@@ -230,6 +231,33 @@ fn exit_codes_tell_what_was_wrong() {
         assert!(code == 0 && help.contains("Examples:") && help.contains("Exit codes:"));
         let (code, version, _) = run(program, &["--version"]);
         assert!(code == 0 && version.contains(env!("CARGO_PKG_VERSION")));
+    }
+}
+
+/// The README's table has every flag of `--help` and no other, with the same names for the values.
+#[test]
+fn the_readme_has_every_flag() {
+    let help = |program| String::from_utf8(Command::new(program).arg("--help").output().unwrap().stdout).unwrap();
+    let flags = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("--"));
+        let words = lines.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
+        words
+            .map(|words| match words[..] {
+                [flag, value] if value.starts_with('<') => format!("{flag} {}", value.trim_matches(['<', '>'])),
+                _ => words[0].to_owned(),
+            })
+            .collect()
+    };
+    let readme = include_str!("../README.md");
+    let cells = readme.lines().filter(|line| line.starts_with("| `--")).filter_map(|line| line.split('|').nth(1));
+    let listed: BTreeSet<_> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
+    assert_eq!(listed, flags(&help(DPS)));
+
+    let (_, section) = readme.split_once("### `contoso-webhook`").unwrap();
+    let section = section.split("\n#").next().unwrap();
+    let webhooks = flags(&help(WEBHOOK));
+    for flag in section.split('`').skip(1).step_by(2).filter(|code| code.starts_with("--")) {
+        assert!(webhooks.contains(flag), "{flag}: {webhooks:?}");
     }
 }
 

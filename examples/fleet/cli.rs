@@ -125,7 +125,7 @@ Examples, against the emulator as started by
       --key-file group.key --host http://127.0.0.1:8080 --json
 
   # The devices of a list, at a real DPS: 1000 a minute
-  fleet --scope 0ne00ABCDEF --ids-file ids.txt --key-file group.key --verify
+  fleet --scope 0ne00002193 --ids-file ids.txt --key-file group.key --verify
 
 JSON, over all devices:
   devices, assigned, failed, unfinished, interrupted

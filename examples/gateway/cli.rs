@@ -65,7 +65,7 @@ Examples, with the values of Microsoft's tutorial, against the emulator as start
       --transport mqtt --host localhost --ca ca.pem
 
   # A certificate and its private key, where an enrollment knows it or its CA
-  gateway --scope 0ne00002193 --rid sn-007 --cp device.pem --kp device-key.pem \\
+  gateway --scope 0ne00002193 --rid sn-008 --cp device.pem --kp device-key.pem \\
       --host https://localhost:8443 --ca ca.pem
 
   # A certificate for the hub, issued for a key pair of this machine's, where the enrollment

@@ -1,6 +1,11 @@
 //! MQTT as firmware does it, but for the network, TLS 1.2 and the timer, which are tokio's and
-//! rustls' here. Beside `cargo run --bin dps-emulator -- --mqtts 127.0.0.1:8883 --ca-out ca.pem`:
-//! `cargo run --example mqtt_embedded -- mqtts://localhost:8883 breakroom499-contoso-tstrsd-007 ca.pem`
+//! rustls' here. The first command starts the emulator, the others, in another terminal, the example:
+//!
+//! ```text
+//! cargo run --bin dps-emulator -- --mqtts 127.0.0.1:8883 --ca-out ca.pem
+//! export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=
+//! cargo run --example mqtt_embedded -- mqtts://localhost:8883 breakroom499-contoso-tstrsd-007 ca.pem
+//! ```
 
 mod session;
 

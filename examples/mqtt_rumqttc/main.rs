@@ -1,6 +1,11 @@
-//! Provisions over MQTT with rumqttc. Start the emulator beside it:
-//! `cargo run --bin dps-emulator -- --mqtts 127.0.0.1:0 --ca-out ca.pem`, then
-//! `AZURE_DPS_SYMMETRIC_KEY=… cargo run --example mqtt_rumqttc -- localhost:PORT ca.pem REGISTRATION_ID`
+//! Provisions over MQTT with rumqttc. The first command starts the emulator, the others, in another
+//! terminal, the example:
+//!
+//! ```text
+//! cargo run --bin dps-emulator -- --mqtts 127.0.0.1:8883 --ca-out ca.pem
+//! export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=
+//! cargo run --example mqtt_rumqttc -- localhost:8883 ca.pem breakroom499-contoso-tstrsd-007
+//! ```
 
 mod session;
 
