@@ -3,6 +3,7 @@ use heapless::String;
 use crate::{
     BufferTooSmall, CertificateChain,
     json::{Object, Text, Value},
+    retry::fnv_1a,
     tpm::AuthenticationKey,
 };
 
@@ -54,8 +55,9 @@ pub struct Assignment<'b> {
 }
 
 impl<'b> Assignment<'b> {
-    /// The host name of the IoT hub: letters, digits, `-` and `.`. Derive nothing from its
-    /// shape.
+    /// The IoT hub as the service names it: a host name of letters, digits, `-` and `.`, and
+    /// perhaps `:` and a port. [`hub`](Self::hub) takes the two apart. Derive nothing from the shape
+    /// of the name.
     pub const fn assigned_hub(&self) -> &'b str {
         self.assigned_hub
     }
@@ -117,7 +119,8 @@ impl<'b> Assignment<'b> {
         self.payload.map(|payload| crate::deserialize::deserialize(payload, scratch)).transpose()
     }
 
-    /// The registration ID as the service has it, which may be in lower case.
+    /// The registration ID as the service has it. The service keeps the spelling; it may differ in
+    /// case from the one that was sent now.
     pub fn registration_id(&self) -> Option<Text<'b>> {
         self.text("registrationId")
     }
@@ -155,13 +158,14 @@ impl<'b> Assignment<'b> {
 
     /// The enrollment group through which the device registered, if the service names it.
     pub fn enrollment_group_id(&self) -> Option<Text<'b>> {
-        let attestation = self.object("symmetricKey").or_else(|| self.object("x509"))?;
-        attestation.get("enrollmentGroupId")?.text()
+        let group = |attestation| self.object(attestation)?.get("enrollmentGroupId")?.text();
+        group("symmetricKey").or_else(|| group("x509"))
     }
 
     /// The certificates issued for a [`Csr`](crate::Csr), down to a root.
     pub fn issued_certificate_chain(&self) -> Option<CertificateChain<'b>> {
-        self.field("issuedCertificateChain").map(|chain| CertificateChain::new(chain.elements()))
+        let chain = self.field("issuedCertificateChain").filter(|chain| chain.is_array())?;
+        Some(CertificateChain::new(chain.elements()))
     }
 
     /// `classic` or `mqttV5` (2026-11-02-preview); absent means classic.
@@ -244,7 +248,10 @@ pub(crate) struct Spans {
     state: Span,
     assigned_hub: Span,
     device_id: Span,
-    payload: Option<Span>,
+    /// Empty if there is none.
+    payload: Span,
+    /// Of hub and device ID: another body may have the same shape.
+    fingerprint: u32,
 }
 
 impl Spans {
@@ -260,24 +267,33 @@ impl Spans {
             state: Span::of(state.bytes(), body),
             assigned_hub: Span::of(assigned_hub.bytes(), body),
             device_id: Span::of(device_id.bytes(), body),
-            payload: payload.map(|payload| Span::of(payload.bytes(), body)),
+            payload: payload.map_or(Span { start: 0, end: 0 }, |payload| Span::of(payload.bytes(), body)),
+            fingerprint: fingerprint(assigned_hub, device_id),
         }
     }
 
-    /// `None` if this is not the body that was checked, as far as can be seen.
+    /// `None` if this is not the body that was checked: it has another shape, or another hub or
+    /// device ID.
     pub(crate) fn assignment<'b>(&self, body: &'b [u8]) -> Option<Assignment<'b>> {
-        let payload = match self.payload {
-            Some(span) => Some(Value::checked(span.of_body(body)?)),
-            None => None,
-        };
+        let payload = Some(self.payload.of_body(body)?).filter(|payload| !payload.is_empty()).map(Value::checked);
+        let (assigned_hub, device_id) = (self.assigned_hub.text(body)?, self.device_id.text(body)?);
+        if fingerprint(assigned_hub, device_id) != self.fingerprint {
+            return None;
+        }
         Some(Assignment {
             state: Object::checked(self.state.of_body(body)?)?,
             // A host name has no escapes.
-            assigned_hub: self.assigned_hub.text(body)?.raw(),
-            device_id: self.device_id.text(body)?,
+            assigned_hub: assigned_hub.raw(),
+            device_id,
             payload,
         })
     }
+}
+
+#[inline(never)]
+fn fingerprint(assigned_hub: Text<'_>, device_id: Text<'_>) -> u32 {
+    let hash = |text: Text<'_>| fnv_1a(text.bytes().iter().copied());
+    hash(assigned_hub) ^ hash(device_id).rotate_left(1)
 }
 
 #[derive(Clone, Copy)]
@@ -412,20 +428,22 @@ impl<'b> CertificateInfo<'b> {
     }
 }
 
-/// An assignment that owns what it says, in fixed space: 264 bytes and `PAYLOAD` more. It
+/// An assignment that owns what it says, in fixed space: 272 bytes and `PAYLOAD` more. It
 /// outlives the buffer; what outlives the boot is a [`Record`](crate::Record).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedAssignment<const PAYLOAD: usize = 256> {
-    assigned_hub: String<{ MAX_NAME }, u8>,
+    assigned_hub: String<{ MAX_NAME + MAX_PORT }, u8>,
     device_id: String<{ MAX_NAME }, u8>,
-    payload: Option<String<PAYLOAD, u16>>,
+    payload: Option<String<PAYLOAD, u32>>,
 }
 
 const MAX_NAME: usize = 128;
+/// A colon and the longest port.
+pub(crate) const MAX_PORT: usize = 6;
 
 impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
-    /// The longest hub name and device ID that are kept, in bytes. A hub's own name has at
-    /// most 50 characters and a device ID at most 128.
+    /// The longest host name of a hub, and the longest device ID, that are kept, in bytes. A port
+    /// has room of its own. A hub's own name has at most 50 characters and a device ID at most 128.
     pub const MAX_NAME: usize = MAX_NAME;
 
     /// See [`Assignment::assigned_hub`].

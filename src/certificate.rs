@@ -54,16 +54,22 @@ impl<'b> CertificateChain<'b> {
     ///
     /// # Errors
     /// [`Error::BufferTooSmall`] with a size that suffices for the next of them;
-    /// [`Error::Malformed`] if one is not base64, or none is for this key.
+    /// [`Error::Malformed`] if none is for this key.
     pub fn leaf<'o>(&self, csr: &Csr<'_>, buffer: &'o mut [u8]) -> Result<&'o [u8], Error> {
-        let mut found = None;
+        let (mut found, mut wrong) = (None, Malformed::Contradiction(FIELD));
         for certificate in self.clone() {
-            if certificate.decode(buffer).map(certificate_key)? == request_key(csr.der()) {
-                found = Some(certificate);
-                break;
+            match certificate.decode(buffer).map(|der| certificate_key(der) == request_key(csr.der())) {
+                Ok(true) => {
+                    found = Some(certificate);
+                    break;
+                }
+                Ok(false) => {}
+                // The others may be right.
+                Err(Error::Malformed(malformed)) => wrong = malformed,
+                Err(error) => return Err(error),
             }
         }
-        found.ok_or(Malformed::Contradiction(FIELD))?.decode(buffer)
+        found.ok_or(wrong)?.decode(buffer)
     }
 }
 

@@ -1,6 +1,6 @@
 use core::fmt;
 
-use crate::{Error, writer::Writer};
+use crate::{Error, sizes::digits, writer::Writer};
 
 /// Where DPS is to be found: the global endpoint unless told otherwise.
 ///
@@ -88,10 +88,19 @@ impl<'a> Endpoint<'a> {
     /// The host, and the port where it is not the scheme's own.
     pub(crate) fn write_authority(&self, writer: &mut Writer<'_>) {
         writer.str(self.host);
-        if self.port != if self.https { 443 } else { 80 } {
+        if self.has_own_port() {
             writer.byte(b':');
             writer.decimal(u64::from(self.port));
         }
+    }
+
+    /// The length of what [`write_authority`](Self::write_authority) writes.
+    pub(crate) const fn authority_len(&self) -> usize {
+        self.host.len() + if self.has_own_port() { 1 + digits(self.port as usize) } else { 0 }
+    }
+
+    const fn has_own_port(&self) -> bool {
+        self.port != if self.https { 443 } else { 80 }
     }
 }
 

@@ -39,15 +39,20 @@ use crate::{json, registration::InvalidIdentifier, symmetric_key::InvalidKey};
 /// | the individual enrollment is disabled | `DISABLED` | [`Error::Disabled`] |
 /// | the webhook answered ≥ 429: the service retries | (none: it polls on) | polls on |
 /// | the webhook answered anything else (400207) | `DEV_AUTH_ERROR` | [`Error::Failed`] with [`ErrorCode::CUSTOM_ALLOCATION_FAILED`] |
-/// | wrong key, expired token (401000) | `DEV_AUTH_ERROR` | [`Error::Refused`] with [`ErrorCode::UNAUTHORIZED`] |
-/// | no such enrollment (404201) | `DEV_AUTH_ERROR` or `TRANSPORT` | [`Error::Refused`] or [`Error::Failed`] with [`ErrorCode::ENROLLMENT_NOT_FOUND`] |
-/// | any other 4xx | `TRANSPORT` | [`Error::Refused`] |
+/// | wrong key, expired token (401000, 401002) | `DEV_AUTH_ERROR` | [`Error::Refused`] with [`ErrorCode::UNAUTHORIZED`] or [`ErrorCode::CREDENTIAL_REFUSED`] |
+/// | no such enrollment (404201) | HTTP: `TRANSPORT`; MQTT: `DEV_AUTH_ERROR` | [`Error::Refused`] or [`Error::Failed`] with [`ErrorCode::ENROLLMENT_NOT_FOUND`] |
+/// | the request is too large (413) | HTTP: `TRANSPORT`; MQTT: `DEV_AUTH_ERROR` | [`Error::RequestTooLarge`], before anything is sent |
+/// | any other 4xx | HTTP: `TRANSPORT`; MQTT: `DEV_AUTH_ERROR` | [`Error::Refused`] |
 /// | throttled (429001) | (retried without end) | retried, then [`Error::Refused`] with [`ErrorCode::THROTTLED`] |
 /// | the server's certificate is not trusted | `TRANSPORT` | [`Error::Untrusted`] |
 /// | the network failed | `TRANSPORT` | [`Error::Transport`] |
 /// | no answer in time | `TIMEOUT`, and the handle is dead | [`Error::StillAssigning`], or the last failure; call [`Provisioning::start`](crate::Provisioning::start) again |
-/// | unreadable answer, a field is missing | `PARSING` | [`Error::Malformed`] |
-/// | the key cannot be used | `KEY_ERROR` | [`Error::InvalidKey`], [`Error::Signer`] |
+/// | a field is missing | `PARSING` | [`Error::Malformed`] |
+/// | the answer is not JSON | `TRANSPORT` | [`Error::Malformed`] |
+/// | the answer is empty or cut short | `TRANSPORT` | retried, then [`Error::Transport`] |
+/// | a status that the client does not know | `DEV_AUTH_ERROR` | polls on |
+/// | the key is not base64 | (sent, then 401) `DEV_AUTH_ERROR` | [`Error::InvalidKey`] |
+/// | the signer or the TPM fails | `KEY_ERROR` for a TPM | [`Error::Signer`], [`Error::Tpm`] |
 ///
 /// [troubleshooting table]: https://learn.microsoft.com/azure/iot-dps/tutorial-custom-allocation-policies#troubleshooting-custom-allocation-policies
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +86,8 @@ pub enum Error {
     Unsupported,
     /// The caller's buffer cannot hold a request or an answer.
     BufferTooSmall(BufferTooSmall),
+    /// The request would be larger than the service accepts. Nothing was sent.
+    RequestTooLarge(RequestTooLarge),
     /// The service refused a request: an HTTP status of 400 or more, or anything else that
     /// is not a success.
     Refused(Refusal),
@@ -113,7 +120,8 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// This program or its configuration: final until somebody changes it.
+    /// This program or its configuration, or the payload that it sends (400012, 413): final until
+    /// somebody changes it.
     Caller,
     /// The credential or the device's clock (401xxx, 403xxx): final with this key; a device
     /// that holds a secondary key tries that one.
@@ -144,7 +152,8 @@ impl Error {
             | Error::Signer
             | Error::InvalidCsr
             | Error::Unsupported
-            | Error::BufferTooSmall(_) => Fault::Caller,
+            | Error::BufferTooSmall(_)
+            | Error::RequestTooLarge(_) => Fault::Caller,
             Error::Refused(refusal) => refusal.fault(),
             // The service took the device's credential; whose else it refused is the
             // operator's affair.
@@ -199,6 +208,7 @@ impl fmt::Display for Error {
                 "this transport cannot do that: TPM and status look-up need HTTP, client certificates any transport but minreq",
             ),
             Error::BufferTooSmall(error) => error.fmt(f),
+            Error::RequestTooLarge(error) => error.fmt(f),
             Error::Refused(refusal) => {
                 write!(f, "the service refused the request: ")?;
                 refusal.fmt(f)
@@ -278,6 +288,28 @@ impl fmt::Display for BufferTooSmall {
     }
 }
 
+/// A request whose body is larger than the service accepts. Nothing was sent.
+///
+/// The payload is what makes a request large: send a smaller one.
+/// [`Provisioning::with_max_body`](crate::Provisioning::with_max_body) sets another limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestTooLarge {
+    /// The length of the request's body in bytes: JSON with the payload, a `csr` and a TPM's keys.
+    pub size: usize,
+    /// The most bytes that a body may have.
+    pub limit: usize,
+}
+
+impl core::error::Error for RequestTooLarge {}
+
+impl fmt::Display for RequestTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, limit } = self;
+        write!(f, "the request has {size} bytes, and the service accepts {limit}: send a smaller payload")
+    }
+}
+
 /// What the service says when it says no.
 ///
 /// The words that came with it are read with
@@ -302,6 +334,9 @@ impl Refusal {
             // Whatever the code says, these statuses ask for patience.
             (408 | 429 | 500.., _) | (_, 429 | 500..) => Fault::Busy,
             _ if self.code == Some(ErrorCode::CONCURRENT_REGISTRATION) => Fault::Busy,
+            // The request itself is at fault: what this device sends.
+            (413, _) | (_, 413) => Fault::Caller,
+            _ if self.code == Some(ErrorCode::DESERIALIZATION_ERROR) => Fault::Caller,
             (_, 401 | 403) | (401 | 403, 0) => Fault::Credential,
             // A redirect or another oddity without a code never comes from DPS.
             (0..=199 | 300..=399, 0) => Fault::Peer,
@@ -324,6 +359,9 @@ impl fmt::Display for Refusal {
         match self.code {
             Some(code) => code.fmt(f)?,
             None => write!(f, "HTTP status {}", self.http_status)?,
+        }
+        if self.http_status == 413 {
+            f.write_str(", the request is too large: send a smaller payload")?;
         }
         self.fmt_tracking_id(f)
     }
@@ -350,6 +388,9 @@ pub struct ErrorCode(u32);
 impl ErrorCode {
     /// 400004: the service does not accept this registration ID.
     pub const INVALID_REGISTRATION_ID: Self = Self(400_004);
+    /// 400012, "Deserialization error.": the service cannot read the request. The payload is the
+    /// part of it that the caller writes.
+    pub const DESERIALIZATION_ERROR: Self = Self(400_012);
     /// 400207: the custom allocation webhook answered with an error, or nonsense.
     pub const CUSTOM_ALLOCATION_FAILED: Self = Self(400_207);
     /// 400208: the custom allocation webhook named no hub.
@@ -358,8 +399,9 @@ impl ErrorCode {
     pub const CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS: Self = Self(400_209);
     /// 401000: wrong key, expired token, or a device clock that is off.
     pub const UNAUTHORIZED: Self = Self(401_000);
-    /// 401002: unknown, expired or mismatched certificate.
-    pub const INVALID_CERTIFICATE: Self = Self(401_002);
+    /// 401002: the credential is refused. Of a certificate: it is unknown, expired or for another
+    /// device. Over HTTP the service says the same of a key, in place of 401000.
+    pub const CREDENTIAL_REFUSED: Self = Self(401_002);
     /// 404201: no enrollment for this device.
     pub const ENROLLMENT_NOT_FOUND: Self = Self(404_201);
     /// 404202: not found; what exactly is not documented.
@@ -389,8 +431,10 @@ impl ErrorCode {
             Self::CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS => {
                 "the custom allocation webhook refused the service: check the function key in its URL"
             }
-            Self::UNAUTHORIZED => "unauthorized: check the key, the ID scope, the registration ID and the clock",
-            Self::INVALID_CERTIFICATE => "the certificate is unknown, expired or for another device",
+            Self::DESERIALIZATION_ERROR => "the service cannot read the request: check the payload",
+            Self::UNAUTHORIZED | Self::CREDENTIAL_REFUSED => {
+                "the credential was refused: check the key or certificate, the ID scope, the registration ID and the clock"
+            }
             Self::ENROLLMENT_NOT_FOUND => "no enrollment for this device: check the ID scope and the enrollments",
             Self::NOT_FOUND => "not found",
             Self::CONCURRENT_REGISTRATION => "another registration of this device is under way",
@@ -535,7 +579,7 @@ pub enum TransportFault {
     Connect,
     /// Reading or writing failed.
     Stream,
-    /// The peer closed the connection before the answer was complete.
+    /// The peer closed or reset the connection before the answer was complete.
     Closed,
     /// The peer was silent, or trickled, for longer than
     /// [`RetryPolicy::request_timeout`](crate::RetryPolicy::request_timeout).

@@ -6,7 +6,7 @@ use core::fmt;
 use crate::{
     Assignment, BufferTooSmall, DeviceKey, Error, OwnedAssignment, Sign,
     json::Text,
-    response::{is_device_id, is_host_name},
+    response::{is_device_id, split_hub},
     retry::fnv_1a,
     sas_token::{SCHEME, Signature},
     writer::{Writer, text},
@@ -16,7 +16,7 @@ use crate::{
 /// and connection string, written into the caller's buffer. The client is the caller's.
 ///
 /// ```
-/// use azure_dps::{DeviceKey, Hub};
+/// use azure_dps::{DeviceKey, Hub, Sizes};
 ///
 /// let hub = Hub::new("contoso-toasters-hub-1098.azure-devices.net", "breakroom499-contoso-tstrsd-007")?;
 /// // … or `assignment.hub()`, `record.assignment().hub()`
@@ -24,18 +24,19 @@ use crate::{
 /// // MQTT 3.1.1 over TLS:
 /// assert_eq!((hub.host(), Hub::MQTT_PORT), ("contoso-toasters-hub-1098.azure-devices.net", 8883));
 /// assert_eq!(hub.client_id().as_str(), Some("breakroom499-contoso-tstrsd-007"));
-/// let mut user_name = [0; 128];
+/// const SIZES: Sizes = Sizes::new("0ne00002193", "breakroom499-contoso-tstrsd-007");
+/// let mut user_name = [0; SIZES.hub_user_name()];
 /// assert_eq!(
 ///     hub.write_user_name(&mut user_name)?,
 ///     "contoso-toasters-hub-1098.azure-devices.net/breakroom499-contoso-tstrsd-007/?api-version=2021-04-12",
 /// );
 /// let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
-/// let mut password = [0; 320];
+/// let mut password = [0; SIZES.hub_token()];
 /// let in_an_hour = 1_700_003_600;
 /// assert!(hub.write_token(&mut key, in_an_hour, &mut password)?.starts_with("SharedAccessSignature sr="));
 ///
 /// // Any other client, such as one of Microsoft's SDKs:
-/// let mut connection_string = [0; 256];
+/// let mut connection_string = [0; SIZES.hub_connection_string()];
 /// assert!(hub.write_connection_string(&key, &mut connection_string)?.starts_with("HostName=contoso-"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -43,7 +44,10 @@ use crate::{
 /// Source: [using MQTT directly as a device](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-hub).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hub<'a> {
+    /// Host and port, as the service names them.
+    assigned_hub: &'a str,
     host: &'a str,
+    port: Option<u16>,
     device_id: Text<'a>,
     api_version: &'a str,
     device_client_type: &'a str,
@@ -53,16 +57,26 @@ impl<'a> Hub<'a> {
     /// The port of MQTT over TLS. (MQTT over WebSocket has 443.)
     pub const MQTT_PORT: u16 = 8883;
 
-    /// A hub's host name and a device ID that were kept somewhere, checked as those of a fresh
-    /// answer are.
+    /// Creates a hub from an assigned hub and a device ID that were kept somewhere. Both are checked
+    /// as those of a fresh answer are.
+    ///
+    /// `assigned_hub` is a host name, perhaps with `:` and a port:
+    ///
+    /// ```
+    /// use azure_dps::Hub;
+    ///
+    /// let hub = Hub::new("localhost:8443", "dev-1")?;
+    /// assert_eq!((hub.host(), hub.port()), ("localhost", Some(8443)));
+    /// # Ok::<(), azure_dps::InvalidHub>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidHub`] says which of the two cannot be one.
     ///
     /// Source: [device identity properties](https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties).
     #[inline]
-    pub fn new(host: &'a str, device_id: &'a str) -> Result<Self, InvalidHub> {
-        if !is_host_name(host.as_bytes()) {
+    pub fn new(assigned_hub: &'a str, device_id: &'a str) -> Result<Self, InvalidHub> {
+        if split_hub(assigned_hub.as_bytes()).is_none() {
             return Err(InvalidHub::Host);
         }
         // What was kept is no JSON: a backslash is one, and no character of an ID.
@@ -70,11 +84,14 @@ impl<'a> Hub<'a> {
         if device_id.as_str().is_none() || !is_device_id(device_id) {
             return Err(InvalidHub::DeviceId);
         }
-        Ok(Self::checked(host, device_id))
+        Ok(Self::checked(assigned_hub, device_id))
     }
 
-    const fn checked(host: &'a str, device_id: Text<'a>) -> Self {
-        Self { host, device_id, api_version: "2021-04-12", device_client_type: "" }
+    #[inline]
+    fn checked(assigned_hub: &'a str, device_id: Text<'a>) -> Self {
+        let (host, port) = split_hub(assigned_hub.as_bytes()).unwrap_or_default();
+        let host = assigned_hub.get(..host.len()).unwrap_or_default();
+        Self { assigned_hub, host, port, device_id, api_version: "2021-04-12", device_client_type: "" }
     }
 
     /// Another `api-version` of the hub in the user name than `2021-04-12`; percent-encoded.
@@ -90,10 +107,16 @@ impl<'a> Hub<'a> {
         self
     }
 
-    /// The host name: where to connect to, and what the certificate must be for. Derive nothing
-    /// from its shape.
+    /// The host name without a port: what to resolve, and what the certificate must be for. User
+    /// name and token have this name, too. Derive nothing from its shape.
     pub const fn host(&self) -> &'a str {
         self.host
+    }
+
+    /// The port, if the service names one, as mock services on the own machine do. A hub in Azure has
+    /// none: its port is that of the protocol, such as [`MQTT_PORT`](Self::MQTT_PORT).
+    pub const fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// The device ID: 1 to 128 characters of printable ASCII. [`Text::as_str`] is free of
@@ -107,8 +130,8 @@ impl<'a> Hub<'a> {
         self.device_id
     }
 
-    /// Writes the user name of MQTT's CONNECT into `buffer`: 25 bytes and the length of the
-    /// host name and of the device ID, with the usual API version and no client type.
+    /// Writes the user name of MQTT's CONNECT into `buffer`, which must hold
+    /// [`Sizes::hub_user_name`](crate::Sizes::hub_user_name) bytes.
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -132,8 +155,7 @@ impl<'a> Hub<'a> {
 
     /// Signs a token for this device at this hub and writes it into `buffer`, which is also
     /// where it is signed: the password of MQTT's CONNECT, or the `Authorization` of a request.
-    /// Without a percent sign to write in the device ID it has at most 193 bytes and the length
-    /// of the host name and of the device ID; 320 do for most devices.
+    /// `buffer` must hold [`Sizes::hub_token`](crate::Sizes::hub_token) bytes.
     ///
     /// `expiry` is Unix time in seconds; the hub ends the session then. The token is a secret
     /// for as long as it is valid. `signer` holds the key that the device registered with
@@ -163,9 +185,9 @@ impl<'a> Hub<'a> {
         Ok(text(token))
     }
 
-    /// Writes the connection string that Microsoft's SDKs and tools take into `buffer`:
-    /// 37 bytes and the length of the host name, of the device ID and of the key's base64 (44
-    /// characters for a derived key, 88 at most).
+    /// Writes the connection string that Microsoft's SDKs and tools take into `buffer`, which must
+    /// hold [`Sizes::hub_connection_string`](crate::Sizes::hub_connection_string) bytes. It has the hub as
+    /// the service names it, with a port if there is one.
     ///
     /// The key is in it: wipe the buffer afterwards, also after an error.
     ///
@@ -185,8 +207,9 @@ impl<'a> Hub<'a> {
         writer.finish().map(|connection_string| text(connection_string))
     }
 
-    /// The same for a device whose TLS stream presents a client certificate: 29 bytes and the
-    /// length of the host name and of the device ID. Nothing in it is secret.
+    /// The same for a device whose TLS stream presents a client certificate, in
+    /// [`Sizes::hub_x509_connection_string`](crate::Sizes::hub_x509_connection_string) bytes. Nothing in it
+    /// is secret.
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -197,12 +220,12 @@ impl<'a> Hub<'a> {
         writer.finish().map(|connection_string| text(connection_string))
     }
 
-    // Neither a host name nor a device ID has a semicolon.
+    // Neither a hub nor a device ID has a semicolon.
     #[inline]
     fn begin_connection_string<'b>(&self, buffer: &'b mut [u8]) -> Writer<'b> {
         let mut writer = Writer::new(buffer);
         writer.str("HostName=");
-        writer.str(self.host);
+        writer.str(self.assigned_hub);
         writer.str(";DeviceId=");
         self.write_device_id(&mut writer);
         writer
@@ -220,13 +243,14 @@ impl<'a> Hub<'a> {
     pub(crate) fn fingerprint(&self) -> u32 {
         // A device ID is ASCII.
         let device_id = self.device_id.chars().map(|character| character as u8);
-        fnv_1a(self.host.bytes().chain([b'/']).chain(device_id))
+        fnv_1a(self.assigned_hub.bytes().chain([b'/']).chain(device_id))
     }
 }
 
 impl<'b> Assignment<'b> {
     /// The hub to connect to, and as whom.
-    pub const fn hub(&self) -> Hub<'b> {
+    #[inline]
+    pub fn hub(&self) -> Hub<'b> {
         Hub::checked(self.assigned_hub(), self.device_id())
     }
 }
@@ -243,7 +267,8 @@ impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidHub {
-    /// The host name is not 1 to 253 letters, digits, `-` and `.`.
+    /// The hub is not a host name of 1 to 253 letters, digits, `-` and `.`, with or without `:` and a
+    /// port from 1 to 65535.
     Host,
     /// The device ID is not 1 to 128 of the characters that IoT Hub allows.
     DeviceId,
@@ -254,7 +279,7 @@ impl core::error::Error for InvalidHub {}
 impl fmt::Display for InvalidHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            InvalidHub::Host => "the hub must be a host name: 1 to 253 letters, digits, - .",
+            InvalidHub::Host => "the hub must be a host name (1 to 253 letters, digits, - .), with or without : and a port from 1 to 65535",
             InvalidHub::DeviceId => "the device ID must be 1 to 128 of the characters that IoT Hub allows",
         })
     }

@@ -125,9 +125,13 @@ impl<'b> Value<'b> {
         Object::checked(self.0)
     }
 
+    pub(crate) fn is_array(&self) -> bool {
+        self.0.starts_with(b"[")
+    }
+
     /// The elements of an array; nothing if this is no array.
     pub fn elements(&self) -> Elements<'b> {
-        let text = if self.0.starts_with(b"[") { self.0 } else { b"[]" };
+        let text = if self.is_array() { self.0 } else { b"[]" };
         Elements { reader: Reader::inside(text) }
     }
 

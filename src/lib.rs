@@ -84,23 +84,31 @@
 //!
 //! # Sizes
 //!
-//! The caller owns the buffer, the [`Provisioning`] (below 550 bytes) and the [`DeviceKey`]
-//! (68 bytes), and later on the [`Reprovisioning`] (below 160). For an exchange over HTTP the buffer must hold the largest of
+//! The caller owns the buffer, the [`Provisioning`] (below 550 bytes), the [`DeviceKey`]
+//! (68 bytes), and later on the [`Reprovisioning`] (below 160). [`Sizes`] says how large the buffers
+//! must be, at compile time too:
 //!
-//! - a register request: 480 + 2 × (ID scope) + 3 × (registration ID) + (payload) bytes, and
-//!   4 more for each `:` in the registration ID; with a TPM's keys or a `csr` four thirds of
-//!   their length more (870 bytes for an RSA 2048 TPM);
-//! - a poll: 430 + 2 × (ID scope) + 2 × (registration ID) + (operation ID), and as many more;
-//! - the head of an answer, some 500 bytes;
-//! - the body of an answer: 480 + (registration ID) + (device ID) + (hub) + (enrollment
-//!   group) + (returned payload), for X.509 some 800 more, for a TPM some 1 200, for issued
-//!   certificates four thirds of their length.
+//! ```
+//! use azure_dps::Sizes;
 //!
-//! The tutorial's devices get by with 1 344 bytes in all: buffer, state machine and key.
-//! A registration ID of 128 characters wants a buffer of 1 200 bytes and its payload. A buffer
-//! that is too small is an error that says how much is needed: [`Error::BufferTooSmall`].
-//! Over MQTT the codec's functions say what they need; answers are read where the client has
-//! them.
+//! const SIZES: Sizes = Sizes::new("0ne00002193", "breakroom499-contoso-tstrsd-007").with_payload(80);
+//! let mut buffer = [0; SIZES.http()];
+//! # let _ = &mut buffer;
+//! ```
+//!
+//! | buffer | bytes |
+//! |---|---|
+//! | of a transport, for all of the following | [`Sizes::http`] |
+//! | a register request or a look-up | [`Sizes::http_register`] |
+//! | a poll | [`Sizes::http_poll`] |
+//! | the head of an answer | some 500 |
+//! | the body of an answer | [`Sizes::answer`], as far as the service is known to answer |
+//! | user name, password and messages of an MQTT session | [`Sizes::mqtt_user_name`], [`Sizes::sas_token`], [`Sizes::mqtt_publish`]; the client's own: [`Sizes::mqtt_answer`] |
+//! | user name, token and connection strings of the hub | [`Sizes::hub_user_name`], [`Sizes::hub_token`], [`Sizes::hub_connection_string`], [`Sizes::hub_x509_connection_string`] |
+//! | a [`Record`] | [`Sizes::record`] |
+//!
+//! 1 344 bytes in all are enough for the devices in the tutorial: buffer, state machine and key. A
+//! buffer that is too small is an error that says how much is needed: [`Error::BufferTooSmall`].
 //!
 //! # Panics
 //!
@@ -160,6 +168,7 @@ mod reprovisioning;
 mod response;
 mod retry;
 pub mod sas_token;
+mod sizes;
 mod symmetric_key;
 pub mod tpm;
 mod transport;
@@ -170,14 +179,17 @@ pub use certificate::{CertificateChain, Csr, IssuedCertificate};
 #[cfg(feature = "serde")]
 pub use deserialize::PayloadError;
 pub use endpoint::Endpoint;
-pub use error::{BufferTooSmall, Error, ErrorCode, Fault, Malformed, Refusal, TrackingId, TransportFault};
+pub use error::{
+    BufferTooSmall, Error, ErrorCode, Fault, Malformed, Refusal, RequestTooLarge, TrackingId, TransportFault,
+};
 pub use hub::{Hub, InvalidHub};
-pub use provisioning::{Answer, Credential, MAX_OPERATION_ID, Progress, Provisioning, Step};
+pub use provisioning::{Answer, Credential, MAX_BODY, MAX_OPERATION_ID, Progress, Provisioning, Step};
 pub use record::{Record, RecordError};
 pub use registration::{IdScope, Identifier, IdentifierProblem, InvalidIdentifier, Registration, RegistrationId};
 pub use reprovisioning::{HubAnswer, KeyChoice, Next, Reprovisioning, ReprovisioningPolicy};
 pub use response::Details;
 pub use retry::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, RetryPolicy};
+pub use sizes::Sizes;
 pub use symmetric_key::{DeviceKey, GroupKey, InvalidKey, SIGNATURE_LEN, Sign, SignError};
 #[cfg(feature = "embedded-io-v0_7")]
 pub use transport::embedded_io;

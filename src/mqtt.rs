@@ -62,8 +62,8 @@ pub const fn client_id<'a>(provisioning: &Provisioning<'a>) -> &'a str {
     provisioning.registration().registration_id().as_str()
 }
 
-/// Writes the user name of CONNECT into `buffer`: 74 bytes and the length of the ID scope and
-/// of the registration ID.
+/// Writes the user name of CONNECT into `buffer`, which must hold
+/// [`Sizes::mqtt_user_name`](crate::Sizes::mqtt_user_name) bytes.
 ///
 /// # Errors
 /// [`BufferTooSmall`] with the exact size.
@@ -80,6 +80,7 @@ pub fn write_user_name<'b>(provisioning: &Provisioning<'_>, buffer: &'b mut [u8]
 
 /// Signs a token and writes it into `buffer`: the password of CONNECT. It is needed once a
 /// session, however many requests there are in it. Empty for a credential that signs nothing.
+/// `buffer` must hold [`Sizes::sas_token`](crate::Sizes::sas_token) bytes.
 ///
 /// # Errors
 /// [`Error::BufferTooSmall`] with a size that suffices; [`Error::Signer`];
@@ -121,8 +122,8 @@ pub struct Publish<'b> {
     pub body: &'b [u8],
 }
 
-/// Writes the request that is due, topic and body, into `buffer`: 82 bytes and the length of
-/// the registration ID and of the payload; for a poll, 74 bytes and the operation ID.
+/// Writes the request that is due, topic and body, into `buffer`, which must hold
+/// [`Sizes::mqtt_publish`](crate::Sizes::mqtt_publish) bytes.
 ///
 /// # Errors
 /// [`Error::BufferTooSmall`] with the exact size. Give the error to

@@ -3,12 +3,14 @@ use core::time::Duration;
 use heapless::Vec;
 
 use crate::{
-    Assignment, Endpoint, Error, Fault, Malformed, Registration, RetryPolicy, Sign, TransportFault,
+    Assignment, Endpoint, Error, Fault, Malformed, Registration, RequestTooLarge, RetryPolicy, Sign, Sizes,
+    TransportFault,
     assignment::Spans,
-    json::{JsonError, JsonProblem},
+    json::{JsonError, JsonProblem, Value},
     response::{self, Details, Document, Status},
     retry::{Jitter, between, failure_wait, later},
     sas_token::{self, Signature},
+    sizes,
     tpm::{AuthenticationKey, Tpm},
     writer::{Writer, text},
 };
@@ -56,6 +58,8 @@ pub struct Provisioning<'a> {
     endpoint: Endpoint<'a>,
     policy: RetryPolicy,
     token_lifetime: u32,
+    /// At most 4 GiB, in less space than a `usize`.
+    max_body: u32,
     api_version: &'a str,
     observer: Option<&'a mut (dyn FnMut(Progress) + Send)>,
     #[cfg(feature = "lookup")]
@@ -183,7 +187,7 @@ impl<'b> Answer<'b> {
 }
 
 /// The one that the C SDK sends.
-const API_VERSION: &str = "2021-06-01";
+pub(crate) const API_VERSION: &str = "2021-06-01";
 
 /// The request that is due. A [look-up](Provisioning::is_lookup) is sent in the register request's
 /// place.
@@ -194,6 +198,11 @@ pub(crate) enum Request<'r> {
 
 /// The longest operation ID that is kept, in bytes. Those seen have about 55.
 pub const MAX_OPERATION_ID: usize = 128;
+
+/// The longest body of a request that the service accepts, in bytes: 96 KB.
+///
+/// Source: [DPS limits](https://learn.microsoft.com/azure/iot-dps/about-iot-dps#quotas-and-limits), maximum message size.
+pub const MAX_BODY: usize = 96 * 1024;
 
 /// Thirty days: the longest that the service's documents show.
 const MAX_TOKEN_LIFETIME: u64 = 30 * 24 * 3600;
@@ -251,6 +260,7 @@ impl<'a> Provisioning<'a> {
             endpoint: Endpoint::GLOBAL,
             policy: RetryPolicy::new(),
             token_lifetime: 3600,
+            max_body: MAX_BODY as u32,
             api_version: if registration.csr().is_some() { "2026-11-01" } else { API_VERSION },
             observer: None,
             #[cfg(feature = "lookup")]
@@ -328,6 +338,16 @@ impl<'a> Provisioning<'a> {
         self
     }
 
+    /// Sets the longest body of a request in bytes; [`MAX_BODY`] by default. The body is JSON with
+    /// the payload, a `csr` and a TPM's keys; [`Sizes::body`] is its length.
+    ///
+    /// A run whose body is longer ends at its start with [`Error::RequestTooLarge`]: nothing is
+    /// connected or sent.
+    pub const fn with_max_body(mut self, bytes: usize) -> Self {
+        self.max_body = if bytes > u32::MAX as usize { u32::MAX } else { bytes as u32 };
+        self
+    }
+
     /// Another `api-version` than the one that the request needs: `2026-11-01` for a
     /// registration with a `csr`, for any other `2021-06-01`, which the C SDK sends.
     pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
@@ -353,7 +373,8 @@ impl<'a> Provisioning<'a> {
         self
     }
 
-    /// Begins a run, or a new one.
+    /// Begins a run, or a new one. A run whose request is larger than the service accepts is over
+    /// at once ([`with_max_body`](Self::with_max_body)).
     ///
     /// `now` is a monotonic clock's reading, from any start; every later call takes the
     /// same clock's. `unix_time` is the wall clock in seconds, for the token's expiry; a
@@ -374,6 +395,10 @@ impl<'a> Provisioning<'a> {
         self.run.activations = 0;
         self.run.failure = Error::TimedOut;
         self.run.body_len = 0;
+        let (size, limit) = (self.request_body_len(), self.max_body as usize);
+        if size > limit {
+            self.fail(Error::RequestTooLarge(RequestTooLarge { size, limit }));
+        }
     }
 
     /// Whether a run was started and is not finished.
@@ -490,13 +515,48 @@ impl<'a> Provisioning<'a> {
     /// provisioning.on_answer(core::time::Duration::ZERO, Answer::new(401, None, body));
     ///
     /// let error = provisioning.result(body).unwrap_err();
-    /// assert_eq!(error.code(), Some(ErrorCode::INVALID_CERTIFICATE));
+    /// assert_eq!(error.code(), Some(ErrorCode::CREDENTIAL_REFUSED));
     /// let details = provisioning.details(body).unwrap();
     /// assert!(details.message().unwrap() == "Invalid certificate.");
     /// # Ok::<(), azure_dps::Error>(())
     /// ```
     pub fn details<'b>(&self, buffer: &'b [u8]) -> Option<Details<'b>> {
         Details::read(self.answer(buffer))
+    }
+
+    /// The value of the member that made the last answer [`Error::Malformed`], read from the buffer
+    /// that holds the answer's body at its start. `None` if no single value is to blame.
+    ///
+    /// Use this to show what came instead of a hub, for example. The value is JSON of unknown origin:
+    /// do not print control characters from it.
+    ///
+    /// ```
+    /// # use azure_dps::*;
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// # let mut provisioning = Provisioning::new(registration, Credential::x509());
+    /// # provisioning.start(core::time::Duration::ZERO, 0);
+    /// let body = br#"{"status":"assigned","registrationState":{"assignedHub":"https://hub","deviceId":"dev-1"}}"#;
+    /// provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
+    ///
+    /// assert_eq!(provisioning.result(body), Err(Malformed::Invalid("assignedHub").into()));
+    /// assert_eq!(provisioning.refused_value(body).unwrap().raw(), "\"https://hub\"");
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
+    pub fn refused_value<'b>(&self, buffer: &'b [u8]) -> Option<Value<'b>> {
+        match (&self.run.state, self.run.failure) {
+            (State::Failed, Error::Malformed(malformed)) => self.details(buffer)?.refused_value(malformed),
+            _ => None,
+        }
+    }
+
+    /// How large the buffers for this registration must be. Add what is known of the answer, such as
+    /// [`with_returned_payload`](Sizes::with_returned_payload).
+    pub fn sizes(&self) -> Sizes {
+        let sizes = Sizes::of(&self.registration).with_endpoint(&self.endpoint).with_api_version(self.api_version);
+        match self.credential.as_tpm() {
+            Some(tpm) => sizes.with_tpm(tpm.endorsement_key().len(), tpm.storage_root_key().len()),
+            None => sizes,
+        }
     }
 
     /// The last answer's body, whatever it is. Empty if there was none since the last request.
@@ -620,6 +680,18 @@ impl<'a> Provisioning<'a> {
         }
     }
 
+    /// The length of what [`write_body`](Self::write_body) writes.
+    pub(crate) fn request_body_len(&self) -> usize {
+        let registration = &self.registration;
+        let key_len = |tpm: &(dyn Tpm + Send)| (tpm.endorsement_key().len(), tpm.storage_root_key().len());
+        let tpm = self.credential.as_tpm().map(key_len);
+        let (csr, payload) = match self.is_lookup() {
+            true => (None, None),
+            false => (sizes::csr_len(registration), sizes::payload_len(registration)),
+        };
+        sizes::body(registration.registration_id().as_str().len(), tpm, csr, payload)
+    }
+
     /// The JSON of a register request.
     pub(crate) fn write_body(&self, writer: &mut Writer<'_>) {
         writer.str(r#"{"registrationId":""#);
@@ -670,18 +742,26 @@ impl<'a> Provisioning<'a> {
             document.read(answer.body)?;
             document.status()?
         };
-        // Later answers name the same operation.
-        if (status.is_pending() || self.run.operation_id.is_empty())
-            && let Some(operation_id) = document.operation_id()
-            && !operation_id.decode_into(&mut self.run.operation_id)
-        {
-            return Err(Malformed::Invalid("operationId").into());
+        // Later answers name the same operation, and the last one needs none.
+        if status.is_pending() || self.run.operation_id.is_empty() {
+            let wrong = match document.operation_id() {
+                Ok(id) if id.decode_into(&mut self.run.operation_id) => None,
+                Ok(_) => {
+                    self.run.operation_id.clear();
+                    Some(Malformed::Invalid("operationId"))
+                }
+                Err(wrong) => Some(wrong),
+            };
+            if let Some(wrong) = wrong
+                && status.is_pending()
+                && self.run.operation_id.is_empty()
+                && !self.is_lookup()
+            {
+                return Err(wrong.into());
+            }
         }
         match status {
             _ if status.is_pending() && self.is_lookup() => Err(Error::Unassigned),
-            _ if status.is_pending() && self.run.operation_id.is_empty() => {
-                Err(Malformed::Missing("operationId").into())
-            }
             Status::Pending | Status::Unknown => Ok(None),
             Status::Assigned => Ok(Some(document.assignment(self.registration.registration_id(), answer.body)?)),
             Status::Failed => Err(Error::Failed(document.failure(answer.status))),

@@ -143,8 +143,8 @@ impl Assignment<'_> {
     /// it was had, and with the key that the service accepted; for a credential that is no
     /// symmetric key, [`KeyChoice::Primary`].
     ///
-    /// The buffer must hold [`Record::OVERHEAD`] bytes and the registration state: some 500 in
-    /// all and the returned payload.
+    /// The buffer must hold [`Record::OVERHEAD`] bytes and the registration state, which is shorter
+    /// than the answer: [`Sizes::record`](crate::Sizes::record) is sufficient.
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.

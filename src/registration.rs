@@ -180,10 +180,11 @@ impl<'a> IdScope<'a> {
 /// At most 128 ASCII letters, digits and `-`, `.`, `_`, `:`; the last character is a
 /// letter, a digit or `-`.
 ///
-/// **Use lower case.** Upper case is legal, and the service calls IDs case-insensitive, but
-/// it has refused upper-case IDs (400004), hands them back in lower case, and what it feeds
-/// to its own key derivation for a mixed-case ID is not documented. This type keeps the case
-/// that it is given, and [`GroupKey::derive`](crate::GroupKey::derive) signs the ID verbatim.
+/// **Use lower case.** Upper case is legal, and the service calls IDs case-insensitive. It keeps
+/// the spelling, and device IDs at the hub are case-sensitive. But it has refused upper-case IDs
+/// (400004), and two things are not documented: what it does when a known device registers in another
+/// case, and which case it derives a key from. This type keeps the case that it is given, and
+/// [`GroupKey::derive`](crate::GroupKey::derive) signs the ID verbatim.
 ///
 /// ```
 /// use azure_dps::{IdentifierProblem, RegistrationId};

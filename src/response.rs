@@ -3,7 +3,7 @@
 use crate::{
     ErrorCode, Malformed, Refusal, RegistrationId, TrackingId,
     assignment::Spans,
-    json::{Broken, Object, Reader, Text, Value},
+    json::{Broken, Object, Reader, Text, Value, parse_u32},
 };
 
 /// What decides how a run goes on.
@@ -43,8 +43,6 @@ impl Status {
 enum Field {
     Status,
     OperationId,
-    RefusalCode,
-    TrackingId,
     State,
     StateStatus,
     RegistrationId,
@@ -54,11 +52,9 @@ enum Field {
     FailureCode,
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 9] = [
     "status",
     "operationId",
-    "errorCode",
-    "trackingId",
     "registrationState",
     "status",
     "registrationId",
@@ -69,16 +65,10 @@ const NAMES: [&str; 11] = [
 ];
 const STATE: usize = Field::State as usize;
 
-/// What must be a string. What a failure says beside its status is not worth another failure.
-const STRINGS: u32 = 1 << Field::Status as u32
-    | 1 << Field::OperationId as u32
-    | 1 << Field::StateStatus as u32
-    | 1 << Field::RegistrationId as u32
-    | 1 << Field::AssignedHub as u32
-    | 1 << Field::DeviceId as u32;
-
-/// An answer, read in full: everything that decides how the run goes on. Members that the
-/// assignment has beside these are looked up when they are asked for.
+/// An answer, read in full: everything that decides how the run goes on. The other members of an
+/// assignment are looked up when they are asked for.
+///
+/// A member of the wrong type is an error where it is needed, and counts as absent elsewhere.
 pub(crate) struct Document<'b> {
     values: [Option<Value<'b>>; NAMES.len()],
 }
@@ -139,20 +129,12 @@ impl<'b> Document<'b> {
 
     #[inline]
     fn set(&mut self, field: usize, value: Value<'b>) -> Result<(), Malformed> {
-        let name = NAMES.get(field).copied().unwrap_or_default();
-        let is_wrong = match field {
-            STATE => value.object().is_none(),
-            _ => STRINGS >> field & 1 == 1 && value.text().is_none(),
-        };
-        if is_wrong {
-            return Err(Malformed::Invalid(name));
-        }
         match self.values.get_mut(field) {
             Some(slot @ None) => {
                 *slot = Some(value);
                 Ok(())
             }
-            _ => Err(Malformed::Duplicate(name)),
+            _ => Err(Malformed::Duplicate(NAMES.get(field).copied().unwrap_or_default())),
         }
     }
 
@@ -166,23 +148,37 @@ impl<'b> Document<'b> {
     }
 
     fn require(&self, field: Field) -> Result<Text<'b>, Malformed> {
-        self.text(field).ok_or(Malformed::Missing(NAMES[field as usize]))
+        self.text(field).ok_or(self.unusable(field))
     }
 
-    pub(crate) fn operation_id(&self) -> Option<Text<'b>> {
-        self.text(Field::OperationId).filter(|text| !text.bytes().is_empty())
+    /// What is wrong with a member that is needed, and is no string.
+    fn unusable(&self, field: Field) -> Malformed {
+        let name = NAMES[field as usize];
+        if self.get(field).is_some() { Malformed::Invalid(name) } else { Malformed::Missing(name) }
+    }
+
+    pub(crate) fn operation_id(&self) -> Result<Text<'b>, Malformed> {
+        match self.require(Field::OperationId)? {
+            text if text.bytes().is_empty() => Err(Malformed::Missing("operationId")),
+            text => Ok(text),
+        }
+    }
+
+    /// The status in a member, if it is there and a string.
+    fn status_in(&self, field: Field) -> Option<Status> {
+        self.get(field).filter(|value| value.text().is_some()).map(Status::read)
     }
 
     pub(crate) fn status(&self) -> Result<Status, Malformed> {
-        let status = match self.get(Field::Status) {
-            Some(status) => Status::read(status),
+        let status = match self.status_in(Field::Status) {
+            Some(status) => status,
             // An operation without a status is one to ask again about.
-            None if self.get(Field::OperationId).is_some() => Status::Pending,
-            None => return Err(Malformed::Missing("status")),
+            None if self.get(Field::Status).is_none() && self.text(Field::OperationId).is_some() => Status::Pending,
+            None => return Err(self.unusable(Field::Status)),
         };
         // The two statuses may differ on the way to the end, but not about a success. One of them
         // may be late.
-        match self.get(Field::StateStatus).map(Status::read) {
+        match self.status_in(Field::StateStatus) {
             Some(inner) if (inner == Status::Assigned) == (status == Status::Assigned) => Ok(status),
             Some(inner) if inner == Status::Pending || status == Status::Pending => Ok(Status::Pending),
             Some(_) => Err(Malformed::Contradiction("registrationState.status")),
@@ -192,24 +188,22 @@ impl<'b> Document<'b> {
 
     /// The status of a registration state by itself.
     pub(crate) fn state_status(&self) -> Result<Status, Malformed> {
-        self.get(Field::StateStatus).map(Status::read).ok_or(Malformed::Missing("status"))
+        self.status_in(Field::StateStatus).ok_or(self.unusable(Field::StateStatus))
     }
 
     /// Why the registration ended as `failed`. A code that is no number leaves the failure a
     /// failure, without a code.
     pub(crate) fn failure(&self, http_status: u16) -> Refusal {
-        Refusal { http_status, code: self.code(Field::FailureCode), tracking_id: None }
-    }
-
-    fn code(&self, field: Field) -> Option<ErrorCode> {
-        self.get(field)?.u32().map(ErrorCode::from)
+        let code = self.get(Field::FailureCode).and_then(error_code);
+        Refusal { http_status, code, tracking_id: None }
     }
 
     /// Where the device belongs: checked here, handed out from the `body` later.
     #[inline]
     pub(crate) fn assignment(&self, registration_id: RegistrationId<'_>, body: &[u8]) -> Result<Spans, Malformed> {
         let registration_id = registration_id.as_str().as_bytes();
-        let state = self.get(Field::State).ok_or(Malformed::Missing("registrationState"))?;
+        let state = self.get(Field::State).filter(|state| state.object().is_some());
+        let state = state.ok_or(self.unusable(Field::State))?;
         if let Some(answered) = self.text(Field::RegistrationId)
             && answered.bytes() != registration_id
             && !answered.bytes().eq_ignore_ascii_case(registration_id)
@@ -217,7 +211,7 @@ impl<'b> Document<'b> {
             return Err(Malformed::Contradiction("registrationId"));
         }
         let hub = self.require(Field::AssignedHub)?;
-        if !is_host_name(hub.bytes()) {
+        if split_hub(hub.bytes()).is_none() {
             return Err(Malformed::Invalid("assignedHub"));
         }
         let device_id = self.require(Field::DeviceId)?;
@@ -229,11 +223,26 @@ impl<'b> Document<'b> {
     }
 }
 
-/// Letters, digits, `-` and `.`: what goes into headers and connection strings must not
-/// be able to end them.
+/// The longest host name, in bytes.
+pub(crate) const MAX_HOST: usize = 253;
+/// The longest device ID, in bytes.
+pub(crate) const MAX_DEVICE_ID: usize = 128;
+
+/// Takes a hub apart: a host name of letters, digits, `-` and `.`, and perhaps `:` and a port from 1
+/// to 65535. What goes into headers and connection strings must not be able to end them.
 #[inline]
-pub(crate) fn is_host_name(text: &[u8]) -> bool {
-    matches!(text.len(), 1..=253) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+pub(crate) fn split_hub(hub: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    let colon = hub.iter().position(|&byte| byte == b':');
+    let (host, port) = match colon.and_then(|colon| hub.split_at_checked(colon)) {
+        None => (hub, None),
+        Some((host, port)) => match port.get(1..)? {
+            [b'0', ..] => return None,
+            port => (host, Some(u16::try_from(parse_u32(port)?).ok()?)),
+        },
+    };
+    let is_name = matches!(host.len(), 1..=MAX_HOST)
+        && host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    is_name.then_some((host, port))
 }
 
 /// What IoT Hub allows in a device ID.
@@ -247,7 +256,7 @@ pub(crate) fn is_device_id(text: Text<'_>) -> bool {
         character.is_ascii_alphanumeric()
             || matches!(character, '!' | '#'..='%' | '\''..='.' | ':' | '=' | '?' | '@' | '_')
     });
-    allowed && matches!(len, 1..=128)
+    allowed && matches!(len, 1..=MAX_DEVICE_ID)
 }
 
 /// What the service says of a failure in words, read from the caller's buffer with
@@ -287,6 +296,18 @@ impl<'b> Details<'b> {
         self.document.get("info")?.object()
     }
 
+    /// The value that an answer was refused for.
+    pub(crate) fn refused_value(&self, malformed: Malformed) -> Option<Value<'b>> {
+        let (Malformed::Invalid(name) | Malformed::Duplicate(name) | Malformed::Contradiction(name)) = malformed else {
+            return None;
+        };
+        let state = self.state.unwrap_or(self.document);
+        match name {
+            "status" | "operationId" | "registrationState" => self.document.get(name),
+            _ => state.get(name.strip_prefix("registrationState.").unwrap_or(name)),
+        }
+    }
+
     /// The whole document.
     pub const fn object(&self) -> Object<'b> {
         self.document
@@ -301,15 +322,17 @@ impl<'b> Details<'b> {
 /// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
 /// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
 pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
-    let mut document = Document::EMPTY;
-    if document.read(body).is_err() {
-        document = Document::EMPTY;
-    }
+    let document = Object::parse_within(body, 0).ok();
+    let member = |name| document.and_then(|document| document.get(name));
     Refusal {
         http_status,
-        code: document.code(Field::RefusalCode),
-        tracking_id: document.text(Field::TrackingId).and_then(|text| TrackingId::read(text.bytes())),
+        code: member("errorCode").and_then(error_code),
+        tracking_id: member("trackingId").and_then(|id| TrackingId::read(id.text()?.bytes())),
     }
+}
+
+fn error_code(value: Value<'_>) -> Option<ErrorCode> {
+    value.u32().map(ErrorCode::from)
 }
 
 /// What is wrong with a document, before the place of a problem with its JSON is known.

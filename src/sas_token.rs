@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// Signs a token and writes it into `buffer`, which is also where it is signed.
+/// [`Sizes::sas_token`](crate::Sizes::sas_token) bytes are sufficient.
 ///
 /// `expiry` is Unix time in seconds; the service refuses the token from then on. It is a
 /// secret for as long as it is valid.

@@ -79,11 +79,9 @@ impl<'b> Writer<'b> {
     /// escaped; room for the worst is asked for, so that a buffer that serves once serves
     /// always.
     pub(crate) fn percent_base64(&mut self, mac: &[u8; 32]) {
-        // Forty-two characters, then one that is never escaped and the escaped padding.
-        const WORST: usize = 42 * 3 + 1 + 3;
         let start = self.len;
         base64::encode(mac, &mut |quad| self.percent(&quad));
-        self.reserved += WORST.saturating_sub(self.len - start);
+        self.reserved += LONGEST_SIGNATURE.saturating_sub(self.len - start);
     }
 
     /// What was written since the length was `mark`, unless the buffer is too small for it.
@@ -117,7 +115,7 @@ fn put(buffer: &mut [u8], len: &mut usize, byte: u8) {
     *len += 1;
 }
 
-fn is_unreserved(byte: u8) -> bool {
+pub(crate) const fn is_unreserved(byte: u8) -> bool {
     /// A bit for each byte.
     const UNRESERVED: [u32; 8] = {
         let mut bits = [0; 8];
@@ -130,7 +128,7 @@ fn is_unreserved(byte: u8) -> bool {
         }
         bits
     };
-    UNRESERVED[usize::from(byte >> 5)] >> (byte & 31) & 1 == 1
+    UNRESERVED[(byte >> 5) as usize] >> (byte & 31) & 1 == 1
 }
 
 #[cold]
@@ -143,6 +141,10 @@ fn divide_by_ten(number: u64) -> (u64, u32) {
     });
     (quotient, rest)
 }
+
+/// The longest signature, percent-encoded: forty-two characters, then one that is never escaped and
+/// the escaped padding.
+pub(crate) const LONGEST_SIGNATURE: usize = 42 * 3 + 1 + 3;
 
 /// Bytes that are known to be UTF-8: what a writer wrote, or part of a document that was
 /// checked.

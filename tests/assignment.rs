@@ -114,8 +114,8 @@ fn an_owned_copy_outlives_the_buffer() {
     let error = assignment.owned::<70>().unwrap_err();
     assert_eq!((error.needed, error.exact), (payload.len(), true));
     assert!(assignment.owned::<76>().is_ok());
-    let body = ASSIGNED.replace(TOASTERS_HUB, &"h".repeat(129));
-    assert_eq!(read(&mut toaster(&mut key), &body).owned::<256>().unwrap_err().needed, 129);
+    let body = ASSIGNED.replace(TOASTERS_HUB, &"h".repeat(135));
+    assert_eq!(read(&mut toaster(&mut key), &body).owned::<256>().unwrap_err().needed, 135);
 }
 
 #[test]

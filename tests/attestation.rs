@@ -250,7 +250,7 @@ impl Cell {
         });
         self.with_certificate(&client).unwrap();
         // The same name, and another key.
-        refused(self.with_certificate(&Client::self_signed(TOASTER)), ErrorCode::INVALID_CERTIFICATE);
+        refused(self.with_certificate(&Client::self_signed(TOASTER)), ErrorCode::CREDENTIAL_REFUSED);
     }
 
     fn group_certificate(&self) {
@@ -264,8 +264,8 @@ impl Cell {
         self.with_certificate(&Client::issued(TOASTER, &root)).unwrap();
         // A CA of the same name, and a certificate for another device.
         let other = authority("group root", None);
-        refused(self.with_certificate(&Client::issued(TOASTER, &other)), ErrorCode::INVALID_CERTIFICATE);
-        refused(self.with_certificate(&Client::issued(HEAT_PUMP, &root)), ErrorCode::INVALID_CERTIFICATE);
+        refused(self.with_certificate(&Client::issued(TOASTER, &other)), ErrorCode::CREDENTIAL_REFUSED);
+        refused(self.with_certificate(&Client::issued(HEAT_PUMP, &root)), ErrorCode::CREDENTIAL_REFUSED);
     }
 
     fn tpm(&self) {

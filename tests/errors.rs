@@ -96,7 +96,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (
             refused(401, r#"{"errorCode":401000,"trackingId":"6d75a1fe-0129-4f41-844b-c253a6653d4f"}"#),
             Fault::Credential,
-            "the service refused the request: 401000, unauthorized: check the key, the ID scope, the registration ID and the clock (tracking ID 6d75a1fe-0129-4f41-844b-c253a6653d4f)",
+            "the service refused the request: 401000, the credential was refused: check the key or certificate, the ID scope, the registration ID and the clock (tracking ID 6d75a1fe-0129-4f41-844b-c253a6653d4f)",
         ),
         (refused(302, ""), Fault::Peer, "the service refused the request: HTTP status 302"),
         (

@@ -94,25 +94,21 @@ fn connection_strings() {
     );
 }
 
-/// Each text, in every size of buffer, and as large as documented.
+/// Each text, in every size of buffer. (`tests/sizes.rs` has the largest of them.)
 #[test]
 fn what_is_too_small_says_what_would_do() {
     type Write = fn(&Hub<'_>, &mut [u8]) -> Result<usize, Error>;
-    let names = TOASTERS_HUB.len() + TOASTER.len();
-    let cases: [(&str, usize, Write); 4] = [
-        ("user name", 25 + names, |hub, buffer| Ok(hub.write_user_name(buffer)?.len())),
-        ("connection string", 37 + names + 44, |hub, buffer| {
-            Ok(hub.write_connection_string(&toaster_key(), buffer)?.len())
-        }),
-        ("x509", 29 + names, |hub, buffer| Ok(hub.write_x509_connection_string(buffer)?.len())),
-        ("token", 193 + names, |hub, buffer| Ok(hub.write_token(&mut toaster_key(), EXPIRY, buffer)?.len())),
+    let cases: [(&str, Write); 4] = [
+        ("user name", |hub, buffer| Ok(hub.write_user_name(buffer)?.len())),
+        ("connection string", |hub, buffer| Ok(hub.write_connection_string(&toaster_key(), buffer)?.len())),
+        ("x509", |hub, buffer| Ok(hub.write_x509_connection_string(buffer)?.len())),
+        ("token", |hub, buffer| Ok(hub.write_token(&mut toaster_key(), EXPIRY, buffer)?.len())),
     ];
-    for (name, documented, write) in cases {
+    for (name, write) in cases {
         let mut buffer = [0; 512];
         let Err(Error::BufferTooSmall(BufferTooSmall { needed, exact: true, .. })) = write(&hub(), &mut []) else {
             panic!("{name}")
         };
-        assert!(needed <= documented && needed + 20 > documented, "{name}: {needed}, and not {documented}");
         for size in 0..needed {
             let Err(Error::BufferTooSmall(error)) = write(&hub(), &mut buffer[..size]) else {
                 panic!("{name}: {size}")
@@ -126,7 +122,8 @@ fn what_is_too_small_says_what_would_do() {
 #[test]
 fn what_was_kept_elsewhere_is_checked() {
     let long = "h".repeat(254);
-    for host in ["", "hub.azure-devices.net;x509=true", "hub/..", "hub\n", "häb", "hub:8883", &long] {
+    for host in ["", "hub.azure-devices.net;x509=true", "hub/..", "hub\n", "häb", "hub:", "hub:0", "hub:8883/", &long]
+    {
         assert_eq!(Hub::new(host, TOASTER).unwrap_err(), InvalidHub::Host, "{host}");
     }
     let long = "d".repeat(129);

@@ -160,7 +160,7 @@ fn what_is_no_answer_to_this_request_is_left_alone() {
 fn refusals_are_those_of_http() {
     for (status, body, fault, code) in [
         (401, r#"{"errorCode":401000,"message":"Unauthorized"}"#, Fault::Credential, Some(ErrorCode::UNAUTHORIZED)),
-        (401, r#"{"errorCode":401002}"#, Fault::Credential, Some(ErrorCode::INVALID_CERTIFICATE)),
+        (401, r#"{"errorCode":401002}"#, Fault::Credential, Some(ErrorCode::CREDENTIAL_REFUSED)),
         (404, r#"{"errorCode":404201}"#, Fault::Refused, Some(ErrorCode::ENROLLMENT_NOT_FOUND)),
         (403, "", Fault::Credential, None),
         (

@@ -1,8 +1,16 @@
-//! What the caller owns, in bytes, and the formulas of the crate documentation.
+//! What the caller owns, in bytes, and what `Sizes` says of the buffers.
 
 mod support;
 
-use azure_dps::{Credential, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId};
+use std::time::Duration;
+
+use azure_dps::http::write_request;
+use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::{
+    BufferTooSmall, Credential, Csr, DeviceKey, Endpoint, Error, Hub, IdScope, KeyChoice, MAX_OPERATION_ID,
+    Provisioning, Registration, RegistrationId, Sign, SignError, Sizes, mqtt, sas_token,
+};
+use proptest::prelude::*;
 use support::*;
 
 /// The tutorial's answers as a microcontroller sees them, with all documented headers.
@@ -29,51 +37,284 @@ fn the_tutorial_needs_1344_bytes_in_all() {
     );
 }
 
-#[test]
-fn requests_stay_within_the_documented_formula() {
-    let mut key = toaster_key();
-    let ids = ["a".to_string(), TOASTER.into(), "a".repeat(128), ":".repeat(127) + "a"];
-    for scope in ["0ne00002193", "s"] {
-        for id in &ids {
-            for payload in ["{}", PAYLOAD] {
-                let colons = id.matches(':').count();
-                let (id_scope, registration_id) = (IdScope::new(scope).unwrap(), RegistrationId::new(id).unwrap());
-                let registration = Registration::new(id_scope, registration_id).with_payload(payload).unwrap();
-                let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
-                provisioning.start(Default::default(), UNIX_TIME);
-                // The measure of a request whose signature is not known yet is its maximum.
-                let error = azure_dps::http::write_request(&mut provisioning, Default::default(), &mut []).unwrap_err();
-                let Error::BufferTooSmall(error) = error else { panic!("{error}") };
-                let formula = 480 + 2 * scope.len() + 3 * id.len() + 4 * colons + payload.len();
-                assert!(error.needed <= formula, "{} > {formula}", error.needed);
-                assert!(error.needed + 100 >= formula, "{} is far below {formula}", error.needed);
+/// A registration of this scope and ID with everything that makes a request longer.
+struct Longest {
+    id_scope: String,
+    registration_id: String,
+    host: String,
+    api_version: &'static str,
+    payload: String,
+    csr: Vec<u8>,
+    operation_id: String,
+}
 
-                let operation = "x".repeat(128);
-                let assigning = format!(r#"{{"operationId":"{operation}","status":"assigning"}}"#);
-                let answer = azure_dps::Answer::new(202, Some(1), assigning.as_bytes());
-                provisioning.on_answer(Default::default(), answer);
-                let now = core::time::Duration::from_secs(2);
-                let _ = provisioning.step(now);
-                let error = azure_dps::http::write_request(&mut provisioning, now, &mut []).unwrap_err();
-                let Error::BufferTooSmall(error) = error else { panic!("{error}") };
-                let formula = 430 + 2 * scope.len() + 2 * id.len() + 4 * colons + operation.len();
-                assert!(error.needed <= formula, "{} > {formula}", error.needed);
-                assert!(error.needed + 100 >= formula, "{} is far below {formula}", error.needed);
-            }
+/// A TPM whose keys are as long as those of RSA 2048, or longer.
+struct Chip(Vec<u8>, Vec<u8>);
+
+impl Tpm for Chip {
+    fn endorsement_key(&self) -> &[u8] {
+        &self.0
+    }
+    fn storage_root_key(&self) -> &[u8] {
+        &self.1
+    }
+    fn activate(&mut self, _: AuthenticationKey<'_>) -> Result<(), TpmError> {
+        Ok(())
+    }
+}
+
+impl Sign for Chip {
+    fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
+        Ok(())
+    }
+}
+
+/// What a codec needs, for the longest signature, as it says if it is given nothing.
+fn needed<T: std::fmt::Debug>(written: Result<T, impl Into<Error>>) -> usize {
+    match written.unwrap_err().into() {
+        Error::BufferTooSmall(BufferTooSmall { needed, exact: true, .. }) => needed,
+        error => panic!("{error}"),
+    }
+}
+
+const NOW: Duration = Duration::ZERO;
+/// A wall clock that makes the expiry of a token 20 digits long.
+const FAR: u64 = u64::MAX - 1_000_000_000;
+
+impl Longest {
+    /// The longest that the types accept, all of it to be escaped.
+    fn new() -> Self {
+        let csr = rcgen::CertificateParams::default().serialize_request(&rcgen::KeyPair::generate().unwrap());
+        Self {
+            id_scope: "s".repeat(IdScope::MAX_LEN),
+            registration_id: ":".repeat(RegistrationId::MAX_LEN - 1) + "a",
+            host: format!("{}:65535", "h".repeat(253)),
+            api_version: "2025-07-01 preview",
+            payload: format!(r#"{{"x":"{}"}}"#, "x".repeat(5000)),
+            csr: csr.unwrap().der().to_vec(),
+            operation_id: "%".repeat(MAX_OPERATION_ID),
         }
+    }
+
+    fn registration(&self) -> Registration<'_> {
+        Registration::new(IdScope::new(&self.id_scope).unwrap(), RegistrationId::new(&self.registration_id).unwrap())
+            .with_payload(&self.payload)
+            .unwrap()
+            .with_csr(Csr::from_der(&self.csr).unwrap())
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes::new(&self.id_scope, &self.registration_id)
+            .with_host(self.host.len())
+            .with_api_version(self.api_version)
+            .with_payload(self.payload.len())
+            .with_csr(self.csr.len())
+            .with_operation_id(Sizes::longest(0, 0).mqtt_poll() - Sizes::longest(0, 0).with_operation_id(0).mqtt_poll())
+    }
+
+    fn provisioning<'a>(&'a self, credential: Credential<'a>) -> Provisioning<'a> {
+        let endpoint = Endpoint::parse(&self.host).unwrap();
+        let mut provisioning = Provisioning::new(self.registration(), credential)
+            .with_endpoint(endpoint)
+            .with_api_version(self.api_version);
+        provisioning.start(NOW, FAR);
+        provisioning
+    }
+
+    /// Brings the run to its poll, which is then due.
+    fn poll(&self, provisioning: &mut Provisioning<'_>) -> Duration {
+        let assigning = format!(r#"{{"operationId":"{}","status":"assigning"}}"#, self.operation_id);
+        provisioning.on_answer(NOW, azure_dps::Answer::new(202, Some(1), assigning.as_bytes()));
+        assert_eq!(provisioning.step(NOW + Duration::from_secs(1)), azure_dps::Step::Send);
+        NOW + Duration::from_secs(1)
     }
 }
 
 #[test]
-fn answers_stay_within_the_documented_formula() {
+fn requests_over_http_have_exactly_the_size_of_their_longest() {
+    let longest = Longest::new();
+    let mut key = toaster_key();
+    let mut provisioning = longest.provisioning(Credential::sas(&mut key));
+    assert_eq!(needed(write_request(&mut provisioning, NOW, &mut [])), longest.sizes().http_register());
+    // As the objects themselves say.
+    assert_eq!(provisioning.sizes().http_register(), longest.sizes().http_register());
+    assert_eq!(
+        provisioning.sizes(),
+        Sizes::of(&longest.registration()).with_endpoint(provisioning.endpoint()).with_api_version(longest.api_version)
+    );
+    let now = longest.poll(&mut provisioning);
+    assert_eq!(needed(write_request(&mut provisioning, now, &mut [])), longest.sizes().http_poll());
+
+    // A TPM signs after its challenge.
+    let mut chip = Chip(vec![1; 800], vec![2; 401]);
+    let mut provisioning = longest.provisioning(Credential::tpm(&mut chip));
+    let sizes = longest.sizes().with_tpm(800, 401);
+    assert!(needed(write_request(&mut provisioning, NOW, &mut [])) < sizes.http_register());
+    provisioning.on_answer(NOW, azure_dps::Answer::new(401, None, br#"{"authenticationKey":"AAAA"}"#));
+    assert_eq!(needed(write_request(&mut provisioning, NOW, &mut [])), sizes.http_register());
+    assert_eq!(provisioning.sizes().body(), sizes.body());
+
+    // A look-up has less to say.
+    let mut provisioning = Provisioning::lookup(longest.registration(), Credential::sas(&mut key))
+        .with_endpoint(Endpoint::parse(&longest.host).unwrap())
+        .with_api_version(longest.api_version);
+    provisioning.start(NOW, FAR);
+    assert!(needed(write_request(&mut provisioning, NOW, &mut [])) < longest.sizes().http_register());
+}
+
+#[test]
+fn the_texts_of_mqtt_have_exactly_the_size_of_their_longest() {
+    let longest = Longest::new();
+    let sizes = longest.sizes();
+    let mut key = toaster_key();
+    let mut provisioning = longest.provisioning(Credential::sas(&mut key));
+    assert_eq!(needed(mqtt::write_user_name(&provisioning, &mut [])), sizes.mqtt_user_name());
+    assert_eq!(needed(mqtt::write_password(&mut provisioning, NOW, &mut [])), sizes.sas_token());
+    // The number of the request goes on to its longest.
+    for _ in 1..10_000 {
+        assert!(needed(mqtt::write_publish(&mut provisioning, NOW, &mut [])) < sizes.mqtt_register());
+    }
+    assert_eq!(needed(mqtt::write_publish(&mut provisioning, NOW, &mut [])), sizes.mqtt_register());
+    let now = longest.poll(&mut provisioning);
+    assert_eq!(needed(mqtt::write_publish(&mut provisioning, now, &mut [])), sizes.mqtt_poll());
+    assert_eq!(sizes.mqtt_publish(), sizes.mqtt_register().max(sizes.mqtt_poll()));
+
+    let registration = longest.registration();
+    let (id_scope, registration_id) = (registration.id_scope(), registration.registration_id());
+    let token = sas_token::write(&mut key, id_scope, registration_id, u64::MAX, &mut []);
+    assert_eq!(needed(token), sizes.sas_token());
+}
+
+/// What is known by its length alone is taken for the longest of that length.
+#[test]
+fn lengths_alone_are_never_too_small() {
+    let longest = Longest::new();
+    let exact = longest.sizes();
+    let by_length = Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN)
+        .with_host(longest.host.len())
+        .with_api_version(longest.api_version)
+        .with_payload(longest.payload.len())
+        .with_csr(longest.csr.len());
+    // The last character of an ID is none that is escaped.
+    assert_eq!(by_length.sas_token(), exact.sas_token() + 2);
+    assert_eq!(by_length.http_register(), exact.http_register() + 4);
+    assert_eq!(by_length.http_poll(), exact.http_poll() + 4);
+    assert_eq!(by_length.mqtt_user_name(), exact.mqtt_user_name());
+    assert_eq!(by_length.mqtt_register(), exact.mqtt_register());
+    assert_eq!(by_length.mqtt_poll(), exact.mqtt_poll());
+}
+
+#[test]
+fn the_hubs_texts_have_exactly_the_size_of_their_longest() {
+    let host = "h".repeat(253);
+    let device_id = "#".repeat(128);
+    let key = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [7; 64]);
+    let mut key = DeviceKey::from_base64(&key).unwrap();
+    let client_type = "a type / 1";
+    for hub in
+        [host.clone(), format!("{host}:65535"), format!("{host}:1"), TOASTERS_HUB.into(), "1:80".into(), "80".into()]
+    {
+        for device_id in [&device_id, "dev-1"] {
+            let sizes = Sizes::new(SCOPE, TOASTER).with_hub(&hub).with_device_id(device_id);
+            let hub = Hub::new(&hub, device_id).unwrap();
+            assert_eq!(needed(hub.write_user_name(&mut [])), sizes.hub_user_name());
+            let typed = hub.with_device_client_type(client_type);
+            let with_type = sizes.with_device_client_type(client_type);
+            assert_eq!(needed(typed.write_user_name(&mut [])), with_type.hub_user_name());
+            assert_eq!(needed(hub.write_token(&mut key, u64::MAX, &mut [])), sizes.hub_token());
+            assert_eq!(needed(hub.write_connection_string(&key, &mut [])), sizes.hub_connection_string());
+            assert_eq!(needed(hub.write_x509_connection_string(&mut [])), sizes.hub_x509_connection_string());
+        }
+    }
+    let longest = Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN);
+    let hub = format!("{host}:65535");
+    let hub = Hub::new(&hub, &device_id).unwrap();
+    assert_eq!(needed(hub.write_user_name(&mut [])), longest.hub_user_name());
+    assert_eq!(needed(hub.write_token(&mut key, u64::MAX, &mut [])), longest.hub_token());
+    assert_eq!(needed(hub.write_connection_string(&key, &mut [])), longest.hub_connection_string());
+    // Unless told otherwise, the device ID is the registration ID, and the hub one of Azure's.
+    let typical = Sizes::new(SCOPE, TOASTER);
+    let hub = Hub::new(TOASTERS_HUB, TOASTER).unwrap();
+    assert!(needed(hub.write_token(&mut key, UNIX_TIME, &mut [])) <= typical.hub_token());
+    assert!(needed(hub.write_user_name(&mut [])) <= typical.hub_user_name());
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_written_is_larger(
+        id_scope in "[a-z0-9._-]{1,64}",
+        registration_id in "[a-zA-Z0-9._:-]{0,127}[a-z0-9]",
+        payload in "[ -!#-\\[\\]-~]{0,300}",
+        port in 1_u16..,
+        expiry: u64,
+    ) {
+        let payload = format!(r#"{{"x":"{payload}"}}"#);
+        let host = format!("hub.example:{port}");
+        let endpoint = Endpoint::parse(&host).unwrap();
+        let registration =
+            Registration::new(IdScope::new(&id_scope).unwrap(), RegistrationId::new(&registration_id).unwrap());
+        let registration = registration.with_payload(&payload).unwrap();
+        let mut key = toaster_key();
+        let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint);
+        provisioning.start(NOW, expiry);
+        let sizes = provisioning.sizes();
+        let mut buffer = vec![0; sizes.http()];
+        prop_assert!(write_request(&mut provisioning, NOW, &mut buffer).is_ok());
+        prop_assert!(write_request(&mut provisioning, NOW, &mut buffer[..sizes.http_register()]).is_ok());
+        prop_assert!(mqtt::write_user_name(&provisioning, &mut buffer[..sizes.mqtt_user_name()]).is_ok());
+        prop_assert!(mqtt::write_password(&mut provisioning, NOW, &mut buffer[..sizes.sas_token()]).is_ok());
+        prop_assert!(mqtt::write_publish(&mut provisioning, NOW, &mut buffer[..sizes.mqtt_register()]).is_ok());
+        provisioning.on_answer(NOW, azure_dps::Answer::new(202, Some(1), ASSIGNING.as_bytes()));
+        let now = Duration::from_secs(1);
+        let _ = provisioning.step(now);
+        prop_assert!(write_request(&mut provisioning, now, &mut buffer[..sizes.http_poll()]).is_ok());
+        prop_assert!(mqtt::write_publish(&mut provisioning, now, &mut buffer[..sizes.mqtt_poll()]).is_ok());
+        let hub = Hub::new(TOASTERS_HUB, "dev-1").unwrap();
+        let mut key = toaster_key();
+        prop_assert!(hub.write_token(&mut key, expiry, &mut buffer[..sizes.hub_token()]).is_ok());
+    }
+}
+
+#[test]
+fn answers_have_the_size_that_is_told() {
     // Every field of a symmetric-key answer, with the longest dates and tags that were seen.
     let group = "contoso-custom-allocated-devices";
     let body = format!(
         r#"{{"operationId":"{OPERATION}","status":"assigned","registrationState":{{"symmetricKey":{{"enrollmentGroupId":"{group}"}},"registrationId":"{TOASTER}","createdDateTimeUtc":"2026-01-02T03:04:05.6789012Z","assignedHub":"{TOASTERS_HUB}","deviceId":"{TOASTER}","status":"assigned","substatus":"reprovisionedToInitialAssignment","lastUpdatedDateTimeUtc":"2026-01-02T03:04:06.1234567Z","etag":"IjAwMDBhYjAwLTAwMDAtMDcwMC0wMDAwLTYyZWFhZDFlMDAwMCI=","payload":{PAYLOAD}}}}}"#
     );
-    let formula = 480 + 2 * TOASTER.len() + TOASTERS_HUB.len() + group.len() + PAYLOAD.len();
-    assert!(body.len() <= formula, "{} > {formula}", body.len());
-    assert!(body.len() + 100 >= formula, "{} is far below {formula}", body.len());
+    let sizes = Sizes::new(SCOPE, TOASTER)
+        .with_hub(TOASTERS_HUB)
+        .with_enrollment_group(group.len())
+        .with_returned_payload(PAYLOAD.len());
+    assert!((body.len()..body.len() + 100).contains(&sizes.answer()), "{} for {}", sizes.answer(), body.len());
+    // In the packet of an MQTT client.
+    let packet = 5 + 2 + "$dps/registrations/res/200/?$rid=65535&retry-after=4294967295".len() + body.len();
+    assert!((packet..packet + 100).contains(&sizes.mqtt_answer()));
+    // And in a record.
+    let mut record = [0; 2048];
+    let registration = registration(TOASTER);
+    let assignment = assigned(&registration, &body).unwrap();
+    let record = assignment.write_record(&registration, KeyChoice::Primary, &mut record).unwrap();
+    assert!(record.len() <= sizes.record());
+    // The buffer of a transport holds each of them.
+    let parts = [sizes.http_register(), sizes.http_poll(), sizes.answer(), 512];
+    assert_eq!(Some(sizes.http()), parts.into_iter().max());
+}
+
+/// At compile time, for an array that a transport uses.
+#[test]
+fn an_array_can_be_sized_at_compile_time() {
+    const SIZES: Sizes =
+        Sizes::new(SCOPE, TOASTER).with_payload(PAYLOAD.len()).with_hub(TOASTERS_HUB).with_returned_payload(76);
+    let mut buffer = [0; SIZES.http()];
+    assert!(buffer.len() < 900, "{}", buffer.len());
+    let script = Script::new([vec![
+        Act::Bytes(http("202 Accepted", "Retry-After: 3\r\n", ASSIGNING), usize::MAX),
+        Act::Bytes(http("200 OK", "", ASSIGNED), usize::MAX),
+    ]]);
+    let mut key = toaster_key();
+    let assignment = script.provision(&mut toaster(&mut key), &mut buffer).unwrap();
+    assert_eq!(assignment.assigned_hub(), TOASTERS_HUB);
 }
 
 /// What a multi-threaded runtime wants of a run that it moves about.
@@ -87,6 +328,8 @@ fn a_provisioning_can_be_sent_to_another_thread() {
 #[test]
 fn an_owned_assignment_is_as_large_as_documented() {
     let fixed = size_of::<azure_dps::OwnedAssignment<0>>();
-    assert!(fixed <= 264, "{fixed}");
-    assert!(size_of::<azure_dps::OwnedAssignment<256>>() <= 264 + 256);
+    assert!(fixed <= 272, "{fixed}");
+    assert!(size_of::<azure_dps::OwnedAssignment<256>>() <= 272 + 256);
+    // A payload may be longer than 64 KiB.
+    assert!(size_of::<azure_dps::OwnedAssignment<100_000>>() <= 272 + 100_000);
 }

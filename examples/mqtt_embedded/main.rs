@@ -114,7 +114,8 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     let hub = assignment.hub();
     println!("hub:        {}\ndevice ID:  {}\n", hub.host(), hub.device_id());
-    println!("The hub takes the same client:\nhost:       {}, port {}", hub.host(), Hub::MQTT_PORT);
+    let port = hub.port().unwrap_or(Hub::MQTT_PORT);
+    println!("The hub takes the same client:\nhost:       {}, port {port}", hub.host());
     println!("client ID:  {}", hub.client_id());
     println!("user name:  {}", hub.write_user_name(&mut [0; 512])?);
     println!("password:   what Hub::write_token signs");

@@ -7,6 +7,9 @@ use crate::{Error, Provisioning, provisioning::Request, writer::Writer};
 /// A register request of a credential that signs gets a new token, whose text to be signed
 /// is put together in `buffer` too.
 ///
+/// [`Sizes::http_register`](crate::Sizes::http_register) and
+/// [`Sizes::http_poll`](crate::Sizes::http_poll) are the bytes that `buffer` must hold.
+///
 /// # Errors
 /// [`Error::BufferTooSmall`] with a size that suffices, or [`Error::Signer`]. Give the error
 /// to [`Provisioning::on_error`].
@@ -19,13 +22,10 @@ pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer:
     let mut writer = Writer::new(buffer);
     match provisioning.request() {
         Request::Register => {
-            // An empty writer only counts.
-            let mut body = Writer::new(&mut []);
-            provisioning.write_body(&mut body);
             writer.str(if provisioning.is_lookup() { "POST " } else { "PUT " });
             write_head(provisioning, &mut writer);
             writer.str("Content-Type: application/json\r\nContent-Length: ");
-            writer.decimal(body.len() as u64);
+            writer.decimal(provisioning.request_body_len() as u64);
             writer.str("\r\n\r\n");
             provisioning.write_body(&mut writer);
         }

@@ -13,6 +13,7 @@ fn proof() {
         |provisioning| {
             let Some(details) = provisioning.details(bytes()) else { return };
             used((details.message().is_some(), details.tracking_id().is_some(), details.timestamp().is_some()));
+            used(provisioning.refused_value(bytes()).map(|value| value.raw()));
             used((details.info().is_some(), details.object().raw()));
         },
     );
