@@ -155,8 +155,8 @@ fn the_networks_own_error_is_handed_back() {
     assert_eq!(error.fault(), Fault::Transport);
 
     let error = toaster_over(&Script::new(vec![vec![Act::Fail]; 9])).unwrap_err();
-    assert_eq!(error, Error::Stream(Broken));
-    assert_eq!(error.to_string(), "the connection to the service failed: the stream broke");
+    assert_eq!(error, Error::Stream(RESET));
+    assert_eq!(error.to_string(), "the connection was closed before the answer was complete: the stream broke");
 }
 
 #[test]
@@ -216,6 +216,6 @@ fn a_tight_budget_of_retries() {
     let policy = RetryPolicy::new().with_max_retries(0);
     let mut provisioning = toaster(&mut key).with_retry_policy(policy);
     let script = Script::new([vec![Act::Fail], vec![bytes(http("200 OK", "", ASSIGNED))]]);
-    assert_eq!(run(&mut provisioning, &script), Err(Error::Stream(Broken)));
+    assert_eq!(run(&mut provisioning, &script), Err(Error::Stream(RESET)));
     assert_eq!(run(&mut provisioning, &script).as_deref(), Ok(TOASTERS_HUB));
 }

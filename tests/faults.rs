@@ -481,7 +481,7 @@ fn perform(socket: &mut TcpStream, act: Act) -> std::io::Result<bool> {
             socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO))?;
             return Ok(false);
         }
-        Act::TakeNothing => unreachable!("not over a socket"),
+        Act::FailAs(_) | Act::TakeNothing => unreachable!("not over a socket"),
     }
     Ok(true)
 }
@@ -605,20 +605,19 @@ fn line_rows() -> Vec<Row> {
         row(
             "resets the connection, at every byte",
             line(|answer, at| (at < answer.len()).then(|| vec![bytes(&answer[..at]), Act::Fail])),
-            STREAM,
+            CLOSED,
         ),
         row(
             "answers, and resets the connection",
             // Also of a socket: Linux hands out what came before the reset.
             line(|answer, way| (way == 0).then(|| vec![bytes(answer), Act::Fail])),
-            "Transport(Stream), assigned",
+            "Transport(Closed), assigned",
         ),
         row(
             "is silent for ever, from every byte on",
             line(|answer, at| (at < answer.len()).then(|| vec![bytes(&answer[..at]), Act::Stall])),
             STALLED,
-        )
-        .but(Blocking, STREAM),
+        ),
         row(
             "is silent for five seconds, at every byte",
             line(|answer, at| {
@@ -852,8 +851,7 @@ fn head_rows() -> Vec<Row> {
             "`Content-Length` that is too long, then is silent",
             then(&(length("900") + "\r\n\r\n" + &odd("")), Act::Stall),
             STALLED,
-        )
-        .but(Blocking, STREAM),
+        ),
         row(
             "`Content-Length` that is too short, the rest at once",
             Fault::Http(vec![vec![Act::Bytes((length("300") + "\r\n\r\n" + &odd("")).into(), WHOLE), Act::Close]]),
@@ -1186,6 +1184,8 @@ fn every_fault_over_every_transport() {
         writeln!(table, " {:.1} s | {buffer} B |", time.as_secs_f64()).unwrap();
         if let [Ok(blocking), Ok(asynchronous), ..] = cells
             && row.expected(Blocking) == row.expected(Async)
+            // Blocking, a read that is silent ends by the stream's own time-out, which is shorter.
+            && row.expected(Async) != STALLED
             && blocking.runs != asynchronous.runs
         {
             writeln!(failed, "{}: the async transport sends other requests, or at other times", row.name).unwrap();
@@ -1419,16 +1419,16 @@ enum Tls {
 const TLS_ROWS: [(&str, Tls, [&str; 4]); 9] = {
     use Framing::{Length, UntilClose};
     [
-        ("closes the connection instead of a handshake", Tls::Closes, [CONNECT, CONNECT, STREAM, CONNECT]),
+        ("closes the connection instead of a handshake", Tls::Closes, [CONNECT, CONNECT, CLOSED, CONNECT]),
         ("says something else than a handshake", Tls::Garbage, ["Untrusted"; 4]),
         ("sends an alert in clear instead of the answer", Tls::Alert, [STREAM; 4]),
-        ("closes the connection within the answer's record", Tls::Cut, [STREAM; 4]),
+        ("closes the connection within the answer's record", Tls::Cut, [STREAM, STREAM, CLOSED, STREAM]),
         ("changes a bit of the answer's record", Tls::Tampered, [STREAM; 4]),
         ("answers, and closes without `close_notify`", Tls::Unannounced(Length), ["assigned"; 4]),
         (
             "answers without a length, and closes without `close_notify`",
             Tls::Unannounced(UntilClose),
-            [STREAM, STREAM, STREAM, "–"],
+            [STREAM, STREAM, CLOSED, "–"],
         ),
         ("answers, and closes with `close_notify`", Tls::Announced(Length), ["assigned"; 4]),
         (

@@ -1,5 +1,6 @@
 //! What to copy into firmware: provisioning over MQTT 3.1.1 on a secured stream, without std and
-//! without an allocator.
+//! without an allocator. It needs the feature `embedded-io-async-v0_7`, which tells the stream's
+//! errors apart.
 
 use core::time::Duration;
 
@@ -103,8 +104,8 @@ impl<S: Read + Write> Link<'_, S> {
         let mut bytes = Zeroizing::new([0; 1024]);
         let length = encode_slice(&packet, &mut bytes[..]).map_err(|_| STREAM)?;
         let write = async {
-            self.stream.write_all(&bytes[..length]).await.map_err(|_| STREAM)?;
-            self.stream.flush().await.map_err(|_| STREAM)
+            self.stream.write_all(&bytes[..length]).await.map_err(broken)?;
+            self.stream.flush().await.map_err(broken)
         };
         self.clock.until(deadline, write).await
     }
@@ -119,7 +120,7 @@ impl<S: Read + Write> Link<'_, S> {
             while decode_slice(&self.received[..self.filled]).map_err(|_| NOT_DPS)?.is_none() {
                 let too_small = BufferTooSmall::at_least(self.filled + 1);
                 let byte = self.received.get_mut(self.filled..=self.filled).ok_or(too_small)?;
-                match self.stream.read(byte).await.map_err(|_| STREAM)? {
+                match self.stream.read(byte).await.map_err(broken)? {
                     0 => return Err(Error::Transport(TransportFault::Closed)),
                     _ => self.filled += 1,
                 }
@@ -129,6 +130,9 @@ impl<S: Read + Write> Link<'_, S> {
                 if head.len() == 2 && !matches!(head, [0x20, 2] | [0x90, 3] | [0x30, _] | [0xd0, 0]) {
                     return Err(NOT_DPS);
                 }
+                if let Some(needed) = packet_length(head).filter(|&needed| needed > self.received.len()) {
+                    return Err(BufferTooSmall::at_least(needed).into());
+                }
             }
             Ok(())
         };
@@ -136,4 +140,18 @@ impl<S: Read + Write> Link<'_, S> {
         self.length = core::mem::take(&mut self.filled);
         decode_slice(&self.received[..self.length]).ok().flatten().ok_or(NOT_DPS)
     }
+}
+
+fn broken(error: impl embedded_io_async::Error) -> Error {
+    Error::Transport(error.kind().into())
+}
+
+/// How long the packet is that begins like this, once that is known.
+///
+/// Source: MQTT 3.1.1, 2.2.3, Remaining Length.
+fn packet_length(head: &[u8]) -> Option<usize> {
+    let digits = head.get(1..5.min(head.len()))?;
+    let last = digits.iter().position(|digit| digit & 0x80 == 0)?;
+    let rest = digits[..=last].iter().rev().fold(0, |rest, digit| rest << 7 | usize::from(digit & 0x7f));
+    Some(1 + digits[..=last].len() + rest)
 }

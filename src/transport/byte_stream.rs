@@ -2,6 +2,12 @@
 
 use core::fmt;
 
+#[cfg(feature = "embedded-io-v0_7")]
+use ::embedded_io as io;
+#[cfg(not(feature = "embedded-io-v0_7"))]
+use ::embedded_io_async as io;
+use io::ErrorKind;
+
 use crate::{Assignment, BufferTooSmall, Fault, InvalidIdentifier, InvalidKey, Provisioning, TransportFault};
 
 /// Why there is no connection, as far as it matters for what to do next.
@@ -34,14 +40,15 @@ pub enum Error<C, S> {
     Stream(S),
 }
 
-impl<C, S> Error<C, S> {
-    /// The same without the stream's own error.
+impl<C, S: io::Error> Error<C, S> {
+    /// The same without the stream's own error, of which the [`ErrorKind`] is kept as a
+    /// [`TransportFault`].
     pub fn kind(&self) -> crate::Error {
         match self {
             Error::Provisioning(error) => *error,
             Error::Connect(_) => crate::Error::Transport(TransportFault::Connect),
             Error::Untrusted(_) => crate::Error::Untrusted,
-            Error::Stream(_) => crate::Error::Transport(TransportFault::Stream),
+            Error::Stream(error) => crate::Error::Transport(error.kind().into()),
         }
     }
 
@@ -51,9 +58,34 @@ impl<C, S> Error<C, S> {
     }
 }
 
+/// What a stream's error means for the exchange.
+///
+/// | `ErrorKind` | fault |
+/// |---|---|
+/// | `TimedOut` | [`Stalled`](TransportFault::Stalled) |
+/// | `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `WriteZero` | [`Closed`](TransportFault::Closed) |
+/// | `ConnectionRefused`, `AddrInUse`, `AddrNotAvailable` | [`Connect`](TransportFault::Connect) |
+/// | any other | [`Stream`](TransportFault::Stream) |
+impl From<ErrorKind> for TransportFault {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::TimedOut => TransportFault::Stalled,
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::WriteZero => TransportFault::Closed,
+            ErrorKind::ConnectionRefused | ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable => {
+                TransportFault::Connect
+            }
+            _ => TransportFault::Stream,
+        }
+    }
+}
+
 /// The outcome of a run, with the stream's own error where that ended it: it says more than
 /// that the network failed.
-pub(super) fn outcome<'b, C, S>(
+pub(super) fn outcome<'b, C, S: io::Error>(
     provisioning: &Provisioning<'_>,
     buffer: &'b [u8],
     cause: Option<Error<C, S>>,
@@ -97,7 +129,7 @@ impl<C, S> From<BufferTooSmall> for Error<C, S> {
     }
 }
 
-impl<C: fmt::Display, S: fmt::Display> fmt::Display for Error<C, S> {
+impl<C: fmt::Display, S: io::Error> fmt::Display for Error<C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind().fmt(f)?;
         match self {
@@ -111,7 +143,7 @@ impl<C: fmt::Display, S: fmt::Display> fmt::Display for Error<C, S> {
 impl<C, S> core::error::Error for Error<C, S>
 where
     C: core::error::Error + 'static,
-    S: core::error::Error + 'static,
+    S: io::Error + 'static,
 {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {

@@ -234,14 +234,23 @@ fn is_untrusted(error: &std::io::Error) -> bool {
     matches!(error, Some(InvalidCertificate(_) | InvalidMessage(_) | PeerIncompatible(_) | PeerMisbehaved(_)))
 }
 
-fn is_unconnected(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
+/// As the other transports tell them apart, whose kinds have no `UnexpectedEof`.
+fn fault(kind: ErrorKind) -> TransportFault {
+    match kind {
+        ErrorKind::TimedOut => TransportFault::Stalled,
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::WriteZero => TransportFault::Closed,
         ErrorKind::ConnectionRefused
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::AddrNotAvailable
-    )
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::AddrInUse
+        | ErrorKind::AddrNotAvailable => TransportFault::Connect,
+        _ => TransportFault::Stream,
+    }
 }
 
 fn closed() -> Error {
@@ -288,10 +297,8 @@ fn kind(error: &::minreq::Error) -> crate::Error {
             match cause.and_then(|cause| cause.downcast_ref()) {
                 Some(error) => kind(error),
                 None if cause.is_some_and(|cause| cause.is::<ParseIntError>()) => Malformed::HttpChunk.into(),
-                None if error.kind() == ErrorKind::TimedOut => crate::Error::Transport(TransportFault::Stalled),
                 None if is_untrusted(error) => crate::Error::Untrusted,
-                None if is_unconnected(error.kind()) => crate::Error::Transport(TransportFault::Connect),
-                None => crate::Error::Transport(TransportFault::Stream),
+                None => crate::Error::Transport(fault(error.kind())),
             }
         }
         Http::MalformedChunkLength | Http::MalformedChunkEnd => Malformed::HttpChunk.into(),

@@ -55,15 +55,15 @@ const ROWS: [(&str, Within, Rest, [&str; 4]); 6] = {
             "closes the connection, in every record of the handshake",
             Handshake,
             |_| vec![Act::Close],
-            [CONNECT, CONNECT, STREAM, CONNECT],
+            [CONNECT, CONNECT, CLOSED, CONNECT],
         ),
         (
             "resets the connection, in every record of the handshake",
             Handshake,
             |_| vec![Act::Fail],
-            [CONNECT, CONNECT, STREAM, CONNECT],
+            [CONNECT, CONNECT, CLOSED, CONNECT],
         ),
-        ("resets the connection, in every record of the answer", Answer, |_| vec![Act::Fail], [STREAM; 4]),
+        ("resets the connection, in every record of the answer", Answer, |_| vec![Act::Fail], [CLOSED; 4]),
         (
             "is silent for ever, from every record of the handshake on",
             Handshake,
@@ -74,14 +74,9 @@ const ROWS: [(&str, Within, Rest, [&str; 4]); 6] = {
             "trickles a byte in ten seconds, from every record of the handshake on",
             Handshake,
             trickle,
-            ["Transport(Connect), Transport(Stream)", STALLED, STALLED, STALLED],
+            ["Transport(Connect), Transport(Stalled)", STALLED, STALLED, STALLED],
         ),
-        (
-            "trickles a byte in ten seconds, from every record of the answer on",
-            Answer,
-            trickle,
-            [STREAM, STALLED, STALLED, STALLED],
-        ),
+        ("trickles a byte in ten seconds, from every record of the answer on", Answer, trickle, [STALLED; 4]),
     ]
 };
 
@@ -190,17 +185,17 @@ impl Read for Line {
         if self.clock.now() >= self.deadline {
             return Err(ErrorKind::TimedOut.into());
         }
-        embedded_io::Read::read(&mut self.stream, buffer).map_err(reset)
+        embedded_io::Read::read(&mut self.stream, buffer).map_err(failed)
     }
 }
 
 impl Write for Line {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        embedded_io::Write::write(&mut self.stream, buffer).map_err(reset)
+        embedded_io::Write::write(&mut self.stream, buffer).map_err(failed)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        embedded_io::Write::flush(&mut self.stream).map_err(reset)
+        embedded_io::Write::flush(&mut self.stream).map_err(failed)
     }
 }
 
@@ -232,8 +227,8 @@ impl Write for Secured {
     }
 }
 
-fn reset(_: Broken) -> io::Error {
-    ErrorKind::ConnectionReset.into()
+fn failed(Broken(kind): Broken) -> io::Error {
+    io::ErrorKind::from(kind).into()
 }
 
 impl AsyncRead for Line {
@@ -248,7 +243,7 @@ impl AsyncRead for Line {
                     buffer.advance(length);
                     return Poll::Ready(Ok(()));
                 }
-                Event::Fails => return Poll::Ready(Err(reset(Broken))),
+                Event::Fails(kind) => return Poll::Ready(Err(failed(Broken(kind)))),
                 Event::Pass(by) => self.sleep = Some(Box::pin(self.clock.sleep(by))),
                 Event::Stall => return Poll::Pending,
             }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use ::embedded_io::ErrorKind;
 use azure_dps::embedded_io::{self, ConnectError};
 use azure_dps::{
     Answer, Assignment, Credential, DeviceKey, Error, IdScope, Progress, Provisioning, Registration, RegistrationId,
@@ -229,8 +230,10 @@ pub enum Act {
     Endless(Vec<u8>, Duration),
     /// The connection is closed by the peer.
     Close,
-    /// The read fails.
+    /// The read fails: the peer reset the connection.
     Fail,
+    /// The read fails in this way.
+    FailAs(ErrorKind),
     /// Nothing comes for so long.
     Pass(Duration),
     /// Nothing comes any more.
@@ -304,8 +307,11 @@ impl core::fmt::Display for Refused {
     }
 }
 
+/// Why a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken;
+pub struct Broken(pub ErrorKind);
+
+pub const RESET: Broken = Broken(ErrorKind::ConnectionReset);
 
 impl core::fmt::Display for Broken {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -316,8 +322,8 @@ impl core::fmt::Display for Broken {
 impl core::error::Error for Broken {}
 
 impl ::embedded_io::Error for Broken {
-    fn kind(&self) -> ::embedded_io::ErrorKind {
-        ::embedded_io::ErrorKind::ConnectionReset
+    fn kind(&self) -> ErrorKind {
+        self.0
     }
 }
 
@@ -334,7 +340,7 @@ pub struct Stream {
 /// What comes of a read.
 pub enum Event {
     Read(usize),
-    Fails,
+    Fails(ErrorKind),
     Pass(Duration),
     Stall,
 }
@@ -346,7 +352,8 @@ impl Stream {
             match self.acts.front() {
                 None if self.script.peer.is_some() => return Event::Stall,
                 None | Some(Act::Close) => return Event::Read(0),
-                Some(Act::Fail) => return Event::Fails,
+                Some(Act::Fail) => return Event::Fails(RESET.0),
+                Some(&Act::FailAs(kind)) => return Event::Fails(kind),
                 Some(Act::Stall) => return Event::Stall,
                 Some(&Act::Pass(by)) => {
                     self.acts.pop_front();
@@ -416,11 +423,11 @@ impl ::embedded_io::Read for Stream {
         loop {
             match self.event(buffer) {
                 Event::Read(len) => return Ok(len),
-                Event::Fails => return Err(Broken),
+                Event::Fails(kind) => return Err(Broken(kind)),
                 Event::Pass(by) if by <= READ_TIMEOUT => self.script.clock.advance(by),
                 Event::Pass(_) | Event::Stall => {
                     self.script.clock.advance(READ_TIMEOUT);
-                    return Err(Broken);
+                    return Err(Broken(ErrorKind::TimedOut));
                 }
             }
         }
@@ -450,7 +457,7 @@ impl ::embedded_io_async::Read for AsyncStream {
         loop {
             match self.0.event(buffer) {
                 Event::Read(len) => return Ok(len),
-                Event::Fails => return Err(Broken),
+                Event::Fails(kind) => return Err(Broken(kind)),
                 Event::Pass(by) => self.0.script.clock.sleep(by).await,
                 Event::Stall => pending().await,
             }
