@@ -121,8 +121,8 @@ pub struct WebhookCall {
     pub warnings: Vec<String>,
 }
 
-/// A connection that came to no request: a TLS handshake that failed, or a peer that spoke something else
-/// than the listener.
+/// A connection that came to no request: a TLS handshake that failed, a peer that spoke something else than
+/// the listener, or malformed HTTP.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -220,7 +220,12 @@ async fn serve_connection<P: Protocol>(
 async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, protocol: &P) -> Result<(), Broken> {
     let (stream, first) = Sniffed::new(stream);
     let spoken = protocol.speak(stream, peer).await;
-    if let Some(why) = first.get().and_then(|&first| P::SPEAKS.misses(first)) {
+    let misses = first.get().and_then(|&first| P::SPEAKS.misses(first));
+    let malformed = || {
+        let error: &hyper::Error = spoken.as_ref().err()?.downcast_ref()?;
+        error.is_parse().then(|| format!("what came is no request of HTTP/1.1: {error}"))
+    };
+    if let Some(why) = misses.or_else(malformed) {
         protocol.connection_failed(address, why);
     }
     spoken

@@ -68,8 +68,8 @@ impl Service {
     /// Says this, and nothing more.
     fn say(&self, listener: &str, bytes: &[u8]) {
         let mut stream = self.connect(listener);
-        stream.write_all(bytes).unwrap();
-        let _ = stream.shutdown(Shutdown::Write);
+        // Who has read enough may close before all of it is written.
+        let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
         let _ = stream.read_to_end(&mut vec![]);
     }
 
@@ -136,6 +136,24 @@ fn a_client_on_the_wrong_port_is_told_of() {
     service.tells("https", "MQTT on a port for HTTP", "--mqtts");
     service.say_in_tls("mqtts", tls(), "localhost", GET);
     service.tells("mqtts", "HTTP on a port for MQTT", "--https");
+}
+
+/// What is no request never comes to be one, and is told of all the same.
+#[test]
+fn a_malformed_request_is_told_of() {
+    let service = Service::start();
+    let head = |line: &str| format!("GET / HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n");
+    for (request, why) in [
+        ("GET / HTTP/9.9\r\n\r\n".to_owned(), "version"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "version"),
+        (head("a\u{1b} b: c"), "header"),
+        (head(&format!("a: {}", "x".repeat(400_000))), "too large"),
+        (head(&"a: b\r\n".repeat(200)), "too large"),
+    ] {
+        service.say("http", request.as_bytes());
+        service.tells("http", "what came is no request of HTTP/1.1: ", why);
+    }
+    assert!(service.emulator.requests().is_empty());
 }
 
 /// The client's side of a handshake that fails: its trust, its versions, its ciphers.

@@ -350,6 +350,7 @@ fn a_superseded_registration_is_issued_nothing() {
         calls.push(call);
         body["operationId"].as_str().unwrap().to_owned()
     });
+    let _ = try_answer(&calls[0], &json!({ "iotHubHostName": TOASTERS_HUB }));
     answer_call(&calls[1], &json!({ "iotHubHostName": HEATPUMPS_HUB }));
     let state = &device.poll(&operations[1])["registrationState"];
     let chain = chain_of(state);

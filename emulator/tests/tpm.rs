@@ -527,6 +527,7 @@ fn a_superseded_registration_has_no_key_of_its_own() {
         calls.push(call);
         body["operationId"].as_str().unwrap().to_owned()
     });
+    let _ = try_answer(&calls[0], &json!({ "iotHubHostName": TOASTERS_HUB }));
     answer_call(&calls[1], &json!({ "iotHubHostName": HEATPUMPS_HUB }));
     let [superseded, newest] = operations.map(|operation_id| device.device.poll(&operation_id));
     assert_eq!(newest["registrationState"]["assignedHub"], HEATPUMPS_HUB);
