@@ -217,7 +217,7 @@ impl Cli {
     pub fn group_key(&self) -> Result<GroupKey, String> {
         let key = values::read_key(self.key_file.as_deref(), KEY_VARIABLE)?;
         let key = key.ok_or_else(|| format!("no key: set {KEY_VARIABLE}, or give --key-file"))?;
-        GroupKey::from_base64(key.trim()).map_err(|error| error.to_string())
+        values::group_key(&key)
     }
 }
 

@@ -19,7 +19,7 @@ use azure_dps::{
     mqtt,
 };
 use embedded_io_adapters::tokio_1::FromTokio;
-use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
+use rustls::{client::Resumption, pki_types::ServerName};
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -193,7 +193,7 @@ impl Fleet {
         let addresses = lookup_host((host, port)).await.map_err(|error| format!("{host}: {error}"))?.collect();
         let tls = match endpoint.is_https() {
             true => {
-                let mut config = ClientConfig::clone(tls::Tls::new(args.ca.as_deref(), None, args.timeout())?.config());
+                let mut config = tls::client_config(args.ca.as_deref(), None)?;
                 // These are different devices: none can take up another one's session.
                 config.resumption = Resumption::disabled();
                 let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;

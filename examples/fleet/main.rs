@@ -9,7 +9,11 @@ mod cli;
 mod device;
 #[path = "../gateway/ids.rs"]
 mod ids;
+#[allow(dead_code, reason = "the example `gateway` uses more of it")]
+#[path = "../gateway/input.rs"]
+mod input;
 mod report;
+#[allow(dead_code, reason = "the example `gateway` uses more of it")]
 #[path = "../gateway/values.rs"]
 mod values;
 

@@ -1,7 +1,6 @@
 //! The command line: flags named as in `az iot device registration create`.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     derive::DeriveKey,
-    values::{self, endpoint, id_scope, read_key, read_stdin},
+    input::Input,
+    values::{self, endpoint, id_scope, is_stdin, read_key, read_stdin},
 };
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
@@ -40,8 +40,16 @@ standard input. The command line is the worst place for it: every user of this m
 read it in the list of processes, and the shell keeps it in its history. An enrollment has a
 secondary key too: it is tried where the service refuses the first.
 
+What is pasted for a key may have quotes around it, line breaks in it or no padding at its
+end, and may be a device's whole connection string (HostName=…;DeviceId=…;SharedAccessKey=…).
+
 A certificate in the key's place: --certificate-file-path and --key-file-path. Keys in the
 environment are ignored then.
+
+Files: keys, certificates, the payload and the csr may come through a pipe, as of a shell's
+<(command), which must end within 60 s. --record and --issued-out are regular files. All have
+a largest size: 4 kB a key, 64 kB a private key or csr, 1 MB a payload or the device's
+certificates, 4 MB a CA file.
 
 The service's certificate: an https endpoint must have one that this machine's roots vouch
 for, or those in the file that the environment variable SSL_CERT_FILE names, or those of --ca.
@@ -98,8 +106,10 @@ Exit codes:
   8  not DPS: something answered that is not the service, such as a captive portal
   9  unassigned: --status found no assignment, or none yet
   10 no certificate: assigned, and printed, but none was issued for --csr
-What may pass (6 and 7) is retried, up to 8 times in a row and within the time-out, with
-growing pauses. A certificate that is not trusted ends the run at once.";
+What may pass (6 and 7) is retried until the time-out, with pauses that grow: 10 to 60 s and up
+to as much again when the service refuses, or longer if it asks for that; 5 to 80 s and up to
+half as much again without an answer, which ends the run after 8 retries in a row. A run whose
+next pause would outlast it ends at once. A certificate that is not trusted is not retried.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -137,12 +147,12 @@ pub struct Provision {
     #[arg(long, value_name = "FILE")]
     secondary_key_file: Option<PathBuf>,
 
-    /// The device's certificate, in the place of a key: PEM, and behind it those up to its CA
+    /// The device's certificate instead of a key: PEM, then the certificates up to its CA; or DER
     #[arg(long, visible_alias = "cp", value_name = "FILE", requires = "key_file_path")]
     #[arg(conflicts_with_all = ["symmetric_key", "key_file", "compute_key", "secondary_key_file"])]
     certificate_file_path: Option<PathBuf>,
 
-    /// The certificate's private key: PEM, not encrypted
+    /// The certificate's private key: PEM or DER, not encrypted
     #[arg(long, visible_alias = "kp", value_name = "FILE", requires = "certificate_file_path")]
     key_file_path: Option<PathBuf>,
 
@@ -188,11 +198,11 @@ pub struct Provision {
     #[arg(long, value_name = "VERSION", value_parser = api_version)]
     pub api_version: Option<String>,
 
-    /// Trust these PEM certificates, and none of this machine's
+    /// Trust these certificates, PEM or DER, and none of this machine's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
-    /// Give up after so long
+    /// Give up after so long; counts from when key and files have been read
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
@@ -205,8 +215,9 @@ pub struct Provision {
 
     /// Print one JSON object on standard output, for success and failure alike
     ///
-    /// Success has assignedHub, deviceId, registrationId and what else the service said, and from
-    /// (service or record); failure has error. No progress is shown. Usage errors (exit code 2) stay plain text.
+    /// Success has assignedHub, deviceId, registrationId and what else the service said, from
+    /// (service or record), and endpoint if the service was asked; failure has error. No progress is
+    /// shown. Usage errors (exit code 2) stay plain text.
     #[arg(long)]
     pub json: bool,
 
@@ -221,7 +232,7 @@ pub struct Key {
     #[arg(long, visible_alias = "key", value_name = "KEY", value_parser = secret, conflicts_with = "key_file")]
     symmetric_key: Option<Zeroizing<String>>,
 
-    /// A file with nothing but the key; - is standard input
+    /// A file with the key; - is standard input
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
@@ -232,25 +243,23 @@ impl Provision {
         if self.certificate_file_path.is_some() {
             return Ok(Vec::new());
         }
-        if key.is_on_stdin() && self.secondary_key_file.as_deref() == Some(Path::new("-")) {
+        if key.is_on_stdin() && self.secondary_key_file.as_deref().is_some_and(is_stdin) {
             return Err("one of the two keys can come from standard input, not both".to_owned());
         }
-        let secondary = read_key(self.secondary_key_file.as_deref(), SECONDARY_KEY_VARIABLE)?;
-        let texts = [Some(key.read()?), secondary].into_iter().flatten();
-        texts.map(|text| self.device_key(&text, registration_id)).collect()
+        let mut keys = vec![self.device_key(&key.read()?, registration_id)?];
+        if let Some(text) = read_key(self.secondary_key_file.as_deref(), SECONDARY_KEY_VARIABLE)? {
+            let key = self.device_key(&text, registration_id);
+            keys.push(key.map_err(|error| format!("the secondary key: {error}"))?);
+        }
+        Ok(keys)
     }
 
     /// The key with which this device signs.
     fn device_key(&self, text: &str, registration_id: &RegistrationId<'_>) -> Result<DeviceKey, String> {
-        let text = text.trim();
-        if text.starts_with("-----BEGIN") {
-            return Err("a PEM key goes with its certificate: --certificate-file-path, --key-file-path".to_owned());
+        match self.compute_key {
+            true => values::group_key(text).map(|key| key.derive(registration_id)),
+            false => values::device_key(text),
         }
-        let key = match self.compute_key {
-            true => GroupKey::from_base64(text).map(|key| key.derive(registration_id)),
-            false => DeviceKey::from_base64(text),
-        };
-        key.map_err(|error| error.to_string())
     }
 
     /// The files of the device's certificate and of its private key.
@@ -267,8 +276,9 @@ impl Provision {
     /// The request for a certificate, as DER.
     pub fn csr(&self) -> Result<Option<Vec<u8>>, String> {
         let Some(file) = &self.csr else { return Ok(None) };
-        let contents = fs::read(file).map_err(|error| format!("cannot read the csr: {}: {error}", file.display()))?;
-        let der = CertificateSigningRequestDer::from_pem_slice(&contents).map_or(contents, |der| der.to_vec());
+        let contents = Input::CSR.read(file)?;
+        let der = CertificateSigningRequestDer::from_pem_slice(&contents);
+        let der = der.map_or_else(|_| contents.to_vec(), |der| der.to_vec());
         match Csr::from_der(&der) {
             Ok(_) => Ok(Some(der)),
             Err(_) => Err(format!("{} is no request for a certificate: PKCS #10, PEM or DER", file.display())),
@@ -282,12 +292,12 @@ impl Provision {
 
 impl Key {
     pub fn group_key(&self) -> Result<GroupKey, String> {
-        GroupKey::from_base64(self.read()?.trim()).map_err(|error| error.to_string())
+        values::group_key(&self.read()?)
     }
 
     pub fn is_on_stdin(&self) -> bool {
         self.symmetric_key.as_ref().is_some_and(|key| key.as_str() == "-")
-            || self.key_file.as_deref() == Some(Path::new("-"))
+            || self.key_file.as_deref().is_some_and(is_stdin)
     }
 
     fn read(&self) -> Result<Zeroizing<String>, String> {

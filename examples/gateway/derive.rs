@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use azure_dps::RegistrationId;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{Key, registration_id},
     ids,
+    values::is_stdin,
 };
 
 /// One device's line: its ID of at most 128 characters, its key of 44, and the names of JSON's members.
@@ -50,7 +51,7 @@ pub struct DeriveKey {
 impl DeriveKey {
     /// Everything that the command line can get wrong. Nothing is printed if one of the IDs is wrong.
     pub fn check(&self) -> Result<Job, String> {
-        if self.ids_file.as_deref() == Some(Path::new("-")) && self.key.is_on_stdin() {
+        if self.ids_file.as_deref().is_some_and(is_stdin) && self.key.is_on_stdin() {
             return Err("the key or the IDs can come from standard input, not both".to_owned());
         }
         let ids = match &self.ids_file {

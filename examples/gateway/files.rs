@@ -23,7 +23,10 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), String> {
     let path = &target(path);
     // Flash wears off.
     let has_mode = |file: fs::Metadata| file.permissions().mode() & 0o777 == mode;
-    if path.metadata().is_ok_and(has_mode) && fs::read(path).is_ok_and(|old| old == contents) {
+    let is_same = |old: &fs::Metadata| old.is_file() && old.len() == contents.len() as u64;
+    if path.metadata().is_ok_and(|old| is_same(&old) && has_mode(old))
+        && fs::read(path).is_ok_and(|old| old == contents)
+    {
         return Ok(());
     }
     let replace = || {

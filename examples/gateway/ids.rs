@@ -1,19 +1,13 @@
 //! Lists of registration IDs, for `gateway derive-key` and for the example `fleet`.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::{collections::HashMap, path::Path};
 
 use azure_dps::RegistrationId;
 
+use crate::{input::Input, values::is_stdin};
+
 /// How many IDs a list may have.
 pub const MAX_IDS: usize = 100_000;
-
-/// So many of the longest IDs, each with its line end, and room for comments.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Reads a list from a file; `-` is standard input.
 ///
@@ -23,27 +17,17 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 ///
 /// The error never quotes a line: the file may be a key that was given by mistake.
 pub fn read(file: &Path) -> Result<Vec<String>, String> {
-    let (name, bytes) = match file == Path::new("-") {
-        true => ("standard input".into(), bounded(io::stdin())),
-        false => (file.display().to_string(), File::open(file).and_then(bounded)),
+    let (name, bytes) = match is_stdin(file) {
+        true => ("standard input".into(), Input::IDS.read_stdin()?),
+        false => (file.display().to_string(), Input::IDS.read(file)?),
     };
-    let bytes = bytes.map_err(|error| format!("cannot read the registration IDs: {name}: {error}"))?;
     parse(&bytes).map_err(|error| format!("{name}: {error}"))
-}
-
-fn bounded(source: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_BYTES {
-        true => Err(io::Error::other(format!("more than {MAX_BYTES} bytes"))),
-        false => Ok(bytes),
-    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
     // What is not UTF-8 becomes a character that no ID contains.
     let text = String::from_utf8_lossy(bytes);
-    let lines = text.trim_start_matches('\u{feff}').lines().zip(1..);
+    let lines = text.lines().zip(1..);
     let (mut ids, mut seen) = (Vec::new(), HashMap::new());
     for (line, number) in lines.map(|(line, number)| (line.trim(), number)) {
         if line.is_empty() || line.starts_with('#') {

@@ -9,7 +9,9 @@ mod cli;
 mod derive;
 mod files;
 mod ids;
+mod input;
 mod issued;
+mod message;
 #[path = "../mqtt_rumqttc/session.rs"]
 mod mqtt;
 mod outcome;
@@ -20,11 +22,12 @@ mod values;
 use std::{
     error::Error as _,
     fmt::Display,
-    fs,
-    io::{self, ErrorKind, Write},
+    hash::{BuildHasher, Hasher, RandomState},
+    io::{self, Write},
     process::ExitCode,
+    sync::Arc,
     thread,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use azure_dps::{
@@ -32,14 +35,19 @@ use azure_dps::{
     RegistrationId, RetryPolicy,
 };
 use clap::Parser;
+use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use crate::{
     cli::{Cli, Command, Key, Provision, Transport, usage_error},
+    input::Input,
     outcome::{Asked, Assigned, Failure, NO_CERTIFICATE},
     progress::Reporter,
-    tls::Tls,
 };
+
+/// Room for any answer, and for any request: those have at most 96 KB. What a webhook returns is
+/// documented without a limit. What is not used of it takes no memory.
+const ANSWER: usize = 1 << 20;
 
 fn main() -> ExitCode {
     // For the whole process, minreq included. It fails if there is a provider already.
@@ -101,7 +109,6 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
 /// Everything that the command line can get wrong ends the program here; what comes back is
 /// the outcome of the provisioning.
 fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
-    let started = Instant::now();
     let payload = args.payload().unwrap_or_else(|error| usage_error(error));
     let csr = args.csr().unwrap_or_else(|error| usage_error(error));
     let registration =
@@ -110,20 +117,23 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
         return Ok(assigned);
     }
     let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
-    let tls = tls(args, &endpoint).unwrap_or_else(|error| usage_error(error));
+    let route = Route::new(args, &endpoint).unwrap_or_else(|error| usage_error(error));
     for file in [&args.issued_out, &args.record].into_iter().flatten() {
         files::check(file).unwrap_or_else(|error| usage_error(error));
     }
     // Last, so that nobody types a key for nothing.
     let mut keys = args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
-    let asked = Asked { is_lookup: args.status, keys: keys.len() };
+    // Only now: whoever types the key, or the program that prints it, takes as long as it takes.
+    let started = Instant::now();
+    let url = route.url(&endpoint);
+    let asked = Asked { endpoint: &url, is_lookup: args.status, keys: keys.len() };
 
     let reporter = Reporter::new(args.quiet || args.json);
-    reporter.step(&format!("Connecting to {endpoint}"));
-    // Room for any request, and for answers far beyond what the service sends.
-    let given = payload.as_ref().map_or(0, String::len) + csr.as_ref().map_or(0, |csr| 2 * csr.len());
-    let mut buffer = vec![0; 64 * 1024 + given];
+    reporter.step(&format!("Connecting to {url}"));
+    let mut buffer = vec![0; ANSWER];
     let too_small = |error: BufferTooSmall| Failure::new(error.into(), asked, None, None);
+    // Devices that are switched on together must not come back together.
+    let seed = RandomState::new().build_hasher().finish() as u32;
     let mut choice = KeyChoice::Primary;
     loop {
         let mut observer = |progress| reporter.progress(progress);
@@ -136,22 +146,33 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
             false => Provisioning::new(registration, credential),
         }
         .with_endpoint(endpoint)
-        .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout().saturating_sub(started.elapsed())))
+        .with_retry_policy(
+            RetryPolicy::new().with_timeout(args.timeout().saturating_sub(started.elapsed())).with_jitter_seed(seed),
+        )
         .with_observer(&mut observer);
         if let Some(version) = &args.api_version {
             provisioning = provisioning.with_api_version(version);
         }
-        let cause = attempt(&mut provisioning, &mut buffer, args.transport, tls.as_ref());
+        let cause = route.run(&mut provisioning, &mut buffer);
         let assignment = match provisioning.result(&buffer) {
             Ok(assignment) => assignment,
             Err(error) if error.fault() == Fault::Credential && asked.keys > 1 && choice == KeyChoice::Primary => {
-                reporter.retrying(&format!("{error}: with the secondary key"));
+                reporter.retrying(&format!("with the secondary key: {error}"));
                 choice = KeyChoice::Secondary;
                 continue;
             }
-            Err(error) => return Err(Failure::new(error, asked, cause, provisioning.details(&buffer))),
+            // Nothing was sent.
+            Err(Error::RequestTooLarge(error)) => usage_error(error),
+            Err(error) => {
+                let seen = match error {
+                    Error::Transport(_) | Error::Untrusted => cause,
+                    _ => provisioning.refused_value(&buffer).map(|value| value.raw().chars().take(200).collect()),
+                };
+                return Err(Failure::new(error, asked, seen, provisioning.details(&buffer)));
+            }
         };
         let mut assigned = Assigned::new(&assignment, &registration);
+        assigned.endpoint = Some(url.clone());
         assigned.operation_id = provisioning.operation_id().map(str::to_owned);
         if args.record.is_some() {
             let mut record = vec![0; Record::OVERHEAD + assignment.registration_state().raw().len()];
@@ -168,11 +189,10 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
 /// What the record says, if there is a good one. Whoever needs no key is asked for none.
 fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>) -> Option<Assigned> {
     let file = args.record.as_ref().filter(|_| !args.reprovision)?;
-    let bytes = match fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
-        Err(error) => usage_error(format!("cannot read {}: {error}", file.display())),
-    };
+    if let Ok(false) = file.try_exists() {
+        return None;
+    }
+    let bytes = Input::RECORD.read_file(file).unwrap_or_else(|error| usage_error(error));
     let refuse = |why: &dyn Display| eprintln!("warning: {}: {why}: registering anew", file.display());
     let record = Record::read(&bytes, registration).inspect_err(|why| refuse(why)).ok()?;
     let assignment = record.assignment();
@@ -197,23 +217,6 @@ fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>) -> Opt
     Some(assigned)
 }
 
-/// `None` leaves TLS to minreq, which trusts this machine's roots and shows no certificate.
-fn tls(args: &Provision, endpoint: &Endpoint<'_>) -> Result<Option<Tls>, String> {
-    let is_mqtt = args.transport == Transport::Mqtt;
-    if args.status && is_mqtt {
-        return Err("--status is for HTTP: the service does not offer it over MQTT".to_owned());
-    }
-    if args.ca.is_none() && args.certificate().is_none() && !is_mqtt {
-        return Ok(None);
-    }
-    if !endpoint.is_https() {
-        return Err(
-            "--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint".to_owned()
-        );
-    }
-    Tls::new(args.ca.as_deref(), args.certificate(), args.timeout()).map(Some)
-}
-
 fn registration<'a>(
     args: &'a Provision,
     payload: Option<&'a str>,
@@ -230,36 +233,82 @@ fn registration<'a>(
     Ok(registration)
 }
 
-/// Over TLS of ours if there is any, else over minreq. The last answer is in `buffer` then; what
-/// comes back is what the network or TLS said, if they failed.
-fn attempt(
-    provisioning: &mut Provisioning<'_>,
-    buffer: &mut Vec<u8>,
-    transport: Transport,
-    tls: Option<&Tls>,
-) -> Option<String> {
-    // A clock before 1970 gets a token that has expired, and the service says so.
-    let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let endpoint = *provisioning.endpoint();
-    let started = Instant::now();
-    let clock = || started.elapsed();
+/// How the service is reached.
+enum Route {
+    /// Over minreq, which trusts this machine's roots, shows no certificate, and knows no IPv6 address.
+    Minreq,
+    /// Over a stream of ours, with TLS or without.
+    Stream {
+        tls: Option<Arc<ClientConfig>>,
+        at_most: Duration,
+    },
+    Mqtt {
+        tls: Arc<ClientConfig>,
+    },
+}
 
-    match (tls, transport) {
-        (Some(tls), Transport::Mqtt) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.unwrap_or_else(|error| usage_error(error));
-            *buffer = runtime.block_on(mqtt::provision(provisioning, tls.config()));
-            None
+impl Route {
+    fn new(args: &Provision, endpoint: &Endpoint<'_>) -> Result<Self, String> {
+        let is_mqtt = args.transport == Transport::Mqtt;
+        if args.status && is_mqtt {
+            return Err("--status is for HTTP: the service does not offer it over MQTT".to_owned());
         }
-        (Some(tls), Transport::Http) => {
-            let connect = |end| tls.connect(&endpoint, started + end);
-            let result =
-                azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
-            result.err()?.source().map(tls::describe)
+        let needs_tls = args.ca.is_some() || args.certificate().is_some() || is_mqtt;
+        if needs_tls && !endpoint.is_https() {
+            return Err(
+                "--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint".to_owned()
+            );
         }
-        (None, _) => {
-            let result = azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep);
-            result.err()?.source().map(tls::describe)
+        let at_most = args.timeout();
+        if !endpoint.is_https() {
+            let is_address = endpoint.host().starts_with('[');
+            return Ok(if is_address { Self::Stream { tls: None, at_most } } else { Self::Minreq });
+        }
+        if !needs_tls && !endpoint.host().starts_with('[') {
+            return tls::check_ssl_cert_file().map(|()| Self::Minreq);
+        }
+        let tls = Arc::new(tls::client_config(args.ca.as_deref(), args.certificate())?);
+        Ok(if is_mqtt { Self::Mqtt { tls } } else { Self::Stream { tls: Some(tls), at_most } })
+    }
+
+    /// What is connected to.
+    fn url(&self, endpoint: &Endpoint<'_>) -> String {
+        match self {
+            Self::Mqtt { .. } => format!("mqtts://{}:{}", endpoint.host(), mqtt::port(endpoint)),
+            _ => endpoint.to_string(),
+        }
+    }
+
+    /// Runs a provisioning to its end. The last answer is in `buffer` then; what comes back is what the
+    /// network or TLS said, if they failed.
+    fn run(&self, provisioning: &mut Provisioning<'_>, buffer: &mut Vec<u8>) -> Option<String> {
+        // A clock before 1970 gets a token that has expired, and the service says so.
+        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let endpoint = *provisioning.endpoint();
+        let started = Instant::now();
+        let clock = || started.elapsed();
+
+        match self {
+            Self::Mqtt { tls } => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.unwrap_or_else(|error| usage_error(error));
+                let mut cause = None;
+                let mut lost = |error: &rumqttc::ConnectionError| cause = Some(tls::describe(error));
+                *buffer = runtime.block_on(mqtt::provision(provisioning, tls, ANSWER, &mut lost));
+                // A look-up of the host's name that is still under way is not waited for.
+                runtime.shutdown_background();
+                cause
+            }
+            Self::Stream { tls, at_most } => {
+                let connect = |end| tls::connect(&endpoint, tls.as_ref(), *at_most, started + end);
+                let result =
+                    azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
+                result.err()?.source().map(tls::describe)
+            }
+            Self::Minreq => {
+                let result = azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep);
+                result.err()?.source().map(tls::describe)
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::{issued, values::printable};
+use crate::{issued, message::Message, values::printable};
 
 /// Where this device belongs.
 #[derive(Serialize)]
@@ -19,9 +19,14 @@ pub struct Assigned {
     status: &'static str,
     /// Who says so: the service, or the record of what it said.
     pub from: &'static str,
+    /// What was connected to, if the service was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     assigned_hub: String,
     device_id: String,
     registration_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enrollment_group_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     substatus: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,9 +58,11 @@ impl Assigned {
         Self {
             status: "assigned",
             from: "service",
+            endpoint: None,
             assigned_hub: assignment.assigned_hub().to_owned(),
             device_id: decoded(assignment.device_id()),
             registration_id: assignment.registration_id().map_or(registration.registration_id().to_string(), decoded),
+            enrollment_group_id: assignment.enrollment_group_id().map(decoded),
             substatus: assignment.field("substatus").and_then(|value| value.text()).map(decoded),
             created_date_time_utc: assignment.created().map(decoded),
             last_updated_date_time_utc: assignment.last_updated().map(decoded),
@@ -134,23 +141,25 @@ pub const NO_CERTIFICATE: u8 = 10;
 
 /// What the service was shown, and asked for.
 #[derive(Clone, Copy)]
-pub struct Asked {
+pub struct Asked<'a> {
+    /// What was connected to.
+    pub endpoint: &'a str,
     pub is_lookup: bool,
     /// How many keys there are; none is a certificate.
     pub keys: usize,
 }
 
 impl Kind {
-    fn of(error: &Error, asked: Asked) -> Self {
+    fn of(error: &Error, asked: Asked<'_>) -> Self {
         match error {
             Error::Disabled => Self::Disabled,
             Error::Unassigned => Self::Unassigned,
             Error::Refused(_) if asked.is_lookup && error.code() == Some(ErrorCode::ENROLLMENT_NOT_FOUND) => {
                 Self::Unassigned
             }
-            // Ours holds any request, so what it cannot hold is no answer of DPS.
-            Error::BufferTooSmall(_) => Self::NotDps,
             Error::Untrusted => Self::Unreachable,
+            // It says no to what this device sends.
+            Error::Refused(_) if error.fault() == Fault::Caller => Self::Refused,
             _ => match error.fault() {
                 Fault::Refused => Self::Refused,
                 Fault::Credential => Self::Unauthorized,
@@ -162,7 +171,7 @@ impl Kind {
         }
     }
 
-    fn summary(self, asked: Asked) -> &'static str {
+    fn summary(self, asked: Asked<'_>) -> &'static str {
         match self {
             Self::Other => "this program failed",
             Self::Refused => "the service or its operator refuses this device",
@@ -179,7 +188,7 @@ impl Kind {
         }
     }
 
-    fn advice(self, asked: Asked) -> &'static str {
+    fn advice(self, asked: Asked<'_>) -> &'static str {
         match self {
             Self::Other => "report this",
             Self::Refused => {
@@ -207,6 +216,8 @@ impl Kind {
 pub struct Failure {
     kind: Kind,
     exit_code: u8,
+    /// What was connected to.
+    endpoint: String,
     /// Whose fault it is.
     summary: &'static str,
     /// What was seen of it.
@@ -214,38 +225,56 @@ pub struct Failure {
     http_status: Option<u16>,
     code: Option<u32>,
     tracking_id: Option<String>,
-    /// The service's own words.
+    /// The service's own words, or the hub's that the service hands on.
     message: Option<String>,
+    /// The hub's tracking ID, if the service hands it on.
+    hub_tracking_id: Option<String>,
     /// The service's clock.
     service_time: Option<String>,
     advice: &'static str,
 }
 
 impl Failure {
-    /// `cause` is what the network or TLS said, `details` what the service said.
-    pub fn new(error: Error, asked: Asked, cause: Option<String>, details: Option<Details<'_>>) -> Box<Self> {
+    /// `seen` is what the network or TLS said, or what in the answer is wrong; `details` what the service
+    /// said.
+    pub fn new(error: Error, asked: Asked<'_>, seen: Option<String>, details: Option<Details<'_>>) -> Box<Self> {
         let kind = Kind::of(&error, asked);
         let refusal = match error {
-            Error::Refused(refusal) | Error::Failed(refusal) => Some(refusal),
+            Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => Some(refusal),
             _ => None,
         };
         // The last answer has nothing to do with a network failure that came after it.
         let details = details.filter(|_| refusal.is_some());
         let tracking_id = refusal.and_then(|refusal| refusal.tracking_id).map(|id| id.to_string());
+        let tracking_id = tracking_id.or_else(|| details?.tracking_id().map(decoded));
+        let message = details.and_then(|details| details.message()).map(decoded);
+        let message = message.map(|message| Message::read(&message)).unwrap_or_default();
         Box::new(Self {
             kind,
             exit_code: kind as u8,
-            summary: kind.summary(asked),
-            seen: cause.map_or(error.to_string(), |cause| format!("{error}: {cause}")),
+            endpoint: asked.endpoint.to_owned(),
+            summary: match error {
+                Error::BufferTooSmall(_) => "this program's buffer is too small",
+                _ => kind.summary(asked),
+            },
+            seen: seen.map_or(error.to_string(), |seen| format!("{error}: {seen}")),
             http_status: refusal.map(|refusal| refusal.http_status),
             code: error.code().map(azure_dps::ErrorCode::value),
-            tracking_id: tracking_id.or_else(|| details?.tracking_id().map(decoded)),
-            message: details.and_then(|details| details.message()).map(decoded),
+            // Some refusals have one that is empty.
+            tracking_id: tracking_id.filter(|id| !id.is_empty()),
+            message: message.text,
+            hub_tracking_id: message.tracking_id,
             service_time: details.and_then(|details| details.timestamp()).map(decoded),
             advice: match error {
                 Error::Untrusted => {
                     "check --ca or SSL_CERT_FILE, --provisioning-host and this machine's clock; \
                      a proxy that opens TLS needs its own CA here"
+                }
+                Error::Refused(_) if error.fault() == Fault::Caller => {
+                    "check --payload: the service reads no other part that this program does not write itself"
+                }
+                Error::BufferTooSmall(_) => {
+                    "have the allocation webhook return less, or build this program with a larger buffer"
                 }
                 _ => kind.advice(asked),
             },
@@ -260,6 +289,9 @@ impl Failure {
         let mut text = format!("error: {}\n  seen:   {}", self.summary, printable(&self.seen));
         if let Some(message) = &self.message {
             let _ = write!(text, "\n  reason: {}", printable(message));
+        }
+        if let Some(id) = &self.hub_tracking_id {
+            let _ = write!(text, "\n  hub:    tracking ID {}", printable(id));
         }
         // A clock that is off is a usual reason for a token to be refused.
         if let (Kind::Unauthorized, Some(time)) = (self.kind, &self.service_time) {

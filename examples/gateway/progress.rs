@@ -36,7 +36,10 @@ impl Reporter {
             Progress::LookingUp => self.step("Looking up"),
             Progress::Assigning => self.step("Assigning"),
             Progress::Assigned => self.step("Assigned"),
-            Progress::Retrying { error, .. } => self.retrying(&error.to_string()),
+            Progress::Retrying { error, wait, failures } => {
+                let (seconds, attempt) = (wait.as_secs_f64(), u16::from(failures) + 1);
+                self.retrying(&format!("in {seconds:.1} s, attempt {attempt}: {error}"));
+            }
             // The failure itself is printed at the end.
             _ => {}
         }
@@ -51,9 +54,9 @@ impl Reporter {
         }
     }
 
-    /// Why something is to be done again: worth keeping in sight.
+    /// When something is to be done again, and why: worth keeping in sight.
     pub fn retrying(&self, reason: &str) {
-        let text = format!("Retrying: {}", printable(reason));
+        let text = format!("Retrying {}", printable(reason));
         match self {
             Self::Silent => {}
             Self::Lines => eprintln!("{text}"),

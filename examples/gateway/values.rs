@@ -1,54 +1,123 @@
 //! Values of the command line, as the example `fleet` takes them too.
 
-use std::{
-    env, fs,
-    io::{self, Read},
-    path::Path,
-};
+use std::{env, path::Path};
 
-use azure_dps::{Endpoint, IdScope, InvalidIdentifier};
+use azure_dps::{DeviceKey, Endpoint, GroupKey, IdScope, InvalidIdentifier};
 use zeroize::Zeroizing;
+
+use crate::input::Input;
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The text of a payload that is given as such or as the path of a file; nobody has checked it yet.
 pub fn payload(payload: &str) -> Result<String, String> {
-    if payload.trim_start().starts_with('{') {
-        return Ok(payload.to_owned());
+    let inline = payload.trim_start_matches(BYTE_ORDER_MARK);
+    if inline.trim_start().starts_with('{') {
+        return Ok(inline.to_owned());
     }
     let file = payload.strip_prefix('@').unwrap_or(payload);
-    fs::read_to_string(file)
-        .map_err(|error| format!("the payload is neither a JSON object nor a file: {file}: {error}"))
+    let text = Input::PAYLOAD.read(Path::new(file)).and_then(|bytes| Input::PAYLOAD.text(bytes));
+    text.map(|text| text.to_string())
+        .map_err(|error| format!("the payload is neither a JSON object nor a file: {error}"))
 }
 
-/// A key from a file, or else from the environment; `None` if it is in neither.
+/// What was given for a key, from a file or else from the environment; `None` if it is in neither.
 // The environment is read here and not by clap, so that a key in a file can win over it.
 pub fn read_key(file: Option<&Path>, variable: &str) -> Result<Option<Zeroizing<String>>, String> {
     match file {
-        Some(file) if file == Path::new("-") => read_stdin().map(Some),
-        Some(file) => match fs::File::open(file).and_then(read) {
-            Ok(key) => Ok(Some(key)),
-            Err(error) => Err(format!("cannot read the key: {}: {error}", file.display())),
-        },
+        // As a terminal it is a device, which no other path may be.
+        Some(file) if is_stdin(file) => read_stdin().map(Some),
+        Some(file) => Input::KEY.read(file).and_then(|bytes| Input::KEY.text(bytes)).map(Some),
         None => Ok(env::var(variable).ok().filter(|key| !key.is_empty()).map(Zeroizing::new)),
     }
 }
 
-pub fn read_stdin() -> Result<Zeroizing<String>, String> {
-    read(io::stdin()).map_err(|error| format!("cannot read the key from standard input: {error}"))
+pub fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-") || file == Path::new("/dev/stdin")
 }
 
-fn read(source: impl Read) -> io::Result<Zeroizing<String>> {
-    // A key of this size never makes the string grow, which would leave a copy of the key.
-    let mut key = Zeroizing::new(String::with_capacity(4096));
-    source.take(4096).read_to_string(&mut key)?;
-    Ok(key)
+pub fn read_stdin() -> Result<Zeroizing<String>, String> {
+    Input::KEY.read_stdin().and_then(|bytes| Input::KEY.text(bytes))
+}
+
+/// The device's own key, from what was given for it.
+pub fn device_key(given: &str) -> Result<DeviceKey, String> {
+    let text = base64_of(given, Owner::Device)?;
+    DeviceKey::from_base64(&text).map_err(|error| error.to_string())
+}
+
+/// The key of an enrollment group, from what was given for it.
+pub fn group_key(given: &str) -> Result<GroupKey, String> {
+    let text = base64_of(given, Owner::Group)?;
+    GroupKey::from_base64(&text).map_err(|error| error.to_string())
+}
+
+#[derive(PartialEq, Eq)]
+enum Owner {
+    Device,
+    Group,
+}
+
+/// The base64 in what people paste for a key: with a byte order mark, quotes or line breaks, without
+/// padding, or as a part of a device's connection string. The error never quotes any of it.
+fn base64_of(given: &str, owner: Owner) -> Result<Zeroizing<String>, &'static str> {
+    let text = unquoted(given.trim_start_matches(BYTE_ORDER_MARK));
+    if text.starts_with("-----BEGIN") {
+        return Err("a PEM key goes with its certificate: --certificate-file-path, --key-file-path");
+    }
+    if text.starts_with("SharedAccessSignature") {
+        return Err("this is a SAS token, which was signed with the key: the key itself is needed");
+    }
+    if text.starts_with('{') {
+        return Err("this is JSON: give the value of its primaryKey alone");
+    }
+    let part = |name: &str| {
+        let parts = text.split(';').filter_map(|part| part.split_once('='));
+        parts.filter(|(found, _)| found.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    };
+    let is_connection_string = ["HostName", "DeviceId", "SharedAccessKey"].into_iter().any(|name| part(name).is_some());
+    let key = match part("SharedAccessKey") {
+        _ if part("SharedAccessKeyName").is_some() => {
+            return Err("this is the connection string of a service's access policy, whose key no device may have: \
+                        give the key of the enrollment");
+        }
+        _ if part("ModuleId").is_some() => return Err("this is the connection string of a module, not of a device"),
+        Some(_) if owner == Owner::Group && part("DeviceId").is_some() => {
+            return Err("this is the connection string of one device: its key is not the enrollment group's");
+        }
+        None if is_connection_string => return Err("this connection string has no SharedAccessKey"),
+        Some(key) => unquoted(key),
+        None => text,
+    };
+    if key.trim_end_matches('=').contains('=') {
+        return Err("the symmetric key goes on behind its end: give one key, and nothing else");
+    }
+    let mut base64 = Zeroizing::new(String::with_capacity(key.len() + 3));
+    base64.extend(key.chars().filter(|character| !character.is_whitespace()));
+    while base64.len() % 4 > 1 {
+        base64.push('=');
+    }
+    Ok(base64)
+}
+
+/// The same without blanks and one pair of quotes around it.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
+    inside('"').or_else(|| inside('\'')).map_or(text, str::trim)
 }
 
 pub fn id_scope(text: &str) -> Result<String, InvalidIdentifier> {
     IdScope::new(text).map(|_| text.to_owned())
 }
 
-pub fn endpoint(text: &str) -> Result<String, azure_dps::Error> {
-    Endpoint::parse(text).map(|_| text.to_owned())
+pub fn endpoint(text: &str) -> Result<String, String> {
+    let authority = text.split_once("://").map_or(text, |(_, authority)| authority);
+    Endpoint::parse(text).map(|_| text.to_owned()).map_err(|error| match authority.matches(':').count() {
+        2.. if !authority.starts_with('[') => format!("an IPv6 address stands in brackets: {error}"),
+        2.. if authority.contains('%') => format!("an IPv6 address cannot have a zone: {error}"),
+        _ => error.to_string(),
+    })
 }
 
 /// The same without control characters, which could tell a terminal to do something.

@@ -48,7 +48,8 @@ async fn run() -> Result<()> {
     }
     let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
 
-    let answer = session::provision(&mut provisioning, &Arc::new(tls)).await;
+    let mut lost = |error: &rumqttc::ConnectionError| eprintln!("the session broke: {error}");
+    let answer = session::provision(&mut provisioning, &Arc::new(tls), 256 << 10, &mut lost).await;
     let assignment = provisioning.result(&answer).map_err(|error| {
         let said = provisioning.details(&answer).and_then(|details| details.message());
         format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}")))

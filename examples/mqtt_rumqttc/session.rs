@@ -1,21 +1,33 @@
 //! The session: the driving contract with rumqttc. This is the part to copy.
 
 use std::{
-    fmt::Display,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{Error, Malformed, Provisioning, Step, TransportFault, mqtt};
+use azure_dps::{BufferTooSmall, Endpoint, Error, Malformed, Provisioning, Step, TransportFault, mqtt};
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, SubscribeReasonCode,
-    TlsConfiguration, TlsError, Transport,
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, StateError,
+    SubscribeReasonCode, TlsConfiguration, TlsError, Transport, mqttbytes,
 };
 use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
 
+/// The port of the endpoint: without one, it has that of HTTPS.
+pub fn port(endpoint: &Endpoint<'_>) -> u16 {
+    if endpoint.port() == 443 { mqtt::PORT } else { endpoint.port() }
+}
+
 /// Runs to the end; returns the body of the last answer, which the result is read from.
-pub async fn provision(provisioning: &mut Provisioning<'_>, tls: &Arc<ClientConfig>) -> Vec<u8> {
+///
+/// Answers have at most `largest` bytes. `lost` is told why a session was lost, in the network's own
+/// words, which no [`Error`] has.
+pub async fn provision(
+    provisioning: &mut Provisioning<'_>,
+    tls: &Arc<ClientConfig>,
+    largest: usize,
+    lost: &mut dyn FnMut(&ConnectionError),
+) -> Vec<u8> {
     let started = Instant::now();
     let now = || started.elapsed();
     // A clock before 1970 gets a token that has expired, and the service says so.
@@ -47,10 +59,13 @@ pub async fn provision(provisioning: &mut Provisioning<'_>, tls: &Arc<ClientConf
             },
             Step::Send => {
                 let left = provisioning.request_deadline(now()).saturating_sub(now());
-                let exchange = exchange(provisioning, &now, tls, &mut session, &mut answer);
+                let exchange = exchange(provisioning, &now, tls, largest, &mut session, &mut answer);
                 let error = match timeout(left, exchange).await {
                     Ok(Ok(())) => continue,
-                    Ok(Err(error)) => error,
+                    Ok(Err(Failed { error, cause })) => {
+                        cause.iter().for_each(&mut *lost);
+                        error
+                    }
                     Err(_) => Error::Transport(TransportFault::Stalled),
                 };
                 session = None;
@@ -65,46 +80,50 @@ async fn exchange(
     provisioning: &mut Provisioning<'_>,
     now: &impl Fn() -> Duration,
     tls: &Arc<ClientConfig>,
+    largest: usize,
     session: &mut Option<(AsyncClient, EventLoop)>,
     answer: &mut Vec<u8>,
-) -> std::result::Result<(), Error> {
-    // Room for a user name, a token, and what the device gives the service.
-    let registration = provisioning.registration();
-    let given = registration.payload().map_or(0, str::len) + registration.csr().map_or(0, |csr| 2 * csr.der().len());
-    let mut buffer = vec![0; 1024 + given];
+) -> Result<(), Failed> {
+    let sizes = provisioning.sizes();
+    let mut buffer = vec![0; sizes.mqtt_user_name().max(sizes.sas_token()).max(sizes.mqtt_publish())];
     if session.is_none() {
         let endpoint = *provisioning.endpoint();
-        // An endpoint without a port has that of HTTPS.
-        let port = if endpoint.port() == 443 { mqtt::PORT } else { endpoint.port() };
-        let mut options = MqttOptions::new(mqtt::client_id(provisioning), endpoint.host(), port);
+        // The brackets of an IPv6 address are for URLs.
+        let host = endpoint.host().trim_matches(['[', ']']);
+        let mut options = MqttOptions::new(mqtt::client_id(provisioning), host, port(&endpoint));
         let user_name = mqtt::write_user_name(provisioning, &mut buffer)?.to_owned();
         options.set_credentials(user_name, mqtt::write_password(provisioning, now(), &mut buffer)?);
         options.set_keep_alive(Duration::from_secs(60));
-        // Room for any payload of the webhook's.
-        options.set_max_packet_size(256 * 1024, 256 * 1024);
+        // What comes has a topic too; what is sent is ours.
+        options.set_max_packet_size(largest.saturating_add(1024), usize::MAX);
         options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(tls))));
         let (client, mut events) = AsyncClient::new(options, 8);
         // The first event is the CONNACK.
-        if let Err(error) = events.poll().await {
-            return refused(provisioning, now(), error);
+        match events.poll().await {
+            Ok(_) => mqtt::on_connack(provisioning, now(), 0),
+            // What the service says to CONNECT, the state machine is told.
+            Err(ConnectionError::ConnectionRefused(code)) => {
+                mqtt::on_connack(provisioning, now(), code as u8);
+                return Ok(());
+            }
+            Err(cause) => return Err(Failed::of(cause, TransportFault::Connect)),
         }
-        mqtt::on_connack(provisioning, now(), 0);
-        client.subscribe(mqtt::SUBSCRIBE_FILTER, QoS::AtLeastOnce).await.map_err(broken)?;
+        client.subscribe(mqtt::SUBSCRIBE_FILTER, QoS::AtLeastOnce).await?;
         let granted = loop {
-            if let Event::Incoming(Packet::SubAck(granted)) = events.poll().await.map_err(broken)? {
+            if let Event::Incoming(Packet::SubAck(granted)) = events.poll().await? {
                 break granted;
             }
         };
         if granted.return_codes.contains(&SubscribeReasonCode::Failure) {
-            return Err(Error::Malformed(Malformed::Invalid("SUBACK")));
+            return Err(Error::Malformed(Malformed::Invalid("SUBACK")).into());
         }
         *session = Some((client, events));
     }
     let Some((client, events)) = session else { return Ok(()) };
     let publish = mqtt::write_publish(provisioning, now(), &mut buffer)?;
-    client.publish(publish.topic, QoS::AtLeastOnce, false, publish.body).await.map_err(broken)?;
+    client.publish(publish.topic, QoS::AtLeastOnce, false, publish.body).await?;
     loop {
-        if let Event::Incoming(Packet::Publish(message)) = events.poll().await.map_err(broken)?
+        if let Event::Incoming(Packet::Publish(message)) = events.poll().await?
             && mqtt::on_message(provisioning, now(), &message.topic, &message.payload)
         {
             *answer = message.payload.to_vec();
@@ -113,28 +132,51 @@ async fn exchange(
     }
 }
 
-/// The network's own words are in no `Error`: they are for the log.
-fn broken<E: Display>(error: E) -> Error {
-    eprintln!("the session broke: {error}");
-    Error::Transport(TransportFault::Stream)
+/// Why an exchange failed.
+struct Failed {
+    error: Error,
+    /// The network's own words.
+    cause: Option<ConnectionError>,
 }
 
-/// Why there is no session. What the service says to CONNECT, the state machine is told.
-fn refused(
-    provisioning: &mut Provisioning<'_>,
-    now: Duration,
-    error: ConnectionError,
-) -> std::result::Result<(), Error> {
-    match error {
-        ConnectionError::ConnectionRefused(code) => {
-            mqtt::on_connack(provisioning, now, code as u8);
-            Ok(())
-        }
-        _ => {
-            eprintln!("no session: {error}");
-            let untrusted = is_untrusted(&error);
-            Err(if untrusted { Error::Untrusted } else { Error::Transport(TransportFault::Connect) })
-        }
+impl Failed {
+    fn of(cause: ConnectionError, fault: TransportFault) -> Self {
+        let error = match &cause {
+            // Before the first request, the other side may be anything.
+            ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(
+                size,
+            ))) if fault == TransportFault::Stream => BufferTooSmall::at_least(*size).into(),
+            _ if is_untrusted(&cause) => Error::Untrusted,
+            _ => Error::Transport(fault),
+        };
+        // The size says it all.
+        let cause = Some(cause).filter(|_| !matches!(error, Error::BufferTooSmall(_)));
+        Self { error, cause }
+    }
+}
+
+impl From<ConnectionError> for Failed {
+    fn from(cause: ConnectionError) -> Self {
+        Self::of(cause, TransportFault::Stream)
+    }
+}
+
+/// The event loop is gone.
+impl From<ClientError> for Failed {
+    fn from(_: ClientError) -> Self {
+        Error::Transport(TransportFault::Stream).into()
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, cause: None }
+    }
+}
+
+impl From<BufferTooSmall> for Failed {
+    fn from(error: BufferTooSmall) -> Self {
+        Error::from(error).into()
     }
 }
 

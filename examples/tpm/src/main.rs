@@ -8,6 +8,9 @@
 //! ```
 
 mod cli;
+#[allow(dead_code, reason = "the gateway, whose it is, reads more")]
+#[path = "../../gateway/input.rs"]
+mod input;
 #[allow(dead_code, reason = "the gateway, whose it is, speaks MQTT too")]
 #[path = "../../gateway/tls.rs"]
 mod tls;
@@ -17,6 +20,7 @@ use std::{
     error::Error as _,
     fmt,
     process::ExitCode,
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -31,7 +35,6 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::Cli,
-    tls::Tls,
     tpm::{IDENTITY_KEY, MachineTpm},
 };
 
@@ -69,7 +72,7 @@ fn registration_id_of(endorsement_key: &[u8]) -> String {
 }
 
 fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut MachineTpm) -> Result<(), Failure> {
-    let tls = Tls::new(cli.ca.as_deref(), None, TLS_PATIENCE).map_err(Failure::Usage)?;
+    let tls = Arc::new(tls::client_config(cli.ca.as_deref(), None).map_err(Failure::Usage)?);
     let endpoint = Endpoint::parse(&cli.endpoint)?;
     let mut registration = Registration::new(
         IdScope::new(id_scope).map_err(Error::from)?,
@@ -81,11 +84,11 @@ fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut Machine
 
     let mut provisioning = Provisioning::new(registration, Credential::tpm(tpm)).with_endpoint(endpoint);
     // Room for any request, and for answers far beyond what the service sends.
-    let mut buffer = vec![0; 64 * 1024 + cli.payload.as_ref().map_or(0, String::len)];
+    let mut buffer = vec![0; (1 << 20) + cli.payload.as_ref().map_or(0, String::len)];
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let started = Instant::now();
-    let connect = |end| tls.connect(&endpoint, started + end);
+    let connect = |end| tls::connect(&endpoint, Some(&tls), TLS_PATIENCE, started + end);
     let clock = || started.elapsed();
     let run = embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, thread::sleep);
     let assignment = match run {
@@ -139,8 +142,7 @@ impl Failure {
             Self::Tpm(_) | Self::Provisioning(Error::Tpm | Error::Signer, _) => 9,
             Self::Provisioning(Error::Disabled, _) => 4,
             Self::Provisioning(Error::Untrusted, _) => 7,
-            // Ours holds any request, so what it cannot hold is no answer of DPS.
-            Self::Provisioning(Error::BufferTooSmall(_), _) | Self::NoHubKey => 8,
+            Self::NoHubKey => 8,
             Self::Provisioning(error, _) => match error.fault() {
                 Fault::Refused => 3,
                 Fault::Credential => 5,

@@ -1,0 +1,131 @@
+//! Files and pipes that the command line names. Each has a largest size, and a pipe a largest time.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::FileTypeExt,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use zeroize::Zeroizing;
+
+pub type Bytes = Zeroizing<Vec<u8>>;
+
+/// A program that writes a key into a pipe may ask for a passphrase first.
+pub const PIPE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a file is for, and how many bytes it may have.
+#[derive(Clone, Copy)]
+pub struct Input {
+    what: &'static str,
+    limit: usize,
+}
+
+impl Input {
+    pub const KEY: Self = Self { what: "the key", limit: 4 << 10 };
+    /// Ten times what the service takes.
+    pub const PAYLOAD: Self = Self { what: "the payload", limit: 1 << 20 };
+    pub const CSR: Self = Self { what: "the csr", limit: 64 << 10 };
+    /// All roots of a Linux distribution are 250 kB, and with explanations 1 MB.
+    pub const CA: Self = Self { what: "the CA certificates", limit: 4 << 20 };
+    pub const CERTIFICATE: Self = Self { what: "the device's certificate", limit: 1 << 20 };
+    pub const PRIVATE_KEY: Self = Self { what: "the private key", limit: 64 << 10 };
+    /// 100 000 of the longest, each with its line end, and room for comments.
+    pub const IDS: Self = Self { what: "the registration IDs", limit: 16 << 20 };
+    /// Longer than any answer that the gateway takes.
+    pub const RECORD: Self = Self { what: "the record", limit: 4 << 20 };
+
+    /// Reads a regular file, or a pipe such as `<(command)` of a shell.
+    pub fn read(self, path: &Path) -> Result<Bytes, String> {
+        self.read_within(path, PIPE_TIMEOUT)
+    }
+
+    /// Reads a regular file only.
+    pub fn read_file(self, path: &Path) -> Result<Bytes, String> {
+        self.read_within(path, Duration::ZERO)
+    }
+
+    /// Reads standard input, for as long as it takes: a person may be typing.
+    pub fn read_stdin(self) -> Result<Bytes, String> {
+        self.read_from(io::stdin()).map_err(|error| self.unreadable(Path::new("standard input"), &error))
+    }
+
+    /// A pipe is given `patience`; without any, it is refused.
+    pub fn read_within(self, path: &Path, patience: Duration) -> Result<Bytes, String> {
+        let read = || {
+            let kind = fs::metadata(path)?.file_type();
+            if kind.is_fifo() && !patience.is_zero() {
+                let file = path.to_owned();
+                // To open a pipe waits for whoever writes into it.
+                return within(patience, move || self.read_from(File::open(file)?)).map_err(|error| {
+                    match error.kind() {
+                        ErrorKind::TimedOut => {
+                            other(format!("the pipe was not written to its end within {patience:?}"))
+                        }
+                        _ => error,
+                    }
+                });
+            }
+            if !kind.is_file() {
+                let kind = match kind {
+                    _ if kind.is_dir() => "a directory",
+                    _ if kind.is_fifo() => "a pipe",
+                    _ => "a device",
+                };
+                return Err(other(format!("it is {kind}, not a file")));
+            }
+            self.read_from(File::open(path)?)
+        };
+        read().map_err(|error| self.unreadable(path, &error))
+    }
+
+    fn read_from(self, source: impl Read) -> io::Result<Bytes> {
+        // All the room at once: a vector that grows leaves copies of a key behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.limit + 1));
+        source.take(self.limit as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > self.limit {
+            return Err(other(format!("more than {} bytes", self.limit)));
+        }
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            return Err(other("it is UTF-16, as PowerShell writes it: save it as UTF-8".to_owned()));
+        }
+        // The byte order mark of Windows editors. No binary format here begins like it.
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            bytes.drain(..3);
+        }
+        Ok(bytes)
+    }
+
+    fn unreadable(self, path: &Path, error: &io::Error) -> String {
+        format!("cannot read {}: {}: {error}", self.what, path.display())
+    }
+
+    /// What was read, as text.
+    pub fn text(self, mut bytes: Bytes) -> Result<Zeroizing<String>, String> {
+        match String::from_utf8(std::mem::take(&mut *bytes)) {
+            Ok(text) => Ok(Zeroizing::new(text)),
+            Err(error) => {
+                drop(Zeroizing::new(error.into_bytes()));
+                Err(format!("{} is not UTF-8 text", self.what))
+            }
+        }
+    }
+}
+
+fn other(text: String) -> io::Error {
+    io::Error::other(text)
+}
+
+/// Does `work` on a thread of its own, and waits for it no longer than this. What is late is left to
+/// the thread, and nobody looks at it.
+pub fn within<T: Send + 'static>(
+    time: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().spawn(move || drop(sender.send(work())))?;
+    receiver.recv_timeout(time).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+}

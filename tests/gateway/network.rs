@@ -1,0 +1,310 @@
+//! How the program reaches the service, for how long it waits, and what it takes and says of answers.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::Command,
+};
+
+use programs::output_of;
+
+use super::*;
+
+/// The port at the end of a URL.
+fn port(url: &str) -> &str {
+    url.rsplit(':').next().unwrap()
+}
+
+#[test]
+fn ipv6_addresses_over_every_transport() {
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    let builder = Emulator::builder(config).http("[::1]:0").https("[::1]:0").mqtt("[::1]:0").mqtts("[::1]:0");
+    let emulator = builder.start().unwrap();
+    let ca = temporary("ipv6-ca.pem", emulator.ca_pem());
+    let ca = ca.to_str().unwrap();
+    let [plain, tls, mqtt, mqtts] =
+        [emulator.http_url(), emulator.https_url(), emulator.mqtt_url(), emulator.mqtts_url()]
+            .map(|url| format!("[::1]:{}", port(url.unwrap())));
+    let [plain, tls] = [format!("http://{plain}"), format!("https://{tls}")];
+    for (url, args, listener) in [
+        (&plain, &[][..], "http"),
+        (&plain, &["--status"], "http"),
+        (&tls, &["--ca", ca], "https"),
+        (&mqtts, &["--ca", ca, "--transport", "mqtt"], "mqtts"),
+    ] {
+        let run = Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY).run();
+        run.expect(0);
+        assert!(run.stdout.contains(TOASTERS_HUB), "{}", run.stdout);
+        assert!(run.stderr.contains("://[::1]:"), "{}", run.stderr);
+        assert_eq!(emulator.requests().pop().unwrap().listener, listener);
+    }
+    // With this machine's roots.
+    for args in [&[][..], &["--transport", "mqtt"]] {
+        let url = if args.is_empty() { &tls } else { &mqtts };
+        let gateway = Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY);
+        gateway.env("SSL_CERT_FILE", ca).run().expect(0);
+    }
+    // Nobody vouches for this one.
+    Gateway::to(&tls, TOASTER).key(TOASTER_KEY).run().expect(UNREACHABLE);
+
+    // The other examples.
+    let fleet = ["--id-scope", "0ne00002193", "--devices", "2", "--rid", "fleet-{}-contoso-tstrsd-007", "--ca", ca];
+    for args in [&["--host", &tls][..], &["--host", &mqtts, "--transport", "mqtt"]] {
+        let mut program = Command::new(example("fleet"));
+        let output = output_of(program.args(fleet).args(args).env("AZURE_DPS_SYMMETRIC_KEY", GROUP_KEY));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let [mqtt, mqtts_url] =
+        [("mqtt", &mqtt), ("mqtts", &mqtts)].map(|(scheme, address)| format!("{scheme}://{address}"));
+    for (name, args) in [
+        ("mqtt_embedded", &[mqtt.as_str(), TOASTER][..]),
+        ("mqtt_embedded", &[&mqtts_url, TOASTER, ca]),
+        ("mqtt_rumqttc", &[&mqtts, ca, TOASTER]),
+    ] {
+        let mut program = Command::new(example(name));
+        let output = output_of(program.args(args).env("AZURE_DPS_SYMMETRIC_KEY", TOASTER_KEY));
+        assert!(output.status.success(), "{name} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn ipv4_addresses_over_tls() {
+    let emulator = emulator();
+    let ca = temporary("ipv4-ca.pem", emulator.ca_pem());
+    for (url, transport) in [(https(&emulator), "http"), (emulator.mqtts_url().unwrap(), "mqtt")] {
+        let address = format!("127.0.0.1:{}", port(url));
+        let args = ["--ca", ca.to_str().unwrap(), "--transport", transport];
+        Gateway::to(&address, TOASTER).args(&args).key(TOASTER_KEY).run().expect(0);
+    }
+}
+
+/// A resolver that does not answer, in the place of the C library's.
+#[test]
+fn the_look_up_of_the_host_is_within_the_time_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let [source, library] = ["resolver.c", "resolver.so"].map(|name| directory.path().join(name));
+    fs::write(&source, "#include <unistd.h>\nint getaddrinfo() { sleep(60); return -3; }\n").unwrap();
+    let cc = Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).args([&library, &source]).status();
+    assert!(cc.unwrap().success());
+    let ca = temporary("resolver-ca.pem", emulator().ca_pem());
+    let ca = ca.to_str().unwrap();
+    let routes = [vec![], vec!["--ca", ca], vec!["--ca", ca, "--transport", "mqtt"]];
+    thread::scope(|scope| {
+        for args in &routes {
+            let gateway = Gateway::to("dps.example", TOASTER).args(args).key(TOASTER_KEY).args(&["--timeout", "1"]);
+            let gateway = gateway.env("LD_PRELOAD", library.to_str().unwrap());
+            scope.spawn(move || {
+                let begun = Instant::now();
+                gateway.run().expect(UNREACHABLE);
+                assert!(begun.elapsed() < Duration::from_secs(20), "{args:?}: {:?}", begun.elapsed());
+            });
+        }
+    });
+}
+
+/// What a person, or a slow program, takes to give the key is not the service's time.
+#[test]
+fn the_time_out_counts_from_when_the_key_was_read() {
+    let emulator = start(polled());
+    for (args, key) in [(&["--key-file", "-"][..], TOASTER_KEY), (&["--key", "-", "--compute-key"], GROUP_KEY)] {
+        let gateway = Gateway::to(http(&emulator), TOASTER).args(args).args(&["--timeout", "4"]);
+        gateway.stdin(key).typing_takes(Duration::from_secs(4)).run().expect(0);
+    }
+}
+
+/// Gateways that were all refused at the same time do not all come back at the same time: not even
+/// several of one name that were started in the same second.
+#[test]
+fn pauses_differ_from_start_to_start() {
+    let emulator = emulator();
+    emulator.script(Script::respond(Operation::Register, 429, &[], r#"{"errorCode":429001}"#).times(6));
+    let programs: Vec<_> = (0..6)
+        .map(|_| {
+            let mut program = Command::new(example("gateway"));
+            program.args(["--scope", "0ne00002193", "--rid", TOASTER, "--host", http(&emulator)]);
+            program.env("AZURE_DPS_SYMMETRIC_KEY", TOASTER_KEY).stderr(Stdio::piped()).stdin(Stdio::null());
+            program.spawn().unwrap()
+        })
+        .collect();
+    let mut waits: Vec<_> = programs
+        .into_iter()
+        .map(|mut program| {
+            let lines = BufReader::new(program.stderr.take().unwrap()).lines();
+            let line = lines.map(Result::unwrap).find(|line| line.starts_with("Retrying in ")).unwrap();
+            program.kill().unwrap();
+            program.wait().unwrap();
+            line
+        })
+        .collect();
+    waits.sort();
+    waits.dedup();
+    assert!(waits.len() > 2, "{waits:?}");
+}
+
+/// What a webhook may return, and more.
+#[test]
+fn returned_payloads_of_every_size() {
+    let emulator = emulator();
+    let ca = temporary("size-ca.pem", emulator.ca_pem());
+    let tls = ["--ca", ca.to_str().unwrap()];
+    let mqtt = [&tls[..], &["--transport", "mqtt"]].concat();
+    let mqtts = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let routes = [(http(&emulator), &[][..]), (https(&emulator), &tls), (&mqtts, &mqtt)];
+    let directory = tempfile::tempdir().unwrap();
+    let record = directory.path().join("record");
+    for (url, args) in routes {
+        let gateway = |size: usize| {
+            let payload = json!({"data": "x".repeat(size)});
+            emulator.script(Script::merge(Operation::Register, json!({"registrationState": {"payload": payload}})));
+            Gateway::to(url, TOASTER).args(args).args(&["--json"]).key(TOASTER_KEY)
+        };
+        for size in [70_000, 200_000, 1_000_000] {
+            let gateway = gateway(size).args(&["--record", record.to_str().unwrap(), "--reprovision"]);
+            let run = gateway.run();
+            run.expect(0);
+            assert_eq!(run.json()["payload"]["data"].as_str().unwrap().len(), size);
+            // What was written at this start is read at the next one.
+            let again = Gateway::to(url, TOASTER).args(args).args(&["--json", "--record", record.to_str().unwrap()]);
+            let again = again.run();
+            again.expect(0);
+            assert_eq!(again.json()["payload"], run.json()["payload"]);
+        }
+        let registered = || emulator.requests().iter().filter(|request| request.method == "PUT").count();
+        let before = registered();
+        let run = gateway(1_200_000).run();
+        run.expect(OTHER);
+        let error = &run.json()["error"];
+        assert_eq!(error["kind"], "other");
+        assert_eq!(error["summary"], "this program's buffer is too small");
+        let seen = error["seen"].as_str().unwrap();
+        let size: usize = seen.split(' ').find_map(|word| word.parse().ok()).unwrap();
+        assert!(seen.starts_with("the buffer is too small: ") && size > 1 << 20, "{seen}");
+        // It would be the same the next time.
+        assert_eq!(registered(), before + 1, "{url}");
+    }
+}
+
+#[test]
+fn json_has_the_group_and_the_endpoint() {
+    let emulator = emulator();
+    let ca = temporary("endpoint-ca.pem", emulator.ca_pem());
+    let mqtts = emulator.mqtts_url().unwrap();
+    let over_mqtt = ["--ca", ca.to_str().unwrap(), "--transport", "mqtt"];
+    for (endpoint, host, args) in
+        [(http(&emulator), http(&emulator), &[][..]), (mqtts, mqtts.strip_prefix("mqtts://").unwrap(), &over_mqtt)]
+    {
+        let gateway = || Gateway::to(host, TOASTER).args(args);
+        let run = gateway().args(&["--json"]).key(TOASTER_KEY).run();
+        run.expect(0);
+        assert_eq!(run.json()["enrollmentGroupId"], "contoso-custom-allocated-devices");
+        assert_eq!(run.json()["endpoint"], endpoint);
+        let run = gateway().args(&["--json"]).key(HEAT_PUMP_KEY).run();
+        run.expect(UNAUTHORIZED);
+        assert_eq!(run.json()["error"]["endpoint"], endpoint);
+        let run = gateway().key(TOASTER_KEY).run();
+        assert!(run.stderr.starts_with(&format!("Connecting to {endpoint}\n")), "{}", run.stderr);
+    }
+    // The port that MQTT has without one.
+    let gateway = Gateway::to("localhost", TOASTER).args(&over_mqtt).key(TOASTER_KEY);
+    let run = gateway.args(&["--timeout", "1", "--json"]).run();
+    assert_eq!(run.json()["error"]["endpoint"], "mqtts://localhost:8883");
+}
+
+/// The service's limit is 96 KB, and the payload alone makes a request that long.
+#[test]
+fn a_payload_that_the_service_does_not_take() {
+    let emulator = emulator();
+    let ca = temporary("payload-ca.pem", emulator.ca_pem());
+    let mqtts = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let long = temporary("long-payload.json", &json!({"data": "x".repeat(100_000)}).to_string());
+    let own = |url: &str, args: &[&str]| Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY);
+    for (url, args) in [
+        (http(&emulator), &[][..]),
+        (https(&emulator), &["--ca", ca.to_str().unwrap()]),
+        (&mqtts, &["--ca", ca.to_str().unwrap(), "--transport", "mqtt"]),
+    ] {
+        let run = own(url, args).args(&["--payload", long.to_str().unwrap()]).run();
+        run.expect(USAGE);
+        assert!(run.stderr.contains("and the service accepts 98304: send a smaller payload"), "{}", run.stderr);
+    }
+    assert!(emulator.requests().is_empty());
+
+    for (status, body) in [(400, r#"{"errorCode":400012,"message":"Deserialization error."}"#), (413, "")] {
+        emulator.script(Script::respond(Operation::Register, status, &[], body));
+        let run = own(http(&emulator), &["--payload", "{}"]).run();
+        run.expect(REFUSED);
+        assert!(run.stderr.contains("to do:  check --payload"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_is_wrong_in_an_answer_is_shown() {
+    let emulator = emulator();
+    let answer = json!({"registrationState": {"assignedHub": "https://a hub"}});
+    emulator.script(Script::merge(Operation::Register, answer));
+    let run = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
+    run.expect(NOT_DPS);
+    assert!(run.stderr.contains(r#": "https://a hub""#), "{}", run.stderr);
+}
+
+#[test]
+fn an_empty_tracking_id_is_none() {
+    let emulator = emulator();
+    let body = r#"{"errorCode":400012,"trackingId":"","message":"Deserialization error."}"#;
+    emulator.script(Script::respond(Operation::Register, 400, &[], body));
+    let run = Gateway::to(http(&emulator), TOASTER).args(&["--json"]).key(TOASTER_KEY).run();
+    run.expect(REFUSED);
+    let error = &run.json()["error"];
+    assert_eq!((&error["code"], &error["trackingId"]), (&json!(400012), &Value::Null));
+}
+
+/// The service hands on what its hub said: JSON in a string, up to two levels deep.
+#[test]
+fn the_hubs_words_and_tracking_id_are_found() {
+    let emulator = emulator();
+    let hubs_id = "8d2d1f0c5a8e4f0e9f6f6a1c-G:10-TimeStamp:06/01/2022 12:00:00";
+    let words = "ErrorCode:IotHubUnauthorizedAccess;Unauthorized";
+    let one = json!({"Message": words, "ExceptionMessage": format!("Tracking ID:{hubs_id}")}).to_string();
+    let two = json!({"Message": one, "ExceptionMessage": ""}).to_string();
+    let other = json!({"errorCode": 401002, "trackingId": hubs_id, "message": words}).to_string();
+    let plain = format!("{words}, Tracking ID:{hubs_id}, more");
+    for (message, text) in [(&one, words), (&two, words), (&other, words), (&plain, &format!("{words},"))] {
+        let state = json!({"status": "failed", "errorCode": 401002, "errorMessage": message});
+        let answer = json!({"operationId": "5.1", "status": "failed", "registrationState": state}).to_string();
+        let gateway = || {
+            emulator.script(Script::respond(Operation::Register, 200, &[], answer.clone()));
+            Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY)
+        };
+        let run = gateway().args(&["--json"]).run();
+        run.expect(REFUSED);
+        let error = &run.json()["error"];
+        assert_eq!((&error["message"], &error["hubTrackingId"]), (&json!(text), &json!(hubs_id)));
+        let run = gateway().run();
+        run.expect(REFUSED);
+        assert!(
+            run.stderr.contains(&format!("\n  reason: {text}\n  hub:    tracking ID {hubs_id}\n")),
+            "{}",
+            run.stderr
+        );
+    }
+    // What is no such document stays as it is: text, JSON without words.
+    for message in ["Custom allocation failed with status code: 400", "{}", "{\"Message\":", "[1]"] {
+        let state = json!({"status": "failed", "errorCode": 400207, "errorMessage": message});
+        let answer = json!({"operationId": "5.1", "status": "failed", "registrationState": state}).to_string();
+        emulator.script(Script::respond(Operation::Register, 200, &[], answer));
+        let run = Gateway::to(http(&emulator), TOASTER).args(&["--json"]).key(TOASTER_KEY).run();
+        run.expect(REFUSED);
+        let error = &run.json()["error"];
+        assert_eq!((&error["message"], &error["hubTrackingId"]), (&json!(message), &Value::Null));
+    }
+}
+
+#[test]
+fn the_help_says_how_it_waits() {
+    let help = Gateway::bare(&["--help"]).run().stdout;
+    let (_, waits) = help.split_once("What may pass (6 and 7) is retried until the time-out").unwrap();
+    for part in ["pauses that grow", "10 to 60 s", "5 to 80 s", "8 retries in a row"] {
+        assert!(waits.contains(part), "{waits}");
+    }
+    assert!(help.contains("counts from when key and files have been read"), "{help}");
+}
