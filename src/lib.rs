@@ -45,9 +45,10 @@
 //!    wall clock for the token's expiry. This also starts a new run after any outcome.
 //! 3. **Ask** [`Provisioning::step`] what to do. The answer borrows nothing.
 //! 4. On [`Step::Wait`], do nothing for so long, then go to 3. Waiting longer is allowed.
-//! 5. On [`Step::Send`], have a codec write the request that is due
-//!    ([`http::write_request`], [`mqtt::write_publish`]) and send it, on a connection of the credential's kind; tell
-//!    [`Provisioning::on_connected`] of a new one, if anybody watches. What the request is,
+//! 5. On [`Step::Send`], connect if there is no connection (of the credential's kind), and call
+//!    [`Provisioning::on_connected`] after each new connection. Then have a codec write the request that
+//!    is due ([`http::write_request`], [`mqtt::write_publish`]) and send it. A register request counts as
+//!    sent once it is written ([`Provisioning::register_was_sent`]). What the request is,
 //!    and whether it carries a token, is between the state machine and the codec. Give the
 //!    exchange up at [`Provisioning::request_deadline`].
 //! 6. Give the complete answer to [`Provisioning::on_answer`]. If there is none, say so to
@@ -77,7 +78,7 @@
 //! |---|---|
 //! | [`Hub`] | what the hub's client connects with: host, client ID, user name, token, connection string |
 //! | [`Record`] | the assignment in flash, in bytes that are whole and this device's own, or refused |
-//! | [`Reprovisioning`] | whether to turn to the hub or to DPS, when, and with which key |
+//! | [`Reprovisioning`] | decides whether to turn to the hub or to DPS, when, and with which key |
 //!
 //! None of them is linked into a program that does not call it, and none does I/O. Start with
 //! [how to drive it](Reprovisioning#how-to-drive-it).

@@ -153,7 +153,9 @@ pub fn write_publish<'b>(
     if let Request::Register = request {
         provisioning.write_body(&mut writer);
     }
-    let (topic, body) = writer.finish()?.split_at_checked(topic).unwrap_or_default();
+    let request = writer.finish()?;
+    provisioning.on_request_written();
+    let (topic, body) = request.split_at_checked(topic).unwrap_or_default();
     Ok(Publish { topic: text(topic), body })
 }
 

@@ -223,6 +223,7 @@ struct Run {
     /// Whether the service has lost an operation of this run.
     has_lost_operation: bool,
     request_id: u16,
+    register_was_sent: bool,
     /// How often a TPM has answered a challenge. It signs from the first time on.
     activations: u8,
     /// How the run ended, or how it ends if its time is used up now.
@@ -277,6 +278,7 @@ impl<'a> Provisioning<'a> {
                 unanswered: 0,
                 has_lost_operation: false,
                 request_id: 0,
+                register_was_sent: false,
                 activations: 0,
                 failure: Error::TimedOut,
                 body_len: 0,
@@ -389,6 +391,7 @@ impl<'a> Provisioning<'a> {
         self.run.signature = None;
         self.run.jitter.mix(self.registration.registration_id(), unix_time, self.policy.jitter_seed);
         self.run.failures = 0;
+        self.run.register_was_sent = false;
         self.run.unanswered = 0;
         self.run.has_lost_operation = false;
         // Not the request's number: an MQTT session may still have an answer to the last run's.
@@ -577,6 +580,33 @@ impl<'a> Provisioning<'a> {
     /// The operation that the service made of the registration, once it has answered.
     pub fn operation_id(&self) -> Option<&str> {
         (!self.run.operation_id.is_empty()).then(|| text(&self.run.operation_id))
+    }
+
+    /// Returns `true` if this run wrote a register request, which the service may have billed.
+    ///
+    /// A request counts from the moment that a codec has written it. A driver therefore connects
+    /// first, and writes the request then: a connection that fails costs nothing. After
+    /// [`start`](Self::start), and in a look-up, this is `false`.
+    ///
+    /// ```
+    /// # use azure_dps::*;
+    /// # use core::time::Duration;
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut provisioning = Provisioning::new(registration, Credential::x509());
+    /// provisioning.start(Duration::ZERO, 0);
+    /// assert!(!provisioning.register_was_sent());
+    /// http::write_request(&mut provisioning, Duration::ZERO, &mut [0; 512])?;
+    /// assert!(provisioning.register_was_sent());
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
+    pub const fn register_was_sent(&self) -> bool {
+        self.run.register_was_sent
+    }
+
+    /// Called by a codec when it has written the request, signed as it must be.
+    pub(crate) const fn on_request_written(&mut self) {
+        // There is no poll without a register request before it.
+        self.run.register_was_sent |= !self.is_lookup();
     }
 
     pub(crate) const fn api_version(&self) -> &'a str {

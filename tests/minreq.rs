@@ -98,6 +98,18 @@ fn nobody_listens() {
     }
 }
 
+/// RFC 6761: no name in `invalid` exists. Nothing was sent to anybody.
+#[test]
+fn a_name_that_is_not_resolved_is_no_connection() {
+    let mut key = toaster_key();
+    let policy = RetryPolicy::new().with_max_retries(0);
+    let mut provisioning =
+        toaster(&mut key).with_endpoint(Endpoint::parse("dps.invalid").unwrap()).with_retry_policy(policy);
+    let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
+    assert_eq!(error, Error::Transport(TransportFault::Connect));
+    assert!(!provisioning.register_was_sent());
+}
+
 #[test]
 fn retry_after_is_read() {
     // Longer than the run may take, so the run ends at once instead of waiting.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use azure_dps::{
     Answer, Credential, Error, ErrorCode, Fault, Malformed, Progress, Provisioning, RETRY_AFTER_MAX, RETRY_AFTER_MIN,
-    RetryPolicy, Step, TransportFault,
+    RetryPolicy, Sign, SignError, Step, TransportFault,
 };
 use support::*;
 
@@ -892,6 +892,56 @@ fn a_request_without_a_payload() {
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent[0].ends_with(&format!("\r\n\r\n{{\"registrationId\":\"{TOASTER}\"}}")), "{}", bench.sent[0]);
+}
+
+/// What the service may bill: register requests that a codec has written, to the end of the run.
+#[test]
+fn a_register_request_counts_once_it_is_written() {
+    struct Broken;
+    impl Sign for Broken {
+        fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
+            Err(SignError)
+        }
+    }
+    let mut key = toaster_key();
+    fn signed_by(signer: &mut (dyn Sign + Send), buffer: &mut [u8]) -> (Result<(), Error>, bool) {
+        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::sas(signer));
+        provisioning.start(Duration::ZERO, UNIX_TIME);
+        assert!(!provisioning.register_was_sent());
+        let written = azure_dps::http::write_request(&mut provisioning, Duration::ZERO, buffer).map(|_| ());
+        (written, provisioning.register_was_sent())
+    }
+    assert_eq!(signed_by(&mut key, &mut [0; 1024]), (Ok(()), true));
+    assert_eq!(signed_by(&mut Broken, &mut [0; 1024]), (Err(Error::Signer), false));
+    assert!(matches!(signed_by(&mut key, &mut [0; 100]), (Err(Error::BufferTooSmall(_)), false)));
+
+    let mut provisioning = toaster(&mut key);
+    assert!(!provisioning.register_was_sent());
+    for (size, was_sent) in [(100, false), (1024, true)] {
+        provisioning.start(Duration::ZERO, UNIX_TIME);
+        let mut buffer = vec![0; size];
+        // The session's token is no request.
+        let _ = azure_dps::mqtt::write_password(&mut provisioning, Duration::ZERO, &mut [0; 320]).unwrap();
+        let publish = azure_dps::mqtt::write_publish(&mut provisioning, Duration::ZERO, &mut buffer);
+        assert_eq!(publish.is_ok(), was_sent);
+        assert_eq!(provisioning.register_was_sent(), was_sent);
+    }
+    // Whatever becomes of it.
+    for error in [NETWORK, Error::Transport(TransportFault::Connect), Error::Untrusted] {
+        provisioning.on_error(Duration::ZERO, error);
+        assert!(provisioning.register_was_sent());
+        while let Step::Wait(wait) = provisioning.step(10 * SECOND) {
+            assert!(provisioning.register_was_sent(), "{wait:?}");
+            let _ = provisioning.step(10 * SECOND + wait);
+        }
+    }
+    provisioning.start(Duration::ZERO, UNIX_TIME);
+    assert!(!provisioning.register_was_sent());
+
+    let mut lookup = Provisioning::lookup(registration(TOASTER), Credential::x509());
+    lookup.start(Duration::ZERO, UNIX_TIME);
+    azure_dps::http::write_request(&mut lookup, Duration::ZERO, &mut [0; 1024]).unwrap();
+    assert!(!lookup.register_was_sent());
 }
 
 #[test]

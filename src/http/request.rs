@@ -38,6 +38,7 @@ pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer:
     // The size first: a buffer that is too small to sign in is too small for the request.
     let len = writer.finish()?.len();
     signed?;
+    provisioning.on_request_written();
     Ok(len)
 }
 

@@ -18,6 +18,7 @@
 //! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
 //! | a body whose TLS record trickles in has no time-out | [`TransportFault::Stalled`], retried; a thread stays behind |
 //! | each request is a connection of its own | cannot be mended |
+//! | a time-out does not tell whether the request was sent | it counts as sent ([`Provisioning::register_was_sent`]) |
 //! | no client certificates | [`Error::Unsupported`](crate::Error::Unsupported) for [`Credential::X509`](crate::Credential::X509) |
 //! | an IPv6 address for a host name is not resolved | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
 //! | a body that is cut short between two chunks is complete | so it is, if the document is |
@@ -34,7 +35,7 @@ use std::{
     fmt,
     io::{ErrorKind, Read},
     num::ParseIntError,
-    string::String,
+    string::{String, ToString},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -131,7 +132,12 @@ fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b 
         // With a limit, minreq subtracts more from it than there is left.
         .with_max_headers_size(None)
         .with_timeout(timeout);
-    let response = request.send_lazy()?;
+    let response = request.send_lazy().map_err(Error::from);
+    // minreq connects and writes in one call.
+    if !matches!(&response, Err(error) if is_unsent(error.kind)) {
+        provisioning.on_request_written();
+    }
+    let response = response?;
     read(response, until, buffer)
 }
 
@@ -253,6 +259,16 @@ fn fault(kind: ErrorKind) -> TransportFault {
     }
 }
 
+/// Returns `true` if the host name has no address. The standard library has no kind for that.
+fn is_unresolved(error: &std::io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address information")
+}
+
+/// Returns `true` if nothing of a request was sent: there was no connection, or no TLS on it.
+const fn is_unsent(error: crate::Error) -> bool {
+    matches!(error, crate::Error::Transport(TransportFault::Connect) | crate::Error::Untrusted)
+}
+
 fn closed() -> Error {
     crate::Error::Transport(TransportFault::Closed).into()
 }
@@ -298,6 +314,7 @@ fn kind(error: &::minreq::Error) -> crate::Error {
                 Some(error) => kind(error),
                 None if cause.is_some_and(|cause| cause.is::<ParseIntError>()) => Malformed::HttpChunk.into(),
                 None if is_untrusted(error) => crate::Error::Untrusted,
+                None if is_unresolved(error) => crate::Error::Transport(TransportFault::Connect),
                 None => crate::Error::Transport(fault(error.kind())),
             }
         }

@@ -27,6 +27,7 @@ fn proof() {
         provisioning.on_answer(time(), Answer::new(number() as u16, Some(number() as u32), bytes()));
         provisioning.on_error(time(), Error::Transport(TransportFault::Closed));
         used((provisioning.operation_id(), provisioning.is_running(), provisioning.answer(bytes())));
+        used(provisioning.register_was_sent());
     }
     used(provisioning.result(bytes()).is_ok());
 }
