@@ -183,6 +183,11 @@ impl<'b> Assignment<'b> {
         self.text("issuedClientCertificate")
     }
 
+    /// Returns `true` if certificates were issued. A status look-up does not return them again.
+    pub(crate) fn has_certificate(&self) -> bool {
+        ["issuedCertificateChain", "issuedClientCertificate"].iter().any(|name| self.field(name).is_some())
+    }
+
     /// How to have further certificates issued (2021-11-01-preview).
     pub fn device_certificate_issuance_settings(&self) -> Option<Object<'b>> {
         self.object("deviceCertificateIssuanceSettings")

@@ -609,6 +609,11 @@ impl<'a> Provisioning<'a> {
         self.run.register_was_sent |= !self.is_lookup();
     }
 
+    /// How the run failed, or fails if its time is used up now.
+    pub(crate) const fn failure(&self) -> Error {
+        self.run.failure
+    }
+
     pub(crate) const fn api_version(&self) -> &'a str {
         self.api_version
     }

@@ -39,7 +39,7 @@ use crate::{
 ///
 /// // Power was lost while it was written:
 /// flash[100..].fill(0xff);
-/// assert_eq!(Record::read(&flash, &registration), Err(RecordError::Torn));
+/// assert!(matches!(Record::read(&flash, &registration), Err(RecordError::Torn { .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -47,10 +47,11 @@ use crate::{
 ///
 /// - Write the whole record, from its first byte to its last, wherever there is room: a sector
 ///   of flash, a file. It may have anything behind it.
-/// - Power may fail at any byte. What is left then, be it the start of the new record before the
-///   end of the old one or before erased flash, is refused, and costs one status look-up
-///   ([`Reprovisioning`](crate::Reprovisioning)). Two places spare that too: write them one after
-///   the other, and read the first that is not refused. If it is the older one, its hub says so.
+/// - Power may fail at any byte. What is left then is refused: the start of the new record before
+///   the end of the old one, or before erased flash. A refused record costs one status look-up, or
+///   one registration if a certificate may have been in it ([`Reprovisioning`](crate::Reprovisioning)).
+///   Two places avoid that cost: write them one after the other, and read the first that is not
+///   refused. If it is the older one, its hub says so.
 /// - The record is neither encrypted nor signed: whoever can write it can send the device to
 ///   a hub of theirs, which has a certificate like any other. Nothing but the storage stands
 ///   against that. What is secret in
@@ -60,13 +61,13 @@ use crate::{
 /// # Layout
 ///
 /// [`OVERHEAD`](Self::OVERHEAD) bytes and the registration state. Numbers are little-endian. Later
-/// versions keep the places of length and digest.
+/// versions keep the places of length and digest, and the flags.
 ///
 /// | bytes | |
 /// |---|---|
 /// | 2 | `Dp` |
 /// | 1 | the version of the layout: 1 |
-/// | 1 | flags; bit 0: the service accepted the secondary key. All others are 0. |
+/// | 1 | flags; bit 0: the service accepted the secondary key; bits 1 and 2, both: no certificate was issued. All others are 0. |
 /// | 4 | the length of the registration state |
 /// | 8 | the owner: the first bytes of SHA-256(ID scope, a byte of 0, registration ID) |
 /// | … | the registration state: JSON |
@@ -82,6 +83,9 @@ pub struct Record<'b> {
 const MAGIC: [u8; 2] = *b"Dp";
 const VERSION: u8 = 1;
 const SECONDARY_KEY: u8 = 1;
+/// Two bits: neither erased flash, nor zeros, nor the loss of one bit makes a record with a
+/// certificate into one without.
+const NO_CERTIFICATE: u8 = 6;
 const OWNER_LEN: usize = 8;
 const DIGEST_LEN: usize = 16;
 /// What stands before the registration state.
@@ -101,14 +105,17 @@ impl<'b> Record<'b> {
         if !bytes.starts_with(&MAGIC) {
             return Err(RecordError::Absent);
         }
-        let (&[_, _, version, flags, len @ ..], _) = bytes.split_first_chunk::<8>().ok_or(RecordError::Torn)?;
+        let Some((&[_, _, version, flags, len @ ..], _)) = bytes.split_first_chunk::<8>() else {
+            return Err(RecordError::Torn { flags: 0 });
+        };
+        let torn = RecordError::Torn { flags };
         let len = u32::from_le_bytes(len) as usize;
-        let (content, digest) = bytes.split_at_checked(HEADER_LEN.saturating_add(len)).ok_or(RecordError::Torn)?;
+        let (content, digest) = bytes.split_at_checked(HEADER_LEN.saturating_add(len)).ok_or(torn)?;
         if !digest.starts_with(first::<DIGEST_LEN>(&Sha256::digest(content))) {
-            return Err(RecordError::Torn);
+            return Err(torn);
         }
         // Not before: it may be erased flash.
-        if version != VERSION || flags & !SECONDARY_KEY != 0 {
+        if version != VERSION || flags & !(SECONDARY_KEY | NO_CERTIFICATE) != 0 {
             return Err(RecordError::Layout { version, flags });
         }
         let (header, state) = content.split_at_checked(HEADER_LEN).unwrap_or_default();
@@ -159,7 +166,8 @@ impl Assignment<'_> {
         let mut writer = Writer::new(buffer);
         writer.bytes(&MAGIC);
         writer.byte(VERSION);
-        writer.byte(if key == KeyChoice::Secondary { SECONDARY_KEY } else { 0 });
+        let key = if key == KeyChoice::Secondary { SECONDARY_KEY } else { 0 };
+        writer.byte(key | if self.has_certificate() { 0 } else { NO_CERTIFICATE });
         writer.bytes(&(state.len() as u32).to_le_bytes());
         writer.bytes(first::<OWNER_LEN>(&owner(registration)));
         writer.str(state);
@@ -186,7 +194,7 @@ fn first<const N: usize>(digest: &[u8]) -> &[u8] {
 }
 
 /// Why bytes are no record of this device. None of these is a fault: the device asks the
-/// service where it belongs.
+/// service where it belongs, as [`Reprovisioning`](crate::Reprovisioning) decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordError {
@@ -194,7 +202,10 @@ pub enum RecordError {
     Absent,
     /// It was not written to its end, has changed since, or is longer than the bytes that were
     /// given.
-    Torn,
+    Torn {
+        /// The flags, if they were written; else whatever stands in their place.
+        flags: u8,
+    },
     /// It is whole, and of another version of the layout, or with flags that this one has not:
     /// by an older or a newer firmware.
     Layout {
@@ -208,6 +219,19 @@ pub enum RecordError {
     Foreign,
     /// It is whole and this device's own, and says what no answer of the service can say.
     Impossible(Malformed),
+}
+
+impl RecordError {
+    /// Returns `true` unless it is certain that the record held no certificate.
+    #[inline]
+    pub(crate) fn may_have_certificate(&self) -> bool {
+        match self {
+            RecordError::Torn { flags } | RecordError::Layout { flags, .. } => flags & !SECONDARY_KEY != NO_CERTIFICATE,
+            // Nothing of this device's.
+            RecordError::Absent | RecordError::Foreign => false,
+            RecordError::Impossible(_) => true,
+        }
+    }
 }
 
 impl From<Malformed> for RecordError {
@@ -225,7 +249,7 @@ impl fmt::Display for RecordError {
             RecordError::Layout { version, flags } => {
                 write!(f, "the record has layout {version} and flags {flags:#04x}, which this version cannot read")
             }
-            RecordError::Torn => f.write_str("the record was not written to its end, or has changed since"),
+            RecordError::Torn { .. } => f.write_str("the record was not written to its end, or has changed since"),
             RecordError::Foreign => f.write_str("the record is for another registration ID or ID scope"),
             RecordError::Impossible(malformed) => write!(f, "the record is whole, but {malformed}"),
         }

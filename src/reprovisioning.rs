@@ -1,40 +1,50 @@
 use core::time::Duration;
 
 use crate::{
-    Assignment, Error, Fault, Record, RecordError, RegistrationId, TransportFault,
+    Assignment, Error, Fault, Provisioning, Record, RecordError, RegistrationId,
     retry::{Jitter, between, later, millis},
 };
 
-/// Where a device turns after its first boot: to the hub that it knows, and to DPS only when
-/// the hub says so, or has been out of reach for long enough. A state machine without I/O,
-/// clock or allocator, as [`Provisioning`](crate::Provisioning) is.
+/// Decides where a device turns after its first boot: to the hub that it knows, or to DPS. It
+/// turns to DPS only when the hub says so, or has been out of reach for long enough. A state
+/// machine without I/O, clock or allocator, as [`Provisioning`] is.
 ///
-/// A register call is billed, and most of them lead to the hub that the device knows already; a
+/// A register call is billed, and most of them lead to the hub that the device knows already. A
 /// fleet that registers at each boot is throttled. This is the guidance that Microsoft
 /// publishes, with times to it.
 ///
 /// # How to drive it
 ///
-/// 1. **Boot.** Read the [`Record`] and hand in what came of it ([`new`](Self::new)). Say so
-///    if there are two symmetric keys ([`with_secondary_key`](Self::with_secondary_key)).
+/// 1. **Boot.** Read the [`Record`] and hand in the result ([`new`](Self::new)). If there are two
+///    symmetric keys, say so ([`with_secondary_key`](Self::with_secondary_key)).
 /// 2. **Ask** [`next`](Self::next) what to do, whenever the last thing is done. `now` is a
 ///    monotonic clock's reading, from any start; every call takes the same clock's.
-/// 3. On [`Next::Wait`], do nothing for so long, then go to 2. Waiting longer is allowed.
-/// 4. On [`Next::Hub`], connect to the [`Hub`](crate::Hub) of the record, with this key. Tell
-///    [`on_hub`](Self::on_hub) [`Accepted`](HubAnswer::Accepted) once the session stands, and
-///    anything else when it cannot be had or ends; then go to 2. A TPM signs with the key that
-///    the record's [`tpm_authentication_key`](Assignment::tpm_authentication_key) gave it, and
-///    not with that of a later challenge.
-/// 5. On [`Next::LookUp`], have the service look the registration up, with this key: it is
-///    asked where the device belongs, nothing is changed, and nothing is billed. On
-///    [`Next::Register`], run a [`Provisioning`](crate::Provisioning) with this key.
-/// 6. Of either, hand in the [`Assignment`] with [`on_assigned`](Self::on_assigned), or the
-///    error with [`on_error`](Self::on_error). Where `on_assigned` says that it is news, write
-///    the record, with [`key`](Self::key), before anything else: [`Next::Hub`] is the new one.
-///    Then go to 2.
+/// 3. On [`Next::Wait`], do nothing for this long, then go to 2. Waiting longer is allowed.
+/// 4. On [`Next::Hub`], connect to the [`Hub`](crate::Hub) of the record, with this key. Report
+///    the outcome to [`on_hub`](Self::on_hub), then go to 2:
+///    - [`Accepted`](HubAnswer::Accepted) when the session stands. When the session ends, report
+///      that too: [`Closed`](HubAnswer::Closed) if this device ended it, else
+///      [`Unreachable`](HubAnswer::Unreachable), or [`Refused`](HubAnswer::Refused) if the hub gave
+///      a reason.
+///    - [`Refused`](HubAnswer::Refused) or [`Unreachable`](HubAnswer::Unreachable) if there is no
+///      session.
+///
+///    A TPM signs with the key that the record's
+///    [`tpm_authentication_key`](Assignment::tpm_authentication_key) gave it, and not with that of
+///    a later challenge.
+/// 5. On [`Next::LookUp`], run a [`Provisioning::lookup`] with this key: the service says where the
+///    device belongs, nothing is changed, and nothing is billed. On [`Next::Register`], run a
+///    [`Provisioning::new`] with this key, and with the [`csr`](crate::Registration::with_csr) if
+///    the device uses an issued certificate.
+/// 6. If the run has an [`Assignment`], hand it to [`on_assigned`](Self::on_assigned). If that
+///    returns `true`, write the record, with [`key`](Self::key), before anything else:
+///    [`Next::Hub`] is the new hub. If the run failed, hand the finished [`Provisioning`] to
+///    [`on_failed`](Self::on_failed). Then go to 2.
 ///
 /// ```
-/// use azure_dps::{HubAnswer, Next, Record, Registration, Reprovisioning, ReprovisioningPolicy};
+/// use azure_dps::{
+///     Credential, DeviceKey, HubAnswer, Next, Provisioning, Record, Registration, Reprovisioning, ReprovisioningPolicy,
+/// };
 /// # use azure_dps::{Assignment, Error, Hub, KeyChoice};
 /// # use core::time::Duration;
 ///
@@ -43,28 +53,29 @@ use crate::{
 /// #     fn now(&self) -> Duration { Duration::ZERO }
 /// #     fn sleep(&self, _: Duration) {}
 /// #     fn connect(&mut self, hub: Hub<'_>, _: KeyChoice) -> HubAnswer { HubAnswer::Accepted }
-/// #     fn work(&mut self) { self.hubs += 1 }
+/// #     fn work(&mut self) -> HubAnswer { self.hubs += 1; HubAnswer::Closed }
 /// #     fn is_on(&self) -> bool { self.hubs == 0 }
-/// #     fn look_up<'b>(&self, registration: &Registration<'_>, key: KeyChoice, body: &'b mut [u8]) -> Result<Assignment<'b>, Error> {
-/// #         self.register(registration, key, body)
-/// #     }
-/// #     fn register<'b>(&self, registration: &Registration<'_>, _: KeyChoice, body: &'b mut [u8]) -> Result<Assignment<'b>, Error> {
+/// #     fn provision<'b>(&self, provisioning: &mut Provisioning<'_>, body: &'b mut [u8]) -> Result<Assignment<'b>, Error> {
 /// #         let answer = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net","deviceId":"dev-1"}}"#;
 /// #         body[..answer.len()].copy_from_slice(answer);
-/// #         let mut provisioning = azure_dps::Provisioning::new(*registration, azure_dps::Credential::x509());
 /// #         provisioning.start(Duration::ZERO, 0);
 /// #         provisioning.on_answer(Duration::ZERO, azure_dps::Answer::new(200, None, answer));
 /// #         provisioning.result(body)
 /// #     }
 /// # }
 /// /// `device` stands for the firmware's clock, network and transport.
-/// fn live(device: &mut Device, registration: Registration<'_>, flash: &mut [u8]) -> Result<(), Box<dyn std::error::Error>> {
+/// fn live(
+///     device: &mut Device,
+///     registration: Registration<'_>,
+///     keys: &mut [DeviceKey; 2],
+///     flash: &mut [u8],
+/// ) -> Result<(), Box<dyn std::error::Error>> {
 ///     let mut buffer = [0; 1024];
 ///     let record = Record::read(flash, &registration); // 1
 ///     let policy = ReprovisioningPolicy::new();
 ///     let mut life = Reprovisioning::new(registration.registration_id(), policy, &record).with_secondary_key();
 ///     while device.is_on() {
-///         let answer = match life.next(device.now()) { // 2
+///         let mut provisioning = match life.next(device.now()) { // 2
 ///             Next::Wait(wait) => { // 3
 ///                 device.sleep(wait);
 ///                 continue;
@@ -74,28 +85,33 @@ use crate::{
 ///                 let answer = device.connect(record.assignment().hub(), key);
 ///                 life.on_hub(device.now(), answer);
 ///                 if answer == HubAnswer::Accepted {
-///                     device.work(); // until the session ends
-///                     life.on_hub(device.now(), HubAnswer::Unreachable);
+///                     // Until the session ends: `Closed` if this device ends it, else `Unreachable`.
+///                     let end = device.work();
+///                     life.on_hub(device.now(), end);
 ///                 }
 ///                 continue;
 ///             }
-///             Next::LookUp(key) => device.look_up(&registration, key, &mut buffer), // 5
-///             Next::Register(key) => device.register(&registration, key, &mut buffer),
+/// #           #[cfg(not(feature = "lookup"))]
+/// #           Next::LookUp(_) => unreachable!(),
+/// #           #[cfg(feature = "lookup")]
+///             Next::LookUp(key) => Provisioning::lookup(registration, Credential::sas(&mut keys[key as usize])), // 5
+///             Next::Register(key) => Provisioning::new(registration, Credential::sas(&mut keys[key as usize])),
 ///         };
-///         match answer { // 6
+///         match device.provision(&mut provisioning, &mut buffer) { // 6
 ///             Ok(assignment) => {
 ///                 if life.on_assigned(device.now(), &assignment) {
 ///                     assignment.write_record(&registration, life.key(), flash)?;
 ///                 }
 ///             }
-///             Err(error) => life.on_error(device.now(), &error),
+///             Err(_) => life.on_failed(device.now(), &provisioning),
 ///         }
 ///     }
 ///     Ok(())
 /// }
 /// # let registration = Registration::new(azure_dps::IdScope::new("0ne00002193")?, azure_dps::RegistrationId::new("dev-1")?);
 /// # let mut flash = [0xff; 1024];
-/// # live(&mut Device { hubs: 0 }, registration, &mut flash)?;
+/// # let key = || DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=");
+/// # live(&mut Device { hubs: 0 }, registration, &mut [key()?, key()?], &mut flash)?;
 /// # assert!(Record::read(&flash, &registration).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -105,12 +121,13 @@ use crate::{
 /// | what happened | what is next |
 /// |---|---|
 /// | there is a record | the hub |
-/// | there is none | a registration |
-/// | there is one that cannot be read | the look-up |
+/// | there is no record, or another device's | a registration |
+/// | the record is torn, or of another layout | the look-up |
 /// | the hub: 401, 403, 404 | the look-up, at once |
-/// | the hub: out of reach, a broken connection, anything else | the hub again, after 5 s, then 10, 20 … 320 s; after [`hub_patience`](ReprovisioningPolicy::hub_patience) the look-up |
+/// | the hub: out of reach, a session lost, anything else | the hub again, after 5 s, then 10, 20 … 320 s; after [`hub_patience`](ReprovisioningPolicy::hub_patience) the look-up |
 /// | the hub: 5xx | the same, but then no registration |
 /// | the hub: 429 | the hub again, as above, for as long as it takes |
+/// | this device closed the session | the hub, when the device wants it again |
 /// | the look-up: another hub, or device ID | that one |
 /// | the look-up: the hub that is known; no registration, or one that failed; anything else but what follows | a registration |
 /// | a registration: a hub | that one, even if it is the same |
@@ -118,18 +135,34 @@ use crate::{
 /// | either: DPS is busy or out of reach | the hub, if there is one, after 5 s, then 10, 20 … 320 s |
 /// | either: the enrollment is disabled; a registration: anything else | the hub, if it has not refused the device, or else a pause |
 ///
+/// **Issued certificates.** A look-up does not return them. So a device whose record has an
+/// [`issued_certificate_chain`](Assignment::issued_certificate_chain) registers instead of looking
+/// up. The same goes for a record that cannot be read and may have had one, and for a register
+/// request with a `csr` whose outcome was lost. A hub's 5xx leads to no registration here either.
+///
+/// **Sessions.** A session counts as a success if this device ended it
+/// ([`HubAnswer::Closed`]), however short it was, or if it lasted for
+/// [`SHORTEST_SESSION`](Self::SHORTEST_SESSION), 2 minutes. A success ends the patience and the
+/// back-off. A session that the hub or the network ends earlier is a failure like any other: the hub
+/// may accept every device and drop it at once.
+///
 /// **Pauses.** A hub that refuses a device that DPS has just sent there would cost a billed
-/// registration each time round. So after each registration, each look-up that led to another
-/// hub, and each final error of either, DPS is not asked again for
+/// registration each time round. So DPS is not asked again for
 /// [`first_pause`](ReprovisioningPolicy::first_pause), then four times as long, and so on up to
 /// [`longest_pause`](ReprovisioningPolicy::longest_pause): with the defaults 1, 4, 16, 64 minutes,
-/// 4 and 17 hours, then a day, each plus jitter of up to half of it. That makes seven
-/// registrations in the first day at most, and then less than one a day. Before each of them
-/// the hub is tried once more. A hub that keeps the device for an hour ends the series. So
-/// does a reboot, which forgets the pauses: do not reboot in order to try again.
+/// 4 and 17 hours, then a day, each plus jitter of up to half of it. A pause follows
+/// - each registration, and each final error of one;
+/// - each look-up that led to another hub, and a disabled enrollment.
+///
+/// That makes at most seven registrations in the first day, and then less than one a day. Before
+/// each of them the hub is tried once more. When an hour has passed since the hub accepted the
+/// device, without a session lost, the series ends. A reboot ends it too, because it forgets the
+/// pauses: do not reboot in order to try again.
 ///
 /// A registration whose outcome did not arrive may have been billed: the pauses follow it too,
-/// but grow no longer than the fourth of them. Where there was no connection at all they do not.
+/// but grow no longer than the fourth of them. If no register request was sent
+/// ([`Provisioning::register_was_sent`]), there is no pause, whatever the error: a first boot with a
+/// clock that is not set yet, or without a network, goes on after the back-off.
 ///
 /// All waits are plus jitter of up to half, from the registration ID and
 /// [`jitter_seed`](ReprovisioningPolicy::jitter_seed).
@@ -145,8 +178,11 @@ pub struct Reprovisioning {
     hub: Option<u32>,
     /// Whether the service may know this device.
     is_known: bool,
+    /// Whether it has, or may have, an issued certificate, which a look-up would lose.
+    has_certificate: bool,
     /// What the hub did last.
     trouble: Trouble,
+    /// Since when the hub has accepted the device and lost no session of it.
     accepted: Option<Duration>,
     /// When the hub's failures, of which there was a first one, have been enough.
     give_up: Option<Duration>,
@@ -162,10 +198,19 @@ pub struct Reprovisioning {
     jitter: Jitter,
 }
 
-/// Which of the two symmetric keys of an individual enrollment, or of a device of a group. For
-/// any other credential, and where there is one key alone, [`KeyChoice::Primary`].
+/// Names one of the two symmetric keys of an individual enrollment, or of a device of a group. For
+/// any other credential, and if there is one key only, [`KeyChoice::Primary`].
 ///
-/// Source: [symmetric key attestation](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation).
+/// The service answers 401000 or 401002 to a key that it refuses. [`Reprovisioning`] tries the other
+/// key after either of them.
+///
+/// Over HTTP the service remembers the key of a registration for 30 minutes, and refuses the other
+/// key meanwhile, valid or not. A device that loses its key that soon after a registration has both
+/// keys refused. It gets through all the same: both are tried again after each pause, and the first
+/// four pauses last for at least 85 minutes. For the same reason, do not use the two keys by turns.
+///
+/// Sources: [symmetric key attestation](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation);
+/// [the 30 minutes](https://github.com/Azure/azure-iot-sdk-node/issues/721), seen in 2020.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyChoice {
     /// The primary key, or the only credential.
@@ -190,8 +235,8 @@ impl KeyChoice {
 pub enum Next {
     /// Connect to the hub of the record, or of the assignment that was handed in last.
     Hub(KeyChoice),
-    /// Ask the service where the device is registered. This is for HTTP only, and is left out
-    /// without [`ReprovisioningPolicy::look_up`].
+    /// Ask the service where the device is registered. This is for HTTP only. It is left out
+    /// without [`ReprovisioningPolicy::look_up`], and for a device with an issued certificate.
     LookUp(KeyChoice),
     /// Register the device, which is billed.
     Register(KeyChoice),
@@ -199,21 +244,25 @@ pub enum Next {
     Wait(Duration),
 }
 
-/// What became of a connection to the hub.
+/// How a connection to the hub went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HubAnswer {
-    /// The session stands.
+    /// The session stands. Report its end too.
     Accepted,
+    /// This device ended the session, after [`Accepted`](Self::Accepted): its work is done, say, or
+    /// its token expires.
+    Closed,
     /// The hub said no, with this HTTP status, or what stands for it in AMQP.
     Refused(u16),
-    /// There is no connection, or it is broken: the network, TLS, a time-out.
+    /// There is no connection, or the hub or the network ended it: a broken connection, TLS, a
+    /// time-out, MQTT's DISCONNECT.
     Unreachable,
 }
 
 impl HubAnswer {
     /// What a hub answered to MQTT's CONNECT, by its return code: 401 for codes 4 and 5, 503 for
-    /// 3, else 400. The hub closes an MQTT session without a reason: that is
+    /// 3, else 400. If the hub closes an MQTT session, it gives no reason: that is
     /// [`HubAnswer::Unreachable`].
     ///
     /// ```
@@ -252,8 +301,7 @@ pub struct ReprovisioningPolicy {
     /// which with jitter of up to half of it is within the 15 to 30 that Microsoft asks for.
     pub hub_patience: Duration,
     /// Whether the status look-up comes before a registration, `true` by default. It is for HTTP
-    /// only: a device that speaks MQTT alone registers instead. So does one that wants the
-    /// certificate chain of an answer again, which no look-up returns.
+    /// only: set `false` for a device that speaks MQTT alone.
     pub look_up: bool,
     /// The shortest time between two questions to DPS that settled nothing, 1 minute by default.
     pub first_pause: Duration,
@@ -345,13 +393,16 @@ enum Trouble {
 
 const BACK_OFF: u32 = 5000;
 const BACK_OFF_DOUBLINGS: u8 = 6;
-/// An hour with the hub, and whatever was wrong is over.
+/// Whatever was wrong is over after an hour with the hub.
 const SETTLED: Duration = Duration::from_secs(3600);
 /// The longest pause after what DPS has not decided is the one of this number, from 0.
 const UNDECIDED: u8 = 3;
 
 impl Reprovisioning {
-    /// A device at its boot. `record` is what was found of an earlier one.
+    /// The shortest session that counts as a success although the hub or the network ended it.
+    pub const SHORTEST_SESSION: Duration = Duration::from_secs(120);
+
+    /// Creates the state of a device at its boot. `record` is what was found of an earlier one.
     pub fn new(
         registration_id: RegistrationId<'_>,
         policy: ReprovisioningPolicy,
@@ -362,7 +413,11 @@ impl Reprovisioning {
             policy,
             state: State::Hub,
             hub: found.map(|record| record.assignment().hub().fingerprint()),
-            is_known: !matches!(record, Err(RecordError::Absent)),
+            is_known: !matches!(record, Err(RecordError::Absent | RecordError::Foreign)),
+            has_certificate: match record {
+                Ok(record) => record.assignment().has_certificate(),
+                Err(error) => error.may_have_certificate(),
+            },
             trouble: Trouble::Unreachable,
             accepted: None,
             give_up: None,
@@ -380,7 +435,7 @@ impl Reprovisioning {
         device
     }
 
-    /// There is a secondary key to fall back on. It is tried where DPS refuses the primary one,
+    /// Says that there is a secondary key. It is tried when DPS refuses the primary one,
     /// and the other way round; the one that was accepted last is tried first.
     pub const fn with_secondary_key(mut self) -> Self {
         self.has_secondary_key = true;
@@ -405,35 +460,43 @@ impl Reprovisioning {
         }
     }
 
-    /// The key that DPS accepted last: for the record, and for the hub.
+    /// Returns the key that DPS accepted last: for the record, and for the hub.
     pub const fn key(&self) -> KeyChoice {
         self.key
     }
 
-    /// What became of the connection to the hub that [`next`](Self::next) asked for.
+    /// Takes how the connection went to the hub that [`next`](Self::next) asked for: its begin, and
+    /// its end.
     pub fn on_hub(&mut self, now: Duration, answer: HubAnswer) {
         if self.state != State::Hub {
             return;
         }
-        self.trouble = match answer {
+        let trouble = match answer {
             HubAnswer::Accepted => {
                 self.accepted.get_or_insert(now);
-                self.give_up = None;
-                self.failures = 0;
                 return;
             }
-            HubAnswer::Refused(401 | 403 | 404) => Trouble::Refused,
-            HubAnswer::Refused(429) => Trouble::Throttled,
-            HubAnswer::Refused(500..=599) => Trouble::ServerError,
-            HubAnswer::Refused(_) | HubAnswer::Unreachable => Trouble::Unreachable,
+            HubAnswer::Closed => None,
+            HubAnswer::Refused(401 | 403 | 404) => Some(Trouble::Refused),
+            HubAnswer::Refused(429) => Some(Trouble::Throttled),
+            HubAnswer::Refused(500..=599) => Some(Trouble::ServerError),
+            HubAnswer::Refused(_) | HubAnswer::Unreachable => Some(Trouble::Unreachable),
         };
-        if let Some(accepted) = self.accepted.take()
-            && between(accepted, now) >= SETTLED
-        {
-            self.pauses = 0;
-            self.pause_end = now;
+        if let Some(accepted) = self.accepted {
+            let seconds = between(accepted, now).as_secs();
+            if trouble.is_none() || seconds >= Self::SHORTEST_SESSION.as_secs() {
+                self.give_up = None;
+                self.failures = 0;
+            }
+            if seconds >= SETTLED.as_secs() {
+                self.pauses = 0;
+                self.pause_end = now;
+            }
         }
-        let is_enough = match self.trouble {
+        let Some(trouble) = trouble else { return };
+        self.trouble = trouble;
+        self.accepted = None;
+        let is_enough = match trouble {
             Trouble::Refused => true,
             // The hub is there, and knows the device.
             Trouble::Throttled => {
@@ -446,7 +509,7 @@ impl Reprovisioning {
                     None => later(now, self.jitter.add_half(millis(self.policy.hub_patience))),
                 };
                 self.give_up = Some(give_up);
-                now >= give_up && (self.policy.look_up || self.trouble == Trouble::Unreachable)
+                now >= give_up && (self.can_look_up() || trouble == Trouble::Unreachable)
             }
         };
         if is_enough && now >= self.pause_end {
@@ -456,9 +519,9 @@ impl Reprovisioning {
         }
     }
 
-    /// What the look-up, or the registration, that [`next`](Self::next) asked for came to.
-    /// `true` if it is news: write the record, with [`key`](Self::key). `false` if the look-up
-    /// named the hub that the record has.
+    /// Takes the assignment that ended the look-up, or the registration, that
+    /// [`next`](Self::next) asked for. Returns `true` if it is news: write the record, with
+    /// [`key`](Self::key). Returns `false` if the look-up named the hub that the record has.
     #[must_use = "news must be written to the record"]
     pub fn on_assigned(&mut self, now: Duration, assignment: &Assignment<'_>) -> bool {
         if !matches!(self.state, State::LookUp | State::Register) {
@@ -476,19 +539,25 @@ impl Reprovisioning {
         }
         self.pause(now, u8::MAX);
         self.hub = hub;
+        self.is_known = true;
+        self.has_certificate = assignment.has_certificate();
         self.failures = 0;
         self.state = State::Hub;
         true
     }
 
-    /// The look-up, or the registration, that [`next`](Self::next) asked for ended with this
-    /// error.
-    pub fn on_error(&mut self, now: Duration, error: &Error) {
+    /// Takes the run that ended the look-up, or the registration, that [`next`](Self::next) asked
+    /// for, without an assignment. Hand in the [`Provisioning`] as the run left it, also if the run
+    /// was given up half-way, or if its result could not be read.
+    pub fn on_failed(&mut self, now: Duration, provisioning: &Provisioning<'_>) {
         let is_look_up = match self.state {
             State::LookUp => true,
             State::Register => false,
             State::Hub | State::Waiting(_) => return,
         };
+        // With this key, or with the other one before.
+        let was_sent = provisioning.register_was_sent() || self.is_other_key && !is_look_up;
+        let error = provisioning.failure();
         match error.fault() {
             Fault::Credential if self.has_secondary_key && !self.is_other_key => {
                 self.key = self.key.other();
@@ -497,7 +566,7 @@ impl Reprovisioning {
             }
             // There is no registration, or none that succeeded; or the look-up is not for this
             // device. What it says does not change by being asked again.
-            fault if is_look_up && is_answer(error, fault) => {
+            fault if is_look_up && is_answer(&error, fault) => {
                 if core::mem::take(&mut self.is_other_key) {
                     self.key = self.key.other();
                 }
@@ -506,19 +575,23 @@ impl Reprovisioning {
             }
             Fault::Busy | Fault::Transport | Fault::Peer => {
                 // What was sent may have arrived.
-                if !is_look_up && !matches!(error, Error::Transport(TransportFault::Connect)) {
+                if was_sent {
                     self.is_known = true;
+                    self.has_certificate |= provisioning.registration().csr().is_some();
                     self.pause(now, UNDECIDED);
                 }
             }
-            _ => self.pause(now, u8::MAX),
+            _ => {
+                if was_sent || is_look_up {
+                    self.pause(now, u8::MAX);
+                }
+            }
         }
         self.wait(now);
     }
 
-    /// The operator wants the device to be provisioned anew: a registration is next, whatever
-    /// was. End the hub's session first. If DPS cannot be reached, the device goes back to its
-    /// hub.
+    /// Asks for a registration next, whatever was: the operator wants the device to be provisioned
+    /// anew. End the hub's session first. If DPS cannot be reached, the device goes back to its hub.
     ///
     /// Source: [devices should respond to a reprovisioning command](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale#iot-hub-connectivity-considerations).
     pub fn provision_again(&mut self) {
@@ -528,9 +601,13 @@ impl Reprovisioning {
         self.state = State::Register;
     }
 
+    fn can_look_up(&self) -> bool {
+        self.policy.look_up && self.is_known && !self.has_certificate
+    }
+
     fn ask_service(&mut self) {
         self.give_up = None;
-        self.state = if self.policy.look_up && self.is_known { State::LookUp } else { State::Register };
+        self.state = if self.can_look_up() { State::LookUp } else { State::Register };
     }
 
     /// Backs off, and until the end of the pause where there is nobody but DPS to turn to.

@@ -7,8 +7,8 @@ mod support;
 use std::time::Duration;
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, HubAnswer, KeyChoice, Next, Provisioning, Record, Reprovisioning,
-    ReprovisioningPolicy,
+    Credential, Csr, DeviceKey, Endpoint, Error, HubAnswer, KeyChoice, Next, Provisioning, Record, Reprovisioning,
+    ReprovisioningPolicy, RetryPolicy, TransportFault,
 };
 use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, ReprovisionPolicy, SymmetricKey};
 use network::*;
@@ -20,6 +20,10 @@ const OTHER_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
 
 /// A service with one device, which it sends to the first of its hubs.
 fn service(primary: &str, secondary: Option<&str>) -> Emulator {
+    Emulator::builder(service_config(primary, secondary)).http("127.0.0.1:0").start().unwrap()
+}
+
+fn service_config(primary: &str, secondary: Option<&str>) -> Config {
     let key = |text| SymmetricKey::from_base64(text).unwrap();
     let mut config =
         Config { id_scope: SCOPE.into(), linked_hubs: vec![OLD_HUB.into(), NEW_HUB.into()], ..Config::default() };
@@ -34,7 +38,7 @@ fn service(primary: &str, secondary: Option<&str>) -> Emulator {
     enrollment.allocation.iot_hubs = vec![OLD_HUB.into()];
     config.individual_enrollments.push(enrollment);
     config.behaviour.retry_after = Some(1);
-    Emulator::builder(config).http("127.0.0.1:0").start().unwrap()
+    config
 }
 
 fn count(emulator: &Emulator, method: &str) -> usize {
@@ -43,6 +47,7 @@ fn count(emulator: &Emulator, method: &str) -> usize {
 
 struct Device {
     flash: Vec<u8>,
+    csr: Option<Vec<u8>>,
     keys: [&'static str; 2],
     now: Duration,
     /// Where it connected to, boot by boot.
@@ -51,12 +56,16 @@ struct Device {
 
 impl Device {
     fn new(keys: [&'static str; 2]) -> Self {
-        Self { flash: vec![0xff; 2048], keys, now: Duration::ZERO, connected: Vec::new() }
+        Self { flash: vec![0xff; 8192], csr: None, keys, now: Duration::ZERO, connected: Vec::new() }
     }
 
     /// From power-on until a hub has accepted it.
     fn boot(&mut self, emulator: &Emulator, hub: impl Fn(&str, KeyChoice) -> HubAnswer) {
-        let registration = registration(TOASTER);
+        let csr = self.csr.clone();
+        let mut registration = registration(TOASTER);
+        if let Some(csr) = &csr {
+            registration = registration.with_csr(Csr::from_der(csr).unwrap());
+        }
         let flash = self.flash.clone();
         let record = Record::read(&flash, &registration);
         let policy = ReprovisioningPolicy::new();
@@ -85,7 +94,7 @@ impl Device {
             let mut signer = DeviceKey::from_base64(self.keys[key as usize]).unwrap();
             let endpoint = Endpoint::parse(emulator.http_url().unwrap()).unwrap();
             let mut provisioning = provisioning(registration, Credential::sas(&mut signer)).with_endpoint(endpoint);
-            let mut buffer = [0; 2048];
+            let mut buffer = [0; 8192];
             match provision(&mut provisioning, Transport::EmbeddedIo, "", &mut buffer) {
                 Ok(assignment) => {
                     if life.on_assigned(self.now, &assignment) {
@@ -93,7 +102,7 @@ impl Device {
                         assignment.write_record(&registration, life.key(), &mut self.flash).unwrap();
                     }
                 }
-                Err(error) => life.on_error(self.now, &error),
+                Err(_) => life.on_failed(self.now, &provisioning),
             }
         }
     }
@@ -148,4 +157,74 @@ fn the_secondary_key_is_taken_where_the_primary_was_rolled_over() {
     let refused = emulator.requests().iter().filter(|request| request.http_status == Some(401)).count();
     assert_eq!((refused, count(&emulator, "PUT")), (1, 2));
     assert!(device.connected.iter().all(|(_, key)| *key == KeyChoice::Secondary));
+}
+
+/// A look-up would tell the new hub, and take the certificate away with which the device logs in there.
+#[test]
+fn a_device_with_an_issued_certificate_keeps_one_when_it_is_moved() {
+    let emulator = service(TOASTER_KEY, None);
+    emulator.update(|config| config.individual_enrollments[0].certificate_policy = Some("policy".into()));
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, TOASTER);
+    let request = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let mut device = Device { csr: Some(request.der().to_vec()), ..Device::new([TOASTER_KEY; 2]) };
+    let chain = |device: &Device| {
+        let registration = registration(TOASTER);
+        let record = Record::read(&device.flash, &registration).unwrap();
+        record.assignment().issued_certificate_chain().map(Iterator::count)
+    };
+    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    assert_eq!(chain(&device), Some(3));
+
+    // The operator moves the device, and somebody registers it there.
+    emulator.update(|config| config.individual_enrollments[0].allocation.iot_hubs = vec![NEW_HUB.into()]);
+    Device::new([TOASTER_KEY; 2]).boot(&emulator, |_, _| HubAnswer::Accepted);
+    let hubs = |hub: &str, _| if hub == NEW_HUB { HubAnswer::Accepted } else { HubAnswer::Refused(401) };
+    device.boot(&emulator, hubs);
+    assert_eq!(device.connected.last().unwrap().0, NEW_HUB);
+    assert_eq!(chain(&device), Some(3));
+    assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (3, 0));
+}
+
+/// The first boot of a device whose clock or roots are wrong, over every transport, and the same when
+/// they are right. The service counts what reached it.
+#[test]
+fn a_register_request_counts_only_if_it_was_sent() {
+    // minreq trusts this machine's roots, so it never gets as far over TLS.
+    let transports = TRANSPORTS.into_iter().chain([Transport::Minreq]).enumerate();
+    for (row, transport) in transports {
+        let [service, stranger] = [(); 2].map(|()| {
+            let builder = Emulator::builder(service_config(TOASTER_KEY, None))
+                .http("127.0.0.1:0")
+                .https("127.0.0.1:0")
+                .mqtts("127.0.0.1:0");
+            builder.start().unwrap()
+        });
+        let is_plain = transport == Transport::EmbeddedIo || row == TRANSPORTS.len();
+        let url = match transport {
+            _ if is_plain => service.http_url().unwrap().to_owned(),
+            Transport::MqttTls => service.mqtts_url().unwrap().replace("mqtts", "https"),
+            _ => service.https_url().unwrap().to_owned(),
+        };
+        let run = |ca: &str, url: &str| {
+            let mut key = toaster_key();
+            let mut provisioning = Provisioning::new(registration(TOASTER), Credential::sas(&mut key))
+                .with_endpoint(Endpoint::parse(url).unwrap())
+                .with_retry_policy(RetryPolicy::new().with_max_retries(0));
+            let result = provision(&mut provisioning, transport, ca, &mut [0; 2048]).map(|_| ());
+            (result, provisioning.register_was_sent())
+        };
+        if !is_plain {
+            assert_eq!(run(stranger.ca_pem(), &url), (Err(Error::Untrusted), false), "{transport:?}");
+            assert_eq!(service.requests().len(), 0);
+        }
+        if is_plain || transport != Transport::Minreq {
+            assert_eq!(run(service.ca_pem(), &url), (Ok(()), true), "{transport:?}");
+        }
+        if transport != Transport::MqttTls {
+            let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let unconnected = Err(Error::Transport(TransportFault::Connect));
+            assert_eq!(run("", &format!("http://{nobody}")), (unconnected, false), "{transport:?}");
+        }
+    }
 }

@@ -36,11 +36,30 @@ fn by_hand(version: u8, flags: u8, scope: &str, id: &str, state: &str) -> Vec<u8
 fn the_layout_is_the_documented_one() {
     let assignment = assigned(&registration(TOASTER), ASSIGNED).unwrap();
     let state = assignment.registration_state().raw();
-    for (key, flags) in [(KeyChoice::Primary, 0), (KeyChoice::Secondary, 1)] {
+    for (key, flags) in [(KeyChoice::Primary, 6), (KeyChoice::Secondary, 7)] {
         let record = record_of(ASSIGNED, key);
         assert_eq!(record, by_hand(1, flags, SCOPE, TOASTER, state));
         assert_eq!(record.len(), Record::OVERHEAD + state.len());
         assert_eq!(read(&record).unwrap().key(), key);
+    }
+}
+
+/// So that a record which cannot be read says whether it may have had a certificate.
+#[test]
+fn a_record_of_an_issued_certificate_is_marked() {
+    let issued = ASSIGNED.replace(r#""assignedHub""#, r#""issuedCertificateChain":["QUJD"],"assignedHub""#);
+    let preview = ASSIGNED.replace(r#""assignedHub""#, r#""issuedClientCertificate":"PEM","assignedHub""#);
+    let none = ASSIGNED.replace(r#""assignedHub""#, r#""issuedCertificateChain":null,"assignedHub""#);
+    for (body, flags) in [(ASSIGNED, 6), (&none, 6), (&issued, 0), (&preview, 0), (EVERY_FIELD, 0)] {
+        for (key, bit) in [(KeyChoice::Primary, 0), (KeyChoice::Secondary, 1)] {
+            let mut record = record_of(body, key);
+            assert_eq!(record[3], flags | bit, "{body}");
+            record.pop();
+            assert_eq!(read(&record), Err(RecordError::Torn { flags: flags | bit }));
+        }
+    }
+    for len in 2..8 {
+        assert_eq!(read(&record_of(&issued, KeyChoice::Primary)[..len]), Err(RecordError::Torn { flags: 0 }));
     }
 }
 
@@ -139,7 +158,7 @@ fn power_may_be_lost_at_every_byte() {
                         [new, old].into_iter().find(|record| flash.starts_with(record) && !record.is_empty());
                     match (read(&flash), expected) {
                         (Ok(record), Some(expected)) => assert_eq!(record, read(expected).unwrap()),
-                        (Err(RecordError::Torn | RecordError::Absent), None) => refused += 1,
+                        (Err(RecordError::Torn { .. } | RecordError::Absent), None) => refused += 1,
                         (read, _) => panic!("{written} bytes of {} over {}: {read:?}", new.len(), old.len()),
                     }
                 }
@@ -158,7 +177,7 @@ fn every_flipped_bit_is_seen() {
             flipped[bit / 8] ^= 1 << (bit % 8);
             // With room for a longer one behind it.
             flipped.resize(4096, 0xff);
-            let expected = if bit < 16 { RecordError::Absent } else { RecordError::Torn };
+            let expected = if bit < 16 { RecordError::Absent } else { RecordError::Torn { flags: flipped[3] } };
             assert_eq!(read(&flipped), Err(expected), "bit {bit}");
         }
     }
@@ -179,7 +198,7 @@ fn the_record_of_another_device_is_refused() {
 #[test]
 fn other_layouts_are_refused() {
     let state = assigned(&registration(TOASTER), ASSIGNED).unwrap().registration_state().raw();
-    for (version, flags) in [(0, 0), (2, 0), (255, 1), (1, 2), (1, 0x80), (1, 0xff)] {
+    for (version, flags) in [(0, 0), (2, 0), (255, 1), (1, 8), (1, 0x80), (1, 0xff)] {
         let record = by_hand(version, flags, SCOPE, TOASTER, state);
         assert_eq!(read(&record), Err(RecordError::Layout { version, flags }));
     }
@@ -231,7 +250,7 @@ fn errors_say_what_is_there() {
     for (error, words) in [
         (RecordError::Absent, "no record"),
         (RecordError::Layout { version: 2, flags: 0 }, "layout 2 and flags 0x00"),
-        (RecordError::Torn, "not written to its end"),
+        (RecordError::Torn { flags: 0 }, "not written to its end"),
         (RecordError::Foreign, "another registration ID"),
     ] {
         assert!(error.to_string().contains(words), "{error}");
@@ -247,7 +266,7 @@ proptest! {
     #[test]
     fn any_bytes_after_a_right_start(flags in 0..2_u8, len in 0..80_u32, bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let record = [&[b'D', b'p', 1, flags][..], &len.to_le_bytes(), &bytes].concat();
-        prop_assert_eq!(read(&record), Err(RecordError::Torn));
+        prop_assert_eq!(read(&record), Err(RecordError::Torn { flags }));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use azure_dps::{
-    Error, ErrorCode, HubAnswer, KeyChoice, Malformed, Next, Record, Reprovisioning, ReprovisioningPolicy,
-    TransportFault,
+    Answer, Assignment, Credential, Csr, Error, ErrorCode, Fault, HubAnswer, KeyChoice, Malformed, Next, Provisioning,
+    Record, RecordError, Registration, Reprovisioning, ReprovisioningPolicy, RetryPolicy, TransportFault, http,
 };
 use proptest::prelude::*;
 use support::*;
@@ -17,33 +20,67 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// A request for a certificate: version 0, no subject, and a public key of nothing.
+const CSR: &[u8] = &[0x30, 9, 0x30, 7, 0x02, 1, 0, 0x30, 0, 0x30, 0];
+
+const REGISTER: Next = Next::Register(KeyChoice::Primary);
+
 const NETWORK: Error = Error::Transport(TransportFault::Stalled);
 const NO_CONNECTION: Error = Error::Transport(TransportFault::Connect);
 
+/// `Provisioning::new` or `Provisioning::lookup`.
+type NewRun<'a> = fn(Registration<'a>, Credential<'a>) -> Provisioning<'a>;
+
+/// A run that has no time for another attempt.
+fn run<'a>(new: NewRun<'a>, registration: Registration<'a>) -> Provisioning<'a> {
+    let policy = RetryPolicy::new().with_timeout(Duration::ZERO);
+    let mut provisioning = new(registration, Credential::x509()).with_retry_policy(policy);
+    provisioning.start(Duration::ZERO, 0);
+    provisioning
+}
+
+/// A run that failed with this error, before or after its request was written.
+fn run_failed<'a>(
+    new: NewRun<'a>,
+    registration: Registration<'a>,
+    was_written: bool,
+    error: Error,
+) -> Provisioning<'a> {
+    let mut provisioning = run(new, registration);
+    if was_written {
+        http::write_request(&mut provisioning, Duration::ZERO, &mut [0; 2048]).unwrap();
+    }
+    provisioning.on_error(Duration::ZERO, error);
+    assert_eq!(provisioning.result(&[]), Err(error));
+    provisioning
+}
+
+/// A run that failed with this error, at the moment at which this error usually comes.
+fn failed_with(next: Next, error: Error) -> Provisioning<'static> {
+    let new = if let Next::LookUp(_) = next { Provisioning::lookup } else { Provisioning::new };
+    let was_written = !matches!(error, NO_CONNECTION | Error::Untrusted | Error::Signer | Error::Unsupported);
+    run_failed(new, registration(TOASTER), was_written, error)
+}
+
+fn answered(new: NewRun<'static>, status: u16, body: &str) -> Error {
+    let mut provisioning = run(new, registration(TOASTER));
+    provisioning.on_answer(Duration::ZERO, Answer::new(status, None, body.as_bytes()));
+    provisioning.result(body.as_bytes()).unwrap_err()
+}
+
 /// What the service answers with this status and code.
 fn refused(status: u16, code: u32) -> Error {
-    let mut provisioning = azure_dps::Provisioning::new(registration(TOASTER), azure_dps::Credential::x509())
-        .with_retry_policy(azure_dps::RetryPolicy::new().with_max_retries(0));
-    provisioning.start(Duration::ZERO, 0);
-    let body = format!(r#"{{"errorCode":{code},"trackingId":"","message":"words"}}"#);
-    provisioning.on_answer(Duration::ZERO, azure_dps::Answer::new(status, None, body.as_bytes()));
-    provisioning.result(body.as_bytes()).unwrap_err()
+    answered(Provisioning::new, status, &format!(r#"{{"errorCode":{code},"trackingId":"","message":"words"}}"#))
 }
 
 /// A registration that the service remembers as failed.
 fn failed(code: u32) -> Error {
-    let mut provisioning = azure_dps::Provisioning::lookup(registration(TOASTER), azure_dps::Credential::x509())
-        .with_retry_policy(azure_dps::RetryPolicy::new().with_max_retries(0));
-    provisioning.start(Duration::ZERO, 0);
     let body = format!(r#"{{"status":"failed","errorCode":{code},"errorMessage":"words"}}"#);
-    provisioning.on_answer(Duration::ZERO, azure_dps::Answer::new(200, None, body.as_bytes()));
-    provisioning.result(body.as_bytes()).unwrap_err()
+    answered(Provisioning::lookup, 200, &body)
 }
 
 fn unauthorized() -> Error {
-    let error = refused(401, 401000);
-    assert_eq!(error.code(), Some(ErrorCode::UNAUTHORIZED));
-    error
+    refused(401, 401000)
 }
 
 fn not_found() -> Error {
@@ -55,12 +92,26 @@ fn at(hub: &str) -> String {
     ASSIGNED.replace(TOASTERS_HUB, hub)
 }
 
+/// The same with an issued certificate.
+fn with_chain(answer: &str) -> String {
+    answer.replace(r#""assignedHub""#, r#""issuedCertificateChain":["QUJD"],"assignedHub""#)
+}
+
+fn has_chain(flash: &[u8]) -> bool {
+    let record = Record::read(flash, &registration(TOASTER)).unwrap();
+    record.assignment().issued_certificate_chain().is_some()
+}
+
 type Service = Box<dyn FnMut(&World, KeyChoice) -> Result<String, Error>>;
 type Hubs = Box<dyn FnMut(&World, &str, KeyChoice) -> (HubAnswer, Duration)>;
 
 /// A device with its flash, its hubs and its DPS. Each connection and each request takes a second.
 struct World {
     now: Duration,
+    /// What ends a session.
+    end: HubAnswer,
+    /// How long the device sleeps when it has ended a session.
+    asleep: Duration,
     flash: Vec<u8>,
     policy: ReprovisioningPolicy,
     has_secondary_key: bool,
@@ -89,6 +140,8 @@ impl World {
     fn new() -> Self {
         Self {
             now: 1000 * HOUR,
+            end: HubAnswer::Unreachable,
+            asleep: Duration::ZERO,
             flash: vec![0xff; 4096],
             policy: ReprovisioningPolicy::new(),
             has_secondary_key: false,
@@ -145,7 +198,10 @@ impl World {
                     if answer == HubAnswer::Accepted {
                         self.now += lasts.min(end.saturating_sub(self.now));
                         if self.now < end {
-                            life.on_hub(self.now, HubAnswer::Unreachable);
+                            life.on_hub(self.now, self.end);
+                        }
+                        if self.end == HubAnswer::Closed {
+                            self.now += self.asleep;
                         }
                     }
                     continue;
@@ -168,7 +224,7 @@ impl World {
                         self.write(&answer, life.key());
                     }
                 }
-                Err(error) => life.on_error(self.now, &error),
+                Err(error) => life.on_failed(self.now, &failed_with(next, error)),
             }
         }
     }
@@ -329,7 +385,7 @@ fn a_record_that_cannot_be_read_costs_a_look_up() {
 
 /// Power is lost at each byte of the record of the first registration.
 #[test]
-fn power_lost_while_the_record_is_written_costs_one_look_up_at_most() {
+fn power_lost_while_the_record_is_written_costs_one_look_up() {
     let mut whole = World::new();
     whole.write(&at("a"), KeyChoice::Primary);
     let len = whole.flash.iter().rposition(|&byte| byte != 0xff).unwrap() + 1;
@@ -338,13 +394,83 @@ fn power_lost_while_the_record_is_written_costs_one_look_up_at_most() {
         world.flash[..written].copy_from_slice(&whole.flash[..written]);
         world.boot(&mut Others::new("a", HubAnswer::Unreachable, "a"), DAY);
         let expected = match written {
-            // Of which nothing is to be seen.
-            0..2 => "RWH",
+            // Nothing of the record is to be seen, or not whether it had a certificate.
+            0..4 => "RWH",
             _ if written < len => "LWH",
             _ => "H",
         };
         assert_eq!(world.story(), expected, "{written}");
     }
+}
+
+/// A look-up does not return the certificate.
+#[test]
+fn a_device_with_an_issued_certificate_registers_instead_of_looking_up() {
+    let answers: [fn(&'static str) -> String; 2] = [
+        |hub| with_chain(&at(hub)),
+        |hub| at(hub).replace(r#""assignedHub""#, r#""issuedClientCertificate":"PEM","assignedHub""#),
+    ];
+    for answer in answers {
+        // In the record of an earlier boot, or in the first registration of this one.
+        let mut rebooted = World::new();
+        rebooted.write(&answer("a"), KeyChoice::Primary);
+        let mut first = World::new();
+        for (world, story) in [(&mut rebooted, "WhRWH"), (&mut first, "RWhhRWH")] {
+            let mut hub = "";
+            let mut others = Others::new("b", HubAnswer::Refused(401), "b").register(move |_, _| {
+                hub = if hub.is_empty() && story.starts_with('R') { "a" } else { "b" };
+                Ok(answer(hub))
+            });
+            world.boot(&mut others, DAY);
+            assert_eq!((world.story().as_str(), world.hub_in_flash().as_str()), (story, "b"));
+        }
+    }
+    // A hub's server errors are no reason to register.
+    let mut world = World::new();
+    world.write(&with_chain(&at("a")), KeyChoice::Primary);
+    world.boot(&mut Others::new("", HubAnswer::Refused(503), "b"), 7 * DAY);
+    assert_eq!((world.registers(), world.look_ups(), has_chain(&world.flash)), (0, 0, true));
+}
+
+/// Power is lost at each byte of the record of an issued certificate, over erased flash, zeros, and
+/// another record; and each of its bits flips.
+#[test]
+fn a_record_that_may_have_had_a_certificate_costs_a_registration() {
+    let [mut whole, mut older] = [World::new(), World::new()];
+    whole.write(&with_chain(&at("a")), KeyChoice::Primary);
+    older.write(&at("b"), KeyChoice::Primary);
+    let len = whole.flash.iter().rposition(|&byte| byte != 0xff).unwrap() + 1;
+    let stories = |flash: Vec<u8>| {
+        let mut world = World { flash, ..World::new() };
+        world.boot(&mut Others::new("a", HubAnswer::Refused(401), "a"), DAY);
+        world.story()
+    };
+    for below in [vec![0xff; 4096], vec![0; 4096], older.flash] {
+        for written in 0..len {
+            let flash = [&whole.flash[..written], &below[written..]].concat();
+            // The start of both records is the same.
+            let is_older = flash == below && !below.starts_with(&[0xff]) && !below.starts_with(&[0]);
+            assert_eq!(stories(flash), if is_older { "hLWH" } else { "RWH" }, "{written}");
+        }
+    }
+    for bit in 0..len * 8 {
+        let mut flash = whole.flash.clone();
+        flash[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(stories(flash), "RWH", "bit {bit}");
+    }
+}
+
+/// With the first hub, too, the look-up spares a registration, and a server error costs none.
+#[test]
+fn the_first_registration_makes_a_device_known() {
+    let mut world = World::new();
+    world.boot(&mut Others::new("b", HubAnswer::Refused(401), "b").register(|_, _| Ok(at("a"))), DAY);
+    // After the pause of the first registration.
+    assert_eq!(world.story(), "RWhhLWH");
+    let mut world = World::new();
+    world.boot(&mut Others::new("", HubAnswer::Refused(503), "a"), 7 * DAY);
+    assert_eq!(world.registers(), 1);
+    assert!(world.look_ups() > 100);
 }
 
 #[test]
@@ -379,6 +505,98 @@ fn a_connection_in_between_starts_the_patience_again() {
     is_between(wait.unwrap(), 5 * SECOND, 8 * SECOND);
     let asked = world.times(|event| matches!(event, Event::LookUp(_)))[0];
     is_between(asked - broken, 20 * MINUTE, 38 * MINUTE);
+}
+
+/// A battery-powered device: 30 days of 5 s every 15 minutes.
+#[test]
+fn short_sessions_that_the_device_ends_cost_nothing() {
+    for lasts in [Duration::ZERO, 5 * SECOND, 3 * MINUTE] {
+        let mut world = World { end: HubAnswer::Closed, asleep: 15 * MINUTE, ..World::at("a") };
+        let mut others = Others::new("a", HubAnswer::Unreachable, "a");
+        others.hubs = Box::new(move |_, _, _| (HubAnswer::Accepted, lasts));
+        world.boot(&mut others, 30 * DAY);
+        assert_eq!((world.registers(), world.look_ups(), world.waits()), (0, 0, vec![]));
+        let each = SECOND + lasts + 15 * MINUTE;
+        is_between(each * world.count(|event| matches!(event, Event::Hub(..))) as u32, 30 * DAY, 30 * DAY + each);
+    }
+}
+
+#[test]
+fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
+    let longest = Reprovisioning::SHORTEST_SESSION;
+    for (lasts, is_failure) in [
+        (Duration::ZERO, true),
+        (SECOND, true),
+        (longest - Duration::from_millis(1), true),
+        (longest, false),
+        (5 * MINUTE, false),
+    ] {
+        let mut world = World::at("a");
+        let start = world.now;
+        let mut others = Others::new("a", HubAnswer::Unreachable, "a");
+        others.hubs = Box::new(move |_, _, _| (HubAnswer::Accepted, lasts));
+        world.boot(&mut others, DAY);
+        let connects = world.count(|event| matches!(event, Event::Hub(..)));
+        let asked = world.times(|event| matches!(event, Event::LookUp(_)));
+        if is_failure {
+            is_between(asked[0] - start, 20 * MINUTE, 40 * MINUTE);
+            for (wait, base) in world.waits().iter().zip([5, 10, 20, 40, 80, 160, 320]) {
+                is_between(*wait, base * SECOND, base * SECOND * 3 / 2);
+            }
+            // DPS leads back to it: each registration begins the back-off again.
+            assert!((150..350).contains(&connects), "{lasts:?}: {connects}");
+            assert!((2..=7).contains(&world.registers()), "{}", world.registers());
+        } else {
+            assert_eq!((asked.len(), world.registers()), (0, 0));
+            assert!(world.waits().iter().all(|wait| *wait < 8 * SECOND));
+        }
+    }
+    // DPS knows a better one.
+    let mut world = World::at("a");
+    let mut others = Others::new("", HubAnswer::Unreachable, "b");
+    others.hubs = Box::new(|_, hub, _| (HubAnswer::Accepted, if hub == "a" { SECOND } else { 100 * DAY }));
+    world.boot(&mut others, DAY);
+    assert_eq!(world.story().trim_start_matches('H'), "LWH");
+}
+
+/// A failure before the short session counts on; one that the device ended does not.
+#[test]
+fn what_ends_a_short_session_decides_whether_it_counts() {
+    for (end, is_over) in [(HubAnswer::Closed, true), (HubAnswer::Unreachable, false), (HubAnswer::Refused(500), false)]
+    {
+        let registration = registration(TOASTER);
+        let flash = World::at("a").flash;
+        let record = Record::read(&flash, &registration);
+        let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+        life.on_hub(SECOND, HubAnswer::Unreachable);
+        assert!(matches!(life.next(8 * SECOND), Next::Hub(_)));
+        // Long after the patience.
+        life.on_hub(HOUR, HubAnswer::Accepted);
+        life.on_hub(HOUR + SECOND, end);
+        if is_over {
+            // The device may come again at once, or when it likes.
+            assert!(matches!(life.next(HOUR + SECOND), Next::Hub(_)));
+            life.on_hub(DAY, HubAnswer::Unreachable);
+            let Next::Wait(wait) = life.next(DAY) else { panic!() };
+            is_between(wait, 5 * SECOND, 8 * SECOND);
+        } else {
+            assert!(matches!(life.next(HOUR + SECOND), Next::LookUp(_)), "{end:?}");
+        }
+    }
+}
+
+/// A device that never stays for long is moved each day, and finds its hub in minutes every time.
+#[test]
+fn an_hour_of_short_sessions_ends_the_series() {
+    let mut world = World { end: HubAnswer::Closed, asleep: 15 * MINUTE, ..World::at("0") };
+    let start = world.now;
+    let day = move |world: &World| ((world.now - start).as_secs() / DAY.as_secs()).to_string();
+    let mut others = Others::new("", HubAnswer::Unreachable, "").look_up(move |world, _| Ok(at(&day(world))));
+    others.hubs = Box::new(move |world, hub, _| {
+        (if hub == day(world) { HubAnswer::Accepted } else { HubAnswer::Refused(404) }, 5 * SECOND)
+    });
+    world.boot(&mut others, 30 * DAY);
+    assert_eq!((world.look_ups(), world.registers(), world.waits()), (29, 0, vec![]));
 }
 
 /// Throttling is a sign of life, and a new hub has patience of its own.
@@ -515,13 +733,15 @@ fn the_other_key_is_tried_once() {
         // A look-up that is refused is no reason not to register.
         (None, &[('L', Primary), ('L', Secondary), ('R', Primary), ('R', Secondary)]),
     ];
-    // The service refuses a key with 401000 over MQTT, with 401002 over HTTP: both are the same here.
-    let codes = [401000, 401002].iter().flat_map(|code| cases.map(|case| (*code, case)));
-    for (code, (accepts, expected)) in codes {
+    // Over MQTT the service refuses a key with 401000, over HTTP with 401002; a proxy with no code.
+    let refusals = [refused(401, 401000), refused(401, 401002), answered(Provisioning::new, 401, "")];
+    assert_eq!(refusals.map(|error| error.code().map(ErrorCode::value)), [Some(401000), Some(401002), None]);
+    assert!(refusals.iter().all(|error| error.fault() == Fault::Credential));
+    for ((accepts, expected), refusal) in cases.into_iter().flat_map(|case| refusals.map(|refusal| (case, refusal))) {
         let mut world = World::at("a");
         world.has_secondary_key = true;
         let answer = move |hub: &'static str| {
-            move |_: &World, key| if Some(key) == accepts { Ok(at(hub)) } else { Err(refused(401, code)) }
+            move |_: &World, key| if Some(key) == accepts { Ok(at(hub)) } else { Err(refusal) }
         };
         let mut others = Others::new("b", HubAnswer::Refused(401), "b").look_up(answer("a")).register(answer("b"));
         world.boot(&mut others, 30 * SECOND);
@@ -543,6 +763,34 @@ fn the_other_key_is_tried_once() {
             assert_eq!((hubs, world.registers()), (2, 1));
         }
     }
+}
+
+/// Over HTTP the key of a registration is remembered for 30 minutes, and the other one refused
+/// meanwhile. The operator replaces the primary key in the third of them, and the hub knows.
+#[test]
+fn the_secondary_key_is_accepted_when_the_primary_is_forgotten() {
+    let mut world = World::new();
+    world.has_secondary_key = true;
+    let replaced = world.now + 3 * MINUTE;
+    let is_blocked = move |world: &World| world.now < replaced + 27 * MINUTE;
+    let mut others = Others::new("", HubAnswer::Unreachable, "a")
+        .look_up(move |world, key| {
+            if key == KeyChoice::Secondary && !is_blocked(world) { Ok(at("a")) } else { Err(refused(401, 401002)) }
+        })
+        .register(move |world, key| match key {
+            KeyChoice::Primary if world.now < replaced => Ok(at("a")),
+            KeyChoice::Secondary if !is_blocked(world) => Ok(at("a")),
+            _ => Err(refused(401, 401002)),
+        });
+    others.hubs = Box::new(move |world, _, key| {
+        let is_right = (key == KeyChoice::Primary) == (world.now < replaced);
+        (if is_right { HubAnswer::Accepted } else { HubAnswer::Refused(401) }, 3 * MINUTE - 2 * SECOND)
+    });
+    world.boot(&mut others, DAY);
+    let accepted = world.times(|event| matches!(event, Event::Hub(_, KeyChoice::Secondary, HubAnswer::Accepted)));
+    is_between(accepted[0] - replaced, 27 * MINUTE, 3 * HOUR);
+    assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), KeyChoice::Secondary);
+    assert!(world.registers() <= 10, "{}", world.story());
 }
 
 #[test]
@@ -599,6 +847,114 @@ fn without_a_network_the_hub_is_tried_and_nothing_is_billed() {
     assert!(world.waits().iter().all(|wait| *wait <= 480 * SECOND));
 }
 
+/// Whether the service may have billed something decides, and not what went wrong in the end.
+#[test]
+fn pauses_go_by_what_was_sent() {
+    let errors = [
+        NO_CONNECTION,
+        NETWORK,
+        Error::Untrusted,
+        Error::TimedOut,
+        Error::Signer,
+        Error::Tpm,
+        Error::Unsupported,
+        unauthorized(),
+        not_found(),
+        refused(429, 429001),
+        refused(503, 503001),
+        refused(400, 400207),
+        Error::Disabled,
+        Error::Malformed(Malformed::HttpHead),
+    ];
+    for error in errors {
+        for was_sent in [false, true] {
+            let registration = registration(TOASTER);
+            let policy = ReprovisioningPolicy::new();
+            let mut life = Reprovisioning::new(registration.registration_id(), policy, &Err(RecordError::Absent));
+            let run = run_failed(Provisioning::new, registration, was_sent, error);
+            assert_eq!(run.register_was_sent(), was_sent);
+            assert_eq!(life.next(HOUR), REGISTER);
+            life.on_failed(HOUR, &run);
+            let Next::Wait(wait) = life.next(HOUR) else { panic!() };
+            let [from, to] = if was_sent { [60, 90] } else { [5, 8] };
+            is_between(wait, from * SECOND, to * SECOND);
+            // A wait ends with another attempt, whatever the error.
+            assert!(matches!(life.next(HOUR + wait), Next::Register(_) | Next::LookUp(_)));
+        }
+        // A look-up is not billed. It is paused only if it is of no use: a disabled enrollment.
+        let registration = registration(TOASTER);
+        let flash = World::at("a").flash;
+        let record = Record::read(&flash, &registration);
+        let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+        life.on_hub(HOUR, HubAnswer::Refused(401));
+        let run = run_failed(Provisioning::lookup, registration, true, error);
+        assert!(!run.register_was_sent());
+        life.on_failed(HOUR, &run);
+        match life.next(HOUR) {
+            Next::Register(_) => {}
+            Next::Wait(wait) => {
+                let [from, to] = if error == Error::Disabled { [60, 90] } else { [5, 8] };
+                is_between(wait, from * SECOND, to * SECOND);
+            }
+            next => panic!("{error}: {next:?}"),
+        }
+    }
+}
+
+/// The clock is set a quarter of an hour after the first boot: no certificate is valid before.
+#[test]
+fn a_first_boot_without_a_clock_costs_nothing() {
+    let mut world = World::new();
+    let set = world.now + 15 * MINUTE;
+    let mut others = Others::new("a", HubAnswer::Unreachable, "a")
+        .register(move |world, _| if world.now < set { Err(Error::Untrusted) } else { Ok(at("a")) });
+    world.boot(&mut others, DAY);
+    for (wait, base) in world.waits().iter().zip([5, 10, 20, 40, 80, 160, 320]) {
+        is_between(*wait, base * SECOND, base * SECOND * 3 / 2);
+    }
+    is_between(world.times(|event| *event == Event::Written)[0] - set, Duration::ZERO, 9 * MINUTE);
+}
+
+/// A register request was sent with the first key, and the second one had no connection.
+#[test]
+fn a_register_request_with_the_other_key_counts() {
+    let registration = registration(TOASTER);
+    let record = Err(RecordError::Absent);
+    let mut life =
+        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record).with_secondary_key();
+    life.on_failed(HOUR, &run_failed(Provisioning::new, registration, true, unauthorized()));
+    assert_eq!(life.next(HOUR), Next::Register(KeyChoice::Secondary));
+    life.on_failed(HOUR, &run_failed(Provisioning::new, registration, false, NO_CONNECTION));
+    let Next::Wait(wait) = life.next(HOUR) else { panic!() };
+    is_between(wait, 60 * SECOND, 90 * SECOND);
+}
+
+/// A future that was dropped, a result read from the wrong buffer, a run that was not started.
+#[test]
+fn a_run_that_nobody_finished_is_a_failure_too() {
+    let registration = registration(TOASTER);
+    let sent = || {
+        let mut run = Provisioning::new(registration, Credential::x509());
+        run.start(Duration::ZERO, 0);
+        http::write_request(&mut run, Duration::ZERO, &mut [0; 2048]).unwrap();
+        run
+    };
+    let mut assigned = sent();
+    assigned.on_answer(Duration::ZERO, Answer::new(200, None, ASSIGNED.as_bytes()));
+    let mut started = Provisioning::new(registration, Credential::x509());
+    started.start(Duration::ZERO, 0);
+    let not_started = Provisioning::new(registration, Credential::x509());
+    for (run, was_sent) in [(sent(), true), (assigned, true), (started, false), (not_started, false)] {
+        let record = Err(RecordError::Absent);
+        let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+        life.on_failed(HOUR, &run);
+        let Next::Wait(wait) = life.next(HOUR) else { panic!() };
+        let [from, to] = if was_sent { [60, 90] } else { [5, 8] };
+        is_between(wait, from * SECOND, to * SECOND);
+        assert_eq!(matches!(life.next(DAY), Next::LookUp(_)), was_sent);
+    }
+}
+
 /// A first boot where the uplink is down: patient, and there as soon as it is back.
 #[test]
 fn a_first_boot_without_a_network_goes_on_trying() {
@@ -637,8 +993,7 @@ fn a_registration_whose_answer_is_lost_is_looked_up() {
 
 #[test]
 fn final_errors_are_paused() {
-    for error in
-        [not_found(), refused(400, 400207), Error::Disabled, Error::Signer, unauthorized(), refused(403, 403000)]
+    for error in [not_found(), refused(400, 400207), Error::Disabled, Error::Tpm, unauthorized(), refused(403, 403000)]
     {
         for mut world in [World::new(), World::at("a")] {
             let mut others = Others::new("", HubAnswer::Refused(401), "a")
@@ -755,7 +1110,7 @@ fn the_operator_can_have_a_device_provisioned_anew() {
     // Without DPS the device goes back to its hub, and soon.
     life.provision_again();
     assert_eq!(life.next(later), Next::Register(KeyChoice::Primary));
-    life.on_error(later, &NO_CONNECTION);
+    life.on_failed(later, &failed_with(REGISTER, NO_CONNECTION));
     let Next::Wait(wait) = life.next(later) else { panic!() };
     assert!(wait < MINUTE);
     assert_eq!(life.next(later + wait), Next::Hub(KeyChoice::Primary));
@@ -770,16 +1125,19 @@ fn what_comes_at_the_wrong_time_changes_nothing() {
     let record = Record::read(&record, &registration);
     let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
     assert!(!life.on_assigned(SECOND, &assignment));
-    life.on_error(SECOND, &NETWORK);
+    life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
     assert_eq!(life.next(SECOND), Next::Hub(KeyChoice::Primary));
 
     life.on_hub(SECOND, HubAnswer::Unreachable);
     let Next::Wait(wait) = life.next(SECOND) else { panic!() };
     assert!(!life.on_assigned(SECOND, &assignment));
-    life.on_error(SECOND, &NETWORK);
+    life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
     life.on_hub(SECOND, HubAnswer::Refused(401));
     assert_eq!(life.next(SECOND), Next::Wait(wait));
     // Waiting longer is allowed.
+    assert_eq!(life.next(100 * DAY), Next::Hub(KeyChoice::Primary));
+    // The end of a session that there was not.
+    life.on_hub(100 * DAY, HubAnswer::Closed);
     assert_eq!(life.next(100 * DAY), Next::Hub(KeyChoice::Primary));
 
     life.on_hub(100 * DAY, HubAnswer::Refused(401));
@@ -794,7 +1152,7 @@ fn devices_do_not_come_back_all_at_once() {
             let policy = ReprovisioningPolicy::new().with_jitter_seed(seed);
             let record = Err(azure_dps::RecordError::Absent);
             let mut life = Reprovisioning::new(registration(id).registration_id(), policy, &record);
-            life.on_error(HOUR, &NO_CONNECTION);
+            life.on_failed(HOUR, &failed_with(REGISTER, NO_CONNECTION));
             let Next::Wait(wait) = life.next(HOUR) else { panic!() };
             wait
         });
@@ -827,9 +1185,247 @@ fn the_state_is_as_small_as_documented() {
     assert!(size_of::<Reprovisioning>() < 160, "{}", size_of::<Reprovisioning>());
 }
 
+// ---- A search over all states ----
+
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    Hub(HubAnswer),
+    /// A session of this length, which the hub ends.
+    Session(Duration),
+    /// The look-up's answer, which never has a certificate, and the registration's.
+    Assigned(&'static str, bool),
+    /// One of [`Search::failures`].
+    Failed(usize),
+    ProvisionAgain,
+}
+
+const HUB_INPUTS: [Input; 8] = [
+    Input::Hub(HubAnswer::Accepted),
+    Input::Hub(HubAnswer::Closed),
+    Input::Hub(HubAnswer::Refused(401)),
+    Input::Hub(HubAnswer::Refused(429)),
+    Input::Hub(HubAnswer::Refused(503)),
+    Input::Hub(HubAnswer::Unreachable),
+    Input::Session(SECOND),
+    Input::Session(DAY),
+];
+const ANSWERS: [Input; 4] =
+    [Input::Assigned("a", false), Input::Assigned("b", false), Input::Assigned("a", true), Input::Assigned("b", true)];
+
+/// What is known of a device from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Seen {
+    hub: Option<&'static str>,
+    /// Whether a certificate is, or may be, in its record or on its way.
+    has_certificate: bool,
+}
+
+struct Search<'a> {
+    policy: ReprovisioningPolicy,
+    has_secondary_key: bool,
+    record: Result<Record<'a>, RecordError>,
+    seen: Seen,
+    answers: [Assignment<'a>; 4],
+    /// Runs that failed, and whether each may have had a certificate issued.
+    failures: &'a [(Provisioning<'a>, bool)],
+    is_look_up_reached: bool,
+    is_look_up_followed: bool,
+}
+
+impl Search<'_> {
+    /// Visits every state that can be reached, through each input, after a second and after a day.
+    fn run(&mut self) -> usize {
+        let mut visited = HashSet::new();
+        // The shortest path to each state first.
+        let mut open = VecDeque::from([Vec::new()]);
+        while let Some(path) = open.pop_front() {
+            let (next, state) = self.replay(&path);
+            if !visited.insert(state) {
+                continue;
+            }
+            let inputs: Vec<_> = match next {
+                Next::Hub(_) => HUB_INPUTS.into(),
+                Next::LookUp(_) => {
+                    ANSWERS[..2].iter().copied().chain((0..self.failures.len()).map(Input::Failed)).collect()
+                }
+                Next::Register(_) => ANSWERS.into_iter().chain((0..self.failures.len()).map(Input::Failed)).collect(),
+                Next::Wait(_) => Vec::new(),
+            };
+            for input in inputs.into_iter().chain([Input::ProvisionAgain]) {
+                for later in [SECOND, DAY] {
+                    open.push_back([&path[..], &[(input, later)]].concat());
+                }
+            }
+        }
+        visited.len()
+    }
+
+    /// Lives through these inputs. A wait is waited for.
+    fn replay(&mut self, path: &[(Input, Duration)]) -> (Next, (String, Seen)) {
+        let registration = registration(TOASTER);
+        let mut life = Reprovisioning::new(registration.registration_id(), self.policy, &self.record);
+        if self.has_secondary_key {
+            life = life.with_secondary_key();
+        }
+        let mut seen = self.seen.clone();
+        let mut now = DAY;
+        for (input, later) in path {
+            let next = due(&mut life, &mut now);
+            match *input {
+                Input::Hub(answer) => life.on_hub(now, answer),
+                Input::Session(lasts) => {
+                    life.on_hub(now, HubAnswer::Accepted);
+                    now += lasts;
+                    life.on_hub(now, HubAnswer::Unreachable);
+                }
+                Input::Assigned(hub, has_certificate) => {
+                    let which = usize::from(hub == "b") + 2 * usize::from(has_certificate);
+                    if life.on_assigned(now, &self.answers[which]) {
+                        if let Next::LookUp(_) = next {
+                            assert!(!seen.has_certificate, "a look-up takes the certificate away: {path:?}");
+                            self.is_look_up_followed = true;
+                        }
+                        seen = Seen { hub: Some(hub), has_certificate };
+                    }
+                }
+                Input::Failed(which) => {
+                    let (run, may_be_issued) = &self.failures[which];
+                    life.on_failed(now, run);
+                    seen.has_certificate |= may_be_issued & matches!(next, Next::Register(_));
+                }
+                Input::ProvisionAgain => life.provision_again(),
+            }
+            now += *later;
+        }
+        let next = due(&mut life, &mut now);
+        if let Next::LookUp(_) = next {
+            assert!(!seen.has_certificate, "a look-up of no use: {path:?}");
+            self.is_look_up_reached = true;
+        }
+        if let Next::Hub(_) = next {
+            assert!(seen.hub.is_some());
+        }
+        (next, (abstracted(&life, now), seen))
+    }
+}
+
+fn due(life: &mut Reprovisioning, now: &mut Duration) -> Next {
+    loop {
+        match life.next(*now) {
+            Next::Wait(wait) => *now += wait,
+            next => return next,
+        }
+    }
+}
+
+/// A state without its numbers: of a time no more than whether it has come.
+fn abstracted(life: &Reprovisioning, now: Duration) -> String {
+    let text = format!("{life:?}");
+    let mut words = String::new();
+    for word in text.split_inclusive([' ', ',', '(', ')', '{', '}']) {
+        let number = word.trim_end_matches([' ', ',', '(', ')', '{', '}']);
+        let seconds = number.strip_suffix('s').filter(|text| !text.ends_with(['m', 'n', 'µ']));
+        match seconds.and_then(|seconds| seconds.parse::<f64>().ok()).map(|seconds| now.as_secs_f64() - seconds) {
+            Some(ago) if ago < 0.0 => words += "future ",
+            // A session is short, long, or so long that all is well.
+            Some(ago) if words.ends_with("accepted: Some(") => {
+                words += ["short ", "long ", "settled "][usize::from(ago >= 120.0) + usize::from(ago >= 3600.0)]
+            }
+            Some(_) => words += "past ",
+            None if number.starts_with(|first: char| first.is_ascii_digit()) => words += "number ",
+            None => words += word,
+        }
+    }
+    words
+}
+
+/// From every record, under every policy, and whatever hub and DPS answer in whatever order: a
+/// record with a certificate is never replaced by one without, unless a registration said so.
+#[test]
+fn a_certificate_survives_every_path() {
+    let registration = registration(TOASTER);
+    let bodies = [at("a"), at("b"), with_chain(&at("a")), with_chain(&at("b"))];
+    let answers = std::array::from_fn(|which| assigned(&registration, &bodies[which]).unwrap());
+    let with_csr = registration.with_csr(Csr::from_der(CSR).unwrap());
+    let mut failures = Vec::new();
+    for error in [NETWORK, unauthorized(), not_found(), Error::Disabled] {
+        for (registration, was_sent) in [(registration, false), (registration, true), (with_csr, true)] {
+            let run = run_failed(Provisioning::new, registration, was_sent, error);
+            failures.push((run, error == NETWORK && registration.csr().is_some()));
+        }
+    }
+    let whole = bodies.each_ref().map(|body| {
+        let mut world = World::new();
+        world.write(body, KeyChoice::Primary);
+        world.flash
+    });
+    let torn = |flash: &[u8], at: usize| [&flash[..at], &vec![0xff; flash.len() - at]].concat();
+    // Whole, with another version of the layout, or with an impossible hub.
+    let changed = |flash: &[u8], change: fn(&mut Vec<u8>)| {
+        let len = 16 + u32::from_le_bytes(flash[4..8].try_into().unwrap()) as usize;
+        let mut record = flash[..len].to_vec();
+        change(&mut record);
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(&record);
+        record.extend(&digest[..16]);
+        record
+    };
+    let layout: fn(&mut Vec<u8>) = |record| record[2] = 9;
+    let impossible: fn(&mut Vec<u8>) = |record| {
+        let at = record.windows(11).position(|window| window == b"assignedHub").unwrap();
+        record[at] = b'A';
+    };
+    let foreign: fn(&mut Vec<u8>) = |record| record[8] ^= 1;
+    let [plain, _, chain, _] = &whole;
+    let records = [
+        (vec![0xff; 64], false, Some(RecordError::Absent)),
+        (plain.clone(), false, None),
+        (chain.clone(), true, None),
+        (torn(plain, 200), false, Some(RecordError::Torn { flags: 6 })),
+        (torn(chain, 3), true, Some(RecordError::Torn { flags: 0xff })),
+        (torn(chain, 200), true, Some(RecordError::Torn { flags: 0 })),
+        (changed(plain, layout), false, Some(RecordError::Layout { version: 9, flags: 6 })),
+        (changed(chain, layout), true, Some(RecordError::Layout { version: 9, flags: 0 })),
+        (changed(plain, impossible), false, Some(RecordError::Impossible(Malformed::Missing("assignedHub")))),
+        (changed(chain, impossible), true, Some(RecordError::Impossible(Malformed::Missing("assignedHub")))),
+        // Another device's certificate is of no use.
+        (changed(chain, foreign), false, Some(RecordError::Foreign)),
+    ];
+    let day = ReprovisioningPolicy::new();
+    let zero =
+        day.with_first_pause(Duration::ZERO).with_longest_pause(Duration::ZERO).with_hub_patience(Duration::ZERO);
+    let (mut states, mut look_ups, mut followed) = (0, 0, 0);
+    for (flash, has_certificate, error) in &records {
+        let record = Record::read(flash, &registration);
+        assert_eq!(record.err(), *error);
+        for policy in [day, zero, day.with_look_up(false), zero.with_look_up(false)] {
+            for has_secondary_key in [false, true] {
+                let mut search = Search {
+                    policy,
+                    has_secondary_key,
+                    record,
+                    seen: Seen { hub: record.ok().map(|_| "a"), has_certificate: *has_certificate },
+                    answers,
+                    failures: &failures,
+                    is_look_up_reached: false,
+                    is_look_up_followed: false,
+                };
+                states += search.run();
+                assert_eq!(search.is_look_up_reached, policy.look_up);
+                look_ups += usize::from(search.is_look_up_reached);
+                followed += usize::from(search.is_look_up_followed);
+            }
+        }
+    }
+    println!("{states} states of {} beginnings, {look_ups} with look-ups", records.len() * 8);
+    // It finds what there is to find.
+    assert!(states > 10_000, "{states}");
+    assert_eq!((look_ups, followed), (44, 44));
+}
+
 #[derive(Clone, Debug)]
 enum Any {
     Accepted,
+    Closed,
     Refused(u16),
     Unreachable,
     Hub(bool),
@@ -841,6 +1437,7 @@ fn any_event() -> impl Strategy<Value = (Any, u64)> {
     let status = prop_oneof![Just(400), Just(401), Just(404), Just(429), Just(503), any::<u16>()];
     let event = prop_oneof![
         Just(Any::Accepted),
+        Just(Any::Closed),
         status.prop_map(Any::Refused),
         Just(Any::Unreachable),
         any::<bool>().prop_map(Any::Hub),
@@ -876,7 +1473,8 @@ proptest! {
         ];
         let mut now = Duration::ZERO;
         for (event, later) in events {
-            match life.next(now) {
+            let next = life.next(now);
+            match next {
                 Next::Wait(wait) => {
                     prop_assert!(!wait.is_zero() && wait <= 19 * DAY);
                     now = now.saturating_add(wait.min(Duration::from_secs(later)));
@@ -886,12 +1484,13 @@ proptest! {
             }
             match event {
                 Any::Accepted => life.on_hub(now, HubAnswer::Accepted),
+                Any::Closed => life.on_hub(now, HubAnswer::Closed),
                 Any::Refused(status) => life.on_hub(now, HubAnswer::Refused(status)),
                 Any::Unreachable => life.on_hub(now, HubAnswer::Unreachable),
                 Any::Hub(other) => {
                     let _ = life.on_assigned(now, &assigned(&registration, &answers[usize::from(other)]).unwrap());
                 }
-                Any::Error(which) => life.on_error(now, &errors[usize::from(which)]),
+                Any::Error(which) => life.on_failed(now, &failed_with(next, errors[usize::from(which)])),
                 Any::Again => life.provision_again(),
             }
         }

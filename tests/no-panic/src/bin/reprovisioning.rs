@@ -4,7 +4,8 @@
 #![no_main]
 
 use azure_dps::{
-    Error, HubAnswer, IdScope, Record, Registration, RegistrationId, Reprovisioning, ReprovisioningPolicy,
+    Credential, HubAnswer, IdScope, Provisioning, Record, Registration, RegistrationId, Reprovisioning,
+    ReprovisioningPolicy,
 };
 use azure_dps_no_panic::*;
 
@@ -28,8 +29,9 @@ fn proof() {
         if let Ok(record) = &record {
             used(life.on_assigned(time(), &record.assignment()));
         }
-        let mut error = Error::TimedOut;
-        life.on_error(time(), opaque(&mut error));
+        life.on_hub(time(), HubAnswer::Closed);
+        let mut provisioning = Provisioning::new(registration, Credential::x509());
+        life.on_failed(time(), opaque(&mut provisioning));
         used(life.key());
         life.provision_again();
     }
