@@ -220,8 +220,8 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
 /// What in a webhook's URL is nobody's business, in every spelling: the parts of its query, and a
 /// password.
 pub(crate) fn secrets(url: &str) -> Vec<String> {
-    // Less would be found in any text.
-    const SHORTEST: usize = 4;
+    // Less is no key, and would be found in any text.
+    const SHORTEST: usize = 8;
     let Ok(url) = url.parse::<Url>() else {
         return Vec::new();
     };

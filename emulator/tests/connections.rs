@@ -115,27 +115,26 @@ const CONNECT: &[u8] = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04name";
 #[test]
 fn a_client_on_the_wrong_port_is_told_of() {
     let service = Service::start();
-    service.say("https", GET);
-    service.tells("https", "plain HTTP on a port for TLS", "use https://");
-    service.say("https", CONNECT);
-    service.tells("https", "plain MQTT on a port for TLS", "--mqtt");
-    service.say("mqtts", CONNECT);
-    service.tells("mqtts", "plain MQTT on a port for TLS", "--mqtt");
-    service.say("mqtts", GET);
-    service.tells("mqtts", "plain HTTP on a port for TLS", "--http");
-    service.say("http", CONNECT);
-    service.tells("http", "MQTT on a port for HTTP", "--mqtt");
-    service.say("mqtt", GET);
-    service.tells("mqtt", "HTTP on a port for MQTT", "--http");
-    let tls = || tls_config(&service.emulator, None);
-    service.say_in_tls("http", tls(), "localhost", GET);
-    service.tells("http", "TLS on a port for plain HTTP", "--https");
-    service.say_in_tls("mqtt", tls(), "localhost", CONNECT);
-    service.tells("mqtt", "TLS on a port for plain MQTT", "--mqtts");
-    service.say_in_tls("https", tls(), "localhost", CONNECT);
-    service.tells("https", "MQTT on a port for HTTP", "--mqtts");
-    service.say_in_tls("mqtts", tls(), "localhost", GET);
-    service.tells("mqtts", "HTTP on a port for MQTT", "--https");
+    for (listener, bytes, why, what_to_do) in [
+        ("https", GET, "plain HTTP on a port for TLS", "https://"),
+        ("https", CONNECT, "plain MQTT on a port for TLS", "--mqtt"),
+        ("mqtts", CONNECT, "plain MQTT on a port for TLS", "--mqtt"),
+        ("mqtts", GET, "plain HTTP on a port for TLS", "--http"),
+        ("http", CONNECT, "MQTT on a port for HTTP", "--mqtt"),
+        ("mqtt", GET, "HTTP on a port for MQTT", "--http"),
+    ] {
+        service.say(listener, bytes);
+        service.tells(listener, why, what_to_do);
+    }
+    for (listener, bytes, why, what_to_do) in [
+        ("http", GET, "TLS on a port for plain HTTP", "--https"),
+        ("mqtt", CONNECT, "TLS on a port for plain MQTT", "--mqtts"),
+        ("https", CONNECT, "MQTT on a port for HTTP", "--mqtts"),
+        ("mqtts", GET, "HTTP on a port for MQTT", "--https"),
+    ] {
+        service.say_in_tls(listener, tls_config(&service.emulator, None), "localhost", bytes);
+        service.tells(listener, why, what_to_do);
+    }
 }
 
 /// What is no request never comes to be one, and is told of all the same.

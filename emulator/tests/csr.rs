@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::net::TcpListener;
-
 use azure_dps_emulator::{AllocationPolicy, Certificate, Config, Emulator, EnrollmentGroup};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{
@@ -336,18 +334,15 @@ fn an_issued_certificate_lets_the_device_in() {
 /// as a look-up would, without the certificate for another key.
 #[test]
 fn a_superseded_registration_is_issued_nothing() {
-    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", webhook.local_addr().unwrap());
-    let emulator = issuing(|config| config.webhook_url = Some(url));
+    let webhook = HeldWebhook::start();
+    let emulator = issuing(|config| config.webhook_url = Some(webhook.url()));
     let device = Device::of_group(&emulator, TOASTER);
     let keys = [(); 2].map(|()| KeyPair::generate().unwrap());
     let mut calls = vec![];
     let operations = [&keys[0], &keys[1]].map(|key| {
         let (status, body) = put(&device, &csr(TOASTER, key));
         assert_eq!(status, 202, "{body}");
-        let (call, _) = webhook.accept().unwrap();
-        read_call(&call);
-        calls.push(call);
+        calls.push(webhook.call().0);
         body["operationId"].as_str().unwrap().to_owned()
     });
     let _ = try_answer(&calls[0], &json!({ "iotHubHostName": TOASTERS_HUB }));

@@ -294,17 +294,25 @@ fn a_call_that_is_under_way_is_told_of() {
 /// without the webhook's own key.
 #[test]
 fn an_answer_that_is_no_json_is_shown() {
-    let html = format!("<html>\u{1b}[2J404: /api/HttpTrigger1?code=a+key%2F1 or a key/1</html>{}", "x".repeat(1000));
+    let html = format!(
+        "<html>\u{1b}[2J404: /api/HttpTrigger1?code=a+key%2F12&clientId=default or a key/12 of default</html>{}",
+        "x".repeat(1000)
+    );
     let mut config = Config::contoso();
-    config.contoso.function_key = Some("a key/1".into());
+    config.contoso.function_key = Some("a key/12".into());
     let emulator = builder(config).start().unwrap();
     emulator.contoso().unwrap().respond(200, html);
     toaster(&emulator).failed();
     let line = line(&emulator);
     assert!(line.contains("400207 Custom allocation failed: the response cannot be read"), "{line}");
-    assert!(line.contains("?****): <html>\\u{1b}[2J404: /api/HttpTrigger1?**** or ****</html>xxx"), "{line}");
+    assert!(
+        line.contains(
+            "?****): <html>\\u{1b}[2J404: /api/HttpTrigger1?****&clientId=default or **** of default</html>xxx"
+        ),
+        "{line}"
+    );
     assert!(line.ends_with("xxx…") && line.len() < 700, "{line}");
-    assert!(!json!(emulator.webhook_calls()[0]).to_string().contains("key/1"));
+    assert!(!json!(emulator.webhook_calls()[0]).to_string().contains("key/12"));
     // What allocates a hub is not shown twice.
     toaster(&emulator).assigned();
     assert!(!self::line(&emulator).contains('{'));

@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
 };
 
 use azure_dps_emulator::{Config, Emulator};
@@ -270,13 +270,11 @@ fn each_register_is_an_operation_of_its_own() {
 fn a_concurrent_register_is_409203_on_request() {
     let mut config = Config::contoso();
     config.behaviour.refuse_concurrent_registration = true;
-    // A webhook that takes the call, and answers only when it is told to.
-    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", webhook.local_addr().unwrap());
-    let emulator = builder(config).webhook(url).start().unwrap();
+    let webhook = HeldWebhook::start();
+    let emulator = builder(config).webhook(webhook.url()).start().unwrap();
     let device = Device::of_group(&emulator, TOASTER);
     let operation_id = device.register();
-    let call = webhook.accept().unwrap();
+    let (call, _) = webhook.call();
     let (status, body) = answer(device.put());
     assert_eq!((status, &body["errorCode"]), (409, &json!(409_203)));
     drop(call);

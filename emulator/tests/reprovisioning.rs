@@ -3,14 +3,14 @@
 mod support;
 
 use std::{
-    io::Read,
-    net::{TcpListener, TcpStream},
+    io::{Read, Write},
+    net::TcpStream,
     thread,
     time::{Duration, Instant},
 };
 
 use azure_dps_emulator::{
-    AllocationPolicy, Builder, Config, Emulator, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, SymmetricKey,
+    AllocationPolicy, Config, Emulator, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, SymmetricKey,
 };
 use reqwest::Method;
 use rumqttc::QoS;
@@ -207,25 +207,9 @@ fn a_failure_leaves_the_assignment() {
 
 // ---- A registration that is overtaken by another one of its device ----
 
-/// A webhook whose calls the test takes and answers itself.
-struct Webhook(TcpListener);
-
-impl Webhook {
-    fn new() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").unwrap())
-    }
-
-    fn builder(&self, config: Config) -> Builder {
-        builder(config).webhook(format!("http://{}/", self.0.local_addr().unwrap()))
-    }
-
-    /// The next call, and the device's context in it.
-    fn call(&self) -> (TcpStream, Value) {
-        let (call, _) = self.0.accept().unwrap();
-        call.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let (_, request) = read_call(&call);
-        (call, request["deviceRuntimeContext"].clone())
-    }
+/// A service that calls this webhook.
+fn calling(webhook: &HeldWebhook, config: Config) -> Emulator {
+    builder(config).webhook(webhook.url()).start().unwrap()
 }
 
 fn hub(hub: &str) -> Value {
@@ -241,8 +225,8 @@ fn is_given_up(mut call: &TcpStream) -> bool {
 /// the webhook's late answer changes nothing. Its operation tells how far the newest one is.
 #[test]
 fn a_superseded_registration_assigns_nothing() {
-    let webhook = Webhook::new();
-    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    let webhook = HeldWebhook::start();
+    let emulator = calling(&webhook, Config::contoso());
     let device = Device::of_group(&emulator, TOASTER);
     let first = device.register();
     let (first_call, _) = webhook.call();
@@ -274,40 +258,33 @@ fn a_superseded_registration_assigns_nothing() {
 /// A webhook that answered 503 is not called again for a registration that no longer counts.
 #[test]
 fn a_superseded_registration_retries_nothing() {
-    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", webhook.local_addr().unwrap());
+    let webhook = HeldWebhook::start();
     let mut config = Config::contoso();
     config.behaviour.webhook_retry_initial = 2000.0; // 0.2 s on this clock
-    let emulator = builder(config).webhook(url).start().unwrap();
+    let emulator = calling(&webhook, config);
     let device = Device::of_group(&emulator, TOASTER);
     device.register();
-    let (call, _) = webhook.accept().unwrap();
-    read_call(&call);
-    std::io::Write::write_all(&mut &call, b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        .unwrap();
+    let (mut call, _) = webhook.call();
+    call.write_all(b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
     let started = Instant::now();
     while emulator.webhook_calls().is_empty() {
         assert!(started.elapsed() < Duration::from_secs(20));
         thread::yield_now();
     }
     let second = device.register();
-    let (call, _) = webhook.accept().unwrap();
-    read_call(&call);
-    answer_call(&call, &hub(TOASTERS_HUB));
+    answer_call(&webhook.call().0, &hub(TOASTERS_HUB));
     device.poll(&second);
-    webhook.set_nonblocking(true).unwrap();
-    thread::sleep(Duration::from_millis(500));
-    assert!(webhook.accept().is_err(), "the webhook was called again");
+    assert!(!webhook.is_called_within(Duration::from_millis(500)));
     assert_eq!(emulator.webhook_calls().len(), 2);
 }
 
 /// An answer that waits for a result that will never come is `assigning`.
 #[test]
 fn a_superseded_register_that_waits_is_answered() {
-    let webhook = Webhook::new();
+    let webhook = HeldWebhook::start();
     let mut config = Config::contoso();
     config.behaviour.result_at_once = true;
-    let emulator = webhook.builder(config).start().unwrap();
+    let emulator = calling(&webhook, config);
     let waiting = Device::of_group(&emulator, TOASTER);
     let first = thread::spawn(move || answer(waiting.put()));
     let (_first_call, _) = webhook.call();
@@ -323,8 +300,8 @@ fn a_superseded_register_that_waits_is_answered() {
 /// A request that is refused supersedes nothing.
 #[test]
 fn a_refused_register_supersedes_nothing() {
-    let webhook = Webhook::new();
-    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    let webhook = HeldWebhook::start();
+    let emulator = calling(&webhook, Config::contoso());
     let device = Device::of_group(&emulator, TOASTER);
     let operation_id = device.register();
     let (call, _) = webhook.call();
@@ -378,8 +355,8 @@ fn a_registration_ends_with_its_enrollment() {
         ),
     ];
     for (name, change, and_then, status, code) in cases {
-        let webhook = Webhook::new();
-        let emulator = webhook.builder(Config::contoso()).start().unwrap();
+        let webhook = HeldWebhook::start();
+        let emulator = calling(&webhook, Config::contoso());
         let device = Device::of_group(&emulator, TOASTER);
         let operation_id = device.register();
         let (call, _) = webhook.call();
@@ -397,7 +374,7 @@ fn a_registration_ends_with_its_enrollment() {
 /// A device that is told `disabled` when it registers again is not assigned by its earlier registration.
 #[test]
 fn a_disabled_register_supersedes_too() {
-    let webhook = Webhook::new();
+    let webhook = HeldWebhook::start();
     let mut config = Config::contoso();
     config.enrollment_groups.push(EnrollmentGroup {
         enrollment_group_id: "others".into(),
@@ -405,7 +382,7 @@ fn a_disabled_register_supersedes_too() {
         enabled: false,
         ..EnrollmentGroup::default()
     });
-    let emulator = webhook.builder(config).start().unwrap();
+    let emulator = calling(&webhook, config);
     let device = Device::of_group(&emulator, TOASTER);
     let operation_id = device.register();
     let (call, _) = webhook.call();
@@ -419,8 +396,8 @@ fn a_disabled_register_supersedes_too() {
 /// An enrollment that changes in another way lets the registration go on as it began.
 #[test]
 fn a_registration_outlasts_other_changes() {
-    let webhook = Webhook::new();
-    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    let webhook = HeldWebhook::start();
+    let emulator = calling(&webhook, Config::contoso());
     let device = Device::of_group(&emulator, TOASTER);
     let operation_id = device.register();
     let (call, _) = webhook.call();
@@ -440,8 +417,8 @@ fn a_registration_outlasts_other_changes() {
 /// A webhook's call ends when the emulator does.
 #[test]
 fn a_registration_ends_with_the_emulator() {
-    let webhook = Webhook::new();
-    let emulator = webhook.builder(Config::contoso()).start().unwrap();
+    let webhook = HeldWebhook::start();
+    let emulator = calling(&webhook, Config::contoso());
     Device::of_group(&emulator, TOASTER).register();
     let (call, _) = webhook.call();
     emulator.stop();
@@ -505,11 +482,11 @@ fn an_enrollments_spelling_does_not_count() {
 /// Quotas and the refusal of a second registration go by the device, not by the spelling.
 #[test]
 fn another_spelling_is_the_same_device() {
-    let webhook = Webhook::new();
+    let webhook = HeldWebhook::start();
     let mut config = Config::contoso();
     config.behaviour.refuse_concurrent_registration = true;
     config.behaviour.device_polls_per_10s = Some(1);
-    let emulator = webhook.builder(config).time_scale(1.0).start().unwrap();
+    let emulator = builder(config).time_scale(1.0).webhook(webhook.url()).start().unwrap();
     let [lower, upper] = [TOASTER.to_owned(), TOASTER.to_uppercase()].map(|id| Device::of_group(&emulator, &id));
     let operation_id = lower.register();
     assert_eq!(upper.put().status(), 409);

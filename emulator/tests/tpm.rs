@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{net::TcpListener, sync::LazyLock};
+use std::sync::LazyLock;
 
 use azure_dps_emulator::{Config, Emulator, EndorsementKey, IndividualEnrollment, SymmetricKey, TpmAttestation};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -511,10 +511,9 @@ fn the_documents_request_context_and_result() {
 /// A registration that was superseded makes no key for the hub: there is one, that of the newest.
 #[test]
 fn a_superseded_registration_has_no_key_of_its_own() {
-    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", webhook.local_addr().unwrap());
+    let webhook = HeldWebhook::start();
     let emulator = enrolled(|config| {
-        config.webhook_url = Some(url);
+        config.webhook_url = Some(webhook.url());
         config.individual_enrollments[0].allocation = config.enrollment_groups[0].allocation.clone();
     });
     let mut device = TpmDevice::new(&emulator, &TPM);
@@ -522,9 +521,7 @@ fn a_superseded_registration_has_no_key_of_its_own() {
     let mut calls = vec![];
     let operations = [(); 2].map(|()| {
         let (_, body) = device.put_signed();
-        let (call, _) = webhook.accept().unwrap();
-        read_call(&call);
-        calls.push(call);
+        calls.push(webhook.call().0);
         body["operationId"].as_str().unwrap().to_owned()
     });
     let _ = try_answer(&calls[0], &json!({ "iotHubHostName": TOASTERS_HUB }));

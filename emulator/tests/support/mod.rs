@@ -261,6 +261,35 @@ pub fn try_answer(mut call: &TcpStream, response: &Value) -> io::Result<()> {
     write!(call, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{response}", response.len())
 }
 
+/// A custom allocation webhook whose calls the test takes, and answers when it likes.
+pub struct HeldWebhook(TcpListener);
+
+impl HeldWebhook {
+    pub fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/api/HttpTrigger1", self.0.local_addr().unwrap())
+    }
+
+    /// The next call, and the device's context in it.
+    pub fn call(&self) -> (TcpStream, Value) {
+        let (call, _) = self.0.accept().unwrap();
+        // No test waits for ever.
+        call.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (_, request) = read_call(&call);
+        (call, request["deviceRuntimeContext"].clone())
+    }
+
+    /// Whether it is called within this time.
+    pub fn is_called_within(&self, time: Duration) -> bool {
+        thread::sleep(time);
+        self.0.set_nonblocking(true).unwrap();
+        self.0.accept().is_ok()
+    }
+}
+
 /// A custom allocation webhook that decides so many times: its URL, and its end.
 pub fn webhook(calls: usize, decide: impl Fn(&Value) -> Value + Send + 'static) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
