@@ -117,7 +117,7 @@ pub struct WebhookCall {
     pub assigned_hub: Option<String>,
     /// What it came to, in words.
     pub outcome: String,
-    /// What the author of the webhook may want to know: members of its answer that nobody reads.
+    /// Hints for the author of the webhook: members of its answer that are ignored.
     pub warnings: Vec<String>,
 }
 
@@ -136,7 +136,7 @@ pub struct ConnectionFailure {
     pub peer: IpAddr,
     /// What was wrong, and what to do about it.
     pub outcome: String,
-    /// How many more there were before, of which nothing is told: at most 20 are in 10 s.
+    /// The number of failures before this one that were not reported: at most 20 are reported in 10 s.
     pub hidden: u64,
 }
 
@@ -211,7 +211,7 @@ impl fmt::Display for ConnectionFailure {
         write!(f, "{} {listener:<5} -    {peer} -> --- {}", wall_time::log_time(*at), printable(outcome))?;
         match hidden {
             0 => Ok(()),
-            hidden => write!(f, " (and {hidden} connections before that are not shown)"),
+            hidden => write!(f, " ({hidden} connections before this one are not shown)"),
         }
     }
 }

@@ -80,7 +80,7 @@ struct Arguments {
     /// Answer 429 to more polls of one device in 10 s than this, or `none`; the service has 5
     #[arg(long = "device-polls-per-10s", value_name = "N")]
     device_polls_per_10s: Option<OrNone>,
-    /// Let the service's own waiting pass so many times faster: webhook retries, quotas
+    /// Divide the service's own delays by this factor: webhook retries, quota windows
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     time_scale: f64,
     /// Lose the answer of every N-th request: it is done, then the connection is closed

@@ -609,7 +609,7 @@ impl Core {
                 answered = &mut post => break Ok(answered),
                 why = job.stopped() => break Err(why),
                 () = tokio::time::sleep_until(started + notice) => {
-                    let outcome = format!("no answer yet; given up after {time_out:?}");
+                    let outcome = format!("no answer yet, the time-out is {time_out:?}");
                     let (at, duration) = (SystemTime::now(), started.elapsed());
                     self.observe(&Event::WebhookUnderWay(WebhookCall { at, duration, next_in: None, outcome, ..call.clone() }));
                     notice = notice.saturating_mul(10);

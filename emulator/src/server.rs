@@ -199,7 +199,7 @@ async fn serve_connection<P: Protocol>(
     let handshake = match tokio::time::timeout(protocol.patience(), tls.accept(stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err((tls::explain(&error), error.into())),
-        Err(late) => Err((format!("it was not finished within {:?}", protocol.patience()), Broken::from(late))),
+        Err(late) => Err((format!("it did not finish within {:?}", protocol.patience()), Broken::from(late))),
     };
     match (handshake, first.get()) {
         (Ok(stream), _) => {
@@ -223,7 +223,7 @@ async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, pr
     let misses = first.get().and_then(|&first| P::SPEAKS.misses(first));
     let malformed = || {
         let error: &hyper::Error = spoken.as_ref().err()?.downcast_ref()?;
-        error.is_parse().then(|| format!("what came is no request of HTTP/1.1: {error}"))
+        error.is_parse().then(|| format!("the request is not HTTP/1.1: {error}"))
     };
     if let Some(why) = misses.or_else(malformed) {
         protocol.connection_failed(address, why);

@@ -122,11 +122,13 @@ impl ClientCertVerifier for AnyClient {
 
 /// Why a handshake failed, and what to do about it.
 pub(crate) fn explain(error: &io::Error) -> String {
-    /// What a client that ends the handshake without a word may have, too.
+    /// What to do if the client rejects the server's certificate.
     const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start (or the issuer of \
                          --tls-certificate), and name the server as the certificate does: localhost, for example";
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
-        return format!("the client ended it without a word; perhaps it rejects the server's certificate: {TRUST}");
+        return format!(
+            "the client closed the connection without an alert; it may reject the server's certificate: {TRUST}"
+        );
     };
     match error {
         Error::AlertReceived(
@@ -140,7 +142,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
             | AlertDescription::CertificateRevoked
             | AlertDescription::UnsupportedCertificate),
         ) => format!("the client rejects the server's certificate (alert {alert:?}): {TRUST}"),
-        Error::AlertReceived(alert) => format!("the client ended it (alert {alert:?})"),
+        Error::AlertReceived(alert) => format!("the client aborted it (alert {alert:?})"),
         Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled) => {
             "the client does not offer TLS 1.2, and the service has no other; it may be set to TLS 1.3 alone, which \
              tls13 = true in [behaviour] allows"
@@ -157,7 +159,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
             | PeerIncompatible::NoEcPointFormatsInCommon
             | PeerIncompatible::NamedGroupsExtensionRequired),
         ) => format!(
-            "client and server have nothing in common ({why:?}): ECDHE with AES-GCM or ChaCha20 is needed, and ECDSA \
+            "client and server share no algorithm ({why:?}): ECDHE with AES-GCM or ChaCha20 is needed, and ECDSA \
              with P-256 unless --tls-certificate has another key, such as RSA"
         ),
         Error::InvalidCertificate(CertificateError::Other(why))
@@ -168,7 +170,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
                 .to_owned()
         }
         Error::InvalidCertificate(CertificateError::BadSignature) => {
-            "the client has not the key of its certificate".to_owned()
+            "the client does not hold the key of its certificate".to_owned()
         }
         Error::InvalidCertificate(why) => format!("the client's certificate cannot be used: {why:?}"),
         other => other.to_string(),

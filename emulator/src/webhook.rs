@@ -410,22 +410,24 @@ fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>)
     let known = |path: &'static str| path.strip_prefix(place).filter(|name| !name.contains('.'));
     let mut seen: Vec<&str> = Vec::new();
     for name in members.keys().take(64) {
-        let warning = if let Some(name) =
-            PLACES.into_iter().filter_map(known).find(|known| known.eq_ignore_ascii_case(name))
-        {
-            if !seen.contains(&name) {
-                seen.push(name);
-                continue;
-            }
-            format!("{place}{name} is there more than once")
-        } else {
-            let last = |path: &&&str| path.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
-            let hint = match PLACES.iter().find(last) {
-                Some(path) => format!("it belongs in {path}"),
-                None => format!("known are {}", PLACES.into_iter().filter_map(known).collect::<Vec<_>>().join(", ")),
+        let warning =
+            if let Some(name) = PLACES.into_iter().filter_map(known).find(|known| known.eq_ignore_ascii_case(name)) {
+                if !seen.contains(&name) {
+                    seen.push(name);
+                    continue;
+                }
+                format!("{place}{name} is there more than once")
+            } else {
+                let last = |path: &&&str| path.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
+                let hint = match PLACES.iter().find(last) {
+                    Some(path) => format!("it belongs in {path}"),
+                    None => format!(
+                        "the known members are {}",
+                        PLACES.into_iter().filter_map(known).collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                format!("{place}{} is ignored: {hint}", excerpt(name))
             };
-            format!("{place}{} is passed over: {hint}", excerpt(name))
-        };
         if warnings.len() < WARNINGS {
             warnings.push(warning);
         }

@@ -137,7 +137,7 @@ fn a_client_on_the_wrong_port_is_told_of() {
     }
 }
 
-/// What is no request never comes to be one, and is told of all the same.
+/// Malformed HTTP is reported, though it is not a request.
 #[test]
 fn a_malformed_request_is_told_of() {
     let service = Service::start();
@@ -150,7 +150,7 @@ fn a_malformed_request_is_told_of() {
         (head(&"a: b\r\n".repeat(200)), "too large"),
     ] {
         service.say("http", request.as_bytes());
-        service.tells("http", "what came is no request of HTTP/1.1: ", why);
+        service.tells("http", "the request is not HTTP/1.1: ", why);
     }
     assert!(service.emulator.requests().is_empty());
 }
@@ -182,7 +182,7 @@ fn a_client_that_makes_no_handshake_is_told_of() {
     let mut rsa = aws_lc_rs::default_provider();
     rsa.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
     service.say_in_tls("https", with(rsa, &rustls::version::TLS12), "localhost", GET);
-    service.tells("https", "nothing in common (NoCipherSuitesInCommon)", "--tls-certificate");
+    service.tells("https", "share no algorithm (NoCipherSuitesInCommon)", "--tls-certificate");
 
     // A ClientHello of TLS 1.1: version, random, session, one cipher suite, no compression; then extensions:
     // none, or signature algorithms and supported groups.
@@ -195,7 +195,7 @@ fn a_client_that_makes_no_handshake_is_told_of() {
 
     // A client that goes without a word.
     service.say("https", &[0x16, 3, 1]);
-    service.tells("https", "the client ended it without a word", "--ca-out");
+    service.tells("https", "the client closed the connection without an alert", "--ca-out");
     // Garbage within TLS.
     service.say("https", &[0x16, 3, 3, 0, 4, 9, 9, 9, 9]);
     service.tells("https", "the TLS handshake failed: ", "");
@@ -264,7 +264,7 @@ fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
     let x509: CertificateDer<'_> = identity.chain[0].clone();
     for (certificate, key, why, what_to_do) in [
         (version_1(&x509).into(), &identity, "the client's certificate is of X.509 version 1", "-extfile"),
-        (x509.clone(), &other, "the client has not the key of its certificate", ""),
+        (x509.clone(), &other, "the client does not hold the key of its certificate", ""),
         (vec![0x30, 0].into(), &identity, "the client's certificate cannot be used: BadEncoding", ""),
     ] {
         let mut config = tls_config(&service.emulator, None);
@@ -275,7 +275,7 @@ fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
     }
 }
 
-/// A client that begins a handshake and does not go on is told of; one that says nothing, and one that is
+/// A client that begins a handshake and does not go on is reported. One that says nothing, and one that is
 /// served, is not.
 #[test]
 fn only_failures_are_told_of() {
@@ -289,7 +289,7 @@ fn only_failures_are_told_of() {
     service.say_in_tls("https", tls_config(&service.emulator, None), "localhost", GET);
     let mut slow = service.connect("mqtts");
     slow.write_all(&[0x16, 3]).unwrap();
-    service.tells("mqtts", "the TLS handshake failed: it was not finished within 200ms", "");
+    service.tells("mqtts", "the TLS handshake failed: it did not finish within 200ms", "");
     assert!(service.failures.lock().unwrap().is_empty());
     // None of them is a request.
     assert!(service.emulator.requests().iter().all(|request| request.method == "GET"));

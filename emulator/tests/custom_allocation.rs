@@ -282,10 +282,10 @@ fn a_call_that_is_under_way_is_told_of() {
     let events = events.lock().unwrap();
     let calls: Vec<_> = events.iter().filter(|event| !matches!(event, Event::Request(_))).collect();
     let [Event::WebhookUnderWay(under_way), Event::Webhook(call)] = calls[..] else { panic!("{calls:?}") };
-    assert_eq!((under_way.status, under_way.outcome.as_str()), (None, "no answer yet; given up after 500ms"));
+    assert_eq!((under_way.status, under_way.outcome.as_str()), (None, "no answer yet, the time-out is 500ms"));
     assert!(under_way.duration >= Duration::from_millis(100) && call.duration >= Duration::from_millis(500));
     let line = calls[0].to_string();
-    assert!(line.contains(&format!("hook  POST {TOASTER} -> --- no answer yet; ")), "{line}");
+    assert!(line.contains(&format!("hook  POST {TOASTER} -> --- no answer yet, ")), "{line}");
     assert!(json!(calls[0])["webhookUnderWay"]["attempt"] == 1 && !line.contains("a-secret"));
     assert_eq!(emulator.webhook_calls().len(), 1);
 }
@@ -321,30 +321,30 @@ fn an_answer_that_is_no_json_is_shown() {
 /// A member that nobody reads is warned of, with the place where it belongs.
 #[test]
 fn members_that_nobody_reads_are_warned_of() {
-    let known = "known are iotHubHostName, initialTwin, payload";
+    let known = "the known members are iotHubHostName, initialTwin, payload";
     for (twin, extra, warnings) in [
         (json!({ "tags": {}, "properties": { "desired": {} } }), json!({}), vec![]),
         (
             json!({ "desired": { "a": 1 } }),
             json!({}),
-            vec!["initialTwin.desired is passed over: it belongs in initialTwin.properties.desired".to_owned()],
+            vec!["initialTwin.desired is ignored: it belongs in initialTwin.properties.desired".to_owned()],
         ),
         (
             json!({ "properties": { "Tags": {}, "reported": {} } }),
             json!({}),
             vec![
-                "initialTwin.properties.Tags is passed over: it belongs in initialTwin.tags".to_owned(),
-                "initialTwin.properties.reported is passed over: known are desired".to_owned(),
+                "initialTwin.properties.Tags is ignored: it belongs in initialTwin.tags".to_owned(),
+                "initialTwin.properties.reported is ignored: the known members are desired".to_owned(),
             ],
         ),
         (
             json!({ "payload": {} }),
             json!({ "Payload": {}, "payload": {}, "tags": {}, "hub\u{7}": 1 }),
             vec![
-                format!("hub\\u{{7}} is passed over: {known}"),
+                format!("hub\\u{{7}} is ignored: {known}"),
                 "payload is there more than once".to_owned(),
-                "tags is passed over: it belongs in initialTwin.tags".to_owned(),
-                "initialTwin.payload is passed over: it belongs in payload".to_owned(),
+                "tags is ignored: it belongs in initialTwin.tags".to_owned(),
+                "initialTwin.payload is ignored: it belongs in payload".to_owned(),
             ],
         ),
     ] {
@@ -367,7 +367,7 @@ fn members_that_nobody_reads_are_warned_of() {
     let emulator = answering(200, answer.to_string());
     assert_eq!(toaster(&emulator).failed().0, 400_208);
     let warnings = &emulator.webhook_calls()[0].warnings;
-    assert_eq!((warnings[0].clone(), warnings.len()), (format!("iotHub is passed over: {known}"), 8));
+    assert_eq!((warnings[0].clone(), warnings.len()), (format!("iotHub is ignored: {known}"), 8));
 }
 
 // ---- hubs with a port
