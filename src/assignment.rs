@@ -3,7 +3,6 @@ use heapless::String;
 use crate::{
     BufferTooSmall, CertificateChain,
     json::{Object, Text, Value},
-    retry::fnv_1a,
     tpm::AuthenticationKey,
 };
 
@@ -295,10 +294,18 @@ impl Spans {
     }
 }
 
+/// A word at a time: it is taken of every answer, and again of the result.
 #[inline(never)]
 fn fingerprint(assigned_hub: Text<'_>, device_id: Text<'_>) -> u32 {
-    let hash = |text: Text<'_>| fnv_1a(text.bytes().iter().copied());
-    hash(assigned_hub) ^ hash(device_id).rotate_left(1)
+    let mut hash = 0_u32;
+    for text in [assigned_hub, device_id] {
+        let (words, tail) = text.bytes().as_chunks();
+        let tail = tail.iter().fold(1, |tail, &byte| tail << 8 | u32::from(byte));
+        for word in words.iter().map(|word| u32::from_le_bytes(*word)).chain([tail]) {
+            hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x0100_0193);
+        }
+    }
+    hash
 }
 
 #[derive(Clone, Copy)]

@@ -43,6 +43,8 @@ impl Status {
 enum Field {
     Status,
     OperationId,
+    RefusalCode,
+    TrackingId,
     State,
     StateStatus,
     RegistrationId,
@@ -52,9 +54,11 @@ enum Field {
     FailureCode,
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "status",
     "operationId",
+    "errorCode",
+    "trackingId",
     "registrationState",
     "status",
     "registrationId",
@@ -71,10 +75,12 @@ const STATE: usize = Field::State as usize;
 /// A member of the wrong type is an error where it is needed, and counts as absent elsewhere.
 pub(crate) struct Document<'b> {
     values: [Option<Value<'b>>; NAMES.len()],
+    /// A member that occurs twice. Its first value is kept.
+    duplicate: Option<&'static str>,
 }
 
 impl<'b> Document<'b> {
-    pub(crate) const EMPTY: Self = Self { values: [None; NAMES.len()] };
+    pub(crate) const EMPTY: Self = Self { values: [None; NAMES.len()], duplicate: None };
 
     /// Reads an answer into this document, which was empty. (One that was returned would be
     /// copied.)
@@ -90,20 +96,18 @@ impl<'b> Document<'b> {
 
     fn read_from(&mut self, body: &'b [u8], is_state: bool) -> Result<(), Malformed> {
         let mut reader = Reader::new(body);
-        self.fill(&mut reader, is_state).map_err(|wrong| match wrong {
-            Wrong::Json => Malformed::Json(reader.error()),
-            Wrong::Field(malformed) => malformed,
-        })
+        self.fill(&mut reader, is_state).map_err(|Broken| Malformed::Json(reader.error()))?;
+        self.duplicate.map_or(Ok(()), |name| Err(Malformed::Duplicate(name)))
     }
 
-    fn fill(&mut self, reader: &mut Reader<'b>, is_state: bool) -> Result<(), Wrong> {
+    fn fill(&mut self, reader: &mut Reader<'b>, is_state: bool) -> Result<(), Broken> {
         // Where `registrationState` begins, while the reader is inside.
         let mut state = is_state.then(|| reader.mark());
         reader.begin_object()?;
         loop {
             let Some(key) = reader.next_key()? else {
                 let Some(start) = state.take() else { break };
-                self.set(STATE, Value::checked(reader.since(start)))?;
+                self.set(STATE, Value::checked(reader.since(start)));
                 if is_state {
                     break;
                 }
@@ -121,20 +125,17 @@ impl<'b> Document<'b> {
             if let Some(field) = field
                 && !value.is_null()
             {
-                self.set(field, value)?;
+                self.set(field, value);
             }
         }
-        Ok(reader.end()?)
+        reader.end()
     }
 
     #[inline]
-    fn set(&mut self, field: usize, value: Value<'b>) -> Result<(), Malformed> {
+    fn set(&mut self, field: usize, value: Value<'b>) {
         match self.values.get_mut(field) {
-            Some(slot @ None) => {
-                *slot = Some(value);
-                Ok(())
-            }
-            _ => Err(Malformed::Duplicate(NAMES.get(field).copied().unwrap_or_default())),
+            Some(slot @ None) => *slot = Some(value),
+            _ => self.duplicate = NAMES.get(field).copied(),
         }
     }
 
@@ -194,8 +195,11 @@ impl<'b> Document<'b> {
     /// Why the registration ended as `failed`. A code that is no number leaves the failure a
     /// failure, without a code.
     pub(crate) fn failure(&self, http_status: u16) -> Refusal {
-        let code = self.get(Field::FailureCode).and_then(error_code);
-        Refusal { http_status, code, tracking_id: None }
+        Refusal { http_status, code: self.code(Field::FailureCode), tracking_id: None }
+    }
+
+    fn code(&self, field: Field) -> Option<ErrorCode> {
+        self.get(field)?.u32().map(ErrorCode::from)
     }
 
     /// Where the device belongs: checked here, handed out from the `body` later.
@@ -232,17 +236,14 @@ pub(crate) const MAX_DEVICE_ID: usize = 128;
 /// to 65535. What goes into headers and connection strings must not be able to end them.
 #[inline]
 pub(crate) fn split_hub(hub: &[u8]) -> Option<(&[u8], Option<u16>)> {
-    let colon = hub.iter().position(|&byte| byte == b':');
-    let (host, port) = match colon.and_then(|colon| hub.split_at_checked(colon)) {
-        None => (hub, None),
-        Some((host, port)) => match port.get(1..)? {
-            [b'0', ..] => return None,
-            port => (host, Some(u16::try_from(parse_u32(port)?).ok()?)),
-        },
+    let in_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let (host, rest) = hub.split_at_checked(hub.iter().take_while(in_name).count())?;
+    let port = match rest {
+        [] => None,
+        [b':', port @ ..] if !port.starts_with(b"0") => Some(u16::try_from(parse_u32(port)?).ok()?),
+        _ => return None,
     };
-    let is_name = matches!(host.len(), 1..=MAX_HOST)
-        && host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
-    is_name.then_some((host, port))
+    matches!(host.len(), 1..=MAX_HOST).then_some((host, port))
 }
 
 /// What IoT Hub allows in a device ID.
@@ -322,33 +323,13 @@ impl<'b> Details<'b> {
 /// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
 /// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
 pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
-    let document = Object::parse_within(body, 0).ok();
-    let member = |name| document.and_then(|document| document.get(name));
+    let mut document = Document::EMPTY;
+    if let Err(Malformed::Json(_)) = document.read(body) {
+        document = Document::EMPTY;
+    }
     Refusal {
         http_status,
-        code: member("errorCode").and_then(error_code),
-        tracking_id: member("trackingId").and_then(|id| TrackingId::read(id.text()?.bytes())),
-    }
-}
-
-fn error_code(value: Value<'_>) -> Option<ErrorCode> {
-    value.u32().map(ErrorCode::from)
-}
-
-/// What is wrong with a document, before the place of a problem with its JSON is known.
-enum Wrong {
-    Json,
-    Field(Malformed),
-}
-
-impl From<Broken> for Wrong {
-    fn from(_: Broken) -> Self {
-        Wrong::Json
-    }
-}
-
-impl From<Malformed> for Wrong {
-    fn from(malformed: Malformed) -> Self {
-        Wrong::Field(malformed)
+        code: document.code(Field::RefusalCode),
+        tracking_id: document.text(Field::TrackingId).and_then(|text| TrackingId::read(text.bytes())),
     }
 }
