@@ -324,3 +324,34 @@ fn the_example_file_works() {
     let stolen = Device::of_group(&emulator, "stolen-contoso-tstrsd-007");
     assert_eq!(answer(stolen.put()).1["status"], "disabled");
 }
+
+/// Whatever a reader of the example configuration takes the comment sign from can be used, once the
+/// placeholders are filled in.
+#[test]
+fn every_commented_setting_of_the_example_configuration_can_be_used() {
+    let is_setting = |line: &str| {
+        let name = line.split(' ').next().unwrap();
+        line.starts_with("[[") || line.contains(" = ") && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
+    };
+    let mut settings = 0;
+    let mut text = String::new();
+    for line in include_str!("../examples/dps-emulator.toml").lines() {
+        let setting = line.strip_prefix("# ").filter(|rest| is_setting(rest));
+        settings += usize::from(setting.is_some());
+        text += setting.unwrap_or(line);
+        text.push('\n');
+    }
+    assert!(settings > 50, "{settings}");
+    let (ca, device) = (x509::Ca::root("factory").pem(), x509::Identity::self_signed("back-door-lock").pem());
+    for (placeholder, value) in [
+        ("secondary_key = \"…\"", format!("secondary_key = \"{OTHER_KEY}\"")),
+        ("webhook_url = \"…\"", "webhook_url = \"http://127.0.0.1:7071/api/HttpTrigger1\"".to_owned()),
+        ("\"factory-ca.pem\"", format!("{ca:?}")),
+        ("\"next-factory-ca.pem\"", format!("{ca:?}")),
+        ("\"back-door-lock.pem\"", format!("{device:?}")),
+    ] {
+        assert!(text.contains(placeholder), "{placeholder}");
+        text = text.replace(placeholder, &value);
+    }
+    builder(Config::from_toml(&text).unwrap()).start().unwrap();
+}
