@@ -1,6 +1,6 @@
 use core::fmt;
 
-use crate::{json, registration::InvalidIdentifier, symmetric_key::InvalidKey};
+use crate::{InvalidHub, InvalidIdentifier, InvalidKey, SignError, json, tpm::TpmError};
 
 /// Everything that can end a provisioning run, and every refusal of this crate's
 /// constructors.
@@ -75,10 +75,12 @@ pub enum Error {
     /// The buffer that a result was to be read from does not hold the last answer.
     WrongBuffer,
     /// The signer (a secure element, say) could not sign.
-    Signer,
+    Signer(SignError),
+    /// A hub or device ID that was kept somewhere breaks the grammar.
+    InvalidHub(InvalidHub),
     /// The TPM could not activate the key that the service encrypted for it: it is not the one
     /// that was enrolled, or it was cleared since.
-    Tpm,
+    Tpm(TpmError),
     /// A request for a certificate is not one PKCS #10 document in DER.
     InvalidCsr,
     /// The transport cannot do what was asked of it: TPM attestation and the status look-up
@@ -149,7 +151,8 @@ impl Error {
             | Error::NotFinished
             | Error::NotDue
             | Error::WrongBuffer
-            | Error::Signer
+            | Error::Signer(_)
+            | Error::InvalidHub(_)
             | Error::InvalidCsr
             | Error::Unsupported
             | Error::BufferTooSmall(_)
@@ -161,7 +164,7 @@ impl Error {
                 Fault::Credential => Fault::Refused,
                 fault => fault,
             },
-            Error::Tpm => Fault::Credential,
+            Error::Tpm(_) => Fault::Credential,
             Error::Disabled | Error::Unassigned => Fault::Refused,
             Error::Malformed(_) | Error::Untrusted => Fault::Peer,
             Error::StillAssigning | Error::OperationLost(_) => Fault::Busy,
@@ -199,10 +202,9 @@ impl fmt::Display for Error {
             Error::NotFinished => f.write_str("the provisioning run is still under way: drive it until Step::Finished"),
             Error::NotDue => f.write_str("no request is due: ask step() first"),
             Error::WrongBuffer => f.write_str("the buffer does not hold the last answer any more"),
-            Error::Signer => f.write_str("the signer could not sign the token"),
-            Error::Tpm => f.write_str(
-                "the TPM could not activate the key that the service encrypted for it: is it the one that was enrolled?",
-            ),
+            Error::Signer(error) => error.fmt(f),
+            Error::InvalidHub(error) => error.fmt(f),
+            Error::Tpm(error) => error.fmt(f),
             Error::InvalidCsr => f.write_str("the certificate signing request is not one PKCS #10 document in DER"),
             Error::Unsupported => f.write_str(
                 "this transport cannot do that: TPM and status look-up need HTTP, client certificates any transport but minreq",
@@ -245,6 +247,30 @@ impl From<InvalidIdentifier> for Error {
 impl From<InvalidKey> for Error {
     fn from(error: InvalidKey) -> Self {
         Error::InvalidKey(error)
+    }
+}
+
+impl From<SignError> for Error {
+    fn from(error: SignError) -> Self {
+        Error::Signer(error)
+    }
+}
+
+impl From<TpmError> for Error {
+    fn from(error: TpmError) -> Self {
+        Error::Tpm(error)
+    }
+}
+
+impl From<InvalidHub> for Error {
+    fn from(error: InvalidHub) -> Self {
+        Error::InvalidHub(error)
+    }
+}
+
+impl From<TransportFault> for Error {
+    fn from(fault: TransportFault) -> Self {
+        Error::Transport(fault)
     }
 }
 

@@ -763,7 +763,7 @@ impl<'a> Provisioning<'a> {
         }
         let key = AuthenticationKey::of_challenge(answer.body)?;
         self.run.activations += 1;
-        Some(tpm.activate(key).map_err(|_| Error::Tpm))
+        Some(tpm.activate(key).map_err(Error::Tpm))
     }
 
     /// Takes over the operation ID, and says where the device belongs once

@@ -102,7 +102,7 @@ impl Signature {
         writer.decimal(self.expiry);
         let signed = writer.since(start).map_or(Ok(()), |message| signer.sign(message, &mut self.mac));
         writer.rewind(end);
-        signed.map_err(|_| Error::Signer)
+        signed.map_err(Error::Signer)
     }
 
     pub(crate) fn write(&self, id_scope: IdScope<'_>, registration_id: RegistrationId<'_>, writer: &mut Writer<'_>) {

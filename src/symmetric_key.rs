@@ -154,7 +154,7 @@ impl DeviceKey {
 ///     fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
 ///         // send `message` to slot 3 of the chip, read 32 bytes back
 ///         # let _ = (message, signature);
-///         Err(SignError)
+///         Err(SignError::new("the chip did not answer"))
 ///     }
 /// }
 /// ```
@@ -167,15 +167,36 @@ pub trait Sign {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError>;
 }
 
-/// The signer could not sign. What it knows of the reason stays with it.
+/// Why a signer could not sign.
+///
+/// ```
+/// use azure_dps::{Error, SignError};
+///
+/// let error = Error::from(SignError::new("the chip did not answer"));
+/// assert_eq!(error.to_string(), "the signer could not sign: the chip did not answer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignError;
+pub struct SignError {
+    reason: &'static str,
+}
+
+impl SignError {
+    /// Creates an error for this reason, in the words of the signer. They must not name a secret.
+    pub const fn new(reason: &'static str) -> Self {
+        Self { reason }
+    }
+
+    /// Returns the reason.
+    pub const fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
 
 impl core::error::Error for SignError {}
 
 impl fmt::Display for SignError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the signer could not sign")
+        write!(f, "the signer could not sign: {}", self.reason)
     }
 }
 

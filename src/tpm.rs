@@ -24,7 +24,7 @@
 //!
 //!     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
 //!         let mut buffer = [0; 1024];
-//!         let key = key.decode(&mut buffer).map_err(|_| TpmError)?;
+//!         let key = key.decode(&mut buffer).map_err(|_| TpmError::new("the challenge is no base64"))?;
 //!         // TPM2_ActivateCredential(key.id_object, key.encrypted_secret) → inner key,
 //!         // TPM2_Import(inner key, key.public, key.duplicate, key.import_seed), TPM2_Load
 //!         # let _ = key;
@@ -36,7 +36,7 @@
 //!     fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
 //!         // TPM2_HMAC with the key that was imported last
 //!         # let _ = (message, signature);
-//!         Err(SignError)
+//!         Err(SignError::new("the TPM did not answer"))
 //!     }
 //! }
 //! ```
@@ -77,15 +77,40 @@ pub trait Tpm: Sign {
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError>;
 }
 
-/// The TPM could not activate a key. What it knows of the reason stays with it.
+/// Why a TPM could not activate a key.
+///
+/// ```
+/// use azure_dps::{Error, tpm::TpmError};
+///
+/// let error = Error::from(TpmError::new("integrity check failed"));
+/// assert!(error.to_string().contains("integrity check failed"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TpmError;
+pub struct TpmError {
+    reason: &'static str,
+}
+
+impl TpmError {
+    /// Creates an error for this reason, in the words of the TPM or of its library.
+    pub const fn new(reason: &'static str) -> Self {
+        Self { reason }
+    }
+
+    /// Returns the reason.
+    pub const fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
 
 impl core::error::Error for TpmError {}
 
 impl fmt::Display for TpmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the TPM could not activate the key")
+        write!(
+            f,
+            "the TPM could not activate the key that the service encrypted for it ({}): is it the one that was enrolled?",
+            self.reason
+        )
     }
 }
 

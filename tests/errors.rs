@@ -73,11 +73,11 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (Error::NotFinished, Fault::Caller, "the provisioning run is still under way: drive it until Step::Finished"),
         (Error::NotDue, Fault::Caller, "no request is due: ask step() first"),
         (Error::WrongBuffer, Fault::Caller, "the buffer does not hold the last answer any more"),
-        (Error::Signer, Fault::Caller, "the signer could not sign the token"),
+        (SignError::new("no answer").into(), Fault::Caller, "the signer could not sign: no answer"),
         (
-            Error::Tpm,
+            TpmError::new("integrity check failed").into(),
             Fault::Credential,
-            "the TPM could not activate the key that the service encrypted for it: is it the one that was enrolled?",
+            "the TPM could not activate the key that the service encrypted for it (integrity check failed): is it the one that was enrolled?",
         ),
         (Error::InvalidCsr, Fault::Caller, "the certificate signing request is not one PKCS #10 document in DER"),
         (
@@ -245,8 +245,9 @@ fn the_transports_add_their_own_cause() {
     );
     assert!(error.source().is_none());
 
-    assert_eq!(SignError.to_string(), "the signer could not sign");
-    assert!(!TpmError.to_string().is_empty());
+    assert_eq!(SignError::new("no answer").reason(), "no answer");
+    assert_eq!(TpmError::new("no answer").reason(), "no answer");
+    assert_eq!(Error::from(TransportFault::Closed), Error::Transport(TransportFault::Closed));
 }
 
 #[test]

@@ -143,8 +143,8 @@ fn a_signer_that_fails_ends_in_its_own_error() {
     struct Broken;
     impl Sign for Broken {
         fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
-            Err(SignError)
+            Err(SignError::new("no answer"))
         }
     }
-    assert_eq!(hub().write_token(&mut Broken, EXPIRY, &mut [0; 512]), Err(Error::Signer));
+    assert_eq!(hub().write_token(&mut Broken, EXPIRY, &mut [0; 512]), Err(Error::Signer(SignError::new("no answer"))));
 }

@@ -8,9 +8,11 @@ use std::{
     time::Duration,
 };
 
+use azure_dps::tpm::TpmError;
 use azure_dps::{
     Answer, Assignment, Credential, Csr, Error, ErrorCode, Fault, HubAnswer, KeyChoice, Malformed, Next, Provisioning,
-    Record, RecordError, Registration, Reprovisioning, ReprovisioningPolicy, RetryPolicy, TransportFault, http,
+    Record, RecordError, Registration, Reprovisioning, ReprovisioningPolicy, RetryPolicy, SignError, TransportFault,
+    http,
 };
 use proptest::prelude::*;
 use support::*;
@@ -58,7 +60,7 @@ fn run_failed<'a>(
 /// A run that failed with this error, at the moment at which this error usually comes.
 fn failed_with(next: Next, error: Error) -> Provisioning<'static> {
     let new = if let Next::LookUp(_) = next { Provisioning::lookup } else { Provisioning::new };
-    let was_written = !matches!(error, NO_CONNECTION | Error::Untrusted | Error::Signer | Error::Unsupported);
+    let was_written = !matches!(error, NO_CONNECTION | Error::Untrusted | Error::Signer(_) | Error::Unsupported);
     run_failed(new, registration(TOASTER), was_written, error)
 }
 
@@ -303,7 +305,7 @@ fn a_thousand_boots_with_a_healthy_hub_are_one_registration() {
     assert_eq!((world.registers(), world.look_ups()), (1, 0));
     assert_eq!(world.count(|event| *event == Event::Written), 1);
     assert_eq!(world.count(|event| matches!(event, Event::Hub(hub, _, HubAnswer::Accepted) if hub == "a")), 1000);
-    assert_eq!(world.waits(), []);
+    assert!(world.waits().is_empty());
 }
 
 #[test]
@@ -316,7 +318,7 @@ fn a_hub_that_refuses_leads_to_one_registration_and_the_new_hub() {
         }
         assert_eq!(world.story(), "hLRWHHHHHHHHHH", "{status}");
         assert_eq!(world.hub_in_flash(), "b");
-        assert_eq!(world.waits(), []);
+        assert!(world.waits().is_empty());
     }
 }
 
@@ -855,8 +857,8 @@ fn pauses_go_by_what_was_sent() {
         NETWORK,
         Error::Untrusted,
         Error::TimedOut,
-        Error::Signer,
-        Error::Tpm,
+        Error::Signer(SignError::new("no answer")),
+        Error::Tpm(TpmError::new("another TPM's key")),
         Error::Unsupported,
         unauthorized(),
         not_found(),
@@ -993,8 +995,14 @@ fn a_registration_whose_answer_is_lost_is_looked_up() {
 
 #[test]
 fn final_errors_are_paused() {
-    for error in [not_found(), refused(400, 400207), Error::Disabled, Error::Tpm, unauthorized(), refused(403, 403000)]
-    {
+    for error in [
+        not_found(),
+        refused(400, 400207),
+        Error::Disabled,
+        Error::Tpm(TpmError::new("another TPM's key")),
+        unauthorized(),
+        refused(403, 403000),
+    ] {
         for mut world in [World::new(), World::at("a")] {
             let mut others = Others::new("", HubAnswer::Refused(401), "a")
                 .look_up(move |_, _| Err(error))
@@ -1050,7 +1058,7 @@ fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
         Error::Malformed(Malformed::Missing("assignedHub")),
         Error::Unassigned,
         Error::Unsupported,
-        Error::Tpm,
+        Error::Tpm(TpmError::new("another TPM's key")),
         unauthorized(),
         not_found(),
     ] {
@@ -1468,7 +1476,7 @@ proptest! {
             .with_longest_pause(Duration::from_secs(pauses.1));
         let mut life = Reprovisioning::new(registration.registration_id(), policy, &record).with_secondary_key();
         let errors = [
-            NETWORK, NO_CONNECTION, unauthorized(), not_found(), refused(503, 503001), Error::Disabled, Error::Signer,
+            NETWORK, NO_CONNECTION, unauthorized(), not_found(), refused(503, 503001), Error::Disabled, Error::Signer(SignError::new("no answer")),
             Error::TimedOut, Error::Untrusted,
         ];
         let mut now = Duration::ZERO;

@@ -900,7 +900,7 @@ fn a_register_request_counts_once_it_is_written() {
     struct Broken;
     impl Sign for Broken {
         fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
-            Err(SignError)
+            Err(SignError::new("no answer"))
         }
     }
     let mut key = toaster_key();
@@ -912,7 +912,7 @@ fn a_register_request_counts_once_it_is_written() {
         (written, provisioning.register_was_sent())
     }
     assert_eq!(signed_by(&mut key, &mut [0; 1024]), (Ok(()), true));
-    assert_eq!(signed_by(&mut Broken, &mut [0; 1024]), (Err(Error::Signer), false));
+    assert_eq!(signed_by(&mut Broken, &mut [0; 1024]), (Err(Error::Signer(SignError::new("no answer"))), false));
     assert!(matches!(signed_by(&mut key, &mut [0; 100]), (Err(Error::BufferTooSmall(_)), false)));
 
     let mut provisioning = toaster(&mut key);

@@ -33,10 +33,10 @@ impl Tpm for FakeTpm {
 
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
         if self.refuses {
-            return Err(TpmError);
+            return Err(TpmError::new("another TPM's key"));
         }
         let mut buffer = [0; 1024];
-        let key = key.decode(&mut buffer).map_err(|_| TpmError)?;
+        let key = key.decode(&mut buffer).map_err(|_| TpmError::new("the challenge is no base64"))?;
         self.activated.push(key.duplicate.to_vec());
         Ok(())
     }
@@ -44,7 +44,7 @@ impl Tpm for FakeTpm {
 
 impl Sign for FakeTpm {
     fn sign(&mut self, _message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-        let key = self.activated.last().ok_or(SignError)?;
+        let key = self.activated.last().ok_or(SignError::new("no key was activated"))?;
         signature.fill(key[0]);
         Ok(())
     }
@@ -205,7 +205,7 @@ fn a_tpm_that_cannot_open_the_key_ends_the_run() {
     let mut provisioning = provisioning(&mut tpm);
     let mut bench = Bench::start(&mut provisioning);
     let error = bench.run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
-    assert_eq!((error, error.fault()), (Error::Tpm, Fault::Credential));
+    assert_eq!((error, error.fault()), (Error::Tpm(TpmError::new("another TPM's key")), Fault::Credential));
     assert_eq!(bench.requests(), ["register"]);
 }
 

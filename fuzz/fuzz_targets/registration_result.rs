@@ -39,7 +39,7 @@ impl Tpm for Chip {
     }
 
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
-        key.decode(&mut [0; 256]).map(|_| ()).map_err(|_| TpmError)
+        key.decode(&mut [0; 256]).map(|_| ()).map_err(|_| TpmError::new("the challenge is no base64"))
     }
 }
 

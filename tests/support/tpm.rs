@@ -41,21 +41,22 @@ impl Tpm for Machine {
 
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
         let mut buffer = [0; 1024];
-        let parts = key.decode(&mut buffer).map_err(|_| TpmError)?;
+        let parts = key.decode(&mut buffer).map_err(|_| TpmError::new("the challenge is no base64"))?;
         let parts =
             [parts.id_object, parts.encrypted_secret, parts.duplicate, parts.import_seed, parts.public, parts.data];
         let blob: Vec<u8> = parts
             .iter()
             .flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied()))
             .collect();
-        self.activated.push(self.tpm.activate(&blob).map_err(|_| TpmError)?);
+        self.activated.push(self.tpm.activate(&blob).map_err(|_| TpmError::new("the challenge is no base64"))?);
         Ok(())
     }
 }
 
 impl Sign for Machine {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.activated.last().ok_or(SignError)?);
+        let key =
+            hmac::Key::new(hmac::HMAC_SHA256, self.activated.last().ok_or(SignError::new("no key was activated"))?);
         signature.copy_from_slice(hmac::sign(&key, message).as_ref());
         Ok(())
     }

@@ -108,7 +108,7 @@ fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut Machine
     println!("device ID: {}", assignment.device_id());
     println!("payload:   {}", assignment.payload().map_or("none", |payload| payload.raw()));
     let key = assignment.tpm_authentication_key().ok_or(Failure::NoHubKey)?;
-    tpm.activate(key).map_err(|_| Failure::of_tpm(tpm, Error::Tpm))?;
+    tpm.activate(key).map_err(|error| Failure::of_tpm(tpm, error.into()))?;
     // The password of a client of the hub, which is not this example's affair. But only a key that
     // signs takes the last one's place.
     let mut token = Zeroizing::new([0; 1024]);
@@ -139,7 +139,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Provisioning(Error::InvalidPayload(_), _) => 2,
-            Self::Tpm(_) | Self::Provisioning(Error::Tpm | Error::Signer, _) => 9,
+            Self::Tpm(_) | Self::Provisioning(Error::Tpm(_) | Error::Signer(_), _) => 9,
             Self::Provisioning(Error::Disabled, _) => 4,
             Self::Provisioning(Error::Untrusted, _) => 7,
             Self::NoHubKey => 8,

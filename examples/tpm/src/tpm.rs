@@ -142,10 +142,10 @@ impl Tpm for MachineTpm {
 
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
         let mut buffer = [0; 2048];
-        let key = key.decode(&mut buffer).map_err(|_| TpmError)?;
+        let key = key.decode(&mut buffer).map_err(|_| TpmError::new("the challenge is no base64"))?;
         self.take_in(&key).map_err(|error| {
             self.refusal = Some(error);
-            TpmError
+            TpmError::new("the TPM refused it")
         })
     }
 }
@@ -154,9 +154,9 @@ impl Sign for MachineTpm {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
         let hmac = self.hmac(message).map_err(|error| {
             self.refusal = Some(error);
-            SignError
+            SignError::new("the TPM refused it")
         })?;
-        *signature = hmac.value().try_into().map_err(|_| SignError)?;
+        *signature = hmac.value().try_into().map_err(|_| SignError::new("a signature of another length"))?;
         Ok(())
     }
 }

@@ -17,8 +17,8 @@ fn proof() {
     shown(&*error);
     shown(opaque(&mut PayloadError::Unfit));
     shown(opaque(&mut InvalidHub::Host));
-    shown(SignError);
-    shown(TpmError);
+    shown(SignError::new("no answer"));
+    shown(TpmError::new("no answer"));
     if let Some(id) = TrackingId::parse(text()) {
         shown(id);
     }

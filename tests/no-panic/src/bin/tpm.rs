@@ -16,7 +16,7 @@ struct Chip;
 impl Sign for Chip {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
         used((message, signature));
-        if number() > 0 { Ok(()) } else { Err(SignError) }
+        if number() > 0 { Ok(()) } else { Err(SignError::new("no answer")) }
     }
 }
 
@@ -32,7 +32,7 @@ impl Tpm for Chip {
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
         let mut buffer = [0; 512];
         let room = buffer.get_mut(..number()).unwrap_or_default();
-        let key = key.decode(room).map_err(|_| TpmError)?;
+        let key = key.decode(room).map_err(|_| TpmError::new("the challenge is no base64"))?;
         used((key.id_object, key.encrypted_secret, key.duplicate, key.import_seed, key.public, key.data));
         Ok(())
     }
