@@ -190,7 +190,9 @@ impl Fleet {
             (Transport::Mqtt, 443) => mqtt::PORT,
             (_, port) => port,
         };
-        let addresses = lookup_host((host, port)).await.map_err(|error| format!("{host}: {error}"))?.collect();
+        let looked_up = tokio::time::timeout(args.timeout(), lookup_host((host, port))).await;
+        let looked_up = looked_up.map_err(|_| format!("{host}: its address was not found in time"))?;
+        let addresses = looked_up.map_err(|error| format!("{host}: {error}"))?.collect();
         let tls = match endpoint.is_https() {
             true => {
                 let mut config = tls::client_config(args.ca.as_deref(), None)?;

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read},
-    os::unix::fs::FileTypeExt,
+    os::{fd::AsFd, unix::fs::FileTypeExt},
     path::Path,
     sync::mpsc,
     thread,
@@ -50,7 +50,10 @@ impl Input {
 
     /// Reads standard input, for as long as it takes: a person may be typing.
     pub fn read_stdin(self) -> Result<Bytes, String> {
-        self.read_from(io::stdin()).map_err(|error| self.unreadable(Path::new("standard input"), &error))
+        // `io::stdin` keeps a copy of what went through it.
+        let stdin = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        let read = stdin.and_then(|stdin| self.read_from(stdin));
+        read.map_err(|error| self.unreadable(Path::new("standard input"), &error))
     }
 
     /// A pipe is given `patience`; without any, it is refused.

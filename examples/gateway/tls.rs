@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use azure_dps::{Endpoint, embedded_io::ConnectError};
@@ -22,7 +22,7 @@ use rustls::{
         pem::{self, PemObject},
     },
 };
-use x509_parser::{certificate::X509Certificate, prelude::FromDer, x509::X509Version};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time, x509::X509Version};
 
 use crate::input::{self, Input};
 
@@ -118,8 +118,8 @@ pub fn client_config(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Res
     for (certificate, number) in chain.iter().zip(1..) {
         check_own(certificate).map_err(|error| format!("certificate {number} in {} {error}", chain_file.display()))?;
     }
-    if let Some(date) = chain.first().and_then(expired) {
-        eprintln!("warning: the device's certificate in {} expired on {date}", chain_file.display());
+    if let Some(why) = chain.first().and_then(out_of_date) {
+        eprintln!("warning: the device's certificate in {} {why} by this machine's clock", chain_file.display());
     }
     config.with_client_auth_cert(chain, private_key(key_file)?).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => format!(
@@ -200,12 +200,15 @@ fn check_own(certificate: &CertificateDer<'_>) -> Result<(), String> {
     }
 }
 
-/// Until when a certificate was good, if that has passed by this machine's clock.
-fn expired(certificate: &CertificateDer<'_>) -> Option<String> {
+/// Why a certificate is not good at the moment.
+fn out_of_date(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let end = certificate.validity().not_after;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    (u64::try_from(end.timestamp()).unwrap_or(0) < now).then(|| end.to_string())
+    let (validity, now) = (certificate.validity(), ASN1Time::now());
+    match () {
+        () if validity.not_after < now => Some(format!("expired on {}", validity.not_after)),
+        () if validity.not_before > now => Some(format!("is not good before {}", validity.not_before)),
+        () => None,
+    }
 }
 
 /// PEM or DER.

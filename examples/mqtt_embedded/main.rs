@@ -65,7 +65,11 @@ async fn connect(
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(provision())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let provisioned = runtime.block_on(provision());
+    // A look-up of the host's name that is still under way is not waited for.
+    runtime.shutdown_background();
+    provisioned
 }
 
 async fn provision() -> Result<(), Box<dyn std::error::Error>> {

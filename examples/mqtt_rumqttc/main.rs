@@ -22,7 +22,13 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run())) {
+    let done = runtime.map_err(Into::into).and_then(|runtime| {
+        let done = runtime.block_on(run());
+        // A look-up of the host's name that is still under way is not waited for.
+        runtime.shutdown_background();
+        done
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

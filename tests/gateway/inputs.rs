@@ -356,20 +356,22 @@ fn the_devices_own_files_are_judged_before_anything_is_sent() {
 
 /// The clock of a machine that has just been switched on may be wrong, and the service decides.
 #[test]
-fn an_expired_certificate_is_a_warning() {
-    let mut expired = Device::new("sn-007");
-    expired.params.not_before = date_time_ymd(2020, 1, 1);
-    expired.params.not_after = date_time_ymd(2021, 1, 1);
-    expired.certificate = expired.params.self_signed(&expired.key).unwrap().pem();
+fn a_certificate_that_is_out_of_date_is_a_warning() {
     let emulator = emulator();
-    let ca = temporary("expired-ca.pem", emulator.ca_pem());
-    let [certificate, key, _] = expired.files("expired");
-    let args = ["--cp", text(&certificate), "--kp", text(&key), "--ca", text(&ca), "--json"];
-    let run = Gateway::to(https(&emulator), "sn-007").args(&args).run();
-    run.expect(UNAUTHORIZED);
-    let warning =
-        format!("warning: the device's certificate in {} expired on Jan  1 00:00:00 2021", text(&certificate));
-    assert!(run.stderr.starts_with(&warning), "{}", run.stderr);
+    let ca = temporary("out-of-date-ca.pem", emulator.ca_pem());
+    for (from, to, why) in
+        [(2020, 2021, "expired on Jan  1 00:00:00 2021"), (2100, 2101, "is not good before Jan  1 00:00:00 2100")]
+    {
+        let mut device = Device::new("sn-007");
+        (device.params.not_before, device.params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        device.certificate = device.params.self_signed(&device.key).unwrap().pem();
+        let [certificate, key, _] = device.files("out-of-date");
+        let args = ["--cp", text(&certificate), "--kp", text(&key), "--ca", text(&ca), "--json"];
+        let run = Gateway::to(https(&emulator), "sn-007").args(&args).run();
+        run.expect(UNAUTHORIZED);
+        let warning = format!("warning: the device's certificate in {} {why}", text(&certificate));
+        assert!(run.stderr.starts_with(&warning), "{}", run.stderr);
+    }
 }
 
 #[test]

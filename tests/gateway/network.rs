@@ -88,6 +88,15 @@ fn the_look_up_of_the_host_is_within_the_time_out() {
     assert!(cc.unwrap().success());
     let ca = temporary("resolver-ca.pem", emulator().ca_pem());
     let ca = ca.to_str().unwrap();
+    let mut fleet = Command::new(example("fleet"));
+    let fleet = fleet.args(["--id-scope", "0ne00002193", "--devices", "1", "--host", "dps.example", "--timeout", "1"]);
+    let fleet = fleet.env("LD_PRELOAD", &library).env("AZURE_DPS_SYMMETRIC_KEY", GROUP_KEY);
+    let begun = Instant::now();
+    let output = output_of(fleet.args(["--ca", ca]));
+    assert_eq!(output.status.code(), Some(USAGE));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("dps.example: its address was not found in time"));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+
     let routes = [vec![], vec!["--ca", ca], vec!["--ca", ca, "--transport", "mqtt"]];
     thread::scope(|scope| {
         for args in &routes {
