@@ -465,8 +465,8 @@ impl Reprovisioning {
         self.key
     }
 
-    /// Takes how the connection went to the hub that [`next`](Self::next) asked for: its begin, and
-    /// its end.
+    /// Takes the outcome of the connection to the hub that [`next`](Self::next) asked for, and later
+    /// the end of the session.
     pub fn on_hub(&mut self, now: Duration, answer: HubAnswer) {
         if self.state != State::Hub {
             return;
@@ -519,7 +519,7 @@ impl Reprovisioning {
         }
     }
 
-    /// Takes the assignment that ended the look-up, or the registration, that
+    /// Takes the assignment that the look-up, or the registration, led to that
     /// [`next`](Self::next) asked for. Returns `true` if it is news: write the record, with
     /// [`key`](Self::key). Returns `false` if the look-up named the hub that the record has.
     #[must_use = "news must be written to the record"]
@@ -546,8 +546,8 @@ impl Reprovisioning {
         true
     }
 
-    /// Takes the run that ended the look-up, or the registration, that [`next`](Self::next) asked
-    /// for, without an assignment. Hand in the [`Provisioning`] as the run left it, also if the run
+    /// Takes the look-up, or the registration, that [`next`](Self::next) asked for, if it ended
+    /// without an assignment. Hand in the [`Provisioning`] as the run left it. Do so also if the run
     /// was given up half-way, or if its result could not be read.
     pub fn on_failed(&mut self, now: Duration, provisioning: &Provisioning<'_>) {
         let is_look_up = match self.state {

@@ -578,8 +578,8 @@ fn what_ends_a_short_session_decides_whether_it_counts() {
         if is_over {
             // The device may come again at once, or when it likes.
             assert!(matches!(life.next(HOUR + SECOND), Next::Hub(_)));
-            life.on_hub(DAY, HubAnswer::Unreachable);
-            let Next::Wait(wait) = life.next(DAY) else { panic!() };
+            life.on_hub(HOUR + 10 * SECOND, HubAnswer::Unreachable);
+            let Next::Wait(wait) = life.next(HOUR + 10 * SECOND) else { panic!() };
             is_between(wait, 5 * SECOND, 8 * SECOND);
         } else {
             assert!(matches!(life.next(HOUR + SECOND), Next::LookUp(_)), "{end:?}");
