@@ -72,7 +72,7 @@ use crate::{
 /// ) -> Result<(), Box<dyn std::error::Error>> {
 ///     let mut buffer = [0; 1024];
 ///     let record = Record::read(flash, &registration); // 1
-///     let policy = ReprovisioningPolicy::new();
+///     let policy = ReprovisioningPolicy::new().with_lookup(); // with the feature `lookup`
 ///     let mut life = Reprovisioning::new(registration.registration_id(), policy, &record).with_secondary_key();
 ///     while device.is_on() {
 ///         let mut provisioning = match life.next(device.now()) { // 2
@@ -134,6 +134,9 @@ use crate::{
 /// | either: the key is refused (401, 403) | the same with the other key, if there is one; each is tried once |
 /// | either: DPS is busy or out of reach | the hub, if there is one, after 5 s, then 10, 20 … 320 s |
 /// | either: the enrollment is disabled; a registration: anything else | the hub, if it has not refused the device, or else a pause |
+///
+/// **The look-up** is a feature, `lookup`, and is asked for with `ReprovisioningPolicy::with_lookup`. Without it,
+/// the registration is next where the table says look-up, but after a 5xx of the hub.
 ///
 /// **Issued certificates.** A look-up does not return them. So a device whose record has an
 /// [`issued_certificate_chain`](Assignment::issued_certificate_chain) registers instead of looking
@@ -236,7 +239,7 @@ pub enum Next {
     /// Connect to the hub of the record, or of the assignment that was handed in last.
     Hub(KeyChoice),
     /// Ask the service where the device is registered. This is for HTTP only. It is left out
-    /// without [`ReprovisioningPolicy::look_up`], and for a device with an issued certificate.
+    /// without `ReprovisioningPolicy::with_lookup`, and for a device with an issued certificate.
     LookUp(KeyChoice),
     /// Register the device, which is billed.
     Register(KeyChoice),
@@ -289,7 +292,7 @@ impl HubAnswer {
 /// use azure_dps::ReprovisioningPolicy;
 /// use core::time::Duration;
 ///
-/// let policy = ReprovisioningPolicy::new().with_look_up(false).with_hub_patience(Duration::from_secs(900));
+/// let policy = ReprovisioningPolicy::new().with_hub_patience(Duration::from_secs(900));
 /// assert_eq!(policy.hub_patience, Duration::from_secs(900));
 /// ```
 ///
@@ -300,9 +303,8 @@ pub struct ReprovisioningPolicy {
     /// How long a hub that is out of reach is tried before DPS is asked: 20 minutes by default,
     /// which with jitter of up to half of it is within the 15 to 30 that Microsoft asks for.
     pub hub_patience: Duration,
-    /// Whether the status look-up comes before a registration, `true` by default. It is for HTTP
-    /// only: set `false` for a device that speaks MQTT alone.
-    pub look_up: bool,
+    /// See `with_lookup`.
+    looks_up: bool,
     /// The shortest time between two questions to DPS that settled nothing, 1 minute by default.
     pub first_pause: Duration,
     /// The longest time between two of them, a day by default; 12 days are the most.
@@ -316,7 +318,7 @@ impl ReprovisioningPolicy {
     pub const fn new() -> Self {
         Self {
             hub_patience: Duration::from_secs(20 * 60),
-            look_up: true,
+            looks_up: false,
             first_pause: Duration::from_secs(60),
             longest_pause: Duration::from_secs(24 * 3600),
             jitter_seed: 0,
@@ -329,9 +331,14 @@ impl ReprovisioningPolicy {
         self
     }
 
-    /// Sets [`look_up`](Self::look_up).
-    pub const fn with_look_up(mut self, look_up: bool) -> Self {
-        self.look_up = look_up;
+    /// Asks for the status look-up before a registration, which it often spares. The look-up is not
+    /// billed. It is for HTTP only: a device that speaks MQTT alone registers instead.
+    ///
+    /// A device with an issued certificate registers in any case, since no look-up returns the
+    /// certificate.
+    #[cfg(feature = "lookup")]
+    pub const fn with_lookup(mut self) -> Self {
+        self.looks_up = true;
         self
     }
 
@@ -602,7 +609,7 @@ impl Reprovisioning {
     }
 
     fn can_look_up(&self) -> bool {
-        self.policy.look_up && self.is_known && !self.has_certificate
+        self.policy.looks_up && self.is_known && !self.has_certificate
     }
 
     fn ask_service(&mut self) {

@@ -68,7 +68,7 @@ impl Device {
         }
         let flash = self.flash.clone();
         let record = Record::read(&flash, &registration);
-        let policy = ReprovisioningPolicy::new();
+        let policy = ReprovisioningPolicy::new().with_lookup();
         let mut life = Reprovisioning::new(registration.registration_id(), policy, &record).with_secondary_key();
         loop {
             let next = life.next(self.now);

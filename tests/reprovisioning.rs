@@ -75,6 +75,11 @@ fn refused(status: u16, code: u32) -> Error {
     answered(Provisioning::new, status, &format!(r#"{{"errorCode":{code},"trackingId":"","message":"words"}}"#))
 }
 
+fn policy(look_up: bool) -> ReprovisioningPolicy {
+    let policy = ReprovisioningPolicy::new();
+    if look_up { policy.with_lookup() } else { policy }
+}
+
 /// A registration that the service remembers as failed.
 fn failed(code: u32) -> Error {
     let body = format!(r#"{{"status":"failed","errorCode":{code},"errorMessage":"words"}}"#);
@@ -145,7 +150,7 @@ impl World {
             end: HubAnswer::Unreachable,
             asleep: Duration::ZERO,
             flash: vec![0xff; 4096],
-            policy: ReprovisioningPolicy::new(),
+            policy: ReprovisioningPolicy::new().with_lookup(),
             has_secondary_key: false,
             log: Vec::new(),
         }
@@ -347,9 +352,9 @@ fn another_device_id_is_another_place() {
 }
 
 #[test]
-fn the_look_up_can_be_switched_off() {
+fn without_the_look_up_the_registration_is_next() {
     let mut world = World::at("a");
-    world.policy = world.policy.with_look_up(false);
+    world.policy = ReprovisioningPolicy::new();
     world.boot(&mut Others::new("b", HubAnswer::Refused(401), "b"), DAY);
     assert_eq!(world.story(), "hRWH");
 }
@@ -569,7 +574,8 @@ fn what_ends_a_short_session_decides_whether_it_counts() {
         let registration = registration(TOASTER);
         let flash = World::at("a").flash;
         let record = Record::read(&flash, &registration);
-        let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+        let mut life =
+            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
         life.on_hub(SECOND, HubAnswer::Unreachable);
         assert!(matches!(life.next(8 * SECOND), Next::Hub(_)));
         // Long after the patience.
@@ -661,7 +667,7 @@ fn a_hub_with_server_errors_is_looked_up_and_never_registered_away_from() {
 
     // If there is none, the cached hub is all there is.
     let mut world = World::at("a");
-    world.policy = world.policy.with_look_up(false);
+    world.policy = ReprovisioningPolicy::new();
     world.boot(&mut Others::new("", HubAnswer::Refused(503), "b"), DAY);
     assert_eq!(world.story().trim_start_matches('h'), "");
 }
@@ -871,7 +877,7 @@ fn pauses_go_by_what_was_sent() {
     for error in errors {
         for was_sent in [false, true] {
             let registration = registration(TOASTER);
-            let policy = ReprovisioningPolicy::new();
+            let policy = ReprovisioningPolicy::new().with_lookup();
             let mut life = Reprovisioning::new(registration.registration_id(), policy, &Err(RecordError::Absent));
             let run = run_failed(Provisioning::new, registration, was_sent, error);
             assert_eq!(run.register_was_sent(), was_sent);
@@ -887,7 +893,8 @@ fn pauses_go_by_what_was_sent() {
         let registration = registration(TOASTER);
         let flash = World::at("a").flash;
         let record = Record::read(&flash, &registration);
-        let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+        let mut life =
+            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
         life.on_hub(HOUR, HubAnswer::Refused(401));
         let run = run_failed(Provisioning::lookup, registration, true, error);
         assert!(!run.register_was_sent());
@@ -923,7 +930,8 @@ fn a_register_request_with_the_other_key_counts() {
     let registration = registration(TOASTER);
     let record = Err(RecordError::Absent);
     let mut life =
-        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record).with_secondary_key();
+        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record)
+            .with_secondary_key();
     life.on_failed(HOUR, &run_failed(Provisioning::new, registration, true, unauthorized()));
     assert_eq!(life.next(HOUR), Next::Register(KeyChoice::Secondary));
     life.on_failed(HOUR, &run_failed(Provisioning::new, registration, false, NO_CONNECTION));
@@ -948,7 +956,8 @@ fn a_run_that_nobody_finished_is_a_failure_too() {
     let not_started = Provisioning::new(registration, Credential::x509());
     for (run, was_sent) in [(sent(), true), (assigned, true), (started, false), (not_started, false)] {
         let record = Err(RecordError::Absent);
-        let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+        let mut life =
+            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
         life.on_failed(HOUR, &run);
         let Next::Wait(wait) = life.next(HOUR) else { panic!() };
         let [from, to] = if was_sent { [60, 90] } else { [5, 8] };
@@ -980,7 +989,7 @@ fn a_registration_whose_answer_is_lost_is_looked_up() {
         // Where no look-up helps, the registrations are paused, an hour at the most and jitter.
         for look_up in [true, false] {
             let mut world = World::new();
-            world.policy = world.policy.with_look_up(look_up);
+            world.policy = policy(look_up);
             let mut others = Others::new("", HubAnswer::Unreachable, "a")
                 .look_up(|_, _| Err(not_found()))
                 .register(move |_, _| Err(error));
@@ -1095,7 +1104,8 @@ fn the_operator_can_have_a_device_provisioned_anew() {
     let registration = registration(TOASTER);
     let record = World::at("a").flash;
     let record = Record::read(&record, &registration);
-    let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+    let mut life =
+        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
     let now = HOUR;
     assert_eq!(life.next(now), Next::Hub(KeyChoice::Primary));
     life.on_hub(now, HubAnswer::Accepted);
@@ -1131,7 +1141,8 @@ fn what_comes_at_the_wrong_time_changes_nothing() {
     let assignment = assigned(&registration, &answer).unwrap();
     let record = World::at("a").flash;
     let record = Record::read(&record, &registration);
-    let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), &record);
+    let mut life =
+        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
     assert!(!life.on_assigned(SECOND, &assignment));
     life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
     assert_eq!(life.next(SECOND), Next::Hub(KeyChoice::Primary));
@@ -1157,7 +1168,7 @@ fn what_comes_at_the_wrong_time_changes_nothing() {
 fn devices_do_not_come_back_all_at_once() {
     let waits = |ids: [&'static str; 6], seed| {
         let mut waits = ids.map(|id| {
-            let policy = ReprovisioningPolicy::new().with_jitter_seed(seed);
+            let policy = ReprovisioningPolicy::new().with_lookup().with_jitter_seed(seed);
             let record = Err(azure_dps::RecordError::Absent);
             let mut life = Reprovisioning::new(registration(id).registration_id(), policy, &record);
             life.on_failed(HOUR, &failed_with(REGISTER, NO_CONNECTION));
@@ -1405,7 +1416,7 @@ fn a_certificate_survives_every_path() {
     for (flash, has_certificate, error) in &records {
         let record = Record::read(flash, &registration);
         assert_eq!(record.err(), *error);
-        for policy in [day, zero, day.with_look_up(false), zero.with_look_up(false)] {
+        for (policy, looks_up) in [(day, false), (zero, false), (day.with_lookup(), true), (zero.with_lookup(), true)] {
             for has_secondary_key in [false, true] {
                 let mut search = Search {
                     policy,
@@ -1418,7 +1429,7 @@ fn a_certificate_survives_every_path() {
                     is_look_up_followed: false,
                 };
                 states += search.run();
-                assert_eq!(search.is_look_up_reached, policy.look_up);
+                assert_eq!(search.is_look_up_reached, looks_up);
                 look_ups += usize::from(search.is_look_up_reached);
                 followed += usize::from(search.is_look_up_followed);
             }
@@ -1469,8 +1480,7 @@ proptest! {
         let answers = [at("a"), at("b")];
         let world = if has_record { World::at("a") } else { World::new() };
         let record = Record::read(&world.flash, &registration);
-        let policy = ReprovisioningPolicy::new()
-            .with_look_up(look_up)
+        let policy = policy(look_up)
             .with_hub_patience(Duration::from_secs(patience))
             .with_first_pause(Duration::from_secs(pauses.0))
             .with_longest_pause(Duration::from_secs(pauses.1));

@@ -15,11 +15,9 @@ fn proof() {
     let (Ok(scope), Ok(id)) = (IdScope::new(text()), RegistrationId::new(text())) else { return };
     let registration = Registration::new(scope, id);
     let record = Record::read(bytes(), &registration);
-    let policy = ReprovisioningPolicy::new()
-        .with_look_up(number() > 0)
-        .with_hub_patience(time())
-        .with_first_pause(time())
-        .with_longest_pause(time());
+    let policy = ReprovisioningPolicy::new();
+    let policy = if number() > 0 { policy.with_lookup() } else { policy };
+    let policy = policy.with_hub_patience(time()).with_first_pause(time()).with_longest_pause(time());
     let mut life = Reprovisioning::new(id, policy, &record).with_secondary_key();
     let life = opaque(&mut life);
     for _ in 0..number() {
