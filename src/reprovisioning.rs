@@ -598,7 +598,7 @@ impl Reprovisioning {
     }
 
     /// Asks for a registration next, whatever was: the operator wants the device to be provisioned
-    /// anew. End the hub's session first. If DPS cannot be reached, the device goes back to its hub.
+    /// again. End the hub's session first. If DPS cannot be reached, the device goes back to its hub.
     ///
     /// Source: [devices should respond to a reprovisioning command](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale#iot-hub-connectivity-considerations).
     pub fn provision_again(&mut self) {

@@ -15,7 +15,7 @@ use support::*;
 
 const TRACKING_ID: &str = "6d75a1fe-0129-4f41-844b-c253a6653d4f";
 
-/// A value of each type of JSON that is none of the service's.
+/// A value of each JSON type, none of them what the service sends.
 const ODD: [&str; 7] = ["409", "-1.5e3", "true", "[]", "{}", "\"odd\"", "[{\"errorCode\":1}]"];
 
 /// Runs a registration to this answer; what follows an answer that is polled is not.
@@ -88,7 +88,7 @@ fn an_error_body_keeps_code_and_tracking_id_whatever_else_it_has() {
     let plain = format!(r#"{{"errorCode":404201,"trackingId":"{TRACKING_ID}","message":"words"}}"#);
     let flat: Vec<_> = MEMBERS.into_iter().filter(|member| !member.contains('.')).collect();
     let mut bodies = with_odd_members(&plain, &flat, &["errorCode", "trackingId"]);
-    // The same member twice, of which nobody reads any.
+    // A member that nobody reads, twice.
     bodies.push(plain.replace('{', r#"{"status":1,"status":2,"operationId":{},"operationId":"","#));
     bodies.push(problem);
     for body in bodies {

@@ -66,7 +66,7 @@ fn code((status, body): &(u16, Value)) -> (u16, u64, &str) {
 fn tutorial_2020_fractions_have_no_zeros_at_the_end() {
     let emulator = start(|_| {});
     let device = toaster(&emulator);
-    // One of ten times has seven digits of which the last is 0.
+    // The seventh digit is 0 in one of ten times.
     for _ in 0..60 {
         let (_, body) = answer(put(&device, "{"));
         let time = body["timestampUtc"].as_str().unwrap();

@@ -264,7 +264,7 @@ fn a_retry_says_which_it_is_and_when_the_next_comes() {
     assert_eq!((call.attempts, call.next_in, call.outcome.as_str()), (1, None, "called often enough"));
 }
 
-/// A webhook that does not answer is told of while it does not, and on record once.
+/// A call of a webhook that does not answer is reported while it waits, and recorded once.
 #[test]
 fn a_call_that_is_under_way_is_told_of() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

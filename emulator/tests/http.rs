@@ -53,7 +53,7 @@ fn an_answer_in_progress_has_the_documented_head() {
 }
 
 /// "operationId grammar seen: `4.` or `5.` + 16 hex + `.` + GUID (~55 chars)", and "RFC 3339 UTC,
-/// 7 fractional digits in practice", of which zeros at the end are trimmed.
+/// 7 fractional digits in practice", and zeros at the end are trimmed.
 #[test]
 fn ids_and_times_have_the_services_form() {
     let emulator = contoso();

@@ -62,7 +62,7 @@ impl Input {
             let kind = fs::metadata(path)?.file_type();
             if kind.is_fifo() && !patience.is_zero() {
                 let file = path.to_owned();
-                // To open a pipe waits for whoever writes into it.
+                // Opening a pipe waits for the program that writes into it.
                 return within(patience, move || self.read_from(File::open(file)?)).map_err(|error| {
                     match error.kind() {
                         ErrorKind::TimedOut => {

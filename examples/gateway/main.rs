@@ -123,7 +123,7 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     }
     // Last, so that nobody types a key for nothing.
     let mut keys = args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
-    // Only now: whoever types the key, or the program that prints it, takes as long as it takes.
+    // Starts the clock after the inputs are read: typing the key may take long.
     let started = Instant::now();
     let url = route.url(&endpoint);
     let asked = Asked { endpoint: &url, is_lookup: args.status, keys: keys.len() };

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-/// The plain text, and the tracking ID of whoever said it first.
+/// The plain text, and the tracking ID of the innermost message.
 #[derive(Default)]
 pub struct Message {
     pub text: Option<String>,

@@ -41,7 +41,7 @@ pub enum Error<C, S> {
 }
 
 impl<C, S: io::Error> Error<C, S> {
-    /// The same without the stream's own error, of which the [`ErrorKind`] is kept as a
+    /// Returns the error without the stream's own. The [`ErrorKind`] of that is kept as a
     /// [`TransportFault`].
     pub fn kind(&self) -> crate::Error {
         match self {

@@ -78,7 +78,7 @@ fn ipv4_addresses_over_tls() {
     }
 }
 
-/// A resolver that does not answer, in the place of the C library's.
+/// A resolver that does not answer, instead of the C library's.
 #[test]
 fn the_look_up_of_the_host_is_within_the_time_out() {
     let directory = tempfile::tempdir().unwrap();
