@@ -84,7 +84,7 @@ pub enum Error {
     /// A request for a certificate is not one PKCS #10 document in DER.
     InvalidCsr,
     /// The transport cannot do what was asked of it: TPM attestation and the status look-up
-    /// exist over HTTP alone, and minreq presents no client certificates.
+    /// exist over HTTP alone, and minreq presents no client certificates and uses no proxy.
     Unsupported,
     /// The caller's buffer cannot hold a request or an answer.
     BufferTooSmall(BufferTooSmall),
@@ -207,7 +207,7 @@ impl fmt::Display for Error {
             Error::Tpm(error) => error.fmt(f),
             Error::InvalidCsr => f.write_str("the certificate signing request is not one PKCS #10 document in DER"),
             Error::Unsupported => f.write_str(
-                "this transport cannot do that: TPM and status look-up need HTTP, client certificates any transport but minreq",
+                "this transport cannot do that: TPM and status look-up need HTTP, client certificates and a proxy any transport but minreq",
             ),
             Error::BufferTooSmall(error) => error.fmt(f),
             Error::RequestTooLarge(error) => error.fmt(f),

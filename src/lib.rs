@@ -33,6 +33,7 @@
 //!                                 http            mqtt    bytes and topics, no I/O traits
 //!              ┌───────────────────┼─────────┐     │
 //!         embedded_io  embedded_io_async  minreq   the MQTT client of your choice
+//!              └─ tls, on Linux
 //! ```
 //!
 //! # The driving contract
@@ -118,7 +119,7 @@
 //! script names, argues and checks: two of httparse in the reading of an answer, two of
 //! serde-json-core in [`Registration::with_serialized`], and a future that is polled after its
 //! end. The types for which `with_serialized` panics by design are named there. Not proven are
-//! `minreq::provision` (minreq, rustls), and `payload_as` into types with floats or such that take
+//! `minreq::provision` (minreq, rustls), `tls` (rustls, hyper-util), and `payload_as` into types with floats or such that take
 //! whatever is there (untagged, flattened), since it is `core` then that reads floats.
 //!
 //! # Features
@@ -129,7 +130,8 @@
 //! |---|---|---|
 //! | `embedded-io-v0_7` | `embedded_io`, a transport over any blocking byte stream | – |
 //! | `embedded-io-async-v0_7` | `embedded_io_async`, the same for async streams | – |
-//! | `minreq` | `minreq`, a transport with TCP and TLS for Linux gateways | std |
+//! | `minreq` | `minreq`, a transport with TCP and TLS for Linux gateways that have a key | std |
+//! | `rustls` | `tls`, connections for `embedded_io` and MQTT clients on Linux: CA file, client certificate, proxy, IPv6 | std |
 //! | `serde` | payloads from and to types of your own | – |
 //! | `tpm` | [`Credential::tpm`]: attestation by a TPM 2.0 | – |
 //! | `csr` | [`Registration::with_csr`]: a certificate issued with the assignment | – |
@@ -148,7 +150,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-#[cfg(feature = "minreq")]
+#[cfg(any(feature = "minreq", feature = "rustls"))]
 extern crate std;
 
 mod assignment;
@@ -198,6 +200,8 @@ pub use transport::embedded_io;
 pub use transport::embedded_io_async;
 #[cfg(feature = "minreq")]
 pub use transport::minreq;
+#[cfg(feature = "rustls")]
+pub use transport::rustls as tls;
 
 /// What this crate calls itself in requests.
 const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));

@@ -95,12 +95,12 @@ fn again_with_roots() -> ExitCode {
     fs::write(path("ca.pem"), ca.pem()).unwrap();
     fs::write(path("server.pem"), server.pem()).unwrap();
     fs::write(path("server-key.pem"), key.serialize_pem()).unwrap();
-    let status = Command::new(env::current_exe().unwrap())
-        .args(env::args_os().skip(1))
-        .env(ROOTS, path("ca.pem"))
-        .env(SERVER, directory.path())
-        .status()
-        .unwrap();
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args(env::args_os().skip(1)).env(ROOTS, path("ca.pem")).env(SERVER, directory.path());
+    for name in network::PROXY_VARIABLES {
+        again.env_remove(name);
+    }
+    let status = again.status().unwrap();
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

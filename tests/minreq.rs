@@ -7,6 +7,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use azure_dps::{Endpoint, Error, RetryPolicy, TransportFault};
 use network::*;
@@ -108,6 +109,39 @@ fn a_name_that_is_not_resolved_is_no_connection() {
     let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
     assert_eq!(error, Error::Transport(TransportFault::Connect));
     assert!(!provisioning.register_was_sent());
+}
+
+/// A process has its variables from its start: this test starts itself again with them.
+#[test]
+fn a_proxy_is_refused_and_not_passed_by() {
+    const CHILD: &str = "AZURE_DPS_TEST_CHILD";
+    if let Ok(variable) = std::env::var(CHILD) {
+        let run = |url| {
+            let mut key = toaster_key();
+            let policy = RetryPolicy::new().with_max_retries(0);
+            let mut provisioning =
+                toaster(&mut key).with_endpoint(Endpoint::parse(url).unwrap()).with_retry_policy(policy);
+            let error = azure_dps::minreq::provision(&mut provisioning, 0, &mut [0; 1024], || Duration::ZERO, |_| ())
+                .unwrap_err();
+            assert!(!provisioning.register_was_sent());
+            error
+        };
+        let error = run("dps.invalid");
+        assert_eq!(error.kind(), Error::Unsupported);
+        assert!(error.to_string().contains(&format!("{variable} names a proxy")), "{error}");
+        // Plain HTTP is on this machine.
+        assert_eq!(run("http://127.0.0.1:1").kind(), Error::Transport(TransportFault::Connect));
+        return;
+    }
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "a_proxy_is_refused_and_not_passed_by"]).env(CHILD, variable);
+        for name in PROXY_VARIABLES {
+            process.env_remove(name);
+        }
+        let output = process.env(variable, "http://127.0.0.1:1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 #[test]

@@ -1,9 +1,22 @@
-//! DPS over [minreq], for Linux gateways: TCP and TLS included.
+//! DPS over [minreq], for Linux gateways: TCP and TLS included, for devices with a key.
+//!
+//! # What it cannot do
+//!
+//! | not over minreq | what happens |
+//! |---|---|
+//! | a CA file that is chosen in code | there is no call for it; `SSL_CERT_FILE` works |
+//! | a client certificate | [`Error::Unsupported`](crate::Error::Unsupported) for [`Credential::X509`](crate::Credential::X509) |
+//! | a proxy, in `HTTPS_PROXY`, `https_proxy`, `ALL_PROXY` or `all_proxy` | [`Error::Unsupported`](crate::Error::Unsupported) for an `https` endpoint, even if `NO_PROXY` lists its host |
+//! | an IPv6 address for a host name | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
+//!
+//! The feature `rustls`, whose module is `azure_dps::tls`, does all four.
+//!
+//! # Certificates
 //!
 //! The certificates that are trusted are the system's, or those of the file named by the
 //! environment variable `SSL_CERT_FILE`. (They are silently ignored if any crate of the
 //! program turns on minreq's feature `https`; this one turns on `https-rustls-probe`.) To
-//! choose them in code, use [`embedded_io`](crate::embedded_io) over a TLS stream of yours.
+//! choose them in code, use the feature `rustls`.
 //!
 //! # What minreq hides, and what becomes of it here
 //!
@@ -19,8 +32,6 @@
 //! | a body whose TLS record trickles in has no time-out | [`TransportFault::Stalled`], retried; a thread stays behind |
 //! | each request is a connection of its own | cannot be mended |
 //! | a time-out does not tell whether the request was sent | it counts as sent ([`Provisioning::register_was_sent`]) |
-//! | no client certificates | [`Error::Unsupported`](crate::Error::Unsupported) for [`Credential::X509`](crate::Credential::X509) |
-//! | an IPv6 address for a host name is not resolved | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
 //! | a body that is cut short between two chunks is complete | so it is, if the document is |
 //! | a refusal whose head is cut short has no body | a refusal without a code |
 //! | a broken chunk is an I/O error like any other | [`Malformed::HttpChunk`] |
@@ -32,7 +43,7 @@
 
 use std::{
     boxed::Box,
-    fmt,
+    fmt, format,
     io::{ErrorKind, Read},
     num::ParseIntError,
     string::{String, ToString},
@@ -45,6 +56,7 @@ use std::{
 use ::minreq::{Method, ResponseLazy};
 use zeroize::Zeroizing;
 
+use super::proxy;
 use crate::{
     Answer, Assignment, BufferTooSmall, Fault, Malformed, Provisioning, Step, TransportFault,
     http::{Framing, write_target},
@@ -121,6 +133,12 @@ fn exchange<'b>(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &'b 
     let deadline = provisioning.request_deadline(now);
     if provisioning.needs_client_certificate() {
         return Err(crate::Error::Unsupported.into());
+    }
+    if provisioning.endpoint().is_https()
+        && let Some((variable, _)) = proxy::variable()
+    {
+        let why = format!("{variable} names a proxy: use the feature `rustls`, or unset the variable");
+        return Err(Error { kind: crate::Error::Unsupported, cause: Some(why.into()) });
     }
     provisioning.begin_request(now)?;
     provisioning.sign_request(now, buffer)?;

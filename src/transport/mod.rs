@@ -6,3 +6,7 @@ pub mod embedded_io;
 pub mod embedded_io_async;
 #[cfg(feature = "minreq")]
 pub mod minreq;
+#[cfg(any(feature = "minreq", feature = "rustls"))]
+mod proxy;
+#[cfg(feature = "rustls")]
+pub mod rustls;

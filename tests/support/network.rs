@@ -3,17 +3,17 @@
 
 use std::cell::Cell;
 use std::future::pending;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use azure_dps::embedded_io::ConnectError;
-use azure_dps::{Assignment, Endpoint, Error, ErrorCode, Provisioning, Step, TransportFault};
+use azure_dps::{Assignment, Error, ErrorCode, Provisioning, Step, TransportFault};
+use azure_dps::{embedded_io::ConnectError, tls::Connector};
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, RootCertStore};
 
 #[path = "../../examples/mqtt_embedded/session.rs"]
 mod session;
@@ -57,6 +57,9 @@ impl<'a> From<&'a str> for Tls<'a> {
         Self { ca, client: None }
     }
 }
+
+/// What names a proxy in a person's environment, where it has nothing to do with servers on this machine.
+pub const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
 /// The wall clock, for tokens that the emulator checks.
 pub fn unix_time() -> u64 {
@@ -113,8 +116,23 @@ pub fn provision<'a, 'b>(
             );
             runtime.block_on(run).map_err(|error| error.kind())
         }
-        _ => {
-            let connect = |_| connect(endpoint, transport, tls).map(FromStd::new).map_err(refused);
+        Transport::EmbeddedIoTls => {
+            let mut builder = Connector::builder().with_ca(tls.ca.as_bytes()).without_proxy();
+            if let Some((chain, key)) = tls.client {
+                builder = builder.with_client_certificate(chain.as_bytes(), key.as_bytes());
+            }
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            let connector = builder.with_io_timeout(Duration::from_secs(10)).build().unwrap();
+            let connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(clock()));
+            azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
+                .map_err(|error| error.kind())
+        }
+        Transport::EmbeddedIo => {
+            let connect = |_| -> Result<_, ConnectError<io::Error>> {
+                let socket = TcpStream::connect((endpoint.host(), endpoint.port()))?;
+                socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+                Ok(FromStd::new(socket))
+            };
             azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
                 .map_err(|error| error.kind())
         }
@@ -172,23 +190,6 @@ impl Clock {
             Err(session::STALLED)
         })
     }
-}
-
-/// A socket, secured where the transport wants it.
-pub trait Stream: Read + Write {}
-impl<S: Read + Write> Stream for S {}
-
-fn connect(endpoint: Endpoint<'_>, transport: Transport, tls: Tls<'_>) -> io::Result<Box<dyn Stream>> {
-    let socket = TcpStream::connect((endpoint.host(), endpoint.port()))?;
-    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    if transport == Transport::EmbeddedIo {
-        return Ok(Box::new(socket));
-    }
-    let name = ServerName::try_from(endpoint.host().to_string()).map_err(io::Error::other)?;
-    let session = ClientConnection::new(Arc::new(tls.config()?), name).map_err(io::Error::other)?;
-    let mut stream = StreamOwned::new(session, socket);
-    stream.conn.complete_io(&mut stream.sock)?;
-    Ok(Box::new(stream))
 }
 
 /// What TLS objects to will be the same the next time.
