@@ -2,22 +2,16 @@
 //! knows the certificate or its CA (`dps-emulator --config … --https 127.0.0.1:0 --ca-out ca.pem`):
 //! `cargo run --example x509 -- localhost:PORT ca.pem device.pem device-key.pem REGISTRATION_ID`
 
-#[allow(dead_code, reason = "the gateway, whose it is, reads more")]
-#[path = "gateway/input.rs"]
-mod input;
-#[allow(dead_code, reason = "the gateway, whose it is, speaks MQTT too")]
-#[path = "gateway/tls.rs"]
-mod tls;
-
 use std::{
-    env,
-    path::Path,
+    env, fs,
     process::ExitCode,
-    sync::Arc,
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{Credential, Endpoint, IdScope, Provisioning, Registration, RegistrationId, embedded_io};
+use azure_dps::{
+    Credential, Endpoint, IdScope, Provisioning, Registration, RegistrationId, embedded_io, tls::Connector,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -40,17 +34,19 @@ fn run() -> Result<()> {
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?);
     let mut provisioning = Provisioning::new(registration, Credential::x509()).with_endpoint(Endpoint::parse(address)?);
 
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // The device's own certificate first, and then those between it and what was enrolled.
-    let identity = (Path::new(certificate), Path::new(key));
-    let tls = Arc::new(tls::client_config(Some(Path::new(ca)), Some(identity))?);
+    let tls = Connector::builder()
+        .with_ca(&fs::read(ca)?)
+        .with_client_certificate(&fs::read(certificate)?, &fs::read(key)?)
+        .build()?;
     let endpoint = *provisioning.endpoint();
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let started = Instant::now();
-    let connect = |end| tls::connect(&endpoint, Some(&tls), Duration::from_secs(60), started + end);
+    let connect = |end: Duration| tls.connect(&endpoint, end.saturating_sub(started.elapsed()));
     let mut buffer = [0; 4096];
     let clock = || started.elapsed();
-    let assignment =
-        embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, std::thread::sleep)?;
+    let assignment = embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, thread::sleep)?;
     println!("{} {}", assignment.assigned_hub(), assignment.device_id());
     Ok(())
 }

@@ -7,6 +7,8 @@ mod inputs;
 mod network;
 #[path = "support/programs.rs"]
 mod programs;
+#[path = "support/proxy.rs"]
+mod proxy;
 
 use std::{
     collections::HashMap,
@@ -1204,6 +1206,12 @@ impl Gateway {
             .env_remove("AZURE_DPS_SECONDARY_KEY")
             .env_remove("SSL_CERT_FILE")
             .env_remove("SSL_CERT_DIR")
+            .env_remove("HTTPS_PROXY")
+            .env_remove("https_proxy")
+            .env_remove("ALL_PROXY")
+            .env_remove("all_proxy")
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
             .envs(&self.env)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

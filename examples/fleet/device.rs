@@ -2,7 +2,6 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -17,9 +16,10 @@ use azure_dps::{
     RegistrationId, RetryPolicy, Step, TransportFault,
     embedded_io_async::{self, ConnectError},
     mqtt,
+    tls::{self, Connector},
 };
 use embedded_io_adapters::tokio_1::FromTokio;
-use rustls::{client::Resumption, pki_types::ServerName};
+use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -27,13 +27,13 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::cli::{Cli, Transport};
+use crate::{
+    cli::{Cli, Transport},
+    input::Input,
+};
 
 #[path = "../mqtt_embedded/session.rs"]
 mod session;
-#[allow(dead_code, reason = "the example `gateway` uses more of it")]
-#[path = "../gateway/tls.rs"]
-mod tls;
 
 const TOO_MANY_REQUESTS: u16 = 429;
 
@@ -190,12 +190,18 @@ impl Fleet {
             (Transport::Mqtt, 443) => mqtt::PORT,
             (_, port) => port,
         };
-        let looked_up = tokio::time::timeout(args.timeout(), lookup_host((host, port))).await;
-        let looked_up = looked_up.map_err(|_| format!("{host}: its address was not found in time"))?;
-        let addresses = looked_up.map_err(|error| format!("{host}: {error}"))?.collect();
         let tls = match endpoint.is_https() {
             true => {
-                let mut config = tls::client_config(args.ca.as_deref(), None)?;
+                let ca = args.ca.as_deref().map(|file| Input::CA.read(file)).transpose()?;
+                let mut builder = Connector::builder();
+                if let Some(ca) = &ca {
+                    builder = builder.with_ca(ca);
+                }
+                let connector = builder.build().map_err(|error| error.to_string())?;
+                if let Some(proxy) = connector.proxy(&endpoint) {
+                    return Err(format!("the fleet cannot go through the proxy {proxy}: list {host} in NO_PROXY"));
+                }
+                let mut config = ClientConfig::clone(connector.client_config());
                 // These are different devices: none can take up another one's session.
                 config.resumption = Resumption::disabled();
                 let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
@@ -203,6 +209,9 @@ impl Fleet {
             }
             false => None,
         };
+        let looked_up = tokio::time::timeout(args.timeout(), lookup_host((host, port))).await;
+        let looked_up = looked_up.map_err(|_| format!("{host}: its address was not found in time"))?;
+        let addresses = looked_up.map_err(|error| format!("{host}: {error}"))?.collect();
         let scale = args.time_scale;
         let patience = RetryPolicy::new().request_timeout;
         // Only waits pass faster: what the machine takes is measured in its own time.
@@ -342,12 +351,14 @@ impl Fleet {
     async fn connect<'c>(
         &self,
         counts: Counts<'c>,
-    ) -> Result<Counted<'c, FromTokio<Box<dyn Stream>>>, ConnectError<io::Error>> {
+    ) -> Result<Counted<'c, FromTokio<Box<dyn Stream>>>, ConnectError<tls::Error>> {
         counts.connections.fetch_add(1, Ordering::Relaxed);
-        let tcp = TcpStream::connect(self.addresses.as_slice()).await?;
-        tcp.set_nodelay(true)?;
+        let tcp = TcpStream::connect(self.addresses.as_slice()).await.map_err(tls::Error::from)?;
+        tcp.set_nodelay(true).map_err(tls::Error::from)?;
         let stream: Box<dyn Stream> = match &self.tls {
-            Some((tls, name)) => Box::new(tls.connect(name.clone(), tcp).await.map_err(tls::classify)?),
+            Some((tls, name)) => Box::new(
+                tls.connect(name.clone(), tcp).await.map_err(|error| tls::Error::from(error).into_connect_error())?,
+            ),
             None => Box::new(tcp),
         };
         Ok(Counted { stream: FromTokio::new(stream), requests: counts.requests, first: None })

@@ -54,6 +54,10 @@ certificates, 4 MB a CA file.
 The service's certificate: an https endpoint must have one that this machine's roots vouch
 for, or those in the file that the environment variable SSL_CERT_FILE names, or those of --ca.
 
+A proxy: HTTPS_PROXY, https_proxy, ALL_PROXY or all_proxy names one, as http://proxy:3128 or
+http://user:password@proxy:3128, and NO_PROXY lists the hosts that are reached without it. MQTT
+does not go through a proxy.
+
 Examples, with the values of Microsoft's tutorial, against the emulator as started by
 `dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem`:
   # The enrollment group's key, from which this device's is derived

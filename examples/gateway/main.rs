@@ -1,4 +1,4 @@
-//! Provisions a Linux gateway: the whole way from a key or a certificate to a hub with the library's two std
+//! Provisions a Linux gateway: the whole way from a key or a certificate to a hub with the library's std
 //! transports, and what a program in production needs around it.
 //!
 //! ```text
@@ -6,6 +6,7 @@
 //! ```
 
 mod cli;
+mod connector;
 mod derive;
 mod files;
 mod ids;
@@ -16,7 +17,6 @@ mod message;
 mod mqtt;
 mod outcome;
 mod progress;
-mod tls;
 mod values;
 
 use std::{
@@ -25,7 +25,6 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, Write},
     process::ExitCode,
-    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -33,9 +32,9 @@ use std::{
 use azure_dps::{
     BufferTooSmall, Credential, Csr, Endpoint, Error, Fault, IdScope, KeyChoice, Provisioning, Record, Registration,
     RegistrationId, RetryPolicy,
+    tls::{self, Connector},
 };
 use clap::Parser;
-use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -129,7 +128,7 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     let asked = Asked { endpoint: &url, is_lookup: args.status, keys: keys.len() };
 
     let reporter = Reporter::new(args.quiet || args.json);
-    reporter.step(&format!("Connecting to {url}"));
+    reporter.step(&format!("Connecting to {}", route.destination(&endpoint)));
     let mut buffer = vec![0; ANSWER];
     let too_small = |error: BufferTooSmall| Failure::new(error.into(), asked, None, None);
     // Devices that are switched on together must not come back together.
@@ -235,16 +234,12 @@ fn registration<'a>(
 
 /// How the service is reached.
 enum Route {
-    /// Over minreq, which trusts this machine's roots, shows no certificate, and knows no IPv6 address.
+    /// Over minreq, which trusts this machine's roots, shows no certificate, and knows no proxy and no IPv6
+    /// address.
     Minreq,
-    /// Over a stream of ours, with TLS or without.
-    Stream {
-        tls: Option<Arc<ClientConfig>>,
-        at_most: Duration,
-    },
-    Mqtt {
-        tls: Arc<ClientConfig>,
-    },
+    /// Over the library's own connections, with TLS or without.
+    Stream(Connector),
+    Mqtt(Connector),
 }
 
 impl Route {
@@ -259,22 +254,41 @@ impl Route {
                 "--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint".to_owned()
             );
         }
-        let at_most = args.timeout();
-        if !endpoint.is_https() {
-            let is_address = endpoint.host().starts_with('[');
-            return Ok(if is_address { Self::Stream { tls: None, at_most } } else { Self::Minreq });
+        let needs_stream = needs_tls || endpoint.host().starts_with('[');
+        if !needs_stream && !endpoint.is_https() {
+            return Ok(Self::Minreq);
         }
-        if !needs_tls && !endpoint.host().starts_with('[') {
-            return tls::check_ssl_cert_file().map(|()| Self::Minreq);
+        if !needs_stream && tls::proxy_variable().is_none() {
+            return connector::check_ssl_cert_file().map(|()| Self::Minreq);
         }
-        let tls = Arc::new(tls::client_config(args.ca.as_deref(), args.certificate())?);
-        Ok(if is_mqtt { Self::Mqtt { tls } } else { Self::Stream { tls: Some(tls), at_most } })
+        let connector = connector::connector(args.ca.as_deref(), args.certificate(), args.timeout())?;
+        match (is_mqtt, connector.proxy(endpoint)) {
+            (true, Some(proxy)) => Err(format!(
+                "{} names the proxy {proxy}, and MQTT goes through none here: use --transport http, or list {} in NO_PROXY",
+                tls::proxy_variable().unwrap_or_default(),
+                endpoint.host()
+            )),
+            (true, None) => Ok(Self::Mqtt(connector)),
+            (false, _) => Ok(Self::Stream(connector)),
+        }
+    }
+
+    /// What is connected to, for people.
+    fn destination(&self, endpoint: &Endpoint<'_>) -> String {
+        let url = self.url(endpoint);
+        match self {
+            Self::Stream(connector) => match connector.proxy(endpoint) {
+                Some(proxy) => format!("{url} through the proxy {proxy}"),
+                None => url,
+            },
+            _ => url,
+        }
     }
 
     /// What is connected to.
     fn url(&self, endpoint: &Endpoint<'_>) -> String {
         match self {
-            Self::Mqtt { .. } => format!("mqtts://{}:{}", endpoint.host(), mqtt::port(endpoint)),
+            Self::Mqtt(_) => format!("mqtts://{}:{}", endpoint.host(), mqtt::port(endpoint)),
             _ => endpoint.to_string(),
         }
     }
@@ -289,18 +303,18 @@ impl Route {
         let clock = || started.elapsed();
 
         match self {
-            Self::Mqtt { tls } => {
+            Self::Mqtt(connector) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.unwrap_or_else(|error| usage_error(error));
                 let mut cause = None;
                 let mut lost = |error: &rumqttc::ConnectionError| cause = Some(tls::describe(error));
-                *buffer = runtime.block_on(mqtt::provision(provisioning, tls, ANSWER, &mut lost));
+                *buffer = runtime.block_on(mqtt::provision(provisioning, connector.client_config(), ANSWER, &mut lost));
                 // A look-up of the host's name that is still under way is not waited for.
                 runtime.shutdown_background();
                 cause
             }
-            Self::Stream { tls, at_most } => {
-                let connect = |end| tls::connect(&endpoint, tls.as_ref(), *at_most, started + end);
+            Self::Stream(connector) => {
+                let connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(started.elapsed()));
                 let result =
                     azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
                 result.err()?.source().map(tls::describe)

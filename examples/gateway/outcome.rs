@@ -203,7 +203,7 @@ impl Kind {
                 "check the key (a group's key needs --compute-key), --id-scope, --registration-id and this machine's clock"
             }
             Self::Busy => "try again later, or with a longer --timeout",
-            Self::Unreachable => "check --provisioning-host, the network and its firewall, then try again",
+            Self::Unreachable => "check --provisioning-host, HTTPS_PROXY, the network and its firewall, then try again",
             Self::Unassigned => "try again if it is being registered; else register it, without --status",
             Self::NotDps => "check --provisioning-host, and look for a proxy or a captive portal in between",
         }

@@ -9,12 +9,10 @@
 
 mod session;
 
-use std::{env, fs, process::ExitCode, sync::Arc};
+use std::{env, fs, process::ExitCode};
 
-use azure_dps::{Credential, DeviceKey, Endpoint, Hub, IdScope, Provisioning, Registration, RegistrationId};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+use azure_dps::{
+    Credential, DeviceKey, Endpoint, Hub, IdScope, Provisioning, Registration, RegistrationId, tls::Connector,
 };
 use zeroize::Zeroizing;
 
@@ -48,14 +46,14 @@ async fn run() -> Result<()> {
     let mut provisioning =
         Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(address)?);
 
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&fs::read(ca)?) {
-        roots.add(certificate?)?;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let tls = Connector::builder().with_ca(&fs::read(ca)?).build()?;
+    if let Some(proxy) = tls.proxy(provisioning.endpoint()) {
+        return Err(format!("rumqttc is not told of the proxy {proxy}: list the host in NO_PROXY").into());
     }
-    let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
 
     let mut lost = |error: &rumqttc::ConnectionError| eprintln!("the session broke: {error}");
-    let answer = session::provision(&mut provisioning, &Arc::new(tls), 256 << 10, &mut lost).await;
+    let answer = session::provision(&mut provisioning, tls.client_config(), 256 << 10, &mut lost).await;
     let assignment = provisioning.result(&answer).map_err(|error| {
         let said = provisioning.details(&answer).and_then(|details| details.message());
         format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}")))

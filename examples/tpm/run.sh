@@ -163,7 +163,7 @@ expect 7 "" "another CA" device "$first" --ca other.pem
 expect 9 "TPM" "no TPM" device swtpm:host=127.0.0.1,port=1 --ca main.pem
 expect 2 "payload" "a payload that is no JSON" device "$first" --ca main.pem --payload toast
 expect 2 "payload" "the concept document's payload as it is printed" device "$first" --ca main.pem --payload "${payload% \}}, .. }"
-expect 2 "no PEM certificate" "roots that are none" device "$first" --ca emulator.toml
+expect 2 "the CA certificates: no certificate" "roots that are none" device "$first" --ca emulator.toml
 
 echo "$passed of $((passed + failed)) as expected"
 [ "$failed" = 0 ]

@@ -334,13 +334,17 @@ fn the_devices_own_files_are_judged_before_anything_is_sent() {
     let pfx = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("gateway-device.pfx");
     fs::write(&pfx, b"\x30\x82\x01\x00\x02\x01\x03").unwrap();
     for (cp, kp, whys) in [
-        (&v1, &v1_key, ["certificate 1 in", "is X.509 version 1", ADVICE]),
-        (&behind, &key, ["certificate 2 in", "is X.509 version 1", ADVICE]),
-        (&certificate, &v1_key, ["the private key in", "is not that of the first certificate in", "judged.pem"]),
-        (&certificate, &legacy, ["the private key in", "is encrypted", "openssl pkey -in"]),
-        (&certificate, &encrypted, ["the private key in", "is encrypted", "openssl pkey -in"]),
-        (&certificate, &certificate, ["no private key in", "PEM or DER", "not encrypted"]),
-        (&pfx, &key, ["no certificate in", "device.pfx", "openssl pkcs12 -in"]),
+        (&v1, &v1_key, ["v1.pem: the device's certificate: certificate 1 is", "is X.509 version 1", ADVICE]),
+        (&behind, &key, ["v1-behind.pem: the device's certificate: certificate 2 is", "is X.509 version 1", ADVICE]),
+        (
+            &certificate,
+            &v1_key,
+            ["v1-key.pem: the private key", "is not that of the first certificate in", "the device's own"],
+        ),
+        (&certificate, &legacy, ["legacy-encrypted.pem: the private key:", "is encrypted", "openssl pkey -in"]),
+        (&certificate, &encrypted, ["encrypted.pem: the private key:", "is encrypted", "openssl pkey -in"]),
+        (&certificate, &certificate, ["judged.pem: the private key: no private key", "PEM or DER", "not encrypted"]),
+        (&pfx, &key, ["no certificate", "device.pfx: the device's certificate:", "openssl pkcs12 -in"]),
     ] {
         for transport in ["http", "mqtt"] {
             let args = ["--cp", text(cp), "--kp", text(kp), "--transport", transport];

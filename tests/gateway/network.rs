@@ -6,6 +6,7 @@ use std::{
 };
 
 use programs::output_of;
+use proxy::Proxy;
 
 use super::*;
 
@@ -76,6 +77,102 @@ fn ipv4_addresses_over_tls() {
         let args = ["--ca", ca.to_str().unwrap(), "--transport", transport];
         Gateway::to(&address, TOASTER).args(&args).key(TOASTER_KEY).run().expect(0);
     }
+}
+
+#[test]
+fn https_goes_through_the_proxy_that_the_environment_names() {
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    let device = Device::new("sn-007");
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: "sn-007".to_owned(),
+        x509: attested_by(&device.certificate),
+        ..Default::default()
+    });
+    let emulator = Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
+    let ca = temporary("proxy-ca.pem", emulator.ca_pem());
+    let ca = ca.to_str().unwrap();
+    let proxy = Proxy::start();
+    let [certificate, key, _] = device.files("proxied").map(|file| file.to_str().unwrap().to_owned());
+    let to = |url: &str, id: &str| Gateway::to(url, id).env("SSL_CERT_FILE", ca);
+    let toaster = || to(https(&emulator), TOASTER).key(TOASTER_KEY);
+    let with_certificate = || to(https(&emulator), "sn-007").args(&["--cp", &certificate, "--kp", &key]);
+
+    // With this machine's roots, with a CA file, with a certificate; named in every way.
+    let mut tunnels = 0;
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        for gateway in [toaster(), toaster().args(&["--ca", ca]), with_certificate()] {
+            let run = gateway.env(variable, &proxy.url()).run();
+            run.expect(0);
+            tunnels += 1;
+            assert_eq!(proxy.heads().len(), tunnels);
+            let begins = format!("Connecting to {} through the proxy {}/\n", https(&emulator), proxy.url());
+            assert!(run.stderr.starts_with(&begins), "{}", run.stderr);
+        }
+    }
+    let address = https(&emulator).strip_prefix("https://").unwrap();
+    assert!(proxy.heads().iter().all(|head| head.starts_with(&format!("CONNECT {address} HTTP/1.1\r\n"))));
+
+    // Past the proxy, or without any need of it.
+    let past = |gateway: Gateway| gateway.env("HTTPS_PROXY", &proxy.url()).env("NO_PROXY", "example.com, localhost");
+    for gateway in [past(toaster()), past(with_certificate()), to(http(&emulator), TOASTER).key(TOASTER_KEY)] {
+        let run = gateway.env("HTTPS_PROXY", &proxy.url()).run();
+        run.expect(0);
+        assert!(!run.stderr.contains("proxy"), "{}", run.stderr);
+    }
+    assert_eq!(proxy.heads().len(), tunnels);
+}
+
+/// The proxy is never ignored without a word.
+#[test]
+fn a_proxy_that_cannot_be_used_is_an_error() {
+    let emulator = emulator();
+    let ca = temporary("no-proxy-ca.pem", emulator.ca_pem());
+    let ca = ca.to_str().unwrap();
+    let proxy = Proxy::start();
+    let mqtts = emulator.mqtts_url().unwrap().replace("mqtts://", "");
+    let to = |url: &str, proxy: &str| Gateway::to(url, TOASTER).key(TOASTER_KEY).env("HTTPS_PROXY", proxy);
+    let over_mqtt = || to(&mqtts, &proxy.url()).args(&["--ca", ca, "--transport", "mqtt"]);
+    let https = https(&emulator);
+    for (gateway, why) in [
+        (over_mqtt(), "MQTT goes through none here: use --transport http, or list localhost in NO_PROXY"),
+        (to(https, "socks5://localhost:1080"), "HTTPS_PROXY: the proxy must have a URL with http://"),
+        (to(https, "http://user:open sesame@proxy"), "HTTPS_PROXY: it is not a URL"),
+    ] {
+        let run = gateway.may_not_print("sesame").run();
+        run.expect(USAGE);
+        assert!(run.stderr.contains(why), "{}", run.stderr);
+    }
+    over_mqtt().env("NO_PROXY", "localhost").run().expect(0);
+
+    // One that says no, and one that is not there.
+    let refuses = Proxy::answering(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, why) in [
+        (refuses.url().as_str(), "the proxy wants a user and a password (HTTP 407)"),
+        (&format!("http://{gone}"), &format!("the proxy http://{gone}/: ")),
+    ] {
+        let run = to(https, url).args(&["--timeout", "1", "--json"]).run();
+        run.expect(UNREACHABLE);
+        let error = &run.json()["error"];
+        assert!(error["seen"].as_str().unwrap().contains(why), "{error}");
+        assert!(error["advice"].as_str().unwrap().contains("HTTPS_PROXY"), "{error}");
+    }
+
+    // The other examples that use TLS.
+    let fleet = ["--id-scope", "0ne00002193", "--devices", "2", "--rid", "fleet-{}-contoso-tstrsd-007", "--ca", ca];
+    for (name, args, key) in [
+        ("fleet", [&fleet[..], &["--host", https]].concat(), GROUP_KEY),
+        ("mqtt_rumqttc", vec![mqtts.as_str(), ca, TOASTER], TOASTER_KEY),
+    ] {
+        let mut program = Command::new(example(name));
+        program.args(args).env("AZURE_DPS_SYMMETRIC_KEY", key).env_remove("NO_PROXY").env_remove("no_proxy");
+        let output = output_of(program.env("HTTPS_PROXY", proxy.url()));
+        assert!(!output.status.success());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains("the proxy http://127.0.0.1:") && errors.contains("NO_PROXY"), "{name}: {errors}");
+    }
+    assert_eq!(proxy.heads().len(), 0);
 }
 
 /// A resolver that does not answer, instead of the C library's.

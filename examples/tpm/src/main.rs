@@ -11,22 +11,20 @@ mod cli;
 #[allow(dead_code, reason = "the gateway, whose it is, reads more")]
 #[path = "../../gateway/input.rs"]
 mod input;
-#[allow(dead_code, reason = "the gateway, whose it is, speaks MQTT too")]
-#[path = "../../gateway/tls.rs"]
-mod tls;
 mod tpm;
 
 use std::{
     error::Error as _,
     fmt,
     process::ExitCode,
-    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use azure_dps::{
-    Credential, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, embedded_io, tpm::Tpm,
+    Credential, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, embedded_io,
+    tls::{self, Connector},
+    tpm::Tpm,
 };
 use clap::Parser;
 use data_encoding::{BASE32_NOPAD, BASE64};
@@ -35,11 +33,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::Cli,
+    input::Input,
     tpm::{IDENTITY_KEY, MachineTpm},
 };
-
-/// Longer than any run.
-const TLS_PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     // For the whole process. It fails if there is a provider already.
@@ -72,7 +68,12 @@ fn registration_id_of(endorsement_key: &[u8]) -> String {
 }
 
 fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut MachineTpm) -> Result<(), Failure> {
-    let tls = Arc::new(tls::client_config(cli.ca.as_deref(), None).map_err(Failure::Usage)?);
+    let ca = cli.ca.as_deref().map(|file| Input::CA.read(file)).transpose().map_err(Failure::Usage)?;
+    let mut builder = Connector::builder();
+    if let Some(ca) = &ca {
+        builder = builder.with_ca(ca);
+    }
+    let tls = builder.build().map_err(|error| Failure::Usage(error.to_string()))?;
     let endpoint = Endpoint::parse(&cli.endpoint)?;
     let mut registration = Registration::new(
         IdScope::new(id_scope).map_err(Error::from)?,
@@ -88,7 +89,7 @@ fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut Machine
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let started = Instant::now();
-    let connect = |end| tls::connect(&endpoint, Some(&tls), TLS_PATIENCE, started + end);
+    let connect = |end: Duration| tls.connect(&endpoint, end.saturating_sub(started.elapsed()));
     let clock = || started.elapsed();
     let run = embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, thread::sleep);
     let assignment = match run {

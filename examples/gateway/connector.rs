@@ -1,0 +1,74 @@
+//! The library's TLS from the files of the command line, which its errors name.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use azure_dps::tls::{self, Connector};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
+
+use crate::input::Input;
+
+/// For a handshake, one read or one write.
+const IO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Trusts only the certificates in the file `ca`, or without a file those that this machine trusts. Shows the
+/// certificate in the files `identity` (chain, private key). No handshake, read or write takes longer than `at_most`.
+pub fn connector(ca: Option<&Path>, identity: Option<(&Path, &Path)>, at_most: Duration) -> Result<Connector, String> {
+    let timeout = IO_TIMEOUT.min(at_most);
+    let mut builder = Connector::builder().with_handshake_timeout(timeout).with_io_timeout(timeout);
+    let roots = match ca {
+        Some(file) => Some(Input::CA.read(file)?),
+        None => check_ssl_cert_file().map(|()| None)?,
+    };
+    if let Some(roots) = &roots {
+        builder = builder.with_ca(roots);
+    }
+    let own = match identity {
+        Some((chain, key)) => Some((Input::CERTIFICATE.read(chain)?, Input::PRIVATE_KEY.read(key)?)),
+        None => None,
+    };
+    if let Some((chain, key)) = &own {
+        builder = builder.with_client_certificate(chain, key);
+    }
+    let connector = builder.build().map_err(|error| {
+        let file = match &error {
+            tls::Error::Input { input: tls::Input::Ca, .. } => ca,
+            tls::Error::Input { input: tls::Input::Certificate, .. } => identity.map(|(chain, _)| chain),
+            tls::Error::Input { input: tls::Input::PrivateKey, .. } | tls::Error::KeyMismatch => {
+                identity.map(|(_, key)| key)
+            }
+            _ => None,
+        };
+        file.map_or_else(|| error.to_string(), |file| format!("{}: {error}", file.display()))
+    })?;
+    if let (Some((file, _)), Some((chain, _))) = (identity, &own)
+        && let Some(why) = out_of_date(chain)
+    {
+        eprintln!("warning: the device's certificate in {} {why} by this machine's clock", file.display());
+    }
+    Ok(connector)
+}
+
+/// minreq reads this file without a limit, and does not say what is wrong with it.
+pub fn check_ssl_cert_file() -> Result<(), String> {
+    match env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from) {
+        Some(file) => Input::CA.read_file(&file).map(drop).map_err(|error| format!("SSL_CERT_FILE: {error}")),
+        None => Ok(()),
+    }
+}
+
+/// Why the first certificate is not good at the moment.
+fn out_of_date(chain: &[u8]) -> Option<String> {
+    let der = CertificateDer::from_pem_slice(chain).unwrap_or_else(|_| CertificateDer::from(chain));
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let (validity, now) = (certificate.validity(), ASN1Time::now());
+    match () {
+        () if validity.not_after < now => Some(format!("expired on {}", validity.not_after)),
+        () if validity.not_before > now => Some(format!("is not good before {}", validity.not_before)),
+        () => None,
+    }
+}
