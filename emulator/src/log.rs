@@ -226,11 +226,11 @@ impl fmt::Display for Event {
     }
 }
 
-/// A peer's text on a terminal: no control characters.
+/// A peer's text on a terminal: no control characters, and none that are invisible or turn the text around.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if c.escape_debug().len() > 1 && !matches!(c, '"' | '\'' | '\\') {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -340,6 +340,15 @@ impl<T: Clone> Bounded<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A terminal is not steered, and what is shown is what is there.
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}"), r"a\u{1b}[2J\r\n\u{9b}");
+        assert_eq!(printable("\u{feff}a\u{202e}b\u{200b}\u{2028}"), r"\u{feff}a\u{202e}b\u{200b}\u{2028}");
+        let plain = r#"Größe "x" \ it's 温度 {"a": 1}"#;
+        assert_eq!(printable(plain), plain);
+    }
 
     /// Of a flood, the first ones are shown, and how many were hidden is told by the next that is.
     #[test]

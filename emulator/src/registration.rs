@@ -587,7 +587,6 @@ impl Core {
             match self.call_webhook(job, url, call).await? {
                 Verdict::Allocated(allocated) => return Some(Ok(allocated)),
                 Verdict::Failed(failure) => return Some(Err(failure)),
-                Verdict::TryAgain(status) if attempt == attempts => return Some(Err(Failure::status(status))),
                 Verdict::TryAgain(_) => tokio::select! {
                     () = self.clock.sleep(wait) => {}
                     _ = job.stopped() => return None,
@@ -622,23 +621,26 @@ impl Core {
             Ok(answer) => {
                 call.status = Some(answer.status);
                 call.response_body = log::mask(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
-                webhook::judge(&answer, &job.offered, job.behaviour.unlinked_hub)
+                match webhook::judge(&answer, &job.offered, job.behaviour.unlinked_hub, &secrets) {
+                    Judgement { verdict: Verdict::TryAgain(status), .. } if call.next_in.is_none() => {
+                        Judgement::failed(Failure::status(status))
+                    }
+                    judgement => judgement,
+                }
             }
             Err(why) => Judgement::failed(Failure::unreachable(&why)),
         });
-        let (verdict, outcome) = match judgement {
+        let verdict = match judgement {
             Ok(Judgement { verdict, outcome, warnings }) => {
-                call.warnings = warnings.into_iter().map(|warning| log::mask(warning, &secrets)).collect();
-                (Some(verdict), outcome)
+                (call.outcome, call.warnings) = (outcome, warnings);
+                Some(verdict)
             }
-            Err(why) => (None, format!("given up: {why}")),
+            Err(why) => {
+                call.outcome = format!("given up: {why}");
+                None
+            }
         };
-        let again = matches!(verdict, Some(Verdict::TryAgain(_)));
-        call.outcome = match again && call.next_in.is_none() {
-            true => "called often enough".to_owned(),
-            false => log::mask(outcome, &secrets),
-        };
-        call.next_in = call.next_in.filter(|_| again);
+        call.next_in = call.next_in.filter(|_| matches!(verdict, Some(Verdict::TryAgain(_))));
         if let Some(Verdict::Allocated(allocated)) = &verdict {
             call.assigned_hub = Some(allocated.hub.clone());
         }

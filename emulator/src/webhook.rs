@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use percent_encoding::percent_decode_str;
 use reqwest::{Client, Url, header::CONTENT_TYPE, redirect};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -13,7 +14,7 @@ use crate::{
     behaviour::UnlinkedHub,
     config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
     enrollment::{Attested, Enrollment, Kind},
-    log::excerpt,
+    log::{excerpt, mask},
     stamps::Stamp,
     tpm::TpmKeys,
     x509::{Certificate, CertificateInfo},
@@ -217,8 +218,9 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
     }
 }
 
-/// What in a webhook's URL is nobody's business, in every spelling: the parts of its query, and a
-/// password.
+/// What in a webhook's URL is nobody's business: the parts of its query, and a password. A text may have one in
+/// any spelling, with escapes of a URL, of JSON or of HTML, so that its parts without special characters are
+/// secrets, too.
 pub(crate) fn secrets(url: &str) -> Vec<String> {
     // Less is no key, and would be found in any text.
     const SHORTEST: usize = 8;
@@ -227,10 +229,17 @@ pub(crate) fn secrets(url: &str) -> Vec<String> {
     };
     let query = url.query().unwrap_or_default();
     let raw = query.split('&').map(|part| part.split_once('=').map_or(part, |(_, value)| value).to_owned());
+    let password = percent_decode_str(url.password().unwrap_or_default()).decode_utf8_lossy().into_owned();
     let decoded = url.query_pairs().map(|(name, value)| if value.is_empty() { name } else { value }.into_owned());
-    let password = url.password().unwrap_or_default().to_owned();
-    let mut secrets: Vec<_> =
-        raw.chain(decoded).chain([query.to_owned(), password]).filter(|secret| secret.len() >= SHORTEST).collect();
+    let decoded: Vec<_> = decoded.chain([password]).collect();
+    let special = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~'));
+    let parts: Vec<_> = decoded.iter().flat_map(|text| text.split(special)).map(str::to_owned).collect();
+    let mut secrets: Vec<_> = raw
+        .chain(decoded)
+        .chain(parts)
+        .chain([query, url.password().unwrap_or_default()].map(str::to_owned))
+        .filter(|secret| secret.len() >= SHORTEST)
+        .collect();
     // One may be a part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
@@ -342,13 +351,20 @@ impl Judgement {
 
 /// The tutorial's troubleshooting table. "[The hub] must be one of the IoT hubs passed in the linkedHubs
 /// property in the request."
-pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], unlinked_hub: UnlinkedHub) -> Judgement {
+pub(crate) fn judge(
+    answer: &HttpAnswer,
+    offered: &[String],
+    unlinked_hub: UnlinkedHub,
+    secrets: &[String],
+) -> Judgement {
+    // Masked before it is cut, so that no half of a secret is left.
+    let show = |text: &str| excerpt(&mask(text.to_owned(), secrets));
     let failed = match answer.status {
         200 => {
             let mut warnings = Vec::new();
-            let judgement = match read_response(&answer.body, &mut warnings) {
+            let judgement = match read_response(&answer.body, &mut warnings, &show) {
                 Ok(allocated) if allocated.hub.is_empty() => Judgement::failed(Failure::no_hub()),
-                Ok(allocated) => judge_hub(allocated, offered, unlinked_hub),
+                Ok(allocated) => judge_hub(allocated, offered, unlinked_hub, &show),
                 Err(failure) => Judgement::failed(failure),
             };
             return Judgement { warnings, ..judgement };
@@ -363,15 +379,18 @@ pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], unlinked_hub: Unlin
     Judgement::failed(failed)
 }
 
-fn judge_hub(allocated: Allocated, offered: &[String], unlinked_hub: UnlinkedHub) -> Judgement {
+/// How a text of the webhook is shown: short, printable and without secrets.
+type Show<'a> = &'a dyn Fn(&str) -> String;
+
+fn judge_hub(allocated: Allocated, offered: &[String], unlinked_hub: UnlinkedHub, show: Show<'_>) -> Judgement {
     /// How many hubs are named.
     const NAMED: usize = 8;
     let hub = allocated.hub.clone();
     match allocation::check_hub(allocated, offered, unlinked_hub) {
         Ok(allocated) => {
-            let mut outcome = format!("allocated {}", excerpt(&allocated.hub));
+            let mut outcome = format!("allocated {}", show(&allocated.hub));
             if let Some(payload) = &allocated.payload {
-                outcome = format!("{outcome} with payload {}", excerpt(payload.get()));
+                outcome = format!("{outcome} with payload {}", show(payload.get()));
             }
             Judgement { verdict: Verdict::Allocated(allocated), outcome, warnings: Vec::new() }
         }
@@ -382,7 +401,7 @@ fn judge_hub(allocated: Allocated, offered: &[String], unlinked_hub: UnlinkedHub
                 hubs if hubs > NAMED => names.push_str(&format!(" and {} more", hubs - NAMED)),
                 _ => {}
             }
-            let hub = excerpt(&hub);
+            let hub = show(&hub);
             let code = failure.code;
             let outcome = format!("{code} refused {hub}, which is not one of the hubs offered: {names}");
             Judgement { outcome, ..Judgement::failed(failure) }
@@ -404,7 +423,7 @@ const PLACES: [&str; 6] = [
 
 /// Warns of members that are not looked at: unknown ones, those in the wrong place, and those that are
 /// there in two spellings.
-fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>) {
+fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>, show: Show<'_>) {
     /// More than so many help nobody.
     const WARNINGS: usize = 8;
     let known = |path: &'static str| path.strip_prefix(place).filter(|name| !name.contains('.'));
@@ -426,7 +445,7 @@ fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>)
                         PLACES.into_iter().filter_map(known).collect::<Vec<_>>().join(", ")
                     ),
                 };
-                format!("{place}{} is ignored: {hint}", excerpt(name))
+                format!("{place}{} is ignored: {hint}", show(name))
             };
         if warnings.len() < WARNINGS {
             warnings.push(warning);
@@ -436,7 +455,7 @@ fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>)
 
 /// Reads an `AllocationResponse`. The documents spell its names in more than one way, so their
 /// case does not count.
-fn read_response(body: &[u8], warnings: &mut Vec<String>) -> Result<Allocated, Failure> {
+fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Result<Allocated, Failure> {
     fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
         members
             .iter()
@@ -449,7 +468,7 @@ fn read_response(body: &[u8], warnings: &mut Vec<String>) -> Result<Allocated, F
     }
     let mut read = || -> Result<Allocated, serde_json::Error> {
         let members: Members<'_> = serde_json::from_slice(body)?;
-        check_members(&members, "", warnings);
+        check_members(&members, "", warnings, show);
         let hub = match member(&members, "iotHubHostName") {
             Some(hub) => serde_json::from_str(hub.get())?,
             None => String::new(),
@@ -457,12 +476,12 @@ fn read_response(body: &[u8], warnings: &mut Vec<String>) -> Result<Allocated, F
         let initial_twin = match member(&members, "initialTwin") {
             Some(twin) => {
                 let twin: Members<'_> = serde_json::from_str(twin.get())?;
-                check_members(&twin, "initialTwin.", warnings);
+                check_members(&twin, "initialTwin.", warnings, show);
                 let properties: Members<'_> = match member(&twin, "properties") {
                     Some(properties) => serde_json::from_str(properties.get())?,
                     None => Members::new(),
                 };
-                check_members(&properties, "initialTwin.properties.", warnings);
+                check_members(&properties, "initialTwin.properties.", warnings, show);
                 Some(Twin { tags: object(member(&twin, "tags"))?, desired: object(member(&properties, "desired"))? })
             }
             None => None,
@@ -474,5 +493,6 @@ fn read_response(body: &[u8], warnings: &mut Vec<String>) -> Result<Allocated, F
         }
         Ok(Allocated { hub, initial_twin, payload: payload.map(ToOwned::to_owned) })
     };
-    read().map_err(|error| Failure::unreadable(&error.to_string()))
+    // The error may quote a text of the answer, however long.
+    read().map_err(|error| Failure::unreadable(&show(&error.to_string())))
 }

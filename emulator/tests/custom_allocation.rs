@@ -261,7 +261,8 @@ fn a_retry_says_which_it_is_and_when_the_next_comes() {
     emulator.contoso().unwrap().respond(503, "");
     toaster(&emulator).failed();
     let call = &emulator.webhook_calls()[0];
-    assert_eq!((call.attempts, call.next_in, call.outcome.as_str()), (1, None, "called often enough"));
+    let failed = "400207 Custom allocation failed with status code: 503";
+    assert_eq!((call.attempts, call.next_in, call.outcome.as_str()), (1, None, failed));
 }
 
 /// A call of a webhook that does not answer is reported while it waits, and recorded once.
@@ -316,6 +317,37 @@ fn an_answer_that_is_no_json_is_shown() {
     // What allocates a hub is not shown twice.
     toaster(&emulator).assigned();
     assert!(!self::line(&emulator).contains('{'));
+}
+
+/// An answer may have the webhook's key with the escapes of JSON, of a URL or of HTML, and in the place of an
+/// object, so that the failure quotes it. A long text is cut there.
+#[test]
+fn a_key_is_masked_in_every_spelling() {
+    let mut config = Config::contoso();
+    config.contoso.function_key = Some("left-half+in/right-half==".into());
+    let emulator = builder(config).start().unwrap();
+    let spellings = [
+        "left-half+in/right-half==",
+        "left-half\\u002Bin\\/right-half\\u003d\\u003d",
+        "left-half%2bin%2fright-half%3d%3d",
+        "left-half&#43;in&#47;right-half&#61;&#61;",
+    ];
+    for spelling in spellings {
+        let twin = format!(r#"{{"iotHubHostName":"{TOASTERS_HUB}","initialTwin":"{spelling}"}}"#);
+        for (status, answer) in [(200, spelling), (200, &twin), (400, &twin)] {
+            emulator.contoso().unwrap().respond(status, answer);
+            let (_, message) = toaster(&emulator).failed();
+            assert!(!message.contains("left-half") && !message.contains("right-half"), "{message}");
+        }
+    }
+    let log = json!([emulator.webhook_calls(), emulator.requests()]).to_string();
+    assert!(!log.contains("left-half") && !log.contains("right-half"));
+
+    let long = json!({ "iotHubHostName": TOASTERS_HUB, "initialTwin": "x".repeat(100_000) });
+    emulator.contoso().unwrap().respond(200, long.to_string());
+    let (_, message) = toaster(&emulator).failed();
+    assert!(message.ends_with("xxx…") && message.len() < 300, "{message}");
+    assert!(line(&emulator).len() < 1000);
 }
 
 /// A member that nobody reads is warned of, with the place where it belongs.
