@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// The longest wait. `Instant`'s own arithmetic panics some way beyond.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// How fast the service's own time passes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
@@ -21,7 +24,7 @@ impl Clock {
 
     /// How long `duration` of the service's time really lasts.
     pub(crate) fn real(&self, duration: Duration) -> Duration {
-        seconds(duration.as_secs_f64() / self.scale)
+        wait(duration.as_secs_f64() / self.scale)
     }
 
     /// The world's time since the service started.
@@ -31,11 +34,12 @@ impl Clock {
 
     /// The service's time since it started.
     pub(crate) fn elapsed(&self) -> Duration {
-        seconds(self.started.elapsed().as_secs_f64() * self.scale)
+        // Any scale is allowed, and `Duration`'s own arithmetic panics.
+        Duration::try_from_secs_f64(self.started.elapsed().as_secs_f64() * self.scale).unwrap_or(Duration::MAX)
     }
 }
 
-/// As long as it can be told: any scale is allowed, and `Duration`'s own arithmetic panics.
-fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+/// A wait of this many seconds, at most [`FOREVER`].
+pub(crate) fn wait(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).map_or(FOREVER, |wait| wait.min(FOREVER))
 }

@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     allocation::{self, Allocated, Failure},
     behaviour::{Behaviour, DisabledAnswer},
-    clock::Clock,
+    clock::{self, Clock},
     config::{AllocationPolicy, Config, ConfigError, ReprovisionPolicy, SymmetricKey, Twin, mask_query},
     enrollment::{self, Attested, Carrier, Credentials, Enrollment, Kind, Memory, Standing},
     error::ServiceError,
@@ -282,8 +282,7 @@ impl Core {
 
     /// How long a client may take for what it has to do.
     pub(crate) fn patience(&self) -> Duration {
-        // Checked when it was configured; too long to be told is for ever.
-        Duration::try_from_secs_f64(self.lock().config.behaviour.client_timeout).unwrap_or(Duration::MAX / 2)
+        clock::wait(self.lock().config.behaviour.client_timeout)
     }
 
     /// Puts on record what concerns a listener as a whole.
@@ -566,8 +565,7 @@ impl Core {
         let attempts = behaviour.webhook_retries.saturating_add(1);
         for attempt in 1..=attempts {
             let wait = behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
-            // A sum of checked times can only fail by being too long: then for ever is.
-            let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX / 2);
+            let wait = clock::wait(wait);
             let call = WebhookCall {
                 at: SystemTime::now(),
                 registration_id: job.registration_id.clone(),
@@ -651,7 +649,7 @@ impl Core {
     /// A fast clock shortens the time-out too, but never so far that a webhook fails for being on
     /// a busy machine, or in a crowd.
     fn webhook_timeout(&self, behaviour: &Behaviour) -> Duration {
-        let timeout = Duration::try_from_secs_f64(behaviour.webhook_timeout).unwrap_or(Duration::MAX / 2);
+        let timeout = clock::wait(behaviour.webhook_timeout);
         let floor = Duration::from_secs(10).min(timeout);
         self.clock.real(timeout).max(floor)
     }

@@ -226,6 +226,27 @@ fn it_stops_when_it_is_dropped() {
     assert_eq!(half.read(&mut [0]).unwrap_or(0), 0);
 }
 
+/// The longest times and the slowest clock that can be configured are waits without end, and no panic.
+#[test]
+fn waits_may_be_longer_than_any_clock_counts() {
+    let longest = 1.8e19;
+    let mut config = Config::contoso();
+    config.behaviour.client_timeout = longest;
+    config.behaviour.webhook_timeout = longest;
+    config.behaviour.other_key_blocked_for = longest;
+    let emulator = Emulator::builder(config)
+        .http("127.0.0.1:0")
+        .mqtt("127.0.0.1:0")
+        .time_scale(f64::MIN_POSITIVE)
+        .start()
+        .unwrap();
+    emulator.contoso().unwrap().respond_after(Duration::from_millis(10), 200, "{}");
+    let device = Device::of_group(&emulator, TOASTER);
+    assert_eq!(device.failed().0, 400_208);
+    device.assigned();
+    assert_eq!(mqtt::Client::toaster(&emulator).assigned_hub(), TOASTERS_HUB);
+}
+
 /// What cannot be used is said at the start, and keys are not repeated.
 #[test]
 fn a_bad_set_up_is_refused() {
