@@ -100,13 +100,16 @@ impl Config {
         Ok(config)
     }
 
-    /// Tells what is allowed and can hardly be meant: no linked hub, or no enrollment.
+    /// Tells what is allowed and can hardly be meant: no linked hub, no enrollment, or settings without effect.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.linked_hubs.is_empty() {
-            warnings
-                .push("no hub is linked: every registration fails with 401001; name hubs in linked_hubs".to_owned());
+            warnings.push(
+                "no hub is linked: registrations fail with 401001, under custom allocation with 400207; name hubs in \
+                 linked_hubs"
+                    .to_owned(),
+            );
         }
         if self.enrollment_groups.is_empty() && self.individual_enrollments.is_empty() {
             warnings.push(
@@ -114,6 +117,13 @@ impl Config {
                  [[individual_enrollments]]"
                     .to_owned(),
             );
+        }
+        if self.webhook_url.is_some() && self.contoso != ContosoOptions::default() {
+            warnings.push("[contoso] has no effect: another webhook is called".to_owned());
+        }
+        let is_linked = |hub: &&String| self.linked_hubs.iter().any(|linked| linked.eq_ignore_ascii_case(hub));
+        if let Some(hub) = self.behaviour.inaccessible_hubs.iter().find(|hub| !is_linked(hub)) {
+            warnings.push(format!("{hub:?} in inaccessible_hubs has no effect: it is not in linked_hubs"));
         }
         warnings
     }
@@ -165,16 +175,24 @@ impl Config {
                 .map_err(|fault| ConfigError(format!("{registration_id}: {fault}")))?;
         }
         let behaviour = &self.behaviour;
-        let times = [
-            behaviour.webhook_timeout,
-            behaviour.webhook_retry_initial,
-            behaviour.webhook_retry_increment,
-            behaviour.client_timeout,
-            behaviour.other_key_blocked_for,
-        ];
-        for seconds in times {
+        for (name, seconds) in [
+            ("webhook_timeout", behaviour.webhook_timeout),
+            ("webhook_retry_initial", behaviour.webhook_retry_initial),
+            ("webhook_retry_increment", behaviour.webhook_retry_increment),
+            ("client_timeout", behaviour.client_timeout),
+            ("other_key_blocked_for", behaviour.other_key_blocked_for),
+        ] {
             if Duration::try_from_secs_f64(seconds).is_err() {
-                return Err(ConfigError(format!("{seconds} is no number of seconds")));
+                return Err(ConfigError(format!("{name} is {seconds:?}, which is no number of seconds")));
+            }
+        }
+        for (name, code) in [
+            ("unknown_id_scope_code", behaviour.unknown_id_scope_code),
+            ("refused_key_code_over_http", behaviour.refused_key_code_over_http),
+        ] {
+            // Its first three digits are the HTTP status.
+            if !(400_000..=599_999).contains(&code) {
+                return Err(ConfigError(format!("{name} is {code}; the codes of refusals are 400000 to 599999")));
             }
         }
         Ok(())

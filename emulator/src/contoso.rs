@@ -44,7 +44,7 @@ use crate::{
 const PATH: &str = "/api/HttpTrigger1";
 
 /// What the function does beyond the tutorial's.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContosoOptions {
     /// Returns the concept document's payload, `{"property1":"value1"}`, to the device.

@@ -68,7 +68,7 @@ struct Arguments {
     /// Call this custom allocation webhook; a function key (?code=…) is better in the environment
     #[arg(long, value_name = "URL", env = "DPS_EMULATOR_WEBHOOK", hide_env_values = true)]
     webhook: Option<String>,
-    /// Seconds in Retry-After, or `none`
+    /// Seconds in Retry-After, or `none`; 3 unless the configuration has another
     #[arg(long, value_name = "SECONDS")]
     retry_after: Option<OrNone>,
     /// Answer 429 to more registrations in a minute than this, or `none`; the service has 1000
@@ -155,6 +155,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         None => Config::contoso(),
     };
+    if arguments.webhook.is_some() {
+        config.webhook_url.clone_from(&arguments.webhook);
+    }
     let behaviour = &mut config.behaviour;
     for (argument, setting) in [
         (arguments.retry_after, &mut behaviour.retry_after),
@@ -241,9 +244,6 @@ fn start(arguments: &Arguments, config: Config, console: &Console) -> Result<Emu
         let read =
             |path: &PathBuf| fs::read(path).map_err(|error| Failure::start(format!("{}: {error}", path.display())));
         builder = builder.certificate(read(certificate)?, read(key)?);
-    }
-    if let Some(url) = &arguments.webhook {
-        builder = builder.webhook(url);
     }
     builder.start().map_err(|error| match error {
         StartError::Config(_) => Failure::config(error),

@@ -269,7 +269,13 @@ fn a_bad_set_up_is_refused() {
         ("[[enrollment_groups]]\nprimary_key = 'c2VjcmV0'", "16 to 64 are allowed"),
         ("[[enrollment_groups]]\nprimary_key = 'secret!'", "line 3: a symmetric key is not base64"),
         ("[behaviour]\nretry_after = true", "a number of seconds or false"),
-        ("[behaviour]\nwebhook_timeout = -1.0", "-1 is no number of seconds"),
+        ("[behaviour]\nwebhook_timeout = -1.0", "webhook_timeout is -1.0, which is no number of seconds"),
+        ("[behaviour]\nclient_timeout = 1e300", "client_timeout is 1e300, which is no number of seconds"),
+        (
+            "id_scope = 's'\n[behaviour]\nunknown_id_scope_code = 101000",
+            "unknown_id_scope_code is 101000; the codes of refusals are",
+        ),
+        ("[behaviour]\nrefused_key_code_over_http = 204000", "refused_key_code_over_http is 204000; the codes"),
         (
             "[[enrollment_groups]]\nenrollment_group_id = 'g'\n\
              primary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\nallocation.iot_hubs = ['h']",
@@ -327,6 +333,16 @@ fn a_service_that_assigns_nothing_is_warned_of() {
     assert_eq!(warnings.len(), 2);
     assert!(warnings[0].contains("no hub is linked") && warnings[0].contains("401001"), "{warnings:?}");
     assert!(warnings[1].contains("no enrollment"), "{warnings:?}");
+
+    let mut config = Config::contoso();
+    config.contoso.return_payload = true;
+    config.behaviour.inaccessible_hubs = vec![TOASTERS_HUB.to_uppercase()];
+    assert!(config.warnings().is_empty());
+    config.webhook_url = Some("http://localhost/".into());
+    config.behaviour.inaccessible_hubs.push("misspelt-hub".into());
+    let warnings = config.warnings();
+    assert!(warnings[0].contains("[contoso] has no effect"), "{warnings:?}");
+    assert!(warnings[1].contains("\"misspelt-hub\" in inaccessible_hubs has no effect"), "{warnings:?}");
 }
 
 /// The example in the repository is read, and says what it seems to say.
