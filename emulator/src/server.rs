@@ -204,15 +204,20 @@ async fn serve_connection<P: Protocol>(
     match (handshake, first.get()) {
         (Ok(stream), _) => {
             let peer = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
-            speak(stream, address, peer, protocol).await
+            let (stream, first) = Sniffed::new(stream);
+            let spoken = speak(stream, address, peer, protocol).await;
+            if first.get() == Some(&None) {
+                protocol.connection_failed(address, tls::closed_unused());
+            }
+            spoken
         }
-        (Err((why, error)), Some(&first)) => {
+        (Err((why, error)), Some(&Some(first))) => {
             let why = Speech::Tls.misses(first).unwrap_or_else(|| format!("the TLS handshake failed: {why}"));
             protocol.connection_failed(address, why);
             Err(error)
         }
         // A peer that says nothing has no fault.
-        (Err((_, error)), None) => Err(error),
+        (Err((_, error)), _) => Err(error),
     }
 }
 
@@ -220,10 +225,16 @@ async fn serve_connection<P: Protocol>(
 async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, protocol: &P) -> Result<(), Broken> {
     let (stream, first) = Sniffed::new(stream);
     let spoken = protocol.speak(stream, peer).await;
-    let misses = first.get().and_then(|&first| P::SPEAKS.misses(first));
+    let misses = first.get().and_then(|&first| P::SPEAKS.misses(first?));
     let malformed = || {
         let error: &hyper::Error = spoken.as_ref().err()?.downcast_ref()?;
-        error.is_parse().then(|| format!("the request is not HTTP/1.1: {error}"))
+        error.is_parse().then(|| {
+            if error.is_parse_too_large() {
+                format!("the request's head has more than {} KB, or too many fields", MAX_HEAD / 1024)
+            } else {
+                format!("the request is not HTTP/1.1: {error}")
+            }
+        })
     };
     if let Some(why) = misses.or_else(malformed) {
         protocol.connection_failed(address, why);
@@ -262,15 +273,18 @@ impl Speech {
     }
 }
 
-/// A stream that remembers the first byte that was read from it.
+/// What was read first from a stream: a byte, or its end.
+type First = Arc<OnceLock<Option<u8>>>;
+
+/// A stream that remembers what was read from it first.
 struct Sniffed<S> {
     stream: S,
-    first: Arc<OnceLock<u8>>,
+    first: First,
 }
 
 impl<S> Sniffed<S> {
-    fn new(stream: S) -> (Self, Arc<OnceLock<u8>>) {
-        let first = Arc::default();
+    fn new(stream: S) -> (Self, First) {
+        let first = First::default();
         (Self { stream, first: Arc::clone(&first) }, first)
     }
 }
@@ -283,8 +297,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some(&first) = buffer.filled().get(before) {
-            self.first.get_or_init(|| first);
+        if poll.is_ready() {
+            self.first.get_or_init(|| buffer.filled().get(before).copied());
         }
         poll
     }

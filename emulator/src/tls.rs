@@ -120,11 +120,21 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
+/// What to do if the client rejects the server's certificate.
+const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start (or the issuer of \
+                     --tls-certificate), and name the server as the certificate does: localhost, for example";
+
+/// Why nothing may have come after a handshake, and what to do about it: some clients, Node and curl among them,
+/// look at the certificate or at its names only then.
+pub(crate) fn closed_unused() -> String {
+    format!(
+        "the client closed the connection after the TLS handshake, without a request; it may reject the server's \
+         certificate: {TRUST}"
+    )
+}
+
 /// Why a handshake failed, and what to do about it.
 pub(crate) fn explain(error: &io::Error) -> String {
-    /// What to do if the client rejects the server's certificate.
-    const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start (or the issuer of \
-                         --tls-certificate), and name the server as the certificate does: localhost, for example";
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
         return format!(
             "the client closed the connection without an alert; it may reject the server's certificate: {TRUST}"

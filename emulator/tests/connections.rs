@@ -146,11 +146,13 @@ fn a_malformed_request_is_told_of() {
         ("GET / HTTP/9.9\r\n\r\n".to_owned(), "version"),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "version"),
         (head("a\u{1b} b: c"), "header"),
-        (head(&format!("a: {}", "x".repeat(400_000))), "too large"),
-        (head(&"a: b\r\n".repeat(200)), "too large"),
     ] {
         service.say("http", request.as_bytes());
         service.tells("http", "the request is not HTTP/1.1: ", why);
+    }
+    for request in [head(&format!("a: {}", "x".repeat(400_000))), head(&"a: b\r\n".repeat(200))] {
+        service.say("http", request.as_bytes());
+        service.tells("http", "the request's head has more than 32 KB, or too many fields", "");
     }
     assert!(service.emulator.requests().is_empty());
 }
@@ -273,6 +275,17 @@ fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
         service.say_in_tls("https", config, "localhost", GET);
         service.tells("https", &format!("the TLS handshake failed: {why}"), what_to_do);
     }
+}
+
+/// A client that looks at the certificate only after the handshake, as Node does, closes without an alert.
+#[test]
+fn a_client_that_closes_after_the_handshake_is_told_of() {
+    let service = Service::start();
+    for listener in ["https", "mqtts"] {
+        service.say_in_tls(listener, tls_config(&service.emulator, None), "localhost", b"");
+        service.tells(listener, "the client closed the connection after the TLS handshake", "--ca-out");
+    }
+    assert!(service.failures.lock().unwrap().is_empty());
 }
 
 /// A client that begins a handshake and does not go on is reported. One that says nothing, and one that is
