@@ -10,14 +10,17 @@
 mod session;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{env, io, sync::Arc};
+use std::{env, fs, io};
 
 use azure_dps::{
     Credential, DeviceKey, Endpoint, Error, Hub, IdScope, Provisioning, Registration, RegistrationId, Step,
-    TransportFault, mqtt,
+    TransportFault,
+    embedded_io::ConnectError,
+    mqtt,
+    tls::{self, Connector},
 };
 use embedded_io_adapters::tokio_1::FromTokio;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::ServerName;
 use session::{STALLED, session};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
@@ -48,11 +51,11 @@ async fn connect(
     // An endpoint without a port has that of HTTPS.
     let port = if endpoint.port() == 443 { mqtt::PORT } else { endpoint.port() };
     let network = |error: io::Error| {
+        let error = tls::Error::from(error);
         eprintln!("{host}:{port}: {error}");
-        match error.get_ref().and_then(|error| error.downcast_ref()) {
-            // What TLS itself objects to, such as a certificate, will be the same the next time.
-            Some(error) if !matches!(error, rustls::Error::AlertReceived(_)) => Error::Untrusted,
-            _ => Error::Transport(TransportFault::Connect),
+        match error.into_connect_error() {
+            ConnectError::Untrusted(_) => Error::Untrusted,
+            ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
         }
     };
     let deadline = provisioning.request_deadline(clock.now());
@@ -88,12 +91,13 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     let endpoint = Endpoint::parse(&url)?;
     let mut tls = None;
     if endpoint.is_https() {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(ca_file.ok_or("mqtts: wants a file of CA certificates")?)? {
-            roots.add(certificate?)?;
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let ca = fs::read(ca_file.ok_or("mqtts: wants a file of CA certificates")?)?;
+        let connector = Connector::builder().with_ca(&ca).build()?;
+        if let Some(proxy) = connector.proxy(&endpoint) {
+            return Err(format!("this example does not use the proxy {proxy}: list the host in NO_PROXY").into());
         }
-        let config = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
-        tls = Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())));
+        tls = Some(TlsConnector::from(connector.client_config().clone()));
     }
 
     let mut show = |progress| eprintln!("{progress:?}");

@@ -49,7 +49,7 @@ async fn run() -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let tls = Connector::builder().with_ca(&fs::read(ca)?).build()?;
     if let Some(proxy) = tls.proxy(provisioning.endpoint()) {
-        return Err(format!("rumqttc is not told of the proxy {proxy}: list the host in NO_PROXY").into());
+        return Err(format!("this example does not use the proxy {proxy}: list the host in NO_PROXY").into());
     }
 
     let mut lost = |error: &rumqttc::ConnectionError| eprintln!("the session broke: {error}");

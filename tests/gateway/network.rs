@@ -164,6 +164,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
     for (name, args, key) in [
         ("fleet", [&fleet[..], &["--host", https]].concat(), GROUP_KEY),
         ("mqtt_rumqttc", vec![mqtts.as_str(), ca, TOASTER], TOASTER_KEY),
+        ("mqtt_embedded", vec![emulator.mqtts_url().unwrap(), TOASTER, ca], TOASTER_KEY),
     ] {
         let mut program = Command::new(example(name));
         program.args(args).env("AZURE_DPS_SYMMETRIC_KEY", key).env_remove("NO_PROXY").env_remove("no_proxy");
