@@ -175,7 +175,7 @@ pub trait Sign {
 /// let error = Error::from(SignError::new("the chip did not answer"));
 /// assert_eq!(error.to_string(), "the signer could not sign: the chip did not answer");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SignError {
     reason: &'static str,
 }
@@ -193,6 +193,13 @@ impl SignError {
 }
 
 impl core::error::Error for SignError {}
+
+// Written by hand for the reason that `Malformed` has.
+impl fmt::Debug for SignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignError(\"{}\")", self.reason)
+    }
+}
 
 impl fmt::Display for SignError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -85,7 +85,7 @@ pub trait Tpm: Sign {
 /// let error = Error::from(TpmError::new("integrity check failed"));
 /// assert!(error.to_string().contains("integrity check failed"));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TpmError {
     reason: &'static str,
 }
@@ -103,6 +103,13 @@ impl TpmError {
 }
 
 impl core::error::Error for TpmError {}
+
+// Written by hand for the reason that `Malformed` has.
+impl fmt::Debug for TpmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TpmError(\"{}\")", self.reason)
+    }
+}
 
 impl fmt::Display for TpmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
