@@ -98,6 +98,21 @@ pub fn printable(text: &str) -> String {
     crate::log::printable(text)
 }
 
+/// A line of JSON that steers no terminal: JSON escapes the control characters up to U+001F itself, the others may be
+/// in its strings only.
+#[must_use]
+pub fn json_line(value: &serde_json::Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        if c.is_control() {
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
 /// Ctrl-C and SIGTERM, caught from the moment when this is made.
 #[derive(Debug)]
 pub struct Signals {

@@ -14,7 +14,7 @@ use crate::{
     behaviour::Behaviour,
     enrollment::{Carrier, Credentials},
     error::ServiceError,
-    log::{RequestRecord, mask_signatures},
+    log::RequestRecord,
     mqtt::MqttApi,
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
@@ -94,9 +94,9 @@ impl Handler for DeviceApi {
         let route = Route::parse(head.uri.path());
         let behaviour = self.core.behaviour();
         let mut record = RequestRecord::new(self.scheme, head.method.as_str());
-        record.path = mask_signatures(&path_and_query);
+        record.path = path_and_query;
         record.authorization = head.headers.contains_key(header::AUTHORIZATION);
-        record.registration_id = route.as_ref().map(|route| mask_signatures(&route.registration_id));
+        record.registration_id = route.as_ref().map(|route| route.registration_id.to_string());
 
         let body = match server::read_body(body, MAX_BODY, self.patience()).await {
             Ok(body) => Ok(body),
@@ -169,7 +169,7 @@ impl DeviceApi {
         websocket::upgrade(request, connection, mqtt).unwrap_or_else(|error| {
             let answer = Answer::refusal(&error, &self.core.behaviour());
             let mut record = RequestRecord::new(listener, request.method().as_str());
-            record.path = mask_signatures(request.uri().path());
+            record.path = request.uri().path().to_owned();
             record.answered(&answer, true);
             self.core.record_request(record);
             respond(answer, common_headers(), false)

@@ -66,6 +66,16 @@ impl RequestRecord {
         }
     }
 
+    /// The same without tokens: they belong in no path and no name, and a record does not repeat them.
+    pub(crate) fn without_signatures(self) -> Self {
+        Self {
+            path: mask_signatures(&self.path),
+            registration_id: self.registration_id.as_deref().map(mask_signatures),
+            outcome: mask_signatures(&self.outcome),
+            ..self
+        }
+    }
+
     /// How much text it holds, which is bounded for all of them.
     pub(crate) fn text_len(&self) -> usize {
         let id = self.registration_id.as_ref().map_or(0, String::len);
@@ -239,16 +249,25 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
-/// A token has no business in a path, and a record has none to repeat it.
-pub(crate) fn mask_signatures(text: &str) -> String {
-    let mut parts = text.split("sig=");
-    let mut masked = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.find(['&', '/']).map_or("", |end| &part[end..]);
-        masked.push_str("sig=****");
-        masked.push_str(rest);
+/// A text without the signatures of tokens: `sig=` in any case, also with escapes such as `sig%3D`, and what
+/// follows up to the next `&`.
+fn mask_signatures(text: &str) -> String {
+    let is_named_by = |name: &str| {
+        let escape = name.strip_prefix('%').map(|escape| escape.trim_start_matches("25"));
+        name.starts_with('=') || escape.is_some_and(|escape| escape.starts_with("3d"))
+    };
+    // Of the same length.
+    let lower = text.to_ascii_lowercase();
+    let (mut masked, mut done) = (String::with_capacity(text.len()), 0);
+    for (at, name) in lower.match_indices("sig") {
+        let value = at + name.len();
+        if value > done && is_named_by(&lower[value..]) {
+            masked.push_str(&text[done..value]);
+            masked.push_str("=****");
+            done = lower[value..].find('&').map_or(text.len(), |end| value + end);
+        }
     }
-    masked
+    masked + &text[done..]
 }
 
 /// A text without these secrets.

@@ -216,13 +216,13 @@ fn start(arguments: &Arguments, config: Config, console: &Console) -> Result<Emu
     let json = arguments.json;
     let printer = console.printer();
     let mut builder = Emulator::builder(config).time_scale(arguments.time_scale).observer(move |event: &Event| {
-        printer.line(if json { json!(event).to_string() } else { event.to_string() });
+        printer.line(if json { console::json_line(&json!(event)) } else { event.to_string() });
     });
     if arguments.function_log {
         let printer = console.printer();
         builder = builder.contoso_log(move |line| {
             printer.line(if json {
-                json!({ "function": line }).to_string()
+                console::json_line(&json!({ "function": line }))
             } else {
                 format!("                        func  {}", printable(line))
             });

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     enrollment::{Carrier, Credentials},
     error::ServiceError,
-    log::{RequestRecord, mask_signatures},
+    log::RequestRecord,
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
     server::{Broken, Fault, Faulty, Peer, Protocol, Speech, Stream},
@@ -166,9 +166,9 @@ impl MqttApi {
             Err(Refusal(code, why)) => format!("CONNACK {}: {why}", *code as u8),
         };
         self.core.record_request(RequestRecord {
-            path: mask_signatures(user_name),
+            path: user_name.to_owned(),
             authorization: password,
-            registration_id: Some(mask_signatures(client_id)),
+            registration_id: Some(client_id.to_owned()),
             outcome,
             ..RequestRecord::new(self.listener, "CONNECT")
         });
@@ -248,7 +248,7 @@ impl MqttApi {
     /// Carries out one request, as far as the answer.
     async fn exchange(&self, device: &Device, route: Route, publish: Publish) -> Exchange {
         let mut record = self.record(device, route.method());
-        record.path = mask_signatures(&publish.topic_name);
+        record.path = publish.topic_name.to_string();
         let body = &publish.payload;
         if body.len() <= MAX_BODY {
             record.body = String::from_utf8_lossy(body).into_owned();
@@ -311,7 +311,7 @@ impl MqttApi {
             "subscribed".to_owned()
         };
         self.core.record_request(RequestRecord {
-            path: mask_signatures(&filters.join(" ")),
+            path: filters.join(" "),
             outcome,
             ..self.record(device, "SUBSCRIBE")
         });
@@ -431,7 +431,7 @@ fn response_topic(answer: &Answer, request_id: &str, permuted: bool) -> String {
 /// Acknowledges a message that asks for something.
 async fn acknowledge<S: Stream>(link: &mut Link<S>, publish: &Publish) -> Result<Route, LinkError> {
     let route = Route::parse(&publish.topic_name)
-        .ok_or_else(|| LinkError::Protocol(format!("a message to {:?}", mask_signatures(&publish.topic_name))))?;
+        .ok_or_else(|| LinkError::Protocol(format!("a message to {:?}", &*publish.topic_name)))?;
     match publish.qos_pid {
         QosPid::Level0 => {}
         QosPid::Level1(pid) => link.send(Packet::Puback(pid)).await?,
@@ -469,7 +469,7 @@ impl From<Error> for LinkError {
     fn from(error: Error) -> Self {
         match error {
             Error::InvalidProtocol(..) | Error::UnexpectedProtocol(_) => Self::OtherProtocol,
-            error => Self::Protocol(mask_signatures(&error.to_string())),
+            error => Self::Protocol(error.to_string()),
         }
     }
 }

@@ -799,6 +799,7 @@ impl Core {
     }
 
     pub(crate) fn record_request(&self, record: RequestRecord) {
+        let record = record.without_signatures();
         let bytes = record.text_len();
         self.lock().requests.push(record.clone(), bytes);
         self.observe(&Event::Request(record));

@@ -6,7 +6,8 @@ mod support;
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufReader, Write},
+    io::{BufReader, Read, Write},
+    net::TcpStream,
     process::{Command, Stdio},
 };
 
@@ -85,8 +86,12 @@ fn with_json_every_line_is_an_object() {
     device.assigned();
     device.url = http["url"].as_str().unwrap().to_owned();
     device.assigned();
+    let mut hostile = TcpStream::connect(device.url.strip_prefix("http://").unwrap()).unwrap();
+    hostile.write_all("GET /\u{9b}31m HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".as_bytes()).unwrap();
+    hostile.read_to_end(&mut vec![]).unwrap();
     let (status, log) = program.end("-TERM");
     assert_eq!(status.code(), Some(0));
+    assert!(log.contains(r#""path":"/\u009b31m""#) && !log.contains('\u{9b}'));
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["request"]["registrationId"], TOASTER);
     assert!(lines.iter().any(|line| line["webhook"]["status"] == 200));

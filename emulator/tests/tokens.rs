@@ -205,12 +205,22 @@ fn another_id_scope_is_refused() {
 /// Keys, signatures and tokens are nowhere to be read.
 #[test]
 fn no_record_shows_a_secret() {
-    let emulator = contoso();
+    let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
     let device = Device::of_group(&emulator, TOASTER);
     device.assigned();
-    // A client that puts its token into the query, where it does not belong.
-    let query = format!("{}?x&sig=c2lnbmF0dXJl&y", device.path());
-    device.unsigned(reqwest::Method::GET, &query).send().unwrap();
+    // A client that puts its token where it does not belong: into the query, the path, an ID, a topic.
+    let path = device.path();
+    for path in [
+        format!("{path}?x&sig=c2lnbmF0dXJl&y"),
+        format!("{path}?x&Sig=/c2lnbmF0dXJl/"),
+        format!("{path}/register?token=SharedAccess%26sig%3Dc2lnbmF0dXJl"),
+        format!("/{SCOPE}/registrations/SharedAccess%26sig%3dc2lnbmF0dXJl/register"),
+        "/SharedAccess%2526sig%253dc2lnbmF0dXJl".to_owned(),
+    ] {
+        device.unsigned(reqwest::Method::GET, &path).send().unwrap();
+    }
+    let mut client = mqtt::Client::of_group(&emulator, "mqtt", "SharedAccess&sig=c2lnbmF0dXJl");
+    assert!(client.ask(mqtt::REGISTER, "{}").0.starts_with("400/"));
     let shown = format!(
         "{:?} {:?} {:?} {:?}",
         emulator.requests(),
