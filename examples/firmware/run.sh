@@ -254,7 +254,7 @@ else
     echo "no answer:"
     expect 7 "connection refused" "nobody listens" device "$toaster" host=localhost:1 timeout=1
     expect 7 "connection refused" "the service is gone in mid-poll" in_mid_poll KILL
-    expect 7 "no answer in time" "the service falls silent in mid-poll" in_mid_poll STOP
+    expect 7 "answer in time" "the service falls silent in mid-poll" in_mid_poll STOP
     nic=none expect 7 "no address from DHCP" "no network" device "$toaster"
     echo "wrong inputs:"
     expect 2 "key-file" "no key" device "$toaster" key-file=nowhere
