@@ -47,8 +47,8 @@ pub struct Behaviour {
     /// Whether `issuedCertificateChain` begins with the root, and not with the device's certificate.
     /// Sources disagree. Default false.
     pub issued_chain_root_first: bool,
-    /// Whether an MQTT client with a bad token or certificate is refused in CONNACK (code 5), and not, as has been
-    /// seen, let in to be told 401 by the answer to its first request. Default false.
+    /// Whether an MQTT client with a bad token or certificate is refused in CONNACK (code 5). Default false: the
+    /// client is let in, and its first request is answered 401 (azure-docs#43157).
     pub refuse_at_connect: bool,
     /// How many seconds the webhook may take. Default 230, which is where Azure Functions itself
     /// gives up on an HTTP trigger.

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Config, ConfigError, DeviceRecord, Operation, UnlinkedHub,
+    Behaviour, Config, ConfigError, DeviceRecord, Operation,
     clock::Clock,
     device_api::DeviceApi,
     enrollment::{Carrier, Credentials},
@@ -100,7 +100,7 @@ impl Service {
 /// webhook would be called again.
 pub fn webhook_answer(status: u16, body: &[u8], offered: &[String]) -> Option<(Option<String>, String)> {
     let answer = HttpAnswer { status, body: body.to_vec() };
-    let allocated = match webhook::judge(&answer, offered, UnlinkedHub::default(), &[]).verdict {
+    let allocated = match webhook::judge(&answer, offered, &Behaviour::default(), &[]).verdict {
         Verdict::Allocated(allocated) => Ok(allocated),
         Verdict::Failed(failure) => Err(failure),
         Verdict::TryAgain(_) => return None,

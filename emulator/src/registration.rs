@@ -619,7 +619,7 @@ impl Core {
             Ok(answer) => {
                 call.status = Some(answer.status);
                 call.response_body = log::mask(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
-                match webhook::judge(&answer, &job.offered, job.behaviour.unlinked_hub, &secrets) {
+                match webhook::judge(&answer, &job.offered, &job.behaviour, &secrets) {
                     Judgement { verdict: Verdict::TryAgain(status), .. } if call.next_in.is_none() => {
                         Judgement::failed(Failure::status(status))
                     }

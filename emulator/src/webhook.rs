@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     allocation::{self, Allocated, Failure},
-    behaviour::UnlinkedHub,
+    behaviour::Behaviour,
     config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
     enrollment::{Attested, Enrollment, Kind},
     log::{excerpt, mask},
@@ -351,12 +351,7 @@ impl Judgement {
 
 /// The tutorial's troubleshooting table. "[The hub] must be one of the IoT hubs passed in the linkedHubs
 /// property in the request."
-pub(crate) fn judge(
-    answer: &HttpAnswer,
-    offered: &[String],
-    unlinked_hub: UnlinkedHub,
-    secrets: &[String],
-) -> Judgement {
+pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], behaviour: &Behaviour, secrets: &[String]) -> Judgement {
     // Masked before it is cut, so that no half of a secret is left.
     let show = |text: &str| excerpt(&mask(text.to_owned(), secrets));
     let failed = match answer.status {
@@ -364,7 +359,7 @@ pub(crate) fn judge(
             let mut warnings = Vec::new();
             let judgement = match read_response(&answer.body, &mut warnings, &show) {
                 Ok(allocated) if allocated.hub.is_empty() => Judgement::failed(Failure::no_hub()),
-                Ok(allocated) => judge_hub(allocated, offered, unlinked_hub, &show),
+                Ok(allocated) => judge_hub(allocated, offered, behaviour, &show),
                 Err(failure) => Judgement::failed(failure),
             };
             return Judgement { warnings, ..judgement };
@@ -382,12 +377,16 @@ pub(crate) fn judge(
 /// How a text of the webhook is shown: short, printable and without secrets.
 type Show<'a> = &'a dyn Fn(&str) -> String;
 
-fn judge_hub(allocated: Allocated, offered: &[String], unlinked_hub: UnlinkedHub, show: Show<'_>) -> Judgement {
+fn judge_hub(allocated: Allocated, offered: &[String], behaviour: &Behaviour, show: Show<'_>) -> Judgement {
     /// How many hubs are named.
     const NAMED: usize = 8;
     let hub = allocated.hub.clone();
-    match allocation::check_hub(allocated, offered, unlinked_hub) {
+    match allocation::check_hub(allocated, offered, behaviour.unlinked_hub) {
         Ok(allocated) => {
+            if let Err(failure) = allocation::check_access(&allocated.hub, behaviour) {
+                let outcome = format!("{} {} refuses the service (inaccessible_hubs)", failure.code, show(&hub));
+                return Judgement { outcome, ..Judgement::failed(failure) };
+            }
             let mut outcome = format!("allocated {}", show(&allocated.hub));
             if let Some(payload) = &allocated.payload {
                 outcome = format!("{outcome} with payload {}", show(payload.get()));

@@ -228,6 +228,14 @@ fn a_refused_hub_is_called_refused() {
     toaster(&emulator).failed();
     assert!(line(&emulator).contains("offered: hub-0, hub-1, hub-2, hub-3, hub-4, hub-5, hub-6, hub-7 and 92 more"));
 
+    // A hub that was offered, and does not let the service in.
+    emulator.update(|config| config.behaviour.inaccessible_hubs = vec!["hub-99".into()]);
+    emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "hub-99" }).to_string());
+    assert_eq!(toaster(&emulator).failed().0, 401_002);
+    let call = emulator.webhook_calls().pop().unwrap();
+    assert_eq!(call.outcome, "401002 hub-99 refuses the service (inaccessible_hubs)");
+    assert_eq!(call.assigned_hub, None);
+
     // The switch that lets it through.
     emulator.update(|config| config.behaviour.unlinked_hub = UnlinkedHub::Assigned);
     emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "elsewhere" }).to_string());
@@ -319,7 +327,7 @@ fn an_answer_that_is_no_json_is_shown() {
     assert!(!self::line(&emulator).contains('{'));
 }
 
-/// An answer may have the webhook's key with the escapes of JSON, of a URL or of HTML, and in the place of an
+/// An answer may have the webhook's key with the escapes of JSON, of a URL or of HTML. It may have it instead of an
 /// object, so that the failure quotes it. A long text is cut there.
 #[test]
 fn a_key_is_masked_in_every_spelling() {
