@@ -132,7 +132,7 @@ pub struct WebhookCall {
 }
 
 /// A connection that came to no request: a TLS handshake that failed, a peer that spoke something else than
-/// the listener, or malformed HTTP.
+/// the listener, malformed HTTP, or no CONNECT of MQTT.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -21,7 +21,7 @@ use crate::{
     log::RequestRecord,
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{Broken, Fault, Faulty, Peer, Protocol, Speech, Stream},
+    server::{Broken, Fault, Faulty, NoRequest, Peer, Protocol, Speech, Stream},
     wall_time, wire,
 };
 
@@ -66,11 +66,16 @@ impl Protocol for MqttApi {
         let mut link = Link::new(stream, self.patience());
         match self.connect(&mut link, peer).await {
             Ok(Some(device)) => Ok(self.session(&mut link, &device).await?),
-            refused => {
-                let refused = refused.map(drop);
-                self.record_end(&refused, RequestRecord::new(self.listener, "-"));
+            Ok(None) => {
                 link.close().await;
-                Ok(refused?)
+                Ok(())
+            }
+            Err(error) => {
+                link.close().await;
+                Err(match error {
+                    LinkError::Protocol(why) => NoRequest(format!("no MQTT session: {why}")).into(),
+                    error => error.into(),
+                })
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use std::{
     convert::Infallible,
-    io, mem,
+    fmt, io, mem,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -86,6 +86,18 @@ impl std::fmt::Display for NoAnswer {
 }
 
 impl std::error::Error for NoAnswer {}
+
+/// The peer came to no request, and why.
+#[derive(Debug)]
+pub(crate) struct NoRequest(pub(crate) String);
+
+impl fmt::Display for NoRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoRequest {}
 
 /// What answers HTTP requests.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -227,7 +239,11 @@ async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, pr
     let spoken = protocol.speak(stream, peer).await;
     let misses = first.get().and_then(|&first| P::SPEAKS.misses(first?));
     let malformed = || {
-        let error: &hyper::Error = spoken.as_ref().err()?.downcast_ref()?;
+        let error = spoken.as_ref().err()?;
+        if let Some(NoRequest(why)) = error.downcast_ref() {
+            return Some(why.clone());
+        }
+        let error: &hyper::Error = error.downcast_ref()?;
         error.is_parse().then(|| {
             if error.is_parse_too_large() {
                 format!("the request's head has more than {} KB, or too many fields", MAX_HEAD / 1024)

@@ -22,7 +22,7 @@ use crate::{
     error::ServiceError,
     log::RequestRecord,
     mqtt::{MAX_PACKET, MqttApi},
-    server::{Body, Broken, Connection, Peer, Protocol},
+    server::{Body, Broken, Connection, NoRequest, Peer, Protocol},
 };
 
 /// Compared without case: Microsoft's client for C offers `MQTT`.
@@ -69,13 +69,12 @@ async fn serve(websocket: HyperWebsocket, mqtt: MqttApi, peer: Peer) -> Result<(
     let patience = mqtt.patience();
     let (spoken, carried) = tokio::join!(mqtt.speak(near, peer), carry(websocket, far, patience));
     // A peer that goes is no news, one that is sent away is.
-    if let Err(why) = carried
-        && is_sent_away(&why)
-    {
-        let outcome = format!("the WebSocket was dropped: {why}");
+    let carried = carried.err().filter(is_sent_away).map(|why| format!("the WebSocket was dropped: {why}"));
+    let spoken = spoken.err().filter(|why| why.is::<NoRequest>()).map(|why| why.to_string());
+    for outcome in carried.into_iter().chain(spoken) {
         mqtt.core.record_request(RequestRecord { outcome, ..RequestRecord::new(mqtt.listener, "-") });
     }
-    spoken
+    Ok(())
 }
 
 fn is_sent_away(why: &Broken) -> bool {

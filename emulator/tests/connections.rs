@@ -135,6 +135,29 @@ fn a_client_on_the_wrong_port_is_told_of() {
         service.say_in_tls(listener, tls_config(&service.emulator, None), "localhost", bytes);
         service.tells(listener, why, what_to_do);
     }
+    // Once each, and not as requests.
+    assert!(service.failures.lock().unwrap().is_empty() && service.emulator.requests().is_empty());
+}
+
+/// What is no CONNECT is reported, though it is not a request.
+#[test]
+fn a_session_that_does_not_begin_is_told_of() {
+    let service = Service::start();
+    for (bytes, why) in [
+        (&b"\xf0\x00"[..], "no MQTT session: invalid header"),
+        (b"\xc0\x00", "no MQTT session: the first packet is no CONNECT"),
+        (b"\x30\xff\xff\xff\x7f", "no MQTT session: a packet of more than 262144 bytes"),
+    ] {
+        service.say("mqtt", bytes);
+        service.tells("mqtt", why, "");
+    }
+    assert!(service.emulator.requests().is_empty());
+    // Over WebSocket the request was the upgrade's.
+    let mut client = mqtt::Client::open(&service.emulator, "ws", TOASTER);
+    client.write(b"\xf0\x00");
+    assert!(client.receive().is_none());
+    let outcomes: Vec<_> = service.emulator.requests().into_iter().map(|request| request.outcome).collect();
+    assert_eq!(outcomes, ["no MQTT session: invalid header"]);
 }
 
 /// Malformed HTTP is reported, though it is not a request.
