@@ -152,12 +152,6 @@ fn a_session_that_does_not_begin_is_told_of() {
         service.tells("mqtt", why, "");
     }
     assert!(service.emulator.requests().is_empty());
-    // Over WebSocket the request was the upgrade's.
-    let mut client = mqtt::Client::open(&service.emulator, "ws", TOASTER);
-    client.write(b"\xf0\x00");
-    assert!(client.receive().is_none());
-    let outcomes: Vec<_> = service.emulator.requests().into_iter().map(|request| request.outcome).collect();
-    assert_eq!(outcomes, ["no MQTT session: invalid header"]);
 }
 
 /// Malformed HTTP is reported, though it is not a request.

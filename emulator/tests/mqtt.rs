@@ -569,6 +569,10 @@ fn a_websocket_is_for_subprotocol_mqtt_on_any_path() {
     assert!(text.read().is_err() || text.read().is_err());
     let dropped = nth(&emulator, "-", 1);
     assert_eq!((dropped.listener, dropped.outcome.as_str()), ("ws", "the WebSocket was dropped: a text frame"));
+    let mut client = Client::open(&emulator, "ws", TOASTER);
+    client.write(b"\xf0\x00");
+    assert!(client.receive().is_none());
+    assert_eq!(nth(&emulator, "-", 2).outcome, "no MQTT session: invalid header");
 }
 
 /// Each packet comes in a frame of its own, or in a few when it is long: a client for small machines
