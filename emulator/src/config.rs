@@ -100,7 +100,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Tells what is allowed and can hardly be meant: no linked hub, no enrollment, or settings without effect.
+    /// Tells what is allowed and can hardly be meant: no linked hub, no enrollment, a certificate
+    /// that TLS does not take, or settings without effect.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -117,6 +118,14 @@ impl Config {
                  [[individual_enrollments]]"
                     .to_owned(),
             );
+        }
+        for IndividualEnrollment { registration_id, x509, .. } in &self.individual_enrollments {
+            if x509.iter().flat_map(X509Attestation::certificates).any(|certificate| !certificate.is_version_3()) {
+                warnings.push(format!(
+                    "a certificate of {registration_id} is not of X.509 version 3: a TLS handshake with it fails; make \
+                     it with at least one extension"
+                ));
+            }
         }
         if self.webhook_url.is_some() && self.contoso != ContosoOptions::default() {
             warnings.push("[contoso] has no effect: another webhook is called".to_owned());

@@ -7,8 +7,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::{
-    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
-    ServerConfig, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, InconsistentKeys,
+    PeerIncompatible, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{
@@ -53,22 +53,29 @@ impl Certificates {
     }
 
     /// A server certificate of the caller's, with its chain, and its key.
-    pub(crate) fn present(&mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<(), pem::Error> {
-        self.chain = CertificateDer::pem_slice_iter(chain_pem).collect::<Result<_, _>>()?;
-        self.key = PrivateKeyDer::from_pem_slice(key_pem)?;
+    pub(crate) fn present(&mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
+        self.chain = CertificateDer::pem_slice_iter(chain_pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("the certificate's PEM cannot be read: {error}"))?;
+        self.key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
+            pem::Error::NoItemsFound => "there is no private key in PEM".to_owned(),
+            error => format!("the key's PEM cannot be read: {error}"),
+        })?;
         Ok(())
     }
 
     /// TLS 1.2, as the real service, and 1.3 on request.
-    pub(crate) fn acceptor(&self, tls13: bool) -> Result<TlsAcceptor, rustls::Error> {
+    pub(crate) fn acceptor(&self, tls13: bool) -> Result<TlsAcceptor, String> {
         let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
         // The provider by name: a process-wide default is the program's choice, not a library's.
         let provider = aws_lc_rs::default_provider();
         let any_client = AnyClient(provider.signature_verification_algorithms);
         let config = ServerConfig::builder_with_provider(provider.into())
-            .with_protocol_versions(versions)?
+            .with_protocol_versions(versions)
+            .map_err(|error| error.to_string())?
             .with_client_cert_verifier(Arc::new(any_client))
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(|error| explain_own(&error))?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
@@ -172,19 +179,32 @@ pub(crate) fn explain(error: &io::Error) -> String {
             "client and server share no algorithm ({why:?}): ECDHE with AES-GCM or ChaCha20 is needed, and ECDSA \
              with P-256 unless --tls-certificate has another key, such as RSA"
         ),
-        Error::InvalidCertificate(CertificateError::Other(why))
-            if format!("{why:?}").contains("UnsupportedCertVersion") =>
-        {
-            "the client's certificate is of X.509 version 1, and version 3 is needed: make it with at least one \
-             extension, as by openssl x509 -req with -extfile"
-                .to_owned()
-        }
+        error if is_version_1(error) => format!("the client's certificate {VERSION_1}"),
         Error::InvalidCertificate(CertificateError::BadSignature) => {
             "the client does not hold the key of its certificate".to_owned()
         }
         Error::InvalidCertificate(why) => format!("the client's certificate cannot be used: {why:?}"),
         other => other.to_string(),
     }
+}
+
+/// Why a certificate and a key of the caller's cannot be presented.
+fn explain_own(error: &Error) -> String {
+    match error {
+        Error::NoCertificatesPresented => "there is no certificate in PEM".to_owned(),
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => "the key is not the certificate's".to_owned(),
+        error if is_version_1(error) => format!("the certificate {VERSION_1}"),
+        error => error.to_string(),
+    }
+}
+
+/// What is wrong with a certificate of version 1, and what to do about it.
+const VERSION_1: &str = "is of X.509 version 1, and version 3 is needed: make it with at least one extension, as by \
+                         openssl x509 -req with -extfile";
+
+fn is_version_1(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(CertificateError::Other(why))
+        if format!("{why:?}").contains("UnsupportedCertVersion"))
 }
 
 /// From yesterday, for peers whose clock is slow, for a year: far-off years are more than some

@@ -50,6 +50,11 @@ impl Certificate {
         parse(&self.der).is_ok_and(|parsed| parsed.is_ca())
     }
 
+    /// Whether a TLS handshake with it can succeed.
+    pub(crate) fn is_version_3(&self) -> bool {
+        self.info.version == 3
+    }
+
     /// Its DER, for JSON.
     pub(crate) fn base64(&self) -> String {
         BASE64_STANDARD.encode(&self.der)

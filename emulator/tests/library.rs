@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azure_dps_emulator::{Config, ConfigError, Emulator, Operation, Script, StartError};
+use azure_dps_emulator::{
+    Config, ConfigError, Emulator, IndividualEnrollment, Operation, Script, StartError, X509Attestation,
+};
 use reqwest::{Certificate, blocking::Client, tls::Version};
 use serde_json::json;
 use support::*;
@@ -62,10 +64,15 @@ fn https_presents_the_certificate_that_it_is_given() {
     assert!(reaches(Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap()));
     assert!(!reaches(tls_client(&emulator, None).build().unwrap()), "the CA made at start");
 
-    for (chain, key) in
-        [(&*certificate.pem(), "no key"), ("", &key.serialize_pem()), (other.ca_pem(), &key.serialize_pem())]
-    {
-        assert!(matches!(start(chain, key), Err(StartError::Tls(_))));
+    let old = x509::pem(&x509::version_1(certificate.der()).into());
+    for (chain, key, why) in [
+        (&*certificate.pem(), "no key", "there is no private key in PEM"),
+        ("", &*key.serialize_pem(), "there is no certificate in PEM"),
+        (other.ca_pem(), &key.serialize_pem(), "the key is not the certificate's"),
+        (&old, &key.serialize_pem(), "the certificate is of X.509 version 1"),
+    ] {
+        let error = start(chain, key).unwrap_err();
+        assert!(matches!(error, StartError::Tls(_)) && error.to_string().contains(why), "{error}");
     }
 }
 
@@ -333,6 +340,19 @@ fn a_service_that_assigns_nothing_is_warned_of() {
     assert_eq!(warnings.len(), 2);
     assert!(warnings[0].contains("no hub is linked") && warnings[0].contains("401001"), "{warnings:?}");
     assert!(warnings[1].contains("no enrollment"), "{warnings:?}");
+
+    let old = x509::version_1(&x509::Identity::self_signed("lock").chain[0]);
+    let [old, new] = [old.into(), x509::Identity::self_signed("door").chain[0].clone()].map(|der| x509::pem(&der));
+    let mut config = Config::contoso();
+    for (id, pem) in [("lock", old), ("door", new)] {
+        let x509 =
+            X509Attestation { primary: azure_dps_emulator::Certificate::from_pem(&pem).unwrap(), secondary: None };
+        let x509 = Some(x509);
+        let registration_id = id.into();
+        config.individual_enrollments.push(IndividualEnrollment { registration_id, x509, ..Default::default() });
+    }
+    let warnings = config.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("lock is not of X.509 version 3"), "{warnings:?}");
 
     let mut config = Config::contoso();
     config.contoso.return_payload = true;

@@ -152,3 +152,39 @@ pub fn tls_config(emulator: &Emulator, identity: Option<&Identity>) -> ClientCon
         None => builder.with_no_client_auth(),
     }
 }
+
+/// One element of DER: its head, its whole length.
+fn element(der: &[u8]) -> (usize, usize) {
+    match der[1] {
+        length @ 0..=0x7f => (2, 2 + usize::from(length)),
+        0x81 => (3, 3 + usize::from(der[2])),
+        _ => (4, 4 + usize::from(der[2]) * 256 + usize::from(der[3])),
+    }
+}
+
+fn sequence(content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let head = match (high, low) {
+        (0, 0..=0x7f) => vec![0x30, low],
+        (0, _) => vec![0x30, 0x81, low],
+        _ => vec![0x30, 0x82, high, low],
+    };
+    [&head, content].concat()
+}
+
+/// A certificate as `openssl x509 -req` makes it without `-extfile`: without a version, which is version 1,
+/// and without extensions. Its signature is that of another one, which nobody verifies.
+pub fn version_1(der: &[u8]) -> Vec<u8> {
+    let certificate = &der[element(der).0..];
+    let (head, length) = element(certificate);
+    let (mut fields, signature) = (&certificate[head..length], &certificate[length..]);
+    let mut kept = vec![];
+    while !fields.is_empty() {
+        let (field, rest) = fields.split_at(element(fields).1);
+        if !matches!(field[0], 0xa0 | 0xa3) {
+            kept.extend_from_slice(field);
+        }
+        fields = rest;
+    }
+    sequence(&[sequence(&kept), signature.to_vec()].concat())
+}
