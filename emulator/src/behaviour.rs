@@ -30,7 +30,7 @@ pub struct Behaviour {
     pub any_key_name: bool,
     /// How many seconds after its expiry a token is still good. Default 0.
     pub token_leeway: u32,
-    /// The code of the answer to an ID scope that is not ours. Default 401000.
+    /// Sets the error code for an ID scope that is not the service's: 400000 to 599999. Default 401000.
     pub unknown_id_scope_code: u32,
     /// Whether "no such enrollment" (404201) is told inside a 200 with status `failed`, and not as
     /// HTTP status 404. Both have been seen. Default false.
@@ -75,7 +75,7 @@ pub struct Behaviour {
     pub tls13: bool,
 
     // Points in which records of the real service disagree. The README names the sources.
-    /// Sets the error code for a symmetric key that is refused over HTTP. Default 401002, seen
+    /// Sets the error code for a symmetric key that is refused over HTTP: 400000 to 599999. Default 401002, seen
     /// since 2020; 401000 was seen in 2019. Over MQTT the code is always 401000.
     pub refused_key_code_over_http: u32,
     /// Sets for how many seconds of the service's time a registration over HTTP blocks the other key
