@@ -83,7 +83,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (
             Error::Unsupported,
             Fault::Caller,
-            "this transport cannot do that: TPM and status look-up need HTTP, client certificates any transport but minreq",
+            "this transport cannot do that: TPM and status look-up need HTTP, client certificates and a proxy any transport but minreq",
         ),
         (BufferTooSmall::at_least(700).into(), Fault::Caller, "the buffer is too small: at least 700 bytes are needed"),
         (
