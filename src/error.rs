@@ -216,8 +216,14 @@ impl fmt::Display for Error {
                 refusal.fmt(f)
             }
             Error::Failed(refusal) => {
-                write!(f, "the registration failed: ")?;
-                refusal.fmt(f)
+                f.write_str("the registration failed: ")?;
+                match refusal.code {
+                    // The service took the device's credential before.
+                    Some(code) if refusal.fault() == Fault::Credential => {
+                        write!(f, "{}, access was refused: check the service's access to the hub", code.value())
+                    }
+                    _ => refusal.fmt(f),
+                }
             }
             Error::Disabled => f.write_str("the enrollment is disabled: the operator must enable it"),
             Error::Unassigned => f.write_str("the registration has no hub, or has none yet"),

@@ -104,6 +104,11 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
             Fault::Refused,
             "the registration failed: 400208, the custom allocation webhook named no IoT hub",
         ),
+        (
+            refused(200, r#"{"status":"failed","registrationState":{"errorCode":401002}}"#),
+            Fault::Refused,
+            "the registration failed: 401002, access was refused: check the service's access to the hub",
+        ),
         (Error::Disabled, Fault::Refused, "the enrollment is disabled: the operator must enable it"),
         (Error::Unassigned, Fault::Refused, "the registration has no hub, or has none yet"),
         (Malformed::HttpHead.into(), Fault::Peer, "the answer is not what DPS sends: its HTTP head is malformed"),
