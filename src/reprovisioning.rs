@@ -140,8 +140,8 @@ use crate::{
 ///
 /// **Issued certificates.** A look-up does not return them. So a device whose record has an
 /// [`issued_certificate_chain`](Assignment::issued_certificate_chain) registers instead of looking
-/// up. The same goes for a record that cannot be read and may have had one, and for a register
-/// request with a `csr` whose outcome was lost. A hub's 5xx leads to no registration here either.
+/// up. The same goes for a record that cannot be read and may have had one, and after a register
+/// request with a `csr` that led to no assignment. A hub's 5xx leads to no registration here either.
 ///
 /// **Sessions.** A session counts as a success if this device ended it
 /// ([`HubAnswer::Closed`]), however short it was, or if it lasted for
@@ -301,7 +301,8 @@ impl HubAnswer {
 #[non_exhaustive]
 pub struct ReprovisioningPolicy {
     /// How long a hub that is out of reach is tried before DPS is asked: 20 minutes by default,
-    /// which with jitter of up to half of it is within the 15 to 30 that Microsoft asks for.
+    /// which with jitter of up to half of it is within the 15 to 30 that Microsoft asks for. At most
+    /// 12 days.
     pub hub_patience: Duration,
     /// See `with_lookup`.
     looks_up: bool,
@@ -564,6 +565,8 @@ impl Reprovisioning {
         };
         // With this key, or with the other one before.
         let was_sent = provisioning.register_was_sent() || self.is_other_key && !is_look_up;
+        // A request may have arrived, whatever the run ended with: its answer lost, or too long to read.
+        self.has_certificate |= was_sent && provisioning.registration().csr().is_some();
         let error = provisioning.failure();
         match error.fault() {
             Fault::Credential if self.has_secondary_key && !self.is_other_key => {
@@ -584,7 +587,6 @@ impl Reprovisioning {
                 // What was sent may have arrived.
                 if was_sent {
                     self.is_known = true;
-                    self.has_certificate |= provisioning.registration().csr().is_some();
                     self.pause(now, UNDECIDED);
                 }
             }
