@@ -28,6 +28,10 @@ use crate::{Error, ErrorCode, Fault, RegistrationId};
 /// - **No answer.** The wait is 5 s, then 10, 20, 40, and 80 s from then on, plus up to half of
 ///   that. Only these failures count against [`max_retries`](Self::max_retries).
 ///
+/// Each wait grows with the number of failures in a row, of whatever kind: a 409203 after a lost
+/// answer is the second failure, and its wait begins at 2 s. An answer that is not a failure starts the
+/// count again.
+///
 /// Everything but the last goes on until [`timeout`](Self::timeout) ends the run. A wait that
 /// would outlast the run ends it at once.
 ///
