@@ -1,7 +1,7 @@
 //! The library's TLS from the files of the command line, which its errors name.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -53,11 +53,17 @@ pub fn connector(ca: Option<&Path>, identity: Option<(&Path, &Path)>, at_most: D
     Ok(connector)
 }
 
-/// minreq reads this file without a limit, and does not say what is wrong with it.
-pub fn check_ssl_cert_file() -> Result<(), String> {
-    match env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from) {
-        Some(file) => Input::CA.read_file(&file).map(drop).map_err(|error| format!("SSL_CERT_FILE: {error}")),
-        None => Ok(()),
+/// The libraries that read this file read it without a limit, and take a byte order mark for a part of the first line.
+fn check_ssl_cert_file() -> Result<(), String> {
+    let Some(file) = env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from) else {
+        return Ok(());
+    };
+    Input::CA.read_file(&file).map_err(|error| format!("SSL_CERT_FILE: {error}"))?;
+    match fs::read(&file).is_ok_and(|bytes| bytes.starts_with(b"\xef\xbb\xbf")) {
+        true => {
+            Err(format!("SSL_CERT_FILE: {} begins with a byte order mark: save the file without it", file.display()))
+        }
+        false => Ok(()),
     }
 }
 

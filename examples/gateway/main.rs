@@ -258,10 +258,11 @@ impl Route {
         if !needs_stream && !endpoint.is_https() {
             return Ok(Self::Minreq);
         }
-        if !needs_stream && tls::proxy_variable().is_none() {
-            return connector::check_ssl_cert_file().map(|()| Self::Minreq);
-        }
+        // Also for minreq, which does not say what is wrong with this machine's roots.
         let connector = connector::connector(args.ca.as_deref(), args.certificate(), args.timeout())?;
+        if !needs_stream && tls::proxy_variable().is_none() {
+            return Ok(Self::Minreq);
+        }
         match (is_mqtt, connector.proxy(endpoint)) {
             (true, Some(proxy)) => Err(format!(
                 "{} names the proxy {proxy}, and MQTT goes through none here: use --transport http, or list {} in NO_PROXY",

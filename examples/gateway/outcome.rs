@@ -255,6 +255,9 @@ impl Failure {
             endpoint: asked.endpoint.to_owned(),
             summary: match error {
                 Error::BufferTooSmall(_) => "this program's buffer is too small",
+                Error::Refused(_) if error.fault() == Fault::Caller => {
+                    "the service does not accept what this device sends"
+                }
                 _ => kind.summary(asked),
             },
             seen: seen.map_or(error.to_string(), |seen| format!("{error}: {seen}")),
@@ -271,7 +274,7 @@ impl Failure {
                      a proxy that opens TLS needs its own CA here"
                 }
                 Error::Refused(_) if error.fault() == Fault::Caller => {
-                    "check --payload: the service reads no other part that this program does not write itself"
+                    "check --payload and --csr: this program writes the rest of the request itself"
                 }
                 Error::BufferTooSmall(_) => {
                     "have the allocation webhook return less, or build this program with a larger buffer"

@@ -290,6 +290,28 @@ fn a_byte_order_mark_does_not_matter() {
     }
 }
 
+/// Each would read as a service that cannot be reached, and be tried again.
+#[test]
+fn an_ssl_cert_file_that_is_of_no_use_is_named() {
+    let emulator = emulator();
+    let none = tempfile::tempdir().unwrap();
+    let certificate = emulator.ca_pem();
+    for (name, content, why) in [
+        ("marked", format!("\u{feff}{certificate}"), "begins with a byte order mark"),
+        ("text", "no certificate".to_owned(), "no PEM certificate in"),
+        ("empty", String::new(), "no PEM certificate in"),
+    ] {
+        let file = temporary(&format!("ssl-cert-file-{name}.pem"), &content);
+        for args in [&[][..], &["--transport", "mqtt"]] {
+            let gateway = Gateway::to(https(&emulator), TOASTER).args(args).key(TOASTER_KEY);
+            let run = gateway.env("SSL_CERT_FILE", text(&file)).env("SSL_CERT_DIR", text(none.path())).run();
+            run.expect(USAGE);
+            assert!(run.stderr.contains("SSL_CERT_FILE: ") && run.stderr.contains(why), "{name}: {}", run.stderr);
+        }
+    }
+    assert!(emulator.requests().is_empty());
+}
+
 #[test]
 fn an_ipv6_address_without_brackets_or_with_a_zone_is_explained() {
     for (host, why) in [

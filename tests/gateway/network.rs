@@ -340,7 +340,8 @@ fn a_payload_that_the_service_does_not_take() {
         emulator.script(Script::respond(Operation::Register, status, &[], body));
         let run = own(http(&emulator), &["--payload", "{}"]).run();
         run.expect(REFUSED);
-        assert!(run.stderr.contains("to do:  check --payload"), "{}", run.stderr);
+        assert!(run.stderr.contains("error: the service does not accept what this device sends\n"), "{}", run.stderr);
+        assert!(run.stderr.contains("to do:  check --payload and --csr"), "{}", run.stderr);
     }
 }
 
