@@ -296,6 +296,21 @@ fn failures_are_counted_by_kind() {
     assert_eq!(run(&mut wrong), (NOT_ALL_ASSIGNED, json!({ "unauthorized: 401002": 5 })));
 }
 
+/// What support asks for is there for each kind of refusal.
+#[test]
+fn a_lost_operation_is_reported_with_its_tracking_id() {
+    let emulator = builder(Config::contoso()).start().unwrap();
+    let tracking_id = "6d75a1fe-0129-4f41-844b-c253a6653d4f";
+    let body = json!({ "errorCode": 404201, "trackingId": tracking_id }).to_string();
+    emulator.script(Script::respond(Operation::Status, 404, &[], &body).times(2));
+    let report = json_of(&output_of(fleet(emulator.http_url().unwrap(), 1).arg("--json")));
+    let result = &report["results"][0];
+    let error = &result["error"];
+    assert_eq!((&error["httpStatus"], &error["code"]), (&json!(404), &json!(404201)), "{report}");
+    assert_eq!(error["trackingId"], tracking_id);
+    assert_eq!(result["registerRequests"], 2);
+}
+
 /// `--verify` sees where the service says otherwise than a device was told.
 #[test]
 fn a_service_that_changes_its_mind_is_found_out() {
@@ -376,6 +391,8 @@ fn a_wrong_command_line_is_refused() {
         (&["--ids-file", file, local[0], local[1]], "line 1: the registration ID has a character"),
         (&["--ids-file", "/nowhere", local[0], local[1]], "/nowhere"),
         (&["--ids-file", "-", "--key-file", "-", local[0], local[1]], "not both"),
+        (&["--ids-file", "/dev/stdin", "--key-file", "-", local[0], local[1]], "not both"),
+        (&["--ids-file", "-", "--key-file", "/dev/stdin", local[0], local[1]], "not both"),
         (&["--ids-file", file, "--devices", "1", local[0], local[1]], "cannot be used with"),
         (&["--ids-file", file, "--rid", TOASTERS, local[0], local[1]], "cannot be used with"),
         (&[local[0], local[1]], "--devices"),

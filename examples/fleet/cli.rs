@@ -1,17 +1,13 @@
 //! The command line: flags named as in the example `gateway`.
 
-use std::{
-    path::{Path, PathBuf},
-    rc::Rc,
-    time::Duration,
-};
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use azure_dps::{Endpoint, GroupKey, RegistrationId};
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 
 use crate::{
     ids,
-    values::{self, endpoint, id_scope},
+    values::{self, endpoint, id_scope, is_stdin},
 };
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
@@ -176,8 +172,7 @@ impl Cli {
     /// Reads standard input, if the IDs come from there.
     pub fn registration_ids(&self) -> Result<Vec<Rc<str>>, String> {
         if let Some(file) = &self.ids_file {
-            let stdin = Some(Path::new("-"));
-            if stdin == Some(file) && stdin == self.key_file.as_deref() {
+            if is_stdin(file) && self.key_file.as_deref().is_some_and(is_stdin) {
                 return Err("the key or the IDs can come from standard input, not both".to_owned());
             }
             return Ok(ids::read(file)?.into_iter().map(Rc::from).collect());

@@ -89,7 +89,7 @@ pub struct Failure {
 impl Failure {
     fn new(error: &Error) -> Self {
         let refusal = match error {
-            Error::Refused(refusal) | Error::Failed(refusal) => Some(refusal),
+            Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => Some(refusal),
             _ => None,
         };
         let tracking_id = refusal.and_then(|refusal| refusal.tracking_id).map(|id| id.to_string());
