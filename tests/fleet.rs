@@ -311,6 +311,18 @@ fn a_lost_operation_is_reported_with_its_tracking_id() {
     assert_eq!(result["registerRequests"], 2);
 }
 
+#[test]
+fn a_certificate_that_is_not_trusted_is_reported_with_its_cause() {
+    let emulator = builder(Config::contoso()).https("127.0.0.1:0").start().unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    fs::write(ca.path(), builder(Config::contoso()).https("127.0.0.1:0").start().unwrap().ca_pem()).unwrap();
+    let mut fleet = fleet(emulator.https_url().unwrap(), 1);
+    let report = json_of(&output_of(fleet.arg("--json").arg("--ca").arg(ca.path())));
+    let error = &report["results"][0]["error"];
+    assert_eq!(error["kind"], "untrusted certificate");
+    assert!(error["seen"].as_str().unwrap().contains(": invalid peer certificate: "), "{error}");
+}
+
 /// `--verify` sees where the service says otherwise than a device was told.
 #[test]
 fn a_service_that_changes_its_mind_is_found_out() {

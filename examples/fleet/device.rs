@@ -1,6 +1,7 @@
 //! One device: a key, a connection and a `Provisioning` of its own, on tokio.
 
 use std::{
+    cell::RefCell,
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{
@@ -87,7 +88,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(error: &Error) -> Self {
+    /// `cause` is why the last connection failed.
+    fn new(error: &Error, cause: Option<String>) -> Self {
         let refusal = match error {
             Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => Some(refusal),
             _ => None,
@@ -98,7 +100,12 @@ impl Failure {
             code: error.code().map(|code| code.value()),
             http_status: refusal.map(|refusal| refusal.http_status),
             tracking_id: tracking_id.filter(|id| !id.is_empty()),
-            seen: error.to_string(),
+            seen: match cause {
+                Some(cause) if matches!(error, Error::Untrusted | Error::Transport(TransportFault::Connect)) => {
+                    format!("{error}: {cause}")
+                }
+                _ => error.to_string(),
+            },
         }
     }
 }
@@ -142,6 +149,8 @@ impl<S: Write> Write for Counted<'_, S> {
 struct Counts<'c> {
     requests: &'c AtomicU32,
     connections: &'c AtomicU32,
+    /// Why the last connection failed.
+    cause: &'c RefCell<Option<String>>,
 }
 
 /// The time as the devices' state machines see it.
@@ -266,7 +275,8 @@ impl Fleet {
                 refused_calls += 1;
             }
         };
-        let counts = Counts { requests: &requests, connections: &connections };
+        let cause = RefCell::new(None);
+        let counts = Counts { requests: &requests, connections: &connections, cause: &cause };
         let run = async {
             let registration = registration(&self.id_scope, id, payload)?;
             let mut key: DeviceKey = self.group_key.derive(&registration.registration_id());
@@ -291,7 +301,7 @@ impl Fleet {
                 device_id: assignment.device_id().chars().collect(),
             })
         };
-        let result = run.await.map_err(|error| Failure::new(&error));
+        let result = run.await.map_err(|error| Failure::new(&error, cause.take()));
         Outcome {
             result,
             latency: started.elapsed(),
@@ -353,15 +363,20 @@ impl Fleet {
         counts: Counts<'c>,
     ) -> Result<Counted<'c, FromTokio<Box<dyn Stream>>>, ConnectError<tls::Error>> {
         counts.connections.fetch_add(1, Ordering::Relaxed);
-        let tcp = TcpStream::connect(self.addresses.as_slice()).await.map_err(tls::Error::from)?;
-        tcp.set_nodelay(true).map_err(tls::Error::from)?;
-        let stream: Box<dyn Stream> = match &self.tls {
-            Some((tls, name)) => Box::new(
-                tls.connect(name.clone(), tcp).await.map_err(|error| tls::Error::from(error).into_connect_error())?,
-            ),
-            None => Box::new(tcp),
-        };
+        let stream = self.open().await.map_err(|error| {
+            *counts.cause.borrow_mut() = Some(tls::describe(&error));
+            error.into_connect_error()
+        })?;
         Ok(Counted { stream: FromTokio::new(stream), requests: counts.requests, first: None })
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>, tls::Error> {
+        let tcp = TcpStream::connect(self.addresses.as_slice()).await?;
+        tcp.set_nodelay(true)?;
+        Ok(match &self.tls {
+            Some((tls, name)) => Box::new(tls.connect(name.clone(), tcp).await?),
+            None => Box::new(tcp),
+        })
     }
 }
 
