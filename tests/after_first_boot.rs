@@ -224,7 +224,7 @@ fn a_register_request_counts_only_if_it_was_sent() {
         if transport != Transport::MqttTls {
             let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let unconnected = Err(Error::Transport(TransportFault::Connect));
-            assert_eq!(run("", &format!("http://{nobody}")), (unconnected, false), "{transport:?}");
+            assert_eq!(run(service.ca_pem(), &format!("http://{nobody}")), (unconnected, false), "{transport:?}");
         }
     }
 }
