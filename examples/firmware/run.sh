@@ -149,6 +149,7 @@ make_certificates() {
 # start NAME [OPTION…]: sets $port and $pid; the log is in NAME.log.
 start() {
     local name="$1"
+    : >"$name.log"
     "$emulator" --https 127.0.0.1:0 --retry-after 1 "${@:2}" >"$name.log" 2>&1 &
     pid=$!
     disown
