@@ -4,9 +4,8 @@
 //! provision.rs   what a product copies: the way from a key to a hub
 //! tls.rs         TLS by mbedTLS: the certificate's chain, name and dates are checked
 //! net.rs         a blocking TCP stream over smoltcp, with DHCP and DNS
-//! memory.rs      the heap, which only mbedTLS uses; how much memory was taken
-//! board/         QEMU's mps2-an385: Ethernet, clocks, randomness, console, inputs.
-//!                Another board is another folder, and another memory.x.
+//! ../board/      QEMU's mps2-an385: memory, Ethernet, clocks, randomness, console, inputs.
+//!                Another board is another crate.
 //! ```
 //!
 //! `run.sh` builds it and runs it against the emulator. By hand, and against the real service:
@@ -22,29 +21,17 @@
 #![no_std]
 #![no_main]
 
-mod board;
-mod memory;
 mod net;
 mod provision;
 mod tls;
 
-use core::{ffi::CStr, fmt, str, time::Duration};
+use core::{ffi::CStr, fmt, time::Duration};
 
 use azure_dps::{DeviceKey, Endpoint, Fault};
-use board::{File, println};
 use cortex_m_rt::entry;
+use mps2_an385::{self as board, Inputs, USAGE, memory, println};
 use provision::Request;
 use zeroize::Zeroizing;
-
-const USAGE: &str = "\
-the firmware is told, as words of its command line:
-  id-scope=SCOPE registration-id=ID   who it is
-  key-file=FILE                       a file on the host with its key, in base64
-  ca=FILE                             a file on the host with the roots to trust, in PEM
-  host=HOST[:PORT]                    the service [default: the public cloud's]
-  address=IPv4                        where that is [default: what DNS says]
-  timeout=SECONDS                     when to give up [default: 120]
-  time=SECONDS                        since 1970 [default: the host's]";
 
 #[entry]
 fn main() -> ! {
@@ -63,11 +50,9 @@ fn main() -> ! {
 
 fn run() -> Result<(), Failure> {
     let ethernet = board::start().ok_or(Failure::Board)?;
-    memory::start();
 
     let mut line = [0; 1024];
-    let line = board::command_line(&mut line).ok_or(Failure::Input("the command line"))?;
-    let inputs = Inputs(line);
+    let inputs = Inputs::read(&mut line)?;
     if let Some(time) = inputs.number("time")? {
         board::set_unix_time(time);
     }
@@ -105,31 +90,6 @@ fn tls_client(inputs: &Inputs<'_>) -> Result<tls::Client, Failure> {
     tls::Client::new(roots).map_err(|_| Failure::Input("ca"))
 }
 
-/// The words of the command line, each `name=value`.
-struct Inputs<'a>(&'a str);
-
-impl<'a> Inputs<'a> {
-    fn find(&self, name: &str) -> Option<&'a str> {
-        self.0.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-    }
-
-    fn text(&self, name: &'static str) -> Result<&'a str, Failure> {
-        self.find(name).ok_or(Failure::Input(name))
-    }
-
-    /// The text of a file, which must leave room in the buffer.
-    fn file<'b>(&self, name: &'static str, buffer: &'b mut [u8]) -> Result<&'b str, Failure> {
-        let mut file = File::open(self.text(name)?).ok_or(Failure::Input(name))?;
-        let len = file.read(buffer);
-        let text = buffer.get(..len).filter(|_| len < buffer.len()).and_then(|text| str::from_utf8(text).ok());
-        text.ok_or(Failure::Input(name))
-    }
-
-    fn number(&self, name: &'static str) -> Result<Option<u32>, Failure> {
-        self.find(name).map(|number| number.parse().map_err(|_| Failure::Input(name))).transpose()
-    }
-}
-
 /// Why there is no hub.
 enum Failure {
     /// This is another board.
@@ -137,6 +97,12 @@ enum Failure {
     /// This input is missing or unusable.
     Input(&'static str),
     Provisioning(provision::Failure),
+}
+
+impl From<&'static str> for Failure {
+    fn from(input: &'static str) -> Self {
+        Self::Input(input)
+    }
 }
 
 impl From<provision::Failure> for Failure {

@@ -5,6 +5,7 @@ use core::{cell::RefCell, fmt, time::Duration};
 
 use cortex_m::singleton;
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
+use mps2_an385 as board;
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage},
     socket::{
@@ -14,8 +15,6 @@ use smoltcp::{
     time::Instant,
     wire::{DnsQueryType, EthernetAddress, IpAddress, IpCidr, Ipv4Address},
 };
-
-use crate::board;
 
 /// For an address from DHCP, a name from DNS, or an open connection.
 const SET_UP_PATIENCE: Duration = Duration::from_secs(10);

@@ -9,13 +9,10 @@ use azure_dps::{
     embedded_io::{self, ConnectError},
 };
 use mbedtls_rs::SessionError;
+use mps2_an385::{self as board, println};
 use zeroize::Zeroizing;
 
-use crate::{
-    board::{self, println},
-    net::Network,
-    tls,
-};
+use crate::{net::Network, tls};
 
 /// What the operator's allocation webhook is told about this device.
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;

@@ -46,10 +46,20 @@ pub struct File(usize);
 impl File {
     /// Opens a file to read it.
     pub fn open(path: &str) -> Option<Self> {
+        Self::open_as(path, nr::open::R_BINARY)
+    }
+
+    /// Opens a file to read it and write to it.
+    #[cfg(feature = "flash")]
+    pub fn update(path: &str) -> Option<Self> {
+        Self::open_as(path, nr::open::RW_BINARY)
+    }
+
+    fn open_as(path: &str, mode: usize) -> Option<Self> {
         let mut terminated = CString::<PATH>::new();
         terminated.extend_from_bytes(path.as_bytes()).ok()?;
         let path = terminated.as_c_str();
-        let block = [path.as_ptr() as usize, nr::open::R_BINARY, path.count_bytes()];
+        let block = [path.as_ptr() as usize, mode, path.count_bytes()];
         // SAFETY: the host reads the path, within its length.
         let handle = unsafe { syscall(nr::OPEN, &block) };
         (handle as isize > 0).then_some(Self(handle))
@@ -61,6 +71,30 @@ impl File {
         // SAFETY: the host writes to `buffer`, within its length.
         let unread = unsafe { syscall(nr::READ, &block) };
         buffer.len().saturating_sub(unread)
+    }
+
+    /// As [`File::read`], from that place on.
+    #[cfg(feature = "flash")]
+    pub fn read_at(&mut self, offset: usize, buffer: &mut [u8]) -> usize {
+        if self.seek(offset) { self.read(buffer) } else { 0 }
+    }
+
+    /// Writes from that place on: how many bytes.
+    #[cfg(feature = "flash")]
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> usize {
+        if !self.seek(offset) {
+            return 0;
+        }
+        let block = [self.0, bytes.as_ptr() as usize, bytes.len()];
+        // SAFETY: the host reads `bytes`, within their length.
+        let unwritten = unsafe { syscall(nr::WRITE, &block) };
+        bytes.len().saturating_sub(unwritten)
+    }
+
+    #[cfg(feature = "flash")]
+    fn seek(&mut self, offset: usize) -> bool {
+        // SAFETY: the host only reads the block.
+        unsafe { syscall(nr::SEEK, &[self.0, offset]) == 0 }
     }
 }
 

@@ -1,29 +1,40 @@
-//! The board: ARM's MPS2 with the AN385 image (Cortex-M3), as QEMU's `mps2-an385` has it.
+//! The board of both firmwares: ARM's MPS2 with the AN385 image (Cortex-M3), as QEMU's `mps2-an385` has it.
 //!
-//! Another board is another folder like this one. What the rest of the program wants of it:
-//! an [`Ethernet`] device for smoltcp, two clocks, randomness, a console and the inputs.
+//! A product has a HAL in its place. The firmwares use from here: start-up and `memory.x`, an [`Ethernet`] device,
+//! two clocks, randomness, a console, the [`Inputs`], a flash, and what [`mbedtls`] wants of a board.
+#![no_std]
 
+#[cfg(feature = "embassy")]
+mod embassy;
+#[cfg(feature = "flash")]
+mod flash;
+mod inputs;
 mod lan9118;
+pub mod mbedtls;
+pub mod memory;
 mod semihosting;
+#[cfg(feature = "smoltcp")]
+mod smoltcp;
 
-use core::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use core::{cell::Cell, time::Duration};
 
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
+use critical_section::Mutex;
 
-/// Prints a line for whoever watches. Never give it a secret.
+/// Prints a line. Never give it a secret.
 pub use cortex_m_semihosting::hprintln as println;
+#[cfg(feature = "flash")]
+pub use flash::{Flash, FlashError};
+pub use inputs::{Inputs, USAGE};
 pub use lan9118::Lan9118 as Ethernet;
 pub use semihosting::{File, command_line, exit};
 
 const CLOCK_HZ: u32 = 25_000_000;
 const ETHERNET: usize = 0x4020_0000;
 
-static MILLISECONDS: AtomicU32 = AtomicU32::new(0);
-static UNIX_TIME_AT_BOOT: AtomicU32 = AtomicU32::new(0);
+static MILLISECONDS: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
+static UNIX_TIME_AT_BOOT: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
 
 /// Starts the clocks and switches Ethernet on. `None`: this is not that board, or it has been
 /// started before.
@@ -41,23 +52,32 @@ pub fn start() -> Option<Ethernet> {
 
 #[exception]
 fn SysTick() {
-    MILLISECONDS.fetch_add(1, Relaxed);
+    critical_section::with(|token| {
+        let milliseconds = MILLISECONDS.borrow(token);
+        milliseconds.set(milliseconds.get() + 1);
+    });
+    #[cfg(feature = "embassy")]
+    embassy::on_tick();
 }
 
-/// The time since the start. It lasts for 49 days; a product that provisions later than that
-/// counts on.
+fn milliseconds() -> u64 {
+    critical_section::with(|token| MILLISECONDS.borrow(token).get())
+}
+
+/// The time since the start.
 pub fn uptime() -> Duration {
-    Duration::from_millis(MILLISECONDS.load(Relaxed).into())
+    Duration::from_millis(milliseconds())
 }
 
 /// Seconds since 1970. The host told us at the start what an RTC would have.
 pub fn unix_time() -> u64 {
-    u64::from(UNIX_TIME_AT_BOOT.load(Relaxed)) + uptime().as_secs()
+    critical_section::with(|token| UNIX_TIME_AT_BOOT.borrow(token).get()) + uptime().as_secs()
 }
 
 /// Sets what [`unix_time`] counts from.
 pub fn set_unix_time(now: u32) {
-    UNIX_TIME_AT_BOOT.store(now.wrapping_sub(uptime().as_secs() as u32), Relaxed);
+    let at_boot = u64::from(now).saturating_sub(uptime().as_secs());
+    critical_section::with(|token| UNIX_TIME_AT_BOOT.borrow(token).set(at_boot));
 }
 
 /// Sleeps until something may have changed: for a millisecond at most.

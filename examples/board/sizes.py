@@ -13,22 +13,32 @@ import subprocess
 import sys
 
 elf = sys.argv[1]
-here = pathlib.Path(__file__).resolve().parent
+repository = pathlib.Path(__file__).resolve().parent.parent.parent
+examples = re.escape(str(repository / "examples"))
 
 # Part: its source files, its Rust paths. What matches none is "the rest".
 PARTS = {
     "azure-dps": (
-        rf"^{re.escape(str(here.parent.parent))}/src/"
+        rf"^{re.escape(str(repository))}/src/"
         r"|/(hmac|sha2|digest|block-buffer|hybrid-array|crypto-common|ctutils|cmov|base64|base64ct|httparse|zeroize)-\d",
         r"azure_dps::|hmac::|sha2::|digest::|base64|httparse::",
     ),
     "TLS": (
-        rf"^{re.escape(str(here))}/src/(tls|memory)\.rs|/(mbedtls-rs|mbedtls-rs-sys|tinyrlibc|linked_list_allocator)-\d",
-        r"mbedtls_rs|tinyrlibc::|azure_dps_firmware::(tls|memory)::",
+        rf"^{examples}/(firmware/src/tls|board/src/(mbedtls|memory))\.rs"
+        r"|/(mbedtls-rs|mbedtls-rs-sys|tinyrlibc|linked_list_allocator)-\d",
+        r"mbedtls_rs|tinyrlibc::|azure_dps_firmware::tls::|mps2_an385::(mbedtls|memory)::",
     ),
     "TCP/IP, Ethernet": (
-        rf"^{re.escape(str(here))}/src/(net|board/lan9118)\.rs|/(smoltcp|managed)-\d",
-        r"smoltcp::|<azure_dps_firmware::net::|azure_dps_firmware::(net|board::lan9118)::",
+        rf"^{examples}/(firmware/src/net|board/src/(lan9118|smoltcp))\.rs|/(smoltcp|managed|embassy-net)-\d",
+        r"smoltcp::|embassy_net::|azure_dps_firmware::net::|mps2_an385::lan9118::",
+    ),
+    "executor, timers": (
+        rf"^{examples}/board/src/embassy\.rs|/(embassy-[a-z-]+|cordyceps)-\d",
+        r"embassy_|mps2_an385::embassy::",
+    ),
+    "storage": (
+        rf"^{examples}/board/src/flash\.rs|/(sequential-storage|embedded-storage|embedded-storage-async)-\d",
+        r"sequential_storage::|mps2_an385::flash::",
     ),
 }
 REST = "the rest"

@@ -1,13 +1,7 @@
-//! The board's Ethernet controller, an SMSC LAN9118, as a device for smoltcp. It is polled:
-//! no interrupt, no DMA.
-
-use smoltcp::{
-    phy::{self, Device, DeviceCapabilities, Medium},
-    time::Instant,
-};
+//! The board's Ethernet controller, an SMSC LAN9118. It is polled: no interrupt, no DMA.
 
 /// The longest Ethernet frame, without its checksum.
-const MTU: usize = 1514;
+pub const MTU: usize = 1514;
 
 mod register {
     pub const RX_DATA: usize = 0x00;
@@ -77,7 +71,7 @@ impl Registers {
                 place.copy_from_slice(&word[..place.len()]);
             }
         }
-        // A frame with an error, or too long to be one, counts as an empty one: smoltcp ignores it.
+        // A frame with an error, or too long to be one, counts as an empty one: TCP/IP stacks ignore it.
         let len = in_fifo.saturating_sub(CHECKSUM);
         Some(if status & ERROR == 0 && len <= MTU { len } else { 0 })
     }
@@ -133,6 +127,22 @@ impl Lan9118 {
         Some(Self { registers, received, to_send })
     }
 
+    /// The next frame that has come, and room for an answer.
+    pub(crate) fn receive(&mut self) -> Option<(Received<'_>, ToSend<'_>)> {
+        if !self.registers.has_room() {
+            return None;
+        }
+        let len = self.registers.receive(self.received)?;
+        let Self { registers, received, to_send } = self;
+        Some((Received(&mut received[..len]), ToSend { registers: *registers, frame: to_send }))
+    }
+
+    /// Room for a frame to send.
+    pub(crate) fn transmit(&mut self) -> Option<ToSend<'_>> {
+        let Self { registers, to_send, .. } = self;
+        registers.has_room().then_some(ToSend { registers: *registers, frame: to_send })
+    }
+
     pub fn mac_address(&self) -> [u8; 6] {
         let [a, b, c, d] = self.registers.read_mac(register::mac::ADDRESS_LOW).to_le_bytes();
         let [e, f, ..] = self.registers.read_mac(register::mac::ADDRESS_HIGH).to_le_bytes();
@@ -140,50 +150,17 @@ impl Lan9118 {
     }
 }
 
-impl Device for Lan9118 {
-    type RxToken<'a> = RxToken<'a>;
-    type TxToken<'a> = TxToken<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(RxToken<'_>, TxToken<'_>)> {
-        // An answer must find room too.
-        if !self.registers.has_room() {
-            return None;
-        }
-        let len = self.registers.receive(self.received)?;
-        let Self { registers, received, to_send } = self;
-        Some((RxToken(&received[..len]), TxToken { registers: *registers, frame: to_send }))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<TxToken<'_>> {
-        let Self { registers, to_send, .. } = self;
-        registers.has_room().then_some(TxToken { registers: *registers, frame: to_send })
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MTU;
-        capabilities
-    }
-}
-
 /// A frame that has come.
-pub struct RxToken<'a>(&'a [u8]);
-
-impl phy::RxToken for RxToken<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(self.0)
-    }
-}
+pub struct Received<'a>(pub(crate) &'a mut [u8]);
 
 /// Room for a frame to send.
-pub struct TxToken<'a> {
+pub struct ToSend<'a> {
     registers: Registers,
     frame: &'a mut [u8; MTU],
 }
 
-impl phy::TxToken for TxToken<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+impl ToSend<'_> {
+    pub(crate) fn send<R>(self, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
         let frame = &mut self.frame[..len];
         let result = write(frame);
         self.registers.send(frame);

@@ -1,0 +1,6 @@
+//! Shows the linker where `memory.x` is, whichever firmware it links.
+
+fn main() {
+    println!("cargo:rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
+    println!("cargo:rerun-if-changed=memory.x");
+}

@@ -1,0 +1,262 @@
+# shellcheck shell=bash disable=SC2154 # $package is the script's.
+# Sourced by both firmwares' run.sh: builds one, and runs it in QEMU against the local DPS emulator, over TLS 1.2.
+# The script has $package, and more_cases for what is its firmware's alone.
+set -euo pipefail
+
+job=all runs="" verbose=false
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --runs) job=runs runs="${2:-}"; [ $# -lt 2 ] || shift ;;
+        --sizes | --build | --lint) job="${1#--}" ;;
+        --verbose) verbose=true ;;
+        --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) echo "what is $1? See --help." >&2; exit 2 ;;
+    esac
+    shift
+done
+if [ "$job" = runs ] && ! [[ "$runs" =~ ^[1-9][0-9]*$ ]]; then
+    echo "--runs wants a number" >&2
+    exit 2
+fi
+
+# --- What it needs -------------------------------------------------------------------------
+
+[ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
+# Both firmwares are one workspace, with one target folder: mbedTLS is built once.
+cd "$(dirname "${BASH_SOURCE[0]}")/../firmware"
+source ../expect.sh
+source ../../.ci/packages
+board="$PWD/../board"
+host_target="${CARGO_TARGET_DIR:-$PWD/../../target}"
+target="${CARGO_TARGET_DIR:-$PWD/target}"
+
+has_newlib() { echo '#include <time.h>' | arm-none-eabi-gcc -E -; }
+want qemu-system-arm command -v qemu-system-arm
+want gcc-arm-none-eabi command -v arm-none-eabi-gcc
+want libnewlib-arm-none-eabi has_newlib
+want cmake command -v cmake
+want make command -v make
+want libclang-dev has_libclang
+want openssl command -v openssl
+if [ "$job" = lint ] && ! has_target thumbv7m-none-eabi; then
+    want rust-web-clippy test -x /usr/bin/cargo-clippy
+fi
+install_wanted
+
+# --- The build -----------------------------------------------------------------------------
+
+# bare_metal COMMAND: cargo's, for the firmware.
+bare_metal() (
+    build_std=core
+    source ../../.ci/toolchain-bare-metal
+    # The bindings are made by clang, which does not know where gcc has its own headers.
+    gcc_headers() { arm-none-eabi-gcc -print-file-name="$1"; }
+    BINDGEN_EXTRA_CLANG_ARGS="-idirafter $(gcc_headers include) -idirafter $(gcc_headers include-fixed)"
+    export BINDGEN_EXTRA_CLANG_ARGS
+    # Where there are two cargos, each has its own clippy.
+    PATH="$(dirname "$(command -v "${cargo_bare_metal[-1]}")"):$PATH"
+    "${cargo_bare_metal[@]}" "$1" --quiet --release --package "$package" "${build_std_flags[@]}" --target-dir "$target" "${@:2}"
+)
+
+if [ "$job" = lint ]; then
+    bare_metal clippy -- -D warnings
+    exit
+fi
+bare_metal build
+elf="$target/thumbv7m-none-eabi/release/$package"
+if [ "$job" = build ]; then
+    echo "$elf"
+    exit
+fi
+(cd ../.. && cargo build --quiet -p azure-dps-emulator --bin dps-emulator --target-dir "$host_target")
+emulator="$host_target/debug/dps-emulator"
+
+# --- The devices, and certificates to show them --------------------------------------------
+
+work="$(mktemp -d)"
+emulators=()
+stop_all() {
+    for pid in "${emulators[@]}"; do
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+}
+trap 'stop_all; rm -rf "$work"' EXIT
+cd "$work"
+
+toaster=breakroom499-contoso-tstrsd-007
+heatpump=mainbuilding167-contoso-hpsd-088
+unknown=lobby001-contoso-unknown-001
+toasters_hub=contoso-toasters-hub-1098.azure-devices.net
+heatpumps_hub=contoso-heatpumps-hub-1098.azure-devices.net
+group_key=oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==
+
+# derive ID: the device's own key, as the tutorial does it. Its group key is no secret.
+derive() {
+    local hex
+    hex="$(base64 -d <<<"$group_key" | od -An -tx1 -v | tr -d ' \n')"
+    printf %s "$1" | openssl sha256 -mac HMAC -macopt "hexkey:$hex" -binary | base64 >"$1.key"
+}
+for id in "$toaster" "$heatpump" "$unknown"; do
+    derive "$id"
+done
+
+# certificate NAME KEY EXTENSIONS ISSUER [DAYS]: makes NAME.pem and NAME.key. Who issues itself is a root.
+certificate() {
+    local name="$1" key="$2" extensions="$3" issuer="$4" days="${5:-30}" signer
+    signer=(-CA "$issuer.pem" -CAkey "$issuer.key" -CAcreateserial)
+    [ "$issuer" != "$name" ] || signer=(-signkey "$name.key")
+    openssl genpkey -algorithm "${key%%:*}" -pkeyopt "${key#*:}" -out "$name.key" 2>/dev/null
+    openssl req -new -key "$name.key" -subj "/CN=$name" -out "$name.csr"
+    openssl x509 -req -in "$name.csr" "${signer[@]}" -days "$days" -sha384 -out "$name.pem" \
+        -extfile <(printf '%b' "$extensions") 2>/dev/null
+}
+ca='basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n'
+server='basicConstraints=critical,CA:false\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost\n'
+
+make_certificates() {
+    local rsa=RSA:rsa_keygen_bits p256=EC:ec_paramgen_curve:P-256 p384=EC:ec_paramgen_curve:P-384
+    # The kinds of keys that the real service's chain has.
+    certificate rsa-root $rsa:2048 "$ca" rsa-root
+    certificate rsa-issuer $rsa:4096 "$ca" rsa-root
+    certificate rsa $rsa:2048 "$server" rsa-issuer
+    cat rsa.pem rsa-issuer.pem >rsa.chain
+    certificate ecdsa-root $p384 "$ca" ecdsa-root
+    certificate ecdsa $p384 "$server" ecdsa-root
+    cat ecdsa.pem >ecdsa.chain
+    certificate expired $p256 "$server" ecdsa-root -1
+    cat expired.pem >expired.chain
+    # An honest server plays CA with its certificate.
+    certificate forged $p256 "$server" ecdsa
+    cat forged.pem ecdsa.pem >forged.chain
+}
+
+# --- The emulator, the guest, and what is expected of them ---------------------------------
+
+# start NAME [OPTION…]: sets $port and $pid; the log is in NAME.log.
+start() {
+    local name="$1"
+    : >"$name.log"
+    "$emulator" --https 127.0.0.1:0 --retry-after 1 "${@:2}" >"$name.log" 2>&1 &
+    pid=$!
+    disown
+    emulators+=("$pid")
+    for _ in {1..100}; do
+        port="$(sed -n 's|^listening on https://localhost:||p' "$name.log")"
+        [ -z "$port" ] || return 0
+        sleep 0.05
+    done
+    cat "$name.log" >&2
+    return 1
+}
+
+# guest NAME=VALUE…: one run of the firmware; its words go to standard output.
+guest() {
+    local arguments="enable=on,target=native,arg=firmware"
+    for input in "$@"; do
+        arguments+=",arg=${input//,/,,}"
+    done
+    timeout --kill-after=5 60 qemu-system-arm -M mps2-an385 -cpu cortex-m3 -nic "${nic:-user,model=lan9118}" \
+        -display none -monitor none -serial none -semihosting-config "$arguments" -kernel "$elf" </dev/null
+}
+
+# blank_flash FILE: four sectors of 4 KiB, erased, and how often each of them was.
+blank_flash() {
+    { head -c 16384 /dev/zero | tr '\0' '\377' && head -c 16 /dev/zero; } >"$1"
+}
+
+# device ID [NAME=VALUE…]: what the firmware needs to know on this device, whose flash is blank. A later word counts less.
+device() {
+    blank_flash blank.flash
+    guest "${@:2}" flash=blank.flash id-scope=0ne00002193 registration-id="$1" key-file="$1.key" ca=ca.pem \
+        host="localhost:$port" address=10.0.2.2
+}
+
+# not_tls: the toaster meets something that does not speak TLS.
+not_tls() {
+    local port pid code
+    start plain --http 127.0.0.1:0 --ca-out plain.pem
+    port="$(sed -n 's|^listening on http://127.0.0.1:||p' plain.log)"
+    device "$toaster" && code=0 || code=$?
+    kill "$pid"
+    return "$code"
+}
+
+# Neither a key nor a token's signature is ever printed.
+is_leaked() { cat -- *.key | grep -v -e '-----' | grep -qFf - out || grep -q 'sig=' out; }
+
+# presenting NAME ROOT: the toaster meets a service that has this certificate.
+presenting() {
+    local name="$1" root="$2" port pid code
+    start "$name" --tls-certificate "$name.chain" --tls-key "$name.key"
+    device "$toaster" ca="$root.pem" && code=0 || code=$?
+    kill "$pid"
+    return "$code"
+}
+
+# in_mid_poll SIGNAL: the service gets this signal when the toaster has registered and polls.
+in_mid_poll() {
+    local signal="$1" port pid
+    start "$signal" --ca-out "$signal.pem"
+    (
+        # The script may end before a device has registered.
+        for _ in {1..1200}; do
+            if grep -q '202 assigning' "$signal.log"; then
+                kill "-$signal" "$pid"
+                break
+            fi
+            sleep 0.05
+        done
+    ) &
+    device "$toaster" ca="$signal.pem" timeout=8
+}
+
+start main --ca-out ca.pem
+
+if [ "$job" = runs ]; then
+    for ((run = 1; run <= runs; run++)); do
+        expect 0 "hub: $toasters_hub" "the toaster, run $run" device "$toaster"
+        expect 0 "hub: $heatpumps_hub" "the heat pump, run $run" device "$heatpump"
+    done
+elif [ "$job" = sizes ]; then
+    make_certificates
+    python3 "$board/sizes.py" "$elf"
+    peak() {
+        printf '%-34s%s\n' "$1" "$("${@:2}" | grep '^peak: ')"
+    }
+    peak "ECDSA P-256" device "$toaster"
+    peak "ECDSA P-384" presenting ecdsa ecdsa-root
+    peak "RSA-2048 by RSA-4096, as DPS" presenting rsa rsa-root
+    exit
+else
+    make_certificates
+    echo "a hub for"
+    expect 0 "hub: $toasters_hub" "the toaster" device "$toaster"
+    expect 0 "hub: $heatpumps_hub" "the heat pump" device "$heatpump"
+    expect 0 "hub: $toasters_hub" "the toaster, certificates of RSA-2048 by RSA-4096" presenting rsa rsa-root
+    expect 0 "hub: $toasters_hub" "the toaster, certificates of P-384" presenting ecdsa ecdsa-root
+    echo "not the service:"
+    expect 8 "not signed by a root of ours" "another CA" device "$toaster" ca=rsa-root.pem
+    expect 8 "for another host name" "another host name" device "$toaster" host="dps.example:$port"
+    expect 8 "expired" "an expired certificate" presenting expired ecdsa-root
+    expect 8 "expired" "the board's clock is three years ahead" device "$toaster" time=$(($(date +%s) + 3 * 31536000))
+    expect 8 "not valid yet" "the board's clock starts in 1970" device "$toaster" time=0
+    expect 8 "not signed by a root of ours" "a server that plays CA" presenting forged ecdsa-root
+    expect 8 "TLS handshake failed" "no TLS" not_tls
+    echo "refused:"
+    expect 5 "401002" "another device's key" device "$toaster" key-file="$heatpump.key"
+    expect 3 "400207" "a device that the webhook does not know" device "$unknown"
+    echo "no answer:"
+    expect 7 "connection refused" "nobody listens" device "$toaster" host=localhost:1 timeout=1
+    expect 7 "connection refused" "the service is gone in mid-poll" in_mid_poll KILL
+    expect 7 "answer in time" "the service falls silent in mid-poll" in_mid_poll STOP
+    nic=none expect 7 "no address from DHCP" "no network" device "$toaster"
+    echo "wrong inputs:"
+    expect 2 "key-file" "no key" device "$toaster" key-file=nowhere
+    expect 2 "ca" "roots that are none" device "$toaster" ca="$toaster.key"
+    expect 2 "base64" "a key that is none" device "$toaster" key-file=ca.pem
+    expect 2 "registration ID" "a registration ID that is none" device "not/one" key-file="$toaster.key"
+    more_cases
+fi
+
+echo "$passed of $((passed + failed)) as expected, the slowest in $slowest ms"
+[ "$failed" = 0 ]
