@@ -3,10 +3,12 @@
 use serde_json::{json, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use crate::behaviour::{Behaviour, HubRefusalMessage, UnlinkedHub};
+use crate::clock::wall_time;
+use crate::config::Behaviour;
+use crate::config::behaviour::{HubRefusalMessage, UnlinkedHub};
 use crate::config::{AllocationPolicy, Config, ReprovisionPolicy, Twin};
 use crate::enrollment::Enrollment;
-use crate::wall_time;
+use crate::identity::ids;
 
 /// A hub for a device, and what the webhook gave with it.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ impl Failure {
     /// The hub refuses the service: the text as devices saw it in 2020 and 2022, alone or one or two
     /// levels deep in JSON, with a tracking ID of the hub's.
     fn hub_unauthorized(form: HubRefusalMessage) -> Self {
-        let guid = wall_time::guid().replace('-', "");
+        let guid = ids::guid().replace('-', "");
         let now = wall_time::now();
         let message = match form {
             HubRefusalMessage::Plain => "Unauthorized access".to_owned(),
@@ -124,26 +126,6 @@ pub(crate) fn choose(policy: AllocationPolicy, registration_id: &str, hubs: &[St
         _ => hubs.first(),
     };
     hub.map(|hub| Allocated { hub: hub.clone(), initial_twin: None, payload: None }).ok_or_else(Failure::hub_not_found)
-}
-
-/// A host name, and perhaps `:` and a port, as Microsoft's own mock service has it.
-pub(crate) fn check_hub_name(hub: &str) -> Result<(), &'static str> {
-    let (host, port) = hub.split_once(':').map_or((hub, None), |(host, port)| (host, Some(port)));
-    let is_port =
-        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
-        Err("is not a host name, with or without a port")
-    } else if !port.is_none_or(is_port) {
-        Err("has a port that is not a number from 1 to 65535")
-    } else {
-        Ok(())
-    }
-}
-
-/// The host of a hub, without its port.
-pub(crate) fn host(hub: &str) -> &str {
-    hub.split_once(':').map_or(hub, |(host, _)| host)
 }
 
 /// "This must be one of the IoT hubs passed in the linkedHubs property in the request."

@@ -17,7 +17,6 @@ use std::{
     collections::VecDeque,
     fmt, io,
     net::SocketAddr,
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -31,46 +30,21 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderValue},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
+pub use crate::config::ContosoOptions;
 use crate::{
-    emulator::Worker,
-    log::Bounded,
-    server::{self, Body, Connection, Handler, Http, NoAnswer},
+    net::{
+        http::{Body, Connection, Handler, Http, NoAnswer, read_body, whole},
+        listener::{bind, serve},
+        worker::Worker,
+    },
+    watch::Bounded,
 };
 
 /// The path of the tutorial's function.
 const PATH: &str = "/api/HttpTrigger1";
-
-/// What the function does beyond the tutorial's.
-#[derive(Clone, Default, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub struct ContosoOptions {
-    /// Returns the concept document's payload, `{"property1":"value1"}`, to the device.
-    pub return_payload: bool,
-    /// Looks for the model in the device's payload, not in the registration ID: in `deviceModel`,
-    /// or else in `modelId`, the substring `contoso-tstrsd-007` or `contoso-hpsd-088`. The
-    /// tutorial names this as the other way: "This could also be used to pass the device type
-    /// instead of examining the registration ID."
-    pub by_model: bool,
-    /// The key without which the function answers 401: as `?code=…`, or in the header
-    /// `x-functions-key`.
-    pub function_key: Option<String>,
-    /// Answers every so many-th call with 429 and nothing else, upon which the service calls again.
-    pub throttle_every: Option<NonZeroU32>,
-}
-
-impl fmt::Debug for ContosoOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContosoOptions")
-            .field("return_payload", &self.return_payload)
-            .field("by_model", &self.by_model)
-            .field("function_key", &self.function_key.as_ref().map(|_| "****"))
-            .field("throttle_every", &self.throttle_every)
-            .finish()
-    }
-}
 
 /// An answer that a test prescribes instead of the function's.
 #[derive(Clone, Debug)]
@@ -107,7 +81,7 @@ impl Webhook {
         options: ContosoOptions,
         observer: impl Fn(&str) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let (listener, address) = server::bind(address)?;
+        let (listener, address) = bind(address)?;
         let function = Arc::new(Function {
             options,
             calls: AtomicU64::new(0),
@@ -117,7 +91,7 @@ impl Webhook {
         });
         let handler = Arc::clone(&function);
         let worker =
-            Worker::start("contoso-webhook", move || vec![tokio::spawn(server::serve(listener, None, Http(handler)))])?;
+            Worker::start("contoso-webhook", move || vec![tokio::spawn(serve(listener, None, Http(handler)))])?;
         Ok(Self { address, function, _worker: worker })
     }
 
@@ -294,7 +268,7 @@ impl Handler for Function {
     async fn handle(&self, request: Request<Incoming>, _: &Connection) -> Result<Response<Body>, NoAnswer> {
         let is_function = request.uri().path().eq_ignore_ascii_case(PATH);
         let authorized = self.is_authorized(&request);
-        let body = server::read_body(request.into_body(), 1024 * 1024, self.patience()).await.map_err(|_| NoAnswer)?;
+        let body = read_body(request.into_body(), 1024 * 1024, self.patience()).await.map_err(|_| NoAnswer)?;
         let prescribed = lock(&self.prescribed).pop_front();
         if let Some(prescribed) = prescribed {
             tokio::time::sleep(prescribed.delay).await;
@@ -321,7 +295,7 @@ impl Handler for Function {
 }
 
 fn respond(status: u16, content_type: &'static str, body: String) -> Response<Body> {
-    let mut response = Response::new(server::whole(body));
+    let mut response = Response::new(whole(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -11,15 +11,20 @@ use hyper::{
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    behaviour::Behaviour,
+    clock::wall_time,
+    config::Behaviour,
     enrollment::{Carrier, Credentials},
     error::ServiceError,
-    log::RequestRecord,
+    identity::ids,
     mqtt::MqttApi,
+    net::{
+        http::{Body, BodyFault, Connection, Handler, NoAnswer, chunked, read_body, whole},
+        protocol::Peer,
+    },
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{self, Body, BodyFault, Connection, Handler, NoAnswer, Peer},
-    wall_time, websocket, wire,
+    watch::records::RequestRecord,
+    websocket, wire,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -74,11 +79,11 @@ impl Handler for DeviceApi {
     }
 
     fn note(&self, what: String) {
-        self.core.note(self.scheme, what);
+        self.core.journal().note(self.scheme, what);
     }
 
     fn connection_failed(&self, peer: IpAddr, why: String) {
-        self.core.connection_failed(self.scheme, peer, why);
+        self.core.journal().connection_failed(self.scheme, peer, why);
     }
 
     async fn handle(
@@ -98,13 +103,13 @@ impl Handler for DeviceApi {
         record.authorization = head.headers.contains_key(header::AUTHORIZATION);
         record.registration_id = route.as_ref().map(|route| route.registration_id.to_string());
 
-        let body = match server::read_body(body, MAX_BODY, self.patience()).await {
+        let body = match read_body(body, MAX_BODY, self.patience()).await {
             Ok(body) => Ok(body),
             Err(BodyFault::TooLong) => Err(ServiceError::too_large(MAX_BODY)),
             Err(BodyFault::Late) => Err(ServiceError::request_timeout()),
             Err(BodyFault::Broken) => {
                 record.outcome = "the connection broke within the body".to_owned();
-                self.core.record_request(record);
+                self.core.journal().record_request(record);
                 return Err(NoAnswer);
             }
         };
@@ -128,8 +133,8 @@ impl Handler for DeviceApi {
             Action::Raw(_) => common_headers(),
             _ => self.headers(&head, route.as_ref(), &answer),
         };
-        record.answered(&answer, !action.breaks(&connection.fault));
-        self.core.record_request(record);
+        answer.record(&mut record, !action.breaks(&connection.fault));
+        self.core.journal().record_request(record);
         Ok(respond(answer, headers, behaviour.chunked))
     }
 }
@@ -170,8 +175,8 @@ impl DeviceApi {
             let answer = Answer::refusal(&error, &self.core.behaviour());
             let mut record = RequestRecord::new(listener, request.method().as_str());
             record.path = request.uri().path().to_owned();
-            record.answered(&answer, true);
-            self.core.record_request(record);
+            answer.record(&mut record, true);
+            self.core.journal().record_request(record);
             respond(answer, common_headers(), false)
         })
     }
@@ -244,8 +249,8 @@ fn check_head<'a>(
     Ok(version)
 }
 
-fn respond(answer: Answer, headers: HeaderMap, chunked: bool) -> Response<Body> {
-    let body = if chunked { server::chunked(answer.body) } else { server::whole(answer.body) };
+fn respond(answer: Answer, headers: HeaderMap, is_chunked: bool) -> Response<Body> {
+    let body = if is_chunked { chunked(answer.body) } else { whole(answer.body) };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = headers;
@@ -265,7 +270,7 @@ fn scripted_headers(scripted: &[(String, String)]) -> HeaderMap {
 fn common_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    if let Ok(id) = HeaderValue::try_from(wall_time::guid()) {
+    if let Ok(id) = HeaderValue::try_from(ids::guid()) {
         headers.insert(REQUEST_ID, id);
     }
     headers

@@ -1,28 +1,30 @@
 //! Starting the service, looking into it, and stopping it.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    sync::Arc,
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use tokio::{sync::oneshot, task};
+use tokio::task;
 
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
     contoso::{ContosoOptions, Webhook},
     device_api::DeviceApi,
+    identity::ids,
+    identity::{ca::ServerCertificate, error::CredentialError},
     issuance::IssuingCa,
-    log::{Event, RequestRecord, WebhookCall},
     mqtt::MqttApi,
-    registration::{Core, DeviceRecord, Observer},
+    net::{
+        http::Http,
+        listener::{bind, serve},
+        tls,
+        worker::Worker,
+    },
+    registration::{Core, DeviceRecord},
     script::Script,
-    server::{self, Http},
-    tls::Certificates,
-    wall_time,
+    watch::{
+        journal::{Journal, Observer},
+        records::{Event, RequestRecord, WebhookCall},
+    },
 };
 
 /// A running emulator. It stops when it is dropped.
@@ -117,13 +119,13 @@ impl Emulator {
     /// 100 000, or 64 MiB of text.
     #[must_use]
     pub fn requests(&self) -> Vec<RequestRecord> {
-        self.core.requests()
+        self.core.journal().requests()
     }
 
     /// The calls of webhooks, in order, within the same bounds.
     #[must_use]
     pub fn webhook_calls(&self) -> Vec<WebhookCall> {
-        self.core.webhook_calls()
+        self.core.journal().webhook_calls()
     }
 
     /// A device that has a hub, and its twin there.
@@ -276,18 +278,19 @@ impl Builder {
         }
         let [http, https, mqtt, mqtts] = [http, self.https, self.mqtt, self.mqtts].map(listen);
         let (http, https, mqtt, mqtts) = (http?, https?, mqtt?, mqtts?);
-        let mut certificates = Certificates::generate().map_err(|error| StartError::tls(&error))?;
+        let mut server = ServerCertificate::generate().map_err(|error| StartError::tls(&error))?;
         if let Some((chain, key)) = &self.certificate {
-            certificates.present(chain, key).map_err(|error| StartError::tls(&error))?;
+            server.present(chain, key).map_err(|error| StartError::tls(&error))?;
         }
         let issuing_ca = IssuingCa::generate().map_err(|error| StartError::tls(&error))?;
         let issuing_ca_pem = issuing_ca.pem();
-        let acceptor = certificates.acceptor(config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
+        let acceptor =
+            tls::acceptor(server.chain, server.key, config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
 
         let contoso = if config.webhook_url.is_none() {
             let options = ContosoOptions {
                 // The tutorial's function has one too: its URL ends in `?****`.
-                function_key: Some(config.contoso.function_key.clone().unwrap_or_else(wall_time::guid)),
+                function_key: Some(config.contoso.function_key.clone().unwrap_or_else(ids::guid)),
                 ..config.contoso.clone()
             };
             let webhook = Webhook::start_with_log("127.0.0.1:0", options, self.contoso_log)?;
@@ -295,12 +298,13 @@ impl Builder {
         } else {
             None
         };
+        let clock = Clock::new(self.time_scale);
         let core = Arc::new(Core::new(
             config,
-            Clock::new(self.time_scale),
+            clock,
             contoso.as_ref().map(Webhook::url_with_key),
             issuing_ca,
-            self.observer,
+            Journal::new(clock, self.observer),
         ));
 
         let plain_url =
@@ -316,21 +320,20 @@ impl Builder {
             let mqtt_api = |listener| MqttApi { core: Arc::clone(&serving), listener };
             let tls = Some(acceptor);
             let listeners = [
-                http.map(|(listener, _)| task::spawn(server::serve(listener, None, http_api("http")))),
-                https.map(|(listener, _)| task::spawn(server::serve(listener, tls.clone(), http_api("https")))),
-                mqtt.map(|(listener, _)| task::spawn(server::serve(listener, None, mqtt_api("mqtt")))),
-                mqtts.map(|(listener, _)| task::spawn(server::serve(listener, tls, mqtt_api("mqtts")))),
+                http.map(|(listener, _)| task::spawn(serve(listener, None, http_api("http")))),
+                https.map(|(listener, _)| task::spawn(serve(listener, tls.clone(), http_api("https")))),
+                mqtt.map(|(listener, _)| task::spawn(serve(listener, None, mqtt_api("mqtt")))),
+                mqtts.map(|(listener, _)| task::spawn(serve(listener, tls, mqtt_api("mqtts")))),
             ];
             listeners.into_iter().flatten().collect()
         })?;
-        let ca_pem = certificates.ca_pem;
         Ok(Emulator {
             core,
             http_url,
             https_url,
             mqtt_url,
             mqtts_url,
-            ca_pem,
+            ca_pem: server.ca_pem,
             issuing_ca_pem,
             _worker: worker,
             contoso,
@@ -363,7 +366,7 @@ fn authority(address: SocketAddr) -> String {
 type Listener = (std::net::TcpListener, SocketAddr);
 
 fn listen(address: Option<String>) -> Result<Option<Listener>, StartError> {
-    let bind = |address: String| server::bind(&address).map_err(|error| StartError::Listen(address, error));
+    let bind = |address: String| bind(&address).map_err(|error| StartError::Listen(address, error));
     address.map(bind).transpose()
 }
 
@@ -395,6 +398,12 @@ impl From<ConfigError> for StartError {
     }
 }
 
+impl From<CredentialError> for StartError {
+    fn from(error: CredentialError) -> Self {
+        Self::Config(error.into())
+    }
+}
+
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -419,43 +428,6 @@ impl std::error::Error for StartError {
             Self::Config(error) => Some(error),
             Self::Listen(_, error) | Self::Io(error) => Some(error),
             Self::TimeScale | Self::Tls(_) => None,
-        }
-    }
-}
-
-/// A thread with a runtime on it, which ends when this is dropped.
-pub(crate) struct Worker {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    /// Runs what `start` spawns until it is told to stop.
-    pub(crate) fn start<T: Send + 'static>(
-        name: &str,
-        start: impl FnOnce() -> Vec<task::JoinHandle<T>> + Send + 'static,
-    ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                let _tasks = start();
-                // A sender that is gone says the same as one that sends.
-                let _ = stopped.await;
-            });
-            // A name look-up for a webhook may still be under way: nobody waits for it.
-            runtime.shutdown_timeout(Duration::from_millis(100));
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic on that thread has been reported there.
-            let _ = thread.join();
         }
     }
 }

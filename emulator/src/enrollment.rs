@@ -5,12 +5,15 @@ use rustls::pki_types::CertificateDer;
 
 use crate::{
     config::{
-        Allocation, Attestation, Config, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, SymmetricKey, Twin,
+        Allocation, Config, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, Twin, enrollments::Attestation,
     },
     error::ServiceError,
-    sas::{SasToken, derive_device_key},
-    tpm::{Challenge, TpmKeys},
-    x509::{Certificate, DeviceCertificate},
+    identity::tpm::{Challenge, TpmKeys},
+    identity::{certificate::Certificate, device_certificate::DeviceCertificate},
+    identity::{
+        key::{SymmetricKey, derive_device_key},
+        token::SasToken,
+    },
 };
 
 /// What a device shows to be let in.

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    behaviour::{Behaviour, TpmChallenge},
-    wall_time,
+    clock::wall_time,
+    config::{Behaviour, behaviour::TpmChallenge},
 };
 
 /// A refusal as the device sees it, and why, as only the emulator's log says it.

@@ -13,8 +13,12 @@ use crate::{
     enrollment::{Carrier, Credentials},
     issuance::IssuingCa,
     mqtt::MqttApi,
+    net::{
+        http::Http,
+        protocol::{Peer, Protocol},
+    },
     registration::{Answer, Core, DeviceRequest},
-    server::{Http, Peer, Protocol},
+    watch::journal::Journal,
     webhook::{self, HttpAnswer, Verdict},
     wire::{OperationStatus, RegistrationState, json},
 };
@@ -43,7 +47,8 @@ impl Service {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
         let issuing_ca = IssuingCa::generate().map_err(|error| ConfigError(error.to_string()))?;
-        Ok(Self(Arc::new(Core::new(config, Clock::new(1.0), None, issuing_ca, None))))
+        let clock = Clock::new(1.0);
+        Ok(Self(Arc::new(Core::new(config, clock, None, issuing_ca, Journal::new(clock, None)))))
     }
 
     /// One connection to the HTTP listener, until it ends.

@@ -8,7 +8,10 @@ use rcgen::{
 use uuid::Uuid;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use crate::{error::ServiceError, tls, x509};
+use crate::{
+    error::ServiceError,
+    identity::{ca, certificate},
+};
 
 /// A root and the intermediate by it, which signs the devices' certificates.
 pub(crate) struct IssuingCa {
@@ -34,7 +37,7 @@ impl IssuingCa {
     pub(crate) fn issue(&self, request: &CertificateRequest) -> Result<Vec<String>, rcgen::Error> {
         let mut leaf = CertificateParams::default();
         leaf.distinguished_name.push(DnType::CommonName, &*request.registration_id);
-        (leaf.not_before, leaf.not_after) = tls::validity();
+        (leaf.not_before, leaf.not_after) = ca::validity();
         // By default it is made of the key, and a device may well come again with the same.
         leaf.serial_number = Some(SerialNumber::from_slice(Uuid::new_v4().as_bytes()));
         leaf.use_authority_key_identifier_extension = true;
@@ -48,7 +51,7 @@ impl IssuingCa {
 fn ca(name: &str, path_length: u8) -> CertificateParams {
     let mut ca = CertificateParams::default();
     ca.distinguished_name.push(DnType::CommonName, name);
-    (ca.not_before, ca.not_after) = tls::validity();
+    (ca.not_before, ca.not_after) = ca::validity();
     ca.use_authority_key_identifier_extension = true;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -73,7 +76,7 @@ impl CertificateRequest {
         request.verify_signature().map_err(|_| refused("is not signed with its own key"))?;
         let info = &request.certification_request_info;
         // "The subject's common name must be the registration ID."
-        if !x509::common_name(&info.subject).is_some_and(|name| name.eq_ignore_ascii_case(registration_id)) {
+        if !certificate::common_name(&info.subject).is_some_and(|name| name.eq_ignore_ascii_case(registration_id)) {
             return Err(refused("has another common name than the registration ID"));
         }
         let key = SubjectPublicKeyInfo::from_der(info.subject_pki.raw)

@@ -28,11 +28,8 @@
 #![warn(missing_docs)]
 
 mod allocation;
-mod behaviour;
 mod clock;
 mod config;
-#[doc(hidden)]
-pub mod console;
 pub mod contoso;
 mod device_api;
 mod emulator;
@@ -42,34 +39,30 @@ mod error;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "no part of the public API")]
 pub mod fuzzing;
+mod identity;
 mod issuance;
-mod log;
 mod mqtt;
-mod quota;
+mod net;
 mod registration;
-mod sas;
 mod script;
-mod server;
 mod stamps;
-mod tls;
-mod tpm;
-mod wall_time;
+mod watch;
 mod webhook;
 mod websocket;
 mod wire;
-mod x509;
 
-pub use behaviour::{Behaviour, DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub};
 pub use config::{
-    Allocation, AllocationPolicy, Config, ConfigError, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy,
-    SymmetricKey, TpmAttestation, Twin, X509Attestation,
+    Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, IndividualEnrollment,
+    ReprovisionPolicy, TpmAttestation, Twin, X509Attestation,
+    behaviour::{DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub},
 };
 pub use emulator::{Builder, Emulator, StartError};
-pub use log::{ConnectionFailure, Event, RequestRecord, WebhookCall};
+pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};
 pub use registration::DeviceRecord;
 pub use script::{Operation, Script};
-pub use tpm::EndorsementKey;
-pub use x509::Certificate;
+#[doc(hidden)]
+pub use watch::console;
+pub use watch::records::{ConnectionFailure, Event, RequestRecord, WebhookCall};
 
 /// The README's code, tested.
 #[cfg(doctest)]

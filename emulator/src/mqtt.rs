@@ -16,13 +16,18 @@ use tokio::{
 };
 
 use crate::{
+    clock::wall_time,
     enrollment::{Carrier, Credentials},
     error::ServiceError,
-    log::RequestRecord,
+    net::{
+        fault::{Fault, Faulty},
+        protocol::{Broken, NoRequest, Peer, Protocol, Stream},
+        speech::Speech,
+    },
     registration::{Answer, Core, DeviceRequest, MAX_BODY},
     script::{Action, Operation},
-    server::{Broken, Fault, Faulty, NoRequest, Peer, Protocol, Speech, Stream},
-    wall_time, wire,
+    watch::records::RequestRecord,
+    wire,
 };
 
 /// No registration comes near; the real service's limit is not known.
@@ -55,11 +60,11 @@ impl Protocol for MqttApi {
     }
 
     fn note(&self, what: String) {
-        self.core.note(self.listener, what);
+        self.core.journal().note(self.listener, what);
     }
 
     fn connection_failed(&self, peer: IpAddr, why: String) {
-        self.core.connection_failed(self.listener, peer, why);
+        self.core.journal().connection_failed(self.listener, peer, why);
     }
 
     async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {
@@ -170,7 +175,7 @@ impl MqttApi {
             Ok(_) => "connected".to_owned(),
             Err(Refusal(code, why)) => format!("CONNACK {}: {why}", *code as u8),
         };
-        self.core.record_request(RequestRecord {
+        self.core.journal().record_request(RequestRecord {
             path: user_name.to_owned(),
             authorization: password,
             registration_id: Some(client_id.to_owned()),
@@ -201,9 +206,9 @@ impl MqttApi {
         link.close().await;
         // What was asked is done, though nobody waits for it any more.
         while let Some(mut exchange) = in_flight.next().await {
-            exchange.record.answered(&exchange.answer, false);
+            exchange.answer.record(&mut exchange.record, false);
             exchange.record.outcome.push_str(", but the device had gone");
-            self.core.record_request(exchange.record);
+            self.core.journal().record_request(exchange.record);
         }
         ended
     }
@@ -284,14 +289,14 @@ impl MqttApi {
         let Exchange { mut record, answer, action, request_id } = exchange;
         let breaks = action.breaks(&link.fault);
         let Some(qos_pid) = session.qos_pid() else {
-            record.answered(&answer, false);
+            answer.record(&mut record, false);
             record.outcome.push_str(", but the device has not subscribed");
-            self.core.record_request(record);
+            self.core.journal().record_request(record);
             // A script's fault would strike whatever is sent next.
             return if breaks { Err(LinkError::Protocol("a script broke it".to_owned())) } else { Ok(()) };
         };
-        record.answered(&answer, !breaks);
-        self.core.record_request(record);
+        answer.record(&mut record, !breaks);
+        self.core.journal().record_request(record);
         let permuted = matches!(action, Action::PermuteTopic);
         let topic = TopicName::try_from(&*response_topic(&answer, &request_id, permuted))?;
         link.send(Publish::new(qos_pid, topic, Bytes::from(answer.body))).await
@@ -305,7 +310,7 @@ impl MqttApi {
             Err(LinkError::Protocol(why)) => why,
         };
         let outcome = format!("the link was dropped: {why}");
-        self.core.record_request(RequestRecord { outcome, ..record });
+        self.core.journal().record_request(RequestRecord { outcome, ..record });
     }
 
     fn record_subscribe(&self, device: &Device, subscribe: &Subscribe, codes: &[SubscribeReturnCode]) {
@@ -315,7 +320,7 @@ impl MqttApi {
         } else {
             "subscribed".to_owned()
         };
-        self.core.record_request(RequestRecord {
+        self.core.journal().record_request(RequestRecord {
             path: filters.join(" "),
             outcome,
             ..self.record(device, "SUBSCRIBE")

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -14,18 +13,22 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     allocation::{self, Allocated, Failure},
-    behaviour::{Behaviour, DisabledAnswer},
-    clock::{self, Clock},
-    config::{AllocationPolicy, Config, ConfigError, ReprovisionPolicy, SymmetricKey, Twin, mask_query},
+    clock::wall_time,
+    clock::{self, Clock, window::Window},
+    config::{AllocationPolicy, Config, ConfigError, ReprovisionPolicy, Twin, webhook_url},
+    config::{Behaviour, behaviour::DisabledAnswer},
     enrollment::{self, Attested, Carrier, Credentials, Enrollment, Kind, Memory, Standing},
     error::ServiceError,
+    identity::tpm::Challenge,
+    identity::{ids, key::SymmetricKey},
     issuance::{CertificateRequest, IssuingCa},
-    log::{self, Bounded, ConnectionFailure, Event, Flood, RequestRecord, WebhookCall},
-    quota::Window,
     script::{self, Action, Operation, Script},
     stamps::{Stamp, Stamps},
-    tpm::Challenge,
-    wall_time,
+    watch::{
+        journal::Journal,
+        records::{RequestRecord, WebhookCall},
+        text,
+    },
     webhook::{self, AllocationRequest, DeviceAttestation, DeviceRuntimeContext, Judgement, Verdict, WebhookClient},
     wire::{self, AttestationResult, DeviceRegistration, OperationStatus, RegistrationState, json},
 };
@@ -91,7 +94,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn refusal(error: &ServiceError, behaviour: &Behaviour) -> Self {
-        let tracking_id = wall_time::guid();
+        let tracking_id = ids::guid();
         Self {
             status: error.status(),
             body: json(&error.body(&tracking_id, behaviour)),
@@ -101,6 +104,15 @@ impl Answer {
             request_id: Some(tracking_id).filter(|_| behaviour.tracking_id_is_request_id),
             outcome: error.outcome(),
         }
+    }
+
+    /// Puts the answer on record, and whether the device was told.
+    pub(crate) fn record(&self, record: &mut RequestRecord, told: bool) {
+        record.at = SystemTime::now();
+        record.http_status = told.then_some(self.status);
+        record.retry_after = self.retry_after;
+        record.response_body.clone_from(&self.body);
+        record.outcome.clone_from(&self.outcome);
     }
 
     /// RFC 7396, on the body.
@@ -185,13 +197,7 @@ struct State {
     /// The finished operations, oldest first: device, operation and size; and the sum of their sizes.
     results: VecDeque<(String, String, usize)>,
     results_bytes: usize,
-    requests: Bounded<RequestRecord>,
-    webhook_calls: Bounded<WebhookCall>,
-    failures: Flood,
 }
-
-/// Whoever wants to know at once.
-pub(crate) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
 /// The service.
 pub(crate) struct Core {
@@ -201,7 +207,7 @@ pub(crate) struct Core {
     /// Where custom allocation goes when neither enrollment nor configuration names a URL.
     webhook_url: Option<String>,
     issuing_ca: IssuingCa,
-    observer: Option<Observer>,
+    journal: Journal,
 }
 
 /// How a registration began.
@@ -244,7 +250,7 @@ impl Core {
         clock: Clock,
         webhook_url: Option<String>,
         issuing_ca: IssuingCa,
-        observer: Option<Observer>,
+        journal: Journal,
     ) -> Self {
         let mut stamps = Stamps::default();
         stamps.update(&config);
@@ -259,15 +265,12 @@ impl Core {
                 asked: 0,
                 results: VecDeque::new(),
                 results_bytes: 0,
-                requests: Bounded::default(),
-                webhook_calls: Bounded::default(),
-                failures: Flood::default(),
             }),
             clock,
             webhook: WebhookClient::default(),
             webhook_url,
             issuing_ca,
-            observer,
+            journal,
         }
     }
 
@@ -285,16 +288,8 @@ impl Core {
         clock::wait(self.lock().config.behaviour.client_timeout)
     }
 
-    /// Puts on record what concerns a listener as a whole.
-    pub(crate) fn note(&self, listener: &'static str, outcome: String) {
-        self.record_request(RequestRecord { outcome, ..RequestRecord::new(listener, "-") });
-    }
-
-    /// Tells of a connection that came to no request, unless there are too many.
-    pub(crate) fn connection_failed(&self, listener: &'static str, peer: IpAddr, outcome: String) {
-        let Some(hidden) = self.lock().failures.admit(self.clock.uptime()) else { return };
-        let at = SystemTime::now();
-        self.observe(&Event::ConnectionFailed(ConnectionFailure { at, listener, peer, outcome, hidden }));
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     pub(crate) fn behaviour(&self) -> Behaviour {
@@ -369,7 +364,7 @@ impl Core {
             device.last_key = Some((key.clone(), self.clock.elapsed()));
         }
         let id = request.registration_id.to_ascii_lowercase();
-        let operation_id = wall_time::operation_id(
+        let operation_id = ids::operation_id(
             behaviour.constant_operation_id_middle.then(|| format!("{}/{id}", request.id_scope)).as_deref(),
         );
         if !enrollment.enabled {
@@ -569,7 +564,7 @@ impl Core {
             let call = WebhookCall {
                 at: SystemTime::now(),
                 registration_id: job.registration_id.clone(),
-                url: mask_query(url),
+                url: webhook_url::masked(url),
                 request: serde_json::from_str(&body).unwrap_or_default(),
                 request_body: body.clone(),
                 attempt,
@@ -608,17 +603,17 @@ impl Core {
                 () = tokio::time::sleep_until(started + notice) => {
                     let outcome = format!("no answer yet, the time-out is {time_out:?}");
                     let (at, duration) = (SystemTime::now(), started.elapsed());
-                    self.observe(&Event::WebhookUnderWay(WebhookCall { at, duration, next_in: None, outcome, ..call.clone() }));
+                    self.journal.webhook_under_way(WebhookCall { at, duration, next_in: None, outcome, ..call.clone() });
                     notice = notice.saturating_mul(10);
                 }
             }
         };
         (call.at, call.duration) = (SystemTime::now(), started.elapsed());
-        let secrets = webhook::secrets(url);
+        let secrets = webhook_url::secrets(url);
         let judgement = answered.map(|answered| match answered {
             Ok(answer) => {
                 call.status = Some(answer.status);
-                call.response_body = log::mask(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
+                call.response_body = text::mask(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
                 match webhook::judge(&answer, &job.offered, &job.behaviour, &secrets) {
                     Judgement { verdict: Verdict::TryAgain(status), .. } if call.next_in.is_none() => {
                         Judgement::failed(Failure::status(status))
@@ -642,7 +637,7 @@ impl Core {
         if let Some(Verdict::Allocated(allocated)) = &verdict {
             call.assigned_hub = Some(allocated.hub.clone());
         }
-        self.record_webhook_call(call);
+        self.journal.record_webhook_call(call);
         verdict
     }
 
@@ -684,7 +679,7 @@ impl Core {
                     attestation: AttestationResult::of(
                         &job.enrollment,
                         job.behaviour.certificate_info_in_result,
-                        &format!("{}/devices/{}", allocation::host(&record.assigned_hub), record.device_id),
+                        &format!("{}/devices/{}", ids::hub_host(&record.assigned_hub), record.device_id),
                     ),
                     assigned_hub: Some(record.assigned_hub.clone()),
                     device_id: Some(record.device_id.clone()),
@@ -771,8 +766,7 @@ impl Core {
         state.asked = 0;
         state.results.clear();
         state.results_bytes = 0;
-        state.requests = Bounded::default();
-        state.webhook_calls = Bounded::default();
+        self.journal.forget();
         std::mem::take(&mut state.devices).into_values().filter_map(|mut device| device.record.take()).collect()
     }
 
@@ -788,34 +782,6 @@ impl Core {
             state.config.behaviour.drop_every.is_some_and(|every| state.asked.is_multiple_of(u64::from(every.get())));
         script::take(&mut state.scripts, operation, registration_id)
             .or_else(|| dropped.then(|| Script::drop_connection(operation)))
-    }
-
-    pub(crate) fn requests(&self) -> Vec<RequestRecord> {
-        self.lock().requests.to_vec()
-    }
-
-    pub(crate) fn webhook_calls(&self) -> Vec<WebhookCall> {
-        self.lock().webhook_calls.to_vec()
-    }
-
-    pub(crate) fn record_request(&self, record: RequestRecord) {
-        let record = record.without_signatures();
-        let bytes = record.text_len();
-        self.lock().requests.push(record.clone(), bytes);
-        self.observe(&Event::Request(record));
-    }
-
-    fn record_webhook_call(&self, call: WebhookCall) {
-        // The request is held twice, and as a tree takes several times its text.
-        let bytes = call.request_body.len() * 8 + call.response_body.len();
-        self.lock().webhook_calls.push(call.clone(), bytes);
-        self.observe(&Event::Webhook(call));
-    }
-
-    fn observe(&self, event: &Event) {
-        if let Some(observer) = &self.observer {
-            observer(event);
-        }
     }
 }
 
@@ -913,7 +879,7 @@ impl State {
     }
 
     fn check_address(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
-        check_registration_id(request.registration_id).map_err(ServiceError::invalid_registration_id)?;
+        ids::check_registration_id(request.registration_id).map_err(ServiceError::invalid_registration_id)?;
         if request.id_scope != self.config.id_scope {
             return Err(ServiceError::unauthorized("the request names another ID scope")
                 .with_code(self.config.behaviour.unknown_id_scope_code));
@@ -947,22 +913,6 @@ fn device<'a>(
         return Err(throttled(behaviour, "the emulator knows too many devices"));
     }
     Ok(devices.entry(key).or_default())
-}
-
-/// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."
-pub(crate) fn check_registration_id(id: &str) -> Result<(), &'static str> {
-    let special = |c: char| matches!(c, '-' | '.' | '_' | ':');
-    if id.is_empty() {
-        Err("the registration ID is empty")
-    } else if id.len() > 128 {
-        Err("the registration ID is longer than 128 characters")
-    } else if !id.chars().all(|c| c.is_ascii_alphanumeric() || special(c)) {
-        Err("the registration ID has a character that is not allowed")
-    } else if id.ends_with(['.', '_', ':']) {
-        Err("the registration ID ends in a special character")
-    } else {
-        Ok(())
-    }
 }
 
 fn answer(

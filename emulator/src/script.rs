@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::server::Fault;
+use crate::net::fault::Fault;
 
 /// What a device can ask of the service.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

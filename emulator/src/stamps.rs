@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use crate::{
+    clock::wall_time,
     config::{Config, EnrollmentGroup, IndividualEnrollment},
     enrollment::{Enrollment, Kind},
-    wall_time,
+    identity::ids,
 };
 
 /// One enrollment's version.
@@ -19,7 +20,7 @@ pub(crate) struct Stamp {
 impl Stamp {
     fn new() -> Self {
         let now = wall_time::now();
-        Self { etag: wall_time::enrollment_etag(), created: now.clone(), updated: now }
+        Self { etag: ids::enrollment_etag(), created: now.clone(), updated: now }
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use percent_encoding::percent_decode_str;
 use reqwest::{Client, Url, header::CONTENT_TYPE, redirect};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -11,13 +10,13 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     allocation::{self, Allocated, Failure},
-    behaviour::Behaviour,
-    config::{AllocationPolicy, ReprovisionPolicy, Twin, mask_query},
+    config::Behaviour,
+    config::{AllocationPolicy, ReprovisionPolicy, Twin, webhook_url},
     enrollment::{Attested, Enrollment, Kind},
-    log::{excerpt, mask},
+    identity::certificate::{Certificate, CertificateInfo},
+    identity::tpm::TpmKeys,
     stamps::Stamp,
-    tpm::TpmKeys,
-    x509::{Certificate, CertificateInfo},
+    watch::text::{excerpt, mask},
 };
 
 /// An answer longer than this cannot be an `AllocationResponse`: a message to a device has at most
@@ -195,7 +194,7 @@ impl<'a> AllocationRequest<'a> {
             allocation_policy: enrollment.allocation.policy,
             iot_hubs: Some(&*enrollment.allocation.iot_hubs).filter(|hubs| !(omits_unset && hubs.is_empty())),
             custom_allocation_definition: CustomAllocationDefinition {
-                webhook_url: mask_query(webhook_url),
+                webhook_url: webhook_url::masked(webhook_url),
                 api_version: &enrollment.allocation.api_version,
             },
         };
@@ -203,46 +202,6 @@ impl<'a> AllocationRequest<'a> {
             if is_group { (None, Some(entry)) } else { (Some(entry), None) };
         Self { individual_enrollment, enrollment_group, device_runtime_context, linked_hubs }
     }
-}
-
-/// Whether a webhook can be called at this URL.
-pub(crate) fn check_url(url: &str) -> Result<(), String> {
-    let shown = mask_query(url);
-    let has_scheme = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if !has_scheme("http://") && !has_scheme("https://") {
-        return Err(format!("the webhook's URL {shown:?} does not begin with http:// or https://"));
-    }
-    match Url::parse(url) {
-        Ok(_) => Ok(()),
-        Err(fault) => Err(format!("the webhook's URL {shown:?} cannot be used: {fault}")),
-    }
-}
-
-/// What in a webhook's URL is nobody's business: the parts of its query, and a password. A text may have one in
-/// any spelling, with escapes of a URL, of JSON or of HTML, so that its parts without special characters are
-/// secrets, too.
-pub(crate) fn secrets(url: &str) -> Vec<String> {
-    // Less is no key, and would be found in any text.
-    const SHORTEST: usize = 8;
-    let Ok(url) = url.parse::<Url>() else {
-        return Vec::new();
-    };
-    let query = url.query().unwrap_or_default();
-    let raw = query.split('&').map(|part| part.split_once('=').map_or(part, |(_, value)| value).to_owned());
-    let password = percent_decode_str(url.password().unwrap_or_default()).decode_utf8_lossy().into_owned();
-    let decoded = url.query_pairs().map(|(name, value)| if value.is_empty() { name } else { value }.into_owned());
-    let decoded: Vec<_> = decoded.chain([password]).collect();
-    let special = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~'));
-    let parts: Vec<_> = decoded.iter().flat_map(|text| text.split(special)).map(str::to_owned).collect();
-    let mut secrets: Vec<_> = raw
-        .chain(decoded)
-        .chain(parts)
-        .chain([query, url.password().unwrap_or_default()].map(str::to_owned))
-        .filter(|secret| secret.len() >= SHORTEST)
-        .collect();
-    // One may be a part of another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets
 }
 
 /// POSTs to webhooks.

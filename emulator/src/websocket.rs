@@ -20,9 +20,12 @@ use tokio::{
 
 use crate::{
     error::ServiceError,
-    log::RequestRecord,
     mqtt::{MAX_PACKET, MqttApi},
-    server::{Body, Broken, Connection, NoRequest, Peer, Protocol},
+    net::{
+        http::{Body, Connection},
+        protocol::{Broken, NoRequest, Peer, Protocol},
+    },
+    watch::records::RequestRecord,
 };
 
 /// Compared without case: Microsoft's client for C offers `MQTT`.
@@ -72,7 +75,7 @@ async fn serve(websocket: HyperWebsocket, mqtt: MqttApi, peer: Peer) -> Result<(
     let carried = carried.err().filter(is_sent_away).map(|why| format!("the WebSocket was dropped: {why}"));
     let spoken = spoken.err().filter(|why| why.is::<NoRequest>()).map(|why| why.to_string());
     for outcome in carried.into_iter().chain(spoken) {
-        mqtt.core.record_request(RequestRecord { outcome, ..RequestRecord::new(mqtt.listener, "-") });
+        mqtt.core.journal().record_request(RequestRecord { outcome, ..RequestRecord::new(mqtt.listener, "-") });
     }
     Ok(())
 }

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::{
-    behaviour::Behaviour,
+    clock::wall_time,
+    config::Behaviour,
     enrollment::{Attested, Enrollment, Kind},
     error::ServiceError,
-    tpm::{StorageKey, TpmKeys},
-    wall_time,
-    x509::{Certificate, CertificateInfo},
+    identity::certificate::{Certificate, CertificateInfo},
+    identity::ids,
+    identity::tpm::{StorageKey, TpmKeys},
 };
 
 /// The api-versions that a specification names.
@@ -157,7 +158,7 @@ impl RegistrationState {
     pub(crate) fn stored(mut self, created: &str) -> Self {
         self.created_date_time_utc = Some(created.to_owned());
         self.last_updated_date_time_utc = Some(wall_time::now());
-        self.etag = Some(wall_time::registration_etag());
+        self.etag = Some(ids::registration_etag());
         self
     }
 

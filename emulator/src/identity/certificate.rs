@@ -1,14 +1,9 @@
-//! Certificates: those that a configuration names, and those that devices show.
+//! X.509 certificates, and what the service tells of one.
 
-use std::{fmt, fs, time::Duration};
+use std::{fmt, fs};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rustls::{
-    RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, UnixTime, pem::PemObject},
-    server::WebPkiClientVerifier,
-};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -20,12 +15,12 @@ use x509_parser::{
     x509::{AttributeTypeAndValue, X509Name},
 };
 
-use crate::config::ConfigError;
+use super::error::CredentialError;
 
 /// An X.509 certificate.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Certificate {
-    der: CertificateDer<'static>,
+    pub(super) der: CertificateDer<'static>,
     info: Box<CertificateInfo>,
 }
 
@@ -35,13 +30,13 @@ impl Certificate {
     /// # Errors
     ///
     /// When the text holds none, or what it holds is no X.509 certificate.
-    pub fn from_pem(text: &str) -> Result<Self, ConfigError> {
+    pub fn from_pem(text: &str) -> Result<Self, CredentialError> {
         let der = CertificateDer::from_pem_slice(text.as_bytes())
-            .map_err(|error| ConfigError(format!("no certificate in PEM: {error}")))?;
-        Self::from_der(der).map_err(|fault| ConfigError(format!("a certificate cannot be read: {fault}")))
+            .map_err(|error| CredentialError(format!("no certificate in PEM: {error}")))?;
+        Self::from_der(der).map_err(|fault| CredentialError(format!("a certificate cannot be read: {fault}")))
     }
 
-    fn from_der(der: CertificateDer<'static>) -> Result<Self, Fault> {
+    pub(super) fn from_der(der: CertificateDer<'static>) -> Result<Self, Fault> {
         let info = Box::new(CertificateInfo::of(&parse(&der)?, &der));
         Ok(Self { der, info })
     }
@@ -120,72 +115,11 @@ impl CertificateInfo {
 /// What is wrong with a certificate: for the log only.
 pub(crate) type Fault = String;
 
-/// The certificate of a device, which names it and is valid now, and what came with it.
-pub(crate) struct DeviceCertificate<'a> {
-    certificate: Certificate,
-    intermediates: &'a [CertificateDer<'static>],
-    now: u64,
-}
-
-impl<'a> DeviceCertificate<'a> {
-    /// Looks at what can be seen without an enrollment.
-    pub(crate) fn read(
-        leaf: &CertificateDer<'static>,
-        intermediates: &'a [CertificateDer<'static>],
-        registration_id: &str,
-        now: u64,
-    ) -> Result<Self, Fault> {
-        let certificate =
-            Certificate::from_der(leaf.clone()).map_err(|fault| format!("the certificate cannot be read: {fault}"))?;
-        let parsed = parse(leaf)?;
-        let name = common_name(parsed.subject()).ok_or("the certificate's subject has no common name")?;
-        if !name.eq_ignore_ascii_case(registration_id) {
-            return Err(format!("the certificate's common name is {name:?}, not the registration ID"));
-        }
-        check_validity(&parsed, now).map_err(|fault| format!("the certificate {fault}"))?;
-        Ok(Self { certificate, intermediates, now })
-    }
-
-    pub(crate) fn certificate(&self) -> &Certificate {
-        &self.certificate
-    }
-
-    /// Whether a chain leads from it to this CA, and the CA is still good.
-    pub(crate) fn check_signed_by(&self, ca: &Certificate) -> Result<(), Fault> {
-        // A chain's end is trusted as it is, so that nobody else looks at its validity.
-        check_validity(&parse(&ca.der)?, self.now).map_err(|fault| format!("the CA's certificate {fault}"))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.der.clone()).map_err(|error| error.to_string())?;
-        WebPkiClientVerifier::builder_with_provider(roots.into(), aws_lc_rs::default_provider().into())
-            .build()
-            .map_err(|error| error.to_string())?
-            .verify_client_cert(
-                &self.certificate.der,
-                self.intermediates,
-                UnixTime::since_unix_epoch(Duration::from_secs(self.now)),
-            )
-            .map(drop)
-            .map_err(|error| error.to_string())
-    }
-}
-
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("there is something behind it".to_owned()),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-fn check_validity(certificate: &X509Certificate<'_>, now: u64) -> Result<(), Fault> {
-    let validity = certificate.validity();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    if now < validity.not_before.timestamp() {
-        Err(format!("is not valid before {}", rfc3339(validity.not_before)))
-    } else if now > validity.not_after.timestamp() {
-        Err(format!("expired at {}", rfc3339(validity.not_after)))
-    } else {
-        Ok(())
     }
 }
 
@@ -223,6 +157,6 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Certificates count whole seconds.
-fn rfc3339(at: ASN1Time) -> String {
+pub(super) fn rfc3339(at: ASN1Time) -> String {
     at.to_datetime().format(&Rfc3339).unwrap_or_default()
 }

@@ -1,4 +1,7 @@
-//! The service's own waiting, which tests may let pass faster.
+//! Ground: the service's own time, which tests may let pass faster, and the world's.
+
+pub(crate) mod wall_time;
+pub(crate) mod window;
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,10 @@
 //! SAS tokens, verified as the service does: over the text that the token carries.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use percent_encoding::percent_decode_str;
-use sha2::Sha256;
 
-use crate::config::SymmetricKey;
+use super::key::mac;
 
 /// A token's parts, still as they were sent but for the signature.
 #[derive(Debug)]
@@ -98,19 +97,6 @@ impl<'a> SasToken<'a> {
     }
 }
 
-/// A device's key: the HMAC of its registration ID under its group's key.
-pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str) -> Vec<u8> {
-    mac(group_key.bytes()).map_or_else(Vec::new, |mut mac| {
-        mac.update(registration_id.as_bytes());
-        mac.finalize().into_bytes().to_vec()
-    })
-}
-
-/// HMAC takes keys of any length; `None` cannot happen, and would verify nothing.
-fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
-    Hmac::new_from_slice(key).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,19 +120,6 @@ mod tests {
             assert!(verifies(&token), "{token}");
             let swapped = token.replace(sr, &sr.replace("my-", "your-"));
             assert!(!verifies(&swapped), "{swapped}");
-        }
-    }
-
-    /// "device key = base64(HMAC-SHA256(base64decode(groupKey), registrationId))".
-    #[test]
-    fn device_keys_are_those_of_the_tutorial() {
-        let group = crate::Config::contoso().enrollment_groups[0].primary_key.clone();
-        for (registration_id, key) in [
-            ("breakroom499-contoso-tstrsd-007", "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs="),
-            ("mainbuilding167-contoso-hpsd-088", "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg="),
-        ] {
-            let derived = derive_device_key(&group, registration_id);
-            assert_eq!(BASE64_STANDARD.encode(derived), key);
         }
     }
 }

@@ -1,83 +1,35 @@
-//! The certificates of the TLS listeners: a CA made at start, and a server certificate by it.
+//! TLS as the service speaks it, and what went wrong with a handshake.
 
 use std::{io, sync::Arc};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
-};
 use rustls::{
     AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, InconsistentKeys,
     PeerIncompatible, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{
-        CertificateDer, PrivateKeyDer, UnixTime,
-        pem::{self, PemObject},
-    },
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
     version::{TLS12, TLS13},
 };
-use time::{Duration, OffsetDateTime};
 use tokio_rustls::TlsAcceptor;
 
-/// The names under which the emulator is reached: the last one by a device with a fixed host and a
-/// line in the hosts file.
-const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "global.azure-devices-provisioning.net"];
-
-/// A CA and what it signed.
-pub(crate) struct Certificates {
-    pub(crate) ca_pem: String,
+/// Accepts TLS 1.2, as the real service, and 1.3 on request.
+pub(crate) fn acceptor(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-}
-
-impl Certificates {
-    pub(crate) fn generate() -> Result<Self, rcgen::Error> {
-        let mut ca = CertificateParams::default();
-        ca.distinguished_name.push(DnType::CommonName, "azure-dps-emulator CA");
-        (ca.not_before, ca.not_after) = validity();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
-
-        let mut server = CertificateParams::new(NAMES.map(str::to_owned))?;
-        server.distinguished_name.push(DnType::CommonName, "azure-dps-emulator");
-        (server.not_before, server.not_after) = validity();
-        server.use_authority_key_identifier_extension = true;
-        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate()?;
-        let server = server.signed_by(&key, &ca)?;
-        Ok(Self { ca_pem: ca.pem(), chain: vec![server.der().clone()], key: key.into() })
-    }
-
-    /// A server certificate of the caller's, with its chain, and its key.
-    pub(crate) fn present(&mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
-        self.chain = CertificateDer::pem_slice_iter(chain_pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("the certificate's PEM cannot be read: {error}"))?;
-        self.key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
-            pem::Error::NoItemsFound => "there is no private key in PEM".to_owned(),
-            error => format!("the key's PEM cannot be read: {error}"),
-        })?;
-        Ok(())
-    }
-
-    /// TLS 1.2, as the real service, and 1.3 on request.
-    pub(crate) fn acceptor(&self, tls13: bool) -> Result<TlsAcceptor, String> {
-        let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
-        // The provider by name: a process-wide default is the program's choice, not a library's.
-        let provider = aws_lc_rs::default_provider();
-        let any_client = AnyClient(provider.signature_verification_algorithms);
-        let config = ServerConfig::builder_with_provider(provider.into())
-            .with_protocol_versions(versions)
-            .map_err(|error| error.to_string())?
-            .with_client_cert_verifier(Arc::new(any_client))
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(|error| explain_own(&error))?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
-    }
+    tls13: bool,
+) -> Result<TlsAcceptor, String> {
+    let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
+    // The provider by name: a process-wide default is the program's choice, not a library's.
+    let provider = aws_lc_rs::default_provider();
+    let any_client = AnyClient(provider.signature_verification_algorithms);
+    let config = ServerConfig::builder_with_provider(provider.into())
+        .with_protocol_versions(versions)
+        .map_err(|error| error.to_string())?
+        .with_client_cert_verifier(Arc::new(any_client))
+        .with_single_cert(chain, key)
+        .map_err(|error| explain_own(&error))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Lets every client in, with a certificate or without, as the real service does: whose certificate
@@ -205,11 +157,4 @@ const VERSION_1: &str = "is of X.509 version 1, and version 3 is needed: make it
 fn is_version_1(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(CertificateError::Other(why))
         if format!("{why:?}").contains("UnsupportedCertVersion"))
-}
-
-/// From yesterday, for peers whose clock is slow, for a year: far-off years are more than some
-/// small TLS stacks can count.
-pub(crate) fn validity() -> (OffsetDateTime, OffsetDateTime) {
-    let now = OffsetDateTime::now_utc();
-    (now - Duration::DAY, now + 365 * Duration::DAY)
 }

@@ -1,11 +1,8 @@
-//! Times, entity tags and identifiers in the forms in which the service writes them.
+//! Times in the forms in which the service writes them.
 
 use std::time::SystemTime;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
-use uuid::Uuid;
 
 /// RFC 3339 in UTC with the seven fractional digits of a .NET `DateTime`, before zeros are trimmed.
 const FORMAT: &[BorrowedFormatItem<'_>] =
@@ -36,36 +33,6 @@ pub(crate) fn now() -> String {
 /// Seconds since 1970, as tokens count.
 pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// A new GUID.
-pub(crate) fn guid() -> String {
-    Uuid::new_v4().to_string()
-}
-
-/// A new operation ID: `5.`, sixteen hexadecimal digits, a GUID. The digits are those of `device`,
-/// if there is one.
-pub(crate) fn operation_id(device: Option<&str>) -> String {
-    let middle = match device {
-        Some(device) => hex(&Sha256::digest(device)[..8]),
-        None => Uuid::new_v4().simple().to_string()[..16].to_owned(),
-    };
-    format!("5.{middle}.{}", guid())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A new entity tag of an enrollment, quotes included: `"0000f176-0000-0700-0000-62eaad1e0000"`.
-pub(crate) fn enrollment_etag() -> String {
-    let random = Uuid::new_v4().simple().to_string();
-    format!("\"{}-0000-0700-0000-{}0000\"", &random[..8], &random[24..32])
-}
-
-/// A new entity tag of a registration: base64 of one like an enrollment's.
-pub(crate) fn registration_etag() -> String {
-    BASE64_STANDARD.encode(enrollment_etag())
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What happened, for tests to look at and for people to read.
 
 use std::{
-    collections::VecDeque,
     fmt,
     net::IpAddr,
     time::{Duration, SystemTime},
@@ -10,7 +9,8 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{quota::Window, registration::Answer, wall_time};
+use super::text::{excerpt, mask_signatures, printable};
+use crate::clock::wall_time;
 
 /// One request of a device and its answer. It holds no key, token or signature.
 ///
@@ -80,15 +80,6 @@ impl RequestRecord {
     pub(crate) fn text_len(&self) -> usize {
         let id = self.registration_id.as_ref().map_or(0, String::len);
         id + self.path.len() + self.body.len() + self.response_body.len() + self.outcome.len()
-    }
-
-    /// What it came to, and whether the device was told.
-    pub(crate) fn answered(&mut self, answer: &Answer, told: bool) {
-        self.at = SystemTime::now();
-        self.http_status = told.then_some(answer.status);
-        self.retry_after = answer.retry_after;
-        self.response_body.clone_from(&answer.body);
-        self.outcome.clone_from(&answer.outcome);
     }
 }
 
@@ -236,54 +227,6 @@ impl fmt::Display for Event {
     }
 }
 
-/// A peer's text on a terminal: no control characters, and none that are invisible or turn the text around.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.escape_debug().len() > 1 && !matches!(c, '"' | '\'' | '\\') {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// A text without the signatures of tokens: `sig=` in any case, also with escapes such as `sig%3D`, and what
-/// follows up to the next `&`.
-fn mask_signatures(text: &str) -> String {
-    let is_named_by = |name: &str| {
-        let escape = name.strip_prefix('%').map(|escape| escape.trim_start_matches("25"));
-        name.starts_with('=') || escape.is_some_and(|escape| escape.starts_with("3d"))
-    };
-    // Of the same length.
-    let lower = text.to_ascii_lowercase();
-    let (mut masked, mut done) = (String::with_capacity(text.len()), 0);
-    for (at, name) in lower.match_indices("sig") {
-        let value = at + name.len();
-        if value > done && is_named_by(&lower[value..]) {
-            masked.push_str(&text[done..value]);
-            masked.push_str("=****");
-            done = lower[value..].find('&').map_or(text.len(), |end| value + end);
-        }
-    }
-    masked + &text[done..]
-}
-
-/// A text without these secrets.
-pub(crate) fn mask(text: String, secrets: &[String]) -> String {
-    secrets.iter().fold(text, |text, secret| if text.contains(secret) { text.replace(secret, "****") } else { text })
-}
-
-/// The beginning of a text that may be long.
-pub(crate) fn excerpt(text: &str) -> String {
-    const LENGTH: usize = 200;
-    match text.char_indices().nth(LENGTH) {
-        Some((end, _)) => format!("{}…", printable(&text[..end])),
-        None => printable(text),
-    }
-}
-
 fn as_u64_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -298,84 +241,4 @@ fn as_millis_or_none<S: serde::Serializer>(duration: &Option<Duration>, serializ
 
 fn as_rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&wall_time::rfc3339(*at))
-}
-
-/// Lets through so many of what strangers can bring about, and counts the others.
-#[derive(Debug, Default)]
-pub(crate) struct Flood {
-    shown: Window,
-    hidden: u64,
-}
-
-impl Flood {
-    const SHOWN: u32 = 20;
-    const PERIOD: Duration = Duration::from_secs(10);
-
-    /// Whether one at `now` is shown, and how many were not before it.
-    pub(crate) fn admit(&mut self, now: Duration) -> Option<u64> {
-        if self.shown.admit(now, Self::PERIOD, Some(Self::SHOWN)) {
-            Some(std::mem::take(&mut self.hidden))
-        } else {
-            self.hidden += 1;
-            None
-        }
-    }
-}
-
-/// Keeps the newest entries, within a number and a size.
-#[derive(Debug)]
-pub(crate) struct Bounded<T> {
-    entries: VecDeque<(T, usize)>,
-    bytes: usize,
-}
-
-impl<T> Default for Bounded<T> {
-    fn default() -> Self {
-        Self { entries: VecDeque::new(), bytes: 0 }
-    }
-}
-
-impl<T: Clone> Bounded<T> {
-    const ENTRIES: usize = 100_000;
-    const BYTES: usize = 64 * 1024 * 1024;
-
-    /// Adds `entry`, which holds `bytes` of text.
-    pub(crate) fn push(&mut self, entry: T, bytes: usize) {
-        self.bytes += bytes;
-        self.entries.push_back((entry, bytes));
-        while self.entries.len() > Self::ENTRIES || self.bytes > Self::BYTES {
-            let Some((_, freed)) = self.entries.pop_front() else {
-                break;
-            };
-            self.bytes -= freed;
-        }
-    }
-
-    pub(crate) fn to_vec(&self) -> Vec<T> {
-        self.entries.iter().map(|(entry, _)| entry.clone()).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A terminal is not steered, and what is shown is what is there.
-    #[test]
-    fn what_cannot_be_seen_is_escaped() {
-        assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}"), r"a\u{1b}[2J\r\n\u{9b}");
-        assert_eq!(printable("\u{feff}a\u{202e}b\u{200b}\u{2028}"), r"\u{feff}a\u{202e}b\u{200b}\u{2028}");
-        let plain = r#"Größe "x" \ it's 温度 {"a": 1}"#;
-        assert_eq!(printable(plain), plain);
-    }
-
-    /// Of a flood, the first ones are shown, and how many were hidden is told by the next that is.
-    #[test]
-    fn a_flood_is_counted_and_not_shown() {
-        let mut flood = Flood::default();
-        let at = Duration::from_secs;
-        let shown: Vec<_> = (0..1000).filter_map(|_| flood.admit(at(1))).collect();
-        assert_eq!(shown, [0; 20]);
-        assert_eq!([flood.admit(at(10)), flood.admit(at(11)), flood.admit(at(11))], [None, Some(981), Some(0)]);
-    }
 }

@@ -89,13 +89,13 @@ pub fn allow_many_connections() {
 /// Now, as Azure Functions writes it in its logs.
 #[must_use]
 pub fn log_time() -> String {
-    crate::wall_time::log_time(std::time::SystemTime::now())
+    crate::clock::wall_time::log_time(std::time::SystemTime::now())
 }
 
 /// A peer's text as it may be printed: without control characters.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    crate::log::printable(text)
+    super::text::printable(text)
 }
 
 /// A line of JSON that steers no terminal: JSON escapes the control characters up to U+001F itself, the others may be

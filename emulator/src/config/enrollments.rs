@@ -1,0 +1,251 @@
+//! Enrollments: which devices there are, how they prove who they are, and where they belong.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::webhook_url;
+use crate::identity::{certificate::Certificate, key::SymmetricKey, tpm::EndorsementKey};
+
+/// Devices that share a group key, or whose certificates a CA of the group has signed.
+///
+/// It has either keys or [`x509`](Self::x509).
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnrollmentGroup {
+    /// The group's name.
+    pub enrollment_group_id: String,
+    /// Whether its devices are provisioned; else they are told `disabled`.
+    pub enabled: bool,
+    /// The key from which the devices' keys are derived.
+    pub primary_key: SymmetricKey,
+    /// A second such key, for roll-over.
+    pub secondary_key: Option<SymmetricKey>,
+    /// In the place of keys, the CAs that sign the devices' certificates: roots or intermediates.
+    pub x509: Option<X509Attestation>,
+    /// The policy by which devices that send a `csr` are issued certificates; absent: they are not.
+    /// The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
+    /// Which hub a device gets.
+    pub allocation: Allocation,
+    /// What happens to a device that comes again.
+    pub reprovision_policy: ReprovisionPolicy,
+    /// The twin of a new device, unless the webhook gives one.
+    pub initial_twin: Twin,
+    /// Whether the devices are IoT Edge devices.
+    pub iot_edge: bool,
+}
+
+impl Default for EnrollmentGroup {
+    fn default() -> Self {
+        Self {
+            enrollment_group_id: String::new(),
+            enabled: true,
+            primary_key: SymmetricKey::default(),
+            secondary_key: None,
+            x509: None,
+            certificate_policy: None,
+            allocation: Allocation::default(),
+            reprovision_policy: ReprovisionPolicy::default(),
+            initial_twin: Twin::default(),
+            iot_edge: false,
+        }
+    }
+}
+
+impl EnrollmentGroup {
+    pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
+    }
+}
+
+/// One device, with a key, a certificate or a TPM of its own.
+///
+/// It has either keys or [`x509`](Self::x509) or [`tpm`](Self::tpm).
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct IndividualEnrollment {
+    /// The device's registration ID.
+    pub registration_id: String,
+    /// The device's ID at the hub; absent: its registration ID.
+    pub device_id: Option<String>,
+    /// Whether the device is provisioned; else it is told `disabled`.
+    pub enabled: bool,
+    /// The key with which the device signs.
+    pub primary_key: SymmetricKey,
+    /// A second such key, for roll-over.
+    pub secondary_key: Option<SymmetricKey>,
+    /// In the place of keys, the device's certificates.
+    pub x509: Option<X509Attestation>,
+    /// In the place of keys, the device's TPM.
+    pub tpm: Option<TpmAttestation>,
+    /// The policy by which the device, when it sends a `csr`, is issued a certificate; absent: it is
+    /// not. The emulator's CA issues them all alike, whatever the policy's name.
+    pub certificate_policy: Option<String>,
+    /// Which hub the device gets.
+    pub allocation: Allocation,
+    /// What happens when the device comes again.
+    pub reprovision_policy: ReprovisionPolicy,
+    /// The device's first twin, unless the webhook gives one.
+    pub initial_twin: Twin,
+    /// Whether it is an IoT Edge device.
+    pub iot_edge: bool,
+}
+
+impl Default for IndividualEnrollment {
+    fn default() -> Self {
+        Self {
+            registration_id: String::new(),
+            device_id: None,
+            enabled: true,
+            primary_key: SymmetricKey::default(),
+            secondary_key: None,
+            x509: None,
+            tpm: None,
+            certificate_policy: None,
+            allocation: Allocation::default(),
+            reprovision_policy: ReprovisionPolicy::default(),
+            initial_twin: Twin::default(),
+            iot_edge: false,
+        }
+    }
+}
+
+impl IndividualEnrollment {
+    pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
+        let Some(tpm) = &self.tpm else {
+            return Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref());
+        };
+        if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
+            Ok(Attestation::Tpm(tpm))
+        } else {
+            Err("tpm beside keys or x509: an enrollment has one kind of attestation")
+        }
+    }
+}
+
+/// The one way in which an enrollment's devices prove who they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Attestation<'a> {
+    SymmetricKey { primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey> },
+    X509(&'a X509Attestation),
+    Tpm(&'a TpmAttestation),
+}
+
+impl<'a> Attestation<'a> {
+    /// What there is, unless it is nothing or more than one kind.
+    fn of(
+        primary: &'a SymmetricKey,
+        secondary: Option<&'a SymmetricKey>,
+        x509: Option<&'a X509Attestation>,
+    ) -> Result<Self, &'static str> {
+        match x509 {
+            Some(x509) if primary.is_empty() && secondary.is_none() => Ok(Self::X509(x509)),
+            Some(_) => Err("both keys and x509: an enrollment has one kind of attestation"),
+            None if primary.is_empty() => Err("no primary_key and no x509"),
+            None => Ok(Self::SymmetricKey { primary, secondary }),
+        }
+    }
+}
+
+/// The certificates of X.509 attestation: of an individual enrollment the device's own, of a group
+/// those of CAs.
+///
+/// In TOML each is PEM, or the path of a PEM file from the working directory; its first certificate
+/// counts.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct X509Attestation {
+    /// The certificate.
+    pub primary: Certificate,
+    /// A second one, for roll-over.
+    pub secondary: Option<Certificate>,
+}
+
+impl X509Attestation {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        std::iter::once(&self.primary).chain(&self.secondary)
+    }
+}
+
+/// The TPM of TPM attestation.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TpmAttestation {
+    /// The endorsement key, by which it is known.
+    pub endorsement_key: EndorsementKey,
+}
+
+/// How an enrollment chooses a hub.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Allocation {
+    /// The way of choosing.
+    pub policy: AllocationPolicy,
+    /// The hubs to choose from; none: all that are linked to the service.
+    pub iot_hubs: Vec<String>,
+    /// The webhook of a custom allocation, function key (`?code=…`) included; absent: the one of
+    /// the [`Config`].
+    pub webhook_url: Option<String>,
+    /// The version in which the webhook is spoken to. It is passed on, and changes nothing.
+    pub api_version: String,
+}
+
+impl Default for Allocation {
+    fn default() -> Self {
+        Self {
+            policy: AllocationPolicy::default(),
+            iot_hubs: Vec::new(),
+            webhook_url: None,
+            api_version: "2021-10-01".to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Allocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Allocation")
+            .field("policy", &self.policy)
+            .field("iot_hubs", &self.iot_hubs)
+            .field("webhook_url", &self.webhook_url.as_deref().map(webhook_url::masked))
+            .field("api_version", &self.api_version)
+            .finish()
+    }
+}
+
+/// The ways of choosing a hub. Lowest latency is not emulated.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AllocationPolicy {
+    /// The first of the hubs.
+    Static,
+    /// Spread evenly, and the same hub for the same registration ID.
+    #[default]
+    Hashed,
+    /// As the webhook says.
+    Custom,
+}
+
+/// What happens to a device that has a hub and registers again.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub enum ReprovisionPolicy {
+    /// It stays at its hub.
+    Never,
+    /// It goes where the allocation says, and takes its twin along.
+    #[default]
+    Migrate,
+    /// It goes where the allocation says; at another hub it starts with its initial twin.
+    Reset,
+}
+
+/// A device twin, as far as the service sets it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Twin {
+    /// The tags, which the device does not see.
+    pub tags: Map<String, Value>,
+    /// The desired properties.
+    pub desired: Map<String, Value>,
+}

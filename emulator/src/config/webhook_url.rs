@@ -1,0 +1,57 @@
+//! A webhook's URL: whether it can be called, and what in it is secret.
+
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
+
+/// Whether a webhook can be called at this URL.
+pub(crate) fn check(url: &str) -> Result<(), String> {
+    let shown = masked(url);
+    let has_scheme = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    if !has_scheme("http://") && !has_scheme("https://") {
+        return Err(format!("the webhook's URL {shown:?} does not begin with http:// or https://"));
+    }
+    match Url::parse(url) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(format!("the webhook's URL {shown:?} cannot be used: {fault}")),
+    }
+}
+
+/// A webhook's URL as it may be shown: the query holds the function key, and what is before an `@` a
+/// password.
+pub(crate) fn masked(url: &str) -> String {
+    let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?****"));
+    let (scheme, rest) =
+        address.split_once("://").map_or(("", address), |(_, rest)| address.split_at(address.len() - rest.len()));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}****@{host}{path}{query}"),
+        None => format!("{address}{query}"),
+    }
+}
+
+/// What in a webhook's URL is nobody's business: the parts of its query, and a password. A text may have one in
+/// any spelling, with escapes of a URL, of JSON or of HTML, so that its parts without special characters are
+/// secrets, too.
+pub(crate) fn secrets(url: &str) -> Vec<String> {
+    // Less is no key, and would be found in any text.
+    const SHORTEST: usize = 8;
+    let Ok(url) = url.parse::<Url>() else {
+        return Vec::new();
+    };
+    let query = url.query().unwrap_or_default();
+    let raw = query.split('&').map(|part| part.split_once('=').map_or(part, |(_, value)| value).to_owned());
+    let password = percent_decode_str(url.password().unwrap_or_default()).decode_utf8_lossy().into_owned();
+    let decoded = url.query_pairs().map(|(name, value)| if value.is_empty() { name } else { value }.into_owned());
+    let decoded: Vec<_> = decoded.chain([password]).collect();
+    let special = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~'));
+    let parts: Vec<_> = decoded.iter().flat_map(|text| text.split(special)).map(str::to_owned).collect();
+    let mut secrets: Vec<_> = raw
+        .chain(decoded)
+        .chain(parts)
+        .chain([query, url.password().unwrap_or_default()].map(str::to_owned))
+        .filter(|secret| secret.len() >= SHORTEST)
+        .collect();
+    // One may be a part of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
+}

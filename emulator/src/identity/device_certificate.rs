@@ -1,0 +1,74 @@
+//! The certificate that a device shows: whether it is the device's, valid now, and signed by a CA.
+
+use std::time::Duration;
+
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, UnixTime},
+    server::WebPkiClientVerifier,
+};
+use x509_parser::certificate::X509Certificate;
+
+use super::certificate::{Certificate, Fault, common_name, parse, rfc3339};
+
+/// The certificate of a device, which names it and is valid now, and what came with it.
+pub(crate) struct DeviceCertificate<'a> {
+    certificate: Certificate,
+    intermediates: &'a [CertificateDer<'static>],
+    now: u64,
+}
+
+impl<'a> DeviceCertificate<'a> {
+    /// Looks at what can be seen without an enrollment.
+    pub(crate) fn read(
+        leaf: &CertificateDer<'static>,
+        intermediates: &'a [CertificateDer<'static>],
+        registration_id: &str,
+        now: u64,
+    ) -> Result<Self, Fault> {
+        let certificate =
+            Certificate::from_der(leaf.clone()).map_err(|fault| format!("the certificate cannot be read: {fault}"))?;
+        let parsed = parse(leaf)?;
+        let name = common_name(parsed.subject()).ok_or("the certificate's subject has no common name")?;
+        if !name.eq_ignore_ascii_case(registration_id) {
+            return Err(format!("the certificate's common name is {name:?}, not the registration ID"));
+        }
+        check_validity(&parsed, now).map_err(|fault| format!("the certificate {fault}"))?;
+        Ok(Self { certificate, intermediates, now })
+    }
+
+    pub(crate) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Whether a chain leads from it to this CA, and the CA is still good.
+    pub(crate) fn check_signed_by(&self, ca: &Certificate) -> Result<(), Fault> {
+        // A chain's end is trusted as it is, so that nobody else looks at its validity.
+        check_validity(&parse(&ca.der)?, self.now).map_err(|fault| format!("the CA's certificate {fault}"))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.der.clone()).map_err(|error| error.to_string())?;
+        WebPkiClientVerifier::builder_with_provider(roots.into(), aws_lc_rs::default_provider().into())
+            .build()
+            .map_err(|error| error.to_string())?
+            .verify_client_cert(
+                &self.certificate.der,
+                self.intermediates,
+                UnixTime::since_unix_epoch(Duration::from_secs(self.now)),
+            )
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn check_validity(certificate: &X509Certificate<'_>, now: u64) -> Result<(), Fault> {
+    let validity = certificate.validity();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    if now < validity.not_before.timestamp() {
+        Err(format!("is not valid before {}", rfc3339(validity.not_before)))
+    } else if now > validity.not_after.timestamp() {
+        Err(format!("expired at {}", rfc3339(validity.not_after)))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! The grammar of the IDs that others choose, and the IDs and entity tags that the service makes.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."
+pub(crate) fn check_registration_id(id: &str) -> Result<(), &'static str> {
+    let special = |c: char| matches!(c, '-' | '.' | '_' | ':');
+    if id.is_empty() {
+        Err("the registration ID is empty")
+    } else if id.len() > 128 {
+        Err("the registration ID is longer than 128 characters")
+    } else if !id.chars().all(|c| c.is_ascii_alphanumeric() || special(c)) {
+        Err("the registration ID has a character that is not allowed")
+    } else if id.ends_with(['.', '_', ':']) {
+        Err("the registration ID ends in a special character")
+    } else {
+        Ok(())
+    }
+}
+
+/// A host name, and perhaps `:` and a port, as Microsoft's own mock service has it.
+pub(crate) fn check_hub_name(hub: &str) -> Result<(), &'static str> {
+    let (host, port) = hub.split_once(':').map_or((hub, None), |(host, port)| (host, Some(port)));
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
+        Err("is not a host name, with or without a port")
+    } else if !port.is_none_or(is_port) {
+        Err("has a port that is not a number from 1 to 65535")
+    } else {
+        Ok(())
+    }
+}
+
+/// The host of a hub, without its port.
+pub(crate) fn hub_host(hub: &str) -> &str {
+    hub.split_once(':').map_or(hub, |(host, _)| host)
+}
+
+/// A new GUID.
+pub(crate) fn guid() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// A new operation ID: `5.`, sixteen hexadecimal digits, a GUID. The digits are those of `device`,
+/// if there is one.
+pub(crate) fn operation_id(device: Option<&str>) -> String {
+    let middle = match device {
+        Some(device) => hex(&Sha256::digest(device)[..8]),
+        None => Uuid::new_v4().simple().to_string()[..16].to_owned(),
+    };
+    format!("5.{middle}.{}", guid())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A new entity tag of an enrollment, quotes included: `"0000f176-0000-0700-0000-62eaad1e0000"`.
+pub(crate) fn enrollment_etag() -> String {
+    let random = Uuid::new_v4().simple().to_string();
+    format!("\"{}-0000-0700-0000-{}0000\"", &random[..8], &random[24..32])
+}
+
+/// A new entity tag of a registration: base64 of one like an enrollment's.
+pub(crate) fn registration_etag() -> String {
+    BASE64_STANDARD.encode(enrollment_etag())
+}

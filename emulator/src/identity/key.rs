@@ -1,0 +1,94 @@
+//! Symmetric keys: those of enrollments, and those that devices of a group derive.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Deserializer, de};
+use sha2::Sha256;
+
+use super::error::CredentialError;
+
+/// A symmetric key of 16 to 64 bytes. It has no `Display`, and its `Debug` hides it.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct SymmetricKey(Vec<u8>);
+
+impl SymmetricKey {
+    /// Reads a key as the portal shows it.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not base64 of 16 to 64 bytes.
+    pub fn from_base64(text: &str) -> Result<Self, CredentialError> {
+        let bytes =
+            BASE64_STANDARD.decode(text).map_err(|_| CredentialError("a symmetric key is not base64".into()))?;
+        if (16..=64).contains(&bytes.len()) {
+            Ok(Self(bytes))
+        } else {
+            Err(CredentialError(format!("a symmetric key has {} bytes; 16 to 64 are allowed", bytes.len())))
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether it is the default, which is no key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for SymmetricKey {
+    type Err = CredentialError;
+
+    fn from_str(text: &str) -> Result<Self, CredentialError> {
+        Self::from_base64(text)
+    }
+}
+
+impl fmt::Debug for SymmetricKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SymmetricKey(****)")
+    }
+}
+
+impl<'de> Deserialize<'de> for SymmetricKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_base64(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// A device's key: the HMAC of its registration ID under its group's key.
+pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str) -> Vec<u8> {
+    mac(group_key.bytes()).map_or_else(Vec::new, |mut mac| {
+        mac.update(registration_id.as_bytes());
+        mac.finalize().into_bytes().to_vec()
+    })
+}
+
+/// HMAC takes keys of any length; `None` cannot happen, and would verify nothing.
+pub(super) fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
+    Hmac::new_from_slice(key).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tutorial's group key; no secret.
+    const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
+
+    /// "device key = base64(HMAC-SHA256(base64decode(groupKey), registrationId))".
+    #[test]
+    fn device_keys_are_those_of_the_tutorial() {
+        let group = SymmetricKey::from_base64(GROUP_KEY).unwrap();
+        for (registration_id, key) in [
+            ("breakroom499-contoso-tstrsd-007", "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs="),
+            ("mainbuilding167-contoso-hpsd-088", "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg="),
+        ] {
+            let derived = derive_device_key(&group, registration_id);
+            assert_eq!(BASE64_STANDARD.encode(derived), key);
+        }
+    }
+}

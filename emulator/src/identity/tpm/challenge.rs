@@ -1,0 +1,56 @@
+//! The challenge: a new key that a TPM proves to have decrypted by signing with it.
+
+use std::fmt;
+
+use aws_lc_rs::error::Unspecified;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{
+    activation::{authentication_key, random},
+    keys::{EndorsementKey, StorageKey},
+};
+
+/// The two keys that a device shows of its TPM.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TpmKeys {
+    pub(crate) endorsement_key: StorageKey,
+    pub(crate) storage_root_key: StorageKey,
+}
+
+impl TpmKeys {
+    /// Whether it is the TPM that was enrolled.
+    pub(crate) fn are_of(&self, endorsement_key: &EndorsementKey) -> bool {
+        self.endorsement_key == endorsement_key.0
+    }
+
+    /// A new key, encrypted for this TPM: see [`authentication_key`].
+    pub(crate) fn new_key(&self, resource: &str) -> Result<(IdentityKey, String), Unspecified> {
+        let key = IdentityKey(random()?.into());
+        let text = authentication_key(&self.endorsement_key, &self.storage_root_key, key.bytes(), resource)?;
+        Ok((key, text))
+    }
+}
+
+/// A key that the service makes for a TPM.
+pub(crate) struct IdentityKey(Zeroizing<[u8; 32]>);
+
+impl IdentityKey {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+impl fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentityKey(****)")
+    }
+}
+
+/// What a TPM was asked last: to sign with a key that only it can decrypt.
+#[derive(Debug)]
+pub(crate) struct Challenge {
+    pub(crate) keys: TpmKeys,
+    pub(crate) key: IdentityKey,
+}

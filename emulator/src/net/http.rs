@@ -1,0 +1,200 @@
+//! HTTP/1.1 on a connection. The device API and the tutorial's function both speak it.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_io_timeout::TimeoutStream;
+
+use super::{
+    fault::{Fault, Faulty},
+    protocol::{Broken, NoRequest, Peer, Protocol, Stream},
+    speech::Speech,
+};
+
+/// How much a request's head may hold.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// How long a peer may take for a handshake, a request's head, its body, or reading the answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
+
+/// The peer is not to be answered.
+#[derive(Debug)]
+pub(crate) struct NoAnswer;
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no answer was wanted")
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+/// What answers HTTP requests.
+pub(crate) trait Handler: Send + Sync + 'static {
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> impl Future<Output = Result<Response<Body>, NoAnswer>> + Send;
+
+    /// As [`Protocol::patience`].
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+
+    /// As [`Protocol::note`].
+    fn note(&self, what: String);
+
+    /// As [`Protocol::connection_failed`].
+    fn connection_failed(&self, _peer: IpAddr, _why: String) {}
+}
+
+/// The connection that a request came on, and what its answer does to it.
+#[derive(Clone, Default)]
+pub(crate) struct Connection {
+    pub(crate) peer: Peer,
+    pub(crate) fault: Fault,
+    after: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+}
+
+impl Connection {
+    /// Goes on with this when the answer has switched protocols.
+    pub(crate) fn go_on_with(&self, after: impl Future<Output = ()> + Send + 'static) {
+        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(after));
+    }
+
+    fn take_after(&self) -> Option<BoxFuture<'static, ()>> {
+        self.after.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// HTTP/1.1, and what a connection is upgraded to.
+pub(crate) struct Http<H>(pub(crate) Arc<H>);
+
+impl<H: Handler> Protocol for Http<H> {
+    const SPEAKS: Speech = Speech::Http;
+
+    fn patience(&self) -> Duration {
+        self.0.patience()
+    }
+
+    fn note(&self, what: String) {
+        self.0.note(what);
+    }
+
+    fn connection_failed(&self, peer: IpAddr, why: String) {
+        self.0.connection_failed(peer, why);
+    }
+
+    async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {
+        let connection = Connection { peer, ..Connection::default() };
+        let patience = self.patience();
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(patience));
+        let stream = Faulty::new(Box::pin(stream), connection.fault.clone());
+        let service = service_fn(|request| {
+            let (handler, connection) = (Arc::clone(&self.0), connection.clone());
+            async move { handler.handle(request, &connection).await }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            // As the real service writes them; not every client compares names without case.
+            .title_case_headers(true)
+            .header_read_timeout(patience)
+            .max_buf_size(MAX_HEAD)
+            // A peer that has said all it wants to say still reads.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await
+            .map_err(broken)?;
+        if let Some(after) = connection.take_after() {
+            after.await;
+        }
+        Ok(())
+    }
+}
+
+/// Why a connection ended. Malformed HTTP is no request.
+fn broken(error: hyper::Error) -> Broken {
+    if !error.is_parse() {
+        return error.into();
+    }
+    NoRequest(if error.is_parse_too_large() {
+        format!("the request's head has more than {} KB, or too many fields", MAX_HEAD / 1024)
+    } else {
+        format!("the request is not HTTP/1.1: {error}")
+    })
+    .into()
+}
+
+/// Why a request's body could not be read.
+pub(crate) enum BodyFault {
+    TooLong,
+    Broken,
+    Late,
+}
+
+/// A whole body, within a limit. One that is too long is read on for a while, so that its sender
+/// comes to reading the answer.
+pub(crate) async fn read_body(mut body: Incoming, limit: usize, patience: Duration) -> Result<Vec<u8>, BodyFault> {
+    let read = async {
+        let (mut bytes, mut length) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else {
+                continue;
+            };
+            length += data.len();
+            if length <= limit {
+                bytes.extend_from_slice(&data);
+            } else if length > 16 * limit {
+                break;
+            }
+        }
+        if length <= limit { Ok(bytes) } else { Err(BodyFault::TooLong) }
+    };
+    tokio::time::timeout(patience, read).await.unwrap_or(Err(BodyFault::Late))
+}
+
+/// A body with a Content-Length.
+pub(crate) fn whole(text: String) -> Body {
+    Full::new(Bytes::from(text)).boxed()
+}
+
+/// A chunked body. It has two chunks where it can, because a client that reads only one is wrong.
+pub(crate) fn chunked(text: String) -> Body {
+    let mut first = Bytes::from(text);
+    let second = first.split_off(first.len() / 2);
+    Chunks([first, second].into_iter()).boxed()
+}
+
+/// Chunks of a length that hyper is not told, so that it has to chunk.
+struct Chunks(std::array::IntoIter<Bytes, 2>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.0.find(|chunk| !chunk.is_empty());
+        Poll::Ready(next.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}

@@ -1,0 +1,132 @@
+//! Connections: accepting them, securing them, and handing them to the protocol that is spoken on them.
+
+use std::{
+    io, mem,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    protocol::{Broken, NoRequest, Peer, Protocol, Stream},
+    speech::{Sniffed, Speech},
+    tls,
+};
+
+/// How many connections of a listener are served at a time; more wait in the backlog. An idle one
+/// costs 17 KB, over TLS 26 KB.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// Binds now, so that the caller learns at once what is wrong, and the port.
+pub(crate) fn bind(address: &str) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    let listener = std::net::TcpListener::bind(address)?;
+    // The standard library's backlog is 128: of devices that all come at once, the others would be
+    // dropped, and try again seconds later.
+    SockRef::from(&listener).listen(MAX_CONNECTIONS as i32)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Serves until the runtime ends.
+pub(crate) async fn serve<P: Protocol>(
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    protocol: P,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let limit = max_connections();
+    let connections = Arc::new(Semaphore::new(limit));
+    let protocol = Arc::new(protocol);
+    let (mut noted_full, mut noted_error) = (false, false);
+    loop {
+        if connections.available_permits() == 0 && !mem::replace(&mut noted_full, true) {
+            protocol.note(format!("{limit} connections, which is the limit: more wait to be accepted"));
+        }
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+            return Ok(());
+        };
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or the peer is gone again: neither ends the service.
+                if !mem::replace(&mut noted_error, true) {
+                    protocol.note(format!("a connection cannot be accepted yet: {error}"));
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let (tls, protocol) = (tls.clone(), Arc::clone(&protocol));
+        tokio::spawn(async move {
+            let _permit = permit;
+            // A peer that breaks off or speaks nonsense concerns nobody else.
+            let _ = serve_connection(stream, address.ip(), tls, &*protocol).await;
+        });
+    }
+}
+
+/// Not more than the process may have files open: half of those are left to the calls of webhooks
+/// and to everything else, which must not fail because of a crowd at the door.
+fn max_connections() -> usize {
+    #[cfg(unix)]
+    if let Ok((files, _)) = rlimit::Resource::NOFILE.get() {
+        return usize::try_from(files / 2).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS);
+    }
+    MAX_CONNECTIONS
+}
+
+async fn serve_connection<P: Protocol>(
+    stream: TcpStream,
+    address: IpAddr,
+    tls: Option<TlsAcceptor>,
+    protocol: &P,
+) -> Result<(), Broken> {
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        return speak(stream, address, Peer::default(), protocol).await;
+    };
+    let (stream, first) = Sniffed::new(stream);
+    let handshake = match tokio::time::timeout(protocol.patience(), tls.accept(stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err((tls::explain(&error), error.into())),
+        Err(late) => Err((format!("it did not finish within {:?}", protocol.patience()), Broken::from(late))),
+    };
+    match (handshake, first.get()) {
+        (Ok(stream), _) => {
+            let peer = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+            let (stream, first) = Sniffed::new(stream);
+            let spoken = speak(stream, address, peer, protocol).await;
+            if first.get() == Some(&None) {
+                protocol.connection_failed(address, tls::closed_unused());
+            }
+            spoken
+        }
+        (Err((why, error)), Some(&Some(first))) => {
+            let why = Speech::Tls.misses(first).unwrap_or_else(|| format!("the TLS handshake failed: {why}"));
+            protocol.connection_failed(address, why);
+            Err(error)
+        }
+        // A peer that says nothing has no fault.
+        (Err((_, error)), _) => Err(error),
+    }
+}
+
+/// Speaks the protocol, and tells if the peer spoke another one.
+async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, protocol: &P) -> Result<(), Broken> {
+    let (stream, first) = Sniffed::new(stream);
+    let spoken = protocol.speak(stream, peer).await;
+    let misses = first.get().and_then(|&first| P::SPEAKS.misses(first?));
+    let malformed = || spoken.as_ref().err()?.downcast_ref().map(|NoRequest(why)| why.clone());
+    if let Some(why) = misses.or_else(malformed) {
+        protocol.connection_failed(address, why);
+    }
+    spoken
+}

@@ -1,0 +1,9 @@
+//! Ground: listeners, TLS, the protocols on a connection, and the thread that they run on.
+
+pub(crate) mod fault;
+pub(crate) mod http;
+pub(crate) mod listener;
+pub(crate) mod protocol;
+pub(crate) mod speech;
+pub(crate) mod tls;
+pub(crate) mod worker;

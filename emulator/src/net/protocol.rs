@@ -1,0 +1,49 @@
+//! What a listener carries: the contract between [`listener`](super::listener) and the protocols.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::speech::Speech;
+
+/// Why a connection ended. It concerns nobody but its peer.
+pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a connection carries.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// The certificates that a TLS client showed, its own first, whose key it has proven to hold. What
+/// they are worth is another question.
+pub(crate) type Peer = Arc<[CertificateDer<'static>]>;
+
+/// What is spoken on a listener's connections.
+pub(crate) trait Protocol: Send + Sync + 'static {
+    const SPEAKS: Speech;
+
+    /// Serves one connection until it ends.
+    fn speak<S: Stream>(&self, stream: S, peer: Peer) -> impl Future<Output = Result<(), Broken>> + Send;
+
+    /// How long a peer may take for what it has to do.
+    fn patience(&self) -> Duration;
+
+    /// Puts on record what concerns the listener, and no peer in particular.
+    fn note(&self, what: String);
+
+    /// Tells why a connection came to nothing.
+    fn connection_failed(&self, peer: IpAddr, why: String);
+}
+
+/// The peer came to no request, and why.
+#[derive(Debug)]
+pub(crate) struct NoRequest(pub(crate) String);
+
+impl fmt::Display for NoRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoRequest {}

@@ -1,0 +1,46 @@
+//! A thread for the service, so that tests need no async runtime.
+
+use std::{
+    io,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, task};
+
+/// A thread with a runtime on it, which ends when this is dropped.
+pub(crate) struct Worker {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Runs what `start` spawns until it is told to stop.
+    pub(crate) fn start<T: Send + 'static>(
+        name: &str,
+        start: impl FnOnce() -> Vec<task::JoinHandle<T>> + Send + 'static,
+    ) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let _tasks = start();
+                // A sender that is gone says the same as one that sends.
+                let _ = stopped.await;
+            });
+            // A name look-up for a webhook may still be under way: nobody waits for it.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic on that thread has been reported there.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Bounds for what is kept and what is shown.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::clock::window::Window;
+
+/// Lets through so many of what strangers can bring about, and counts the others.
+#[derive(Debug, Default)]
+pub(crate) struct Flood {
+    shown: Window,
+    hidden: u64,
+}
+
+impl Flood {
+    const SHOWN: u32 = 20;
+    const PERIOD: Duration = Duration::from_secs(10);
+
+    /// Whether one at `now` is shown, and how many were not before it.
+    pub(crate) fn admit(&mut self, now: Duration) -> Option<u64> {
+        if self.shown.admit(now, Self::PERIOD, Some(Self::SHOWN)) {
+            Some(std::mem::take(&mut self.hidden))
+        } else {
+            self.hidden += 1;
+            None
+        }
+    }
+}
+
+/// Keeps the newest entries, within a number and a size.
+#[derive(Debug)]
+pub(crate) struct Bounded<T> {
+    entries: VecDeque<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T: Clone> Bounded<T> {
+    const ENTRIES: usize = 100_000;
+    const BYTES: usize = 64 * 1024 * 1024;
+
+    /// Adds `entry`, which holds `bytes` of text.
+    pub(crate) fn push(&mut self, entry: T, bytes: usize) {
+        self.bytes += bytes;
+        self.entries.push_back((entry, bytes));
+        while self.entries.len() > Self::ENTRIES || self.bytes > Self::BYTES {
+            let Some((_, freed)) = self.entries.pop_front() else {
+                break;
+            };
+            self.bytes -= freed;
+        }
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<T> {
+        self.entries.iter().map(|(entry, _)| entry.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a flood, the first ones are shown, and how many were hidden is told by the next that is.
+    #[test]
+    fn a_flood_is_counted_and_not_shown() {
+        let mut flood = Flood::default();
+        let at = Duration::from_secs;
+        let shown: Vec<_> = (0..1000).filter_map(|_| flood.admit(at(1))).collect();
+        assert_eq!(shown, [0; 20]);
+        assert_eq!([flood.admit(at(10)), flood.admit(at(11)), flood.admit(at(11))], [None, Some(981), Some(0)]);
+    }
+}

@@ -1,0 +1,10 @@
+//! Ground: what happened, for tests to look at and for people to read.
+
+mod bounded;
+#[doc(hidden)]
+pub mod console;
+pub(crate) mod journal;
+pub(crate) mod records;
+pub(crate) mod text;
+
+pub(crate) use bounded::Bounded;

@@ -1,0 +1,63 @@
+//! Text of peers, made fit to be shown: without secrets, and without control of a terminal.
+
+/// A peer's text on a terminal: no control characters, and none that are invisible or turn the text around.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.escape_debug().len() > 1 && !matches!(c, '"' | '\'' | '\\') {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// A text without the signatures of tokens: `sig=` in any case, also with escapes such as `sig%3D`, and what
+/// follows up to the next `&`.
+pub(super) fn mask_signatures(text: &str) -> String {
+    let is_named_by = |name: &str| {
+        let escape = name.strip_prefix('%').map(|escape| escape.trim_start_matches("25"));
+        name.starts_with('=') || escape.is_some_and(|escape| escape.starts_with("3d"))
+    };
+    // Of the same length.
+    let lower = text.to_ascii_lowercase();
+    let (mut masked, mut done) = (String::with_capacity(text.len()), 0);
+    for (at, name) in lower.match_indices("sig") {
+        let value = at + name.len();
+        if value > done && is_named_by(&lower[value..]) {
+            masked.push_str(&text[done..value]);
+            masked.push_str("=****");
+            done = lower[value..].find('&').map_or(text.len(), |end| value + end);
+        }
+    }
+    masked + &text[done..]
+}
+
+/// A text without these secrets.
+pub(crate) fn mask(text: String, secrets: &[String]) -> String {
+    secrets.iter().fold(text, |text, secret| if text.contains(secret) { text.replace(secret, "****") } else { text })
+}
+
+/// The beginning of a text that may be long.
+pub(crate) fn excerpt(text: &str) -> String {
+    const LENGTH: usize = 200;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", printable(&text[..end])),
+        None => printable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A terminal is not steered, and what is shown is what is there.
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}"), r"a\u{1b}[2J\r\n\u{9b}");
+        assert_eq!(printable("\u{feff}a\u{202e}b\u{200b}\u{2028}"), r"\u{feff}a\u{202e}b\u{200b}\u{2028}");
+        let plain = r#"Größe "x" \ it's 温度 {"a": 1}"#;
+        assert_eq!(printable(plain), plain);
+    }
+}
