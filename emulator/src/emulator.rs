@@ -6,21 +6,18 @@ use tokio::task;
 
 use crate::{
     clock::Clock,
-    config::{Config, ConfigError},
-    contoso::{ContosoOptions, Webhook},
-    device_api::DeviceApi,
-    identity::ids,
-    identity::{ca::ServerCertificate, error::CredentialError},
-    issuance::IssuingCa,
-    mqtt::MqttApi,
+    config::{Config, ConfigError, ContosoOptions},
+    contoso::Webhook,
+    doors::{device_http::DeviceHttp, device_mqtt::DeviceMqtt},
+    identity::{ca::ServerCertificate, error::CredentialError, ids},
     net::{
         http::Http,
         listener::{bind, serve},
         tls,
         worker::Worker,
     },
-    registration::{Core, DeviceRecord},
-    script::Script,
+    service::{Service, issuance::IssuingCa, script::Script},
+    store::devices::DeviceRecord,
     watch::{
         journal::{Journal, Observer},
         records::{Event, RequestRecord, WebhookCall},
@@ -31,7 +28,7 @@ use crate::{
 ///
 /// Nothing here needs an async runtime: the service lives on a thread of its own.
 pub struct Emulator {
-    core: Arc<Core>,
+    service: Arc<Service>,
     http_url: Option<String>,
     https_url: Option<String>,
     mqtt_url: Option<String>,
@@ -119,24 +116,24 @@ impl Emulator {
     /// 100 000, or 64 MiB of text.
     #[must_use]
     pub fn requests(&self) -> Vec<RequestRecord> {
-        self.core.journal().requests()
+        self.service.journal().requests()
     }
 
     /// The calls of webhooks, in order, within the same bounds.
     #[must_use]
     pub fn webhook_calls(&self) -> Vec<WebhookCall> {
-        self.core.journal().webhook_calls()
+        self.service.journal().webhook_calls()
     }
 
     /// A device that has a hub, and its twin there.
     #[must_use]
     pub fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
-        self.core.device(registration_id)
+        self.service.device(registration_id)
     }
 
     /// Queues misbehaviour.
     pub fn script(&self, script: Script) {
-        self.core.push_script(script);
+        self.service.push_script(script);
     }
 
     /// Changes the configuration while the service runs: enrollments, hubs, behaviour. Listeners and
@@ -151,7 +148,7 @@ impl Emulator {
     /// When it can no longer be used, as [`Builder::start`] would say. Nothing is changed then.
     #[track_caller]
     pub fn update(&self, change: impl FnOnce(&mut Config)) {
-        if let Err(error) = self.core.update(change) {
+        if let Err(error) = self.service.update(change) {
             panic!("the configuration cannot be used: {error}");
         }
     }
@@ -299,7 +296,7 @@ impl Builder {
             None
         };
         let clock = Clock::new(self.time_scale);
-        let core = Arc::new(Core::new(
+        let service = Arc::new(Service::new(
             config,
             clock,
             contoso.as_ref().map(Webhook::url_with_key),
@@ -314,10 +311,10 @@ impl Builder {
         };
         let (http_url, https_url) = (plain_url(&http, "http"), secure_url(&https, "https"));
         let (mqtt_url, mqtts_url) = (plain_url(&mqtt, "mqtt"), secure_url(&mqtts, "mqtts"));
-        let serving = Arc::clone(&core);
+        let serving = Arc::clone(&service);
         let worker = Worker::start("dps-emulator", move || {
-            let http_api = |scheme| Http(Arc::new(DeviceApi { core: Arc::clone(&serving), scheme }));
-            let mqtt_api = |listener| MqttApi { core: Arc::clone(&serving), listener };
+            let http_api = |scheme| Http(Arc::new(DeviceHttp { service: Arc::clone(&serving), scheme }));
+            let mqtt_api = |listener| DeviceMqtt { service: Arc::clone(&serving), listener };
             let tls = Some(acceptor);
             let listeners = [
                 http.map(|(listener, _)| task::spawn(serve(listener, None, http_api("http")))),
@@ -328,7 +325,7 @@ impl Builder {
             listeners.into_iter().flatten().collect()
         })?;
         Ok(Emulator {
-            core,
+            service,
             http_url,
             https_url,
             mqtt_url,

@@ -7,24 +7,29 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Behaviour, Config, ConfigError, DeviceRecord, Operation,
     clock::Clock,
-    device_api::DeviceApi,
-    enrollment::{Carrier, Credentials},
-    issuance::IssuingCa,
-    mqtt::MqttApi,
+    config::{Behaviour, Config, ConfigError},
+    doors::{device_http::DeviceHttp, device_mqtt::DeviceMqtt},
     net::{
         http::Http,
         protocol::{Peer, Protocol},
     },
-    registration::{Answer, Core, DeviceRequest},
+    service::{
+        self, Answer,
+        issuance::IssuingCa,
+        request::{Carrier, Credentials, DeviceRequest},
+        script::Operation,
+        webhook::response::{HttpAnswer, Verdict, judge},
+    },
+    store::{
+        devices::DeviceRecord,
+        registration_state::{RegistrationState, Status},
+    },
     watch::journal::Journal,
-    webhook::{self, HttpAnswer, Verdict},
-    wire::{OperationStatus, RegistrationState, json},
 };
 
 /// The service, on whatever runtime it is called.
-pub struct Service(Arc<Core>);
+pub struct Service(Arc<service::Service>);
 
 /// A request after TLS and framing.
 pub struct Request<'a> {
@@ -48,18 +53,18 @@ impl Service {
         config.check()?;
         let issuing_ca = IssuingCa::generate().map_err(|error| ConfigError(error.to_string()))?;
         let clock = Clock::new(1.0);
-        Ok(Self(Arc::new(Core::new(config, clock, None, issuing_ca, Journal::new(clock, None)))))
+        Ok(Self(Arc::new(service::Service::new(config, clock, None, issuing_ca, Journal::new(clock, None)))))
     }
 
     /// One connection to the HTTP listener, until it ends.
     pub async fn http(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = Http(Arc::new(DeviceApi { core: Arc::clone(&self.0), scheme: "http" }));
+        let api = Http(Arc::new(DeviceHttp { service: Arc::clone(&self.0), scheme: "http" }));
         let _ = api.speak(stream, Peer::default()).await;
     }
 
     /// One connection to the MQTT listener, until it ends.
     pub async fn mqtt(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = MqttApi { core: Arc::clone(&self.0), listener: "mqtt" };
+        let api = DeviceMqtt { service: Arc::clone(&self.0), listener: "mqtt" };
         let _ = api.speak(stream, Peer::default()).await;
     }
 
@@ -80,9 +85,9 @@ impl Service {
         let answer = match request.operation {
             Operation::Register => self.0.register(&device_request).await,
             Operation::Status => self.0.operation_status(&device_request, request.operation_id),
-            Operation::Lookup | Operation::Connect => self.0.lookup(&device_request),
+            Operation::Lookup | Operation::Connect => self.0.look_up(&device_request),
         };
-        let answer = answer.unwrap_or_else(|error| Answer::refusal(&error, &self.0.behaviour()));
+        let answer = answer.unwrap_or_else(|error| Answer::refusal(&error, &self.0.settings().behaviour));
         (answer.status, answer.body)
     }
 
@@ -105,23 +110,20 @@ impl Service {
 /// webhook would be called again.
 pub fn webhook_answer(status: u16, body: &[u8], offered: &[String]) -> Option<(Option<String>, String)> {
     let answer = HttpAnswer { status, body: body.to_vec() };
-    let allocated = match webhook::judge(&answer, offered, &Behaviour::default(), &[]).verdict {
+    let allocated = match judge(&answer, offered, &Behaviour::default(), &[]).verdict {
         Verdict::Allocated(allocated) => Ok(allocated),
         Verdict::Failed(failure) => Err(failure),
         Verdict::TryAgain(_) => return None,
     };
-    let new = |status| RegistrationState::new("d", status);
     let state = match allocated {
         Ok(allocated) => RegistrationState {
             assigned_hub: Some(allocated.hub),
             device_id: Some("d".to_owned()),
             payload: allocated.payload,
-            ..new("assigned")
+            ..RegistrationState::new("d", Status::Assigned)
         },
-        Err(failure) => {
-            RegistrationState { error_code: Some(failure.code), error_message: Some(failure.message), ..new("failed") }
-        }
+        Err(failure) => RegistrationState::failed("d", failure.code, failure.message),
     };
-    let answer = OperationStatus { operation_id: "5", status: state.status, registration_state: Some(&state) };
-    Some((state.assigned_hub.clone(), json(&answer)))
+    let answer = Answer::operation("5", &state);
+    Some((state.assigned_hub, answer.body))
 }

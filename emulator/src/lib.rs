@@ -17,39 +17,24 @@
 //! assert!(emulator.requests().is_empty());
 //! # Ok::<(), azure_dps_emulator::StartError>(())
 //! ```
-//!
-//! Where to find what: `device_api` is the HTTP surface and `mqtt` that of MQTT, with `websocket`
-//! below it, both thin over `registration`, the one core that knows operations and devices; `sas`
-//! verifies tokens, `x509` certificates, and `tpm` challenges TPMs; `enrollment` finds the enrollment
-//! that they belong to; `allocation` chooses the hub; `webhook` calls the operator's function;
-//! `issuance` is the CA that issues certificates to devices; `behaviour` holds every switch.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-mod allocation;
 mod clock;
 mod config;
 pub mod contoso;
-mod device_api;
+mod doors;
 mod emulator;
-mod enrollment;
-mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 #[allow(missing_docs, reason = "no part of the public API")]
 pub mod fuzzing;
 mod identity;
-mod issuance;
-mod mqtt;
 mod net;
-mod registration;
-mod script;
-mod stamps;
+mod service;
+mod store;
 mod watch;
-mod webhook;
-mod websocket;
-mod wire;
 
 pub use config::{
     Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, IndividualEnrollment,
@@ -58,8 +43,8 @@ pub use config::{
 };
 pub use emulator::{Builder, Emulator, StartError};
 pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};
-pub use registration::DeviceRecord;
-pub use script::{Operation, Script};
+pub use service::script::{Operation, Script};
+pub use store::devices::DeviceRecord;
 #[doc(hidden)]
 pub use watch::console;
 pub use watch::records::{ConnectionFailure, Event, RequestRecord, WebhookCall};

@@ -3,6 +3,7 @@
 pub(crate) mod behaviour;
 mod contoso;
 pub(crate) mod enrollments;
+pub(crate) mod settings;
 pub(crate) mod webhook_url;
 
 use std::{collections::BTreeSet, fmt, time::Duration};

@@ -3,6 +3,7 @@
 pub(crate) mod fault;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod mqtt;
 pub(crate) mod protocol;
 pub(crate) mod speech;
 pub(crate) mod tls;

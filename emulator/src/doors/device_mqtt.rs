@@ -1,40 +1,31 @@
-//! The device API over MQTT 3.1.1: sessions, topics and acknowledgements around the registration
-//! core. The packets are `mqtt-proto`'s.
+//! The device API over MQTT 3.1.1: sessions, topics and acknowledgements.
 
-use std::{borrow::Cow, io, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::body::Bytes;
 use mqtt_proto::{
-    Error, Pid, QoS, QosPid, TopicFilter, TopicName, decode_raw_header_async,
-    v3::{Connack, Connect, ConnectReturnCode, Packet, Publish, Suback, Subscribe, SubscribeReturnCode},
+    Pid, QoS, QosPid, TopicFilter, TopicName,
+    v3::{Connack, Connect, ConnectReturnCode, Packet, Publish, Subscribe, SubscribeReturnCode},
 };
 use percent_encoding::percent_decode_str;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::{Duration, Instant, timeout, timeout_at},
-};
+use tokio::time::{Duration, Instant};
 
+use super::fault;
 use crate::{
     clock::wall_time,
-    enrollment::{Carrier, Credentials},
-    error::ServiceError,
     net::{
-        fault::{Fault, Faulty},
+        mqtt::{Link, LinkError},
         protocol::{Broken, NoRequest, Peer, Protocol, Stream},
         speech::Speech,
     },
-    registration::{Answer, Core, DeviceRequest, MAX_BODY},
-    script::{Action, Operation},
+    service::{
+        Answer, MAX_BODY, Service, ServiceError, api_version,
+        request::{Carrier, Credentials, DeviceRequest},
+        script::{Action, Operation},
+    },
     watch::records::RequestRecord,
-    wire,
 };
-
-/// No registration comes near; the real service's limit is not known.
-pub(crate) const MAX_PACKET: usize = 256 * 1024;
-
-/// How much is read at a time, and how much of its memory a session keeps.
-const READ: usize = 4096;
 
 /// How many requests of a session are answered at a time; more wait unread.
 const MAX_IN_FLIGHT: usize = 8;
@@ -46,25 +37,25 @@ const REGISTER: &str = "$dps/registrations/PUT/iotdps-register/?";
 const STATUS: &str = "$dps/registrations/GET/iotdps-get-operationstatus/?";
 
 /// One listener's view of the service.
-pub(crate) struct MqttApi {
-    pub(crate) core: Arc<Core>,
+pub(crate) struct DeviceMqtt {
+    pub(crate) service: Arc<Service>,
     /// `mqtt`, `mqtts`, `ws` or `wss`.
     pub(crate) listener: &'static str,
 }
 
-impl Protocol for MqttApi {
+impl Protocol for DeviceMqtt {
     const SPEAKS: Speech = Speech::Mqtt;
 
     fn patience(&self) -> Duration {
-        self.core.patience()
+        self.service.patience()
     }
 
     fn note(&self, what: String) {
-        self.core.journal().note(self.listener, what);
+        self.service.journal().note(self.listener, what);
     }
 
     fn connection_failed(&self, peer: IpAddr, why: String) {
-        self.core.journal().connection_failed(self.listener, peer, why);
+        self.service.journal().connection_failed(self.listener, peer, why);
     }
 
     async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {
@@ -134,7 +125,7 @@ struct Exchange {
 
 type InFlight<'a> = FuturesUnordered<BoxFuture<'a, Exchange>>;
 
-impl MqttApi {
+impl DeviceMqtt {
     fn record(&self, device: &Device, method: &str) -> RequestRecord {
         RequestRecord {
             authorization: device.password.is_some(),
@@ -149,7 +140,7 @@ impl MqttApi {
         let packet = link.receive_until(Some(Instant::now() + link.patience)).await;
         let (connect, device) = match packet {
             Ok(Packet::Connect(connect)) if connect.protocol == mqtt_proto::Protocol::V311 => {
-                let device = device(&connect, peer, self.core.behaviour().strict_api_version);
+                let device = device(&connect, peer, self.service.settings().behaviour.strict_api_version);
                 (Some(connect), device)
             }
             // "if the Protocol Level is not supported: return code 0x01, and then disconnect"
@@ -164,18 +155,18 @@ impl MqttApi {
             (&*connect.client_id, connect.username.as_deref().unwrap_or_default(), connect.password.is_some())
         });
 
-        let script = self.core.take_script(Operation::Connect, client_id);
+        let script = self.service.take_script(Operation::Connect, client_id);
         if let Some(script) = &script {
-            self.core.clock().sleep(script.delay).await;
+            self.service.clock().sleep(script.delay).await;
         }
         let action = script.map_or(Action::Nothing, |script| script.action);
-        let by_script = action.breaks(&link.fault);
+        let by_script = fault::breaks(&action, &link.fault);
         let outcome = match &device {
             _ if by_script => "answered by a script".to_owned(),
             Ok(_) => "connected".to_owned(),
             Err(Refusal(code, why)) => format!("CONNACK {}: {why}", *code as u8),
         };
-        self.core.journal().record_request(RequestRecord {
+        self.service.journal().record_request(RequestRecord {
             path: user_name.to_owned(),
             authorization: password,
             registration_id: Some(client_id.to_owned()),
@@ -190,8 +181,8 @@ impl MqttApi {
 
     /// Bad credentials are told late, by the first request, unless it is wanted otherwise.
     fn let_in(&self, device: Device) -> Result<Device, Refusal> {
-        if self.core.behaviour().refuse_at_connect {
-            self.core
+        if self.service.settings().behaviour.refuse_at_connect {
+            self.service
                 .authenticate(&device.request(&[]))
                 .map_err(|error| Refusal(ConnectReturnCode::NotAuthorized, error.outcome()))?;
         }
@@ -208,7 +199,7 @@ impl MqttApi {
         while let Some(mut exchange) = in_flight.next().await {
             exchange.answer.record(&mut exchange.record, false);
             exchange.record.outcome.push_str(", but the device had gone");
-            self.core.journal().record_request(exchange.record);
+            self.service.journal().record_request(exchange.record);
         }
         ended
     }
@@ -263,8 +254,8 @@ impl MqttApi {
         if body.len() <= MAX_BODY {
             record.body = String::from_utf8_lossy(body).into_owned();
         }
-        let script = self.core.take_script(route.operation, &device.registration_id);
-        let (answer, action) = self.core.perform(script, self.ask(device, &route, body)).await;
+        let script = self.service.take_script(route.operation, &device.registration_id);
+        let (answer, action) = self.service.perform(script, self.ask(device, &route, body)).await;
         Exchange { record, answer, action, request_id: route.request_id }
     }
 
@@ -273,9 +264,9 @@ impl MqttApi {
             return Err(ServiceError::too_large(MAX_BODY));
         }
         match &route.operation_id {
-            None => self.core.register(&device.request(body)).await,
+            None => self.service.register(&device.request(body)).await,
             // What a poll's body says is nobody's business: some clients send a space.
-            Some(operation_id) => self.core.operation_status(&device.request(&[]), operation_id),
+            Some(operation_id) => self.service.operation_status(&device.request(&[]), operation_id),
         }
     }
 
@@ -287,16 +278,16 @@ impl MqttApi {
         exchange: Exchange,
     ) -> Result<(), LinkError> {
         let Exchange { mut record, answer, action, request_id } = exchange;
-        let breaks = action.breaks(&link.fault);
+        let breaks = fault::breaks(&action, &link.fault);
         let Some(qos_pid) = session.qos_pid() else {
             answer.record(&mut record, false);
             record.outcome.push_str(", but the device has not subscribed");
-            self.core.journal().record_request(record);
+            self.service.journal().record_request(record);
             // A script's fault would strike whatever is sent next.
             return if breaks { Err(LinkError::Protocol("a script broke it".to_owned())) } else { Ok(()) };
         };
         answer.record(&mut record, !breaks);
-        self.core.journal().record_request(record);
+        self.service.journal().record_request(record);
         let permuted = matches!(action, Action::PermuteTopic);
         let topic = TopicName::try_from(&*response_topic(&answer, &request_id, permuted))?;
         link.send(Publish::new(qos_pid, topic, Bytes::from(answer.body))).await
@@ -310,7 +301,7 @@ impl MqttApi {
             Err(LinkError::Protocol(why)) => why,
         };
         let outcome = format!("the link was dropped: {why}");
-        self.core.journal().record_request(RequestRecord { outcome, ..record });
+        self.service.journal().record_request(RequestRecord { outcome, ..record });
     }
 
     fn record_subscribe(&self, device: &Device, subscribe: &Subscribe, codes: &[SubscribeReturnCode]) {
@@ -320,7 +311,7 @@ impl MqttApi {
         } else {
             "subscribed".to_owned()
         };
-        self.core.journal().record_request(RequestRecord {
+        self.service.journal().record_request(RequestRecord {
             path: filters.join(" "),
             outcome,
             ..self.record(device, "SUBSCRIBE")
@@ -371,7 +362,7 @@ fn device(connect: &Connect, peer: Peer, strict_api_version: bool) -> Result<Dev
         return Err(form());
     };
     let version = query.split('&').find_map(|part| part.strip_prefix("api-version=")).ok_or_else(form)?;
-    if strict_api_version && !wire::API_VERSIONS.contains(&version) {
+    if strict_api_version && !api_version::API_VERSIONS.contains(&version) {
         return Err(malformed("the api-version is unknown"));
     }
     if !connect.client_id.eq_ignore_ascii_case(registration_id) {
@@ -449,127 +440,4 @@ async fn acknowledge<S: Stream>(link: &mut Link<S>, publish: &Publish) -> Result
         QosPid::Level2(_) => return Err(LinkError::Protocol("a message with QoS 2".to_owned())),
     }
     Ok(route)
-}
-
-/// Packets on a stream.
-struct Link<S> {
-    stream: Faulty<S>,
-    fault: Fault,
-    received: Vec<u8>,
-    /// For a CONNECT, and for each write.
-    patience: Duration,
-}
-
-enum LinkError {
-    /// The peer has gone, or is to be gone.
-    Io(io::Error),
-    /// It speaks another version of MQTT.
-    OtherProtocol,
-    /// It broke the rules.
-    Protocol(String),
-}
-
-impl From<io::Error> for LinkError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<Error> for LinkError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::InvalidProtocol(..) | Error::UnexpectedProtocol(_) => Self::OtherProtocol,
-            error => Self::Protocol(error.to_string()),
-        }
-    }
-}
-
-impl From<LinkError> for Broken {
-    fn from(error: LinkError) -> Self {
-        match error {
-            LinkError::Io(error) => error.into(),
-            LinkError::OtherProtocol => "it speaks another protocol".into(),
-            LinkError::Protocol(why) => why.into(),
-        }
-    }
-}
-
-impl<S: Stream> Link<S> {
-    fn new(stream: S, patience: Duration) -> Self {
-        let fault = Fault::default();
-        Self { stream: Faulty::new(stream, fault.clone()), fault, received: Vec::new(), patience }
-    }
-
-    /// The next packet. A call that is given up loses nothing of what it has read.
-    async fn receive(&mut self) -> Result<Packet, LinkError> {
-        loop {
-            if let Some(length) = next_length(&self.received).await? {
-                // The codec sees this packet alone, so that none reads on into the next.
-                let packet = Packet::decode(&self.received[..length])?
-                    .ok_or_else(|| LinkError::Protocol("a packet shorter than what it holds".to_owned()))?;
-                self.received.drain(..length);
-                self.received.shrink_to(READ);
-                return Ok(packet);
-            }
-            // Without it `read_buf` would make room for 64 bytes.
-            self.received.reserve(READ);
-            if self.stream.read_buf(&mut self.received).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-        }
-    }
-
-    async fn receive_until(&mut self, deadline: Option<Instant>) -> Result<Packet, LinkError> {
-        match deadline {
-            Some(deadline) => timeout_at(deadline, self.receive()).await.unwrap_or_else(|_| {
-                Err(LinkError::Protocol("nothing, not even a ping, within the time allowed".to_owned()))
-            }),
-            None => self.receive().await,
-        }
-    }
-
-    async fn send(&mut self, packet: impl Into<Packet>) -> Result<(), LinkError> {
-        self.write(packet.into().encode()?.as_ref()).await
-    }
-
-    /// `mqtt-proto` 0.4 writes a refused subscription as 3; MQTT says 0x80.
-    async fn send_suback(&mut self, pid: Pid, codes: Vec<SubscribeReturnCode>) -> Result<(), LinkError> {
-        let mut packet = Packet::from(Suback::new(pid, codes.clone())).encode()?.as_ref().to_vec();
-        for (byte, code) in packet.iter_mut().rev().zip(codes.iter().rev()) {
-            if *code == SubscribeReturnCode::Failure {
-                *byte = 0x80;
-            }
-        }
-        self.write(&packet).await
-    }
-
-    /// Says goodbye, also in TLS. Whether the peer hears it is its own affair.
-    async fn close(&mut self) {
-        let _ = timeout(self.patience, self.stream.shutdown()).await;
-    }
-
-    async fn write(&mut self, packet: &[u8]) -> Result<(), LinkError> {
-        let write = async {
-            self.stream.write_all(packet).await?;
-            self.stream.flush().await
-        };
-        match timeout(self.patience, write).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(LinkError::Protocol("it does not read".to_owned())),
-        }
-    }
-}
-
-/// The length of the next packet, when it is there as a whole.
-async fn next_length(received: &[u8]) -> Result<Option<usize>, LinkError> {
-    let (remaining, prefix) = match decode_raw_header_async(&mut &*received).await {
-        Err(error) if error.is_eof() => return Ok(None),
-        header => header.map(|(_, remaining, length_bytes)| (remaining, 1 + length_bytes))?,
-    };
-    match usize::try_from(remaining) {
-        Ok(remaining) if prefix + remaining <= MAX_PACKET => {
-            Ok(Some(prefix + remaining).filter(|&length| length <= received.len()))
-        }
-        _ => Err(LinkError::Protocol(format!("a packet of more than {MAX_PACKET} bytes"))),
-    }
 }

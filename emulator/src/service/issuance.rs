@@ -8,10 +8,8 @@ use rcgen::{
 use uuid::Uuid;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use crate::{
-    error::ServiceError,
-    identity::{ca, certificate},
-};
+use super::error::ServiceError;
+use crate::identity::{ca, certificate};
 
 /// A root and the intermediate by it, which signs the devices' certificates.
 pub(crate) struct IssuingCa {

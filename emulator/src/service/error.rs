@@ -79,7 +79,15 @@ impl ServiceError {
         Self::new(404_000, "Not found", detail)
     }
 
-    pub(crate) fn not_found(message: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn no_registration(registration_id: &str) -> Self {
+        Self::not_found("Registration not found", format!("{registration_id} has no such registration"))
+    }
+
+    pub(crate) fn no_enrollment(detail: impl Into<String>) -> Self {
+        Self::not_found("Enrollment not found", detail)
+    }
+
+    fn not_found(message: &str, detail: impl Into<String>) -> Self {
         Self::new(404_201, message, detail)
     }
 
@@ -107,7 +115,8 @@ impl ServiceError {
         Self::new(415_000, "Unsupported media type", detail)
     }
 
-    pub(crate) fn throttled(retry_after: Option<u32>, detail: impl Into<String>) -> Self {
+    pub(crate) fn throttled(behaviour: &Behaviour, detail: impl Into<String>) -> Self {
+        let retry_after = behaviour.retry_after;
         Self { retry_after, ..Self::new(429_001, "Operations are being throttled for this tenant.", detail) }
     }
 

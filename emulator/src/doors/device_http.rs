@@ -1,4 +1,4 @@
-//! The device API over HTTP: routes, headers and framing around the registration core.
+//! The device API over HTTP: routes, headers and framing.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
@@ -10,28 +10,28 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 
+use super::{device_mqtt::DeviceMqtt, fault, websocket};
 use crate::{
     clock::wall_time,
     config::Behaviour,
-    enrollment::{Carrier, Credentials},
-    error::ServiceError,
     identity::ids,
-    mqtt::MqttApi,
     net::{
         http::{Body, BodyFault, Connection, Handler, NoAnswer, chunked, read_body, whole},
         protocol::Peer,
     },
-    registration::{Answer, Core, DeviceRequest, MAX_BODY},
-    script::{Action, Operation},
+    service::{
+        Answer, MAX_BODY, Service, ServiceError, api_version,
+        request::{Carrier, Credentials, DeviceRequest},
+        script::{Action, Operation},
+    },
     watch::records::RequestRecord,
-    websocket, wire,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
 /// One listener's view of the service.
-pub(crate) struct DeviceApi {
-    pub(crate) core: Arc<Core>,
+pub(crate) struct DeviceHttp {
+    pub(crate) service: Arc<Service>,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
 }
@@ -73,17 +73,17 @@ impl<'a> Route<'a> {
     }
 }
 
-impl Handler for DeviceApi {
+impl Handler for DeviceHttp {
     fn patience(&self) -> Duration {
-        self.core.patience()
+        self.service.patience()
     }
 
     fn note(&self, what: String) {
-        self.core.journal().note(self.scheme, what);
+        self.service.journal().note(self.scheme, what);
     }
 
     fn connection_failed(&self, peer: IpAddr, why: String) {
-        self.core.journal().connection_failed(self.scheme, peer, why);
+        self.service.journal().connection_failed(self.scheme, peer, why);
     }
 
     async fn handle(
@@ -97,7 +97,8 @@ impl Handler for DeviceApi {
         let (head, body) = request.into_parts();
         let path_and_query = head.uri.path_and_query().map_or_else(|| head.uri.path(), |both| both.as_str()).to_owned();
         let route = Route::parse(head.uri.path());
-        let behaviour = self.core.behaviour();
+        let settings = self.service.settings();
+        let behaviour = &settings.behaviour;
         let mut record = RequestRecord::new(self.scheme, head.method.as_str());
         record.path = path_and_query;
         record.authorization = head.headers.contains_key(header::AUTHORIZATION);
@@ -109,7 +110,7 @@ impl Handler for DeviceApi {
             Err(BodyFault::Late) => Err(ServiceError::request_timeout()),
             Err(BodyFault::Broken) => {
                 record.outcome = "the connection broke within the body".to_owned();
-                self.core.journal().record_request(record);
+                self.service.journal().record_request(record);
                 return Err(NoAnswer);
             }
         };
@@ -120,26 +121,26 @@ impl Handler for DeviceApi {
         let script = route
             .as_ref()
             .filter(|route| route.method() == head.method)
-            .and_then(|route| self.core.take_script(route.operation, &route.registration_id));
+            .and_then(|route| self.service.take_script(route.operation, &route.registration_id));
         let ask = async {
             let body = body?;
             let route =
                 route.as_ref().ok_or_else(|| ServiceError::route_not_found("no such path in the device API"))?;
-            self.ask(&head, &connection.peer, route, &body, &behaviour).await
+            self.ask(&head, &connection.peer, route, &body, behaviour).await
         };
-        let (answer, action) = self.core.perform(script, ask).await;
+        let (answer, action) = self.service.perform(script, ask).await;
         let headers = match &action {
             Action::Respond { headers, .. } => scripted_headers(headers),
             Action::Raw(_) => common_headers(),
             _ => self.headers(&head, route.as_ref(), &answer),
         };
-        answer.record(&mut record, !action.breaks(&connection.fault));
-        self.core.journal().record_request(record);
+        answer.record(&mut record, !fault::breaks(&action, &connection.fault));
+        self.service.journal().record_request(record);
         Ok(respond(answer, headers, behaviour.chunked))
     }
 }
 
-impl DeviceApi {
+impl DeviceHttp {
     async fn ask(
         &self,
         head: &Parts,
@@ -161,22 +162,22 @@ impl DeviceApi {
             body,
         };
         match route.operation {
-            Operation::Register => self.core.register(&request).await,
-            Operation::Status => self.core.operation_status(&request, &route.operation_id),
-            Operation::Lookup | Operation::Connect => self.core.lookup(&request),
+            Operation::Register => self.service.register(&request).await,
+            Operation::Status => self.service.operation_status(&request, &route.operation_id),
+            Operation::Lookup | Operation::Connect => self.service.look_up(&request),
         }
     }
 
     /// Switches to MQTT over WebSocket.
     fn upgrade(&self, request: &mut Request<Incoming>, connection: &Connection) -> Response<Body> {
         let listener = if self.scheme == "https" { "wss" } else { "ws" };
-        let mqtt = MqttApi { core: Arc::clone(&self.core), listener };
+        let mqtt = DeviceMqtt { service: Arc::clone(&self.service), listener };
         websocket::upgrade(request, connection, mqtt).unwrap_or_else(|error| {
-            let answer = Answer::refusal(&error, &self.core.behaviour());
+            let answer = Answer::refusal(&error, &self.service.settings().behaviour);
             let mut record = RequestRecord::new(listener, request.method().as_str());
             record.path = request.uri().path().to_owned();
             answer.record(&mut record, true);
-            self.core.journal().record_request(record);
+            self.service.journal().record_request(record);
             respond(answer, common_headers(), false)
         })
     }
@@ -234,7 +235,7 @@ fn check_head<'a>(
         .find(|(name, _)| name == "api-version")
         .map(|(_, value)| value)
         .ok_or_else(|| ServiceError::bad_request("the api-version is missing"))?;
-    if behaviour.strict_api_version && !wire::API_VERSIONS.contains(&version.as_ref()) {
+    if behaviour.strict_api_version && !api_version::API_VERSIONS.contains(&version.as_ref()) {
         return Err(ServiceError::bad_request("the api-version is unknown"));
     }
     // `Content-Encoding: utf-8`, which Microsoft's own curl examples send, is no coding: it is

@@ -1,10 +1,8 @@
 //! Misbehaviour on demand: what a test wants the service to do next.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde_json::Value;
-
-use crate::net::fault::Fault;
 
 /// What a device can ask of the service.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -56,24 +54,6 @@ pub(crate) enum Action {
     Raw(Vec<u8>),
     OmitRetryAfter,
     PermuteTopic,
-}
-
-impl Action {
-    /// Prepares the connection for what becomes of the next answer, and says whether that keeps
-    /// the answer back wholly.
-    pub(crate) fn breaks(&self, fault: &Fault) -> bool {
-        match self {
-            Self::Cut(bytes) => {
-                fault.cut_after(*bytes);
-                *bytes == 0
-            }
-            Self::Raw(bytes) => {
-                fault.replace_by(bytes.clone());
-                true
-            }
-            _ => false,
-        }
-    }
 }
 
 impl Script {
@@ -167,31 +147,37 @@ impl Script {
     }
 }
 
-/// Takes the first script that matches out of the queue.
-pub(crate) fn take(queue: &mut Vec<Script>, operation: Operation, registration_id: &str) -> Option<Script> {
-    queue.retain(|script| script.times > 0);
-    let at = queue.iter().position(|script| script.matches(operation, registration_id))?;
-    let script = queue[at].clone();
-    queue[at].times -= 1;
-    Some(script)
+/// The scripts that wait, in the order in which they were given.
+#[derive(Default)]
+pub(super) struct Scripts {
+    queue: Vec<Script>,
+    /// How many requests devices have made.
+    requests: u64,
 }
 
-/// RFC 7396.
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
+impl Scripts {
+    pub(super) fn push(&mut self, script: Script) {
+        self.queue.push(script);
     }
-    if let Value::Object(target) = target {
-        for (name, value) in patch {
-            if value.is_null() {
-                target.remove(name);
-            } else {
-                merge(target.entry(name.as_str()).or_insert(Value::Null), value);
-            }
-        }
+
+    /// Takes the first script that matches out of the queue. Without one, every `drop_every`-th request loses its
+    /// answer.
+    pub(super) fn take(
+        &mut self,
+        operation: Operation,
+        registration_id: &str,
+        drop_every: Option<NonZeroU32>,
+    ) -> Option<Script> {
+        self.requests += 1;
+        let dropped = drop_every.is_some_and(|every| self.requests.is_multiple_of(u64::from(every.get())));
+        self.queue.retain(|script| script.times > 0);
+        let waiting = self.queue.iter_mut().find(|script| script.matches(operation, registration_id));
+        waiting.map_or_else(
+            || dropped.then(|| Script::drop_connection(operation)),
+            |script| {
+                script.times -= 1;
+                Some(script.clone())
+            },
+        )
     }
 }

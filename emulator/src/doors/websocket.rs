@@ -19,13 +19,12 @@ use tokio::{
 };
 
 use crate::{
-    error::ServiceError,
-    mqtt::{MAX_PACKET, MqttApi},
     net::{
         http::{Body, Connection},
+        mqtt::MAX_PACKET,
         protocol::{Broken, NoRequest, Peer, Protocol},
     },
-    watch::records::RequestRecord,
+    service::ServiceError,
 };
 
 /// Compared without case: Microsoft's client for C offers `MQTT`.
@@ -35,15 +34,15 @@ const SUBPROTOCOL: &str = "mqtt";
 const BUFFER: usize = 16 * 1024;
 
 /// Whether a request is for WebSocket.
-pub(crate) fn is_wanted(request: &Request<Incoming>) -> bool {
+pub(super) fn is_wanted(request: &Request<Incoming>) -> bool {
     hyper_tungstenite::is_upgrade_request(request)
 }
 
 /// Answers the request, and goes on with MQTT on its connection.
-pub(crate) fn upgrade(
+pub(super) fn upgrade(
     request: &mut Request<Incoming>,
     connection: &Connection,
-    mqtt: MqttApi,
+    mqtt: impl Protocol,
 ) -> Result<Response<Body>, ServiceError> {
     let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let subprotocol = offered
@@ -66,7 +65,7 @@ pub(crate) fn upgrade(
 }
 
 /// MQTT on one end of a pipe, WebSocket messages on the other.
-async fn serve(websocket: HyperWebsocket, mqtt: MqttApi, peer: Peer) -> Result<(), Broken> {
+async fn serve(websocket: HyperWebsocket, mqtt: impl Protocol, peer: Peer) -> Result<(), Broken> {
     let websocket = websocket.await?;
     let (near, far) = tokio::io::duplex(BUFFER);
     let patience = mqtt.patience();
@@ -75,7 +74,7 @@ async fn serve(websocket: HyperWebsocket, mqtt: MqttApi, peer: Peer) -> Result<(
     let carried = carried.err().filter(is_sent_away).map(|why| format!("the WebSocket was dropped: {why}"));
     let spoken = spoken.err().filter(|why| why.is::<NoRequest>()).map(|why| why.to_string());
     for outcome in carried.into_iter().chain(spoken) {
-        mqtt.core.journal().record_request(RequestRecord { outcome, ..RequestRecord::new(mqtt.listener, "-") });
+        mqtt.note(outcome);
     }
     Ok(())
 }

@@ -1,0 +1,208 @@
+//! Who is let in, and through which enrollment.
+
+use std::time::Duration;
+
+use super::{
+    attestation::{Attested, BLOCKED, Memory, Proof, tpm},
+    device_registration::DeviceRegistration,
+    enrollment::Enrollment,
+    error::ServiceError,
+    request::{Carrier, Credentials, DeviceRequest},
+};
+use crate::{
+    config::{EnrollmentGroup, IndividualEnrollment, enrollments::Attestation, settings::Settings},
+    identity::{ids, key::SymmetricKey, tpm::Challenge},
+    store::{
+        Store,
+        devices::Device,
+        enrollments::{Enrollments, Stamped},
+    },
+};
+
+/// The enrollment that lets a device in, and by what the device proved who it is.
+pub(super) struct Admitted<'a> {
+    found: Found<'a>,
+    attested: Attested,
+}
+
+enum Found<'a> {
+    Group(&'a Stamped<EnrollmentGroup>),
+    Individual(&'a Stamped<IndividualEnrollment>),
+}
+
+impl Admitted<'_> {
+    pub(super) fn enrollment(self) -> Enrollment {
+        match self.found {
+            Found::Group(group) => Enrollment::of_group(group, self.attested),
+            Found::Individual(individual) => Enrollment::of_individual(individual, self.attested),
+        }
+    }
+}
+
+/// Lets a device in by the credentials that every request has.
+pub(super) fn authenticate<'a>(
+    settings: &Settings,
+    store: &'a Store,
+    request: &DeviceRequest<'_>,
+    now: Duration,
+) -> Result<Admitted<'a>, ServiceError> {
+    check_address(settings, request)?;
+    // Both were seen over HTTP only: TPMs are challenged over HTTP and AMQP, and "the key used to register is cached
+    // for 30 minutes".
+    let device = store.devices.get(request.registration_id).filter(|_| request.credentials.carrier == Carrier::Http);
+    let memory = Memory {
+        challenge: device.and_then(|device| device.challenge.as_ref()),
+        last_key: device.and_then(|device| blocking_key(device, settings, now)),
+    };
+    find(settings, &store.enrollments, request.registration_id, &request.credentials, &memory)
+}
+
+/// Lets in a device that may show its TPM's keys, which are in the body. If the device shows nothing else, the TPM is
+/// challenged.
+pub(super) fn read_and_authenticate(
+    settings: &Settings,
+    store: &mut Store,
+    request: &DeviceRequest<'_>,
+    now: Duration,
+) -> Result<(Enrollment, DeviceRegistration), ServiceError> {
+    check_address(settings, request)?;
+    let registration = DeviceRegistration::read(request.body, request.registration_id, &settings.behaviour)?;
+    if let Some(keys) = registration.tpm_keys()? {
+        if request.credentials.carrier != Carrier::Http {
+            return Err(ServiceError::unauthorized("TPMs are not challenged over this protocol"));
+        }
+        let individual = store.enrollments.individual(request.registration_id).map(|stamped| &stamped.entry);
+        tpm::check_enrolled(individual, request.registration_id, &keys)?;
+        if request.credentials.authorization.is_none() {
+            let device = known_device(settings, store, request.registration_id)?;
+            let (challenge, authentication_key) = tpm::challenge(keys, &settings.id_scope, request.registration_id)?;
+            device.challenge = Some(challenge);
+            return Err(ServiceError::tpm_challenge(authentication_key));
+        }
+        let challenge = store.devices.get(request.registration_id).and_then(|device| device.challenge.as_ref());
+        if challenge.is_none_or(|challenge: &Challenge| challenge.keys != keys) {
+            return Err(ServiceError::unauthorized("the TPM was not challenged with these keys"));
+        }
+    }
+    Ok((authenticate(settings, store, request, now)?.enrollment(), registration))
+}
+
+/// The device, which from now on is known.
+pub(super) fn known_device<'a>(
+    settings: &Settings,
+    store: &'a mut Store,
+    registration_id: &str,
+) -> Result<&'a mut Device, ServiceError> {
+    store
+        .devices
+        .get_or_add(registration_id)
+        .map_err(|_| ServiceError::throttled(&settings.behaviour, "the emulator knows too many devices"))
+}
+
+fn check_address(settings: &Settings, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
+    ids::check_registration_id(request.registration_id).map_err(ServiceError::invalid_registration_id)?;
+    if request.id_scope != settings.id_scope {
+        return Err(ServiceError::unauthorized("the request names another ID scope")
+            .with_code(settings.behaviour.unknown_id_scope_code));
+    }
+    Ok(())
+}
+
+/// The key that blocks the enrollment's other key.
+fn blocking_key<'a>(device: &'a Device, settings: &Settings, now: Duration) -> Option<&'a SymmetricKey> {
+    let (key, at) = device.last_key.as_ref()?;
+    let blocked_for = settings.behaviour.other_key_blocked_for;
+    (now.saturating_sub(*at).as_secs_f64() < blocked_for).then_some(key)
+}
+
+/// Finds the enrollment of a device that shows `credentials`.
+///
+/// An individual enrollment takes precedence over groups: then only its own keys or certificates count. A disabled one
+/// also answers devices that show a group's, because its purpose is to shut out a device of a group.
+fn find<'a>(
+    settings: &Settings,
+    enrollments: &'a Enrollments,
+    registration_id: &str,
+    credentials: &Credentials<'_>,
+    memory: &Memory<'_>,
+) -> Result<Admitted<'a>, ServiceError> {
+    let individual = enrollments.individual(registration_id);
+    let Some(proof) = Proof::read(settings, registration_id, credentials)? else {
+        return Err(nothing_shown(settings, enrollments, individual));
+    };
+    let mut faults = Vec::new();
+    if let Some(stamped) = individual {
+        match proof.of_device(&stamped.entry, memory) {
+            Ok(attested) => return Ok(Admitted { found: Found::Individual(stamped), attested }),
+            Err(fault) => faults.push(format!("{}: {fault}", stamped.entry.registration_id)),
+        }
+    }
+    if individual.is_none_or(|individual| !individual.entry.enabled) {
+        for group in enrollments.groups() {
+            match proof.of_member(&group.entry, registration_id, memory) {
+                Ok(attested) => {
+                    let found = individual.map_or(Found::Group(group), Found::Individual);
+                    return Ok(Admitted { found, attested });
+                }
+                Err(fault) => faults.push(format!("{}: {fault}", group.entry.enrollment_group_id)),
+            }
+        }
+    }
+    let individual = individual.map(|stamped| &stamped.entry);
+    Err(refusal(settings, enrollments, individual, registration_id, credentials.carrier, &proof, &faults))
+}
+
+/// What a device is told that no enrollment lets in.
+fn refusal(
+    settings: &Settings,
+    enrollments: &Enrollments,
+    individual: Option<&IndividualEnrollment>,
+    registration_id: &str,
+    carrier: Carrier,
+    proof: &Proof<'_>,
+    faults: &[String],
+) -> ServiceError {
+    let behaviour = &settings.behaviour;
+    match proof {
+        // No key can have signed for this ID. If there is a group with keys, any ID may be the group's, so a signature
+        // that does not verify is a wrong key.
+        Proof::Token(_) if individual.is_none() && !has_group_with_keys(enrollments) => {
+            ServiceError::no_enrollment(format!("no enrollment is for {registration_id}"))
+        }
+        Proof::Token(_) => {
+            let has_tpm = individual.is_some_and(|individual| individual.tpm.is_some());
+            let code = match carrier {
+                Carrier::Http if !has_tpm => behaviour.refused_key_code_over_http,
+                _ => 401_000,
+            };
+            let blocked = faults.iter().find(|fault| fault.ends_with(BLOCKED));
+            let why = blocked.map_or("the token's signature was made with none of the enrollments' keys", |why| why);
+            ServiceError::unauthorized(why).with_code(code)
+        }
+        Proof::Certificate(_) if faults.is_empty() => {
+            ServiceError::invalid_certificate(behaviour, "there is no enrollment")
+        }
+        Proof::Certificate(_) => ServiceError::invalid_certificate(behaviour, faults.join("; ")),
+    }
+}
+
+/// What a device is told that shows neither a token nor a certificate.
+fn nothing_shown(
+    settings: &Settings,
+    enrollments: &Enrollments,
+    individual: Option<&Stamped<IndividualEnrollment>>,
+) -> ServiceError {
+    let wants_certificate = match individual {
+        Some(individual) => matches!(individual.entry.attestation(), Ok(Attestation::X509(_))),
+        None => enrollments.groups().next().is_some() && !has_group_with_keys(enrollments),
+    };
+    if wants_certificate {
+        ServiceError::invalid_certificate(&settings.behaviour, "there is no client certificate")
+    } else {
+        ServiceError::unauthorized("there is no authorization")
+    }
+}
+
+fn has_group_with_keys(enrollments: &Enrollments) -> bool {
+    enrollments.groups().any(|group| matches!(group.entry.attestation(), Ok(Attestation::SymmetricKey { .. })))
+}

@@ -1,0 +1,46 @@
+//! By what a device proved who it is, and what the service tells of that.
+
+use crate::{
+    identity::{certificate::Certificate, key::SymmetricKey, tpm::TpmKeys},
+    store::registration_state::AttestationResult,
+};
+
+#[derive(Clone, Debug)]
+pub(in crate::service) enum Attested {
+    /// With this key of the enrollment. A device of a group has a key derived from it.
+    SymmetricKey(SymmetricKey),
+    X509 {
+        certificate: Certificate,
+        /// The CA of the group that vouches for it.
+        signer: Option<Certificate>,
+    },
+    Tpm(TpmKeys),
+}
+
+impl Attested {
+    /// What the result tells, as devices have logged it: of keys only the group, of certificates too, unless
+    /// `with_info` asks for all that the specification has. A TPM gets a new key, for `resource`.
+    pub(in crate::service) fn result(
+        &self,
+        group: Option<&str>,
+        with_info: bool,
+        resource: &str,
+    ) -> Option<AttestationResult> {
+        let info = |certificate: &Certificate| with_info.then(|| Box::new(certificate.info().clone()));
+        let group = group.map(str::to_owned);
+        match self {
+            Self::SymmetricKey(_) => {
+                group.map(|enrollment_group_id| AttestationResult::SymmetricKey { enrollment_group_id })
+            }
+            Self::X509 { certificate, signer } => Some(AttestationResult::X509 {
+                certificate_info: info(certificate),
+                enrollment_group_id: group,
+                signing_certificate_info: signer.as_ref().and_then(info),
+            }),
+            // The challenge was encrypted for the same TPM, so that this will be, too.
+            Self::Tpm(keys) => {
+                keys.new_key(resource).ok().map(|(_, authentication_key)| AttestationResult::Tpm { authentication_key })
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Attestation by a TPM: the service challenges it with a key that only this TPM can decrypt, and the device's token is
+//! signed with that key.
+
+use super::attested::Attested;
+use crate::{
+    config::{IndividualEnrollment, TpmAttestation, enrollments::Attestation},
+    identity::{
+        token::SasToken,
+        tpm::{Challenge, TpmKeys},
+    },
+    service::error::ServiceError,
+};
+
+/// Checks that a TPM with these keys is enrolled, before it is challenged. There are no groups of TPMs.
+pub(in crate::service) fn check_enrolled(
+    individual: Option<&IndividualEnrollment>,
+    registration_id: &str,
+    keys: &TpmKeys,
+) -> Result<(), ServiceError> {
+    let individual = individual
+        .ok_or_else(|| ServiceError::no_enrollment(format!("no individual enrollment is for {registration_id}")))?;
+    match individual.attestation() {
+        Ok(Attestation::Tpm(tpm)) if keys.are_of(&tpm.endorsement_key) => Ok(()),
+        Ok(Attestation::Tpm(_)) => {
+            Err(ServiceError::no_enrollment(format!("{registration_id} is enrolled with another endorsement key")))
+        }
+        _ => Err(ServiceError::unauthorized("its attestation is of another kind")),
+    }
+}
+
+/// Makes a challenge for a TPM. Returns it with the authentication key that the device is sent.
+pub(in crate::service) fn challenge(
+    keys: TpmKeys,
+    id_scope: &str,
+    registration_id: &str,
+) -> Result<(Challenge, String), ServiceError> {
+    let (key, authentication_key) = keys
+        .new_key(&format!("{id_scope}/registrations/{registration_id}"))
+        .map_err(|_| ServiceError::bad_request("nothing can be encrypted with the TPM's keys"))?;
+    Ok((Challenge { keys, key }, authentication_key))
+}
+
+/// Checks the token of a device: it is signed with the key of the TPM's last challenge.
+pub(super) fn check_device(
+    token: &SasToken<'_>,
+    enrolled: &TpmAttestation,
+    challenge: Option<&Challenge>,
+) -> Result<Attested, String> {
+    challenge
+        .filter(|challenge| challenge.keys.are_of(&enrolled.endorsement_key))
+        .filter(|challenge| token.is_signed_by(challenge.key.bytes()))
+        .map(|challenge| Attested::Tpm(challenge.keys.clone()))
+        .ok_or_else(|| "the token is not signed with the key of the TPM's last challenge".to_owned())
+}

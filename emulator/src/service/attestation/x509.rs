@@ -1,0 +1,27 @@
+//! Attestation by certificates: the device's own is enrolled, or a CA of the group has signed it.
+
+use super::attested::Attested;
+use crate::{config::X509Attestation, identity::device_certificate::DeviceCertificate};
+
+/// Checks the certificate of an individual enrollment's device.
+pub(super) fn check_device(device: &DeviceCertificate<'_>, enrolled: &X509Attestation) -> Result<Attested, String> {
+    if enrolled.certificates().any(|certificate| certificate == device.certificate()) {
+        Ok(Attested::X509 { certificate: device.certificate().clone(), signer: None })
+    } else {
+        Err("the device's certificate is another one".to_owned())
+    }
+}
+
+/// Checks the certificate of a group's device.
+pub(super) fn check_member(device: &DeviceCertificate<'_>, enrolled: &X509Attestation) -> Result<Attested, String> {
+    let mut fault = String::new();
+    for ca in enrolled.certificates() {
+        match device.check_signed_by(ca) {
+            Ok(()) => {
+                return Ok(Attested::X509 { certificate: device.certificate().clone(), signer: Some(ca.clone()) });
+            }
+            Err(other) => fault = other,
+        }
+    }
+    Err(fault)
+}

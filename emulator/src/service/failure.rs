@@ -1,0 +1,87 @@
+//! Why a registration fails.
+
+use serde_json::json;
+
+use crate::{clock::wall_time, config::behaviour::HubRefusalMessage, identity::ids};
+
+/// Why a device gets no hub: the `errorCode` and `errorMessage` of its registration state.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u32,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// CustomAllocationFailed: the webhook answered a status that the service does not take.
+    pub(crate) fn status(status: u16) -> Self {
+        Self { code: 400_207, message: format!("Custom allocation failed with status code: {status}") }
+    }
+
+    /// CustomAllocationFailed: there was no answer.
+    pub(crate) fn unreachable(why: &str) -> Self {
+        Self { code: 400_207, message: format!("Custom allocation failed: {why}") }
+    }
+
+    /// CustomAllocationFailed: 200, but no `AllocationResponse`.
+    pub(crate) fn unreadable(why: &str) -> Self {
+        Self { code: 400_207, message: format!("Custom allocation failed: the response cannot be read: {why}") }
+    }
+
+    /// CustomAllocationIotHubNotSpecified.
+    pub(crate) fn no_hub() -> Self {
+        Self { code: 400_208, message: "Custom allocation failed: IoT hub not specified".to_owned() }
+    }
+
+    /// CustomAllocationUnauthorizedAccess.
+    pub(crate) fn unauthorized() -> Self {
+        Self { code: 400_209, ..Self::status(401) }
+    }
+
+    /// The hub refuses the service: the text as devices saw it in 2020 and 2022, alone or one or two
+    /// levels deep in JSON, with a tracking ID of the hub's.
+    pub(super) fn hub_unauthorized(form: HubRefusalMessage) -> Self {
+        let guid = ids::guid().replace('-', "");
+        let now = wall_time::now();
+        let message = match form {
+            HubRefusalMessage::Plain => "Unauthorized access".to_owned(),
+            HubRefusalMessage::Json => json!({
+                "Message": "ErrorCode:IotHubUnauthorizedAccess;Unauthorized",
+                "ExceptionMessage": format!("Tracking ID:{guid}-G:10-TimeStamp:{now}"),
+            })
+            .to_string(),
+            HubRefusalMessage::NestedJson => {
+                let inner = json!({
+                    "errorCode": 401_002,
+                    "message": "Unauthorized access",
+                    "trackingId": format!("{}-G2:-TimeStamp:{now}", guid.to_uppercase()),
+                    "timestampUtc": now,
+                    "info": null,
+                });
+                json!({ "Message": inner.to_string(), "ExceptionMessage": "" }).to_string()
+            }
+        };
+        Self { code: 401_002, message }
+    }
+
+    /// The device has a hub, but not the certificate that it asked for. What the service says then,
+    /// nobody has written down.
+    pub(crate) fn not_issued(why: &str) -> Self {
+        Self { code: 500_000, message: format!("Certificate issuance failed: {why}") }
+    }
+
+    /// The enrollment was deleted while the registration was running, or no longer is the device's.
+    /// What the service says then, nobody has written down.
+    pub(crate) fn enrollment_gone() -> Self {
+        Self { code: 404_201, message: "Enrollment not found".to_owned() }
+    }
+
+    /// There is no room for the device's twin. A hub has room for a million; this is the emulator's own bound.
+    pub(crate) fn too_many_twins() -> Self {
+        Self { code: 429_001, message: "The emulator has no room for more twins".to_owned() }
+    }
+
+    /// No hub is linked: code and words as the real service says them.
+    pub(crate) fn hub_not_found() -> Self {
+        Self { code: 401_001, message: "IoTHub not found.".to_owned() }
+    }
+}

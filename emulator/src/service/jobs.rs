@@ -1,0 +1,54 @@
+//! The registrations that are running, and how to stop one.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+type Why = Option<&'static str>;
+
+/// The running registrations, by their operation IDs.
+#[derive(Default)]
+pub(super) struct Jobs(Mutex<HashMap<String, watch::Sender<Why>>>);
+
+/// Tells a running registration that it no longer counts.
+pub(super) struct Stopped(watch::Receiver<Why>);
+
+impl Jobs {
+    pub(super) fn start(&self, operation_id: &str) -> Stopped {
+        let (stop, stopped) = watch::channel(None);
+        self.with(|jobs| jobs.insert(operation_id.to_owned(), stop));
+        Stopped(stopped)
+    }
+
+    /// Stops a registration, if it is running.
+    pub(super) fn stop(&self, operation_id: Option<String>, why: &'static str) {
+        if let Some(stop) = operation_id.and_then(|id| self.with(|jobs| jobs.remove(&id))) {
+            stop.send_replace(Some(why));
+        }
+    }
+
+    /// Drops a registration that has come to its end.
+    pub(super) fn end(&self, operation_id: &str) {
+        self.with(|jobs| jobs.remove(operation_id));
+    }
+
+    #[cfg(fuzzing)]
+    pub(super) fn forget(&self) {
+        self.with(HashMap::clear);
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, watch::Sender<Why>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Stopped {
+    /// Waits until the registration no longer counts. Returns the reason.
+    pub(super) async fn wait(&self) -> &'static str {
+        let mut stopped = self.0.clone();
+        stopped.wait_for(Option::is_some).await.ok().and_then(|why| *why).unwrap_or("the device is forgotten")
+    }
+}

@@ -1,0 +1,190 @@
+//! What DPS does, whatever door asks. The doors call [`Service`]; it decides, and the store remembers.
+
+mod admission;
+mod allocation;
+mod answer;
+pub(crate) mod api_version;
+mod assignment;
+mod attestation;
+mod device_registration;
+mod enrollment;
+mod enrollments;
+mod error;
+mod failure;
+pub(crate) mod issuance;
+mod jobs;
+mod operations;
+mod registration;
+pub(crate) mod request;
+pub(crate) mod script;
+pub(crate) mod webhook;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+pub(crate) use self::{answer::Answer, error::ServiceError};
+use self::{
+    issuance::IssuingCa,
+    jobs::Jobs,
+    script::{Action, Operation, Script, Scripts},
+    webhook::calls::Webhooks,
+};
+use crate::{
+    clock::{self, Clock, window::Window},
+    config::{Behaviour, Config, settings::Settings},
+    store::{Store, devices::DeviceRecord},
+    watch::journal::Journal,
+};
+
+/// "Max message 96 KB".
+pub(crate) const MAX_BODY: usize = 96 * 1024;
+
+/// The service: what it is set to, what it knows, and whom it asks.
+pub(crate) struct Service {
+    /// Is changed only while the store is locked, so that whoever locks the store sees settings and enrollments that
+    /// belong together.
+    settings: RwLock<Arc<Settings>>,
+    store: Mutex<Store>,
+    jobs: Jobs,
+    registrations: Mutex<Window>,
+    operations: Mutex<Window>,
+    scripts: Mutex<Scripts>,
+    clock: Clock,
+    webhooks: Webhooks,
+    /// Where custom allocation goes if neither enrollment nor configuration names a URL.
+    contoso_url: Option<String>,
+    issuing_ca: IssuingCa,
+    journal: Arc<Journal>,
+}
+
+/// A panic elsewhere, such as in a test's closure, must not take the service down with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Service {
+    pub(crate) fn new(
+        config: Config,
+        clock: Clock,
+        contoso_url: Option<String>,
+        issuing_ca: IssuingCa,
+        journal: Journal,
+    ) -> Self {
+        let (settings, groups, individuals) = Settings::split(config);
+        let mut store = Store::default();
+        store.enrollments.replace(groups, individuals);
+        let journal = Arc::new(journal);
+        Self {
+            settings: RwLock::new(Arc::new(settings)),
+            store: Mutex::new(store),
+            jobs: Jobs::default(),
+            registrations: Mutex::default(),
+            operations: Mutex::default(),
+            scripts: Mutex::default(),
+            clock,
+            webhooks: Webhooks::new(clock, Arc::clone(&journal)),
+            contoso_url,
+            issuing_ca,
+            journal,
+        }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        lock(&self.store)
+    }
+
+    /// The settings of now. They stay as they are for whoever holds them.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// How long a client may take for what it has to do.
+    pub(crate) fn patience(&self) -> Duration {
+        clock::wait(self.settings().behaviour.client_timeout)
+    }
+
+    pub(crate) fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
+        self.store().devices.get(registration_id)?.record().cloned()
+    }
+
+    pub(crate) fn push_script(&self, script: Script) {
+        lock(&self.scripts).push(script);
+    }
+
+    pub(crate) fn take_script(&self, operation: Operation, registration_id: &str) -> Option<Script> {
+        let drop_every = self.settings().behaviour.drop_every;
+        lock(&self.scripts).take(operation, registration_id, drop_every)
+    }
+
+    /// Answers a request with what `ask` comes to, unless a script says otherwise. What the script does to the
+    /// connection is up to the door.
+    pub(crate) async fn perform(
+        &self,
+        script: Option<Script>,
+        ask: impl Future<Output = Result<Answer, ServiceError>>,
+    ) -> (Answer, Action) {
+        if let Some(script) = &script {
+            self.clock.sleep(script.delay).await;
+        }
+        let action = script.map_or(Action::Nothing, |script| script.action);
+        let mut answer = match &action {
+            Action::Respond { status, headers, body } => Answer::scripted(*status, headers, body.clone()),
+            Action::Raw(bytes) => Answer::scripted(200, &[], String::from_utf8_lossy(bytes).into_owned()),
+            _ => ask.await.unwrap_or_else(|error| Answer::refusal(&error, &self.settings().behaviour)),
+        };
+        match &action {
+            Action::Merge(patch) => answer.merge(patch),
+            Action::Cut(bytes) => answer.outcome = format!("{}, cut after {bytes} bytes by a script", answer.outcome),
+            Action::OmitRetryAfter => answer.retry_after = None,
+            Action::Nothing | Action::Respond { .. } | Action::Raw(_) | Action::PermuteTopic => {}
+        }
+        (answer, action)
+    }
+
+    /// Counts a registration against the quota.
+    fn admit_registration(&self, behaviour: &Behaviour) -> Result<(), ServiceError> {
+        let limit = behaviour.registrations_per_minute;
+        self.admit(&self.registrations, limit, behaviour, "too many registrations in a minute")
+    }
+
+    /// Counts a poll or a look-up against the quota.
+    fn admit_operation(&self, behaviour: &Behaviour) -> Result<(), ServiceError> {
+        let limit = behaviour.operations_per_minute;
+        self.admit(&self.operations, limit, behaviour, "too many operations in a minute")
+    }
+
+    fn admit(
+        &self,
+        window: &Mutex<Window>,
+        limit: Option<u32>,
+        behaviour: &Behaviour,
+        why: &str,
+    ) -> Result<(), ServiceError> {
+        if lock(window).admit(self.clock.elapsed(), Duration::from_secs(60), limit) {
+            Ok(())
+        } else {
+            Err(ServiceError::throttled(behaviour, why))
+        }
+    }
+
+    /// Forgets everything but the settings and enrollments. Returns the devices that had a hub.
+    #[cfg(fuzzing)]
+    pub(crate) fn forget(&self) -> Vec<DeviceRecord> {
+        *lock(&self.registrations) = Window::default();
+        *lock(&self.operations) = Window::default();
+        *lock(&self.scripts) = Scripts::default();
+        self.journal.forget();
+        self.jobs.forget();
+        self.store().devices.forget()
+    }
+}

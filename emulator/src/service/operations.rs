@@ -1,0 +1,92 @@
+//! What a device is told about its registration: polls and look-ups.
+
+use std::time::Duration;
+
+use super::{
+    Answer, Service, ServiceError,
+    admission::{authenticate, read_and_authenticate},
+    request::DeviceRequest,
+};
+use crate::{
+    config::{Behaviour, behaviour::DisabledAnswer},
+    store::registration_state::{RegistrationState, Status},
+};
+
+impl Service {
+    /// Tells how far an operation is.
+    pub(crate) fn operation_status(
+        &self,
+        request: &DeviceRequest<'_>,
+        operation_id: &str,
+    ) -> Result<Answer, ServiceError> {
+        {
+            let mut store = self.store();
+            let settings = self.settings();
+            let (behaviour, now) = (&settings.behaviour, self.clock.elapsed());
+            self.admit_operation(behaviour)?;
+            authenticate(&settings, &store, request, now)?;
+            if let Some(device) = store.devices.get_mut(request.registration_id)
+                && !device.polls.admit(now, Duration::from_secs(10), behaviour.device_polls_per_10s)
+            {
+                return Err(ServiceError::throttled(behaviour, "too many polls of one device in 10 s"));
+            }
+        }
+        self.operation_answer(request.registration_id, operation_id, true)
+    }
+
+    /// Tells a device's last state, without registering it.
+    pub(crate) fn look_up(&self, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
+        let mut store = self.store();
+        let settings = self.settings();
+        self.admit_operation(&settings.behaviour)?;
+        let (_, registration) = read_and_authenticate(&settings, &mut store, request, self.clock.elapsed())?;
+        if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
+            return Err(ServiceError::bad_request("a look-up takes no csr"));
+        }
+        let last = store.devices.get(request.registration_id).and_then(|device| device.last());
+        last.map(Answer::look_up).ok_or_else(|| ServiceError::no_registration(request.registration_id))
+    }
+
+    /// Checks the credentials of a request, whatever else the request says.
+    pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
+        let store = self.store();
+        authenticate(&self.settings(), &store, request, self.clock.elapsed()).map(drop)
+    }
+
+    /// The answer to a register request or a poll.
+    pub(super) fn operation_answer(
+        &self,
+        registration_id: &str,
+        operation_id: &str,
+        is_poll: bool,
+    ) -> Result<Answer, ServiceError> {
+        let mut store = self.store();
+        let settings = self.settings();
+        let behaviour = &settings.behaviour;
+        let (operation, last) = store
+            .devices
+            .get_mut(registration_id)
+            .and_then(|device| device.operation(operation_id))
+            .ok_or_else(|| ServiceError::no_registration(registration_id))?;
+        let ready = if is_poll { operation.polls >= behaviour.polls_before_result } else { behaviour.result_at_once };
+        // A registration that was stopped tells what a look-up does: how far the one is that counts.
+        match operation.result.as_ref().or(last.filter(|last| last.status != Status::Assigning)) {
+            Some(result) if ready => Ok(Answer::operation(operation_id, result)),
+            _ => {
+                if is_poll {
+                    operation.polls = operation.polls.saturating_add(1);
+                }
+                Ok(Answer::assigning(operation_id, registration_id, is_poll, behaviour))
+            }
+        }
+    }
+}
+
+/// The state of a device that is disabled.
+pub(super) fn disabled(registration_id: &str, created: &str, behaviour: &Behaviour) -> RegistrationState {
+    let state = RegistrationState::new(registration_id, Status::Disabled);
+    match behaviour.disabled_answer {
+        DisabledAnswer::Stored => state.stored(created),
+        DisabledAnswer::Operation => state,
+    }
+}

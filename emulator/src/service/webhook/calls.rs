@@ -1,0 +1,140 @@
+//! How often a webhook is called for a registration, and what each call is put on record as.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    client::WebhookClient,
+    response::{Judgement, Verdict, judge},
+};
+use crate::{
+    clock::{self, Clock},
+    config::{Behaviour, webhook_url},
+    service::{allocation::Allocated, failure::Failure, jobs::Stopped},
+    watch::{journal::Journal, records::WebhookCall, text},
+};
+
+/// Calls webhooks and records the calls.
+pub(in crate::service) struct Webhooks {
+    client: WebhookClient,
+    clock: Clock,
+    journal: Arc<Journal>,
+}
+
+/// What a registration asks a webhook.
+pub(in crate::service) struct Question<'a> {
+    pub(in crate::service) url: &'a str,
+    pub(in crate::service) registration_id: &'a str,
+    /// The `AllocationRequest`.
+    pub(in crate::service) body: String,
+    pub(in crate::service) offered: &'a [String],
+    pub(in crate::service) behaviour: &'a Behaviour,
+    pub(in crate::service) stopped: &'a Stopped,
+}
+
+impl Webhooks {
+    pub(in crate::service) fn new(clock: Clock, journal: Arc<Journal>) -> Self {
+        Self { client: WebhookClient::default(), clock, journal }
+    }
+
+    /// Calls the webhook until it gives an answer that counts. `None`: the registration was stopped.
+    pub(in crate::service) async fn ask(&self, question: &Question<'_>) -> Option<Result<Allocated, Failure>> {
+        let behaviour = question.behaviour;
+        let attempts = behaviour.webhook_retries.saturating_add(1);
+        for attempt in 1..=attempts {
+            let wait = behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
+            let wait = clock::wait(wait);
+            let call = WebhookCall {
+                at: SystemTime::now(),
+                registration_id: question.registration_id.to_owned(),
+                url: webhook_url::masked(question.url),
+                request: serde_json::from_str(&question.body).unwrap_or_default(),
+                request_body: question.body.clone(),
+                attempt,
+                attempts,
+                duration: Duration::ZERO,
+                next_in: (attempt < attempts).then_some(wait),
+                status: None,
+                response_body: String::new(),
+                assigned_hub: None,
+                outcome: String::new(),
+                warnings: Vec::new(),
+            };
+            match self.call(question, call).await? {
+                Verdict::Allocated(allocated) => return Some(Ok(allocated)),
+                Verdict::Failed(failure) => return Some(Err(failure)),
+                Verdict::TryAgain(_) => tokio::select! {
+                    () = self.clock.sleep(wait) => {}
+                    _ = question.stopped.wait() => return None,
+                },
+            }
+        }
+        None
+    }
+
+    /// Makes one call and records it. `None`: the registration was stopped.
+    async fn call(&self, question: &Question<'_>, mut call: WebhookCall) -> Option<Verdict> {
+        let started = Instant::now();
+        let time_out = self.time_out(question.behaviour);
+        // With a fast clock not sooner than any webhook may be expected to answer.
+        let mut notice = self.clock.real(Duration::from_secs(1)).max(Duration::from_millis(100));
+        let mut post = pin!(self.client.post(question.url, call.request_body.clone(), time_out));
+        let answered = loop {
+            tokio::select! {
+                answered = &mut post => break Ok(answered),
+                why = question.stopped.wait() => break Err(why),
+                () = sleep_until(started + notice) => {
+                    let outcome = format!("no answer yet, the time-out is {time_out:?}");
+                    let (at, duration) = (SystemTime::now(), started.elapsed());
+                    self.journal.webhook_under_way(WebhookCall {
+                        at, duration, next_in: None, outcome, ..call.clone()
+                    });
+                    notice = notice.saturating_mul(10);
+                }
+            }
+        };
+        (call.at, call.duration) = (SystemTime::now(), started.elapsed());
+        let secrets = webhook_url::secrets(question.url);
+        let judgement = answered.map(|answered| match answered {
+            Ok(answer) => {
+                call.status = Some(answer.status);
+                call.response_body = text::mask(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
+                match judge(&answer, question.offered, question.behaviour, &secrets) {
+                    Judgement { verdict: Verdict::TryAgain(status), .. } if call.next_in.is_none() => {
+                        Judgement::failed(Failure::status(status))
+                    }
+                    judgement => judgement,
+                }
+            }
+            Err(why) => Judgement::failed(Failure::unreachable(&why)),
+        });
+        let verdict = match judgement {
+            Ok(Judgement { verdict, outcome, warnings }) => {
+                (call.outcome, call.warnings) = (outcome, warnings);
+                Some(verdict)
+            }
+            Err(why) => {
+                call.outcome = format!("given up: {why}");
+                None
+            }
+        };
+        call.next_in = call.next_in.filter(|_| matches!(verdict, Some(Verdict::TryAgain(_))));
+        if let Some(Verdict::Allocated(allocated)) = &verdict {
+            call.assigned_hub = Some(allocated.hub.clone());
+        }
+        self.journal.record_webhook_call(call);
+        verdict
+    }
+
+    /// A fast clock shortens the time-out too, but never so far that a webhook fails for being on a busy machine.
+    fn time_out(&self, behaviour: &Behaviour) -> Duration {
+        let timeout = clock::wait(behaviour.webhook_timeout);
+        let floor = Duration::from_secs(10).min(timeout);
+        self.clock.real(timeout).max(floor)
+    }
+}

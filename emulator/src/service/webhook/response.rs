@@ -1,0 +1,191 @@
+//! What a webhook's answer means: the tutorial's troubleshooting table.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::{
+    config::{Behaviour, Twin},
+    service::{
+        allocation::{self, Allocated},
+        failure::Failure,
+    },
+    watch::text::{excerpt, mask},
+};
+
+/// A webhook's HTTP answer.
+pub(crate) struct HttpAnswer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What a webhook's answer means.
+pub(crate) enum Verdict {
+    Allocated(Allocated),
+    Failed(Failure),
+    /// 429 and above: to be asked again.
+    TryAgain(u16),
+}
+
+/// What a webhook's answer means, and what is to be said about it.
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    /// In words, for the log.
+    pub(crate) outcome: String,
+    /// What the webhook's author may want to know.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Judgement {
+    pub(crate) fn failed(failure: Failure) -> Self {
+        let outcome = format!("{} {}", failure.code, failure.message);
+        Self { verdict: Verdict::Failed(failure), outcome, warnings: Vec::new() }
+    }
+}
+
+/// The tutorial's troubleshooting table. "[The hub] must be one of the IoT hubs passed in the linkedHubs
+/// property in the request."
+pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], behaviour: &Behaviour, secrets: &[String]) -> Judgement {
+    // Masked before it is cut, so that no half of a secret is left.
+    let show = |text: &str| excerpt(&mask(text.to_owned(), secrets));
+    let failed = match answer.status {
+        200 => {
+            let mut warnings = Vec::new();
+            let judgement = match read_response(&answer.body, &mut warnings, &show) {
+                Ok(allocated) if allocated.hub.is_empty() => Judgement::failed(Failure::no_hub()),
+                Ok(allocated) => judge_hub(allocated, offered, behaviour, &show),
+                Err(failure) => Judgement::failed(failure),
+            };
+            return Judgement { warnings, ..judgement };
+        }
+        401 => Failure::unauthorized(),
+        status if status >= 429 => {
+            let outcome = "to be called again".to_owned();
+            return Judgement { verdict: Verdict::TryAgain(status), outcome, warnings: Vec::new() };
+        }
+        status => Failure::status(status),
+    };
+    Judgement::failed(failed)
+}
+
+/// How a text of the webhook is shown: short, printable and without secrets.
+type Show<'a> = &'a dyn Fn(&str) -> String;
+
+fn judge_hub(allocated: Allocated, offered: &[String], behaviour: &Behaviour, show: Show<'_>) -> Judgement {
+    /// How many hubs are named.
+    const NAMED: usize = 8;
+    let hub = allocated.hub.clone();
+    match allocation::check_hub(allocated, offered, behaviour.unlinked_hub) {
+        Ok(allocated) => {
+            if let Err(failure) = allocation::check_access(&allocated.hub, behaviour) {
+                let outcome = format!("{} {} refuses the service (inaccessible_hubs)", failure.code, show(&hub));
+                return Judgement { outcome, ..Judgement::failed(failure) };
+            }
+            let mut outcome = format!("allocated {}", show(&allocated.hub));
+            if let Some(payload) = &allocated.payload {
+                outcome = format!("{outcome} with payload {}", show(payload.get()));
+            }
+            Judgement { verdict: Verdict::Allocated(allocated), outcome, warnings: Vec::new() }
+        }
+        Err(failure) => {
+            let mut names = offered.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            match offered.len() {
+                0 => names.push_str("none"),
+                hubs if hubs > NAMED => names.push_str(&format!(" and {} more", hubs - NAMED)),
+                _ => {}
+            }
+            let hub = show(&hub);
+            let code = failure.code;
+            let outcome = format!("{code} refused {hub}, which is not one of the hubs offered: {names}");
+            Judgement { outcome, ..Judgement::failed(failure) }
+        }
+    }
+}
+
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Where the members of an `AllocationResponse` belong.
+const PLACES: [&str; 6] = [
+    "iotHubHostName",
+    "initialTwin",
+    "initialTwin.tags",
+    "initialTwin.properties",
+    "initialTwin.properties.desired",
+    "payload",
+];
+
+/// Warns of members that are not looked at: unknown ones, those in the wrong place, and those that are
+/// there in two spellings.
+fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>, show: Show<'_>) {
+    /// More than so many help nobody.
+    const WARNINGS: usize = 8;
+    let known = |path: &'static str| path.strip_prefix(place).filter(|name| !name.contains('.'));
+    let mut seen: Vec<&str> = Vec::new();
+    for name in members.keys().take(64) {
+        let warning =
+            if let Some(name) = PLACES.into_iter().filter_map(known).find(|known| known.eq_ignore_ascii_case(name)) {
+                if !seen.contains(&name) {
+                    seen.push(name);
+                    continue;
+                }
+                format!("{place}{name} is there more than once")
+            } else {
+                let last = |path: &&&str| path.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
+                let hint = match PLACES.iter().find(last) {
+                    Some(path) => format!("it belongs in {path}"),
+                    None => format!(
+                        "the known members are {}",
+                        PLACES.into_iter().filter_map(known).collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                format!("{place}{} is ignored: {hint}", show(name))
+            };
+        if warnings.len() < WARNINGS {
+            warnings.push(warning);
+        }
+    }
+}
+
+/// Reads an `AllocationResponse`. The documents spell its names in more than one way, so their
+/// case does not count.
+fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Result<Allocated, Failure> {
+    fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
+        members
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
+            .filter(|value| value.get() != "null")
+    }
+    fn object(value: Option<&RawValue>) -> Result<Map<String, Value>, serde_json::Error> {
+        value.map_or_else(|| Ok(Map::new()), |value| serde_json::from_str(value.get()))
+    }
+    let mut read = || -> Result<Allocated, serde_json::Error> {
+        let members: Members<'_> = serde_json::from_slice(body)?;
+        check_members(&members, "", warnings, show);
+        let hub = match member(&members, "iotHubHostName") {
+            Some(hub) => serde_json::from_str(hub.get())?,
+            None => String::new(),
+        };
+        let initial_twin = match member(&members, "initialTwin") {
+            Some(twin) => {
+                let twin: Members<'_> = serde_json::from_str(twin.get())?;
+                check_members(&twin, "initialTwin.", warnings, show);
+                let properties: Members<'_> = match member(&twin, "properties") {
+                    Some(properties) => serde_json::from_str(properties.get())?,
+                    None => Members::new(),
+                };
+                check_members(&properties, "initialTwin.properties.", warnings, show);
+                Some(Twin { tags: object(member(&twin, "tags"))?, desired: object(member(&properties, "desired"))? })
+            }
+            None => None,
+        };
+        let payload = member(&members, "payload");
+        if let Some(payload) = payload {
+            // It is passed on as it is. Raw JSON may have strings that are no Unicode; values may not.
+            let _: Value = serde_json::from_str(payload.get())?;
+        }
+        Ok(Allocated { hub, initial_twin, payload: payload.map(ToOwned::to_owned) })
+    };
+    // The error may quote a text of the answer, however long.
+    read().map_err(|error| Failure::unreadable(&show(&error.to_string())))
+}

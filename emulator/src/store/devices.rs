@@ -1,0 +1,237 @@
+//! The devices: where each is, and how its registrations went.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    enrollments::Kind,
+    registration_state::{RegistrationState, Status},
+    twin_size::twin_size,
+};
+use crate::{
+    clock::window::Window,
+    config::Twin,
+    identity::{key::SymmetricKey, tpm::Challenge},
+};
+
+/// How many of a device's operations can still be polled.
+const OPERATIONS_PER_DEVICE: usize = 4;
+
+/// What a result takes besides what the webhook returned: more than it takes.
+const RESULT: usize = 1024;
+
+/// A device that has a hub, as the hub would know it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DeviceRecord {
+    /// The device's registration ID, as it last wrote it.
+    pub registration_id: String,
+    /// The enrollment through which it last came.
+    pub enrollment_id: String,
+    /// The hub to which it is assigned.
+    pub assigned_hub: String,
+    /// Its ID there.
+    pub device_id: String,
+    /// How it came there: `initialAssignment`, `deviceDataMigrated`, `deviceDataReset` or
+    /// `reprovisionedToInitialAssignment`.
+    pub substatus: &'static str,
+    /// Its twin at the hub.
+    pub twin: Twin,
+    /// How many registrations were assigned so far.
+    pub registrations: u32,
+}
+
+/// What is known of a device that was ever let in, or whose TPM was challenged.
+#[derive(Debug, Default)]
+pub(crate) struct Device {
+    /// The last challenge of its TPM.
+    pub(crate) challenge: Option<Challenge>,
+    /// The enrollment's key with which it last registered over HTTP, and when.
+    pub(crate) last_key: Option<(SymmetricKey, Duration)>,
+    pub(crate) polls: Window,
+    record: Option<DeviceRecord>,
+    twin_size: usize,
+    /// The state that a look-up tells.
+    last: Option<Arc<RegistrationState>>,
+    operations: VecDeque<Operation>,
+    running: Option<Running>,
+}
+
+/// A registration that can be polled.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    id: String,
+    pub(crate) polls: u32,
+    /// Shared with the look-up's state, because the webhook's payload may be long. A registration that was stopped
+    /// has no result.
+    pub(crate) result: Option<Arc<RegistrationState>>,
+}
+
+/// The one registration of a device that may still change its record.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) operation_id: String,
+    pub(crate) registration_id: String,
+    pub(crate) enrollment: (Kind, String),
+    pub(crate) created: String,
+}
+
+impl Device {
+    pub(crate) fn record(&self) -> Option<&DeviceRecord> {
+        self.record.as_ref()
+    }
+
+    pub(crate) fn last(&self) -> Option<&RegistrationState> {
+        self.last.as_deref()
+    }
+
+    pub(crate) fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// An operation that can be polled, and the state that a look-up tells.
+    pub(crate) fn operation(&mut self, id: &str) -> Option<(&mut Operation, Option<&Arc<RegistrationState>>)> {
+        let operation = self.operations.iter_mut().find(|operation| operation.id == id)?;
+        Some((operation, self.last.as_ref()))
+    }
+
+    /// Begins a registration. Returns the operation ID of the one that it supersedes.
+    pub(crate) fn begin(&mut self, running: Running) -> Option<String> {
+        let state = RegistrationState::new(&running.registration_id, Status::Assigning).stored(&running.created);
+        self.operations.push_back(Operation { id: running.operation_id.clone(), polls: 0, result: None });
+        if self.operations.len() > OPERATIONS_PER_DEVICE {
+            self.operations.pop_front();
+        }
+        let superseded = self.end(state);
+        self.running = Some(running);
+        superseded
+    }
+
+    /// Sets the state that a look-up tells. Returns the operation ID of the registration that was running: it leaves
+    /// no result.
+    pub(crate) fn end(&mut self, state: RegistrationState) -> Option<String> {
+        self.last = Some(Arc::new(state));
+        self.running.take().map(|running| running.operation_id)
+    }
+
+    /// Returns `true` if this registration was running until now, and so may change the record.
+    pub(crate) fn take_running(&mut self, operation_id: &str) -> bool {
+        self.running.take_if(|running| running.operation_id == operation_id).is_some()
+    }
+}
+
+/// The most that is kept.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// Devices. The real service knows a million.
+    pub(crate) devices: usize,
+    /// Bytes of all results of operations. Only a webhook that returns long payloads comes near.
+    pub(crate) results: usize,
+    /// Bytes of all twins. Only a webhook that returns long twins comes near.
+    pub(crate) twins: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { devices: 100_000, results: 256 * 1024 * 1024, twins: 256 * 1024 * 1024 }
+    }
+}
+
+/// There is no room for one more.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Full;
+
+/// An operation whose result counts in [`Limits::results`].
+#[derive(Debug)]
+struct Finished {
+    device: String,
+    operation_id: String,
+    size: usize,
+}
+
+/// All devices, by their registration IDs in lower case.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    devices: HashMap<String, Device>,
+    /// The finished operations, oldest first, and the sum of their sizes.
+    finished: VecDeque<Finished>,
+    results_size: usize,
+    twins_size: usize,
+    limits: Limits,
+}
+
+impl Devices {
+    pub(crate) fn get(&self, registration_id: &str) -> Option<&Device> {
+        self.devices.get(&registration_id.to_ascii_lowercase())
+    }
+
+    pub(crate) fn get_mut(&mut self, registration_id: &str) -> Option<&mut Device> {
+        self.devices.get_mut(&registration_id.to_ascii_lowercase())
+    }
+
+    /// The device, which from now on is known.
+    pub(crate) fn get_or_add(&mut self, registration_id: &str) -> Result<&mut Device, Full> {
+        let key = registration_id.to_ascii_lowercase();
+        if !self.devices.contains_key(&key) && self.devices.len() >= self.limits.devices {
+            return Err(Full);
+        }
+        Ok(self.devices.entry(key).or_default())
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Device> {
+        self.devices.values_mut()
+    }
+
+    /// Puts a known device at its hub, unless there is no room for its twin.
+    pub(crate) fn assign(&mut self, record: DeviceRecord) -> Result<(), Full> {
+        let Some(device) = self.devices.get_mut(&record.registration_id.to_ascii_lowercase()) else { return Ok(()) };
+        let size = twin_size(&record.twin);
+        let twins_size = self.twins_size - device.twin_size + size;
+        if twins_size > self.limits.twins && size > device.twin_size {
+            return Err(Full);
+        }
+        (self.twins_size, device.twin_size) = (twins_size, size);
+        device.record = Some(record);
+        Ok(())
+    }
+
+    /// Keeps the result of an operation, and forgets the oldest results if they become too many: a poll then finds no
+    /// such operation, and a look-up no payload.
+    pub(crate) fn finish(&mut self, registration_id: &str, operation_id: &str, state: RegistrationState) {
+        let key = registration_id.to_ascii_lowercase();
+        let Some(device) = self.devices.get_mut(&key) else { return };
+        let state = Arc::new(state);
+        // "A look-up never returns an issued certificate."
+        device.last = Some(match state.issued_certificate_chain {
+            Some(_) => Arc::new(RegistrationState { issued_certificate_chain: None, ..(*state).clone() }),
+            None => Arc::clone(&state),
+        });
+        let Some((operation, _)) = device.operation(operation_id) else { return };
+        let size = RESULT + state.size();
+        operation.result = Some(state);
+        self.results_size += size;
+        self.finished.push_back(Finished { device: key, operation_id: operation_id.to_owned(), size });
+        while self.results_size > self.limits.results
+            && let Some(oldest) = self.finished.pop_front()
+        {
+            self.results_size -= oldest.size;
+            let Some(device) = self.devices.get_mut(&oldest.device) else { continue };
+            device.operations.retain(|operation| operation.id != oldest.operation_id);
+            if let Some(last) = device.last.as_mut().filter(|_| device.operations.is_empty()) {
+                Arc::make_mut(last).payload = None;
+            }
+        }
+    }
+
+    /// Forgets everything. Returns the devices that had a hub.
+    #[cfg(fuzzing)]
+    pub(crate) fn forget(&mut self) -> Vec<DeviceRecord> {
+        std::mem::take(self).devices.into_values().filter_map(|mut device| device.record.take()).collect()
+    }
+}

@@ -1,0 +1,16 @@
+//! What is known: enrollments, devices, their operations and twins. The store keeps data and its bounds; what the
+//! data means is decided above it, in `service`.
+
+pub(crate) mod devices;
+pub(crate) mod enrollments;
+pub(crate) mod registration_state;
+mod twin_size;
+
+use self::{devices::Devices, enrollments::Enrollments};
+
+/// Everything that is known, in memory.
+#[derive(Default)]
+pub(crate) struct Store {
+    pub(crate) enrollments: Enrollments,
+    pub(crate) devices: Devices,
+}
