@@ -4,18 +4,27 @@
 #
 #   benches/cortex-m3/run.sh           a table beside azure-sdk-for-c's figures
 #   benches/cortex-m3/run.sh --json    one JSON object a build
-#   benches/cortex-m3/run.sh --rolled  and a third build, with the backend that
+#   benches/cortex-m3/run.sh --recipe  and both builds with what is in recipe/, after a test
+#                                      of its memory functions
+#   benches/cortex-m3/run.sh --rolled  and a build with the recipe and the backend that
 #                                      sha2-rolled.patch proposes to sha2
+#   benches/cortex-m3/run.sh --profile flash and instructions of each symbol of `small`, and the
+#                                      frames of its deepest stack; nothing else
+#
+# Measures with rustup's toolchain and its prebuilt `core`, and with Debian's rustc-web, which builds
+# `core` along; whichever of the two is there.
 #
 # Needs qemu-system-arm, and a toolchain for thumbv7m-none-eabi (`rustup target add
 # thumbv7m-none-eabi`); on Debian, as root, it installs what is missing.
 set -euo pipefail
-json=false rolled=false
+json=false recipe=false rolled=false profile=false
 for option in "$@"; do
     case "$option" in
         --json) json=true ;;
+        --recipe) recipe=true ;;
         --rolled) rolled=true ;;
-        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --profile) profile=true ;;
+        *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 cd "$(dirname "$0")"
@@ -25,14 +34,17 @@ install_wanted
 
 target="${CARGO_TARGET_DIR:-target}"
 export CARGO_TARGET_DIR="$target"
-patch=()
+# It would take the place of the flags in the configuration files.
+unset RUSTFLAGS
 elf="$target/thumbv7m-none-eabi/release/azure-dps-cortex-m3"
+mkdir -p "$target"
+# The recipe without the choice of the backend.
+grep -v sha2_backend_soft recipe/config.toml >"$target/recipe-fast.toml"
+small=(--config 'target.thumbv7m-none-eabi.rustflags = ["--cfg", "sha2_backend_soft=\"compact\""]')
 
-# build FEATURES: the flags of the sha2 backend are in $backend.
+# build FEATURES: with the configuration of cargo in $config.
 build() {
-    # shellcheck disable=SC2154
-    RUSTFLAGS="-C link-arg=-Tlink.x ${backend}" "${cargo_bare_metal[@]}" build --quiet --release \
-        "${build_std_flags[@]}" "${patch[@]}" --features "$1"
+    "${cargo_bare_metal[@]}" build --quiet --release "${build_std_flags[@]}" "${config[@]}" --features "$1"
 }
 
 # .text + .rodata + .data of the image; the vector table is the same in all.
@@ -54,20 +66,21 @@ print(total)
 PY
 }
 
-measure() {
-    timeout 60 qemu-system-arm -M mps2-an385 -cpu cortex-m3 -icount shift=0 -nographic \
-        -semihosting-config enable=on,target=native -kernel "$elf" </dev/null
+emulate() {
+    timeout 60 qemu-system-arm -M mps2-an385 -cpu cortex-m3 -nographic \
+        -semihosting-config enable=on,target=native -kernel "$elf" "$@" </dev/null
 }
 
 declare -A value
+# report NAME [FEATURE] [CONFIG…]: measures one build.
 report() {
-    local name="$1" empty workload figures again
-    build ""; empty="$(flash)"
-    build workload; workload="$(flash)"
-    measure >/dev/null
-    build measure
-    figures="$(measure)"
-    again="$(measure)"
+    local name="$1" feature="${2:-}" config=("${@:3}") empty workload figures again
+    build "$feature"; empty="$(flash)"
+    build "workload,$feature"; workload="$(flash)"
+    emulate >/dev/null
+    build "measure,$feature"
+    figures="$(emulate -icount shift=0)"
+    again="$(emulate -icount shift=0)"
     if [ "$figures" != "$again" ]; then
         echo "two runs differ:" "$figures" "$again" >&2
         exit 1
@@ -78,23 +91,41 @@ report() {
     value[flash]=$((workload - empty))
     value[sum]=$((value[a] + value[b] + value[c] + value[d] + value[e]))
     if $json; then
-        printf '{"build":"%s","flash":%d,"stack":%d,"buffers":%d,"instructions":{"a":%d,"b":%d,"c":%d,"d":%d,"e":%d,"sum":%d,"e10":%d,"e100":%d}}\n' \
-            "$name" "${value[flash]}" "${value[stack]}" "${value[buffers]}" "${value[a]}" "${value[b]}" "${value[c]}" \
-            "${value[d]}" "${value[e]}" "${value[sum]}" "${value[e10]}" "${value[e100]}"
+        printf '{"build":"%s","toolchain":"%s","flash":%d,"stack":%d,"buffers":%d,"instructions":{"a":%d,"b":%d,"c":%d,"d":%d,"e":%d,"sum":%d,"e10":%d,"e100":%d}}\n' \
+            "$name" "$bare_metal_toolchain" "${value[flash]}" "${value[stack]}" "${value[buffers]}" "${value[a]}" \
+            "${value[b]}" "${value[c]}" "${value[d]}" "${value[e]}" "${value[sum]}" "${value[e10]}" "${value[e100]}"
     else
-        row "azure-dps, $name" "${value[flash]}" "${value[buffers]}" "${value[stack]}" "${value[a]}" "${value[b]}" \
-            "${value[c]}" "${value[d]}" "${value[e]}" "${value[sum]}"
-        payload+="$(printf '%s: %d, %d and %d instructions at 1, 10 and 100 times the returned payload' \
-            "$name" "${value[e]}" "${value[e10]}" "${value[e100]}")"$'\n'
+        row "$name" "$bare_metal_toolchain" "${value[flash]}" "${value[buffers]}" "${value[stack]}" "${value[a]}" \
+            "${value[b]}" "${value[c]}" "${value[d]}" "${value[e]}" "${value[sum]}"
+        payload="$(printf '%d, %d and %d' "${value[e]}" "${value[e10]}" "${value[e100]}")"
     fi
 }
 
-row() { printf '%-34s %8s %8s %7s %7s %7s %6s %6s %7s %8s\n' "$@"; }
+row() { printf '%-20s %-14s %7s %8s %7s %7s %7s %6s %6s %7s %7s\n' "$@"; }
 
-payload=""
-$json || row "build" "flash B" "caller B" "stack B" a b c d e sum
-backend='--cfg sha2_backend_soft="compact"' report small
-backend='' report fast
+measure_all() {
+    report small "" "${small[@]}"
+    report fast
+    if $recipe; then
+        local config=(--config recipe/config.toml) tested
+        build memory-test
+        tested="$(emulate)"
+        # Neither in the table nor among the JSON objects.
+        echo "${tested%%$'\n'*}" >&2
+        report "small, recipe" recipe "${config[@]}"
+        report "fast, recipe" recipe --config "$target/recipe-fast.toml"
+    fi
+    if $rolled; then
+        report "rolled, recipe" recipe --config recipe/config.toml --config 'profile.release.package.sha2.opt-level = "s"' \
+            --config "patch.crates-io.sha2.path = \"$(realpath "$target/sha2")\""
+    fi
+}
+
+if $profile; then
+    config=("${small[@]}")
+    build workload
+    exec python3 profile.py "$elf"
+fi
 if $rolled; then
     cargo fetch --quiet
     sha2="$(cargo metadata --quiet --format-version 1 | python3 -c '
@@ -107,15 +138,19 @@ print(os.path.dirname(next(p["manifest_path"] for p in packages if p["name"] == 
     # A lock file that names the patched crate is not for keeps.
     cp Cargo.lock "$target/Cargo.lock"
     trap 'cp "$target/Cargo.lock" Cargo.lock' EXIT
-    patch=(--config "patch.crates-io.sha2.path=\"$(realpath "$target/sha2")\"")
-    backend='--cfg sha2_backend_soft="compact"' report rolled
+fi
+
+$json || row build toolchain "flash B" "caller B" "stack B" a b c d e sum
+measure_all
+if [ "${cargo_bare_metal[*]}" = cargo ] && has_debian; then
+    use_debian
+    measure_all
 fi
 if ! $json; then
     # azure-sdk-for-c 1.5 with arm-none-eabi-gcc 12.2, LTO, measured in the same way.
-    row "azure-sdk-for-c, its default" 16840 1344 824 13857 24853 7828 5758 25361 77657
-    row "  smallest (checks off)" 13432 1344 776 18763 30424 5074 3842 15526 73629
-    row "  fastest (checks off)" 15372 1344 1484 12772 19923 4078 3188 14310 54271
-    row "  least stack (checks off)" 14876 1344 720 16784 25393 4078 3188 14310 63753
-    printf '\nStep e, %s' "${payload//$'\n'/$'\n'        }"
-    echo
+    row "C SDK, its default" "gcc 12.2" 16840 1344 824 13857 24853 7828 5758 25361 77657
+    row "  smallest, no checks" "gcc 12.2" 13432 1344 776 18763 30424 5074 3842 15526 73629
+    row "  fastest, no checks" "gcc 12.2" 15372 1344 1484 12772 19923 4078 3188 14310 54271
+    row "  stack, no checks" "gcc 12.2" 14876 1344 720 16784 25393 4078 3188 14310 63753
+    printf '\nStep e takes %s instructions at 1, 10 and 100 times the returned payload (the last build).\n' "$payload"
 fi

@@ -1,11 +1,16 @@
-//! One of three images: the start-up alone, the start-up and W once, or the measurements of
-//! W. The first two differ in nothing else, so their sizes can be subtracted.
+//! One of four images: the start-up alone, the start-up and W once, the measurements of W, or the test of the
+//! recipe's memory functions. The first two differ in nothing else, so their sizes can be subtracted.
 
 #![no_std]
 #![no_main]
 
 #[cfg(feature = "measure")]
 mod measure;
+#[cfg(feature = "recipe")]
+#[path = "../recipe/memory.rs"]
+mod memory;
+#[cfg(feature = "memory-test")]
+mod memory_test;
 #[cfg(feature = "workload")]
 mod workload;
 
@@ -16,6 +21,9 @@ use cortex_m_semihosting::{debug, hio};
 fn main() -> ! {
     #[cfg(feature = "measure")]
     measure::all();
+
+    #[cfg(feature = "memory-test")]
+    memory_test::all();
 
     #[cfg(all(feature = "workload", not(feature = "measure")))]
     {

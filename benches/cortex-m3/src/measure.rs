@@ -31,7 +31,7 @@ pub fn all() {
     let Some(mut key) = workload::device_key() else { return };
     let b_key = instructions(|| black_box(workload::device_key().is_some()));
     let c_check = instructions(|| black_box(workload::provisioning(&mut key).is_some()));
-    // A step can be repeated only from a device made anew, since requests are numbered on from
+    // A step can be repeated only from a new device, since requests are numbered on from
     // run to run, and with the steps that come before it: these are measured alone, and taken off.
     let mut from_new = |steps: &mut dyn FnMut(&mut Provisioning<'_>, &mut [u8; BUFFER]) -> bool| {
         instructions(|| {
@@ -85,7 +85,7 @@ fn registered(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]) ->
     begin(provisioning) && workload::request(provisioning, Duration::ZERO, buffer)
 }
 
-/// The final answer with its returned payload so many times in it.
+/// The final answer with its returned payload repeated `times` times.
 fn with_payload(times: usize, large: &mut [u8]) -> &[u8] {
     const PAYLOAD: &[u8] = br#"{"property1":"value1","property2":{"propertyA":"valueA","property2-2":1234}}"#;
     let body = workload::assigned();
