@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Provisions once on an emulated Cortex-M3, and once as a program of this Linux machine (x86-64), and searches
-# all of the memory, after each step and from outside, for what is left of the keys: the keys
+# all of the memory and the registers, after each step and from outside, for what is left of the keys: the keys
 # themselves, their base64, what HMAC makes of them (with either pad, as message schedule, as state of
 # SHA-256), and the signatures.
 #
 # Over MQTT and HTTP, at three levels of optimisation, with SHA-256 in software and, on Linux, in the
 # processor's own instructions if it has them; and on each machine a build that leaves a key behind on
-# purpose, and makes an HMAC as anybody would, must be found out.
+# purpose, in memory and in a register, and makes an HMAC as anybody would, must be found out.
 #
 # Needs qemu-system-arm, python3, and a toolchain for thumbv7m-none-eabi (`rustup target add
 # thumbv7m-none-eabi`); on Debian, as root, the first and the last are installed.
@@ -48,7 +48,8 @@ while read -r machine level backend protocol; do
     fi
     outcome=0
     search "$machine" "$level" "$backend" "${protocol/mqtt/}" || outcome=$?
-    if [ "$protocol" = control ] && grep -q 'LEFT: .*group key$' "$log" && grep -q 'LEFT: .*state' "$log"; then
+    if [ "$protocol" = control ] && grep -q 'LEFT: .* at .*group key$' "$log" && grep -q 'LEFT: .* at .*state' "$log" &&
+        tail -n 2 "$log" | grep -qE ' in (r10|the vector registers): group key$'; then
         echo "$machine, the control: $(tail -n 1 "$log"), as it must be"
     elif [ "$protocol" != control ] && [ "$outcome" = 0 ]; then
         echo "$machine, opt-level $level, $backend, $protocol: $(tail -n 1 "$log")"

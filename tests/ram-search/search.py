@@ -8,10 +8,12 @@ lists what is left after each step, and fails if that is more than must be there
 that counts has LENGTH bytes, 4 by default; of text, 8.
 
 The image halts in its function `halt`, and the debugger's stub saves all of the RAM and the registers.
-The program says where it is and waits for a line; all that it can write to is read from /proc.
+The program says where it is and waits for a line; all that it can write to is read from /proc, and its registers
+with ptrace. In a register, a piece of 4 bytes counts on the Cortex-M3, of 8 on Linux. What stands in Linux's vector
+registers is listed, and is no failure: safe code cannot wipe them, and other code overwrites them in time.
 """
 
-import base64, hashlib, hmac, os, socket, struct, subprocess, sys, tempfile, time
+import base64, ctypes, hashlib, hmac, os, socket, struct, subprocess, sys, tempfile, time
 
 GROUP_KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
 REGISTRATION = "0ne00002193%2fregistrations%2fbreakroom499-contoso-tstrsd-007\n1700003600"
@@ -108,10 +110,10 @@ def signature_forms(name, signature):
     yield f"{name}, as text", text.replace(b"+", b"%2B").replace(b"/", b"%2F").replace(b"=", b"%3D")
 
 
-def pieces(forms):
+def pieces(forms, shortest):
     found = {}
     for name, form in forms:
-        length = TEXT_LENGTH if form.isascii() else LENGTH
+        length = TEXT_LENGTH if form.isascii() else shortest
         for at in range(len(form) - length + 1):
             piece = form[at : at + length]
             # Padding alone is no secret.
@@ -171,7 +173,7 @@ class Stub:
         return answer.decode()
 
     def registers(self):
-        """r0 to r12, sp, lr, pc; whatever follows is not needed."""
+        """r0 to r12, sp, lr, pc; there are none for floating point."""
         return bytes.fromhex(self.ask("g").replace("x", "0"))[:64]
 
     def memory(self, path):
@@ -214,8 +216,11 @@ class Board:
         self.stub.ask("qXfer:features:read:target.xml:0,ffb")
         self.stub.ask(f"Z1,{self.halt:x},2")
 
+    # A word.
+    register_size = 4
+
     def halted(self):
-        """The place where it halts next, its stack pointer, registers, and areas of memory."""
+        """The place where it halts next, its stack pointer, areas of memory, and named registers."""
         if self.return_to is not None:
             self.stub.go(self.return_to)
         self.stub.ask("c")
@@ -224,11 +229,49 @@ class Board:
         sp, self.return_to, pc = words[13:]
         if pc != self.halt:
             sys.exit(f"stopped at {pc:#x}")
-        return words[0], sp, registers, [(RAM, self.stub.memory(self.dump))]
+        return words[0], sp, [(RAM, self.stub.memory(self.dump))], [
+            (f"r{at // 4}", registers[at : at + 4]) for at in range(0, len(registers), 4)
+        ]
+
+
+VECTORS = "the vector registers"
+
+
+class Vector(ctypes.Structure):
+    """`struct iovec` of ptrace(2)."""
+
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
 class Program:
-    """A process of this machine. Its registers are not looked at."""
+    """A process of this machine."""
+
+    # A general register.
+    register_size = 8
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def ptrace(self, request, address=0, data=None):
+        call = self.libc.ptrace
+        call.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+        if call(request, self.process.pid, address, data) == -1:
+            sys.exit(f"ptrace: {os.strerror(ctypes.get_errno())}")
+
+    def registers(self):
+        """Each general register, and all others as the processor saves them."""
+        PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_GETREGSET, PTRACE_DETACH = 0x4206, 0x4207, 0x4204, 17
+        NT_PRSTATUS, NT_X86_XSTATE = 1, 0x202
+        self.ptrace(PTRACE_SEIZE)
+        self.ptrace(PTRACE_INTERRUPT)
+        os.waitpid(self.process.pid, 0)
+        sets = []
+        for kind in (NT_PRSTATUS, NT_X86_XSTATE):
+            area = ctypes.create_string_buffer(1 << 14)
+            vector = Vector(ctypes.addressof(area), len(area))
+            self.ptrace(PTRACE_GETREGSET, kind, ctypes.addressof(vector))
+            sets.append(area.raw[: vector.length])
+        self.ptrace(PTRACE_DETACH)
+        general, others = sets
+        return [("a general register", general[at : at + 8]) for at in range(0, len(general), 8)] + [(VECTORS, others)]
 
     def __init__(self, elf):
         self.process = subprocess.Popen([elf], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
@@ -252,17 +295,17 @@ class Program:
                     if len(area) != end - start:
                         sys.exit(f"only {len(area)} of {end - start} bytes at {start:#x} could be read")
                     areas.append((start, area))
-        return self.at, int(call[-2], 16), b"", areas
+        return self.at, int(call[-2], 16), areas, self.registers()
 
 
 def find(memory, known):
     """Where memory has known pieces, those that overlap as one: (start, length, names)."""
-    at, runs = 0, []
+    at, runs, lengths = 0, [], {len(piece) for piece in known}
     while at < len(memory):
         if not memory[at] and not any(memory[at : at + 4096]):
             at += 4096
             continue
-        for length in {LENGTH, TEXT_LENGTH}:
+        for length in lengths:
             if name := known.get(memory[at : at + length]):
                 start, before, names = runs[-1] if runs else (0, 0, [])
                 if at < start + before:
@@ -274,14 +317,15 @@ def find(memory, known):
 
 
 def main(elf):
-    known = pieces(GROUP + DEVICE + SIGNATURES)
-    left, scanned = 0, 0
+    secrets, left, overwritten, scanned = GROUP + DEVICE + SIGNATURES, 0, 0, 0
+    known = pieces(secrets, LENGTH)
     with tempfile.TemporaryDirectory() as folder:
         is_arm = open(elf, "rb").read(20)[18] == 40
         machine = Board(elf, folder) if is_arm else Program(elf)
+        in_registers = pieces(secrets, machine.register_size)
         try:
             for place, (step, wanted) in enumerate(STEPS, 1):
-                at, sp, registers, areas = machine.halted()
+                at, sp, areas, registers = machine.halted()
                 if at != place:
                     sys.exit(f"stopped at step {at} instead of {place}")
                 print(f"{place}. {step}")
@@ -299,15 +343,19 @@ def main(elf):
                         else:
                             left += 1
                             print(f"   LEFT:       {line}")
-                for start, length, names in find(registers, known):
-                    left += 1
-                    print(f"   LEFT:       {length:>4} bytes in r{start // 4} and on: {' / '.join(names)}")
+                for register, value in registers:
+                    for _, length, names in find(value, in_registers):
+                        overwritten += register == VECTORS
+                        left += register != VECTORS
+                        verdict = "in passing:" if register == VECTORS else "LEFT:"
+                        print(f"   {verdict:11} {length:>4} bytes in {register}: {' / '.join(names)}")
                 if missing:
                     sys.exit(f"the search is blind to {missing}")
         finally:
             machine.process.kill()
             machine.process.wait()
-    print(f"{scanned} bytes searched, {left or 'no'} remains of secrets")
+    in_passing = f", and {overwritten} in passing in {VECTORS}" if overwritten else ""
+    print(f"{scanned} bytes searched, {left or 'no'} remains of secrets{in_passing}")
     return int(left > 0)
 
 
