@@ -17,6 +17,8 @@
 //! assert!(emulator.requests().is_empty());
 //! # Ok::<(), azure_dps_emulator::StartError>(())
 //! ```
+//!
+//! `docs/source.md` tells where to find what in the source.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -100,6 +100,35 @@ fn the_emulator_does_not_depend_on_the_library() {
     }
 }
 
+/// `docs/source.md` names every file, and no other.
+#[test]
+fn the_guide_to_the_source_names_every_file() {
+    let mut sources = Sources::new();
+    read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), "", &mut sources);
+    let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/source.md")).unwrap();
+    let (mut named, mut prefix, mut questions) = (BTreeSet::new(), "", Vec::new());
+    for line in guide.lines() {
+        let mut folder = String::new();
+        for name in line.split('`').skip(1).step_by(2) {
+            if line.starts_with(&format!("| `{name}` | |")) {
+                prefix = name;
+            } else if name.ends_with(".rs") && line.starts_with("| `") {
+                // A list goes on in the folder of its first file.
+                let file = if name.contains('/') { name.to_owned() } else { format!("{folder}{name}") };
+                folder = file[..file.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
+                named.insert(format!("{prefix}{file}"));
+            } else if name.ends_with(".rs") && name.contains('/') {
+                questions.push(name);
+            }
+        }
+    }
+    let files: BTreeSet<String> = sources.into_keys().filter(|file| file.contains('/')).collect();
+    assert_eq!(named.symmetric_difference(&files).collect::<Vec<_>>(), [""; 0]);
+    for file in questions {
+        assert!(files.contains(file) || file == "bin/contoso-webhook.rs" || file == "tests/house.rs", "{file}");
+    }
+}
+
 fn read(folder: &Path, prefix: &str, sources: &mut Sources) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -16,6 +16,7 @@ use azure_dps_emulator::{
     Allocation, AllocationPolicy, Config, Emulator, EnrollmentGroup, IndividualEnrollment, Operation, Script,
     SymmetricKey,
 };
+use serde_json::json;
 use support::*;
 
 /// Longer than anything here takes on a busy machine, and a failure.
@@ -360,6 +361,27 @@ fn a_webhook_that_answers_garbage_fails_its_device_only() {
         assert_eq!(calls.len(), 1, "{first:?}");
         assert!(calls[0].response_body.len() <= 192 << 10);
     }
+}
+
+/// The twins that webhooks return have bounds, all together. A device whose twin has no room gets no hub; one with a
+/// smaller twin does.
+#[test]
+fn twins_beyond_the_bound_fail_their_devices() {
+    // As a tree this takes some 6 MB.
+    let tags = json!({ "list": vec![0; 90_000] });
+    let (url, _) = webhook(usize::MAX, move |request| {
+        let is_large = request["deviceRuntimeContext"]["registrationId"] != TOASTER;
+        let tags = if is_large { tags.clone() } else { json!({}) };
+        json!({ "iotHubHostName": TOASTERS_HUB, "initialTwin": { "tags": tags } })
+    });
+    let emulator = builder(Config::contoso()).webhook(url).start().unwrap();
+    let failed = (0..100)
+        .map(|number| format!("{number}-contoso-tstrsd-007"))
+        .find(|id| Device::of_group(&emulator, id).provision()["registrationState"]["errorCode"] == 429_001)
+        .expect("no twin was refused");
+    assert!(emulator.device(&failed).is_none());
+    assert_eq!(emulator.device("0-contoso-tstrsd-007").unwrap().twin.tags.len(), 1);
+    Device::of_group(&emulator, TOASTER).assigned();
 }
 
 /// An answer is deep, not long: nothing overflows.

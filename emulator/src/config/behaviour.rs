@@ -1,124 +1,121 @@
-//! How the service answers: the switches of `[behaviour]`, one place for all of them.
+//! How the service answers: all switches of `[behaviour]`.
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// How the service answers, where the real one varies or nobody has written down what it does.
+/// How the service answers where the real one varies, or where no source says what it does.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
-    /// Seconds in `Retry-After` on 202 and 429; `None` (in TOML `false`) leaves the header out.
-    /// Default 3.
+    /// Sets the seconds in `Retry-After` on 202 and 429. `None`, in TOML `false`, omits the header. Default 3.
     #[serde(deserialize_with = "seconds_or_false")]
     pub retry_after: Option<u32>,
-    /// Whether bodies are sent chunked, as the real service does, or with a Content-Length.
-    /// Default true.
+    /// Sends bodies chunked, as the real service does. If false, bodies have a Content-Length. Default true.
     pub chunked: bool,
-    /// How many polls of an operation are answered `assigning` even when the result is there.
-    /// Default 0; 1 in [`Config::contoso`](crate::Config::contoso), as the tutorial's device prints.
+    /// Sets how many polls of an operation are answered `assigning` although there is a result. Default 0. In
+    /// [`Config::contoso`](crate::Config::contoso) it is 1, as the tutorial's device prints.
     pub polls_before_result: u32,
-    /// Whether the register request itself waits for the result and answers it with 200.
-    /// Default false.
+    /// Lets the register request wait for the result and return it with 200. Default false.
     pub result_at_once: bool,
-    /// What becomes of a device whose webhook names a hub that it was not offered.
+    /// Sets how the registration ends if the webhook names a hub that is not among `linkedHubs`.
     pub unlinked_hub: UnlinkedHub,
-    /// Whether api-versions that no specification names are refused. Default false; a missing
-    /// one is always refused.
+    /// Refuses api-versions that no specification names. Default false. A missing api-version is always refused.
     pub strict_api_version: bool,
-    /// Whether tokens with any `skn` are taken. Default false: absent, empty or `registration`.
+    /// Accepts tokens with any `skn`. If false, `skn` must be absent, empty or `registration`. Default false.
     pub any_key_name: bool,
-    /// How many seconds after its expiry a token is still good. Default 0.
+    /// Sets for how many seconds after its expiry a token is still accepted. Default 0.
     pub token_leeway: u32,
     /// Sets the error code for an ID scope that is not the service's: 400000 to 599999. Default 401000.
     pub unknown_id_scope_code: u32,
-    /// Whether "no such enrollment" (404201) is told inside a 200 with status `failed`, and not as
-    /// HTTP status 404. Both have been seen. Default false.
+    /// Answers a missing enrollment (404201) with HTTP status 200 and the status `failed` in the body. If false, the
+    /// HTTP status is 404. Sources show both. Default false.
     pub not_found_as_failed: bool,
-    /// Whether a device that registers while its last registration is in progress is refused with
-    /// 409203. Default false: the new registration replaces the old.
+    /// Refuses a device with 409203 if it registers while its last registration is in progress. If false, the new
+    /// registration replaces the old one. Default false.
     pub refuse_concurrent_registration: bool,
-    /// Whether `registrationState.x509` tells of the certificates, as the specification has it, and
-    /// not, as has been seen, only of the group. Default false.
+    /// Describes the certificates in `registrationState.x509`, as the specification says. If false, `x509` has only the
+    /// name of the group, as in logs of the real service. Default false.
     pub certificate_info_in_result: bool,
-    /// Whether a `csr` is passed over when the enrollment has no `certificate_policy`, and not
-    /// refused with 400000. Default false.
+    /// Ignores a `csr` if the enrollment has no `certificate_policy`. If false, the registration is refused with 400000.
+    /// Default false.
     pub ignore_csr_without_policy: bool,
-    /// Whether `issuedCertificateChain` begins with the root, and not with the device's certificate.
-    /// Sources disagree. Default false.
+    /// Begins `issuedCertificateChain` with the root. If false, the chain begins with the device's certificate. Sources
+    /// disagree. Default false.
     pub issued_chain_root_first: bool,
-    /// Whether an MQTT client with a bad token or certificate is refused in CONNACK (code 5). Default false: the
-    /// client is let in, and its first request is answered 401 (azure-docs#43157).
+    /// Refuses an MQTT client with a bad token or certificate in CONNACK, with code 5. If false, the client may connect,
+    /// and its first request is answered 401 (azure-docs#43157). Default false.
     pub refuse_at_connect: bool,
-    /// How many seconds the webhook may take. Default 230, which is where Azure Functions itself
-    /// gives up on an HTTP trigger.
+    /// Sets how many seconds the webhook may take. Default 230, which is the limit of Azure Functions for an HTTP
+    /// trigger.
     pub webhook_timeout: f64,
-    /// How often a webhook that answers 429 or above is called again. Default 10.
+    /// Sets how often a webhook is called again that answers 429 or above. Default 10.
     pub webhook_retries: u32,
-    /// Seconds before the first such call. Default 1.
+    /// Sets the seconds before the first such call. Default 1.
     pub webhook_retry_initial: f64,
-    /// By how many seconds the wait grows from call to call. Default 9.
+    /// Sets by how many seconds the wait grows from call to call. Default 9.
     pub webhook_retry_increment: f64,
-    /// Registrations per minute before 429001. The service's quota is 1000. Default none.
+    /// Sets how many registrations a minute are accepted. More are refused with 429001. The service's quota is 1000.
+    /// Default none.
     pub registrations_per_minute: Option<u32>,
-    /// Polls and look-ups per minute before 429001. The service's quota is 1000. Default none.
+    /// Sets how many polls and look-ups a minute are accepted. More are refused with 429001. The service's quota is
+    /// 1000. Default none.
     pub operations_per_minute: Option<u32>,
-    /// Polls of one device per 10 s before 429001. The service's quota is 5. Default none.
+    /// Sets how many polls of one device are accepted in 10 s. More are refused with 429001. The service's quota is 5.
+    /// Default none.
     pub device_polls_per_10s: Option<u32>,
-    /// How many seconds a client may take for a handshake, a request's head, its body, or reading the
-    /// answer, before it is closed; so for an idle connection, but for an MQTT session. Default 60.
+    /// Sets how many seconds a client may take for a handshake, a request's head, its body, or reading the answer. Then
+    /// the connection is closed. An idle connection is closed after the same time, unless it is an MQTT session.
+    /// Default 60.
     pub client_timeout: f64,
-    /// Loses the answer of every so many-th request: what was asked is done, then the connection is
-    /// closed without a byte. Requests of all devices count, MQTT's CONNECT too. Default none.
+    /// Loses the answer of every n-th request: the request is carried out, then the connection is closed without a byte.
+    /// The requests of all devices count, MQTT's CONNECT too. Default none.
     pub drop_every: Option<NonZeroU32>,
-    /// Whether HTTPS and MQTT take TLS 1.3 beside 1.2. Default false, as the real service.
+    /// Accepts TLS 1.3 besides 1.2 for HTTPS and MQTT. Default false, as the real service.
     pub tls13: bool,
 
     // Points in which records of the real service disagree. The README names the sources.
-    /// Sets the error code for a symmetric key that is refused over HTTP: 400000 to 599999. Default 401002, seen
-    /// since 2020; 401000 was seen in 2019. Over MQTT the code is always 401000.
+    /// Sets the error code for a symmetric key that is refused over HTTP: 400000 to 599999. Default 401002, as in records
+    /// since 2020; one of 2019 has 401000. Over MQTT the code is always 401000.
     pub refused_key_code_over_http: u32,
-    /// Sets for how many seconds of the service's time a registration over HTTP blocks the other key
-    /// of the enrollment, primary or secondary. Requests with that key are then answered as any
-    /// refused key is. Default 1800; 0 switches the rule off.
+    /// Sets for how many seconds of the service's time a registration over HTTP blocks the other key of the enrollment,
+    /// primary or secondary. A request with the blocked key is answered as one with a wrong key. Default 1800; 0 switches
+    /// the rule off.
     pub other_key_blocked_for: f64,
-    /// Whether a payload that is a JSON string is refused with 400012. Default true. If false, the
-    /// device is registered, and the payload is not passed on to the webhook.
+    /// Refuses a payload that is a JSON string with 400012. If false, the device is registered, and the payload is not
+    /// passed on to the webhook. Default true.
     pub refuse_string_payload: bool,
-    /// Whether a registration with a member that the service does not know is refused with 400012.
-    /// Default false.
+    /// Refuses a registration with an unknown member with 400012. Default false.
     pub refuse_unknown_members: bool,
     /// Sets the error codes whose body has `"trackingId":""`. Default 400012 and 429001.
     pub empty_tracking_ids: Vec<u32>,
-    /// Whether `trackingId` is the GUID of the header `x-ms-request-id`. Default false: two GUIDs.
+    /// Uses the GUID of the header `x-ms-request-id` as `trackingId`. If false, the two GUIDs differ. Default false.
     pub tracking_id_is_request_id: bool,
-    /// Whether refusals over HTTP have the header `x-ms-error-code`. Default true.
+    /// Sends the header `x-ms-error-code` with refusals over HTTP. Default true.
     pub error_code_header: bool,
-    /// Sets the message of 401002 for a certificate that is refused. Default "Invalid
-    /// certificate."; the service was also seen to say "Unauthorized", "Signing certificate info
-    /// did not match chain elements" and "IotHubUnauthorizedAccess".
+    /// Sets the message of 401002 for a certificate that is refused. Default "Invalid certificate.". Other records have
+    /// "Unauthorized", "Signing certificate info did not match chain elements" and "IotHubUnauthorizedAccess".
     pub certificate_refusal: String,
-    /// Whether the middle part of operation IDs is the same for all registrations of a device.
-    /// Default true. If false, it is random.
+    /// Makes the middle part of operation IDs the same for all registrations of a device. If false, it is random.
+    /// Default true.
     pub constant_operation_id_middle: bool,
-    /// Whether a device that registers again at the same hub with an api-version before 2019-04-15
-    /// is told `initialAssignment`. Default true. If false, it is told
-    /// `reprovisionedToInitialAssignment`, as with later versions.
+    /// Tells a device `initialAssignment` if it registers again at the same hub with an api-version before 2019-04-15. If
+    /// false, it is told `reprovisionedToInitialAssignment`, as with later versions. Default true.
     pub substatus_by_api_version: bool,
-    /// Whether `AllocationRequest` leaves out members of the enrollment that have their default:
-    /// `capabilities`, `reprovisionPolicy` and `iotHubs`. Default false.
+    /// Omits members of the enrollment in an `AllocationRequest` that have their default: `capabilities`,
+    /// `reprovisionPolicy` and `iotHubs`. Default false.
     pub omit_unset_members: bool,
     /// Sets the form of the TPM challenge.
     pub tpm_challenge: TpmChallenge,
     /// Sets the form of the answer to a device that is disabled.
     pub disabled_answer: DisabledAnswer,
-    /// Names hubs that refuse the service, because its access was withdrawn. Devices that are
-    /// allocated to one of these hubs fail with 401002. Default none.
+    /// Names hubs that refuse the service, because its access was withdrawn. A device that is allocated to one of these
+    /// hubs fails with 401002. Default none.
     pub inaccessible_hubs: Vec<String>,
     /// Sets the form of `errorMessage` for [`inaccessible_hubs`](Self::inaccessible_hubs).
     pub hub_refusal_message: HubRefusalMessage,
-    /// Whether answers with HTTP status 202 have a `status`. Default true. Microsoft's own mock of
-    /// the service, in iot-identity-service, sends none.
+    /// Sends a `status` in answers with HTTP status 202. Default true. Microsoft's own mock of the service, in
+    /// iot-identity-service, sends none.
     pub status_in_202: bool,
 }
 
@@ -170,7 +167,7 @@ impl Default for Behaviour {
     }
 }
 
-/// What becomes of a device whose webhook names a hub outside `linkedHubs`.
+/// How the registration of a device ends whose webhook names a hub outside `linkedHubs`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum UnlinkedHub {
@@ -179,7 +176,7 @@ pub enum UnlinkedHub {
     CustomAllocationFailed,
     /// `failed` with 401001 "IoTHub not found.", as without any linked hub.
     HubNotFound,
-    /// It is assigned there all the same.
+    /// The device is assigned to that hub.
     Assigned,
 }
 
@@ -190,8 +187,8 @@ pub enum TpmChallenge {
     /// The message "Authorization required.", the key and its name.
     #[default]
     Short,
-    /// As Microsoft's clients have it in their tests, of 2017: the message "Authorization required,
-    /// resend request using supplied key", and besides `"unencryptedAuthenticationKey":null`.
+    /// As in the tests of Microsoft's clients, of 2017: the message "Authorization required, resend request using
+    /// supplied key", and also `"unencryptedAuthenticationKey":null`.
     Long,
 }
 

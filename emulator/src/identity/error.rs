@@ -1,3 +1,5 @@
+//! Why a key or certificate cannot be used.
+
 use std::fmt;
 
 /// A key or certificate that cannot be used, and why.

@@ -235,3 +235,98 @@ impl Devices {
         std::mem::take(self).devices.into_values().filter_map(|mut device| device.record.take()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn devices(twins: usize) -> Devices {
+        Devices { limits: Limits { devices: 3, twins, ..Limits::default() }, ..Devices::default() }
+    }
+
+    /// A record whose twin has a text of this length.
+    fn record(registration_id: &str, length: usize) -> DeviceRecord {
+        let desired = json!({ "text": "x".repeat(length) }).as_object().unwrap().clone();
+        DeviceRecord {
+            registration_id: registration_id.to_owned(),
+            enrollment_id: "group".to_owned(),
+            assigned_hub: "hub".to_owned(),
+            device_id: registration_id.to_owned(),
+            substatus: "initialAssignment",
+            twin: Twin { desired, ..Twin::default() },
+            registrations: 1,
+        }
+    }
+
+    fn assign(devices: &mut Devices, registration_id: &str, length: usize) -> Result<(), Full> {
+        devices.get_or_add(registration_id).unwrap();
+        devices.assign(record(registration_id, length))
+    }
+
+    /// All twins together are bounded. What has no room is not kept, and what gets smaller makes room.
+    #[test]
+    fn twins_are_bounded() {
+        let mut devices = devices(10_000);
+        assert_eq!(assign(&mut devices, "a", 6000), Ok(()));
+        assert_eq!(assign(&mut devices, "b", 6000), Err(Full));
+        assert!(devices.get("b").unwrap().record().is_none());
+        assert_eq!(assign(&mut devices, "b", 2000), Ok(()));
+        // The twin of a device replaces the one that it had.
+        for length in [7000, 7000, 100] {
+            assert_eq!(assign(&mut devices, "A", length), Ok(()), "{length}");
+        }
+        assert_eq!(assign(&mut devices, "b", 9000), Ok(()));
+        assert_eq!(assign(&mut devices, "a", 9000), Err(Full));
+        assert_eq!(devices.get("a").unwrap().record().unwrap().twin, record("a", 100).twin);
+        // One that stays as it is needs no room.
+        devices.limits.twins = 0;
+        assert_eq!(assign(&mut devices, "b", 9000), Ok(()));
+    }
+
+    /// Small members count more than their text, as they do in memory.
+    #[test]
+    fn a_twin_counts_as_a_tree() {
+        let tags = (0..1000).map(|number| (number.to_string(), json!([number]))).collect();
+        let size = twin_size(&Twin { tags, ..Twin::default() });
+        assert!((100_000..400_000).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn devices_are_bounded() {
+        let mut devices = devices(0);
+        for id in ["a", "b", "c", "A"] {
+            assert!(devices.get_or_add(id).is_ok(), "{id}");
+        }
+        assert!(devices.get_or_add("d").is_err());
+    }
+
+    /// The oldest results are forgotten: a poll finds no operation, and a look-up no payload.
+    #[test]
+    fn results_are_bounded() {
+        let mut devices = devices(0);
+        devices.limits.results = 10_000;
+        let finish = |devices: &mut Devices, id: &str| {
+            let running = Running {
+                operation_id: format!("operation of {id}"),
+                registration_id: id.to_owned(),
+                enrollment: (Kind::Group, "group".to_owned()),
+                created: String::new(),
+            };
+            devices.get_or_add(id).unwrap().begin(running);
+            let payload = serde_json::value::to_raw_value(&"x".repeat(5000)).ok();
+            let state = RegistrationState { payload, ..RegistrationState::new(id, Status::Assigned) };
+            devices.finish(id, &format!("operation of {id}"), state);
+        };
+        let kept = |devices: &mut Devices, id: &str| {
+            let device = devices.get_mut(id).unwrap();
+            let has_payload = device.last().unwrap().payload.is_some();
+            (device.operation(&format!("operation of {id}")).is_some(), has_payload)
+        };
+        finish(&mut devices, "a");
+        assert_eq!(kept(&mut devices, "a"), (true, true));
+        finish(&mut devices, "b");
+        assert_eq!([kept(&mut devices, "a"), kept(&mut devices, "b")], [(false, false), (true, true)]);
+    }
+}

@@ -1,3 +1,5 @@
+//! Against a software TPM, and with keys that tpm2-tools made.
+
 use std::sync::LazyLock;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};

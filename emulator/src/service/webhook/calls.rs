@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     client::WebhookClient,
-    response::{Judgement, Verdict, judge},
+    response::{HttpAnswer, Judgement, Verdict, judge},
 };
 use crate::{
     clock::{self, Clock},
@@ -79,26 +79,8 @@ impl Webhooks {
 
     /// Makes one call and records it. `None`: the registration was stopped.
     async fn call(&self, question: &Question<'_>, mut call: WebhookCall) -> Option<Verdict> {
-        let started = Instant::now();
-        let time_out = self.time_out(question.behaviour);
-        // With a fast clock not sooner than any webhook may be expected to answer.
-        let mut notice = self.clock.real(Duration::from_secs(1)).max(Duration::from_millis(100));
-        let mut post = pin!(self.client.post(question.url, call.request_body.clone(), time_out));
-        let answered = loop {
-            tokio::select! {
-                answered = &mut post => break Ok(answered),
-                why = question.stopped.wait() => break Err(why),
-                () = sleep_until(started + notice) => {
-                    let outcome = format!("no answer yet, the time-out is {time_out:?}");
-                    let (at, duration) = (SystemTime::now(), started.elapsed());
-                    self.journal.webhook_under_way(WebhookCall {
-                        at, duration, next_in: None, outcome, ..call.clone()
-                    });
-                    notice = notice.saturating_mul(10);
-                }
-            }
-        };
-        (call.at, call.duration) = (SystemTime::now(), started.elapsed());
+        let (duration, answered) = self.exchange(question, &call).await;
+        (call.at, call.duration) = (SystemTime::now(), duration);
         let secrets = webhook_url::secrets(question.url);
         let judgement = answered.map(|answered| match answered {
             Ok(answer) => {
@@ -131,10 +113,122 @@ impl Webhooks {
         verdict
     }
 
+    /// Waits for the call's turn and makes it. Returns how long the call took since its turn began. The error is why the
+    /// registration was stopped.
+    async fn exchange(
+        &self,
+        question: &Question<'_>,
+        call: &WebhookCall,
+    ) -> (Duration, Result<Result<HttpAnswer, String>, &'static str>) {
+        let _turn = tokio::select! {
+            turn = self.client.turn() => turn,
+            why = question.stopped.wait() => return (Duration::ZERO, Err(why)),
+        };
+        let started = Instant::now();
+        let time_out = self.time_out(question.behaviour);
+        // With a fast clock not sooner than any webhook may be expected to answer.
+        let mut notice = self.clock.real(Duration::from_secs(1)).max(Duration::from_millis(100));
+        let mut post = pin!(self.client.post(question.url, call.request_body.clone(), time_out));
+        let answered = loop {
+            tokio::select! {
+                answered = &mut post => break Ok(answered),
+                why = question.stopped.wait() => break Err(why),
+                () = sleep_until(started + notice) => {
+                    let outcome = format!("no answer yet, the time-out is {time_out:?}");
+                    let (at, duration) = (SystemTime::now(), started.elapsed());
+                    self.journal.webhook_under_way(WebhookCall {
+                        at, duration, next_in: None, outcome, ..call.clone()
+                    });
+                    notice = notice.saturating_mul(10);
+                }
+            }
+        };
+        (started.elapsed(), answered)
+    }
+
     /// A fast clock shortens the time-out too, but never so far that a webhook fails for being on a busy machine.
     fn time_out(&self, behaviour: &Behaviour) -> Duration {
         let timeout = clock::wait(behaviour.webhook_timeout);
         let floor = Duration::from_secs(10).min(timeout);
         self.clock.real(timeout).max(floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::yield_now,
+        time::sleep,
+    };
+
+    use super::*;
+    use crate::service::{jobs::Jobs, webhook::client::MAX_CALLS};
+
+    /// A call that waits for its turn has not begun.
+    #[tokio::test]
+    async fn the_duration_of_a_call_begins_with_its_turn() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let clock = Clock::new(1.0);
+        let jobs = Jobs::default();
+        let journal = Arc::new(Journal::new(clock, None));
+        let webhooks = Webhooks::new(clock, Arc::clone(&journal));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let question = Question {
+            url: &format!("http://{}/", listener.local_addr().unwrap()),
+            registration_id: "device",
+            body: "{}".to_owned(),
+            offered: &["hub".to_owned()],
+            behaviour: &Behaviour::default(),
+            stopped: &jobs.start("operation"),
+        };
+        let mut turns = Vec::new();
+        for _ in 0..MAX_CALLS {
+            turns.push(webhooks.client.turn().await);
+        }
+        let serve = async {
+            sleep(Duration::from_millis(100)).await;
+            drop(turns);
+            let began = Instant::now();
+            let mut call = listener.accept().await.unwrap().0;
+            let _ = call.read(&mut [0; 4096]).await.unwrap();
+            let answer = r#"{"iotHubHostName":"hub"}"#;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+            call.write_all((head + answer).as_bytes()).await.unwrap();
+            began
+        };
+        let (allocated, began) = tokio::join!(webhooks.ask(&question), serve);
+        assert_eq!(allocated.unwrap().unwrap().hub, "hub");
+        let [call] = &journal.webhook_calls()[..] else { panic!("one call") };
+        assert!(call.duration <= began.elapsed(), "{:?}", call.duration);
+    }
+
+    /// A registration that is stopped while its call waits for a turn gives up.
+    #[tokio::test]
+    async fn a_call_can_be_stopped_before_its_turn() {
+        let jobs = Jobs::default();
+        let clock = Clock::new(1.0);
+        let journal = Arc::new(Journal::new(clock, None));
+        let webhooks = Webhooks::new(clock, Arc::clone(&journal));
+        let question = Question {
+            url: "http://127.0.0.1:1/",
+            registration_id: "device",
+            body: "{}".to_owned(),
+            offered: &[],
+            behaviour: &Behaviour::default(),
+            stopped: &jobs.start("operation"),
+        };
+        let mut turns = Vec::new();
+        for _ in 0..MAX_CALLS {
+            turns.push(webhooks.client.turn().await);
+        }
+        let (allocated, ()) = tokio::join!(webhooks.ask(&question), async {
+            yield_now().await;
+            jobs.stop(Some("operation".to_owned()), "the device registered again");
+        });
+        assert!(allocated.is_none());
+        let [call] = &journal.webhook_calls()[..] else { panic!("one call") };
+        assert_eq!((call.duration, &*call.outcome), (Duration::ZERO, "given up: the device registered again"));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, Url, header::CONTENT_TYPE, redirect};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::response::HttpAnswer;
 
@@ -11,9 +11,9 @@ use super::response::HttpAnswer;
 /// 96 KB, and twins have 40 KB.
 const MAX_ANSWER: usize = 192 * 1024;
 
-/// How many calls are under way at a time; more wait their turn, and their time-out does not run
-/// meanwhile. It bounds what a webhook that hangs, or that never ends its answers, makes us hold.
-const MAX_CALLS: usize = 1024;
+/// How many calls are under way at a time; more wait their turn. A call's time-out and its duration begin with its
+/// turn. This bounds the memory that a webhook takes which hangs, or never ends its answers.
+pub(super) const MAX_CALLS: usize = 1024;
 
 /// How long a connection is kept for the next call: less than any server keeps it (Node 5 s), because
 /// a call that crosses with the server's goodbye would be a failed registration.
@@ -37,13 +37,17 @@ impl Default for WebhookClient {
 }
 
 impl WebhookClient {
-    /// One call. The error is for the log, and names no URL: its query is a secret.
+    /// Waits for a call's turn, which ends when the permit is dropped.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.calls.acquire().await.ok()
+    }
+
+    /// Makes a call whose turn it is. The error is for the log, and names no URL: its query is a secret.
     pub(crate) async fn post(&self, url: &str, body: String, timeout: Duration) -> Result<HttpAnswer, String> {
         // It was checked when it was configured.
         let url: Url = url.parse().map_err(|_| "the webhook's URL is no URL".to_owned())?;
         let client = self.client(&url).await?;
-        // It is never closed.
-        let _call = self.calls.acquire().await;
         tokio::time::timeout(timeout, async {
             let mut response = client
                 .post(url)
