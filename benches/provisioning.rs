@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use azure_dps::http::{self, ResponseReader};
 use azure_dps::{
-    Answer, Credential, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, json, sas_token,
+    Attestation, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, identity::sas_token, json,
+    provisioning::Answer,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

@@ -8,8 +8,8 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use azure_dps::embedded_io_async::{self, ConnectError};
-use azure_dps::{Credential, DeviceKey, Endpoint, IdScope, Provisioning, Registration, RegistrationId};
+use azure_dps::asynch::{self, ConnectError};
+use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Endpoint};
 use embedded_io_adapters::tokio_1::FromTokio;
 use tokio::net::TcpStream;
 

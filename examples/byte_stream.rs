@@ -9,7 +9,9 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use azure_dps::{Credential, DeviceKey, Endpoint, IdScope, Provisioning, Registration, RegistrationId, embedded_io};
+use azure_dps::{
+    Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, blocking, provisioning::Endpoint,
+};
 use embedded_io_adapters::std::FromStd;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

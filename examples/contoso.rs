@@ -11,8 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use azure_dps::{
-    Credential, Endpoint, ErrorCode, GroupKey, IdScope, Progress, Provisioning, Registration, RegistrationId,
-    embedded_io,
+    Attestation, GroupKey, IdScope, Provisioning, Registration, RegistrationId, blocking,
+    error::ErrorCode,
+    provisioning::{Endpoint, Progress},
 };
 use azure_dps_emulator::{Config, Emulator};
 use console::style;

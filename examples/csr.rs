@@ -18,7 +18,10 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{Credential, Csr, DeviceKey, Endpoint, IdScope, Provisioning, Registration, RegistrationId, minreq};
+use azure_dps::{
+    Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, https, identity::Csr,
+    provisioning::Endpoint,
+};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use zeroize::Zeroizing;
 

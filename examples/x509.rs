@@ -10,7 +10,7 @@ use std::{
 };
 
 use azure_dps::{
-    Credential, Endpoint, IdScope, Provisioning, Registration, RegistrationId, embedded_io, tls::Connector,
+    Attestation, IdScope, Provisioning, Registration, RegistrationId, blocking, provisioning::Endpoint, tls::Connector,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -32,7 +32,8 @@ fn run() -> Result<()> {
     };
     // The registration ID is the certificate's common name. Nothing is signed here: TLS does it.
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?);
-    let mut provisioning = Provisioning::new(registration, Credential::x509()).with_endpoint(Endpoint::parse(address)?);
+    let mut provisioning =
+        Provisioning::new(registration, Attestation::x509()).with_endpoint(Endpoint::parse(address)?);
 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // The device's own certificate first, and then those between it and what was enrolled.

@@ -1,6 +1,14 @@
+//! How a run can end, and who is at fault.
+
 use core::fmt;
 
-use crate::{InvalidHub, InvalidIdentifier, InvalidKey, SignError, json, tpm::TpmError};
+pub use crate::text::{BufferTooSmall, PayloadError};
+use crate::{
+    identity::{
+        InvalidCsr, InvalidHub, InvalidIdentifier, InvalidKey, SignError, sas_token::TokenError, tpm::TpmError,
+    },
+    text::json,
+};
 
 /// Everything that can end a provisioning run, and every refusal of this crate's
 /// constructors.
@@ -11,7 +19,7 @@ use crate::{InvalidHub, InvalidIdentifier, InvalidKey, SignError, json, tpm::Tpm
 /// Who is at fault, and whether to try again, is one `match` away:
 ///
 /// ```
-/// use azure_dps::{Error, Fault};
+/// use azure_dps::{Error, error::Fault};
 ///
 /// fn next_boot(error: &Error) -> &'static str {
 ///     match error.fault() {
@@ -68,9 +76,9 @@ pub enum Error {
     InvalidEndpoint,
     /// A result was asked of a [`Provisioning`](crate::Provisioning) that was never started.
     NotStarted,
-    /// A result was asked before [`Step::Finished`](crate::Step::Finished).
+    /// A result was asked before [`Step::Finished`](crate::provisioning::Step::Finished).
     NotFinished,
-    /// A request was to be written although none is due: [`Step`](crate::Step) says when.
+    /// A request was to be written although none is due: [`Step`](crate::provisioning::Step) says when.
     NotDue,
     /// The buffer that a result was to be read from does not hold the last answer.
     WrongBuffer,
@@ -78,6 +86,10 @@ pub enum Error {
     Signer(SignError),
     /// A hub or device ID that was kept somewhere breaks the grammar.
     InvalidHub(InvalidHub),
+    /// Bytes that were kept are no record of this device.
+    Record(RecordError),
+    /// A returned payload does not fit the type that it was to be read into.
+    Payload(PayloadError),
     /// The TPM could not activate the key that the service encrypted for it: it is not the one
     /// that was enrolled, or it was cleared since.
     Tpm(TpmError),
@@ -153,6 +165,8 @@ impl Error {
             | Error::WrongBuffer
             | Error::Signer(_)
             | Error::InvalidHub(_)
+            | Error::Record(_)
+            | Error::Payload(_)
             | Error::InvalidCsr
             | Error::Unsupported
             | Error::BufferTooSmall(_)
@@ -204,8 +218,10 @@ impl fmt::Display for Error {
             Error::WrongBuffer => f.write_str("the buffer does not hold the last answer any more"),
             Error::Signer(error) => error.fmt(f),
             Error::InvalidHub(error) => error.fmt(f),
+            Error::Record(error) => error.fmt(f),
+            Error::Payload(error) => error.fmt(f),
             Error::Tpm(error) => error.fmt(f),
-            Error::InvalidCsr => f.write_str("the certificate signing request is not one PKCS #10 document in DER"),
+            Error::InvalidCsr => InvalidCsr.fmt(f),
             Error::Unsupported => f.write_str(
                 "this transport cannot do that: TPM and status look-up need HTTP, client certificates and a proxy any transport but minreq",
             ),
@@ -264,7 +280,43 @@ impl From<SignError> for Error {
 
 impl From<TpmError> for Error {
     fn from(error: TpmError) -> Self {
-        Error::Tpm(error)
+        match error {
+            TpmError::BufferTooSmall(error) => Error::BufferTooSmall(error),
+            error => Error::Tpm(error),
+        }
+    }
+}
+
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Signer(error) => Error::Signer(error),
+            TokenError::BufferTooSmall(error) => Error::BufferTooSmall(error),
+        }
+    }
+}
+
+impl From<InvalidCsr> for Error {
+    fn from(InvalidCsr: InvalidCsr) -> Self {
+        Error::InvalidCsr
+    }
+}
+
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Self {
+        Error::Record(error)
+    }
+}
+
+impl From<PayloadError> for Error {
+    fn from(error: PayloadError) -> Self {
+        Error::Payload(error)
+    }
+}
+
+impl From<RequestTooLarge> for Error {
+    fn from(error: RequestTooLarge) -> Self {
+        Error::RequestTooLarge(error)
     }
 }
 
@@ -289,34 +341,6 @@ impl From<BufferTooSmall> for Error {
 impl From<Malformed> for Error {
     fn from(malformed: Malformed) -> Self {
         Error::Malformed(malformed)
-    }
-}
-
-/// A buffer of the caller's is too small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BufferTooSmall {
-    /// Bytes that the buffer must hold.
-    pub needed: usize,
-    /// Whether a buffer of [`needed`](Self::needed) bytes is known to suffice. It is for
-    /// everything this crate writes and for the bodies of answers with a `Content-Length`;
-    /// else more may be needed.
-    pub exact: bool,
-}
-
-impl BufferTooSmall {
-    /// For drivers of one's own: at least so many bytes are needed.
-    pub const fn at_least(needed: usize) -> Self {
-        Self { needed, exact: false }
-    }
-}
-
-impl core::error::Error for BufferTooSmall {}
-
-impl fmt::Display for BufferTooSmall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at_least = if self.exact { "" } else { "at least " };
-        write!(f, "the buffer is too small: {at_least}{} bytes are needed", self.needed)
     }
 }
 
@@ -405,7 +429,7 @@ impl fmt::Display for Refusal {
 /// clients name; any other code is kept as it came.
 ///
 /// ```
-/// use azure_dps::ErrorCode;
+/// use azure_dps::error::ErrorCode;
 ///
 /// let code = ErrorCode::from(400207);
 /// assert_eq!(code, ErrorCode::CUSTOM_ALLOCATION_FAILED);
@@ -502,7 +526,7 @@ impl TrackingId {
     /// Reads the usual form, `8-4-4-4-12` hex digits of either case.
     ///
     /// ```
-    /// use azure_dps::TrackingId;
+    /// use azure_dps::error::TrackingId;
     ///
     /// let id = TrackingId::parse("6d75a1fe-0129-4f41-844b-C253A6653D4F").unwrap();
     /// assert_eq!(id.to_string(), "6d75a1fe-0129-4f41-844b-c253a6653d4f");
@@ -567,8 +591,7 @@ pub enum Malformed {
 
 impl core::error::Error for Malformed {}
 
-// Derived, it would search the names of fields for what needs an escape, in code that can panic as
-// far as the linker sees.
+// See `crate::total`.
 impl fmt::Debug for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -628,5 +651,55 @@ impl fmt::Display for TransportFault {
             TransportFault::Closed => "the connection was closed before the answer was complete",
             TransportFault::Stalled => "the service did not answer in time",
         })
+    }
+}
+
+/// Why bytes are no record of this device. None of these is a fault: the device asks the
+/// service where it belongs, as [`Reprovisioning`](crate::after::Reprovisioning) decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// There is none: erased flash, an empty file, or something else altogether.
+    Absent,
+    /// It was not written to its end, has changed since, or is longer than the bytes that were
+    /// given.
+    Torn {
+        /// The flags, if they were written; else whatever stands in their place.
+        flags: u8,
+    },
+    /// It is whole, and of another version of the layout, or with flags that this one has not:
+    /// by an older or a newer firmware.
+    Layout {
+        /// The version.
+        version: u8,
+        /// The flags.
+        flags: u8,
+    },
+    /// It is whole, and for another registration ID or ID scope: it was copied from another
+    /// device, or the device was given another identity.
+    Foreign,
+    /// It is whole and this device's own, and says what no answer of the service can say.
+    Impossible(Malformed),
+}
+
+impl From<Malformed> for RecordError {
+    fn from(malformed: Malformed) -> Self {
+        RecordError::Impossible(malformed)
+    }
+}
+
+impl core::error::Error for RecordError {}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordError::Absent => f.write_str("there is no record of an assignment"),
+            RecordError::Layout { version, flags } => {
+                write!(f, "the record has layout {version} and flags {flags:#04x}, which this version cannot read")
+            }
+            RecordError::Torn { .. } => f.write_str("the record was not written to its end, or has changed since"),
+            RecordError::Foreign => f.write_str("the record is for another registration ID or ID scope"),
+            RecordError::Impossible(malformed) => write!(f, "the record is whole, but {malformed}"),
+        }
     }
 }

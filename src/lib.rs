@@ -153,55 +153,30 @@
 #[cfg(any(feature = "minreq", feature = "rustls"))]
 extern crate std;
 
-mod assignment;
-mod base64;
-mod certificate;
-#[cfg(feature = "serde")]
-mod deserialize;
-mod endpoint;
-mod error;
+// From the ground up: each module imports from those above it in this list only, and `error` from the
+// first three (`tests/house.rs`).
+pub mod after;
+pub mod error;
 pub mod http;
-mod hub;
-pub mod json;
+pub mod identity;
 pub mod mqtt;
-mod provisioning;
-mod record;
-mod registration;
-mod reprovisioning;
-mod response;
-mod retry;
-pub mod sas_token;
-mod sizes;
-mod symmetric_key;
-pub mod tpm;
+pub mod provisioning;
+mod text;
+mod total;
 mod transport;
-mod writer;
 
-pub use assignment::{Assignment, CertificateInfo, OwnedAssignment, Substatus, X509};
-pub use certificate::{CertificateChain, Csr, IssuedCertificate};
-#[cfg(feature = "serde")]
-pub use deserialize::PayloadError;
-pub use endpoint::Endpoint;
-pub use error::{
-    BufferTooSmall, Error, ErrorCode, Fault, Malformed, Refusal, RequestTooLarge, TrackingId, TransportFault,
-};
-pub use hub::{Hub, InvalidHub};
-pub use provisioning::{Answer, Credential, MAX_BODY, MAX_OPERATION_ID, Progress, Provisioning, Step};
-pub use record::{Record, RecordError};
-pub use registration::{IdScope, Identifier, IdentifierProblem, InvalidIdentifier, Registration, RegistrationId};
-pub use reprovisioning::{HubAnswer, KeyChoice, Next, Reprovisioning, ReprovisioningPolicy};
-pub use response::Details;
-pub use retry::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, RetryPolicy};
-pub use sizes::Sizes;
-pub use symmetric_key::{DeviceKey, GroupKey, InvalidKey, SIGNATURE_LEN, Sign, SignError};
-#[cfg(feature = "embedded-io-v0_7")]
-pub use transport::embedded_io;
+pub use error::Error;
+pub use identity::{DeviceKey, GroupKey, IdScope, RegistrationId};
+pub use provisioning::{Assignment, Attestation, Provisioning, Registration, RetryPolicy};
+pub use text::json;
 #[cfg(feature = "embedded-io-async-v0_7")]
-pub use transport::embedded_io_async;
+pub use transport::asynch;
+#[cfg(feature = "embedded-io-v0_7")]
+pub use transport::blocking;
 #[cfg(feature = "minreq")]
-pub use transport::minreq;
+pub use transport::https;
 #[cfg(feature = "rustls")]
-pub use transport::rustls as tls;
+pub use transport::tls;
 
 /// What this crate calls itself in requests.
 const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));

@@ -7,8 +7,11 @@ mod support;
 use std::time::Duration;
 
 use azure_dps::{
-    Credential, Csr, DeviceKey, Endpoint, Error, HubAnswer, KeyChoice, Next, Provisioning, Record, Reprovisioning,
-    ReprovisioningPolicy, RetryPolicy, TransportFault,
+    Attestation, DeviceKey, Error, Provisioning, RetryPolicy,
+    after::{HubAnswer, Next, Record, Reprovisioning, ReprovisioningPolicy},
+    error::TransportFault,
+    identity::{Csr, KeyChoice},
+    provisioning::Endpoint,
 };
 use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, ReprovisionPolicy, SymmetricKey};
 use network::*;

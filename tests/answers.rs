@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use azure_dps::http::write_request;
 use azure_dps::{
-    Answer, Credential, Csr, Error, ErrorCode, Fault, KeyChoice, MAX_BODY, Malformed, OwnedAssignment, Progress,
-    Provisioning, Record, RecordError, Refusal, Sign, SignError, Step, mqtt,
+    Attestation, Error, Provisioning,
+    after::Record,
+    error::{ErrorCode, Fault, Malformed, RecordError, Refusal},
+    identity::{Csr, KeyChoice, Sign, SignError},
+    mqtt,
+    provisioning::{Answer, MAX_BODY, OwnedAssignment, Progress, Step},
 };
 use serde_json::{Value, json};
 use support::*;
@@ -29,7 +33,7 @@ fn after(provisioning: &mut Provisioning<'_>, status: u16, body: &str) -> Result
 }
 
 fn registered(status: u16, body: &str) -> Result<Step, Error> {
-    after(&mut Provisioning::new(registration(TOASTER), Credential::x509()), status, body)
+    after(&mut Provisioning::new(registration(TOASTER), Attestation::x509()), status, body)
 }
 
 fn refusal(status: u16, body: &str) -> Refusal {
@@ -149,7 +153,7 @@ fn a_look_up_needs_status_hub_and_device_id() {
     let members: Vec<_> = MEMBERS.into_iter().filter_map(|member| member.strip_prefix("registrationState.")).collect();
     let needed = ["status", "assignedHub", "deviceId"];
     let lookup = |body: &str| {
-        let mut provisioning = Provisioning::lookup(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::lookup(registration(TOASTER), Attestation::x509());
         after(&mut provisioning, 200, body)
     };
     for body in with_odd_members(&state, &members, &needed) {
@@ -193,7 +197,7 @@ fn the_operation_id_is_needed_for_polls_only() {
     for operation in [json!(7), json!(long), json!("\u{e9}")] {
         let mut assigned: Value = serde_json::from_str(ASSIGNED).unwrap();
         assigned["operationId"] = operation.clone();
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         assert_eq!(after(&mut provisioning, 200, &assigned.to_string()), Ok(Step::Finished), "{operation}");
         assert_eq!(provisioning.operation_id(), None);
 
@@ -201,7 +205,7 @@ fn the_operation_id_is_needed_for_polls_only() {
         assert_eq!(registered(202, &assigning), Err(Malformed::Invalid("operationId").into()));
     }
     // A poll's answer need not name it again.
-    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+    let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     assert!(after(&mut provisioning, 202, ASSIGNING).is_ok());
     let now = Duration::from_secs(10);
     assert_eq!(provisioning.step(now), Step::Send);
@@ -263,7 +267,7 @@ fn a_request_that_cannot_be_read_or_is_too_large_is_the_payloads_fault() {
         assert!(error.to_string().contains(part), "{error}");
 
         // The same over MQTT.
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         provisioning.start(Duration::ZERO, UNIX_TIME);
         mqtt::write_publish(&mut provisioning, Duration::ZERO, &mut [0; 512]).unwrap();
         let topic = format!("$dps/registrations/res/{status}/?$rid={}", 1);
@@ -295,7 +299,7 @@ fn a_request_that_is_too_large_is_not_sent() {
         let log = std::sync::Mutex::default();
         let mut observer = observer(&log);
         let mut provisioning =
-            Provisioning::new(registration, Credential::x509()).with_max_body(limit).with_observer(&mut observer);
+            Provisioning::new(registration, Attestation::x509()).with_max_body(limit).with_observer(&mut observer);
         provisioning.start(Duration::ZERO, UNIX_TIME);
         if fits {
             assert_eq!(provisioning.step(Duration::ZERO), Step::Send);
@@ -329,14 +333,17 @@ fn a_request_that_is_too_large_is_not_sent() {
 #[test]
 fn everything_in_the_body_counts() {
     struct Chip;
-    impl azure_dps::tpm::Tpm for Chip {
+    impl azure_dps::identity::tpm::Tpm for Chip {
         fn endorsement_key(&self) -> &[u8] {
             &[1; 316]
         }
         fn storage_root_key(&self) -> &[u8] {
             &[2; 314]
         }
-        fn activate(&mut self, _: azure_dps::tpm::AuthenticationKey<'_>) -> Result<(), azure_dps::tpm::TpmError> {
+        fn activate(
+            &mut self,
+            _: azure_dps::identity::tpm::AuthenticationKey<'_>,
+        ) -> Result<(), azure_dps::identity::tpm::TpmError> {
             Ok(())
         }
     }
@@ -356,11 +363,11 @@ fn everything_in_the_body_counts() {
     let mut chips = [Chip, Chip, Chip];
     let [a, b, c] = &mut chips;
     for mut provisioning in [
-        Provisioning::new(plain, Credential::x509()),
-        Provisioning::new(all, Credential::x509()),
+        Provisioning::new(plain, Attestation::x509()),
+        Provisioning::new(all, Attestation::x509()),
         Provisioning::new(all, Credential::tpm(a)),
         Provisioning::new(plain, Credential::tpm(b)),
-        Provisioning::lookup(all, Credential::x509()),
+        Provisioning::lookup(all, Attestation::x509()),
         Provisioning::lookup(all, Credential::tpm(c)),
     ] {
         let mut buffer = [0; 4096];
@@ -381,7 +388,7 @@ fn everything_in_the_body_counts() {
 /// The same lengths everywhere, and another hub, or another device.
 #[test]
 fn the_result_is_read_from_the_buffer_that_was_checked() {
-    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+    let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     assert_eq!(after(&mut provisioning, 200, ASSIGNED), Ok(Step::Finished));
     for (from, to) in [
         ("toasters-hub-1098", "toasters-hub-1099"),
@@ -425,7 +432,7 @@ fn a_hub_may_have_a_port() {
         let record = assignment.write_record(&registration(TOASTER), KeyChoice::Primary, &mut buffer).unwrap();
         let record = Record::read(record, &registration(TOASTER)).unwrap();
         assert_eq!((record.assignment(), record.assignment().assigned_hub()), (assignment, assigned_hub));
-        let mut hubs = vec![assignment.hub(), azure_dps::Hub::new(assigned_hub, TOASTER).unwrap()];
+        let mut hubs = vec![assignment.hub(), azure_dps::after::Hub::new(assigned_hub, TOASTER).unwrap()];
         let owned: Result<OwnedAssignment, _> = assignment.owned();
         if let Ok(owned) = &owned {
             assert_eq!(owned.assigned_hub(), assigned_hub);
@@ -500,10 +507,10 @@ fn nothing_else_is_a_hub_and_the_refused_value_is_shown() {
     ];
     for hub in hubs {
         let body = with_hub(hub);
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         assert_eq!(after(&mut provisioning, 200, &body), Err(Malformed::Invalid("assignedHub").into()), "{hub}");
         assert_eq!(provisioning.refused_value(body.as_bytes()).unwrap().raw(), format!("\"{hub}\""));
-        assert!(azure_dps::Hub::new(hub, TOASTER).is_err(), "{hub}");
+        assert!(azure_dps::after::Hub::new(hub, TOASTER).is_err(), "{hub}");
     }
 }
 
@@ -534,13 +541,13 @@ fn the_value_that_was_refused_can_be_shown() {
         ),
         (r#"{"status":"assigned"}"#.into(), Malformed::Missing("registrationState"), None),
     ] {
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         assert_eq!(after(&mut provisioning, 200, &body), Err(error.into()), "{body}");
         assert_eq!(provisioning.refused_value(body.as_bytes()).map(|value| value.raw()), value, "{body}");
     }
     // Of a look-up, whose document is the state.
     let body = r#"{"status":"assigned","assignedHub":"a b","deviceId":"d"}"#;
-    let mut provisioning = Provisioning::lookup(registration(TOASTER), Credential::x509());
+    let mut provisioning = Provisioning::lookup(registration(TOASTER), Attestation::x509());
     assert_eq!(after(&mut provisioning, 200, body), Err(Malformed::Invalid("assignedHub").into()));
     assert_eq!(provisioning.refused_value(body.as_bytes()).unwrap().raw(), "\"a b\"");
     // Of no other outcome.

@@ -2,7 +2,10 @@
 
 mod support;
 
-use azure_dps::{Answer, Assignment, OwnedAssignment, Provisioning, Substatus};
+use azure_dps::{
+    Assignment, Provisioning,
+    provisioning::{Answer, OwnedAssignment, Substatus},
+};
 use support::*;
 
 /// Reads one final answer to the toaster.

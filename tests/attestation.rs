@@ -13,7 +13,10 @@ mod tpm;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-use azure_dps::{Assignment, Credential, Csr, DeviceKey, Endpoint, Error, ErrorCode, GroupKey, Provisioning};
+use azure_dps::{
+    Assignment, Attestation, DeviceKey, Error, GroupKey, Provisioning, error::ErrorCode, identity::Csr,
+    provisioning::Endpoint,
+};
 use azure_dps_emulator::{
     Certificate, Config, Emulator, EndorsementKey, EnrollmentGroup, IndividualEnrollment, SymmetricKey, TpmAttestation,
     X509Attestation,
@@ -195,7 +198,7 @@ impl Cell {
 
     fn with_certificate(&self, client: &Client) -> Result<(), Error> {
         let client = Some((client.chain.as_str(), client.key.as_str()));
-        self.run(Provisioning::new(registration(TOASTER), Credential::x509()), client, |_| ())
+        self.run(Provisioning::new(registration(TOASTER), Attestation::x509()), client, |_| ())
     }
 
     fn individual_key(&self) {
@@ -349,7 +352,7 @@ impl Cell {
         let provisioning = match row {
             Row::Tpm => Provisioning::new(registration(TOASTER), Credential::tpm(&mut machine)),
             Row::LookUp => Provisioning::lookup(registration(TOASTER), Credential::sas(&mut key)),
-            _ => Provisioning::new(registration(TOASTER), Credential::x509()),
+            _ => Provisioning::new(registration(TOASTER), Attestation::x509()),
         };
         assert_eq!(self.run(provisioning, None, |_| ()), Err(Error::Unsupported));
         // Nobody was asked, nor told a token.

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use azure_dps::{Answer, Assignment, Credential, Csr, Error, Malformed, Provisioning};
+use azure_dps::{Assignment, Attestation, Error, Provisioning, error::Malformed, identity::Csr, provisioning::Answer};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use proptest::prelude::*;
 use rcgen::{
@@ -88,7 +88,7 @@ fn the_request_carries_the_csr_in_the_version_that_knows_it() {
     assert!(bench.sent[0].contains("/register?api-version=2025-07-01-preview "));
 
     // Over MQTT the version is in the user name.
-    let provisioning = Provisioning::new(with_csr(), Credential::x509());
+    let provisioning = Provisioning::new(with_csr(), Attestation::x509());
     let mut buffer = [0; 256];
     let user_name = azure_dps::mqtt::write_user_name(&provisioning, &mut buffer).unwrap();
     assert!(user_name.contains("/api-version=2026-11-01&"), "{user_name}");
@@ -98,7 +98,7 @@ fn the_request_carries_the_csr_in_the_version_that_knows_it() {
 fn the_leaf_is_the_one_with_the_devices_key_wherever_it_stands() {
     for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519, &PKCS_RSA_SHA256] {
         let device = Device::new(algorithm);
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         let [leaf, root] = device.chain();
         for chain in [vec![leaf.clone(), root.clone()], vec![root.clone(), leaf.clone()], vec![leaf.clone()]] {
             let body = assigned(&json(&chain));
@@ -119,7 +119,7 @@ fn what_else_is_in_the_chain_does_not_hide_the_leaf() {
     for odd in ["7", "null", "{}", r#""not base64""#, r#""""#] {
         let chains = [chain.replacen('[', &format!("[{odd},"), 1), chain.replace(']', &format!(",{odd}]"))];
         for body in chains.map(|chain| assigned(&chain)) {
-            let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+            let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
             let issued = result(&mut provisioning, &body).issued_certificate_chain().unwrap();
             assert_eq!(issued.leaf(&device.csr(), &mut [0; 2048]), Ok(leaf.as_slice()), "{odd}");
         }
@@ -127,7 +127,7 @@ fn what_else_is_in_the_chain_does_not_hide_the_leaf() {
     // No chain at all.
     for odd in [r#"{"leaf":"TEVBRg=="}"#, "7", r#""TEVBRg==""#, "true", "null"] {
         let body = assigned(odd);
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         assert!(result(&mut provisioning, &body).issued_certificate_chain().is_none(), "{odd}");
     }
 }
@@ -149,7 +149,7 @@ fn a_chain_without_the_devices_key_contradicts_the_request() {
         (r#"[null]"#.into(), invalid),
     ] {
         let body = assigned(&chain);
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         let issued = result(&mut provisioning, &body).issued_certificate_chain().unwrap();
         assert_eq!(issued.leaf(&device.csr(), &mut [0; 2048]), Err(error.into()), "{chain}");
     }
@@ -160,7 +160,7 @@ fn a_buffer_too_small_names_a_size_that_suffices() {
     let device = Device::new(&PKCS_ECDSA_P256_SHA256);
     let [leaf, root] = device.chain();
     let body = assigned(&json(&[leaf.clone(), root]));
-    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+    let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     let issued = result(&mut provisioning, &body).issued_certificate_chain().unwrap();
     let Err(Error::BufferTooSmall(small)) = issued.leaf(&device.csr(), &mut [0; 100]) else { panic!() };
     assert!(small.exact && small.needed - leaf.len() < 3, "{small:?}");
@@ -194,7 +194,7 @@ proptest! {
         let at = at.index(leaf.len());
         leaf[at] = byte;
         let body = assigned(&json(&[der, leaf]));
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         let issued = result(&mut provisioning, &body).issued_certificate_chain().unwrap();
         let _ = issued.leaf(&device.csr(), &mut [0; 2048]);
     }

@@ -6,9 +6,11 @@ mod support;
 
 use std::time::Duration;
 
-use azure_dps::embedded_io::ConnectError;
+use azure_dps::blocking::ConnectError;
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, Error, ErrorCode, Fault, GroupKey, Provisioning, RetryPolicy, Substatus,
+    Attestation, DeviceKey, Error, GroupKey, Provisioning, RetryPolicy,
+    error::{ErrorCode, Fault},
+    provisioning::{Endpoint, Substatus},
 };
 use azure_dps_emulator::{
     Allocation, AllocationPolicy, Config, Emulator, IndividualEnrollment, Operation, Script, SymmetricKey,
@@ -222,8 +224,7 @@ fn a_device_clock_that_is_hours_behind() {
     };
     let now = Duration::ZERO;
     let two_hours_ago = unix_time() - 7200;
-    let result =
-        azure_dps::embedded_io::provision(&mut provisioning, two_hours_ago, &mut buffer, connect, || now, |_| ());
+    let result = azure_dps::blocking::provision(&mut provisioning, two_hours_ago, &mut buffer, connect, || now, |_| ());
     assert_eq!(result.unwrap_err().kind().code(), Some(ErrorCode::UNAUTHORIZED));
     // The service's own clock is in the answer.
     assert!(provisioning.details(&buffer).unwrap().timestamp().is_some());

@@ -4,11 +4,16 @@ mod support;
 
 use std::io;
 
+use azure_dps::identity::tpm::TpmError;
 use azure_dps::json::Object;
-use azure_dps::tpm::TpmError;
 use azure_dps::{
-    Answer, BufferTooSmall, DeviceKey, Endpoint, Error, Fault, IdScope, Malformed, PayloadError, Registration,
-    RegistrationId, ReprovisioningPolicy, RetryPolicy, SignError, TransportFault, embedded_io, minreq,
+    DeviceKey, Error, IdScope, Registration, RegistrationId, RetryPolicy,
+    after::ReprovisioningPolicy,
+    blocking,
+    error::{BufferTooSmall, Fault, Malformed, PayloadError, TransportFault},
+    https,
+    identity::SignError,
+    provisioning::{Answer, Endpoint},
 };
 use support::*;
 

@@ -29,7 +29,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use azure_dps::{Endpoint, Error, Malformed, Progress, Provisioning, RetryPolicy, Step, TransportFault};
+use azure_dps::{
+    Error, Provisioning, RetryPolicy,
+    error::{Malformed, TransportFault},
+    provisioning::{Endpoint, Progress, Step},
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use support::*;
 
@@ -375,11 +379,11 @@ fn over(
     let run = match column {
         Blocking => {
             let (connect, delay) = (|_| script.connect(), |wait| clock.advance(wait));
-            azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, now, delay)
+            azure_dps::blocking::provision(provisioning, unix_time, buffer, connect, now, delay)
         }
         Async => {
             let (connect, delay) = (async |_| script.connect().map(AsyncStream), async |wait| clock.sleep(wait).await);
-            let run = azure_dps::embedded_io_async::provision(provisioning, unix_time, buffer, connect, now, delay);
+            let run = azure_dps::asynch::provision(provisioning, unix_time, buffer, connect, now, delay);
             clock.block_on(run)
         }
         _ => {
@@ -430,7 +434,7 @@ fn over_minreq(
             }
         });
         let delay = |wait| clock.advance(wait);
-        let outcome = azure_dps::minreq::provision(provisioning, UNIX_TIME, buffer, || clock.now(), delay);
+        let outcome = azure_dps::https::provision(provisioning, UNIX_TIME, buffer, || clock.now(), delay);
         over.store(true, Ordering::Relaxed);
         TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         outcome.map(|_| ()).map_err(|error| error.kind())

@@ -3,7 +3,10 @@
 mod support;
 
 use azure_dps::http::{MAX_HEADERS, Response, ResponseReader};
-use azure_dps::{BufferTooSmall, Error, Malformed, TransportFault};
+use azure_dps::{
+    Error,
+    error::{BufferTooSmall, Malformed, TransportFault},
+};
 use support::*;
 
 const CLOSED: Error = Error::Transport(TransportFault::Closed);

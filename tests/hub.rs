@@ -2,7 +2,13 @@
 
 mod support;
 
-use azure_dps::{BufferTooSmall, DeviceKey, Error, Hub, InvalidHub, OwnedAssignment, Sign, SignError};
+use azure_dps::{
+    DeviceKey, Error,
+    after::Hub,
+    error::BufferTooSmall,
+    identity::{InvalidHub, Sign, SignError},
+    provisioning::OwnedAssignment,
+};
 use support::*;
 
 const EXPIRY: u64 = UNIX_TIME + 3600;

@@ -1,8 +1,10 @@
 //! The service's identifiers: <https://learn.microsoft.com/azure/iot-dps/concepts-service>.
 
 use azure_dps::{
-    Endpoint, Error, IdScope, Identifier, IdentifierProblem, InvalidIdentifier, Registration, RegistrationId,
+    Error, IdScope, Registration, RegistrationId,
+    identity::{Identifier, IdentifierProblem, InvalidIdentifier},
     json::JsonProblem,
+    provisioning::Endpoint,
 };
 
 #[test]

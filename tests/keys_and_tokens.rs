@@ -1,6 +1,9 @@
 //! Symmetric keys and SAS tokens against published vectors, and what is refused.
 
-use azure_dps::{DeviceKey, Error, GroupKey, IdScope, InvalidKey, RegistrationId, Sign, SignError, sas_token};
+use azure_dps::{
+    DeviceKey, Error, GroupKey, IdScope, RegistrationId,
+    identity::{InvalidKey, Sign, SignError, sas_token},
+};
 
 fn rows(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect())

@@ -9,7 +9,12 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use azure_dps::{Endpoint, Error, Fault, Step, embedded_io_async, mqtt};
+use azure_dps::{
+    Error, asynch,
+    error::Fault,
+    mqtt,
+    provisioning::{Endpoint, Step},
+};
 use support::*;
 
 #[path = "../examples/mqtt_embedded/session.rs"]

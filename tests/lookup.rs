@@ -4,7 +4,12 @@ mod support;
 
 use std::time::Duration;
 
-use azure_dps::{Credential, Csr, Error, ErrorCode, Fault, Malformed, Progress, Provisioning, TransportFault};
+use azure_dps::{
+    Attestation, Error, Provisioning,
+    error::{ErrorCode, Fault, Malformed, TransportFault},
+    identity::Csr,
+    provisioning::Progress,
+};
 use support::*;
 
 fn lookup(key: &mut azure_dps::DeviceKey) -> Provisioning<'_> {
@@ -44,7 +49,7 @@ fn the_request_is_that_of_the_rest_specification() {
 fn a_csr_is_not_looked_up() {
     let request = rcgen::CertificateParams::default().serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
     let csr = Csr::from_der(request.der()).unwrap();
-    let mut provisioning = Provisioning::lookup(registration(TOASTER).with_csr(csr), Credential::x509());
+    let mut provisioning = Provisioning::lookup(registration(TOASTER).with_csr(csr), Attestation::x509());
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, assigned())]).unwrap();
     assert!(bench.sent[0].ends_with(&format!("\r\n\r\n{{\"registrationId\":\"{TOASTER}\"}}")));
@@ -59,7 +64,7 @@ fn everything_of_the_state_is_there() {
     let body = assigned();
     Bench::start(&mut provisioning).run(&[answers(200, None, body.as_str())]).unwrap();
     let assignment = provisioning.result(body.as_bytes()).unwrap();
-    assert_eq!(assignment.substatus(), Some(azure_dps::Substatus::InitialAssignment));
+    assert_eq!(assignment.substatus(), Some(azure_dps::provisioning::Substatus::InitialAssignment));
     assert_eq!(assignment.payload().unwrap().raw(), r#"{"property1":"value1"}"#);
     assert_eq!(assignment.registration_state().raw(), body);
 }

@@ -6,8 +6,11 @@ mod support;
 use std::time::Duration;
 
 use azure_dps::{
-    Answer, Credential, Error, ErrorCode, Fault, IdScope, Malformed, Provisioning, Registration, RegistrationId, Step,
-    TransportFault, mqtt, sas_token,
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId,
+    error::{ErrorCode, Fault, Malformed, TransportFault},
+    identity::sas_token,
+    mqtt,
+    provisioning::{Answer, Step},
 };
 use support::*;
 
@@ -244,7 +247,7 @@ fn connack() {
 fn passwords() {
     let registration = Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new("a:b").unwrap());
     let mut buffer = [0; 512];
-    let mut certificate = Provisioning::new(registration, Credential::x509());
+    let mut certificate = Provisioning::new(registration, Attestation::x509());
     assert_eq!(mqtt::write_password(&mut certificate, NOW, &mut buffer), Err(Error::NotStarted));
     certificate.start(NOW, 0);
     assert_eq!(mqtt::write_password(&mut certificate, NOW, &mut buffer), Ok(""));

@@ -21,7 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azure_dps::{BufferTooSmall, Endpoint, Error, GroupKey, RegistrationId, RetryPolicy, TransportFault};
+use azure_dps::{
+    Error, GroupKey, RegistrationId, RetryPolicy,
+    error::{BufferTooSmall, TransportFault},
+    provisioning::Endpoint,
+};
 use azure_dps_emulator::{Config, Emulator, Operation, Script};
 use programs::{example, output_of};
 use rustls::{

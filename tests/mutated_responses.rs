@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use azure_dps::http::ResponseReader;
-use azure_dps::{Error, Malformed, Provisioning, RetryPolicy, Step};
+use azure_dps::{Error, Provisioning, RetryPolicy, error::Malformed, provisioning::Step};
 use support::*;
 
 const SEED: u64 = 0x5eed_0000_dc05;

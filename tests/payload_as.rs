@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use azure_dps::{Answer, PayloadError};
+use azure_dps::{error::PayloadError, provisioning::Answer};
 use serde::{Deserialize, de::DeserializeOwned};
 use support::*;
 

@@ -3,7 +3,11 @@
 mod support;
 
 use azure_dps::{
-    BufferTooSmall, IdScope, KeyChoice, Malformed, Record, RecordError, Registration, RegistrationId, Substatus,
+    IdScope, Registration, RegistrationId,
+    after::Record,
+    error::{BufferTooSmall, Malformed, RecordError},
+    identity::KeyChoice,
+    provisioning::Substatus,
 };
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};

@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use azure_dps::tpm::TpmError;
+use azure_dps::identity::tpm::TpmError;
 use azure_dps::{
-    Answer, Assignment, BufferTooSmall, Credential, Csr, Error, ErrorCode, Fault, HubAnswer, KeyChoice, Malformed,
-    Next, Provisioning, Record, RecordError, Registration, Reprovisioning, ReprovisioningPolicy, RetryPolicy,
-    SignError, TransportFault, http,
+    Assignment, Attestation, Error, Provisioning, Registration, RetryPolicy,
+    after::{HubAnswer, Next, Record, Reprovisioning, ReprovisioningPolicy},
+    error::{BufferTooSmall, ErrorCode, Fault, Malformed, RecordError, TransportFault},
+    http,
+    identity::{Csr, KeyChoice, SignError},
+    provisioning::Answer,
 };
 use proptest::prelude::*;
 use support::*;
@@ -36,7 +39,7 @@ type NewRun<'a> = fn(Registration<'a>, Credential<'a>) -> Provisioning<'a>;
 /// A run that has no time for another attempt.
 fn run<'a>(new: NewRun<'a>, registration: Registration<'a>) -> Provisioning<'a> {
     let policy = RetryPolicy::new().with_timeout(Duration::ZERO);
-    let mut provisioning = new(registration, Credential::x509()).with_retry_policy(policy);
+    let mut provisioning = new(registration, Attestation::x509()).with_retry_policy(policy);
     provisioning.start(Duration::ZERO, 0);
     provisioning
 }
@@ -944,16 +947,16 @@ fn a_register_request_with_the_other_key_counts() {
 fn a_run_that_nobody_finished_is_a_failure_too() {
     let registration = registration(TOASTER);
     let sent = || {
-        let mut run = Provisioning::new(registration, Credential::x509());
+        let mut run = Provisioning::new(registration, Attestation::x509());
         run.start(Duration::ZERO, 0);
         http::write_request(&mut run, Duration::ZERO, &mut [0; 2048]).unwrap();
         run
     };
     let mut assigned = sent();
     assigned.on_answer(Duration::ZERO, Answer::new(200, None, ASSIGNED.as_bytes()));
-    let mut started = Provisioning::new(registration, Credential::x509());
+    let mut started = Provisioning::new(registration, Attestation::x509());
     started.start(Duration::ZERO, 0);
-    let not_started = Provisioning::new(registration, Credential::x509());
+    let not_started = Provisioning::new(registration, Attestation::x509());
     for (run, was_sent) in [(sent(), true), (assigned, true), (started, false), (not_started, false)] {
         let record = Err(RecordError::Absent);
         let mut life =
@@ -1169,7 +1172,7 @@ fn devices_do_not_come_back_all_at_once() {
     let waits = |ids: [&'static str; 6], seed| {
         let mut waits = ids.map(|id| {
             let policy = ReprovisioningPolicy::new().with_lookup().with_jitter_seed(seed);
-            let record = Err(azure_dps::RecordError::Absent);
+            let record = Err(azure_dps::error::RecordError::Absent);
             let mut life = Reprovisioning::new(registration(id).registration_id(), policy, &record);
             life.on_failed(HOUR, &failed_with(REGISTER, NO_CONNECTION));
             let Next::Wait(wait) = life.next(HOUR) else { panic!() };

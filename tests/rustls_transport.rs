@@ -17,8 +17,10 @@ use std::{
 };
 
 use azure_dps::{
-    Credential, Endpoint, Error, Provisioning, TransportFault,
-    embedded_io::{self, ConnectError},
+    Attestation, Error, Provisioning,
+    blocking::{self, ConnectError},
+    error::TransportFault,
+    provisioning::Endpoint,
     tls::{self, Builder, Connector, Input, Problem},
 };
 use azure_dps_emulator::{Certificate, Config, Emulator, IndividualEnrollment, X509Attestation};
@@ -98,12 +100,12 @@ fn a_client_certificate_as_pem_or_der() {
     ] {
         let builder = builder().with_ca(emulator.ca_pem().as_bytes()).with_client_certificate(&chain, &key);
         let connector = builder.build().unwrap();
-        let mut provisioning = Provisioning::new(registration("sn-007"), Credential::x509()).with_endpoint(endpoint);
+        let mut provisioning = Provisioning::new(registration("sn-007"), Attestation::x509()).with_endpoint(endpoint);
         provision(&mut provisioning, &connector).unwrap();
     }
     // Without one, the service refuses the device.
     let connector = builder().with_ca(emulator.ca_pem().as_bytes()).build().unwrap();
-    let mut provisioning = Provisioning::new(registration("sn-007"), Credential::x509()).with_endpoint(endpoint);
+    let mut provisioning = Provisioning::new(registration("sn-007"), Attestation::x509()).with_endpoint(endpoint);
     let error = provision(&mut provisioning, &connector).unwrap_err();
     assert_eq!(error.kind().code().unwrap().value(), 401_002, "{error}");
 }

@@ -16,8 +16,10 @@ use std::sync::{Arc, Mutex};
 use std::{fs, thread};
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, GroupKey, InvalidKey, Progress, Provisioning, Reprovisioning,
-    ReprovisioningPolicy, Sign, SignError,
+    Attestation, DeviceKey, GroupKey, Provisioning,
+    after::{Reprovisioning, ReprovisioningPolicy},
+    identity::{InvalidKey, Sign, SignError},
+    provisioning::{Endpoint, Progress},
 };
 use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, SymmetricKey};
 use base64::{
@@ -135,7 +137,7 @@ proptest! {
         let life = Reprovisioning::new(
             registration(TOASTER).registration_id(),
             ReprovisioningPolicy::new(),
-            &Err(azure_dps::RecordError::Absent),
+            &Err(azure_dps::error::RecordError::Absent),
         );
         let errors = [GroupKey::from_base64(&broken).unwrap_err(), DeviceKey::from_base64(&text[1..]).unwrap_err()];
         let config = service(&text, &text);

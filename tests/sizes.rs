@@ -5,10 +5,14 @@ mod support;
 use std::time::Duration;
 
 use azure_dps::http::write_request;
-use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::identity::tpm::{AuthenticationKey, Tpm, TpmError};
 use azure_dps::{
-    BufferTooSmall, Credential, Csr, DeviceKey, Endpoint, Error, Hub, IdScope, KeyChoice, MAX_OPERATION_ID,
-    Provisioning, Registration, RegistrationId, Sign, SignError, Sizes, mqtt, sas_token,
+    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId,
+    after::Hub,
+    error::BufferTooSmall,
+    identity::{Csr, KeyChoice, Sign, SignError, sas_token},
+    mqtt,
+    provisioning::{Endpoint, MAX_OPERATION_ID, Sizes},
 };
 use proptest::prelude::*;
 use support::*;
@@ -124,8 +128,8 @@ impl Longest {
     /// Brings the run to its poll, which is then due.
     fn poll(&self, provisioning: &mut Provisioning<'_>) -> Duration {
         let assigning = format!(r#"{{"operationId":"{}","status":"assigning"}}"#, self.operation_id);
-        provisioning.on_answer(NOW, azure_dps::Answer::new(202, Some(1), assigning.as_bytes()));
-        assert_eq!(provisioning.step(NOW + Duration::from_secs(1)), azure_dps::Step::Send);
+        provisioning.on_answer(NOW, azure_dps::provisioning::Answer::new(202, Some(1), assigning.as_bytes()));
+        assert_eq!(provisioning.step(NOW + Duration::from_secs(1)), azure_dps::provisioning::Step::Send);
         NOW + Duration::from_secs(1)
     }
 }
@@ -150,7 +154,7 @@ fn requests_over_http_have_exactly_the_size_of_their_longest() {
     let mut provisioning = longest.provisioning(Credential::tpm(&mut chip));
     let sizes = longest.sizes().with_tpm(800, 401);
     assert!(needed(write_request(&mut provisioning, NOW, &mut [])) < sizes.http_register());
-    provisioning.on_answer(NOW, azure_dps::Answer::new(401, None, br#"{"authenticationKey":"AAAA"}"#));
+    provisioning.on_answer(NOW, azure_dps::provisioning::Answer::new(401, None, br#"{"authenticationKey":"AAAA"}"#));
     assert_eq!(needed(write_request(&mut provisioning, NOW, &mut [])), sizes.http_register());
     assert_eq!(provisioning.sizes().body(), sizes.body());
 
@@ -264,7 +268,7 @@ proptest! {
         prop_assert!(mqtt::write_user_name(&provisioning, &mut buffer[..sizes.mqtt_user_name()]).is_ok());
         prop_assert!(mqtt::write_password(&mut provisioning, NOW, &mut buffer[..sizes.sas_token()]).is_ok());
         prop_assert!(mqtt::write_publish(&mut provisioning, NOW, &mut buffer[..sizes.mqtt_register()]).is_ok());
-        provisioning.on_answer(NOW, azure_dps::Answer::new(202, Some(1), ASSIGNING.as_bytes()));
+        provisioning.on_answer(NOW, azure_dps::provisioning::Answer::new(202, Some(1), ASSIGNING.as_bytes()));
         let now = Duration::from_secs(1);
         let _ = provisioning.step(now);
         prop_assert!(write_request(&mut provisioning, now, &mut buffer[..sizes.http_poll()]).is_ok());
@@ -327,9 +331,9 @@ fn a_provisioning_can_be_sent_to_another_thread() {
 
 #[test]
 fn an_owned_assignment_is_as_large_as_documented() {
-    let fixed = size_of::<azure_dps::OwnedAssignment<0>>();
+    let fixed = size_of::<azure_dps::provisioning::OwnedAssignment<0>>();
     assert!(fixed <= 272, "{fixed}");
-    assert!(size_of::<azure_dps::OwnedAssignment<256>>() <= 272 + 256);
+    assert!(size_of::<azure_dps::provisioning::OwnedAssignment<256>>() <= 272 + 256);
     // A payload may be longer than 64 KiB.
-    assert!(size_of::<azure_dps::OwnedAssignment<100_000>>() <= 272 + 100_000);
+    assert!(size_of::<azure_dps::provisioning::OwnedAssignment<100_000>>() <= 272 + 100_000);
 }

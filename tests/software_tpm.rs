@@ -7,8 +7,12 @@ mod support;
 #[path = "support/tpm.rs"]
 mod tpm;
 
-use azure_dps::tpm::Tpm;
-use azure_dps::{Credential, Endpoint, Error, ErrorCode, Fault, Provisioning, Substatus};
+use azure_dps::identity::tpm::Tpm;
+use azure_dps::{
+    Attestation, Error, Provisioning,
+    error::{ErrorCode, Fault},
+    provisioning::{Endpoint, Substatus},
+};
 use azure_dps_emulator::{Config, Emulator, EndorsementKey, IndividualEnrollment, TpmAttestation};
 use network::*;
 use support::*;

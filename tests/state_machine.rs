@@ -6,8 +6,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use azure_dps::{
-    Answer, Credential, Error, ErrorCode, Fault, Malformed, Progress, Provisioning, RETRY_AFTER_MAX, RETRY_AFTER_MIN,
-    RetryPolicy, Sign, SignError, Step, TransportFault,
+    Attestation, Error, Provisioning, RetryPolicy,
+    error::{ErrorCode, Fault, Malformed, TransportFault},
+    identity::{Sign, SignError},
+    provisioning::{Answer, Progress, RETRY_AFTER_MAX, RETRY_AFTER_MIN, Step},
 };
 use support::*;
 
@@ -90,7 +92,7 @@ fn ids_are_escaped_in_paths() {
 
 #[test]
 fn x509_sends_no_token_and_needs_no_wall_clock() {
-    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+    let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent.iter().all(|request| !request.contains("Authorization")));
@@ -167,7 +169,7 @@ fn no_policy_polls_without_a_pause() {
 fn the_spread_differs_between_starts() {
     let first_wait = |unix_time, seed| {
         let policy = RetryPolicy::new().with_jitter_seed(seed);
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509()).with_retry_policy(policy);
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509()).with_retry_policy(policy);
         first_wait(&mut provisioning, unix_time)
     };
     let distinct = |mut waits: Vec<Duration>| {
@@ -180,7 +182,7 @@ fn the_spread_differs_between_starts() {
     // By a boot counter, without a clock.
     assert!(distinct((0..100).map(|boot| first_wait(0, boot)).collect()) > 95);
     // From one run to the next, without either.
-    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+    let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     assert!(distinct((0..100).map(|_| self::first_wait(&mut provisioning, 0)).collect()) > 95);
     // And by nothing else.
     assert_eq!(first_wait(UNIX_TIME, 3), first_wait(UNIX_TIME, 3));
@@ -938,7 +940,7 @@ fn a_register_request_counts_once_it_is_written() {
     provisioning.start(Duration::ZERO, UNIX_TIME);
     assert!(!provisioning.register_was_sent());
 
-    let mut lookup = Provisioning::lookup(registration(TOASTER), Credential::x509());
+    let mut lookup = Provisioning::lookup(registration(TOASTER), Attestation::x509());
     lookup.start(Duration::ZERO, UNIX_TIME);
     azure_dps::http::write_request(&mut lookup, Duration::ZERO, &mut [0; 1024]).unwrap();
     assert!(!lookup.register_was_sent());

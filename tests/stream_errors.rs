@@ -3,8 +3,11 @@
 mod support;
 
 use ::embedded_io::{Error as _, ErrorKind, ErrorKind::*};
-use azure_dps::{Error, RetryPolicy, TransportFault, TransportFault::*};
-use azure_dps::{embedded_io, embedded_io_async};
+use azure_dps::{
+    Error, RetryPolicy,
+    error::{TransportFault, TransportFault::*},
+};
+use azure_dps::{asynch, blocking};
 use support::*;
 
 const KINDS: [(ErrorKind, TransportFault); 18] = [

@@ -6,7 +6,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use azure_dps::{Answer, Credential, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy, Step};
+use azure_dps::{
+    Attestation, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+    provisioning::{Answer, Step},
+};
 use support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,7 +74,7 @@ fn provision(devices: usize, mut service: Service, timeout: Duration, unix_time:
     let policy = RetryPolicy::new().with_timeout(timeout);
     let mut fleet = Vec::from_iter(ids.iter().map(|id| {
         let registration = Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new(id).unwrap());
-        let mut device = Provisioning::new(registration, Credential::x509()).with_retry_policy(policy);
+        let mut device = Provisioning::new(registration, Attestation::x509()).with_retry_policy(policy);
         device.start(Duration::ZERO, unix_time);
         (device, Duration::MAX)
     }));

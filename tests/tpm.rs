@@ -5,9 +5,12 @@ mod support;
 
 use std::time::Duration;
 
-use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::identity::tpm::{AuthenticationKey, Tpm, TpmError};
 use azure_dps::{
-    Answer, Credential, Error, ErrorCode, Fault, Malformed, Provisioning, Sign, SignError, TransportFault,
+    Attestation, Error, Provisioning,
+    error::{ErrorCode, Fault, Malformed, TransportFault},
+    identity::{Sign, SignError},
+    provisioning::Answer,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use support::*;
@@ -266,7 +269,7 @@ fn keys_are_taken_apart_within_their_bounds() {
     fn decode(base64: &str, size: usize) -> Result<Vec<Vec<u8>>, Error> {
         let body =
             ASSIGNED.replace(r#""payload":"#, &format!(r#""tpm":{{"authenticationKey":"{base64}"}},"payload":"#));
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::x509());
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
         provisioning.start(Duration::ZERO, 0);
         provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
         let assignment = provisioning.result(body.as_bytes()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, rc::Rc, time::Duration};
 
-use azure_dps::{Endpoint, GroupKey, RegistrationId};
+use azure_dps::{GroupKey, RegistrationId, provisioning::Endpoint};
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 
 use crate::{

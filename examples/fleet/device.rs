@@ -13,10 +13,12 @@ use std::{
 
 use ::embedded_io_async::{ErrorType, Read, Write};
 use azure_dps::{
-    Assignment, Credential, DeviceKey, Endpoint, Error, Fault, GroupKey, IdScope, Progress, Provisioning, Registration,
-    RegistrationId, RetryPolicy, Step, TransportFault,
-    embedded_io_async::{self, ConnectError},
+    Assignment, Attestation, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId,
+    RetryPolicy,
+    asynch::{self, ConnectError},
+    error::{Fault, TransportFault},
     mqtt,
+    provisioning::{Endpoint, Progress, Step},
     tls::{self, Connector},
 };
 use embedded_io_adapters::tokio_1::FromTokio;

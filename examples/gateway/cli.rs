@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use azure_dps::{Csr, DeviceKey, Endpoint, GroupKey, InvalidIdentifier, RegistrationId};
+use azure_dps::{
+    DeviceKey, GroupKey, RegistrationId,
+    identity::{Csr, InvalidIdentifier},
+    provisioning::Endpoint,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use zeroize::Zeroizing;

@@ -1,6 +1,6 @@
 //! What is issued for a csr, as TLS clients show it.
 
-use azure_dps::{CertificateChain, Csr, Error};
+use azure_dps::{Error, identity::Csr, provisioning::CertificateChain};
 use pem::Pem;
 
 /// PEM of the chain, the device's own certificate first: the one for its key, wherever it stands.

@@ -30,8 +30,11 @@ use std::{
 };
 
 use azure_dps::{
-    BufferTooSmall, Credential, Csr, Endpoint, Error, Fault, IdScope, KeyChoice, Provisioning, Record, Registration,
-    RegistrationId, RetryPolicy,
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+    after::Record,
+    error::{BufferTooSmall, Fault},
+    identity::{Csr, KeyChoice},
+    provisioning::Endpoint,
     tls::{self, Connector},
 };
 use clap::Parser;
@@ -138,7 +141,7 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
         let mut observer = |progress| reporter.progress(progress);
         let credential = match keys.get_mut(choice as usize) {
             Some(key) => Credential::sas(key),
-            None => Credential::x509(),
+            None => Attestation::x509(),
         };
         let mut provisioning = match args.status {
             true => Provisioning::lookup(registration, credential),
@@ -317,11 +320,11 @@ impl Route {
             Self::Stream(connector) => {
                 let connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(started.elapsed()));
                 let result =
-                    azure_dps::embedded_io::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
+                    azure_dps::blocking::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
                 result.err()?.source().map(tls::describe)
             }
             Self::Minreq => {
-                let result = azure_dps::minreq::provision(provisioning, unix_time, buffer, clock, thread::sleep);
+                let result = azure_dps::https::provision(provisioning, unix_time, buffer, clock, thread::sleep);
                 result.err()?.source().map(tls::describe)
             }
         }

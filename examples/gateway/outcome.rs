@@ -3,8 +3,12 @@
 use std::fmt::Write;
 
 use azure_dps::{
-    Assignment, BufferTooSmall, Csr, Details, DeviceKey, Error, ErrorCode, Fault, Hub, Registration,
+    Assignment, DeviceKey, Error, Registration,
+    after::Hub,
+    error::{BufferTooSmall, ErrorCode, Fault},
+    identity::Csr,
     json::{Text, Value},
+    provisioning::Details,
 };
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -262,7 +266,7 @@ impl Failure {
             },
             seen: seen.map_or(error.to_string(), |seen| format!("{error}: {seen}")),
             http_status: refusal.map(|refusal| refusal.http_status),
-            code: error.code().map(azure_dps::ErrorCode::value),
+            code: error.code().map(azure_dps::error::ErrorCode::value),
             // Some refusals have one that is empty.
             tracking_id: tracking_id.filter(|id| !id.is_empty()),
             message: message.text,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use azure_dps::Progress;
+use azure_dps::provisioning::Progress;
 use indicatif::ProgressBar;
 
 use crate::values::printable;

@@ -2,7 +2,7 @@
 
 use std::{env, path::Path};
 
-use azure_dps::{DeviceKey, Endpoint, GroupKey, IdScope, InvalidIdentifier};
+use azure_dps::{DeviceKey, GroupKey, IdScope, identity::InvalidIdentifier, provisioning::Endpoint};
 use zeroize::Zeroizing;
 
 use crate::input::Input;

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs, io};
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, Error, Hub, IdScope, Provisioning, Registration, RegistrationId, Step,
-    TransportFault,
-    embedded_io::ConnectError,
+    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId,
+    after::Hub,
+    blocking::ConnectError,
+    error::TransportFault,
     mqtt,
+    provisioning::{Endpoint, Step},
     tls::{self, Connector},
 };
 use embedded_io_adapters::tokio_1::FromTokio;

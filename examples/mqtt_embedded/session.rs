@@ -4,7 +4,12 @@
 
 use core::time::Duration;
 
-use azure_dps::{BufferTooSmall, Error, Malformed, Provisioning, Step, TransportFault, mqtt};
+use azure_dps::{
+    Error, Provisioning,
+    error::{BufferTooSmall, Malformed, TransportFault},
+    mqtt,
+    provisioning::Step,
+};
 use embedded_io_async::{Read, Write};
 use mqttrs::{
     Connect, ConnectReturnCode, Packet, Pid, Protocol, Publish, QoS, QosPid, Subscribe, SubscribeReturnCodes,

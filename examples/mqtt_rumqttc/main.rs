@@ -12,7 +12,8 @@ mod session;
 use std::{env, fs, process::ExitCode};
 
 use azure_dps::{
-    Credential, DeviceKey, Endpoint, Hub, IdScope, Provisioning, Registration, RegistrationId, tls::Connector,
+    Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, after::Hub, provisioning::Endpoint,
+    tls::Connector,
 };
 use zeroize::Zeroizing;
 

@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{BufferTooSmall, Endpoint, Error, Malformed, Provisioning, Step, TransportFault, mqtt};
+use azure_dps::{
+    Error, Provisioning,
+    error::{BufferTooSmall, Malformed, TransportFault},
+    mqtt,
+    provisioning::{Endpoint, Step},
+};
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, StateError,
     SubscribeReasonCode, TlsConfiguration, TlsError, Transport, mqttbytes,

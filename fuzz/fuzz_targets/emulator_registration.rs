@@ -10,7 +10,7 @@
 
 use std::sync::LazyLock;
 
-use azure_dps::{Answer, Credential, IdScope, Provisioning, RegistrationId};
+use azure_dps::{Attestation, IdScope, Provisioning, RegistrationId, provisioning::Answer};
 use azure_dps_emulator::Operation;
 use azure_dps_emulator::fuzzing::{Request, Service};
 use azure_dps_fuzz::{
@@ -107,8 +107,8 @@ fn check_assignment(registration_id: &str, is_look_up: bool, body: &[u8]) {
     let Ok(id) = RegistrationId::new(registration_id) else { return };
     let registration = azure_dps::Registration::new(IdScope::new(ID_SCOPE).unwrap(), id);
     let mut provisioning = match is_look_up {
-        true => Provisioning::lookup(registration, Credential::x509()),
-        false => Provisioning::new(registration, Credential::x509()),
+        true => Provisioning::lookup(registration, Attestation::x509()),
+        false => Provisioning::new(registration, Attestation::x509()),
     };
     provisioning.start(Default::default(), NOW);
     provisioning.on_answer(Default::default(), Answer::new(200, None, body));

@@ -8,9 +8,7 @@
 
 use std::time::Duration;
 
-use azure_dps::{
-    Credential, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, Step, TransportFault, mqtt,
-};
+use azure_dps::{Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, mqtt, error::TransportFault, provisioning::Step};
 use azure_dps_fuzz::{contains, first_line, parts};
 use libfuzzer_sys::fuzz_target;
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use azure_dps::{Answer, Assignment, Credential, IdScope, Provisioning, Registration, RegistrationId};
+use azure_dps::{Assignment, Attestation, IdScope, Provisioning, Registration, RegistrationId, provisioning::Answer};
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,7 +44,7 @@ fuzz_target!(|payload: &str| {
         r#"{{"status":"assigned","registrationState":{{"assignedHub":"h","deviceId":"d","payload":{payload}}}}}"#
     );
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
-    let mut provisioning = Provisioning::new(registration, Credential::x509());
+    let mut provisioning = Provisioning::new(registration, Attestation::x509());
     provisioning.start(Default::default(), 0);
     provisioning.on_answer(Default::default(), Answer::new(200, None, body.as_bytes()));
     // What was no payload, but several members, is none.

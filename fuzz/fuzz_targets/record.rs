@@ -4,9 +4,7 @@
 #![no_main]
 
 use azure_dps::json::{JsonError, JsonProblem};
-use azure_dps::{
-    Answer, Credential, Error, IdScope, Malformed, Provisioning, Record, RecordError, Registration, RegistrationId,
-};
+use azure_dps::{Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, after::Record, error::{Malformed, RecordError}, provisioning::Answer};
 use azure_dps_fuzz::contains;
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};
@@ -26,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
 
     // It is what an answer with this state is.
     let answer = [br#"{"status":"assigned","registrationState":"#, bytes, b"}"].concat();
-    let mut provisioning = Provisioning::new(registration, Credential::x509());
+    let mut provisioning = Provisioning::new(registration, Attestation::x509());
     provisioning.start(Default::default(), 0);
     provisioning.on_answer(Default::default(), Answer::new(200, None, &answer));
     match (Record::read(&record, &registration), provisioning.result(&answer)) {

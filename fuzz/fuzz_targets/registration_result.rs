@@ -11,11 +11,8 @@
 use std::time::Duration;
 
 use azure_dps::http;
-use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
-use azure_dps::{
-    Answer, Credential, Csr, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy, Sign,
-    SignError, Step, TransportFault,
-};
+use azure_dps::identity::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::{Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy, error::TransportFault, identity::{Csr, Sign, SignError}, provisioning::{Answer, Step}};
 use azure_dps_fuzz::{contains, first_line, parts};
 use libfuzzer_sys::fuzz_target;
 
@@ -50,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
     let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
     let mut chip = Chip;
     let credential = match attestation {
-        "certificate" => Credential::x509(),
+        "certificate" => Attestation::x509(),
         "tpm" => Credential::tpm(&mut chip),
         _ => Credential::sas(&mut key),
     };

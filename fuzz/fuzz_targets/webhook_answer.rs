@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use azure_dps::json::{JsonError, JsonProblem, Object};
-use azure_dps::{Answer, Credential, Error, IdScope, Malformed, Provisioning, Registration, RegistrationId};
+use azure_dps::{Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, error::Malformed, provisioning::Answer};
 use azure_dps_emulator::fuzzing;
 use azure_dps_fuzz::{contains, first_line};
 use libfuzzer_sys::fuzz_target;
@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
         })
     };
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
-    let mut provisioning = Provisioning::new(registration, Credential::x509());
+    let mut provisioning = Provisioning::new(registration, Attestation::x509());
     provisioning.start(Default::default(), 0);
     provisioning.on_answer(Default::default(), Answer::new(200, None, answer.as_bytes()));
     let Some(hub) = hub else {

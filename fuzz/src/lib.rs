@@ -9,7 +9,7 @@ use std::{
 };
 
 use azure_dps::json::Object;
-use azure_dps::{DeviceKey, IdScope, RegistrationId, sas_token};
+use azure_dps::{DeviceKey, IdScope, RegistrationId, identity::sas_token};
 use azure_dps_emulator::fuzzing::{Request, Service};
 use azure_dps_emulator::{
     Behaviour, Certificate, Config, DeviceRecord, DisabledAnswer, EnrollmentGroup, IndividualEnrollment, Operation,

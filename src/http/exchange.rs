@@ -1,11 +1,21 @@
 use core::{ops::Range, time::Duration};
 
-use super::{ResponseReader, write_request};
-use crate::{Error, Provisioning, Step, TransportFault};
+use super::{
+    ResponseReader,
+    request::{needed, write_request},
+};
+use crate::{
+    error::{Error, TransportFault},
+    provisioning::{Provisioning, Step},
+};
 
 /// What a transport is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Sign: [`Provisioning::sign_with`].
+    Sign,
+    /// Give the challenge to the TPM: [`Provisioning::activate_with`].
+    Activate,
     /// Nothing, for so long.
     Wait(Duration),
     /// Drop the connection, if there is one, and open another.
@@ -58,6 +68,8 @@ impl Exchange {
         loop {
             match &self.phase {
                 Phase::Idle => match provisioning.step(now) {
+                    Step::Sign => return Action::Sign,
+                    Step::Activate => return Action::Activate,
                     Step::Wait(duration) => return Action::Wait(duration),
                     Step::Finished => return Action::Finished,
                     Step::Send => {
@@ -98,6 +110,15 @@ impl Exchange {
     /// Where to read to.
     pub(crate) fn space<'b>(&mut self, buffer: &'b mut [u8]) -> &'b mut [u8] {
         self.reader.space(buffer).unwrap_or_default()
+    }
+
+    /// What is wrong with a signature. A buffer that is too small to sign in is too small for the
+    /// request as well, which is the size that the caller needs.
+    pub(crate) fn signature_error(&self, provisioning: &mut Provisioning<'_>, error: Error) -> Error {
+        match error {
+            Error::BufferTooSmall(_) => needed(provisioning),
+            error => error,
+        }
     }
 
     pub(crate) fn on_connected(&mut self, provisioning: &mut Provisioning<'_>) {

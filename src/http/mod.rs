@@ -5,12 +5,15 @@
 //! # use azure_dps::*;
 //! use azure_dps::http::{self, ResponseReader};
 //!
+//! # use azure_dps::provisioning::Step;
 //! # let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
 //! # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-//! # let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
+//! # let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
 //! # let (now, unix_time) = (core::time::Duration::ZERO, 1_700_000_000);
 //! let mut buffer = [0; 1024];
 //! provisioning.start(now, unix_time);
+//! assert_eq!(provisioning.step(now), Step::Sign);
+//! provisioning.sign_with(&mut key, &mut buffer)?;
 //! assert_eq!(provisioning.step(now), Step::Send);
 //!
 //! let len = http::write_request(&mut provisioning, now, &mut buffer)?;
@@ -47,5 +50,4 @@ pub use request::write_request;
 pub(crate) use request::write_target;
 #[cfg(feature = "minreq")]
 pub(crate) use response::Framing;
-pub(crate) use response::parse_seconds;
 pub use response::{MAX_HEADERS, Response, ResponseReader};

@@ -1,45 +1,56 @@
 use core::time::Duration;
 
-use crate::{Error, Provisioning, provisioning::Request, writer::Writer};
+use crate::{
+    error::Error,
+    provisioning::{Provisioning, Request},
+    text::writer::Writer,
+};
 
 /// Writes the request that is due, head and body, and returns its length in bytes.
 ///
-/// A register request of a credential that signs gets a new token, whose text to be signed
-/// is put together in `buffer` too.
-///
-/// [`Sizes::http_register`](crate::Sizes::http_register) and
-/// [`Sizes::http_poll`](crate::Sizes::http_poll) are the bytes that `buffer` must hold.
+/// [`Sizes::http_register`](crate::provisioning::Sizes::http_register) and
+/// [`Sizes::http_poll`](crate::provisioning::Sizes::http_poll) are the bytes that `buffer` must hold.
 ///
 /// # Errors
-/// [`Error::BufferTooSmall`] with a size that suffices, or [`Error::Signer`]. Give the error
-/// to [`Provisioning::on_error`].
+/// [`Error::BufferTooSmall`] with a size that is sufficient; [`Error::NotDue`] if something must be
+/// signed first. Give the error to [`Provisioning::on_error`].
 ///
 /// Source: [Register Device](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/register-device),
 /// [Operation Status Lookup](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/operation-status-lookup).
 pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &mut [u8]) -> Result<usize, Error> {
     provisioning.begin_request(now)?;
-    let signed = provisioning.sign_request(now, buffer);
     let mut writer = Writer::new(buffer);
+    write(provisioning, &mut writer);
+    let len = writer.finish()?.len();
+    provisioning.on_request_written();
+    Ok(len)
+}
+
+/// How large the buffer must be, if it is too small to sign in.
+#[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7"))]
+#[cold]
+pub(crate) fn needed(provisioning: &mut Provisioning<'_>) -> Error {
+    let mut writer = Writer::new(&mut []);
+    provisioning.as_if_signed(|provisioning| write(provisioning, &mut writer));
+    writer.finish().map_or_else(Error::from, |_| Error::NotDue)
+}
+
+fn write(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {
     match provisioning.request() {
         Request::Register => {
             writer.str(if provisioning.is_lookup() { "POST " } else { "PUT " });
-            write_head(provisioning, &mut writer);
+            write_head(provisioning, writer);
             writer.str("Content-Type: application/json\r\nContent-Length: ");
             writer.decimal(provisioning.request_body_len() as u64);
             writer.str("\r\n\r\n");
-            provisioning.write_body(&mut writer);
+            provisioning.write_body(writer);
         }
         Request::Status { .. } => {
             writer.str("GET ");
-            write_head(provisioning, &mut writer);
+            write_head(provisioning, writer);
             writer.str("\r\n");
         }
     }
-    // The size first: a buffer that is too small to sign in is too small for the request.
-    let len = writer.finish()?.len();
-    signed?;
-    provisioning.on_request_written();
-    Ok(len)
 }
 
 fn write_head(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {

@@ -1,6 +1,9 @@
-use core::ops::Range;
-
-use crate::{Answer, BufferTooSmall, Error, Malformed, TransportFault, json::parse_u32};
+use crate::{
+    error::{BufferTooSmall, Error, Malformed, TransportFault},
+    provisioning::Answer,
+    text::json::{parse_seconds, parse_u32},
+    total::move_down,
+};
 
 /// The most header lines of an answer that are read. The service sends about eight.
 pub const MAX_HEADERS: usize = 32;
@@ -256,17 +259,6 @@ impl ResponseReader {
     }
 }
 
-/// Moves bytes to where others were before them. (`copy_within` may panic, as far as the
-/// linker sees.)
-fn move_down(buffer: &mut [u8], from: Range<usize>, to: usize) {
-    for (from, to) in from.zip(to..) {
-        let Some(&byte) = buffer.get(from) else { return };
-        if let Some(slot) = buffer.get_mut(to) {
-            *slot = byte;
-        }
-    }
-}
-
 impl Default for ResponseReader {
     fn default() -> Self {
         Self::new()
@@ -311,12 +303,6 @@ impl Framing {
         }
         Ok(framing)
     }
-}
-
-/// Seconds, where a number that is too large still means a long time.
-pub(crate) fn parse_seconds(value: &[u8]) -> Option<u32> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    digits.then(|| parse_u32(value).unwrap_or(u32::MAX))
 }
 
 fn head_error(error: httparse::Error) -> Malformed {

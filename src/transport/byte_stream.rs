@@ -3,12 +3,16 @@
 use core::fmt;
 
 #[cfg(feature = "embedded-io-v0_7")]
-use ::embedded_io as io;
+use embedded_io as io;
 #[cfg(not(feature = "embedded-io-v0_7"))]
-use ::embedded_io_async as io;
+use embedded_io_async as io;
 use io::ErrorKind;
 
-use crate::{Assignment, BufferTooSmall, Fault, InvalidIdentifier, InvalidKey, Provisioning, TransportFault};
+use crate::{
+    error::{BufferTooSmall, Fault, TransportFault},
+    identity::{InvalidIdentifier, InvalidKey},
+    provisioning::Provisioning,
+};
 
 /// Why there is no connection, as far as it matters for what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,14 +87,13 @@ impl From<ErrorKind> for TransportFault {
     }
 }
 
-/// The outcome of a run, with the stream's own error where that ended it: it says more than
+/// The outcome of a run, with the stream's own error if that ended it: it says more than
 /// that the network failed.
-pub(super) fn outcome<'b, C, S: io::Error>(
-    provisioning: &Provisioning<'_>,
-    buffer: &'b [u8],
+pub(super) fn outcome<C, S: io::Error>(
+    provisioning: &mut Provisioning<'_>,
     cause: Option<Error<C, S>>,
-) -> Result<Assignment<'b>, Error<C, S>> {
-    provisioning.result(buffer).map_err(|error| match cause {
+) -> Result<(), Error<C, S>> {
+    provisioning.outcome().map_err(|error| match cause {
         Some(cause) if cause.kind() == error => cause,
         _ => Error::Provisioning(error),
     })

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use azure_dps::embedded_io::ConnectError;
+use azure_dps::blocking::ConnectError;
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
@@ -299,14 +299,14 @@ impl Client {
         match column {
             Blocking => {
                 let (connect, delay) = (|deadline| self.connect(deadline), |wait| clock.advance(wait));
-                azure_dps::embedded_io::provision(run, UNIX_TIME, buffer, connect, now, delay)
+                azure_dps::blocking::provision(run, UNIX_TIME, buffer, connect, now, delay)
                     .map(|_| ())
                     .map_err(|error| error.kind())
             }
             Async => {
                 let (connect, delay) = (async |_| self.connect_async().await, async |wait| clock.sleep(wait).await);
                 clock
-                    .block_on(azure_dps::embedded_io_async::provision(run, UNIX_TIME, buffer, connect, now, delay))
+                    .block_on(azure_dps::asynch::provision(run, UNIX_TIME, buffer, connect, now, delay))
                     .map(|_| ())
                     .map_err(|error| error.kind())
             }
@@ -328,7 +328,7 @@ impl Client {
                 Step::Send => {
                     let connect = async {
                         let connected = self.connect_async().await;
-                        connected.map_err(|error| azure_dps::embedded_io::Error::<_, Broken>::from(error).kind())
+                        connected.map_err(|error| azure_dps::blocking::Error::<_, Broken>::from(error).kind())
                     };
                     let ended = match clock.until(run.request_deadline(clock.now()), connect).await {
                         Ok(stream) => session::session(run, clock, stream, buffer).await,
@@ -376,7 +376,7 @@ fn over_minreq(key: &mut azure_dps::DeviceKey, buffer: &mut [u8], peer: Peer) ->
     let mut provisioning = toaster(key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
     let (clock, begun) = (Clock::default(), Instant::now());
     let assignment =
-        azure_dps::minreq::provision(&mut provisioning, UNIX_TIME, buffer, || clock.now(), |wait| clock.advance(wait));
+        azure_dps::https::provision(&mut provisioning, UNIX_TIME, buffer, || clock.now(), |wait| clock.advance(wait));
     // A second for each request, and what a machine at work is late.
     assert!(begun.elapsed() < 15 * SECOND, "{:?}", begun.elapsed());
     assignment.map(|assignment| assignment.assigned_hub().to_string()).map_err(|error| error.kind())

@@ -12,10 +12,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ::embedded_io::ErrorKind;
-use azure_dps::embedded_io::{self, ConnectError};
+use azure_dps::blocking::{self, ConnectError};
 use azure_dps::{
-    Answer, Assignment, Credential, DeviceKey, Error, IdScope, Progress, Provisioning, Registration, RegistrationId,
-    Step,
+    Assignment, Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId,
+    provisioning::{Answer, Progress, Step},
 };
 
 pub const SCOPE: &str = "0ne00002193";
@@ -39,7 +39,7 @@ pub fn registration(id: &'static str) -> Registration<'static> {
 
 /// What the service assigned, read from its final answer as a run reads it.
 pub fn assigned<'b>(registration: &Registration<'_>, body: &'b str) -> Result<Assignment<'b>, Error> {
-    let mut provisioning = Provisioning::new(*registration, Credential::x509());
+    let mut provisioning = Provisioning::new(*registration, Attestation::x509());
     provisioning.start(Duration::ZERO, 0);
     provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
     provisioning.result(body.as_bytes())
@@ -125,7 +125,7 @@ impl Clock {
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(output),
             Poll::Pending => {
-                sleep.as_mut().poll(context).map(|()| Err(Error::Transport(azure_dps::TransportFault::Stalled)))
+                sleep.as_mut().poll(context).map(|()| Err(Error::Transport(azure_dps::error::TransportFault::Stalled)))
             }
         })
         .await

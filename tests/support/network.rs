@@ -9,8 +9,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use azure_dps::{Assignment, Error, ErrorCode, Provisioning, Step, TransportFault};
-use azure_dps::{embedded_io::ConnectError, tls::Connector};
+use azure_dps::{
+    Assignment, Error, Provisioning,
+    error::{ErrorCode, TransportFault},
+    provisioning::Step,
+};
+use azure_dps::{blocking::ConnectError, tls::Connector};
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
@@ -86,7 +90,7 @@ pub fn provision<'a, 'b>(
     let endpoint = *provisioning.endpoint();
     match transport {
         Transport::Minreq => {
-            azure_dps::minreq::provision(provisioning, unix_time(), buffer, clock, delay).map_err(|error| error.kind())
+            azure_dps::https::provision(provisioning, unix_time(), buffer, clock, delay).map_err(|error| error.kind())
         }
         Transport::MqttTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -106,14 +110,7 @@ pub fn provision<'a, 'b>(
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config()?));
                 Ok(FromTokio::new(connector.connect(name, socket).await.map_err(refused)?))
             };
-            let run = azure_dps::embedded_io_async::provision(
-                provisioning,
-                unix_time(),
-                buffer,
-                connect,
-                || clock.now(),
-                delay,
-            );
+            let run = azure_dps::asynch::provision(provisioning, unix_time(), buffer, connect, || clock.now(), delay);
             runtime.block_on(run).map_err(|error| error.kind())
         }
         Transport::EmbeddedIoTls => {
@@ -124,7 +121,7 @@ pub fn provision<'a, 'b>(
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             let connector = builder.with_io_timeout(Duration::from_secs(10)).build().unwrap();
             let connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(clock()));
-            azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
+            azure_dps::blocking::provision(provisioning, unix_time(), buffer, connect, clock, delay)
                 .map_err(|error| error.kind())
         }
         Transport::EmbeddedIo => {
@@ -133,7 +130,7 @@ pub fn provision<'a, 'b>(
                 socket.set_read_timeout(Some(Duration::from_secs(10)))?;
                 Ok(FromStd::new(socket))
             };
-            azure_dps::embedded_io::provision(provisioning, unix_time(), buffer, connect, clock, delay)
+            azure_dps::blocking::provision(provisioning, unix_time(), buffer, connect, clock, delay)
                 .map_err(|error| error.kind())
         }
     }

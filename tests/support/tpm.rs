@@ -7,8 +7,8 @@ mod software_tpm;
 use std::sync::LazyLock;
 
 use aws_lc_rs::hmac;
-use azure_dps::tpm::{AuthenticationKey, Tpm, TpmError};
-use azure_dps::{Sign, SignError};
+use azure_dps::identity::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::identity::{Sign, SignError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use software_tpm::SoftwareTpm;
 

@@ -3,7 +3,7 @@
 
 use core::{hint::black_box, time::Duration};
 
-use azure_dps::{DeviceKey, GroupKey, Provisioning, Step};
+use azure_dps::{DeviceKey, GroupKey, Provisioning, provisioning::Step};
 use cortex_m::peripheral::{SYST, syst::SystClkSource};
 use cortex_m_semihosting::hprintln;
 

@@ -7,7 +7,7 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use azure_dps::mqtt;
-use azure_dps::{Credential, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, Step};
+use azure_dps::{Attestation, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Step};
 
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 const DEVICE_KEY: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";

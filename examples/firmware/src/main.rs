@@ -27,7 +27,7 @@ mod tls;
 
 use core::{ffi::CStr, fmt, time::Duration};
 
-use azure_dps::{DeviceKey, Endpoint, Fault};
+use azure_dps::{DeviceKey, error::Fault, provisioning::Endpoint};
 use cortex_m_rt::entry;
 use mps2_an385::{self as board, Inputs, USAGE, memory, println};
 use provision::Request;

@@ -3,11 +3,7 @@
 
 use core::time::Duration;
 
-use azure_dps::{
-    Credential, DeviceKey, Endpoint, IdScope, OwnedAssignment, Progress, Provisioning, Registration, RegistrationId,
-    RetryPolicy,
-    embedded_io::{self, ConnectError},
-};
+use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy, blocking::{self, ConnectError}, provisioning::{Endpoint, OwnedAssignment, Progress}};
 use mbedtls_rs::SessionError;
 use mps2_an385::{self as board, println};
 use zeroize::Zeroizing;

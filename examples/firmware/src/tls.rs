@@ -3,7 +3,7 @@
 
 use core::{ffi::CStr, fmt};
 
-use azure_dps::embedded_io::ConnectError;
+use azure_dps::blocking::ConnectError;
 use embedded_io::ErrorKind;
 use heapless::CString;
 use mbedtls_rs::{

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use azure_dps::{Endpoint, IdScope, InvalidIdentifier, RegistrationId};
+use azure_dps::{IdScope, RegistrationId, identity::InvalidIdentifier, provisioning::Endpoint};
 use clap::Parser;
 use tss_esapi::tcti_ldr::TctiNameConf;
 

@@ -21,11 +21,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{
-    Credential, Endpoint, Error, Fault, IdScope, Provisioning, Registration, RegistrationId, embedded_io,
-    tls::{self, Connector},
-    tpm::Tpm,
-};
+use azure_dps::{Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, blocking, tls::{self, Connector}, error::Fault, identity::tpm::Tpm, provisioning::Endpoint};
 use clap::Parser;
 use data_encoding::{BASE32_NOPAD, BASE64};
 use sha2::{Digest, Sha256};

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use azure_dps::{
-    SIGNATURE_LEN, Sign, SignError,
-    tpm::{AuthenticationKey, EncryptedKey, Tpm, TpmError},
-};
+use azure_dps::{identity::{SIGNATURE_LEN, Sign, SignError, tpm::{AuthenticationKey, EncryptedKey, Tpm, TpmError}}};
 use tss_esapi::{
     Context, Error, WrapperErrorKind,
     abstraction::ek::create_ek_public_from_default_template,

@@ -8,7 +8,7 @@ use core::{
     time::Duration,
 };
 
-use azure_dps::{Credential, DeviceKey, IdScope, Provisioning, Registration, RegistrationId};
+use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId};
 
 unsafe extern "C" {
     /// Defined nowhere. Whoever can panic needs it.

@@ -6,9 +6,7 @@
 use core::hint::black_box;
 use core::time::Duration;
 
-use azure_dps::{
-    Assignment, Credential, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, Step,
-};
+use azure_dps::{Assignment, Attestation, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Step};
 use zeroize::Zeroize;
 
 // search.py knows these too.

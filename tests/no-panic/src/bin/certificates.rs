@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{Answer, Credential, Csr, IdScope, Provisioning, Registration, RegistrationId, http};
+use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, http, identity::Csr, provisioning::Answer};
 use azure_dps_no_panic::*;
 
 links!(proof);
@@ -12,7 +12,7 @@ fn proof() {
     let (Ok(scope), Ok(id)) = (IdScope::new(text()), RegistrationId::new(text())) else { return };
     let Ok(csr) = Csr::from_der(bytes()) else { return };
     let registration = Registration::new(scope, id).with_csr(csr);
-    let mut provisioning = Provisioning::new(registration, Credential::x509());
+    let mut provisioning = Provisioning::new(registration, Attestation::x509());
     let mut buffer = [0; 512];
     let room = buffer.get_mut(..number()).unwrap_or_default();
     provisioning.start(time(), 0);

@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{DeviceKey, Sign};
+use azure_dps::{DeviceKey, identity::Sign};
 use azure_dps_no_panic::*;
 
 links!(proof);

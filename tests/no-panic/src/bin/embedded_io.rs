@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::embedded_io::{self, ConnectError};
+use azure_dps::blocking::{self, ConnectError};
 use azure_dps_no_panic::*;
 use embedded_io_v0_7::{ErrorKind, ErrorType, Read, Write};
 

@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::embedded_io_async::{self, ConnectError};
+use azure_dps::asynch::{self, ConnectError};
 use azure_dps_no_panic::*;
 use core::{
     future::Future,

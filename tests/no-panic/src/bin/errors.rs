@@ -3,8 +3,8 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::tpm::TpmError;
-use azure_dps::{Endpoint, Error, InvalidHub, PayloadError, SignError, TrackingId};
+use azure_dps::identity::tpm::TpmError;
+use azure_dps::{Error, error::{PayloadError, TrackingId}, identity::{InvalidHub, SignError}, provisioning::Endpoint};
 use azure_dps_no_panic::*;
 use core::fmt::Write;
 

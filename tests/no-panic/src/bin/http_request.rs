@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{Endpoint, http};
+use azure_dps::{http, provisioning::Endpoint};
 use azure_dps_no_panic::*;
 
 links!(proof);

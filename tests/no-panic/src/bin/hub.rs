@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{DeviceKey, Hub};
+use azure_dps::{DeviceKey, after::Hub};
 use azure_dps_no_panic::*;
 
 links!(proof);

@@ -3,10 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{
-    Answer, Credential, DeviceKey, Error, IdScope, Progress, Provisioning, Registration, RegistrationId, RetryPolicy,
-    TransportFault,
-};
+use azure_dps::{Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy, error::TransportFault, provisioning::{Answer, Progress}};
 use azure_dps_no_panic::*;
 
 links!(proof);

@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{IdScope, KeyChoice, Record, Registration, RegistrationId};
+use azure_dps::{IdScope, Registration, RegistrationId, after::Record, identity::KeyChoice};
 use azure_dps_no_panic::*;
 
 links!(proof);

@@ -3,10 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{
-    Credential, HubAnswer, IdScope, Provisioning, Record, Registration, RegistrationId, Reprovisioning,
-    ReprovisioningPolicy,
-};
+use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, after::{HubAnswer, Record, Reprovisioning, ReprovisioningPolicy}};
 use azure_dps_no_panic::*;
 
 links!(proof);
@@ -28,7 +25,7 @@ fn proof() {
             used(life.on_assigned(time(), &record.assignment()));
         }
         life.on_hub(time(), HubAnswer::Closed);
-        let mut provisioning = Provisioning::new(registration, Credential::x509());
+        let mut provisioning = Provisioning::new(registration, Attestation::x509());
         life.on_failed(time(), opaque(&mut provisioning));
         used(life.key());
         life.provision_again();

@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{DeviceKey, IdScope, RegistrationId, sas_token};
+use azure_dps::{DeviceKey, IdScope, RegistrationId, identity::sas_token};
 use azure_dps_no_panic::*;
 
 links!(proof);

@@ -3,10 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{
-    Answer, Credential, IdScope, Provisioning, Registration, RegistrationId, Sign, SignError, http,
-    tpm::{AuthenticationKey, Tpm, TpmError},
-};
+use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, http, identity::{Sign, SignError, tpm::{AuthenticationKey, Tpm, TpmError}}, provisioning::Answer};
 use azure_dps_no_panic::*;
 
 links!(proof);

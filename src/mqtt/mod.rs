@@ -1,0 +1,196 @@
+//! DPS over MQTT 3.1.1, without a client: what to connect, subscribe and publish with is
+//! written into the caller's buffer, and messages are read from wherever they lie.
+//!
+//! Bring any MQTT client and a TLS 1.2 stream to port [`PORT`] of the endpoint's host, and
+//! keep [the driving contract](crate#the-driving-contract):
+//!
+//! ```
+//! # use azure_dps::*;
+//! use azure_dps::{mqtt, provisioning::Step};
+//!
+//! # let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+//! # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+//! # let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
+//! # let (now, unix_time) = (core::time::Duration::ZERO, 1_700_000_000);
+//! let mut buffer = [0; 512];
+//! provisioning.start(now, unix_time);
+//! assert_eq!(provisioning.step(now), Step::Sign);
+//! provisioning.sign_with(&mut key, &mut buffer)?;
+//! assert_eq!(provisioning.step(now), Step::Send);
+//!
+//! // After each signature, and without a session: CONNECT with a clean session, and SUBSCRIBE.
+//! assert_eq!(mqtt::client_id(&provisioning), "dev-1");
+//! assert!(mqtt::write_user_name(&provisioning, &mut buffer)?.starts_with("0ne00002193/registrations/dev-1/"));
+//! assert!(mqtt::write_password(&provisioning, &mut buffer)?.starts_with("SharedAccessSignature "));
+//! mqtt::on_connack(&mut provisioning, now, 0);
+//! assert_eq!(mqtt::SUBSCRIBE_FILTER, "$dps/registrations/res/#");
+//!
+//! // PUBLISH the request that is due, and hand in what arrives.
+//! let publish = mqtt::write_publish(&mut provisioning, now, &mut buffer)?;
+//! assert_eq!(publish.topic, "$dps/registrations/PUT/iotdps-register/?$rid=1");
+//! assert_eq!(publish.body, br#"{"registrationId":"dev-1"}"#);
+//! let topic = "$dps/registrations/res/202/?$rid=1&retry-after=3";
+//! let body = br#"{"operationId":"4.d0a6","status":"assigning"}"#;
+//! assert!(mqtt::on_message(&mut provisioning, now, topic, body));
+//! assert_eq!(provisioning.step(now), Step::Wait(core::time::Duration::from_secs(3)));
+//! # Ok::<(), azure_dps::Error>(())
+//! ```
+//!
+//! Publish and subscribe with QoS 0 or 1. The service cuts idle connections: let the client
+//! ping every minute or so. A request is answered by a message, not by its PUBACK: where none
+//! comes until [`Provisioning::request_deadline`], give up the session and say so to
+//! [`Provisioning::on_error`].
+//!
+//! Source: [MQTT support in DPS](https://learn.microsoft.com/azure/iot-dps/iot-dps-mqtt-support).
+
+use core::time::Duration;
+
+use crate::{
+    error::{BufferTooSmall, Error, Malformed, Refusal},
+    provisioning::{Answer, Provisioning, Request},
+    text::{
+        json::{parse_seconds, parse_u32},
+        writer::{Writer, text},
+    },
+};
+
+/// The port of MQTT over TLS.
+pub const PORT: u16 = 8883;
+
+/// What to subscribe to before the first request.
+pub const SUBSCRIBE_FILTER: &str = "$dps/registrations/res/#";
+
+/// The client identifier of CONNECT: the registration ID.
+pub const fn client_id<'a>(provisioning: &Provisioning<'a>) -> &'a str {
+    provisioning.registration().registration_id().as_str()
+}
+
+/// Writes the user name of CONNECT into `buffer`, which must hold
+/// [`Sizes::mqtt_user_name`](crate::provisioning::Sizes::mqtt_user_name) bytes.
+///
+/// # Errors
+/// [`BufferTooSmall`] with the exact size.
+pub fn write_user_name<'b>(provisioning: &Provisioning<'_>, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
+    let mut writer = Writer::new(buffer);
+    writer.str(provisioning.registration().id_scope().as_str());
+    writer.str("/registrations/");
+    writer.str(client_id(provisioning));
+    writer.str("/api-version=");
+    writer.percent(provisioning.api_version().as_bytes());
+    writer.str(concat!("&ClientVersion=azure-dps%2F", env!("CARGO_PKG_VERSION")));
+    writer.finish().map(|user_name| text(user_name))
+}
+
+/// Writes the token into `buffer`: the password of CONNECT. It is needed once a session, however many
+/// requests there are in it. Empty for an attestation without tokens. `buffer` must hold
+/// [`Sizes::sas_token`](crate::provisioning::Sizes::sas_token) bytes.
+///
+/// The token changes with each [`Step::Sign`](crate::provisioning::Step::Sign): close the session and
+/// open a new one then.
+///
+/// # Errors
+/// [`Error::BufferTooSmall`] with a size that is sufficient; [`Error::NotStarted`];
+/// [`Error::NotDue`] before there is a signature; [`Error::Unsupported`] for a TPM and a look-up. Give
+/// the error to [`Provisioning::on_error`].
+pub fn write_password<'b>(provisioning: &Provisioning<'_>, buffer: &'b mut [u8]) -> Result<&'b str, Error> {
+    provisioning.write_session_token(buffer)
+}
+
+/// What the service answered to CONNECT, by its return code. Success is reported as
+/// [`Progress::Connected`](crate::provisioning::Progress::Connected), anything else ends the session, and
+/// the run unless the service is merely unavailable.
+///
+/// A refusal counts as [`Error::Refused`] with the HTTP status that says the same: 401 for
+/// codes 4 and 5, 503 for 3, else 400. Expect bad tokens to be accepted here and refused by
+/// the first message.
+///
+/// Source: [CONNACK](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718035).
+pub fn on_connack(provisioning: &mut Provisioning<'_>, now: Duration, return_code: u8) {
+    let http_status = match return_code {
+        0 => return provisioning.on_connected(),
+        3 => 503,
+        4 | 5 => 401,
+        _ => 400,
+    };
+    provisioning.on_error(now, Error::Refused(Refusal { http_status, code: None, tracking_id: None }));
+}
+
+/// A message to be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Publish<'b> {
+    /// The topic.
+    pub topic: &'b str,
+    /// The payload of the message.
+    pub body: &'b [u8],
+}
+
+/// Writes the request that is due, topic and body, into `buffer`, which must hold
+/// [`Sizes::mqtt_publish`](crate::provisioning::Sizes::mqtt_publish) bytes.
+///
+/// # Errors
+/// [`Error::BufferTooSmall`] with the exact size. Give the error to
+/// [`Provisioning::on_error`].
+pub fn write_publish<'b>(
+    provisioning: &mut Provisioning<'_>,
+    now: Duration,
+    buffer: &'b mut [u8],
+) -> Result<Publish<'b>, Error> {
+    if provisioning.is_lookup() {
+        return Err(Error::Unsupported);
+    }
+    let request_id = provisioning.begin_request(now)?;
+    let mut writer = Writer::new(buffer);
+    let request = provisioning.request();
+    writer.str("$dps/registrations/");
+    writer.str(match request {
+        Request::Register => "PUT/iotdps-register/?$rid=",
+        Request::Status { .. } => "GET/iotdps-get-operationstatus/?$rid=",
+    });
+    writer.decimal(request_id.into());
+    if let Request::Status { operation_id } = request {
+        writer.str("&operationId=");
+        writer.percent(operation_id);
+    }
+    let topic = writer.len();
+    if let Request::Register = request {
+        provisioning.write_body(&mut writer);
+    }
+    let request = writer.finish()?;
+    provisioning.on_request_written();
+    let (topic, body) = request.split_at_checked(topic).unwrap_or_default();
+    Ok(Publish { topic: text(topic), body })
+}
+
+/// Hands in a message. `true` if it was the answer to the request that is under way; anything
+/// else is left alone: other topics, and late answers to earlier requests.
+///
+/// If the message ends the run, [`Provisioning::result`] is read from its `body`.
+///
+/// The answer is known by the number of its request, which goes on from run to run. In a session
+/// that another [`Provisioning`] had before, its late answers could be taken for this one's: open a
+/// new one.
+///
+/// A topic of the service's that cannot be read ends the run with [`Error::Malformed`].
+pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {
+    let Some(topic) = topic.strip_prefix("$dps/registrations/res/") else { return false };
+    let (mut request_id, mut retry_after) = (None, None);
+    let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
+    let status = parts.next().and_then(parse_u32);
+    // The order of the parameters is the service's affair.
+    for part in parts {
+        if let Some(value) = part.strip_prefix(b"$rid=") {
+            request_id = parse_u32(value);
+        } else if let Some(value) = part.strip_prefix(b"retry-after=") {
+            retry_after = parse_seconds(value);
+        }
+    }
+    if request_id.is_none() || request_id != provisioning.request_id().map(u32::from) {
+        return false;
+    }
+    match status.and_then(|status| u16::try_from(status).ok()) {
+        Some(status) => provisioning.on_answer(now, Answer::new(status, retry_after, body)),
+        None => provisioning.on_error(now, Malformed::MqttTopic.into()),
+    }
+    true
+}

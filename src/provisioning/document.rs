@@ -1,0 +1,312 @@
+//! The bodies of the service's answers. They are the same over HTTP and MQTT.
+
+use super::assignment::Spans;
+use crate::{
+    error::{ErrorCode, Malformed, Refusal, TrackingId},
+    identity::{RegistrationId, hub_name::split_hub},
+    text::json::{Broken, Object, Reader, Text, Value},
+};
+
+/// What decides how a run goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// `unassigned` or `assigning`: poll.
+    Pending,
+    /// A status that later versions may add: poll.
+    Unknown,
+    Assigned,
+    Failed,
+    Disabled,
+}
+
+impl Status {
+    fn read(value: Value<'_>) -> Self {
+        const NAMES: [(&[u8], Status); 6] = [
+            (b"\"assigning\"", Status::Pending),
+            (b"\"unassigned\"", Status::Pending),
+            (b"\"assigned\"", Status::Assigned),
+            (b"\"failed\"", Status::Failed),
+            (b"\"disabled\"", Status::Disabled),
+            (b"\"blacklisted\"", Status::Disabled),
+        ];
+        let known = NAMES.iter().find(|(name, _)| value.bytes().eq_ignore_ascii_case(name));
+        known.map_or(Status::Unknown, |(_, status)| *status)
+    }
+}
+
+/// A member that decides something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Status,
+    OperationId,
+    RefusalCode,
+    TrackingId,
+    State,
+    StateStatus,
+    RegistrationId,
+    AssignedHub,
+    DeviceId,
+    Payload,
+    FailureCode,
+}
+
+const FIELDS: usize = Field::FailureCode as usize + 1;
+/// At the top of an answer.
+const OF_ANSWER: [Field; 5] = [Field::Status, Field::OperationId, Field::RefusalCode, Field::TrackingId, Field::State];
+/// Within `registrationState`.
+const OF_STATE: [Field; 6] = [
+    Field::StateStatus,
+    Field::RegistrationId,
+    Field::AssignedHub,
+    Field::DeviceId,
+    Field::Payload,
+    Field::FailureCode,
+];
+
+impl Field {
+    const fn name(self) -> &'static str {
+        match self {
+            Field::Status | Field::StateStatus => "status",
+            Field::OperationId => "operationId",
+            Field::RefusalCode | Field::FailureCode => "errorCode",
+            Field::TrackingId => "trackingId",
+            Field::State => "registrationState",
+            Field::RegistrationId => "registrationId",
+            Field::AssignedHub => "assignedHub",
+            Field::DeviceId => "deviceId",
+            Field::Payload => "payload",
+        }
+    }
+}
+
+/// An answer, read in full: everything that decides how the run goes on. The other members of an
+/// assignment are looked up when they are asked for.
+///
+/// A member of the wrong type is an error where it is needed, and counts as absent elsewhere.
+pub(crate) struct Document<'b> {
+    values: [Option<Value<'b>>; FIELDS],
+    /// A member that occurs twice. Its first value is kept.
+    duplicate: Option<&'static str>,
+}
+
+impl<'b> Document<'b> {
+    pub(crate) const EMPTY: Self = Self { values: [None; FIELDS], duplicate: None };
+
+    /// Reads an answer into this document, which was empty. (One that was returned would be
+    /// copied.)
+    pub(crate) fn read(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
+        self.read_from(body, false)
+    }
+
+    /// The same for a document that is nothing but a registration state.
+    #[inline]
+    pub(crate) fn read_state(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
+        self.read_from(body, true)
+    }
+
+    fn read_from(&mut self, body: &'b [u8], is_state: bool) -> Result<(), Malformed> {
+        let mut reader = Reader::new(body);
+        self.fill(&mut reader, is_state).map_err(|Broken| Malformed::Json(reader.error()))?;
+        self.duplicate.map_or(Ok(()), |name| Err(Malformed::Duplicate(name)))
+    }
+
+    fn fill(&mut self, reader: &mut Reader<'b>, is_state: bool) -> Result<(), Broken> {
+        // Where `registrationState` begins, while the reader is inside.
+        let mut state = is_state.then(|| reader.mark());
+        reader.begin_object()?;
+        loop {
+            let Some(key) = reader.next_key()? else {
+                let Some(start) = state.take() else { break };
+                self.set(Field::State, Value::checked(reader.since(start)));
+                if is_state {
+                    break;
+                }
+                continue;
+            };
+            let fields: &[Field] = if state.is_none() { &OF_ANSWER } else { &OF_STATE };
+            let field = fields.iter().copied().find(|field| reader.is(key, field.name()));
+            if field == Some(Field::State) && reader.at_object() {
+                state = Some(reader.mark());
+                reader.begin_object()?;
+                continue;
+            }
+            let value = reader.value()?;
+            if let Some(field) = field
+                && !value.is_null()
+            {
+                self.set(field, value);
+            }
+        }
+        reader.end()
+    }
+
+    #[inline]
+    fn set(&mut self, field: Field, value: Value<'b>) {
+        match &mut self.values[field as usize] {
+            slot @ None => *slot = Some(value),
+            Some(_) => self.duplicate = Some(field.name()),
+        }
+    }
+
+    fn get(&self, field: Field) -> Option<Value<'b>> {
+        self.values[field as usize]
+    }
+
+    #[inline(never)]
+    fn text(&self, field: Field) -> Option<Text<'b>> {
+        self.get(field)?.text()
+    }
+
+    fn require(&self, field: Field) -> Result<Text<'b>, Malformed> {
+        self.text(field).ok_or(self.unusable(field))
+    }
+
+    /// What is wrong with a member that is needed, and is no string.
+    fn unusable(&self, field: Field) -> Malformed {
+        let name = field.name();
+        if self.get(field).is_some() { Malformed::Invalid(name) } else { Malformed::Missing(name) }
+    }
+
+    pub(crate) fn operation_id(&self) -> Result<Text<'b>, Malformed> {
+        match self.require(Field::OperationId)? {
+            text if text.bytes().is_empty() => Err(Malformed::Missing("operationId")),
+            text => Ok(text),
+        }
+    }
+
+    /// The status in a member, if it is there and a string.
+    fn status_in(&self, field: Field) -> Option<Status> {
+        self.get(field).filter(|value| value.text().is_some()).map(Status::read)
+    }
+
+    pub(crate) fn status(&self) -> Result<Status, Malformed> {
+        let status = match self.status_in(Field::Status) {
+            Some(status) => status,
+            // An operation without a status is one to ask again about.
+            None if self.get(Field::Status).is_none() && self.text(Field::OperationId).is_some() => Status::Pending,
+            None => return Err(self.unusable(Field::Status)),
+        };
+        // The two statuses may differ on the way to the end, but not about a success. One of them
+        // may be late.
+        match self.status_in(Field::StateStatus) {
+            Some(inner) if (inner == Status::Assigned) == (status == Status::Assigned) => Ok(status),
+            Some(inner) if inner == Status::Pending || status == Status::Pending => Ok(Status::Pending),
+            Some(_) => Err(Malformed::Contradiction("registrationState.status")),
+            None => Ok(status),
+        }
+    }
+
+    /// The status of a registration state by itself.
+    pub(crate) fn state_status(&self) -> Result<Status, Malformed> {
+        self.status_in(Field::StateStatus).ok_or(self.unusable(Field::StateStatus))
+    }
+
+    /// Why the registration ended as `failed`. A code that is no number leaves the failure a
+    /// failure, without a code.
+    pub(crate) fn failure(&self, http_status: u16) -> Refusal {
+        Refusal { http_status, code: self.code(Field::FailureCode), tracking_id: None }
+    }
+
+    fn code(&self, field: Field) -> Option<ErrorCode> {
+        self.get(field)?.u32().map(ErrorCode::from)
+    }
+
+    /// Where the device belongs: checked here, handed out from the `body` later. The device ID is
+    /// for the caller to check, who decodes it.
+    #[inline]
+    pub(crate) fn assignment(
+        &self,
+        registration_id: RegistrationId<'_>,
+        body: &[u8],
+    ) -> Result<(Spans, Text<'b>), Malformed> {
+        let registration_id = registration_id.as_str().as_bytes();
+        let state = self.get(Field::State).filter(|state| state.object().is_some());
+        let state = state.ok_or(self.unusable(Field::State))?;
+        if let Some(answered) = self.text(Field::RegistrationId)
+            && answered.bytes() != registration_id
+            && !answered.bytes().eq_ignore_ascii_case(registration_id)
+        {
+            return Err(Malformed::Contradiction("registrationId"));
+        }
+        let hub = self.require(Field::AssignedHub)?;
+        if split_hub(hub.bytes()).is_none() {
+            return Err(Malformed::Invalid("assignedHub"));
+        }
+        let device_id = self.require(Field::DeviceId)?;
+        Ok((Spans::new(state, hub, self.get(Field::Payload), body), device_id))
+    }
+}
+
+/// What the service says of a failure in words, read from the caller's buffer with
+/// [`Provisioning::details`](crate::Provisioning::details).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Details<'b> {
+    document: Object<'b>,
+    state: Option<Object<'b>>,
+}
+
+impl<'b> Details<'b> {
+    /// Reads an error body, or a failed registration.
+    pub(crate) fn read(body: &'b [u8]) -> Option<Self> {
+        let document = Object::parse_within(body, 0).ok()?;
+        let state = document.get("registrationState").and_then(|state| state.object());
+        Some(Self { document, state })
+    }
+
+    /// Returns the message: `message` of a refused request, `errorMessage` of a failed registration.
+    pub fn message(&self) -> Option<Text<'b>> {
+        self.text("message").or_else(|| self.text("errorMessage"))
+    }
+
+    /// Returns the tracking ID as it came, of any form.
+    pub fn tracking_id(&self) -> Option<Text<'b>> {
+        self.text("trackingId")
+    }
+
+    /// Returns when the service refused, in its own clock: RFC 3339, UTC. A device whose token is
+    /// refused as expired can compare its clock with this.
+    pub fn timestamp(&self) -> Option<Text<'b>> {
+        self.text("timestampUtc").or_else(|| self.text("lastUpdatedDateTimeUtc"))
+    }
+
+    /// Returns the service's `info`, if there is any.
+    pub fn info(&self) -> Option<Object<'b>> {
+        self.document.get("info")?.object()
+    }
+
+    /// The value that an answer was refused for.
+    pub(crate) fn refused_value(&self, malformed: Malformed) -> Option<Value<'b>> {
+        let (Malformed::Invalid(name) | Malformed::Duplicate(name) | Malformed::Contradiction(name)) = malformed else {
+            return None;
+        };
+        let state = self.state.unwrap_or(self.document);
+        match name {
+            "status" | "operationId" | "registrationState" => self.document.get(name),
+            _ => state.get(name.strip_prefix("registrationState.").unwrap_or(name)),
+        }
+    }
+
+    /// Returns the whole document.
+    pub const fn object(&self) -> Object<'b> {
+        self.document
+    }
+
+    fn text(&self, name: &str) -> Option<Text<'b>> {
+        let text = |object: Object<'b>| object.get(name)?.text();
+        text(self.document).or_else(|| text(self.state?))
+    }
+}
+
+/// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
+/// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
+pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
+    let mut document = Document::EMPTY;
+    if let Err(Malformed::Json(_)) = document.read(body) {
+        document = Document::EMPTY;
+    }
+    Refusal {
+        http_status,
+        code: document.code(Field::RefusalCode),
+        tracking_id: document.text(Field::TrackingId).and_then(|text| TrackingId::read(text.bytes())),
+    }
+}

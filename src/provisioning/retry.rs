@@ -1,0 +1,211 @@
+use core::time::Duration;
+
+use crate::{
+    error::{Error, ErrorCode, Fault},
+    identity::RegistrationId,
+};
+
+/// How long a run may take and how patient it is.
+///
+/// ```
+/// use azure_dps::RetryPolicy;
+/// use core::time::Duration;
+///
+/// let policy = RetryPolicy::new().with_timeout(Duration::from_secs(120)).with_max_retries(3);
+/// assert_eq!(policy.timeout, Duration::from_secs(120));
+/// ```
+///
+/// # How a run waits
+///
+/// - **Still assigning.** The service asks for a time between polls (`Retry-After`), within
+///   [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`]. Without one, the next poll is due after
+///   [`poll_interval`](Self::poll_interval) plus up to half of that.
+/// - **Throttled or failing** (429, 5xx, 408). The wait is 10 s, then 20, 40, and 60 s from then
+///   on, or `Retry-After` if that is longer, plus up to as much again. So a throttled fleet
+///   spreads out instead of coming back in waves.
+/// - **Registering already** (409203). The service is still working on an earlier register
+///   request of this device, whose answer was lost, perhaps. The wait is 1 s, then 2, 4, 8, 16,
+///   and 30 s from then on, or `Retry-After`, plus up to as much again.
+/// - **Operation lost** (404 for a poll). The service failed over or restarted. The wait is as
+///   after throttling; then the device registers again, which is billed, once in a run.
+/// - **No answer.** The wait is 5 s, then 10, 20, 40, and 80 s from then on, plus up to half of
+///   that. Only these failures count against [`max_retries`](Self::max_retries).
+///
+/// Each wait grows with the number of failures in a row, of whatever kind: a 409203 after a lost
+/// answer is the second failure, and its wait begins at 2 s. An answer that is not a failure starts the
+/// count again.
+///
+/// Everything but the last goes on until [`timeout`](Self::timeout) ends the run. A wait that
+/// would outlast the run ends it at once.
+///
+/// The random part needs no source of randomness. It comes from the registration ID, the wall
+/// clock at [`start`](crate::Provisioning::start), [`jitter_seed`](Self::jitter_seed) and the
+/// last run, so it differs between devices and between starts. A device without a wall clock
+/// should set the seed.
+///
+/// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryPolicy {
+    /// The longest time for the whole run, at most 30 days: the run has one token, which must outlast
+    /// it. The default, 10 minutes, outlasts the service's own retries of a throttled webhook (about 7
+    /// minutes).
+    pub timeout: Duration,
+    /// The longest time for one request and its answer, 60 s by default.
+    pub request_timeout: Duration,
+    /// How many network failures in a row are retried, 8 by default. Any answer of the service
+    /// starts the count again. Refusals that ask for patience do not count: `timeout` bounds
+    /// them.
+    pub max_retries: u8,
+    /// The time between polls where the service names none, 3 s by default. The service
+    /// allows 5 polls of a device in 10 s.
+    pub poll_interval: Duration,
+    /// A number that differs from start to start, for a device that passes no wall clock to
+    /// [`start`](crate::Provisioning::start): a boot counter, or the noise of a sensor. 0 by
+    /// default.
+    pub jitter_seed: u32,
+}
+
+/// The shortest wait a `Retry-After` can ask for.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// The longest wait a `Retry-After` can ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// The first and the longest wait after a failure, in milliseconds: 32 bits instead of the 96 of a
+/// `Duration`.
+type Backoff = (u32, u32);
+
+const NETWORK: Backoff = (5_000, 80_000);
+const BUSY: Backoff = (10_000, 60_000);
+const REGISTERING: Backoff = (1_000, 30_000);
+/// More would only exceed the longest wait.
+const DOUBLINGS: u8 = 5;
+/// Twelve days, which leave room for jitter in 32 bits.
+const WAIT_MAX: u32 = 1 << 30;
+
+impl RetryPolicy {
+    /// The defaults.
+    pub const fn new() -> Self {
+        Self {
+            timeout: Duration::from_secs(600),
+            request_timeout: Duration::from_secs(60),
+            max_retries: 8,
+            poll_interval: Duration::from_secs(3),
+            jitter_seed: 0,
+        }
+    }
+
+    /// Sets [`timeout`](Self::timeout).
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`request_timeout`](Self::request_timeout).
+    pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Sets [`max_retries`](Self::max_retries).
+    pub const fn with_max_retries(mut self, retries: u8) -> Self {
+        self.max_retries = retries;
+        self
+    }
+
+    /// Sets [`poll_interval`](Self::poll_interval).
+    pub const fn with_poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
+    /// Sets [`jitter_seed`](Self::jitter_seed).
+    pub const fn with_jitter_seed(mut self, seed: u32) -> Self {
+        self.jitter_seed = seed;
+        self
+    }
+
+    /// Milliseconds until the next poll.
+    pub(crate) fn poll_wait(&self, retry_after: Option<u32>, jitter: &mut Jitter) -> u32 {
+        retry_after.map_or_else(|| jitter.add_half(millis(self.poll_interval.max(RETRY_AFTER_MIN))), clamp)
+    }
+}
+
+/// Milliseconds until the next attempt, after the failure number `failures` in a row, from 1.
+pub(crate) fn failure_wait(failures: u8, error: &Error, retry_after: Option<u32>, jitter: &mut Jitter) -> u32 {
+    let is_network = error.fault() == Fault::Transport;
+    let (first, longest) = match error.code() {
+        _ if is_network => NETWORK,
+        Some(ErrorCode::CONCURRENT_REGISTRATION) => REGISTERING,
+        _ => BUSY,
+    };
+    let backoff = (first << failures.saturating_sub(1).min(DOUBLINGS)).min(longest);
+    let wait = retry_after.map_or(0, clamp).max(backoff);
+    if is_network { jitter.add_half(wait) } else { jitter.add(wait, wait) }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn clamp(seconds: u32) -> u32 {
+    seconds.clamp(RETRY_AFTER_MIN.as_secs() as u32, RETRY_AFTER_MAX.as_secs() as u32) * 1000
+}
+
+pub(crate) fn millis(wait: Duration) -> u32 {
+    (wait.as_secs().min(u64::from(WAIT_MAX / 1000)) as u32) * 1000 + wait.subsec_millis()
+}
+
+/// Tells things apart. It is not a cryptographic hash.
+pub(crate) fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(FNV_OFFSET, fnv_1a_step)
+}
+
+const FNV_OFFSET: u32 = 0x811c_9dc5;
+
+fn fnv_1a_step(hash: u32, byte: u8) -> u32 {
+    (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+}
+
+/// Marsaglia's xorshift32: enough to spread devices over time.
+#[derive(Debug)]
+pub(crate) struct Jitter(u32);
+
+impl Jitter {
+    pub(crate) const fn new() -> Self {
+        Self(FNV_OFFSET)
+    }
+
+    /// Different for each device.
+    pub(crate) fn of(registration_id: RegistrationId<'_>, seed: u32) -> Self {
+        let mut jitter = Self::new();
+        jitter.mix(registration_id, 0, seed);
+        jitter
+    }
+
+    /// Makes what follows differ between devices and between starts.
+    pub(crate) fn mix(&mut self, registration_id: RegistrationId<'_>, unix_time: u64, seed: u32) {
+        let id = registration_id.as_str().bytes();
+        // The low bytes first: those that follow carry them into all bits.
+        let bytes = id.chain(seed.to_le_bytes()).chain(unix_time.to_le_bytes());
+        let hash = bytes.fold(self.0, fnv_1a_step);
+        // Zero is the one state that xorshift never leaves.
+        self.0 = if hash == 0 { FNV_OFFSET } else { hash };
+    }
+
+    /// `millis` and up to half of that.
+    pub(crate) fn add_half(&mut self, millis: u32) -> u32 {
+        self.add(millis, millis / 2)
+    }
+
+    /// `millis` and up to `at_most` more.
+    pub(crate) fn add(&mut self, millis: u32, at_most: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        let more = (u64::from(at_most) * u64::from(self.0)) >> 32;
+        millis.saturating_add(more as u32)
+    }
+}

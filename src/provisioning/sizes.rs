@@ -1,0 +1,428 @@
+use super::{Endpoint, MAX_OPERATION_ID, Registration, state_machine::API_VERSION};
+use crate::{
+    USER_AGENT,
+    identity::{
+        hub_name::{MAX_DEVICE_ID, MAX_HOST, MAX_PORT},
+        sas_token::SCHEME,
+    },
+    text::writer::{LONGEST_SIGNATURE, is_unreserved},
+};
+
+/// How large the buffers must be, in bytes. Every method is a `const fn`, so that arrays can be
+/// sized at compile time.
+///
+/// Describe the registration with texts of the kind that the device has, and with the lengths of
+/// what it sends and receives:
+///
+/// ```
+/// use azure_dps::provisioning::Sizes;
+///
+/// const SIZES: Sizes = Sizes::new("0ne00002193", "breakroom499-contoso-tstrsd-007")
+///     .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5"}"#.len())
+///     .with_hub("contoso-toasters-hub-1098.azure-devices.net")
+///     .with_returned_payload(100);
+///
+/// static BUFFER: [u8; SIZES.http()] = [0; SIZES.http()]; // for a transport
+/// let mut user_name = [0; SIZES.hub_user_name()]; // for `Hub::write_user_name`
+/// # let _ = (&BUFFER, &mut user_name);
+/// ```
+///
+/// On a machine with an allocator, [`Provisioning::sizes`](crate::Provisioning::sizes) describes
+/// what it is about to send.
+///
+/// What this crate writes never needs more than these sizes, if the lengths are right. It needs
+/// exactly as much for the longest texts. The sizes of answers are those of the fields that the
+/// service is known to send: a longer answer ends in
+/// [`Error::BufferTooSmall`](crate::Error::BufferTooSmall) with the size that it needs.
+///
+/// # What is assumed unless a setter says otherwise
+///
+/// | length | value |
+/// |---|---|
+/// | endpoint | [`Endpoint::GLOBAL`] |
+/// | api-version | the default of [`Provisioning`](crate::Provisioning) |
+/// | operation ID | [`MAX_OPERATION_ID`], of characters that need no percent-encoding in a URL |
+/// | payload, `csr`, TPM, returned payload | none |
+/// | device ID at the hub | the registration ID |
+/// | hub | 75: 50 characters and `.device.azure-devices.net` |
+/// | enrollment group | 128 |
+/// | expiry of a token | 20 digits; until the year 2286 they are 10 |
+/// | number of an MQTT request | 5 digits |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    id_scope: usize,
+    registration_id: Len,
+    authority: usize,
+    api_version: usize,
+    operation_id: usize,
+    tpm: Option<(usize, usize)>,
+    csr: Option<usize>,
+    payload: Option<usize>,
+    device_id: Len,
+    /// With and without the port.
+    assigned_hub: usize,
+    hub_host: usize,
+    enrollment_group: usize,
+    returned: usize,
+    device_client_type: Option<usize>,
+}
+
+/// The length of a text, and its length percent-encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Len {
+    plain: usize,
+    encoded: usize,
+}
+
+impl Len {
+    const fn of(text: &str) -> Self {
+        let mut rest = text.as_bytes();
+        let mut encoded = 0;
+        while let [byte, tail @ ..] = rest {
+            encoded += if is_unreserved(*byte) { 1 } else { 3 };
+            rest = tail;
+        }
+        Self { plain: text.len(), encoded }
+    }
+
+    /// Of any text of this length.
+    const fn at_most(len: usize) -> Self {
+        Self { plain: len, encoded: 3 * len }
+    }
+}
+
+/// A u64 in decimal.
+const EXPIRY: usize = 20;
+/// A u16 in decimal.
+const REQUEST_ID: usize = 5;
+/// The base64 of a key of 64 bytes, the longest.
+const KEY: usize = 88;
+/// The head of an answer with all documented headers.
+const ANSWER_HEAD: usize = 512;
+/// What the service sends in an answer beside the texts that differ from device to device.
+const ANSWER: usize = 480;
+/// Of a message: the fixed header of the packet and the length of the topic.
+const MQTT_HEAD: usize = 5 + 2;
+/// `Retry-After` is a u32 here.
+const ANSWER_TOPIC: usize = "$dps/registrations/res/200/?$rid=&retry-after=".len() + REQUEST_ID + 10;
+
+impl Sizes {
+    /// Creates the sizes for an ID scope and a registration ID.
+    ///
+    /// If the IDs are known at run time only, use texts of the same kind: a `:` takes three bytes
+    /// in a URL, any other character of an ID one.
+    pub const fn new(id_scope: &str, registration_id: &str) -> Self {
+        Self::with_lens(id_scope.len(), Len::of(registration_id))
+    }
+
+    /// Creates the sizes that are sufficient for every ID scope and registration ID up to these
+    /// lengths, every device ID, hub and enrollment group, and any operation ID.
+    ///
+    /// ```
+    /// use azure_dps::{IdScope, RegistrationId, provisioning::Sizes};
+    ///
+    /// const SIZES: Sizes = Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN);
+    /// let mut password = [0; SIZES.sas_token()];
+    /// # let _ = &mut password;
+    /// ```
+    pub const fn longest(id_scope: usize, registration_id: usize) -> Self {
+        Self {
+            operation_id: 3 * MAX_OPERATION_ID,
+            device_id: Len::at_most(MAX_DEVICE_ID),
+            assigned_hub: MAX_HOST + MAX_PORT,
+            hub_host: MAX_HOST,
+            ..Self::with_lens(id_scope, Len::at_most(registration_id))
+        }
+    }
+
+    /// Creates the sizes for a registration, with its payload and `csr`.
+    pub const fn of(registration: &Registration<'_>) -> Self {
+        let sizes = Self::new(registration.id_scope().as_str(), registration.registration_id().as_str());
+        Self { csr: csr_len(registration), payload: payload_len(registration), ..sizes }
+    }
+
+    const fn with_lens(id_scope: usize, registration_id: Len) -> Self {
+        Self {
+            id_scope,
+            registration_id,
+            authority: Endpoint::GLOBAL.host().len(),
+            api_version: API_VERSION.len(),
+            operation_id: MAX_OPERATION_ID,
+            tpm: None,
+            csr: None,
+            payload: None,
+            device_id: registration_id,
+            assigned_hub: 75,
+            hub_host: 75,
+            enrollment_group: 128,
+            returned: 0,
+            device_client_type: None,
+        }
+    }
+
+    /// Sets the endpoint.
+    pub const fn with_endpoint(mut self, endpoint: &Endpoint<'_>) -> Self {
+        self.authority = endpoint.authority_len();
+        self
+    }
+
+    /// Sets the length of the endpoint's host, with `:` and a port if it has one.
+    pub const fn with_host(mut self, len: usize) -> Self {
+        self.authority = len;
+        self
+    }
+
+    /// Sets the `api-version`.
+    pub const fn with_api_version(mut self, api_version: &str) -> Self {
+        self.api_version = Len::of(api_version).encoded;
+        self
+    }
+
+    /// Sets the length of the operation ID. One of the service has about 55 characters.
+    pub const fn with_operation_id(mut self, len: usize) -> Self {
+        self.operation_id = len;
+        self
+    }
+
+    /// Sets the length of the payload that the device sends.
+    pub const fn with_payload(mut self, len: usize) -> Self {
+        self.payload = Some(len);
+        self
+    }
+
+    /// Sets the length of a certificate signing request, in DER.
+    pub const fn with_csr(mut self, len: usize) -> Self {
+        self.csr = Some(len);
+        self
+    }
+
+    /// Sets the lengths of a TPM's public keys, 316 bytes each for RSA 2048.
+    pub const fn with_tpm(mut self, endorsement_key: usize, storage_root_key: usize) -> Self {
+        self.tpm = Some((endorsement_key, storage_root_key));
+        self
+    }
+
+    /// Sets the device ID at the hub.
+    pub const fn with_device_id(mut self, device_id: &str) -> Self {
+        self.device_id = Len::of(device_id);
+        self
+    }
+
+    /// Sets the hub: a host name, perhaps with `:` and a port.
+    pub const fn with_hub(mut self, assigned_hub: &str) -> Self {
+        self.assigned_hub = assigned_hub.len();
+        let mut host = assigned_hub.as_bytes();
+        while let [name @ .., last] = host
+            && last.is_ascii_digit()
+        {
+            host = name;
+        }
+        self.hub_host = match host {
+            [name @ .., b':'] => name.len(),
+            _ => self.assigned_hub,
+        };
+        self
+    }
+
+    /// Sets the length of the enrollment group's ID.
+    pub const fn with_enrollment_group(mut self, len: usize) -> Self {
+        self.enrollment_group = len;
+        self
+    }
+
+    /// Sets the length of what the answer has beyond the fields that every answer has: the payload
+    /// that the webhook returns, some 800 bytes for X.509, some 1 200 for a TPM, and four thirds of
+    /// the length of certificates that are issued.
+    pub const fn with_returned_payload(mut self, len: usize) -> Self {
+        self.returned = len;
+        self
+    }
+
+    /// Sets the `DeviceClientType` of the hub's user name
+    /// ([`Hub::with_device_client_type`](crate::after::Hub::with_device_client_type)).
+    pub const fn with_device_client_type(mut self, device_client_type: &str) -> Self {
+        self.device_client_type = Some(Len::of(device_client_type).encoded);
+        self
+    }
+
+    /// The buffer of a transport over HTTP: the largest of [`http_register`](Self::http_register),
+    /// [`http_poll`](Self::http_poll), the head of an answer (some 500 bytes) and
+    /// [`answer`](Self::answer).
+    pub const fn http(&self) -> usize {
+        max(max(self.http_register(), self.http_poll()), max(ANSWER_HEAD, self.answer()))
+    }
+
+    /// A register request, or a look-up, as [`http::write_request`](crate::http::write_request)
+    /// writes it with a token.
+    pub const fn http_register(&self) -> usize {
+        let body = self.body();
+        self.http_head("PUT //registrations//register")
+            + "Content-Type: application/json\r\nContent-Length: ".len()
+            + digits(body)
+            + "\r\n\r\n".len()
+            + body
+    }
+
+    /// A poll, as [`http::write_request`](crate::http::write_request) writes it with a token.
+    pub const fn http_poll(&self) -> usize {
+        self.http_head("GET //registrations//operations/") + self.operation_id + "\r\n".len()
+    }
+
+    const fn http_head(&self, target: &str) -> usize {
+        target.len()
+            + self.id_scope
+            + self.registration_id.encoded
+            + "?api-version=".len()
+            + self.api_version
+            + " HTTP/1.1\r\nHost: ".len()
+            + self.authority
+            + "\r\nUser-Agent: ".len()
+            + USER_AGENT.len()
+            + "\r\nAccept: application/json\r\nAuthorization: ".len()
+            + self.sas_token()
+            + "\r\n".len()
+    }
+
+    /// The body of a register request, over HTTP and MQTT. The service accepts
+    /// [`MAX_BODY`](crate::provisioning::MAX_BODY) bytes.
+    pub const fn body(&self) -> usize {
+        body(self.registration_id.plain, self.tpm, self.csr, self.payload)
+    }
+
+    /// The token for the service, as [`sas_token::write`](crate::identity::sas_token::write) and
+    /// [`mqtt::write_password`](crate::mqtt::write_password) write it.
+    pub const fn sas_token(&self) -> usize {
+        let resource = self.id_scope + "%2fregistrations%2f".len() + self.registration_id.encoded;
+        SCHEME.len() + resource + SIGNED + "&skn=registration".len()
+    }
+
+    /// [`mqtt::write_user_name`](crate::mqtt::write_user_name).
+    pub const fn mqtt_user_name(&self) -> usize {
+        "/registrations//api-version=&ClientVersion=azure-dps%2F".len()
+            + env!("CARGO_PKG_VERSION").len()
+            + self.id_scope
+            + self.registration_id.plain
+            + self.api_version
+    }
+
+    /// The larger of [`mqtt_register`](Self::mqtt_register) and [`mqtt_poll`](Self::mqtt_poll).
+    pub const fn mqtt_publish(&self) -> usize {
+        max(self.mqtt_register(), self.mqtt_poll())
+    }
+
+    /// A register request, topic and body, as [`mqtt::write_publish`](crate::mqtt::write_publish)
+    /// writes it.
+    pub const fn mqtt_register(&self) -> usize {
+        "$dps/registrations/PUT/iotdps-register/?$rid=".len() + REQUEST_ID + self.body()
+    }
+
+    /// A poll, as [`mqtt::write_publish`](crate::mqtt::write_publish) writes it.
+    pub const fn mqtt_poll(&self) -> usize {
+        "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=&operationId=".len() + REQUEST_ID + self.operation_id
+    }
+
+    /// The packet of an MQTT client that brings an answer.
+    pub const fn mqtt_answer(&self) -> usize {
+        MQTT_HEAD + ANSWER_TOPIC + self.answer()
+    }
+
+    /// The body of the last answer, over HTTP and MQTT, as far as the service is known to answer.
+    pub const fn answer(&self) -> usize {
+        ANSWER
+            + self.registration_id.plain
+            + self.device_id.plain
+            + self.assigned_hub
+            + self.enrollment_group
+            + self.returned
+    }
+
+    /// A [`Record`](crate::after::Record) of the assignment. The part of the answer that it keeps is
+    /// shorter than [`answer`](Self::answer).
+    pub const fn record(&self) -> usize {
+        RECORD_OVERHEAD + self.answer()
+    }
+
+    /// [`Hub::write_user_name`](crate::after::Hub::write_user_name) with the default api-version of the
+    /// hub.
+    pub const fn hub_user_name(&self) -> usize {
+        let client_type = match self.device_client_type {
+            Some(len) => "&DeviceClientType=".len() + len,
+            None => 0,
+        };
+        "//?api-version=2021-04-12".len() + self.hub_host + self.device_id.plain + client_type
+    }
+
+    /// [`Hub::write_token`](crate::after::Hub::write_token).
+    pub const fn hub_token(&self) -> usize {
+        SCHEME.len() + self.hub_host + "%2Fdevices%2F".len() + self.device_id.encoded + SIGNED
+    }
+
+    /// [`Hub::write_connection_string`](crate::after::Hub::write_connection_string), for a key of any
+    /// length. A derived key has 44 characters, 44 fewer than the longest.
+    pub const fn hub_connection_string(&self) -> usize {
+        "HostName=;DeviceId=;SharedAccessKey=".len() + self.assigned_hub + self.device_id.plain + KEY
+    }
+
+    /// [`Hub::write_x509_connection_string`](crate::after::Hub::write_x509_connection_string).
+    pub const fn hub_x509_connection_string(&self) -> usize {
+        "HostName=;DeviceId=;x509=true".len() + self.assigned_hub + self.device_id.plain
+    }
+}
+
+/// How much longer a record is than the registration state in it.
+pub(crate) const RECORD_OVERHEAD: usize = 32;
+
+/// What follows the resource in any token.
+const SIGNED: usize = "&sig=&se=".len() + LONGEST_SIGNATURE + EXPIRY;
+
+/// The body of a register request, from the lengths of its parts.
+#[inline]
+pub(crate) const fn body(
+    registration_id: usize,
+    tpm: Option<(usize, usize)>,
+    csr: Option<usize>,
+    payload: Option<usize>,
+) -> usize {
+    let mut len = r#"{"registrationId":""}"#.len() + registration_id;
+    if let Some((endorsement_key, storage_root_key)) = tpm {
+        let keys = base64(endorsement_key) + base64(storage_root_key);
+        len += r#","tpm":{"endorsementKey":"","storageRootKey":""}"#.len() + keys;
+    }
+    if let Some(csr) = csr {
+        len += r#","csr":"""#.len() + base64(csr);
+    }
+    if let Some(payload) = payload {
+        len += r#","payload":"#.len() + payload;
+    }
+    len
+}
+
+const fn base64(len: usize) -> usize {
+    len.div_ceil(3) * 4
+}
+
+pub(crate) const fn csr_len(registration: &Registration<'_>) -> Option<usize> {
+    match registration.csr() {
+        Some(csr) => Some(csr.der().len()),
+        None => None,
+    }
+}
+
+pub(crate) const fn payload_len(registration: &Registration<'_>) -> Option<usize> {
+    match registration.payload() {
+        Some(payload) => Some(payload.len()),
+        None => None,
+    }
+}
+
+/// The length of a number in decimal.
+pub(crate) const fn digits(number: usize) -> usize {
+    match number.checked_ilog10() {
+        Some(log) => log as usize + 1,
+        None => 1,
+    }
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a < b { b } else { a }
+}

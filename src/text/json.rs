@@ -1,0 +1,760 @@
+//! The JSON that DPS speaks, read in place: no allocation, no recursion, bounded depth.
+//!
+//! The reader checks the whole grammar of [RFC 8259] and hands back slices of the text that
+//! it was given. Use it for a returned payload where a `Deserialize` type would be too much:
+//!
+//! ```
+//! use azure_dps::json::Object;
+//!
+//! let payload = Object::parse(r#"{"property2":{"propertyA":"valueA","property2-2":1234}}"#)?;
+//! let property2 = payload.get("property2").and_then(|value| value.object()).unwrap();
+//! assert_eq!(property2.get("property2-2").and_then(|value| value.u32()), Some(1234));
+//! assert!(property2.get("propertyA").and_then(|value| value.text()).unwrap() == "valueA");
+//! # Ok::<(), azure_dps::json::JsonError>(())
+//! ```
+//!
+//! [RFC 8259]: https://www.rfc-editor.org/rfc/rfc8259
+
+use core::{fmt, slice::Iter, str::Utf8Error};
+
+use heapless::Vec;
+
+use super::{
+    BufferTooSmall,
+    writer::{Writer, text},
+};
+
+/// The most objects and arrays within each other. The .NET JSON readers behind the service
+/// have the same bound.
+pub const MAX_DEPTH: usize = 64;
+
+/// One JSON object that has been checked.
+///
+/// Members are looked up by walking the text; a name that occurs twice is found first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Object<'b>(&'b [u8]);
+
+impl<'b> Object<'b> {
+    /// Text that was checked before; what can be seen without reading it is checked again.
+    pub(crate) fn checked(text: &'b [u8]) -> Option<Self> {
+        matches!(text, [b'{', .., b'}']).then_some(Self(text))
+    }
+
+    /// Checks that `text` is one JSON object and nothing else but white space.
+    ///
+    /// # Errors
+    /// [`JsonError`] with the position of the first wrong byte.
+    pub fn parse(text: &'b str) -> Result<Self, JsonError> {
+        Self::parse_within(text.as_bytes(), 0)
+    }
+
+    /// The same for an object that has, or will have, so many containers around it.
+    pub(crate) fn parse_within(text: &'b [u8], depth: usize) -> Result<Self, JsonError> {
+        let mut reader = Reader { depth, ..Reader::new(text) };
+        reader.whole_object().map_err(|Broken| reader.error())
+    }
+
+    /// The text, without the white space around it.
+    pub fn raw(&self) -> &'b str {
+        text(self.0)
+    }
+
+    /// The value of a member.
+    pub fn get(&self, name: &str) -> Option<Value<'b>> {
+        self.members().find(|(key, _)| *key == *name).map(|(_, value)| value)
+    }
+
+    /// All members in the order of the text.
+    pub fn members(&self) -> Members<'b> {
+        Members { reader: Reader::inside(self.0) }
+    }
+}
+
+impl fmt::Debug for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Object({})", self.raw())
+    }
+}
+
+/// The members of an [`Object`].
+#[derive(Clone, Debug)]
+pub struct Members<'b> {
+    reader: Reader<'b>,
+}
+
+impl<'b> Iterator for Members<'b> {
+    type Item = (Text<'b>, Value<'b>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = self.reader.next_key().ok()??;
+        Some((key, self.reader.value().ok()?))
+    }
+}
+
+/// One JSON value that has been checked: a slice of the text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value<'b>(&'b [u8]);
+
+impl<'b> Value<'b> {
+    pub(crate) const fn checked(text: &'b [u8]) -> Self {
+        Self(text)
+    }
+
+    /// The text of the value.
+    pub fn raw(&self) -> &'b str {
+        text(self.0)
+    }
+
+    pub(crate) const fn bytes(&self) -> &'b [u8] {
+        self.0
+    }
+
+    /// Whether this is `null`.
+    pub fn is_null(&self) -> bool {
+        // No other value begins like this.
+        self.0.first() == Some(&b'n')
+    }
+
+    /// The value as a string.
+    pub fn text(&self) -> Option<Text<'b>> {
+        match self.0 {
+            [b'"', text @ .., b'"'] => Some(Text(text)),
+            _ => None,
+        }
+    }
+
+    /// The value as an object.
+    pub fn object(&self) -> Option<Object<'b>> {
+        Object::checked(self.0)
+    }
+
+    pub(crate) fn is_array(&self) -> bool {
+        self.0.starts_with(b"[")
+    }
+
+    /// The elements of an array; nothing if this is no array.
+    pub fn elements(&self) -> Elements<'b> {
+        let text = if self.is_array() { self.0 } else { b"[]" };
+        Elements { reader: Reader::inside(text) }
+    }
+
+    /// The value as `true` or `false`.
+    pub fn bool(&self) -> Option<bool> {
+        match self.0 {
+            b"true" => Some(true),
+            b"false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The value as a whole number without sign, fraction or exponent.
+    pub fn u32(&self) -> Option<u32> {
+        parse_u32(self.0)
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({})", self.raw())
+    }
+}
+
+/// The elements of an array.
+#[derive(Clone, Debug)]
+pub struct Elements<'b> {
+    reader: Reader<'b>,
+}
+
+impl<'b> Iterator for Elements<'b> {
+    type Item = Value<'b>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.reader.next_item(b']').ok()? {
+            return None;
+        }
+        self.reader.value().ok()
+    }
+}
+
+/// A JSON string as it stands between its quotes, escapes and all.
+///
+/// `Display`, [`chars`](Self::chars) and `==` see the decoded text. [`as_str`](Self::as_str)
+/// is free of charge and works wherever there are no escapes, which is nearly everywhere.
+///
+/// ```
+/// use azure_dps::json::Object;
+///
+/// let object = Object::parse(r#"{"plain":"a+b","escaped":"a\u002bb"}"#)?;
+/// let [plain, escaped] = ["plain", "escaped"].map(|name| object.get(name).unwrap().text().unwrap());
+/// assert_eq!(plain.as_str(), Some("a+b"));
+/// assert_eq!(escaped.as_str(), None);
+/// assert!(escaped == "a+b");
+/// # Ok::<(), azure_dps::json::JsonError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Text<'b>(&'b [u8]);
+
+impl<'b> Text<'b> {
+    /// The text between the quotes, undecoded.
+    pub fn raw(&self) -> &'b str {
+        text(self.0)
+    }
+
+    pub(crate) const fn bytes(&self) -> &'b [u8] {
+        self.0
+    }
+
+    /// The decoded text, if it has no escapes.
+    pub fn as_str(&self) -> Option<&'b str> {
+        // Cheaper in flash than `contains`, which searches a word at a time.
+        let plain = self.0.iter().all(|&byte| byte != b'\\');
+        plain.then(|| self.raw())
+    }
+
+    /// The decoded text, a character at a time.
+    pub fn chars(&self) -> Chars<'b> {
+        Chars { rest: self.0 }
+    }
+
+    /// Writes the decoded text into `buffer`.
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`] with the exact size.
+    pub fn copy_to<'t>(&self, buffer: &'t mut [u8]) -> Result<&'t str, BufferTooSmall> {
+        let mut writer = Writer::new(buffer);
+        for character in self.chars() {
+            writer.str(character.encode_utf8(&mut [0; 4]));
+        }
+        // Whole characters were written.
+        Ok(text(writer.finish()?))
+    }
+
+    /// Whether the decoded text equals `other` but for the case of ASCII letters.
+    pub fn eq_ignore_ascii_case(&self, other: &str) -> bool {
+        self.chars().map(|c| c.to_ascii_lowercase()).eq(other.chars().map(|c| c.to_ascii_lowercase()))
+    }
+
+    /// Puts the decoded text in place of another one; `false` if it does not fit, or is not
+    /// ASCII.
+    pub(crate) fn decode_into<const N: usize>(&self, decoded: &mut Vec<u8, N, u8>) -> bool {
+        decoded.clear();
+        // Nearly always there are no escapes.
+        let plain = self.0.iter().take_while(|byte| byte.is_ascii() && **byte != b'\\').count();
+        if plain == self.0.len() {
+            return decoded.extend_from_slice(self.0).is_ok();
+        }
+        self.chars().all(|character| character.is_ascii() && decoded.push(character as u8).is_ok())
+    }
+}
+
+/// The characters of a [`Text`], decoded.
+#[derive(Clone, Debug)]
+pub struct Chars<'b> {
+    rest: &'b [u8],
+}
+
+impl Iterator for Chars<'_> {
+    type Item = char;
+
+    // Once is enough: it is long, and for the rare text.
+    #[inline(never)]
+    fn next(&mut self) -> Option<char> {
+        let (&first, rest) = self.rest.split_first()?;
+        if first == b'\\' {
+            let mut reader = Reader::new(rest);
+            let character = reader.escape().ok()?;
+            self.rest = reader.rest.as_slice();
+            return Some(character);
+        }
+        if !first.is_ascii() {
+            let mut chars = text(self.rest).chars();
+            let character = chars.next()?;
+            self.rest = chars.as_str().as_bytes();
+            return Some(character);
+        }
+        self.rest = rest;
+        Some(char::from(first))
+    }
+}
+
+impl PartialEq<str> for Text<'_> {
+    fn eq(&self, other: &str) -> bool {
+        match self.as_str() {
+            Some(text) => text == other,
+            None => self.chars().eq(other.chars()),
+        }
+    }
+}
+
+impl PartialEq<&str> for Text<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.chars().eq(other.chars())
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text(\"{}\")", self.raw())
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.as_str() {
+            Some(text) => f.pad(text),
+            None => self.chars().try_for_each(|character| fmt::Write::write_char(f, character)),
+        }
+    }
+}
+
+/// Why a text is not JSON that this crate reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JsonError {
+    /// What is wrong.
+    pub problem: JsonProblem,
+    /// Where, in bytes from 0.
+    pub position: usize,
+}
+
+/// What can be wrong with a JSON text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JsonProblem {
+    /// A byte that the grammar does not allow here.
+    Syntax,
+    /// The text ends too early.
+    End,
+    /// More than [`MAX_DEPTH`] objects and arrays within each other.
+    Depth,
+    /// An object was expected.
+    NotAnObject,
+    /// Something other than white space follows.
+    Trailing,
+    /// Not UTF-8.
+    Utf8,
+    /// A value that could not be written as JSON.
+    Unserializable,
+}
+
+impl JsonError {
+    #[cfg(feature = "serde")]
+    pub(crate) const fn unserializable() -> Self {
+        Self { problem: JsonProblem::Unserializable, position: 0 }
+    }
+}
+
+impl From<Utf8Error> for JsonError {
+    fn from(error: Utf8Error) -> Self {
+        Self { problem: JsonProblem::Utf8, position: error.valid_up_to() }
+    }
+}
+
+impl core::error::Error for JsonError {}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.problem {
+            JsonProblem::Syntax => "JSON syntax error",
+            JsonProblem::End => "JSON ends too early",
+            JsonProblem::Depth => "JSON is nested too deeply",
+            JsonProblem::NotAnObject => "JSON is not an object",
+            JsonProblem::Trailing => "something follows the JSON",
+            JsonProblem::Utf8 => "JSON is not UTF-8",
+            JsonProblem::Unserializable => "the value cannot be written as JSON",
+        })?;
+        write!(f, " at position {}", self.position)
+    }
+}
+
+/// Reads a JSON text once, from front to back. Whoever drives it descends into the objects
+/// that it knows; [`Reader::value`] checks and passes over everything else.
+///
+/// What is wrong is told once, by [`Reader::error`]: where the reader stopped, something is
+/// wrong with the next byte, unless `problem` says better.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader<'b> {
+    rest: Iter<'b, u8>,
+    len: usize,
+    /// Whether the next member or element is the first of its container.
+    first: bool,
+    /// How many containers are open around the next value.
+    depth: usize,
+    /// Whether the string that was read last has escapes.
+    escaped: bool,
+    problem: JsonProblem,
+}
+
+/// The text is not JSON. It says no more, so that a result is as small as what it carries.
+pub(crate) struct Broken;
+
+impl<'b> Reader<'b> {
+    pub(crate) fn new(text: &'b [u8]) -> Self {
+        Self { rest: text.iter(), len: text.len(), first: true, depth: 0, escaped: false, problem: JsonProblem::Syntax }
+    }
+
+    /// Right behind the opening bracket of a container.
+    fn inside(container: &'b [u8]) -> Self {
+        Self { depth: 1, ..Self::new(container.get(1..).unwrap_or_default()) }
+    }
+
+    fn whole_object(&mut self) -> Result<Object<'b>, Broken> {
+        if !matches!(self.token(), b'{' | 0) {
+            return self.fail(JsonProblem::NotAnObject);
+        }
+        let value = self.value()?;
+        self.end()?;
+        Ok(Object(value.0))
+    }
+
+    /// Enters an object: [`Reader::next_key`] follows.
+    pub(crate) fn begin_object(&mut self) -> Result<(), Broken> {
+        self.problem = JsonProblem::NotAnObject;
+        self.expect(b'{')?;
+        self.problem = JsonProblem::Syntax;
+        self.first = true;
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// The name of the next member, up to and with the colon, or `None` behind the closing
+    /// brace. The value must be read next.
+    pub(crate) fn next_key(&mut self) -> Result<Option<Text<'b>>, Broken> {
+        if !self.next_item(b'}')? {
+            return Ok(None);
+        }
+        self.key().map(Some)
+    }
+
+    /// After an inner object was left, the outer one goes on.
+    fn next_item(&mut self, close: u8) -> Result<bool, Broken> {
+        let byte = self.token();
+        if byte == close {
+            self.rest.next();
+            self.first = false;
+            self.depth = self.depth.saturating_sub(1);
+            return Ok(false);
+        }
+        if !core::mem::take(&mut self.first) {
+            self.expect(b',')?;
+        }
+        Ok(true)
+    }
+
+    /// Returns `true` if the key that was just read is this name, which needs no escapes.
+    pub(crate) fn is(&self, key: Text<'b>, name: &str) -> bool {
+        match self.escaped {
+            false => key.0 == name.as_bytes(),
+            true => key.chars().map(u32::from).eq(name.bytes().map(u32::from)),
+        }
+    }
+
+    fn key(&mut self) -> Result<Text<'b>, Broken> {
+        self.expect(b'"')?;
+        let key = self.string()?;
+        self.expect(b':')?;
+        Ok(Text(key))
+    }
+
+    /// Checks one value of any kind and depth, and hands back its text.
+    pub(crate) fn value(&mut self) -> Result<Value<'b>, Broken> {
+        let start = self.mark();
+        // One bit for each open container: 1 for an object, 0 for an array.
+        let mut objects = 0_u64;
+        let mut depth = 0;
+        loop {
+            let byte = self.token();
+            if let b'{' | b'[' = byte {
+                if self.depth + depth >= MAX_DEPTH {
+                    return self.fail(JsonProblem::Depth);
+                }
+                self.rest.next();
+                depth += 1;
+                objects = objects << 1 | u64::from(byte == b'{');
+                // '}' and ']' are two behind their opening brackets.
+                if self.token() != byte + 2 {
+                    if byte == b'{' {
+                        self.key()?;
+                    }
+                    continue;
+                }
+            } else {
+                self.scalar(byte)?;
+            }
+            // A value is complete, or a container is about to be closed while empty.
+            loop {
+                if depth == 0 {
+                    return Ok(Value(self.since(start)));
+                }
+                let in_object = objects & 1 == 1;
+                let byte = self.token();
+                if byte == b',' {
+                    self.rest.next();
+                    if in_object {
+                        self.key()?;
+                    }
+                    break;
+                }
+                if byte != if in_object { b'}' } else { b']' } {
+                    return Err(Broken);
+                }
+                self.rest.next();
+                depth -= 1;
+                objects >>= 1;
+            }
+        }
+    }
+
+    /// The text from the next value on, for [`Reader::since`].
+    pub(crate) fn mark(&mut self) -> &'b [u8] {
+        self.token();
+        self.rest.as_slice()
+    }
+
+    /// What was read since a [`Reader::mark`].
+    pub(crate) fn since(&self, mark: &'b [u8]) -> &'b [u8] {
+        mark.get(..mark.len().wrapping_sub(self.rest.len())).unwrap_or_default()
+    }
+
+    /// Whether the next value is an object.
+    pub(crate) fn at_object(&mut self) -> bool {
+        self.token() == b'{'
+    }
+
+    /// Nothing but white space may follow.
+    pub(crate) fn end(&mut self) -> Result<(), Broken> {
+        self.token();
+        if self.rest.len() == 0 { Ok(()) } else { self.fail(JsonProblem::Trailing) }
+    }
+
+    fn scalar(&mut self, first: u8) -> Result<(), Broken> {
+        match first {
+            b'"' => {
+                self.rest.next();
+                self.string().map(|_| ())
+            }
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    fn literal(&mut self, literal: &[u8]) -> Result<(), Broken> {
+        literal.iter().try_for_each(|&byte| if self.eat(byte) { Ok(()) } else { Err(Broken) })
+    }
+
+    /// number = [ "-" ] int [ frac ] [ exp ]; int = "0" or a digit 1 to 9 and more digits.
+    fn number(&mut self) -> Result<(), Broken> {
+        self.eat(b'-');
+        if !self.eat(b'0') {
+            self.digits()?;
+        }
+        if self.eat(b'.') {
+            self.digits()?;
+        }
+        if let b'e' | b'E' = self.peek() {
+            self.rest.next();
+            if let b'+' | b'-' = self.peek() {
+                self.rest.next();
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    /// One or more.
+    fn digits(&mut self) -> Result<(), Broken> {
+        let before = self.rest.len();
+        while self.peek().is_ascii_digit() {
+            self.rest.next();
+        }
+        if self.rest.len() == before { Err(Broken) } else { Ok(()) }
+    }
+
+    /// The rest of a string, behind its opening quote: what there is before the closing one.
+    fn string(&mut self) -> Result<&'b [u8], Broken> {
+        let text = self.rest.as_slice();
+        self.escaped = false;
+        let plain = plain(text);
+        match (text.get(..plain), text.get(plain..)) {
+            (Some(string), Some([b'"', rest @ ..])) => {
+                self.rest = rest.iter();
+                Ok(string)
+            }
+            _ => self.string_at_length(text),
+        }
+    }
+
+    /// A string with escapes, or beyond ASCII, or broken.
+    #[cold]
+    fn string_at_length(&mut self, text: &'b [u8]) -> Result<&'b [u8], Broken> {
+        loop {
+            match self.peek() {
+                b'"' => break,
+                0..0x20 => return Err(Broken),
+                b'\\' => {
+                    self.escaped = true;
+                    self.rest.next();
+                    self.escape()?;
+                }
+                _ => _ = self.rest.next(),
+            }
+        }
+        let string = self.since(text);
+        if let Err(error) = core::str::from_utf8(string) {
+            self.rest = text.get(error.valid_up_to()..).unwrap_or_default().iter();
+            return self.fail(JsonProblem::Utf8);
+        }
+        self.rest.next();
+        Ok(string)
+    }
+
+    /// The character that an escape stands for, behind its backslash. Half a surrogate pair
+    /// is none.
+    fn escape(&mut self) -> Result<char, Broken> {
+        let character = match self.peek() {
+            b'u' => return self.code_point(),
+            byte @ (b'"' | b'\\' | b'/') => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            _ => return Err(Broken),
+        };
+        self.rest.next();
+        Ok(character)
+    }
+
+    /// `uXXXX`, or a pair of these.
+    fn code_point(&mut self) -> Result<char, Broken> {
+        let mut code = self.unit()?;
+        if let 0xd800..=0xdbff = code {
+            self.literal(b"\\")?;
+            code = match self.unit()? {
+                low @ 0xdc00..=0xdfff => 0x10000 + ((code & 0x3ff) << 10) + (low & 0x3ff),
+                _ => return Err(Broken),
+            };
+        }
+        char::from_u32(code).ok_or(Broken)
+    }
+
+    fn unit(&mut self) -> Result<u32, Broken> {
+        self.literal(b"u")?;
+        (0..4).try_fold(0, |unit, _| {
+            let digit = hex_digit(self.peek()).ok_or(Broken)?;
+            self.rest.next();
+            Ok(unit << 4 | u32::from(digit))
+        })
+    }
+
+    /// The next byte that is no white space, which is passed over; 0 at the end, where a byte
+    /// of 0 would be just as wrong.
+    fn token(&mut self) -> u8 {
+        let byte = self.peek();
+        if byte > b' ' { byte } else { self.white_space() }
+    }
+
+    #[inline(never)]
+    fn white_space(&mut self) -> u8 {
+        while let b' ' | b'\t' | b'\n' | b'\r' = self.peek() {
+            self.rest.next();
+        }
+        self.peek()
+    }
+
+    /// A token, and nothing but that one.
+    #[inline(always)]
+    fn expect(&mut self, token: u8) -> Result<(), Broken> {
+        if self.token() != token {
+            return Err(Broken);
+        }
+        self.rest.next();
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn eat(&mut self, byte: u8) -> bool {
+        let eaten = self.peek() == byte;
+        if eaten {
+            self.rest.next();
+        }
+        eaten
+    }
+
+    /// The next byte; 0 at the end.
+    fn peek(&self) -> u8 {
+        self.rest.as_slice().first().copied().unwrap_or(0)
+    }
+
+    fn fail<T>(&mut self, problem: JsonProblem) -> Result<T, Broken> {
+        self.problem = problem;
+        Err(Broken)
+    }
+
+    /// Where the reader stopped, and why.
+    #[cold]
+    pub(crate) fn error(&self) -> JsonError {
+        let problem = if self.rest.len() == 0 { JsonProblem::End } else { self.problem };
+        JsonError { problem, position: self.len.saturating_sub(self.rest.len()) }
+    }
+}
+
+/// How many bytes at the start are neither a quote, a backslash, a control character nor
+/// beyond ASCII, looked at four at a time: strings are most of what there is to read.
+fn plain(text: &[u8]) -> usize {
+    const HIGH: u32 = u32::from_ne_bytes([0x80; 4]);
+    // Of bytes below 0x80, sets the high bit of the first one that is less than the bound; it
+    // may set those of later ones for no reason.
+    let less = |word: u32, bound: u8| word.wrapping_sub(u32::from_ne_bytes([bound; 4]));
+    let equal = |word: u32, byte: u8| less(word ^ u32::from_ne_bytes([byte; 4]), 1);
+    let (words, tail) = text.as_chunks();
+    let mut plain = 0;
+    for word in words {
+        let word = u32::from_le_bytes(*word);
+        let special = (less(word, 0x20) | equal(word, b'"') | equal(word, b'\\') | word) & HIGH;
+        if special != 0 {
+            return plain + special.trailing_zeros() as usize / 8;
+        }
+        plain += 4;
+    }
+    let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20 | 0x80..);
+    plain + tail.iter().take_while(|byte| is_plain(byte)).count()
+}
+
+pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' | b'A'..=b'F' => Some((byte | 0x20) - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// Decimal digits, no more than fit.
+pub(crate) fn parse_u32(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u32, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number.checked_mul(10)?.checked_add(u32::from(digit))
+    })
+}
+
+/// Decimal digits; a number that is too large is the largest.
+pub(crate) fn parse_seconds(value: &[u8]) -> Option<u32> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| parse_u32(value).unwrap_or(u32::MAX))
+}

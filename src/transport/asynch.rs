@@ -1,0 +1,328 @@
+//! A transport over any byte stream with the async [`embedded_io_async`] 0.7 traits: embassy on bare
+//! metal, tokio through adapters.
+//!
+//! It does what the [blocking transport](crate::blocking) does: both drive the same exchange. Here every
+//! wait is bounded as well: whatever the stream or the signer does not do in time is dropped.
+//!
+//! # Cancellation
+//!
+//! The future of [`run`] can be dropped at any time. The connection goes with it, and the run stays in
+//! the [`Provisioning`]. To go on, call [`run`] again, without [`Provisioning::start`]. It makes a new
+//! connection, and the run has the time that is left. What is lost depends on where the future was
+//! dropped:
+//!
+//! | while | the service has | the next call |
+//! |---|---|---|
+//! | signing | nothing | signs again |
+//! | connecting, writing | nothing, or half a request | sends the request |
+//! | flushing, reading | perhaps the request | sends it again. A registration that still runs is answered with 409203, and repeated |
+//! | waiting | answered | waits for the rest, then polls the same operation |
+//!
+//! # Executors
+//!
+//! The future is `Send` if the signer, the connector and its streams are. Connectors that are structs, and
+//! closures that own what they use, can be spawned on tokio's multi-thread runtime. A closure that borrows
+//! a local variable cannot: the compiler says that `Send` is not general enough. On a single-threaded
+//! executor, such as embassy's, anything goes: a secure element on a bus in a `RefCell`, for example.
+//!
+//! DPS speaks TLS 1.2 only. The stream that [`Connect::connect`] returns must already be secured, and its
+//! server certificate checked for the endpoint's host name. This crate picks no TLS.
+//!
+//! [`embedded_io_async`]: https://docs.rs/embedded-io-async/0.7
+
+use core::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use embedded_io_async::{ErrorType, Read, Write};
+
+use super::byte_stream::outcome;
+pub use super::byte_stream::{ConnectError, Error};
+use crate::{
+    error::TransportFault,
+    http::{Action, Exchange},
+    identity::{KeyChoice, SignAsync, SignError, sas_token::Signature},
+    provisioning::{Progress, Provisioning},
+    total::between,
+};
+
+/// Makes connections to the service.
+///
+/// An async closure that returns a stream is one. Write a type of your own if the stream borrows from
+/// what makes it, as embassy-net's `TcpSocket` borrows its buffers:
+///
+/// ```ignore
+/// // Not compiled here, because embassy-net is for microcontrollers: see `examples/embassy`.
+/// struct Tcp<'d> {
+///     stack: Stack<'d>,
+///     address: IpAddress,
+///     rx: [u8; 1024],
+///     tx: [u8; 1024],
+/// }
+///
+/// impl asynch::Connect for Tcp<'_> {
+///     type Error = ConnectError;
+///     type StreamError = embassy_net::tcp::Error;
+///     type Stream<'s> = TcpSocket<'s> where Self: 's;
+///
+///     async fn connect(&mut self, _: Duration) -> Result<TcpSocket<'_>, asynch::ConnectError<ConnectError>> {
+///         let mut socket = TcpSocket::new(self.stack, &mut self.rx, &mut self.tx);
+///         socket.connect((self.address, 443)).await?;
+///         Ok(socket)
+///     }
+/// }
+/// ```
+// The futures need not be `Send`: embassy's sockets are not.
+#[allow(async_fn_in_trait)]
+pub trait Connect {
+    /// Why there is no connection.
+    type Error;
+    /// The error of the stream.
+    type StreamError: embedded_io_async::Error;
+    /// A secured stream, which may borrow from `self`.
+    type Stream<'s>: Read + Write + ErrorType<Error = Self::StreamError>
+    where
+        Self: 's;
+
+    /// Makes a new, secured stream, its handshake done. The future is dropped at `deadline`, a time on
+    /// the clock that [`run`] is given.
+    ///
+    /// # Errors
+    /// `?` makes [`ConnectError::Network`] of the connector's own errors; it is retried. Return
+    /// [`ConnectError::Untrusted`] for a certificate that is not trusted; it is final.
+    async fn connect(&mut self, deadline: Duration) -> Result<Self::Stream<'_>, ConnectError<Self::Error>>;
+}
+
+impl<F, S, C> Connect for F
+where
+    F: AsyncFnMut(Duration) -> Result<S, ConnectError<C>>,
+    S: Read + Write,
+{
+    type Error = C;
+    type StreamError = S::Error;
+    type Stream<'s>
+        = S
+    where
+        Self: 's;
+
+    async fn connect(&mut self, deadline: Duration) -> Result<S, ConnectError<C>> {
+        self(deadline).await
+    }
+}
+
+/// Runs a started [`Provisioning`] to its end, or goes on with one whose future was dropped
+/// ([cancellation](self#cancellation)). The outcome is read with [`Provisioning::result`] or
+/// [`Provisioning::details`], from `buffer`.
+///
+/// - `signer`: holds the key. An array of two signers is a primary and a secondary key. A device with
+///   a certificate has [`NoKey`](crate::identity::NoKey).
+/// - `buffer`: for requests and answers; see the crate's [sizes](crate#sizes).
+/// - `connect`: makes connections. A stream is kept for as long as the service keeps it. If it was
+///   closed between two polls, `run` makes a new one.
+/// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during
+///   `delay`, and not wrap.
+/// - `delay`: waits for at least this long. It also bounds the other waits.
+/// - `observe`: is told how the run goes on; `|_| ()` if you do not need it.
+///
+/// Wipe the buffer afterwards if others can read it: remains of the token may be in it.
+///
+/// # Errors
+/// [`Error`] with what ended the run. [`NotStarted`](crate::Error::NotStarted) if the run was not
+/// started, or not started again after its end.
+///
+/// ```
+/// use azure_dps::*;
+///
+/// # use core::time::Duration;
+/// # struct Stream(&'static [u8]);
+/// # impl embedded_io_async::ErrorType for Stream { type Error = core::convert::Infallible; }
+/// # impl embedded_io_async::Read for Stream {
+/// #     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error> { embedded_io_async::Read::read(&mut self.0, buffer).await }
+/// # }
+/// # impl embedded_io_async::Write for Stream {
+/// #     async fn write(&mut self, buffer: &[u8]) -> Result<usize, Self::Error> { Ok(buffer.len()) }
+/// #     async fn flush(&mut self) -> Result<(), Self::Error> { Ok(()) }
+/// # }
+/// # let mut connect = async |_deadline| Ok::<_, asynch::ConnectError<core::convert::Infallible>>(Stream(concat!("HTTP/1.1 200 OK\r\n\r\n",
+/// #     r#"{"status":"assigned","registrationState":{"assignedHub":"hub.example","deviceId":"dev-1"}}"#).as_bytes()));
+/// # let (unix_time, clock, delay) = (1_700_000_000, || Duration::ZERO, async |_| core::future::pending().await);
+/// # let run = async {
+/// let mut key = DeviceKey::new();
+/// key.read_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+/// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
+///
+/// let mut buffer = [0; 1024];
+/// provisioning.start(clock(), unix_time);
+/// match asynch::run(&mut provisioning, &mut key, &mut buffer, &mut connect, clock, delay, |_| ()).await {
+///     Ok(()) => assert_eq!(provisioning.result(&buffer)?.assigned_hub(), "hub.example"),
+///     Err(error) => panic!("{error}: {:?}", provisioning.details(&buffer)),
+/// }
+/// # Ok::<(), azure_dps::Error>(())
+/// # };
+/// # let mut context = core::task::Context::from_waker(core::task::Waker::noop());
+/// # assert!(core::pin::pin!(run).poll(&mut context).is_ready());
+/// # use core::future::Future;
+/// ```
+pub async fn run<C: Connect + ?Sized>(
+    provisioning: &mut Provisioning<'_>,
+    signer: &mut (impl SignAsync + ?Sized),
+    buffer: &mut [u8],
+    connect: &mut C,
+    clock: impl FnMut() -> Duration,
+    delay: impl AsyncFnMut(Duration),
+    observe: impl FnMut(Progress),
+) -> Result<(), Error<C::Error, C::StreamError>> {
+    provisioning.check_started()?;
+    let mut driver =
+        Driver { provisioning, signer, buffer, clock, delay, observe, exchange: Exchange::new(), cause: None };
+    while driver.serve(None::<&mut C::Stream<'_>>).await {
+        let deadline = driver.exchange.deadline();
+        let left = between((driver.clock)(), deadline);
+        match first(connect.connect(deadline), (driver.delay)(left)).await {
+            Some(Ok(mut stream)) => {
+                driver.on_connected();
+                if !driver.serve(Some(&mut stream)).await {
+                    break;
+                }
+            }
+            Some(Err(error)) => driver.on_error(error.into()),
+            None => driver.on_error(stalled()),
+        }
+    }
+    outcome(driver.provisioning, driver.cause)
+}
+
+struct Driver<'r, 'a, K: ?Sized, T, D, O, E> {
+    provisioning: &'r mut Provisioning<'a>,
+    signer: &'r mut K,
+    buffer: &'r mut [u8],
+    clock: T,
+    delay: D,
+    observe: O,
+    exchange: Exchange,
+    /// The last error of the network.
+    cause: Option<E>,
+}
+
+impl<K, T, D, O, C, E> Driver<'_, '_, K, T, D, O, Error<C, E>>
+where
+    K: SignAsync + ?Sized,
+    T: FnMut() -> Duration,
+    D: AsyncFnMut(Duration),
+    O: FnMut(Progress),
+    E: embedded_io_async::Error,
+{
+    /// Goes on for as long as it can with this stream, or without one. Returns `true` if a connection
+    /// is needed, `false` if the run is over.
+    async fn serve<S: Read + Write + ErrorType<Error = E>>(&mut self, mut stream: Option<&mut S>) -> bool {
+        let Self { provisioning, signer, buffer, clock, delay, observe, exchange, .. } = self;
+        loop {
+            let action = exchange.next(provisioning, clock(), buffer);
+            if let Some(progress) = provisioning.progress() {
+                observe(progress);
+            }
+            if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
+                // It is dropped before there is another one: a small device has memory for one session.
+                return true;
+            }
+            let left = between(clock(), exchange.deadline());
+            let result = match (action, &mut stream) {
+                (Action::Finished, _) => return false,
+                (Action::Wait(duration), _) => {
+                    delay(duration).await;
+                    Ok(())
+                }
+                (action @ (Action::Sign | Action::Activate), _) => {
+                    let now = clock();
+                    let left = between(now, provisioning.request_deadline(now));
+                    let work = ask_signer(provisioning, *signer, buffer, action);
+                    match first(work, delay(left)).await {
+                        Some(done) => done.map_err(|error| exchange.signature_error(provisioning, error).into()),
+                        None => Err(crate::Error::Signer(SignError::new("it did not answer in time")).into()),
+                    }
+                }
+                (Action::Write(range), Some(stream)) => {
+                    in_time(stream.write(buffer.get(range).unwrap_or_default()), delay(left))
+                        .await
+                        .map(|written| exchange.on_written(provisioning, clock(), written))
+                }
+                (Action::Flush, Some(stream)) => {
+                    in_time(stream.flush(), delay(left)).await.map(|()| exchange.on_flushed())
+                }
+                (Action::Read, Some(stream)) => in_time(stream.read(exchange.space(buffer)), delay(left))
+                    .await
+                    .map(|read| exchange.on_read(provisioning, clock(), buffer, read)),
+                _ => return true,
+            };
+            if let Err(error) = result {
+                exchange.on_error(provisioning, clock(), error.kind());
+                self.cause = Some(error);
+            }
+        }
+    }
+
+    fn on_connected(&mut self) {
+        self.exchange.on_connected(self.provisioning);
+        if let Some(progress) = self.provisioning.progress() {
+            (self.observe)(progress);
+        }
+    }
+
+    fn on_error(&mut self, error: Error<C, E>) {
+        self.exchange.on_error(self.provisioning, (self.clock)(), error.kind());
+        self.cause = Some(error);
+    }
+}
+
+/// What [`Provisioning::sign_with`] and [`Provisioning::activate_with`] do.
+async fn ask_signer(
+    provisioning: &mut Provisioning<'_>,
+    signer: &mut (impl SignAsync + ?Sized),
+    buffer: &mut [u8],
+    action: Action,
+) -> Result<(), crate::Error> {
+    if action == Action::Activate {
+        let challenge = provisioning.challenge(buffer).ok_or(crate::Error::WrongBuffer)?;
+        signer.activate(challenge).await?;
+        provisioning.on_activated();
+        return Ok(());
+    }
+    provisioning.begin_signature(signer.has_secondary_key())?;
+    let message = provisioning.write_message(buffer)?;
+    // Not in its place: where this future is dropped, there is no signature.
+    let mut signature = Signature::EMPTY;
+    match provisioning.key() {
+        KeyChoice::Primary => signer.sign(message, &mut signature.0).await?,
+        KeyChoice::Secondary => signer.sign_with_secondary_key(message, &mut signature.0).await?,
+    }
+    provisioning.on_signature(&signature.0);
+    Ok(())
+}
+
+async fn in_time<T, C, S>(
+    work: impl Future<Output = Result<T, S>>,
+    delay: impl Future<Output = ()>,
+) -> Result<T, Error<C, S>> {
+    match first(work, delay).await {
+        Some(result) => result.map_err(Error::Stream),
+        None => Err(stalled()),
+    }
+}
+
+/// The work's output, if it comes before the delay is over.
+async fn first<T>(work: impl Future<Output = T>, delay: impl Future<Output = ()>) -> Option<T> {
+    let (mut work, mut delay) = (pin!(work), pin!(delay));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => delay.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+fn stalled<C, S>() -> Error<C, S> {
+    Error::Provisioning(crate::Error::Transport(TransportFault::Stalled))
+}

@@ -1,0 +1,165 @@
+//! The minreq transport against peers that misbehave: what minreq hides must not pass.
+
+#[path = "support/network.rs"]
+mod network;
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use azure_dps::{Error, RetryPolicy, error::TransportFault, provisioning::Endpoint};
+use network::*;
+use support::*;
+
+/// One answer for one connection, and the request that it answered.
+fn against(answer: &[u8]) -> (Result<String, Error>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = answer.to_vec();
+    let peer = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut request = vec![0; 4096];
+        let len = socket.read(&mut request).unwrap();
+        socket.write_all(&answer).unwrap();
+        String::from_utf8(request[..len].to_vec()).unwrap()
+    });
+    let mut key = toaster_key();
+    let policy = RetryPolicy::new().with_max_retries(0);
+    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    let mut buffer = [0; 1024];
+    let result = provision(&mut provisioning, Transport::Minreq, "", &mut buffer);
+    let result = result.map(|assignment| assignment.assigned_hub().to_string());
+    (result, peer.join().unwrap())
+}
+
+#[test]
+fn a_request_like_any_other() {
+    let (result, request) = against(&http("200 OK", "", ASSIGNED));
+    assert_eq!(result.as_deref(), Ok(TOASTERS_HUB));
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with(&format!("PUT /{SCOPE}/registrations/{TOASTER}/register?api-version=2021-06-01 HTTP/1.1"))
+    );
+    assert_eq!(head.matches("Authorization: SharedAccessSignature sr=").count(), 1);
+    assert_eq!(body, format!(r#"{{"registrationId":"{TOASTER}","payload":{PAYLOAD}}}"#));
+}
+
+#[test]
+fn a_redirect_takes_the_token_nowhere() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let location = format!("Location: http://{}/\r\n", elsewhere.local_addr().unwrap());
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+        let result = against(&http(status, &location, "")).0;
+        assert!(matches!(result, Err(Error::Refused(refusal)) if refusal.http_status / 100 == 3), "{result:?}");
+    }
+    assert!(elsewhere.accept().is_err(), "somebody followed the redirect");
+}
+
+#[test]
+fn a_body_that_does_not_fit_says_how_much_it_needs() {
+    let body = ASSIGNED.replace("value1", &"x".repeat(2000));
+    let Err(Error::BufferTooSmall(error)) = against(&http("200 OK", "", &body)).0 else { panic!() };
+    assert_eq!((error.needed, error.exact), (body.len(), true));
+    let Err(Error::BufferTooSmall(error)) = against(&http_chunked("200 OK", "", &body, 100)).0 else { panic!() };
+    assert_eq!((error.needed, error.exact), (1025, false));
+}
+
+#[test]
+fn a_run_without_any_bound_does_not_panic() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let peer = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let _ = socket.read(&mut [0; 4096]).unwrap();
+        socket.write_all(&http("200 OK", "", ASSIGNED)).unwrap();
+    });
+    let for_ever = std::time::Duration::MAX;
+    let policy = RetryPolicy::new().with_timeout(for_ever).with_request_timeout(for_ever);
+    let mut key = toaster_key();
+    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    assert!(provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).is_ok());
+    peer.join().unwrap();
+}
+
+#[test]
+fn nobody_listens() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, expected) in [
+        (format!("http://{address}"), Error::Transport(TransportFault::Connect)),
+        (format!("http://[::1]:{}", address.port()), Error::InvalidEndpoint),
+    ] {
+        let mut key = toaster_key();
+        let policy = RetryPolicy::new().with_max_retries(0);
+        let mut provisioning =
+            toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+        assert_eq!(provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]), Err(expected));
+    }
+}
+
+/// RFC 6761: no name in `invalid` exists. Nothing was sent to anybody.
+#[test]
+fn a_name_that_is_not_resolved_is_no_connection() {
+    let mut key = toaster_key();
+    let policy = RetryPolicy::new().with_max_retries(0);
+    let mut provisioning =
+        toaster(&mut key).with_endpoint(Endpoint::parse("dps.invalid").unwrap()).with_retry_policy(policy);
+    let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
+    assert_eq!(error, Error::Transport(TransportFault::Connect));
+    assert!(!provisioning.register_was_sent());
+}
+
+/// A process has its variables from its start: this test starts itself again with them.
+#[test]
+fn a_proxy_is_refused_and_not_passed_by() {
+    const CHILD: &str = "AZURE_DPS_TEST_CHILD";
+    if let Ok(variable) = std::env::var(CHILD) {
+        let run = |url| {
+            let mut key = toaster_key();
+            let policy = RetryPolicy::new().with_max_retries(0);
+            let mut provisioning =
+                toaster(&mut key).with_endpoint(Endpoint::parse(url).unwrap()).with_retry_policy(policy);
+            let error = azure_dps::https::provision(&mut provisioning, 0, &mut [0; 1024], || Duration::ZERO, |_| ())
+                .unwrap_err();
+            assert!(!provisioning.register_was_sent());
+            error
+        };
+        let error = run("dps.invalid");
+        assert_eq!(error.kind(), Error::Unsupported);
+        assert!(error.to_string().contains(&format!("{variable} names a proxy")), "{error}");
+        // Plain HTTP is on this machine.
+        assert_eq!(run("http://127.0.0.1:1").kind(), Error::Transport(TransportFault::Connect));
+        return;
+    }
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "a_proxy_is_refused_and_not_passed_by"]).env(CHILD, variable);
+        for name in PROXY_VARIABLES {
+            process.env_remove(name);
+        }
+        let output = process.env(variable, "http://127.0.0.1:1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn retry_after_is_read() {
+    // Longer than the run may take, so the run ends at once instead of waiting.
+    let mut key = toaster_key();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let peer = thread::spawn(move || {
+        for retry_after in ["rEtRy-AfTeR: 299\r\n", "Retry-After: 301\r\n"] {
+            let (mut socket, _) = listener.accept().unwrap();
+            let _ = socket.read(&mut [0; 4096]).unwrap();
+            socket.write_all(&http("202 Accepted", retry_after, ASSIGNING)).unwrap();
+        }
+    });
+    let policy = RetryPolicy::new().with_timeout(std::time::Duration::from_secs(400));
+    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
+    assert_eq!(error, Error::StillAssigning);
+    peer.join().unwrap();
+}
