@@ -6,17 +6,18 @@ use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use ::embedded_io::ErrorKind;
 use azure_dps::blocking::{self, ConnectError};
 use azure_dps::{
     Assignment, Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId,
+    identity::Sign,
     provisioning::{Answer, Progress, Step},
 };
+use embedded_io::ErrorKind;
 
 pub const SCOPE: &str = "0ne00002193";
 pub const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
@@ -38,15 +39,16 @@ pub fn registration(id: &'static str) -> Registration<'static> {
 }
 
 /// What the service assigned, read from its final answer as a run reads it.
-pub fn assigned<'b>(registration: &Registration<'_>, body: &'b str) -> Result<Assignment<'b>, Error> {
-    let mut provisioning = Provisioning::new(*registration, Attestation::x509());
+pub fn assigned<'b>(registration: &Registration<'b>, body: &'b str) -> Result<Assignment<'b>, Error> {
+    // Leaked, since the assignment borrows from it.
+    let provisioning = Box::leak(Box::new(Provisioning::new(*registration, Attestation::x509())));
     provisioning.start(Duration::ZERO, 0);
     provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
     provisioning.result(body.as_bytes())
 }
 
-pub fn toaster(key: &mut DeviceKey) -> Provisioning<'_> {
-    Provisioning::new(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Credential::sas(key))
+pub fn toaster() -> Provisioning<'static> {
+    Provisioning::new(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Attestation::symmetric_key())
 }
 
 pub fn toaster_key() -> DeviceKey {
@@ -150,8 +152,11 @@ impl Clock {
 pub struct Bench<'p, 'a> {
     pub provisioning: &'p mut Provisioning<'a>,
     pub clock: Clock,
+    /// Who signs: the toaster's key unless a test sets another.
+    pub signer: Box<dyn Sign>,
     pub sent: Vec<String>,
     pub waits: Vec<Duration>,
+    pub progress: Vec<Progress>,
 }
 
 /// What the other side does with a request.
@@ -168,7 +173,15 @@ pub fn answers(status: u16, retry_after: Option<u32>, body: impl Into<String>) -
 impl<'p, 'a> Bench<'p, 'a> {
     pub fn start(provisioning: &'p mut Provisioning<'a>) -> Self {
         provisioning.start(Duration::ZERO, UNIX_TIME);
-        Self { provisioning, clock: Clock::default(), sent: Vec::new(), waits: Vec::new() }
+        let signer = Box::new(toaster_key());
+        let (sent, waits, progress) = (Vec::new(), Vec::new(), Vec::new());
+        Self { provisioning, clock: Clock::default(), signer, sent, waits, progress }
+    }
+
+    /// Has another signer sign.
+    pub fn signed_by(mut self, signer: impl Sign + 'static) -> Self {
+        self.signer = Box::new(signer);
+        self
     }
 
     /// Runs to the end; the last peer repeats itself. Returns hub and device ID.
@@ -182,7 +195,19 @@ impl<'p, 'a> Bench<'p, 'a> {
         let mut buffer = [0; 2048];
         let mut last = Vec::new();
         loop {
-            match self.provisioning.step(self.clock.now()) {
+            let step = self.provisioning.step(self.clock.now());
+            self.progress.extend(self.provisioning.progress());
+            match step {
+                Step::Sign => {
+                    if let Err(error) = self.provisioning.sign_with(&mut *self.signer, &mut buffer) {
+                        self.provisioning.on_error(self.clock.now(), error);
+                    }
+                }
+                Step::Activate => {
+                    if let Err(error) = self.provisioning.activate_with(&mut *self.signer, &last) {
+                        self.provisioning.on_error(self.clock.now(), error);
+                    }
+                }
                 Step::Wait(wait) => {
                     self.waits.push(wait);
                     self.clock.advance(wait);
@@ -190,6 +215,7 @@ impl<'p, 'a> Bench<'p, 'a> {
                 Step::Send => {
                     let now = self.clock.now();
                     let len = azure_dps::http::write_request(self.provisioning, now, &mut buffer).unwrap();
+                    self.progress.extend(self.provisioning.progress());
                     self.sent.push(String::from_utf8(buffer[..len].to_vec()).unwrap());
                     match peer() {
                         Peer::Answers { status, retry_after, body } => {
@@ -215,10 +241,6 @@ impl<'p, 'a> Bench<'p, 'a> {
         };
         self.sent.iter().map(name).collect()
     }
-}
-
-pub fn observer(log: &Mutex<Vec<Progress>>) -> impl FnMut(Progress) + Send {
-    |progress| log.lock().unwrap().push(progress)
 }
 
 /// What a scripted stream does next when it is read from or written to.
@@ -259,6 +281,8 @@ pub struct Script {
     pub reads: Rc<Cell<(usize, usize, Duration)>>,
     /// The most reads between two moves of the clock.
     pub most_reads: Rc<Cell<usize>>,
+    /// What a run over the script reported.
+    pub progress: Rc<RefCell<Vec<Progress>>>,
 }
 
 impl Script {
@@ -283,14 +307,28 @@ impl Script {
         Ok(Stream { acts: acts.into(), at: 0, flushed: 0, index, script: self.clone() })
     }
 
-    /// Provisions over the script, on its clock.
+    /// Provisions over the script, on its clock, with the toaster's key.
     pub fn provision<'b>(
         &self,
-        provisioning: &mut Provisioning<'_>,
+        provisioning: &'b mut Provisioning<'_>,
         buffer: &'b mut [u8],
-    ) -> Result<Assignment<'b>, embedded_io::Error<Refused, Broken>> {
-        let (connect, clock) = (|_| self.connect(), || self.clock.now());
-        embedded_io::provision(provisioning, UNIX_TIME, buffer, connect, clock, |wait| self.clock.advance(wait))
+    ) -> Result<Assignment<'b>, blocking::Error<Refused, Broken>> {
+        self.provision_with(&mut toaster_key(), provisioning, buffer)
+    }
+
+    /// Provisions over the script, on its clock.
+    pub fn provision_with<'b>(
+        &self,
+        signer: &mut (impl Sign + ?Sized),
+        provisioning: &'b mut Provisioning<'_>,
+        buffer: &'b mut [u8],
+    ) -> Result<Assignment<'b>, blocking::Error<Refused, Broken>> {
+        provisioning.start(self.clock.now(), UNIX_TIME);
+        let (mut connect, clock) = (|_| self.connect(), || self.clock.now());
+        let delay = |wait| self.clock.advance(wait);
+        let observe = |progress| self.progress.borrow_mut().push(progress);
+        blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, observe)?;
+        Ok(provisioning.result(buffer)?)
     }
 
     pub fn requests(&self) -> Vec<String> {
@@ -321,7 +359,7 @@ impl core::fmt::Display for Broken {
 
 impl core::error::Error for Broken {}
 
-impl ::embedded_io::Error for Broken {
+impl embedded_io::Error for Broken {
     fn kind(&self) -> ErrorKind {
         self.0
     }
@@ -414,11 +452,11 @@ impl Stream {
     }
 }
 
-impl ::embedded_io::ErrorType for Stream {
+impl embedded_io::ErrorType for Stream {
     type Error = Broken;
 }
 
-impl ::embedded_io::Read for Stream {
+impl embedded_io::Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         loop {
             match self.event(buffer) {
@@ -434,7 +472,7 @@ impl ::embedded_io::Read for Stream {
     }
 }
 
-impl ::embedded_io::Write for Stream {
+impl embedded_io::Write for Stream {
     fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
         Ok(Stream::write(self, buffer))
     }
@@ -448,11 +486,11 @@ impl ::embedded_io::Write for Stream {
 /// The same stream for async code. It is never pending while it has something.
 pub struct AsyncStream(pub Stream);
 
-impl ::embedded_io_async::ErrorType for AsyncStream {
+impl embedded_io_async::ErrorType for AsyncStream {
     type Error = Broken;
 }
 
-impl ::embedded_io_async::Read for AsyncStream {
+impl embedded_io_async::Read for AsyncStream {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         loop {
             match self.0.event(buffer) {
@@ -465,7 +503,7 @@ impl ::embedded_io_async::Read for AsyncStream {
     }
 }
 
-impl ::embedded_io_async::Write for AsyncStream {
+impl embedded_io_async::Write for AsyncStream {
     async fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
         Ok(self.0.write(buffer))
     }

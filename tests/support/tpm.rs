@@ -7,7 +7,8 @@ mod software_tpm;
 use std::sync::LazyLock;
 
 use aws_lc_rs::hmac;
-use azure_dps::identity::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::Attestation;
+use azure_dps::identity::tpm::{AuthenticationKey, TpmError, TpmKeys};
 use azure_dps::identity::{Sign, SignError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use software_tpm::SoftwareTpm;
@@ -28,28 +29,12 @@ impl Machine {
     pub fn new(tpm: &'static SoftwareTpm) -> Self {
         Self { tpm, shown: tpm, activated: Vec::new() }
     }
-}
 
-impl Tpm for Machine {
-    fn endorsement_key(&self) -> &[u8] {
-        self.shown.endorsement_key()
-    }
-
-    fn storage_root_key(&self) -> &[u8] {
-        self.shown.storage_root_key()
-    }
-
-    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
-        let mut buffer = [0; 1024];
-        let parts = key.decode(&mut buffer).map_err(|_| TpmError::new("the challenge is no base64"))?;
-        let parts =
-            [parts.id_object, parts.encrypted_secret, parts.duplicate, parts.import_seed, parts.public, parts.data];
-        let blob: Vec<u8> = parts
-            .iter()
-            .flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied()))
-            .collect();
-        self.activated.push(self.tpm.activate(&blob).map_err(|_| TpmError::new("the challenge is no base64"))?);
-        Ok(())
+    pub fn attestation(&self) -> Attestation<'static> {
+        Attestation::tpm(TpmKeys {
+            endorsement_key: self.shown.endorsement_key(),
+            storage_root_key: self.shown.storage_root_key(),
+        })
     }
 }
 
@@ -58,6 +43,19 @@ impl Sign for Machine {
         let key =
             hmac::Key::new(hmac::HMAC_SHA256, self.activated.last().ok_or(SignError::new("no key was activated"))?);
         signature.copy_from_slice(hmac::sign(&key, message).as_ref());
+        Ok(())
+    }
+
+    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
+        let mut buffer = [0; 1024];
+        let parts = key.decode(&mut buffer)?;
+        let parts =
+            [parts.id_object, parts.encrypted_secret, parts.duplicate, parts.import_seed, parts.public, parts.data];
+        let blob: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied()))
+            .collect();
+        self.activated.push(self.tpm.activate(&blob).map_err(|_| TpmError::new("the challenge is not for this TPM"))?);
         Ok(())
     }
 }
