@@ -65,6 +65,7 @@ use crate::{
 /// [troubleshooting table]: https://learn.microsoft.com/azure/iot-dps/tutorial-custom-allocation-policies#troubleshooting-custom-allocation-policies
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Error {
     /// An ID scope or registration ID breaks the service's grammar.
     InvalidIdentifier(InvalidIdentifier),
@@ -133,6 +134,7 @@ pub enum Error {
 /// Whose move it is after an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Fault {
     /// This program or its configuration, or the payload that it sends (400012, 413): final until
     /// somebody changes it.
@@ -350,6 +352,7 @@ impl From<Malformed> for Error {
 /// [`Provisioning::with_max_body`](crate::Provisioning::with_max_body) sets another limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct RequestTooLarge {
     /// The length of the request's body in bytes: JSON with the payload, a `csr` and a TPM's keys.
     pub size: usize,
@@ -372,6 +375,7 @@ impl fmt::Display for RequestTooLarge {
 /// [`Provisioning::details`](crate::Provisioning::details).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Refusal {
     /// The HTTP status of the answer (over MQTT, the status in the topic).
     pub http_status: u16,
@@ -439,6 +443,7 @@ impl fmt::Display for Refusal {
 ///
 /// Source: [troubleshooting DPS](https://learn.microsoft.com/azure/iot-dps/how-to-troubleshoot-dps).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct ErrorCode(u32);
 
 impl ErrorCode {
@@ -520,6 +525,7 @@ impl fmt::Display for ErrorCode {
 /// It is kept as 16 bytes; a tracking ID of another form stays readable in the buffer,
 /// through [`Provisioning::details`](crate::Provisioning::details).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct TrackingId([u8; 16]);
 
 impl TrackingId {
@@ -567,6 +573,7 @@ impl fmt::Display for TrackingId {
 /// something else that speaks HTTP.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Malformed {
     /// The HTTP head breaks the grammar, or frames its body in two ways at once.
     HttpHead,
@@ -629,6 +636,7 @@ impl fmt::Display for Malformed {
 /// one, comes with the transport's error type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum TransportFault {
     /// No connection could be made.
     Connect,
@@ -658,6 +666,7 @@ impl fmt::Display for TransportFault {
 /// service where it belongs, as [`Reprovisioning`](crate::after::Reprovisioning) decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum RecordError {
     /// There is none: erased flash, an empty file, or something else altogether.
     Absent,

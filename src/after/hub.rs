@@ -47,6 +47,7 @@ use crate::{
 ///
 /// Source: [using MQTT directly as a device](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-hub).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Hub<'a> {
     /// Host and port, as the service names them.
     assigned_hub: &'a str,

@@ -77,6 +77,7 @@ use crate::{
 ///
 /// Source: [cache the hub, do not register each boot](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale#reconnect-vs-reprovision-a-device).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Record<'b> {
     assignment: Assignment<'b>,
     key: KeyChoice,

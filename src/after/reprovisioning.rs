@@ -175,6 +175,7 @@ use crate::{
 /// It sends a device that is refused straight to the registration; the look-up before it spares
 /// those that were moved already.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Reprovisioning {
     policy: ReprovisioningPolicy,
     state: State,
@@ -223,6 +224,7 @@ pub struct Reprovisioning {
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Pauses {
     count: u8,
     /// Of the last one, in seconds.
@@ -262,6 +264,7 @@ impl Pauses {
 /// What to do next: see [how to drive it](Reprovisioning#how-to-drive-it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Next {
     /// Connect to the hub of the record, or of the assignment that was handed in last.
     Hub(KeyChoice),
@@ -277,6 +280,7 @@ pub enum Next {
 /// How a connection to the hub went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum HubAnswer {
     /// The session stands. Report its end too.
     Accepted,
@@ -326,6 +330,7 @@ impl HubAnswer {
 /// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct ReprovisioningPolicy {
     /// How long a hub that is out of reach is tried before DPS is asked: 20 minutes by default,
     /// which with jitter of up to half of it is within the 15 to 30 that Microsoft asks for. At most
@@ -396,6 +401,7 @@ impl Default for ReprovisioningPolicy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 enum State {
     /// The hub is to be connected to, or is connected.
     Hub,
@@ -416,6 +422,7 @@ fn is_answer(error: &Error, fault: Fault) -> bool {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 enum Trouble {
     /// 401, 403, 404.
     Refused,

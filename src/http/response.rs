@@ -16,6 +16,7 @@ const MAX_INTERIM: u8 = 8;
 /// The buffer needs room for the head, and then, the head being forgotten, for the body: it
 /// comes to lie at the start of the buffer, with chunked framing removed.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct ResponseReader {
     phase: Phase,
     /// `buffer[..body]` is finished body, `buffer[raw..filled]` is still to be read.
@@ -29,6 +30,7 @@ pub struct ResponseReader {
 /// The head of an answer, and where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
@@ -48,6 +50,7 @@ impl Response {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 enum Phase {
     Head,
     /// So much of the body is missing.

@@ -6,6 +6,7 @@ use core::fmt;
 /// registration ID. It goes into the register request with
 /// `Registration::with_csr`, which the feature `csr` has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Csr<'a>(&'a [u8]);
 
 impl<'a> Csr<'a> {
@@ -32,6 +33,7 @@ impl<'a> Csr<'a> {
 
 /// The bytes are not one PKCS #10 document in DER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct InvalidCsr;
 
 impl core::error::Error for InvalidCsr {}

@@ -40,6 +40,7 @@ pub(crate) fn is_device_id(id: &[u8]) -> bool {
 /// Why two texts are not a hub and a device ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum InvalidHub {
     /// The hub is not a host name of 1 to 253 letters, digits, `-` and `.`, with or without `:` and a
     /// port from 1 to 65535.

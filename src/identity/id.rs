@@ -15,6 +15,7 @@ use core::fmt;
 ///
 /// Source: [ID scope](https://learn.microsoft.com/azure/iot-dps/concepts-service#id-scope).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct IdScope<'a>(&'a str);
 
 impl<'a> IdScope<'a> {
@@ -61,6 +62,7 @@ impl<'a> IdScope<'a> {
 ///
 /// Source: [registration ID](https://learn.microsoft.com/azure/iot-dps/concepts-service#registration-id).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct RegistrationId<'a>(&'a str);
 
 impl<'a> RegistrationId<'a> {
@@ -127,6 +129,7 @@ fn check(text: &str, identifier: Identifier, max_len: usize, colon: bool) -> Res
 /// Why a text is not an ID scope or a registration ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct InvalidIdentifier {
     /// Which of the two it was to be.
     pub identifier: Identifier,
@@ -139,6 +142,7 @@ pub struct InvalidIdentifier {
 /// The identifiers that this crate checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Identifier {
     /// See [`IdScope`].
     IdScope,
@@ -149,6 +153,7 @@ pub enum Identifier {
 /// What can be wrong with an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum IdentifierProblem {
     /// There is nothing.
     Empty,

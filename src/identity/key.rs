@@ -200,6 +200,20 @@ impl Sign for DeviceKey {
     }
 }
 
+#[cfg(feature = "defmt-v1")]
+impl defmt::Format for GroupKey {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "GroupKey(..)");
+    }
+}
+
+#[cfg(feature = "defmt-v1")]
+impl defmt::Format for DeviceKey {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "DeviceKey(..)");
+    }
+}
+
 impl fmt::Debug for GroupKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GroupKey(..)")
@@ -215,6 +229,7 @@ impl fmt::Debug for DeviceKey {
 /// Why a text is not a symmetric key. It never quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum InvalidKey {
     /// Not base64; the position of the first wrong character, in bytes from 0.
     NotBase64 {

@@ -80,6 +80,7 @@ pub(crate) fn sign<'b>(
 /// Why there is no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum TokenError {
     /// The signer could not sign.
     Signer(SignError),

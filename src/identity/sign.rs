@@ -187,6 +187,7 @@ impl<S: Sign> Sign for [S; 2] {
 /// It refuses to sign, and is never asked to if the attestation is
 /// [`Attestation::x509`](crate::Attestation::x509).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct NoKey;
 
 impl Sign for NoKey {
@@ -213,6 +214,7 @@ impl Sign for NoKey {
 /// Sources: [symmetric key attestation](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation);
 /// [the 30 minutes](https://github.com/Azure/azure-iot-sdk-node/issues/721), seen in 2020.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum KeyChoice {
     /// The primary key, or the only credential.
     #[default]
@@ -239,6 +241,7 @@ impl KeyChoice {
 /// assert_eq!(error.to_string(), "the signer could not sign: the chip did not answer");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct SignError {
     reason: &'static str,
 }

@@ -60,6 +60,7 @@ use crate::text::{
 /// The public keys of a TPM, which go into the register request: see
 /// [`Attestation::tpm`](crate::Attestation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct TpmKeys<'a> {
     /// The public part of the endorsement key: a marshalled `TPM2B_PUBLIC`, its length first. The
     /// operator enrolled this key.
@@ -78,6 +79,7 @@ pub struct TpmKeys<'a> {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum TpmError {
     /// The TPM refused, for this reason.
     Refused(&'static str),
@@ -122,6 +124,7 @@ impl fmt::Display for TpmError {
 
 /// A key that the service encrypted for one TPM, as it stands in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct AuthenticationKey<'b>(Text<'b>);
 
 impl<'b> AuthenticationKey<'b> {
@@ -162,6 +165,7 @@ impl<'b> AuthenticationKey<'b> {
 /// The layout is documented by the C SDK's TPM client alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct EncryptedKey<'o> {
     /// `TPM2B_ID_OBJECT`, for `TPM2_ActivateCredential`.
     pub id_object: &'o [u8],

@@ -118,6 +118,7 @@ pub fn on_connack(provisioning: &mut Provisioning<'_>, now: Duration, return_cod
 /// A message to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Publish<'b> {
     /// The topic.
     pub topic: &'b str,

@@ -45,6 +45,7 @@ use crate::{
 ///
 /// Source: [DeviceRegistrationResult](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup#deviceregistrationresult).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Assignment<'b> {
     state: Object<'b>,
     assigned_hub: &'b str,
@@ -318,6 +319,7 @@ impl Span {
 /// Source: [ProvisioningDeviceStatus, substatus](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Substatus<'b> {
     /// `initialAssignment`: the first time.
     InitialAssignment,
@@ -352,6 +354,7 @@ impl<'b> Substatus<'b> {
 ///
 /// Source: [X509DeviceAttestation, registration result](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct X509<'b>(Object<'b>);
 
 impl<'b> X509<'b> {
@@ -373,6 +376,7 @@ impl<'b> X509<'b> {
 
 /// The facts of one certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct CertificateInfo<'b>(Object<'b>);
 
 impl<'b> CertificateInfo<'b> {
@@ -424,6 +428,7 @@ impl<'b> CertificateInfo<'b> {
 /// An assignment that owns what it says, in fixed space: 272 bytes and `PAYLOAD` more. It
 /// outlives the buffer; what outlives the boot is a [`Record`](crate::after::Record).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct OwnedAssignment<const PAYLOAD: usize = 256> {
     assigned_hub: String<{ MAX_NAME + MAX_PORT }, u8>,
     device_id: String<{ MAX_NAME }, u8>,

@@ -14,9 +14,11 @@ use crate::identity::tpm::TpmKeys;
 ///
 /// Source: [attestation mechanisms](https://learn.microsoft.com/azure/iot-dps/concepts-service#attestation-mechanism).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Attestation<'a>(Kind<'a>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 enum Kind<'a> {
     SymmetricKey,
     X509,

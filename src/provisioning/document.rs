@@ -240,6 +240,7 @@ impl<'b> Document<'b> {
 /// What the service says of a failure in words, read from the caller's buffer with
 /// [`Provisioning::details`](crate::Provisioning::details).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Details<'b> {
     document: Object<'b>,
     state: Option<Object<'b>>,

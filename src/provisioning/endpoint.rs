@@ -27,6 +27,7 @@ use crate::{
 /// A transport over a stream of the caller's uses the host and port for the `Host` header
 /// only: what the stream is connected to, and how it is secured, is the caller's affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Endpoint<'a> {
     https: bool,
     host: &'a str,

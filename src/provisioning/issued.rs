@@ -18,6 +18,7 @@ use crate::{
 ///
 /// Source: [certificate issuance](https://learn.microsoft.com/azure/iot-dps/concept-certificate-issuance).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct CertificateChain<'b>(Elements<'b>);
 
 impl<'b> CertificateChain<'b> {
@@ -60,6 +61,7 @@ impl<'b> Iterator for CertificateChain<'b> {
 
 /// One of the certificates that were issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct IssuedCertificate<'b>(Value<'b>);
 
 impl<'b> IssuedCertificate<'b> {

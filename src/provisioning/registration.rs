@@ -20,6 +20,7 @@ use crate::{
 ///
 /// Source: [Register Device](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/register-device).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Registration<'a> {
     id_scope: IdScope<'a>,
     registration_id: RegistrationId<'a>,

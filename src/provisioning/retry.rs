@@ -46,6 +46,7 @@ use crate::{
 /// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct RetryPolicy {
     /// The longest time for the whole run, at most 30 days: the run has one token, which must outlast
     /// it. The default, 10 minutes, outlasts the service's own retries of a throttled webhook (about 7
@@ -171,6 +172,7 @@ fn fnv_1a_step(hash: u32, byte: u8) -> u32 {
 
 /// Marsaglia's xorshift32: enough to spread devices over time.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub(crate) struct Jitter(u32);
 
 impl Jitter {

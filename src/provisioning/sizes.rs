@@ -49,6 +49,7 @@ use crate::{
 /// | expiry of a token | 20 digits; until the year 2286 they are 10 |
 /// | number of an MQTT request | 5 digits |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Sizes {
     id_scope: usize,
     registration_id: Len,
@@ -69,6 +70,7 @@ pub struct Sizes {
 
 /// The length of a text, and its length percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 struct Len {
     plain: usize,
     encoded: usize,

@@ -5,6 +5,7 @@ use crate::error::Error;
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Step {
     /// Sign, with [`Provisioning::sign_with`], or with
     /// [`write_message`](crate::Provisioning::write_message) and
@@ -30,6 +31,7 @@ pub enum Step {
 /// How far a run has come, in the C SDK's order of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Progress {
     /// There is a connection to the service. Drivers without connections do not report this.
     Connected,
@@ -57,6 +59,7 @@ pub enum Progress {
 /// An answer of the service, over HTTP or MQTT.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Answer<'b> {
     /// The HTTP status; over MQTT the status in the topic.
     pub status: u16,

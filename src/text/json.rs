@@ -318,6 +318,7 @@ impl fmt::Display for Text<'_> {
 /// Why a text is not JSON that this crate reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct JsonError {
     /// What is wrong.
     pub problem: JsonProblem,
@@ -328,6 +329,7 @@ pub struct JsonError {
 /// What can be wrong with a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum JsonProblem {
     /// A byte that the grammar does not allow here.
     Syntax,

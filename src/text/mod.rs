@@ -3,6 +3,8 @@
 pub(crate) mod base64;
 #[cfg(feature = "serde")]
 pub(crate) mod deserialize;
+#[cfg(feature = "defmt-v1")]
+mod format;
 pub mod json;
 pub(crate) mod writer;
 
@@ -11,6 +13,7 @@ use core::fmt;
 /// A buffer of the caller's is too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct BufferTooSmall {
     /// The number of bytes that the buffer must hold.
     pub needed: usize,
@@ -39,6 +42,7 @@ impl fmt::Display for BufferTooSmall {
 /// Why a returned payload was not read into a type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum PayloadError {
     /// A member that the type must have is missing.
     Missing(&'static str),

@@ -16,6 +16,7 @@ use crate::{
 
 /// Why there is no connection, as far as it matters for what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum ConnectError<C> {
     /// The network's fault: the run tries again.
     Network(C),
@@ -33,6 +34,7 @@ impl<C> From<C> for ConnectError<C> {
 /// What ended a run over a byte stream. `C` is what `connect` reports, `S` the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Error<C, S> {
     /// Anything but the network, or a network fault that the stream has no error for.
     Provisioning(crate::Error),
