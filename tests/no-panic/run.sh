@@ -33,9 +33,9 @@ core::slice::index::slice_index_fail<httparse::parse_headers_iter_uninit"
 # The images that do not link, with what is argued: the machinery that is called, and from which function.
 declare -A argued=(
     [http_response]="$httparse"
-    [embedded_io]="$httparse"
+    [blocking]="$httparse"
     # Every `async fn` panics if it is polled after its end, which no executor does.
-    [embedded_io_async]="$httparse core::panicking::panic<azure_dps::transport::embedded_io_async::resume::{{closure}}"
+    [asynch]="$httparse core::panicking::panic<azure_dps::transport::asynch::Driver::serve::{{closure}}"
     # serde-json-core 0.7.0. `extend_from_slice` has compared the lengths before it stores the
     # bytes one by one; no `u32` has more digits than `serialize_u32` has room for. (On what it
     # panics by design, the documentation of `with_serialized` has a list: types, not contents.)

@@ -15,8 +15,8 @@ def run(*command):
 def short(name):
     """The path, without generics, and the same for both of rustc's ways of mangling."""
     name = re.sub(r"\{closure#\d+\}", "{{closure}}", name)
-    name = re.sub(r"^<(?:&(?:mut )?)?([\w:]+|\[.*?\]).*?>::(?=\w+(?:::<|$))", r"\1::", name)
-    while (less := re.sub(r"::<[^<>]*>", "", name)) != name:
+    name = re.sub(r"^<(?:&(?:mut )?)?([\w:]+|\[.*?\]).*?>::(?=\w+(?:::<|::\{|$))", r"\1::", name)
+    while (less := re.sub(r"(?:::|(?<=\w))<[^<>]*>", "", name)) != name:
         name = less
     return name
 

@@ -28,30 +28,33 @@ pub fn all() {
 
     let mut text = [0; 44];
     let a = instructions(|| black_box(workload::a(&mut text)));
-    let Some(mut key) = workload::device_key() else { return };
-    let b_key = instructions(|| black_box(workload::device_key().is_some()));
-    let c_check = instructions(|| black_box(workload::provisioning(&mut key).is_some()));
+    let mut key = DeviceKey::new();
+    let b_key = instructions(|| black_box(workload::device_key(&mut key)));
+    let c_check = instructions(|| black_box(workload::provisioning().is_some()));
     // A step can be repeated only from a new device, since requests are numbered on from
     // run to run, and with the steps that come before it: these are measured alone, and taken off.
-    let mut from_new = |steps: &mut dyn FnMut(&mut Provisioning<'_>, &mut [u8; BUFFER]) -> bool| {
+    type Steps<'s> = dyn FnMut(&mut Provisioning<'_>, &mut DeviceKey, &mut [u8; BUFFER]) -> bool + 's;
+    let mut from_new = |steps: &mut Steps<'_>| {
         instructions(|| {
-            workload::provisioning(&mut key).is_some_and(|mut provisioning| steps(&mut provisioning, &mut buffer))
+            workload::provisioning().is_some_and(|mut provisioning| steps(&mut provisioning, &mut key, &mut buffer))
         })
     };
-    let before_b = from_new(&mut |_, _| true);
-    let b_token = from_new(&mut |provisioning, buffer| black_box(workload::b(provisioning, buffer))) - before_b;
-    let before_c = from_new(&mut |provisioning, _| begin(provisioning));
-    let c_strings =
-        from_new(&mut |provisioning, buffer| begin(provisioning) && workload::c(provisioning, buffer)) - before_c;
-    let before_d = from_new(&mut |provisioning, buffer| registered(provisioning, buffer));
-    let polled = |provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]| {
-        registered(provisioning, buffer) && workload::d(provisioning, buffer)
+    let before_b = from_new(&mut |_, _, _| true);
+    let b_token =
+        from_new(&mut |provisioning, key, buffer| black_box(workload::b(provisioning, key, buffer))) - before_b;
+    let before_c = from_new(&mut |provisioning, key, buffer| begin(provisioning, key, buffer));
+    let c_strings = from_new(&mut |provisioning, key, buffer| {
+        begin(provisioning, key, buffer) && workload::c(provisioning, buffer)
+    }) - before_c;
+    let before_d = from_new(&mut |provisioning, key, buffer| registered(provisioning, key, buffer));
+    let polled = |provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; BUFFER]| {
+        registered(provisioning, key, buffer) && workload::d(provisioning, buffer)
     };
-    let before_e = from_new(&mut |provisioning, buffer| polled(provisioning, buffer));
+    let before_e = from_new(&mut |provisioning, key, buffer| polled(provisioning, key, buffer));
     let d = before_e - before_d;
     let mut e = |body: &[u8]| {
-        from_new(&mut |provisioning, buffer| {
-            polled(provisioning, buffer) && black_box(workload::e(provisioning, body).is_some())
+        from_new(&mut |provisioning, key, buffer| {
+            polled(provisioning, key, buffer) && black_box(workload::e(provisioning, body).is_some())
         }) - before_e
     };
     let e_1 = e(workload::assigned());
@@ -76,13 +79,15 @@ pub fn all() {
     }
 }
 
-fn begin(provisioning: &mut Provisioning<'_>) -> bool {
+fn begin(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; BUFFER]) -> bool {
     provisioning.start(Duration::ZERO, black_box(1_700_000_000));
-    matches!(provisioning.step(Duration::ZERO), Step::Send)
+    matches!(provisioning.step(Duration::ZERO), Step::Sign)
+        && provisioning.sign_with(key, buffer).is_ok()
+        && matches!(provisioning.step(Duration::ZERO), Step::Send)
 }
 
-fn registered(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]) -> bool {
-    begin(provisioning) && workload::request(provisioning, Duration::ZERO, buffer)
+fn registered(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; BUFFER]) -> bool {
+    begin(provisioning, key, buffer) && workload::request(provisioning, Duration::ZERO, buffer)
 }
 
 /// The final answer with its returned payload repeated `times` times.
@@ -121,13 +126,12 @@ fn instructions(mut step: impl FnMut() -> bool) -> u32 {
 /// The deepest of the steps, each called from where the caller's memory is: the buffer, the
 /// run and the key are counted as `buffers`, and not once more.
 fn stack(buffer: &mut [u8; BUFFER]) -> usize {
-    let (mut text, mut key, mut provisioning, mut right) = ([0; 44], None, None, true);
+    let (mut text, mut key, mut provisioning, mut right) = ([0; 44], DeviceKey::new(), None, true);
     let mut deepest = stack_of(|| right &= workload::a(&mut text));
-    deepest = deepest.max(stack_of(|| key = workload::device_key()));
-    let Some(key) = &mut key else { return 0 };
-    deepest = deepest.max(stack_of(|| provisioning = workload::provisioning(key)));
+    deepest = deepest.max(stack_of(|| right &= workload::device_key(&mut key)));
+    deepest = deepest.max(stack_of(|| provisioning = workload::provisioning()));
     let Some(provisioning) = &mut provisioning else { return 0 };
-    deepest = deepest.max(stack_of(|| right &= workload::b(provisioning, buffer)));
+    deepest = deepest.max(stack_of(|| right &= workload::b(provisioning, &mut key, buffer)));
     deepest = deepest.max(stack_of(|| right &= workload::c(provisioning, buffer)));
     deepest = deepest.max(stack_of(|| right &= workload::d(provisioning, buffer)));
     deepest = deepest.max(stack_of(|| right &= workload::e(provisioning, workload::assigned()).is_some()));

@@ -7,7 +7,9 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use azure_dps::mqtt;
-use azure_dps::{Attestation, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Step};
+use azure_dps::{
+    Attestation, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Step,
+};
 
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 const DEVICE_KEY: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";
@@ -27,31 +29,35 @@ const USER_NAME: usize = 160;
 #[inline(never)]
 pub fn a(text: &mut [u8; 44]) -> bool {
     let Ok(id) = RegistrationId::new(black_box(REGISTRATION_ID)) else { return false };
-    let Ok(group_key) = &GroupKey::from_base64(black_box(GROUP_KEY)) else { return false };
-    group_key.derive(&id).write_base64(text).is_ok()
+    let (mut group_key, mut device_key) = (GroupKey::new(), DeviceKey::new());
+    group_key.read_base64(black_box(GROUP_KEY)).is_ok()
+        && group_key.derive_into(&id, &mut device_key).is_ok()
+        && device_key.write_base64(text).is_ok()
 }
 
 /// The device key from base64.
 #[inline(never)]
-pub fn device_key() -> Option<DeviceKey> {
-    DeviceKey::from_base64(black_box(DEVICE_KEY)).ok()
+pub fn device_key(key: &mut DeviceKey) -> bool {
+    key.read_base64(black_box(DEVICE_KEY)).is_ok()
 }
 
 /// The registration, its payload checked to be JSON, ready to be driven.
 #[inline(never)]
-pub fn provisioning(key: &mut DeviceKey) -> Option<Provisioning<'_>> {
+pub fn provisioning() -> Option<Provisioning<'static>> {
     let id_scope = IdScope::new(black_box(ID_SCOPE)).ok()?;
     let registration_id = RegistrationId::new(black_box(REGISTRATION_ID)).ok()?;
     let registration = Registration::new(id_scope, registration_id).with_payload(black_box(PAYLOAD)).ok()?;
-    Some(Provisioning::new(registration, Credential::sas(key)))
+    Some(Provisioning::new(registration, Attestation::symmetric_key()))
 }
 
 /// The SAS token.
 #[inline(never)]
-pub fn b(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]) -> bool {
+pub fn b(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; BUFFER]) -> bool {
     provisioning.start(Duration::ZERO, black_box(UNIX_TIME));
-    matches!(provisioning.step(Duration::ZERO), Step::Send)
-        && mqtt::write_password(provisioning, Duration::ZERO, &mut buffer[USER_NAME..]).is_ok_and(used)
+    matches!(provisioning.step(Duration::ZERO), Step::Sign)
+        && provisioning.sign_with(key, buffer).is_ok()
+        && matches!(provisioning.step(Duration::ZERO), Step::Send)
+        && mqtt::write_password(provisioning, &mut buffer[USER_NAME..]).is_ok_and(used)
 }
 
 /// The user name; the topic and the body of the register request.
@@ -86,13 +92,13 @@ pub struct Result<'b> {
 
 /// The 200 answer: hub, device ID and the raw payload.
 #[inline(never)]
-pub fn e<'b>(provisioning: &mut Provisioning<'_>, body: &'b [u8]) -> Option<Result<'b>> {
+pub fn e<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b [u8]) -> Option<Result<'b>> {
     let topic = black_box("$dps/registrations/res/200/?$rid=2");
     mqtt::on_message(provisioning, Duration::ZERO, topic, body);
     let assignment = provisioning.result(body).ok()?;
     Some(Result {
         hub: assignment.assigned_hub(),
-        device_id: assignment.device_id().as_str()?,
+        device_id: assignment.device_id(),
         payload: assignment.payload()?.raw(),
     })
 }
@@ -111,9 +117,12 @@ pub fn run(buffer: &mut [u8; BUFFER]) -> bool {
         return false;
     }
     black_box(&text);
-    let Some(mut key) = device_key() else { return false };
-    let Some(mut provisioning) = provisioning(&mut key) else { return false };
-    if !(b(&mut provisioning, buffer) && c(&mut provisioning, buffer) && d(&mut provisioning, buffer)) {
+    let mut key = DeviceKey::new();
+    if !device_key(&mut key) {
+        return false;
+    }
+    let Some(mut provisioning) = provisioning() else { return false };
+    if !(b(&mut provisioning, &mut key, buffer) && c(&mut provisioning, buffer) && d(&mut provisioning, buffer)) {
         return false;
     }
     match e(&mut provisioning, assigned()) {

@@ -8,7 +8,7 @@ use core::{
     time::Duration,
 };
 
-use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId};
+use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
 
 unsafe extern "C" {
     /// Defined nowhere. Whoever can panic needs it.
@@ -54,9 +54,9 @@ pub fn with_provisioning(
     make: impl for<'a> FnOnce(Provisioning<'a>) -> Provisioning<'a>,
     proof: impl FnOnce(&mut Provisioning<'_>),
 ) {
-    let Ok(key) = &mut DeviceKey::from_base64(text()) else { return };
     let (Ok(scope), Ok(id)) = (IdScope::new(text()), RegistrationId::new(text())) else { return };
-    let mut provisioning = make(Provisioning::new(Registration::new(scope, id), Credential::sas(key)));
+    let attestation = if number() > 0 { Attestation::symmetric_key() } else { Attestation::x509() };
+    let mut provisioning = make(Provisioning::new(Registration::new(scope, id), attestation));
     provisioning.start(time(), number() as u64);
     proof(opaque(&mut provisioning));
 }

@@ -6,7 +6,9 @@
 use core::hint::black_box;
 use core::time::Duration;
 
-use azure_dps::{Assignment, Attestation, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Step};
+use azure_dps::{
+    Attestation, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Step,
+};
 use zeroize::Zeroize;
 
 // search.py knows these too.
@@ -82,11 +84,10 @@ fn halt(place: u32) {
 #[inline(never)]
 fn derive(text: &mut [u8; 44]) -> Result<(), Error> {
     let id = RegistrationId::new(black_box(REGISTRATION_ID))?;
-    // Neither key is ever moved: it stays in the `Result`.
-    let group_key = &GroupKey::from_base64(black_box(GROUP_KEY));
-    let group_key = group_key.as_ref().map_err(|error| *error)?;
+    let (mut group_key, mut device_key) = (GroupKey::new(), DeviceKey::new());
+    group_key.read_base64(black_box(GROUP_KEY))?;
     halt(1);
-    let device_key = &group_key.derive(&id);
+    group_key.derive_into(&id, &mut device_key)?;
     halt(2);
     device_key.write_base64(text)?;
     #[cfg(feature = "control")]
@@ -133,41 +134,43 @@ fn leave_in_register() {
 /// On the device: everything that a device does with its key.
 #[inline(never)]
 fn provision(text: &mut [u8; 44]) -> Result<(), Error> {
-    let key = &mut DeviceKey::from_base64(core::str::from_utf8(text).unwrap_or_default());
-    let key = key.as_mut().map_err(|error| *error)?;
+    let mut key = DeviceKey::new();
+    key.read_base64(core::str::from_utf8(text).unwrap_or_default())?;
     text.zeroize();
     halt(4);
 
     let mut buffer = [0; 760];
-    let assignment = register(key, &mut buffer)?;
-    let hub = assignment.hub();
+    let id_scope = IdScope::new(black_box(ID_SCOPE))?;
+    let registration = Registration::new(id_scope, RegistrationId::new(black_box(REGISTRATION_ID))?)
+        .with_payload(black_box(r#"{"MyDeviceFirmwareVersion":"12.0.2.5"}"#))?;
+    let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
+    provisioning.start(Duration::ZERO, black_box(UNIX_TIME));
+    run(&mut provisioning, &mut key, &mut buffer)?;
+    let hub = provisioning.result(&buffer)?.hub();
     let (mut token, mut connection_string) = ([0; 320], [0; 256]);
-    black_box(hub.write_token(key, UNIX_TIME + 3600, &mut token)?);
-    black_box(hub.write_connection_string(key, &mut connection_string)?);
+    black_box(hub.write_token(&mut key, UNIX_TIME + 3600, &mut token)?);
+    black_box(hub.write_connection_string(&key, &mut connection_string)?);
     token.zeroize();
     connection_string.zeroize();
     halt(6);
     Ok(())
 }
 
-#[inline(never)]
-fn register<'b>(key: &mut DeviceKey, buffer: &'b mut [u8; 760]) -> Result<Assignment<'b>, Error> {
-    let id_scope = IdScope::new(black_box(ID_SCOPE))?;
-    let registration = Registration::new(id_scope, RegistrationId::new(black_box(REGISTRATION_ID))?)
-        .with_payload(black_box(r#"{"MyDeviceFirmwareVersion":"12.0.2.5"}"#))?;
-    let mut provisioning = Provisioning::new(registration, Credential::sas(key));
-    provisioning.start(Duration::ZERO, black_box(UNIX_TIME));
-    run(&mut provisioning, buffer)?;
-    provisioning.result(buffer)
+fn sign(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; 760]) -> Result<(), Error> {
+    match provisioning.step(Duration::ZERO) {
+        Step::Sign => provisioning.sign_with(key, buffer),
+        _ => Err(Error::NotDue),
+    }
 }
 
 #[cfg(not(feature = "http"))]
 #[inline(never)]
-fn run(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; 760]) -> Result<(), Error> {
+fn run(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; 760]) -> Result<(), Error> {
     use azure_dps::mqtt;
 
     black_box(mqtt::write_user_name(provisioning, buffer)?);
-    black_box(mqtt::write_password(provisioning, Duration::ZERO, buffer)?);
+    sign(provisioning, key, buffer)?;
+    black_box(mqtt::write_password(provisioning, buffer)?);
     halt(5);
     buffer.zeroize();
     let mut now = Duration::ZERO;
@@ -188,10 +191,11 @@ fn run(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; 760]) -> Result<()
 
 #[cfg(feature = "http")]
 #[inline(never)]
-fn run(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; 760]) -> Result<(), Error> {
+fn run(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; 760]) -> Result<(), Error> {
     use azure_dps::http::{self, ResponseReader};
 
     const { assert!(ASSIGNING.len() == 94 && ASSIGNED.len() == 572) }
+    sign(provisioning, key, buffer)?;
     let mut now = Duration::ZERO;
     let answers: [[&[u8]; 2]; 2] = [
         [b"HTTP/1.1 202 Accepted\r\nRetry-After: 3\r\nContent-Length: 94\r\n\r\n", ASSIGNING],

@@ -12,7 +12,7 @@ fn proof() {
         |provisioning| provisioning,
         |provisioning| {
             let Ok(assignment) = provisioning.result(bytes()) else { return };
-            used((assignment.assigned_hub(), assignment.device_id().raw(), assignment.payload().is_some()));
+            used((assignment.assigned_hub(), assignment.device_id(), assignment.payload().is_some()));
             used((assignment.registration_id().is_some(), assignment.substatus().is_some()));
             used((assignment.created().is_some(), assignment.last_updated().is_some(), assignment.etag().is_some()));
             used((assignment.tpm_authentication_key().is_some(), assignment.enrollment_group_id().is_some()));

@@ -3,7 +3,9 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, http, identity::Csr, provisioning::Answer};
+use azure_dps::{
+    Attestation, IdScope, Provisioning, Registration, RegistrationId, http, identity::Csr, provisioning::Answer,
+};
 use azure_dps_no_panic::*;
 
 links!(proof);

@@ -4,7 +4,12 @@
 #![no_main]
 
 use azure_dps::identity::tpm::TpmError;
-use azure_dps::{Error, error::{PayloadError, TrackingId}, identity::{InvalidHub, SignError}, provisioning::Endpoint};
+use azure_dps::{
+    Error,
+    error::{PayloadError, TrackingId},
+    identity::{InvalidHub, SignError},
+    provisioning::Endpoint,
+};
 use azure_dps_no_panic::*;
 use core::fmt::Write;
 

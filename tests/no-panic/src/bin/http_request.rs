@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use azure_dps::{http, provisioning::Endpoint};
+use azure_dps::{DeviceKey, http, provisioning::Endpoint};
 use azure_dps_no_panic::*;
 
 links!(proof);
@@ -21,6 +21,8 @@ fn proof() {
             let mut buffer = [0; 512];
             let room = buffer.get_mut(..number()).unwrap_or_default();
             used(provisioning.step(time()));
+            used(provisioning.sign_with(&mut DeviceKey::new(), room).is_ok());
+            provisioning.on_signature(opaque(&mut [0; 32]));
             used(http::write_request(provisioning, time(), room).is_ok());
         },
     );
