@@ -127,6 +127,9 @@ pub enum Error {
     /// certificate is not trusted, has expired, or is for another host; or it speaks no TLS
     /// that this device speaks.
     Untrusted,
+    /// A proxy on the way to the service refuses this device: it wants another user or password, or does
+    /// not open tunnels to this host. The service was not reached.
+    ProxyRefused,
     /// No answer could be had from the network.
     Transport(TransportFault),
 }
@@ -172,7 +175,8 @@ impl Error {
             | Error::InvalidCsr
             | Error::Unsupported
             | Error::BufferTooSmall(_)
-            | Error::RequestTooLarge(_) => Fault::Caller,
+            | Error::RequestTooLarge(_)
+            | Error::ProxyRefused => Fault::Caller,
             Error::Refused(refusal) => refusal.fault(),
             // The service took the device's credential; whose else it refused is the
             // operator's affair.
@@ -256,6 +260,9 @@ impl fmt::Display for Error {
             }
             Error::Untrusted => f.write_str(
                 "the server did not prove that it is the service: check the roots, the host name and the clock",
+            ),
+            Error::ProxyRefused => f.write_str(
+                "the proxy on the way to the service refuses this device: check its user, password and rules",
             ),
             Error::Transport(fault) => fault.fmt(f),
         }

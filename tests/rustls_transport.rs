@@ -364,8 +364,9 @@ fn a_proxy_that_opens_no_tunnel() {
     let ca = emulator.ca_pem().as_bytes();
     let url = emulator.https_url().unwrap();
     for (answer, text) in [
-        (&b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..], "the proxy wants a user and a password"),
+        (&b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..], "the proxy wants a user and a password (HTTP 407)"),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nno go", "the proxy did not open a tunnel: HTTP 403"),
+        (b"HTTP/1.1 429 Too Many Requests\r\n\r\n", "HTTP 429"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 502 Bad Gateway\r\n\r\n", "HTTP 502"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "did not answer CONNECT as an HTTP proxy does"),
         (b"HTTP/1.1 200 OK\r\n", "did not answer CONNECT"),
@@ -375,8 +376,11 @@ fn a_proxy_that_opens_no_tunnel() {
         let proxy = Proxy::answering(answer);
         let connector = builder().with_ca(ca).with_proxy(&proxy.url(), "").build().unwrap();
         let error = by_key(url, &connector).unwrap_err();
-        assert_eq!(error.kind(), Error::Transport(TransportFault::Connect), "{error:?}");
+        let is_final = text.contains("407") || text.contains("403");
+        let kind = if is_final { Error::ProxyRefused } else { Error::Transport(TransportFault::Connect) };
+        assert_eq!(error.kind(), kind, "{error:?}");
         assert!(error.to_string().contains(text), "{error}");
+        assert_eq!(proxy.heads().len() == 1, is_final, "{text}");
     }
     // Nobody there, or somebody who says nothing.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

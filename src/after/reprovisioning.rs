@@ -415,7 +415,7 @@ enum State {
 /// registration.
 fn is_answer(error: &Error, fault: Fault) -> bool {
     match error {
-        Error::Disabled | Error::Transport(_) | Error::Untrusted | Error::TimedOut => false,
+        Error::Disabled | Error::Transport(_) | Error::Untrusted | Error::ProxyRefused | Error::TimedOut => false,
         Error::Refused(_) => fault != Fault::Busy,
         _ => true,
     }

@@ -66,7 +66,8 @@ pub trait Connect {
     ///
     /// # Errors
     /// `?` makes [`ConnectError::Network`] of the connector's own errors; it is retried. Return
-    /// [`ConnectError::Untrusted`] for a certificate that is not trusted; it is final.
+    /// [`ConnectError::Untrusted`] for a certificate that is not trusted; it is final. So is
+    /// [`ConnectError::ProxyRefused`].
     fn connect(&mut self, deadline: Duration) -> Result<Self::Stream<'_>, ConnectError<Self::Error>>;
 }
 

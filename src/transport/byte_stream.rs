@@ -23,6 +23,8 @@ pub enum ConnectError<C> {
     /// The other side did not prove who it is: the run ends. A clock that is off looks like
     /// this as well.
     Untrusted(C),
+    /// A proxy on the way refuses this device, for want of a password, for example: the run ends.
+    ProxyRefused(C),
 }
 
 impl<C> From<C> for ConnectError<C> {
@@ -42,6 +44,8 @@ pub enum Error<C, S> {
     Connect(C),
     /// The server's certificate is not trusted.
     Untrusted(C),
+    /// A proxy refuses this device.
+    ProxyRefused(C),
     /// Reading or writing failed; the last attempt's error.
     Stream(S),
 }
@@ -54,6 +58,7 @@ impl<C, S: io::Error> Error<C, S> {
             Error::Provisioning(error) => *error,
             Error::Connect(_) => crate::Error::Transport(TransportFault::Connect),
             Error::Untrusted(_) => crate::Error::Untrusted,
+            Error::ProxyRefused(_) => crate::Error::ProxyRefused,
             Error::Stream(error) => crate::Error::Transport(error.kind().into()),
         }
     }
@@ -106,6 +111,7 @@ impl<C, S> From<ConnectError<C>> for Error<C, S> {
         match error {
             ConnectError::Network(error) => Error::Connect(error),
             ConnectError::Untrusted(error) => Error::Untrusted(error),
+            ConnectError::ProxyRefused(error) => Error::ProxyRefused(error),
         }
     }
 }
@@ -139,7 +145,7 @@ impl<C: fmt::Display, S: io::Error> fmt::Display for Error<C, S> {
         self.kind().fmt(f)?;
         match self {
             Error::Provisioning(_) => Ok(()),
-            Error::Connect(error) | Error::Untrusted(error) => write!(f, ": {error}"),
+            Error::Connect(error) | Error::Untrusted(error) | Error::ProxyRefused(error) => write!(f, ": {error}"),
             Error::Stream(error) => write!(f, ": {error}"),
         }
     }
@@ -153,7 +159,7 @@ where
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Error::Provisioning(_) => None,
-            Error::Connect(error) | Error::Untrusted(error) => Some(error),
+            Error::Connect(error) | Error::Untrusted(error) | Error::ProxyRefused(error) => Some(error),
             Error::Stream(error) => Some(error),
         }
     }

@@ -141,7 +141,8 @@ impl Connector {
     /// The TLS handshake is complete when this returns. A certificate that is not trusted is an error here.
     ///
     /// # Errors
-    /// [`ConnectError::Untrusted`] if TLS rejects the server: a new attempt does not help.
+    /// [`ConnectError::Untrusted`] if TLS rejects the server, [`ConnectError::ProxyRefused`] if a proxy
+    /// wants another user or forbids the tunnel: a new attempt does not help.
     /// [`ConnectError::Network`] for anything else, at the latest after `within`.
     pub fn connect(&self, endpoint: &Endpoint<'_>, within: Duration) -> Result<Stream, ConnectError<Error>> {
         self.open(endpoint, within).map_err(Error::into_connect_error)
@@ -677,7 +678,8 @@ impl Error {
     /// Sorts the error for [`blocking::run`](crate::blocking::run).
     ///
     /// If TLS rejects the server (its certificate, or bytes that are not TLS), the run ends: a new attempt ends the
-    /// same way. An alert that the server sends and a network fault may pass, so the run tries again.
+    /// same way. The run also ends if a proxy answers with an HTTP status of 4xx. An alert that the server sends, a
+    /// network fault, and a proxy that is busy (408, 429, 5xx) may pass, so the run tries again.
     ///
     /// Another TLS client that uses [`Connector::client_config`] can sort its errors too:
     ///
@@ -690,6 +692,8 @@ impl Error {
     /// ```
     pub fn into_connect_error(self) -> ConnectError<Self> {
         match self {
+            // RFC 9110, section 15.5: what the client must change, but for the two that ask it to come again.
+            Self::Tunnel(Some(status @ 400..500)) if !matches!(status, 408 | 429) => ConnectError::ProxyRefused(self),
             Self::Tls(rustls::Error::AlertReceived(_)) | Self::Network(_) | Self::Tunnel(_) => {
                 ConnectError::Network(self)
             }
