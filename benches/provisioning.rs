@@ -29,31 +29,38 @@ fn keys_and_tokens(c: &mut Criterion) {
     let registration = registration();
     let (scope, id) = (registration.id_scope(), registration.registration_id());
     c.bench_function("derive", |b| {
-        b.iter(|| GroupKey::from_base64(black_box(GROUP_KEY)).unwrap().derive(&id).write_base64(&mut [0; 44]).is_ok())
+        b.iter(|| {
+            let (mut group_key, mut key) = (GroupKey::new(), DeviceKey::new());
+            group_key.read_base64(black_box(GROUP_KEY)).unwrap();
+            group_key.derive_into(&id, &mut key).unwrap();
+            key.write_base64(&mut [0; 44]).is_ok()
+        })
     });
     c.bench_function("token", |b| {
         b.iter(|| {
-            let mut key = DeviceKey::from_base64(black_box(DEVICE_KEY)).unwrap();
+            let mut key = DeviceKey::new();
+            key.read_base64(black_box(DEVICE_KEY)).unwrap();
             sas_token::write(&mut key, scope, id, black_box(UNIX_TIME), &mut [0; 256]).is_ok()
         })
     });
 }
 
 fn request(c: &mut Criterion) {
-    let mut key = DeviceKey::from_base64(DEVICE_KEY).unwrap();
-    let mut provisioning = Provisioning::new(registration(), Credential::sas(&mut key));
+    let mut key = DeviceKey::new();
+    key.read_base64(DEVICE_KEY).unwrap();
+    let mut provisioning = Provisioning::new(registration(), Attestation::symmetric_key());
     let mut buffer = [0; 1024];
     c.bench_function("request, signed", |b| {
         b.iter(|| {
             provisioning.start(NOW, black_box(UNIX_TIME));
+            provisioning.sign_with(&mut key, &mut buffer).unwrap();
             http::write_request(&mut provisioning, NOW, &mut buffer).unwrap()
         })
     });
 }
 
 fn parse(c: &mut Criterion) {
-    let mut key = DeviceKey::from_base64(DEVICE_KEY).unwrap();
-    let mut provisioning = Provisioning::new(registration(), Credential::sas(&mut key));
+    let mut provisioning = Provisioning::new(registration(), Attestation::symmetric_key());
     c.bench_function("http answer", |b| {
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{ASSIGNED}", ASSIGNED.len());
         let mut buffer = [0; 1024];

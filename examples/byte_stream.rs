@@ -1,5 +1,5 @@
-//! What firmware does, on any byte stream. The first command starts the emulator, the second one, in another terminal, the
-//! example:
+//! What firmware does, on any byte stream. The first command starts the emulator. The second command, in
+//! another terminal, starts the example:
 //!
 //! ```text
 //! cargo run --bin dps-emulator -- --http 127.0.0.1:8080
@@ -10,33 +10,50 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use azure_dps::{
-    Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, blocking, provisioning::Endpoint,
+    Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId,
+    blocking::{self, ConnectError},
+    provisioning::{Endpoint, Sizes},
 };
 use embedded_io_adapters::std::FromStd;
+
+const ID_SCOPE: &str = "0ne00002193";
+const REGISTRATION_ID: &str = "breakroom499-contoso-tstrsd-007";
+const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
+/// If the webhook returns a payload, add its length: `with_returned_payload`.
+const SIZES: Sizes = Sizes::new(ID_SCOPE, REGISTRATION_ID).with_payload(PAYLOAD.len());
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).ok_or("usage: byte_stream HOST:PORT of an emulator's plain HTTP")?;
 
-    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+    let mut key = DeviceKey::new();
+    key.read_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
     let registration =
-        Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("breakroom499-contoso-tstrsd-007")?)
-            .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
+        Registration::new(IdScope::new(ID_SCOPE)?, RegistrationId::new(REGISTRATION_ID)?).with_payload(PAYLOAD)?;
     let url = format!("http://{address}");
     let mut provisioning =
-        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(&url)?);
+        Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(Endpoint::parse(&url)?);
 
     // On a board this is a TLS 1.2 session, and its read gives up after a while.
-    let connect = |_| {
+    let mut connect = |_| {
         let stream = TcpStream::connect(&address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok::<_, embedded_io::ConnectError<std::io::Error>>(FromStd::new(stream))
+        Ok::<_, ConnectError<std::io::Error>>(FromStd::new(stream))
     };
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let started = Instant::now();
-    let mut buffer = [0; 872];
     let clock = || started.elapsed();
-    let assignment =
-        embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, std::thread::sleep)?;
-    println!("{} {}", assignment.assigned_hub(), assignment.device_id());
-    Ok(())
+    let delay = std::thread::sleep;
+    let mut buffer = [0; SIZES.http()];
+    provisioning.start(clock(), unix_time);
+    match blocking::run(&mut provisioning, &mut key, &mut buffer, &mut connect, clock, delay, |_| ()) {
+        Ok(()) => {
+            let assignment = provisioning.result(&buffer)?;
+            println!("{} {}", assignment.assigned_hub(), assignment.device_id());
+            Ok(())
+        }
+        Err(error) => {
+            let said = provisioning.details(&buffer).and_then(|details| details.message());
+            Err(format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}"))).into())
+        }
+    }
 }

@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use azure_dps::{
-    Attestation, GroupKey, IdScope, Provisioning, Registration, RegistrationId, blocking,
+    Attestation, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, blocking,
     error::ErrorCode,
-    provisioning::{Endpoint, Progress},
+    provisioning::{Endpoint, Progress, Sizes},
 };
 use azure_dps_emulator::{Config, Emulator};
 use console::style;
@@ -22,6 +22,9 @@ use embedded_io_adapters::std::FromStd;
 const ID_SCOPE: &str = "0ne00002193";
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
+/// Sufficient for each of the three devices.
+const SIZES: Sizes =
+    Sizes::new(ID_SCOPE, "mainbuilding167-contoso-hpsd-088").with_payload(PAYLOAD.len()).with_returned_payload(100);
 
 /// The three devices and what the tutorial says becomes of them.
 const DEVICES: [(&str, Expected); 3] = [
@@ -100,11 +103,13 @@ fn provision(device: &str, url: &str, started: Instant) -> Outcome {
 
 fn try_provision(device: &str, url: &str, started: Instant) -> Result<Outcome, Box<dyn Error>> {
     let registration_id = RegistrationId::new(device)?;
-    let mut key = GroupKey::from_base64(GROUP_KEY)?.derive(&registration_id);
+    let (mut group_key, mut key) = (GroupKey::new(), DeviceKey::new());
+    group_key.read_base64(GROUP_KEY)?;
+    group_key.derive_into(&registration_id, &mut key)?;
     let registration = Registration::new(IdScope::new(ID_SCOPE)?, registration_id).with_payload(PAYLOAD)?;
 
     let endpoint = Endpoint::parse(url)?;
-    let mut report = |progress| {
+    let report = |progress| {
         let status = match progress {
             Progress::Connected => style("CONNECTED").cyan(),
             Progress::Registering => style("REGISTERING").cyan(),
@@ -115,19 +120,22 @@ fn try_provision(device: &str, url: &str, started: Instant) -> Result<Outcome, B
         };
         println!("  {:5.2} s  {device:<34}{status}", started.elapsed().as_secs_f32());
     };
-    let mut provisioning =
-        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint).with_observer(&mut report);
+    let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(endpoint);
 
-    let connect = |_| Ok(FromStd::new(TcpStream::connect((endpoint.host(), endpoint.port()))?));
+    let mut connect = |_| Ok(FromStd::new(TcpStream::connect((endpoint.host(), endpoint.port()))?));
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let clock = || started.elapsed();
     let delay = |duration: Duration| thread::sleep(duration);
-    let mut buffer = [0; 1024];
-    match embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, delay) {
-        Ok(assignment) => Ok(Outcome {
-            result: Ok((assignment.assigned_hub().to_string(), assignment.device_id().to_string())),
-            payload: assignment.payload().map(|payload| payload.raw().to_string()),
-        }),
+    let mut buffer = [0; SIZES.http()];
+    provisioning.start(clock(), unix_time);
+    match blocking::run(&mut provisioning, &mut key, &mut buffer, &mut connect, clock, delay, report) {
+        Ok(()) => {
+            let assignment = provisioning.result(&buffer)?;
+            Ok(Outcome {
+                result: Ok((assignment.assigned_hub().to_string(), assignment.device_id().to_string())),
+                payload: assignment.payload().map(|payload| payload.raw().to_string()),
+            })
+        }
         Err(error) => {
             let words = provisioning.details(&buffer).and_then(|details| details.message());
             let words = words.map(|words| format!("\n    the service said  {words}")).unwrap_or_default();

@@ -25,6 +25,9 @@ use azure_dps::{
 use rcgen::{CertificateParams, DnType, KeyPair};
 use zeroize::Zeroizing;
 
+/// Room for the certificates that are issued: a chain of three of 4 kB, in base64.
+const CHAIN: usize = 16 * 1024;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,7 +45,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     };
     // The credential that the device came with; it lets the device in once.
     let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map_err(|error| format!("AZURE_DPS_SYMMETRIC_KEY: {error}"))?;
-    let mut key = DeviceKey::from_base64(&Zeroizing::new(key))?;
+    let text = Zeroizing::new(key);
+    let mut key = DeviceKey::new();
+    key.read_base64(&text)?;
 
     // A secure element makes its own request; this is for a key pair in a file, which is there
     // before anything is issued for it.
@@ -56,12 +61,14 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
 
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?).with_csr(csr);
     let mut provisioning =
-        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(url)?);
+        Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(Endpoint::parse(url)?);
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let started = Instant::now();
-    let mut buffer = [0; 16 * 1024];
     let clock = || started.elapsed();
-    let assignment = minreq::provision(&mut provisioning, unix_time, &mut buffer, clock, thread::sleep)?;
+    let mut buffer = vec![0; provisioning.sizes().with_returned_payload(CHAIN).http()];
+    provisioning.start(clock(), unix_time);
+    https::run(&mut provisioning, &mut key, &mut buffer, clock, thread::sleep, |_| ())?;
+    let assignment = provisioning.result(&buffer)?;
     println!("{} {}", assignment.assigned_hub(), assignment.device_id());
 
     let chain =

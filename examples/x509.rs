@@ -10,8 +10,12 @@ use std::{
 };
 
 use azure_dps::{
-    Attestation, IdScope, Provisioning, Registration, RegistrationId, blocking, provisioning::Endpoint, tls::Connector,
+    Attestation, IdScope, Provisioning, Registration, RegistrationId, blocking, identity::NoKey,
+    provisioning::Endpoint, tls::Connector,
 };
+
+/// Room for what the service says of the certificate.
+const CERTIFICATE_INFO: usize = 2048;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -44,10 +48,12 @@ fn run() -> Result<()> {
     let endpoint = *provisioning.endpoint();
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let started = Instant::now();
-    let connect = |end: Duration| tls.connect(&endpoint, end.saturating_sub(started.elapsed()));
-    let mut buffer = [0; 4096];
+    let mut connect = |end: Duration| tls.connect(&endpoint, end.saturating_sub(started.elapsed()));
     let clock = || started.elapsed();
-    let assignment = embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, thread::sleep)?;
+    let mut buffer = vec![0; provisioning.sizes().with_returned_payload(CERTIFICATE_INFO).http()];
+    provisioning.start(clock(), unix_time);
+    blocking::run(&mut provisioning, &mut NoKey, &mut buffer, &mut connect, clock, thread::sleep, |_| ())?;
+    let assignment = provisioning.result(&buffer)?;
     println!("{} {}", assignment.assigned_hub(), assignment.device_id());
     Ok(())
 }

@@ -32,9 +32,9 @@ const ROOTS: &str = "SSL_CERT_FILE";
 const SERVER: &str = "AZURE_DPS_TEST_SERVER";
 
 const COLUMNS: [(Transport, &str); 4] = [
-    (Transport::EmbeddedIoTls, "HTTP, `embedded_io`"),
-    (Transport::EmbeddedIoAsyncTls, "HTTP, `embedded_io_async`"),
-    (Transport::Minreq, "HTTP, `minreq`"),
+    (Transport::EmbeddedIoTls, "HTTP, `blocking`"),
+    (Transport::EmbeddedIoAsyncTls, "HTTP, `asynch`"),
+    (Transport::Minreq, "HTTP, `https`"),
     (Transport::MqttTls, "MQTT"),
 ];
 

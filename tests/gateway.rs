@@ -265,7 +265,7 @@ fn the_secondary_key_where_the_service_refuses_the_first() {
         let run = gateway.run();
         run.expect(0);
         assert!(run.stdout.contains(TOASTERS_HUB), "{}", run.stdout);
-        assert!(run.stderr.contains("Retrying with the secondary key: "), "{}", run.stderr);
+        assert!(run.stderr.contains("Retrying with the other key: "), "{}", run.stderr);
     }
 
     // It is the one that the hub accepts.
@@ -599,6 +599,59 @@ fn a_record_has_the_certificate_for_this_csr_or_does_not_count() {
 
     gateway(Some(&other[2])).run().expect(0);
     assert_ne!(fs::read_to_string(&out).unwrap(), issued);
+    assert_eq!(emulator.requests().len(), 3);
+}
+
+#[test]
+fn a_new_registration_does_not_lose_an_issued_certificate() {
+    let mut config = polled();
+    config.behaviour.result_at_once = true;
+    config.enrollment_groups[0].certificate_policy = Some("short-lived".to_owned());
+    let emulator = start(config);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("record");
+    let device = Device::new(TOASTER).files("kept-");
+    let gateway = |args: &[&str]| {
+        let record = ["--record", file.to_str().unwrap()];
+        Gateway::to(http(&emulator), TOASTER).args(&record).args(args).key(TOASTER_KEY)
+    };
+    let csr = ["--csr", device[2].to_str().unwrap()];
+    gateway(&csr).run().expect(0);
+    let kept = fs::read(&file).unwrap();
+
+    let run = gateway(&["--reprovision"]).run();
+    run.expect(USAGE);
+    assert!(run.stderr.contains("--reprovision without --csr would lose it: give --csr"), "{}", run.stderr);
+    assert_eq!((fs::read(&file).unwrap(), emulator.requests().len()), (kept, 1));
+
+    gateway(&["--reprovision", csr[0], csr[1]]).run().expect(0);
+    assert_eq!(emulator.requests().len(), 2);
+    // A record without a certificate has none to lose, and a file that is no record has not either.
+    for lost in [false, true] {
+        fs::remove_file(&file).unwrap();
+        gateway(&[]).run().expect(0);
+        if lost {
+            fs::write(&file, "no record").unwrap();
+        }
+        gateway(&["--reprovision"]).run().expect(0);
+    }
+}
+
+#[test]
+fn a_new_registration_begins_with_the_key_of_the_record() {
+    let emulator = emulator();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("record");
+    let gateway = || {
+        let gateway = Gateway::to(http(&emulator), TOASTER).args(&["--record", file.to_str().unwrap()]);
+        gateway.key(HEAT_PUMP_KEY).secondary_key(TOASTER_KEY)
+    };
+    gateway().run().expect(0);
+    assert_eq!(emulator.requests().len(), 2);
+    // The service would refuse the other key for half an hour.
+    let run = gateway().args(&["--reprovision"]).run();
+    run.expect(0);
+    assert!(!run.stderr.contains("Retrying"), "{}", run.stderr);
     assert_eq!(emulator.requests().len(), 3);
 }
 

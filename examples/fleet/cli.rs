@@ -209,10 +209,10 @@ impl Cli {
         values::payload(payload).map(Some)
     }
 
-    pub fn group_key(&self) -> Result<GroupKey, String> {
+    pub fn read_group_key(&self, group_key: &mut GroupKey) -> Result<(), String> {
         let key = values::read_key(self.key_file.as_deref(), KEY_VARIABLE)?;
         let key = key.ok_or_else(|| format!("no key: set {KEY_VARIABLE}, or give --key-file"))?;
-        values::group_key(&key)
+        values::read_group_key(&key, group_key)
     }
 }
 

@@ -11,17 +11,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ::embedded_io_async::{ErrorType, Read, Write};
 use azure_dps::{
-    Assignment, Attestation, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId,
-    RetryPolicy,
+    Attestation, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
     asynch::{self, ConnectError},
     error::{Fault, TransportFault},
     mqtt,
-    provisioning::{Endpoint, Progress, Step},
+    provisioning::{Endpoint, MAX_BODY, Progress, Step},
     tls::{self, Connector},
 };
 use embedded_io_adapters::tokio_1::FromTokio;
+use embedded_io_async::{ErrorType, Read, Write};
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
 use serde::Serialize;
 use tokio::{
@@ -43,7 +42,8 @@ const TOO_MANY_REQUESTS: u16 = 429;
 /// What all devices have in common.
 pub struct Fleet {
     id_scope: String,
-    group_key: GroupKey,
+    /// In a box, so that the key stays where it is read.
+    group_key: Box<GroupKey>,
     payload: Option<String>,
     host: String,
     /// Looked up once: thousands of devices on one machine would ask thousands of times.
@@ -227,10 +227,12 @@ impl Fleet {
         let patience = RetryPolicy::new().request_timeout;
         // Only waits pass faster: what the machine takes is measured in its own time.
         let policy = RetryPolicy::new().with_timeout(args.timeout() * scale).with_request_timeout(patience * scale);
+        // Last, so that nobody types a key for nothing.
+        let mut group_key = Box::new(GroupKey::new());
+        args.read_group_key(&mut group_key)?;
         Ok(Self {
             id_scope: args.id_scope.clone(),
-            // Last, so that nobody types a key for nothing.
-            group_key: args.group_key()?,
+            group_key,
             payload,
             host: args.provisioning_host.clone(),
             addresses,
@@ -257,7 +259,7 @@ impl Fleet {
         let (mut retries, mut register_requests, mut refused_calls) = (Vec::new(), 0, 0);
         // The number of the last request that was refused: a run that ends later may report it again.
         let mut last_refused = 0;
-        let mut observer = |progress| {
+        let mut observe = |progress| {
             let error = match progress {
                 Progress::Registering => {
                     register_requests += 1;
@@ -281,26 +283,36 @@ impl Fleet {
         let counts = Counts { requests: &requests, connections: &connections, cause: &cause };
         let run = async {
             let registration = registration(&self.id_scope, id, payload)?;
-            let mut key: DeviceKey = self.group_key.derive(&registration.registration_id());
-            let credential = Credential::sas(&mut key);
+            let mut key = DeviceKey::new();
+            self.group_key.derive_into(&registration.registration_id(), &mut key)?;
+            let attestation = Attestation::symmetric_key();
             let mut provisioning = match is_lookup {
-                true => Provisioning::lookup(registration, credential),
-                false => Provisioning::new(registration, credential),
+                true => Provisioning::lookup(registration, attestation),
+                false => Provisioning::new(registration, attestation),
             }
             .with_endpoint(Endpoint::parse(&self.host)?)
-            .with_retry_policy(self.policy.with_jitter_seed(random()))
-            .with_observer(&mut observer);
+            .with_retry_policy(self.policy.with_jitter_seed(random()));
             let clock = Clock { started, scale: self.time_scale };
-            // Room for any request, and for any message: those of the service have at most 96 KB. The part that
-            // is never used takes no memory.
-            let mut buffer = vec![0; 128 * 1024 + payload.map_or(0, str::len)];
-            let assignment = match self.transport {
-                Transport::Http => self.over_http(&mut provisioning, clock, counts, &mut buffer).await?,
-                Transport::Mqtt => self.over_mqtt(&mut provisioning, clock, counts, &mut buffer).await?,
-            };
+            // An answer of the service has at most 96 KB. The part that is never used takes no memory.
+            let mut buffer = vec![0; provisioning.sizes().with_returned_payload(MAX_BODY).http()];
+            provisioning.start(clock.now(), unix_time());
+            match self.transport {
+                Transport::Http => {
+                    let mut connect = async |_| self.connect(counts).await;
+                    let delay = async |wait| clock.sleep(wait).await;
+                    let now = || clock.now();
+                    let run =
+                        asynch::run(&mut provisioning, &mut key, &mut buffer, &mut connect, now, delay, &mut observe);
+                    run.await.map_err(|error| error.kind())?;
+                }
+                Transport::Mqtt => {
+                    self.over_mqtt(&mut provisioning, &mut key, clock, counts, &mut buffer, &mut observe).await;
+                }
+            }
+            let assignment = provisioning.result(&buffer)?;
             Ok::<_, Error>(Identity {
                 assigned_hub: assignment.assigned_hub().to_owned(),
-                device_id: assignment.device_id().chars().collect(),
+                device_id: assignment.device_id().to_owned(),
             })
         };
         let result = run.await.map_err(|error| Failure::new(&error, cause.take()));
@@ -315,49 +327,43 @@ impl Fleet {
         }
     }
 
-    async fn over_http<'b>(
+    async fn over_mqtt(
         &self,
         provisioning: &mut Provisioning<'_>,
+        key: &mut DeviceKey,
         clock: Clock,
         counts: Counts<'_>,
-        buffer: &'b mut [u8],
-    ) -> Result<Assignment<'b>, Error> {
-        let connect = async |_| self.connect(counts).await;
-        let delay = async |wait| clock.sleep(wait).await;
-        embedded_io_async::provision(provisioning, unix_time(), buffer, connect, || clock.now(), delay)
-            .await
-            .map_err(|error| error.kind())
-    }
-
-    async fn over_mqtt<'b>(
-        &self,
-        provisioning: &mut Provisioning<'_>,
-        clock: Clock,
-        counts: Counts<'_>,
-        buffer: &'b mut [u8],
-    ) -> Result<Assignment<'b>, Error> {
-        provisioning.start(clock.now(), unix_time());
+        buffer: &mut [u8],
+        observe: &mut impl FnMut(Progress),
+    ) {
         loop {
-            match provisioning.step(clock.now()) {
+            let step = provisioning.step(clock.now());
+            provisioning.progress().into_iter().for_each(&mut *observe);
+            let done = match step {
                 Step::Finished => break,
-                Step::Wait(wait) => clock.sleep(wait).await,
+                Step::Wait(wait) => {
+                    clock.sleep(wait).await;
+                    Ok(())
+                }
+                Step::Sign => provisioning.sign_with(key, buffer),
+                Step::Activate => provisioning.activate_with(key, buffer),
                 Step::Send => {
                     let connect = async {
                         self.connect(counts).await.map_err(|error| match error {
                             ConnectError::Untrusted(_) => Error::Untrusted,
+                            ConnectError::ProxyRefused(_) => Error::ProxyRefused,
                             ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
                         })
                     };
-                    let ended = match clock.until(provisioning.request_deadline(clock.now()), connect).await {
-                        Ok(stream) => session::session(provisioning, clock, stream, buffer).await,
+                    match clock.until(provisioning.request_deadline(clock.now()), connect).await {
+                        Ok(stream) => session::session(provisioning, clock, stream, buffer, observe).await,
                         Err(error) => Err(error),
-                    };
-                    // Changes nothing where no request was due.
-                    ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
+                    }
                 }
-            }
+            };
+            // Changes nothing if no request is due.
+            done.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
         }
-        provisioning.result(buffer)
     }
 
     async fn connect<'c>(

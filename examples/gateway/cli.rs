@@ -110,14 +110,15 @@ Exit codes:
   4  disabled: the operator has disabled the enrollment
   5  unauthorized: the service does not accept key or certificate (or this clock is off)
   6  busy: the service is throttling or failing, or the time-out passed while it was assigning
-  7  unreachable: no connection, no trusted certificate, or no answer
+  7  unreachable: no connection, no trusted certificate, no answer, or the proxy refuses
   8  not DPS: something answered that is not the service, such as a captive portal
   9  unassigned: --status found no assignment, or none yet
   10 no certificate: assigned, and printed, but none was issued for --csr
 What may pass (6 and 7) is retried until the time-out, with pauses that grow: 10 to 60 s and up
 to as much again when the service refuses, or longer if it asks for that; 5 to 80 s and up to
 half as much again without an answer, which ends the run after 8 retries in a row. A run whose
-next pause would outlast it ends at once. A certificate that is not trusted is not retried.";
+next pause would outlast it ends at once. Not retried: a certificate that is not trusted, and
+a proxy that wants a password or forbids the tunnel.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -183,6 +184,9 @@ pub struct Provision {
     pub record: Option<PathBuf>,
 
     /// Register although there is a record: the hub refuses this device, or the payload is another
+    ///
+    /// A record with a certificate that was issued needs --csr again: without it, the certificate would
+    /// be lost.
     #[arg(long, requires = "record")]
     pub reprovision: bool,
 
@@ -246,28 +250,34 @@ pub struct Key {
 }
 
 impl Provision {
-    /// The keys that are tried in this order; none if there is a certificate.
-    pub fn keys(&self, key: &Key, registration_id: &RegistrationId<'_>) -> Result<Vec<DeviceKey>, String> {
+    /// Reads the primary key and the secondary key into their places, and returns how many there are: none if
+    /// there is a certificate.
+    pub fn keys(
+        &self,
+        key: &Key,
+        registration_id: &RegistrationId<'_>,
+        [primary, secondary]: &mut [DeviceKey; 2],
+    ) -> Result<usize, String> {
         if self.certificate_file_path.is_some() {
-            return Ok(Vec::new());
+            return Ok(0);
         }
         if key.is_on_stdin() && self.secondary_key_file.as_deref().is_some_and(is_stdin) {
             return Err("one of the two keys can come from standard input, not both".to_owned());
         }
-        let mut keys = vec![self.device_key(&key.read()?, registration_id)?];
-        if let Some(text) = read_key(self.secondary_key_file.as_deref(), SECONDARY_KEY_VARIABLE)? {
-            let key = self.device_key(&text, registration_id);
-            keys.push(key.map_err(|error| format!("the secondary key: {error}"))?);
-        }
-        Ok(keys)
+        self.read_key(&key.read()?, registration_id, primary)?;
+        let Some(text) = read_key(self.secondary_key_file.as_deref(), SECONDARY_KEY_VARIABLE)? else { return Ok(1) };
+        let read = self.read_key(&text, registration_id, secondary);
+        read.map(|()| 2).map_err(|error| format!("the secondary key: {error}"))
     }
 
-    /// The key with which this device signs.
-    fn device_key(&self, text: &str, registration_id: &RegistrationId<'_>) -> Result<DeviceKey, String> {
-        match self.compute_key {
-            true => values::group_key(text).map(|key| key.derive(registration_id)),
-            false => values::device_key(text),
+    /// Reads the key with which this device signs into its place.
+    fn read_key(&self, text: &str, registration_id: &RegistrationId<'_>, key: &mut DeviceKey) -> Result<(), String> {
+        if !self.compute_key {
+            return values::read_device_key(text, key);
         }
+        let mut group_key = GroupKey::new();
+        values::read_group_key(text, &mut group_key)?;
+        group_key.derive_into(registration_id, key).map_err(|error| error.to_string())
     }
 
     /// The files of the device's certificate and of its private key.
@@ -299,8 +309,8 @@ impl Provision {
 }
 
 impl Key {
-    pub fn group_key(&self) -> Result<GroupKey, String> {
-        values::group_key(&self.read()?)
+    pub fn read_group_key(&self, key: &mut GroupKey) -> Result<(), String> {
+        values::read_group_key(&self.read()?, key)
     }
 
     pub fn is_on_stdin(&self) -> bool {

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use azure_dps::RegistrationId;
+use azure_dps::{DeviceKey, GroupKey, RegistrationId};
 use clap::Args;
 use zeroize::Zeroizing;
 
@@ -63,14 +63,17 @@ impl DeriveKey {
             (false, [_], None) => Format::KeyAlone,
             _ => Format::Table,
         };
-        Ok(Job { ids, format, group_key: self.key.group_key()? })
+        // In a box, so that the key stays where it is read.
+        let mut group_key = Box::new(GroupKey::new());
+        self.key.read_group_key(&mut group_key)?;
+        Ok(Job { ids, format, group_key })
     }
 }
 
 pub struct Job {
     ids: Vec<String>,
     format: Format,
-    group_key: azure_dps::GroupKey,
+    group_key: Box<GroupKey>,
 }
 
 enum Format {
@@ -85,8 +88,10 @@ impl Job {
         // `io::stdout` keeps a copy of what went through it.
         let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let mut line = Zeroizing::new(Vec::with_capacity(LINE));
+        let mut key = DeviceKey::new();
         for id in &self.ids {
-            let key = self.group_key.derive(&RegistrationId::new(id).map_err(io::Error::other)?);
+            let id = RegistrationId::new(id).map_err(io::Error::other)?;
+            self.group_key.derive_into(&id, &mut key).map_err(io::Error::other)?;
             let mut text = Zeroizing::new([0; 44]);
             let key = key.write_base64(text.as_mut_slice()).map_err(io::Error::other)?;
             line.clear();

@@ -21,20 +21,23 @@ mod values;
 
 use std::{
     error::Error as _,
-    fmt::Display,
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use azure_dps::{
-    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
     after::Record,
-    error::{BufferTooSmall, Fault},
-    identity::{Csr, KeyChoice},
-    provisioning::Endpoint,
+    blocking,
+    error::{BufferTooSmall, RecordError},
+    https,
+    identity::{Csr, NoKey, Sign},
+    json::Object,
+    provisioning::{Endpoint, Progress},
     tls::{self, Connector},
 };
 use clap::Parser;
@@ -42,14 +45,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{Cli, Command, Key, Provision, Transport, usage_error},
-    input::Input,
+    input::{Bytes, Input},
     outcome::{Asked, Assigned, Failure, NO_CERTIFICATE},
     progress::Reporter,
 };
 
-/// Room for any answer, and for any request: those have at most 96 KB. What a webhook returns is
-/// documented without a limit. What is not used of it takes no memory.
-const ANSWER: usize = 1 << 20;
+/// Room for what a webhook returns, which is documented without a limit. What is not used of it takes no
+/// memory.
+const RETURNED: usize = 1 << 20;
 
 fn main() -> ExitCode {
     // For the whole process, minreq included. It fails if there is a provider already.
@@ -115,7 +118,14 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     let csr = args.csr().unwrap_or_else(|error| usage_error(error));
     let registration =
         registration(args, payload.as_deref(), csr.as_deref()).unwrap_or_else(|error| usage_error(error));
-    if let Some(assigned) = recorded(args, key, &registration) {
+    let record = args.record.as_ref().and_then(|file| read_record(file));
+    let record = args.record.as_ref().zip(record.as_ref()).and_then(|(file, bytes)| {
+        let refuse = |why: &RecordError| eprintln!("warning: {}: {why}: registering anew", file.display());
+        Record::read(bytes, &registration).inspect_err(refuse).ok()
+    });
+    if let Some(record) = &record
+        && let Some(assigned) = recorded(args, key, &registration, record)
+    {
         return Ok(assigned);
     }
     let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
@@ -124,93 +134,103 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
         files::check(file).unwrap_or_else(|error| usage_error(error));
     }
     // Last, so that nobody types a key for nothing.
-    let mut keys = args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error));
-    // Starts the clock after the inputs are read: typing the key may take long.
-    let started = Instant::now();
+    let mut keys = [DeviceKey::new(), DeviceKey::new()];
+    let count = args.keys(key, &registration.registration_id(), &mut keys).unwrap_or_else(|error| usage_error(error));
+    let (attestation, mut no_key) =
+        (if count == 0 { Attestation::x509() } else { Attestation::symmetric_key() }, NoKey);
+    let signer: &mut dyn Sign = match count {
+        0 => &mut no_key,
+        1 => &mut keys[0],
+        // The run tries the second key if the service refuses the first.
+        _ => &mut keys,
+    };
     let url = route.url(&endpoint);
-    let asked = Asked { endpoint: &url, is_lookup: args.status, keys: keys.len() };
+    let asked = Asked { endpoint: &url, is_lookup: args.status, keys: count };
 
     let reporter = Reporter::new(args.quiet || args.json);
     reporter.step(&format!("Connecting to {}", route.destination(&endpoint)));
-    let mut buffer = vec![0; ANSWER];
     let too_small = |error: BufferTooSmall| Failure::new(error.into(), asked, None, None);
     // Devices that are switched on together must not come back together.
     let seed = RandomState::new().build_hasher().finish() as u32;
-    let mut choice = KeyChoice::Primary;
-    loop {
-        let mut observer = |progress| reporter.progress(progress);
-        let credential = match keys.get_mut(choice as usize) {
-            Some(key) => Credential::sas(key),
-            None => Attestation::x509(),
-        };
-        let mut provisioning = match args.status {
-            true => Provisioning::lookup(registration, credential),
-            false => Provisioning::new(registration, credential),
+    let mut provisioning = match args.status {
+        true => Provisioning::lookup(registration, attestation),
+        false => Provisioning::new(registration, attestation),
+    }
+    .with_endpoint(endpoint)
+    .with_retry_policy(RetryPolicy::new().with_timeout(args.timeout()).with_jitter_seed(seed));
+    if let Some(version) = &args.api_version {
+        provisioning = provisioning.with_api_version(version);
+    }
+    if let Some(record) = &record {
+        // The service refuses the other key for half an hour after a registration.
+        provisioning = provisioning.with_first_key(record.key());
+    }
+    let mut buffer = vec![0; provisioning.sizes().with_returned_payload(RETURNED).http()];
+    let cause = route.run(&mut provisioning, signer, &mut buffer, &mut |progress| reporter.progress(progress));
+    let assignment = match provisioning.result(&buffer) {
+        Ok(assignment) => assignment,
+        // Nothing was sent.
+        Err(Error::RequestTooLarge(error)) => usage_error(error),
+        Err(error) => {
+            let seen = match error {
+                Error::Transport(_) | Error::Untrusted | Error::ProxyRefused => cause,
+                _ => provisioning.refused_value(&buffer).map(|value| value.raw().chars().take(200).collect()),
+            };
+            return Err(Failure::new(error, asked, seen, provisioning.details(&buffer)));
         }
-        .with_endpoint(endpoint)
-        .with_retry_policy(
-            RetryPolicy::new().with_timeout(args.timeout().saturating_sub(started.elapsed())).with_jitter_seed(seed),
-        )
-        .with_observer(&mut observer);
-        if let Some(version) = &args.api_version {
-            provisioning = provisioning.with_api_version(version);
-        }
-        let cause = route.run(&mut provisioning, &mut buffer);
-        let assignment = match provisioning.result(&buffer) {
-            Ok(assignment) => assignment,
-            Err(error) if error.fault() == Fault::Credential && asked.keys > 1 && choice == KeyChoice::Primary => {
-                reporter.retrying(&format!("with the secondary key: {error}"));
-                choice = KeyChoice::Secondary;
-                continue;
-            }
-            // Nothing was sent.
-            Err(Error::RequestTooLarge(error)) => usage_error(error),
-            Err(error) => {
-                let seen = match error {
-                    Error::Transport(_) | Error::Untrusted => cause,
-                    _ => provisioning.refused_value(&buffer).map(|value| value.raw().chars().take(200).collect()),
-                };
-                return Err(Failure::new(error, asked, seen, provisioning.details(&buffer)));
-            }
-        };
-        let mut assigned = Assigned::new(&assignment, &registration);
-        assigned.endpoint = Some(url.clone());
-        assigned.operation_id = provisioning.operation_id().map(str::to_owned);
-        if args.record.is_some() {
-            let mut record = vec![0; Record::OVERHEAD + assignment.registration_state().raw().len()];
-            assignment.write_record(&registration, choice, &mut record).map_err(too_small)?;
-            assigned.record = Some(record);
-        }
-        if args.connection_string {
-            assigned.add_connection_string(&assignment.hub(), keys.get(choice as usize)).map_err(too_small)?;
-        }
-        return Ok(assigned);
+    };
+    let mut assigned = Assigned::new(&assignment, &registration);
+    assigned.endpoint = Some(url.clone());
+    let answer = str::from_utf8(provisioning.answer(&buffer)).ok().and_then(|text| Object::parse(text).ok());
+    assigned.operation_id = answer.and_then(|answer| answer.get("operationId")?.text()).map(|id| id.to_string());
+    if args.connection_string {
+        let key = keys[..count].get(provisioning.key() as usize);
+        assigned.add_connection_string(&assignment.hub(), key).map_err(too_small)?;
+    }
+    if args.record.is_some() {
+        // In place: nothing is read from the answer any more.
+        let record = provisioning.write_record(&mut buffer);
+        assigned.record = Some(record.map_err(|error| Failure::new(error, asked, None, None))?.to_vec());
+    }
+    Ok(assigned)
+}
+
+/// The bytes of the record, if there is one.
+fn read_record(file: &Path) -> Option<Bytes> {
+    match file.try_exists() {
+        Ok(false) => None,
+        _ => Some(Input::RECORD.read_file(file).unwrap_or_else(|error| usage_error(error))),
     }
 }
 
-/// What the record says, if there is a good one. Whoever needs no key is asked for none.
-fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>) -> Option<Assigned> {
-    let file = args.record.as_ref().filter(|_| !args.reprovision)?;
-    if let Ok(false) = file.try_exists() {
-        return None;
-    }
-    let bytes = Input::RECORD.read_file(file).unwrap_or_else(|error| usage_error(error));
-    let refuse = |why: &dyn Display| eprintln!("warning: {}: {why}: registering anew", file.display());
-    let record = Record::read(&bytes, registration).inspect_err(|why| refuse(why)).ok()?;
+/// What the record says, unless the service is to be asked. No key is read if none is needed.
+fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>, record: &Record<'_>) -> Option<Assigned> {
+    let file = args.record.as_ref()?.display();
     let assignment = record.assignment();
     let mut assigned = Assigned::new(&assignment, registration);
     assigned.from = "record";
+    if args.reprovision {
+        if assigned.has_certificate() && args.csr.is_none() {
+            usage_error(format_args!(
+                "{file}: this record has a certificate that was issued, and --reprovision without --csr would lose it: \
+                 give --csr, or delete the file"
+            ));
+        }
+        return None;
+    }
     if let Some(Err(_)) = assigned.issued {
-        refuse(&"the record has no certificate for this csr");
+        eprintln!("warning: {file}: the record has no certificate for this csr: registering anew");
         return None;
     }
     if args.connection_string {
-        let keys = match assigned.has_certificate() {
-            false => args.keys(key, &registration.registration_id()).unwrap_or_else(|error| usage_error(error)),
-            true => Vec::new(),
+        let mut keys = [DeviceKey::new(), DeviceKey::new()];
+        let count = match assigned.has_certificate() {
+            false => args.keys(key, &registration.registration_id(), &mut keys),
+            true => Ok(0),
         };
-        let key = keys.get(record.key() as usize);
-        if !keys.is_empty() && key.is_none() {
+        let count = count.unwrap_or_else(|error| usage_error(error));
+        let key = keys[..count].get(record.key() as usize);
+        if count > 0 && key.is_none() {
             usage_error("the service accepted the secondary key, which is not given: --secondary-key-file");
         }
         let added = assigned.add_connection_string(&assignment.hub(), key);
@@ -297,9 +317,15 @@ impl Route {
         }
     }
 
-    /// Runs a provisioning to its end. The last answer is in `buffer` then; what comes back is what the
-    /// network or TLS said, if they failed.
-    fn run(&self, provisioning: &mut Provisioning<'_>, buffer: &mut Vec<u8>) -> Option<String> {
+    /// Runs a provisioning to its end. The last answer is in `buffer` then. Returns what the network or TLS
+    /// said, if they failed.
+    fn run(
+        &self,
+        provisioning: &mut Provisioning<'_>,
+        signer: &mut dyn Sign,
+        buffer: &mut Vec<u8>,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Option<String> {
         // A clock before 1970 gets a token that has expired, and the service says so.
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let endpoint = *provisioning.endpoint();
@@ -312,20 +338,25 @@ impl Route {
                 let runtime = runtime.unwrap_or_else(|error| usage_error(error));
                 let mut cause = None;
                 let mut lost = |error: &rumqttc::ConnectionError| cause = Some(tls::describe(error));
-                *buffer = runtime.block_on(mqtt::provision(provisioning, connector.client_config(), ANSWER, &mut lost));
+                let (tls, largest) = (connector.client_config(), buffer.len());
+                let run = mqtt::provision(provisioning, signer, tls, largest, &mut lost, observe);
+                let answer = runtime.block_on(run);
+                // The rest of the buffer is room for the record.
+                buffer[..answer.len()].copy_from_slice(&answer);
                 // A look-up of the host's name that is still under way is not waited for.
                 runtime.shutdown_background();
                 cause
             }
             Self::Stream(connector) => {
-                let connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(started.elapsed()));
-                let result =
-                    azure_dps::blocking::provision(provisioning, unix_time, buffer, connect, clock, thread::sleep);
-                result.err()?.source().map(tls::describe)
+                let mut connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(started.elapsed()));
+                provisioning.start(clock(), unix_time);
+                let done = blocking::run(provisioning, signer, buffer, &mut connect, clock, thread::sleep, observe);
+                done.err()?.source().map(tls::describe)
             }
             Self::Minreq => {
-                let result = azure_dps::https::provision(provisioning, unix_time, buffer, clock, thread::sleep);
-                result.err()?.source().map(tls::describe)
+                provisioning.start(clock(), unix_time);
+                let done = https::run(provisioning, signer, buffer, clock, thread::sleep, observe);
+                done.err()?.source().map(tls::describe)
             }
         }
     }

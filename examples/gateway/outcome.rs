@@ -64,7 +64,7 @@ impl Assigned {
             from: "service",
             endpoint: None,
             assigned_hub: assignment.assigned_hub().to_owned(),
-            device_id: decoded(assignment.device_id()),
+            device_id: assignment.device_id().to_owned(),
             registration_id: assignment.registration_id().map_or(registration.registration_id().to_string(), decoded),
             enrollment_group_id: assignment.enrollment_group_id().map(decoded),
             substatus: assignment.field("substatus").and_then(|value| value.text()).map(decoded),
@@ -161,7 +161,7 @@ impl Kind {
             Error::Refused(_) if asked.is_lookup && error.code() == Some(ErrorCode::ENROLLMENT_NOT_FOUND) => {
                 Self::Unassigned
             }
-            Error::Untrusted => Self::Unreachable,
+            Error::Untrusted | Error::ProxyRefused => Self::Unreachable,
             // It says no to what this device sends.
             Error::Refused(_) if error.fault() == Fault::Caller => Self::Refused,
             _ => match error.fault() {
@@ -276,6 +276,10 @@ impl Failure {
                 Error::Untrusted => {
                     "check --ca or SSL_CERT_FILE, --provisioning-host and this machine's clock; \
                      a proxy that opens TLS needs its own CA here"
+                }
+                Error::ProxyRefused => {
+                    "give the proxy's user and password in HTTPS_PROXY (http://user:password@proxy:3128), or have it \
+                     let this machine through to --provisioning-host"
                 }
                 Error::Refused(_) if error.fault() == Fault::Caller => {
                     "check --payload and --csr: this program writes the rest of the request itself"

@@ -36,6 +36,9 @@ impl Reporter {
             Progress::LookingUp => self.step("Looking up"),
             Progress::Assigning => self.step("Assigning"),
             Progress::Assigned => self.step("Assigned"),
+            Progress::Retrying { error, wait: Duration::ZERO, .. } => {
+                self.retrying(&format!("with the other key: {error}"));
+            }
             Progress::Retrying { error, wait, failures } => {
                 let (seconds, attempt) = (wait.as_secs_f64(), u16::from(failures) + 1);
                 self.retrying(&format!("in {seconds:.1} s, attempt {attempt}: {error}"));
@@ -55,7 +58,7 @@ impl Reporter {
     }
 
     /// When something is to be done again, and why: worth keeping in sight.
-    pub fn retrying(&self, reason: &str) {
+    fn retrying(&self, reason: &str) {
         let text = format!("Retrying {}", printable(reason));
         match self {
             Self::Silent => {}

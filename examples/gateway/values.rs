@@ -40,16 +40,16 @@ pub fn read_stdin() -> Result<Zeroizing<String>, String> {
     Input::KEY.read_stdin().and_then(|bytes| Input::KEY.text(bytes))
 }
 
-/// The device's own key, from what was given for it.
-pub fn device_key(given: &str) -> Result<DeviceKey, String> {
+/// Reads the device's own key, from what was given for it.
+pub fn read_device_key(given: &str, key: &mut DeviceKey) -> Result<(), String> {
     let text = base64_of(given, Owner::Device)?;
-    DeviceKey::from_base64(&text).map_err(|error| error.to_string())
+    key.read_base64(&text).map_err(|error| error.to_string())
 }
 
-/// The key of an enrollment group, from what was given for it.
-pub fn group_key(given: &str) -> Result<GroupKey, String> {
+/// Reads the key of an enrollment group, from what was given for it.
+pub fn read_group_key(given: &str, key: &mut GroupKey) -> Result<(), String> {
     let text = base64_of(given, Owner::Group)?;
-    GroupKey::from_base64(&text).map_err(|error| error.to_string())
+    key.read_base64(&text).map_err(|error| error.to_string())
 }
 
 #[derive(PartialEq, Eq)]

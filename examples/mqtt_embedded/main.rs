@@ -18,7 +18,7 @@ use azure_dps::{
     blocking::ConnectError,
     error::TransportFault,
     mqtt,
-    provisioning::{Endpoint, Step},
+    provisioning::{Endpoint, Progress, Sizes, Step},
     tls::{self, Connector},
 };
 use embedded_io_adapters::tokio_1::FromTokio;
@@ -26,6 +26,10 @@ use rustls::pki_types::ServerName;
 use session::{STALLED, session};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
+
+/// For the key of this example and a webhook that returns some 500 bytes.
+const RECEIVED: usize =
+    Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN).with_returned_payload(500).mqtt_answer();
 
 /// The board's timer.
 #[derive(Clone, Copy)]
@@ -57,16 +61,21 @@ async fn connect(
         eprintln!("{host}:{port}: {error}");
         match error.into_connect_error() {
             ConnectError::Untrusted(_) => Error::Untrusted,
+            ConnectError::ProxyRefused(_) => Error::ProxyRefused,
             ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
         }
     };
     let deadline = provisioning.request_deadline(clock.now());
     let tcp = async { tokio::net::TcpStream::connect((host, port)).await.map_err(network) };
     let tcp = clock.until(deadline, tcp).await?;
-    let Some(tls) = tls else { return session(provisioning, clock, FromTokio::new(tcp), received).await };
+    let Some(tls) = tls else { return session(provisioning, clock, FromTokio::new(tcp), received, &mut show).await };
     let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::InvalidEndpoint)?;
     let stream = clock.until(deadline, async { tls.connect(name, tcp).await.map_err(network) }).await?;
-    session(provisioning, clock, FromTokio::new(stream), received).await
+    session(provisioning, clock, FromTokio::new(stream), received, &mut show).await
+}
+
+fn show(progress: Progress) {
+    eprintln!("{progress:?}");
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -82,10 +91,11 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(url), Some(id), ca_file) = (args.next(), args.next(), args.next()) else {
         return Err("usage: mqtt_embedded mqtts://HOST:PORT REGISTRATION_ID CA_FILE, or mqtt:// and no CA".into());
     };
-    let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map(Zeroizing::new);
-    // The tutorial's toaster's.
-    let mut key =
-        DeviceKey::from_base64(key.as_deref().map_or("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=", |key| key))?;
+    let text = env::var("AZURE_DPS_SYMMETRIC_KEY").map(Zeroizing::new);
+    // The key of the toaster in the tutorial.
+    let text = text.as_deref().map_or("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=", |text| text);
+    let mut key = DeviceKey::new();
+    key.read_base64(text)?;
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(&id)?)
         .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
     // As over HTTP: without TLS to this machine only.
@@ -102,21 +112,24 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
         tls = Some(TlsConnector::from(connector.client_config().clone()));
     }
 
-    let mut show = |progress| eprintln!("{progress:?}");
-    let mut provisioning =
-        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint).with_observer(&mut show);
-    let (clock, mut received) = (Clock(Instant::now()), [0; 1536]);
+    let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(endpoint);
+    let (clock, mut received) = (Clock(Instant::now()), [0; RECEIVED]);
     provisioning.start(clock.now(), SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
     loop {
-        match provisioning.step(clock.now()) {
+        let step = provisioning.step(clock.now());
+        provisioning.progress().into_iter().for_each(show);
+        let done = match step {
             Step::Finished => break,
-            Step::Wait(wait) => tokio::time::sleep(wait).await,
-            Step::Send => {
-                let ended = connect(&mut provisioning, clock, tls.as_ref(), &mut received).await;
-                // Changes nothing where no request was due.
-                ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
+            Step::Wait(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(())
             }
-        }
+            Step::Sign => provisioning.sign_with(&mut key, &mut received),
+            Step::Activate => provisioning.activate_with(&mut key, &received),
+            Step::Send => connect(&mut provisioning, clock, tls.as_ref(), &mut received).await,
+        };
+        // Changes nothing if no request is due.
+        done.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
     }
     let assignment = provisioning.result(&received).map_err(|error| {
         let said = provisioning.details(&received).and_then(|details| details.message());

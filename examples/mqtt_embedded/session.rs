@@ -5,10 +5,10 @@
 use core::time::Duration;
 
 use azure_dps::{
-    Error, Provisioning,
+    Error, IdScope, Provisioning, RegistrationId,
     error::{BufferTooSmall, Malformed, TransportFault},
     mqtt,
-    provisioning::Step,
+    provisioning::{Progress, Sizes, Step},
 };
 use embedded_io_async::{Read, Write};
 use mqttrs::{
@@ -25,17 +25,27 @@ const STREAM: Error = Error::Transport(TransportFault::Stream);
 pub const STALLED: Error = Error::Transport(TransportFault::Stalled);
 const NOT_DPS: Error = Error::Malformed(Malformed::Invalid("MQTT packet"));
 
-/// One MQTT session, until the run or the session ends. The error is what became of the request
-/// that was due, if one was. The body of the last answer is then at the start of `received`.
+/// Sufficient for every device. Add the length of the payload that yours sends.
+const SIZES: Sizes = Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN).with_payload(256);
+const USER_NAME: usize = SIZES.mqtt_user_name();
+const PASSWORD: usize = SIZES.sas_token();
+const PUBLISH: usize = SIZES.mqtt_publish();
+const TEXT: usize = if PUBLISH > USER_NAME + PASSWORD { PUBLISH } else { USER_NAME + PASSWORD };
+/// A packet has less than 64 bytes beside these texts and the client ID.
+const PACKET: usize = TEXT + RegistrationId::MAX_LEN + 64;
+
+/// Runs one MQTT session, until the run or the session ends, or a signature is due. Then the body of
+/// the last answer is at the start of `received`. The error is for the request that was due, if one was.
 pub async fn session<S: Read + Write>(
     provisioning: &mut Provisioning<'_>,
     clock: Clock,
     stream: S,
     received: &mut [u8],
+    observe: &mut impl FnMut(Progress),
 ) -> Result<(), Error> {
     let mut link = Link { stream, clock, received, filled: 0, length: 0 };
-    let mut text = Zeroizing::new([0; 768]);
-    let (user_name, password) = text.split_at_mut(256);
+    let mut text = Zeroizing::new([0; TEXT]);
+    let (user_name, password) = text.split_at_mut(USER_NAME);
     let deadline = provisioning.request_deadline(clock.now());
     let connect = Connect {
         protocol: Protocol::MQTT311,
@@ -44,11 +54,12 @@ pub async fn session<S: Read + Write>(
         clean_session: true,
         last_will: None,
         username: Some(mqtt::write_user_name(provisioning, user_name)?),
-        password: Some(mqtt::write_password(provisioning, clock.now(), password)?.as_bytes()),
+        password: Some(mqtt::write_password(provisioning, password)?.as_bytes()),
     };
     link.send(connect.into(), deadline).await?;
     let Packet::Connack(connack) = link.receive(deadline).await? else { return Err(NOT_DPS) };
     mqtt::on_connack(provisioning, clock.now(), connack.code as u8);
+    provisioning.progress().into_iter().for_each(&mut *observe);
     if connack.code != ConnectReturnCode::Accepted {
         return Ok(());
     }
@@ -61,8 +72,11 @@ pub async fn session<S: Read + Write>(
     }
 
     loop {
-        match provisioning.step(clock.now()) {
-            Step::Finished => {
+        let step = provisioning.step(clock.now());
+        provisioning.progress().into_iter().for_each(&mut *observe);
+        match step {
+            // A session has one password. So the caller signs, and opens a new session.
+            Step::Finished | Step::Sign | Step::Activate => {
                 return link.send(Packet::Disconnect, clock.now().saturating_add(Duration::from_secs(1))).await;
             }
             Step::Wait(wait) => {
@@ -77,6 +91,7 @@ pub async fn session<S: Read + Write>(
             }
             Step::Send => {
                 let message = mqtt::write_publish(provisioning, clock.now(), &mut text[..])?;
+                provisioning.progress().into_iter().for_each(&mut *observe);
                 let (topic_name, payload, qospid) = (message.topic, message.body, QosPid::AtMostOnce);
                 let deadline = provisioning.request_deadline(clock.now());
                 link.send(Publish { dup: false, qospid, retain: false, topic_name, payload }.into(), deadline).await?;
@@ -106,7 +121,7 @@ struct Link<'b, S> {
 
 impl<S: Read + Write> Link<'_, S> {
     async fn send(&mut self, packet: Packet<'_>, deadline: Duration) -> Result<(), Error> {
-        let mut bytes = Zeroizing::new([0; 1024]);
+        let mut bytes = Zeroizing::new([0; PACKET]);
         let length = encode_slice(&packet, &mut bytes[..]).map_err(|_| STREAM)?;
         let write = async {
             self.stream.write_all(&bytes[..length]).await.map_err(broken)?;

@@ -41,11 +41,13 @@ async fn run() -> Result<()> {
         return Err("usage: mqtt_rumqttc HOST:PORT CA.pem REGISTRATION_ID".into());
     };
     let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map_err(|error| format!("AZURE_DPS_SYMMETRIC_KEY: {error}"))?;
-    let mut key = DeviceKey::from_base64(&Zeroizing::new(key))?;
+    let text = Zeroizing::new(key);
+    let mut key = DeviceKey::new();
+    key.read_base64(&text)?;
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?)
         .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
     let mut provisioning =
-        Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(Endpoint::parse(address)?);
+        Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(Endpoint::parse(address)?);
 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let tls = Connector::builder().with_ca(&fs::read(ca)?).build()?;
@@ -54,7 +56,8 @@ async fn run() -> Result<()> {
     }
 
     let mut lost = |error: &rumqttc::ConnectionError| eprintln!("the session broke: {error}");
-    let answer = session::provision(&mut provisioning, tls.client_config(), 256 << 10, &mut lost).await;
+    let answer =
+        session::provision(&mut provisioning, &mut key, tls.client_config(), 256 << 10, &mut lost, &mut |_| ()).await;
     let assignment = provisioning.result(&answer).map_err(|error| {
         let said = provisioning.details(&answer).and_then(|details| details.message());
         format!("{error}{}", said.map_or_else(String::new, |said| format!(": {said}")))

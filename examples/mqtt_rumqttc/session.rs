@@ -8,8 +8,9 @@ use std::{
 use azure_dps::{
     Error, Provisioning,
     error::{BufferTooSmall, Malformed, TransportFault},
+    identity::Sign,
     mqtt,
-    provisioning::{Endpoint, Step},
+    provisioning::{Endpoint, Progress, Step},
 };
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, StateError,
@@ -23,15 +24,19 @@ pub fn port(endpoint: &Endpoint<'_>) -> u16 {
     if endpoint.port() == 443 { mqtt::PORT } else { endpoint.port() }
 }
 
-/// Runs to the end; returns the body of the last answer, which the result is read from.
+/// Starts the run and drives it to its end. Returns the body of the last answer, from which the result is
+/// read.
 ///
-/// Answers have at most `largest` bytes. `lost` is told why a session was lost, in the network's own
-/// words, which no [`Error`] has.
+/// `signer` holds the key; an array of two signers is a primary and a secondary key. Answers have at most
+/// `largest` bytes. `lost` is told why a session was lost, in the network's own words, which no [`Error`]
+/// has. `observe` is told how the run goes on.
 pub async fn provision(
     provisioning: &mut Provisioning<'_>,
+    signer: &mut dyn Sign,
     tls: &Arc<ClientConfig>,
     largest: usize,
     lost: &mut dyn FnMut(&ConnectionError),
+    observe: &mut dyn FnMut(Progress),
 ) -> Vec<u8> {
     let started = Instant::now();
     let now = || started.elapsed();
@@ -41,18 +46,23 @@ pub async fn provision(
     let mut session: Option<(AsyncClient, EventLoop)> = None;
     let mut answer = Vec::new();
     loop {
-        match provisioning.step(now()) {
+        let step = provisioning.step(now());
+        provisioning.progress().into_iter().for_each(&mut *observe);
+        match step {
             Step::Finished => {
-                if let Some((client, mut events)) = session {
-                    // Whether the goodbye arrives is all the same.
-                    let _ = client.disconnect().await;
-                    let gone = async {
-                        while !matches!(events.poll().await, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))) {}
-                    };
-                    let _ = timeout(Duration::from_secs(1), gone).await;
-                }
+                close(session).await;
                 return answer;
             }
+            // A session has one password: the next request opens a new one.
+            Step::Sign => {
+                close(session.take()).await;
+                let mut message = vec![0; provisioning.sizes().sas_token()];
+                if let Err(error) = provisioning.sign_with(signer, &mut message) {
+                    provisioning.on_error(now(), error);
+                }
+            }
+            // The service has no challenges over MQTT.
+            Step::Activate => provisioning.on_error(now(), Error::Unsupported),
             Step::Wait(duration) => match &mut session {
                 // The event loop answers pings. Where it fails, the next request opens a session.
                 Some((_, events)) => {
@@ -64,7 +74,7 @@ pub async fn provision(
             },
             Step::Send => {
                 let left = provisioning.request_deadline(now()).saturating_sub(now());
-                let exchange = exchange(provisioning, &now, tls, largest, &mut session, &mut answer);
+                let exchange = exchange(provisioning, &now, tls, largest, &mut session, &mut answer, observe);
                 let error = match timeout(left, exchange).await {
                     Ok(Ok(())) => continue,
                     Ok(Err(Failed { error, cause })) => {
@@ -80,6 +90,14 @@ pub async fn provision(
     }
 }
 
+async fn close(session: Option<(AsyncClient, EventLoop)>) {
+    let Some((client, mut events)) = session else { return };
+    // Whether the goodbye arrives does not matter.
+    let _ = client.disconnect().await;
+    let gone = async { while !matches!(events.poll().await, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))) {} };
+    let _ = timeout(Duration::from_secs(1), gone).await;
+}
+
 /// One request and its answer, in the session at hand or in a new one.
 async fn exchange(
     provisioning: &mut Provisioning<'_>,
@@ -88,6 +106,7 @@ async fn exchange(
     largest: usize,
     session: &mut Option<(AsyncClient, EventLoop)>,
     answer: &mut Vec<u8>,
+    observe: &mut dyn FnMut(Progress),
 ) -> Result<(), Failed> {
     let sizes = provisioning.sizes();
     let mut buffer = vec![0; sizes.mqtt_user_name().max(sizes.sas_token()).max(sizes.mqtt_publish())];
@@ -97,7 +116,7 @@ async fn exchange(
         let host = endpoint.host().trim_matches(['[', ']']);
         let mut options = MqttOptions::new(mqtt::client_id(provisioning), host, port(&endpoint));
         let user_name = mqtt::write_user_name(provisioning, &mut buffer)?.to_owned();
-        options.set_credentials(user_name, mqtt::write_password(provisioning, now(), &mut buffer)?);
+        options.set_credentials(user_name, mqtt::write_password(provisioning, &mut buffer)?);
         options.set_keep_alive(Duration::from_secs(60));
         // What comes has a topic too; what is sent is ours.
         options.set_max_packet_size(largest.saturating_add(1024), usize::MAX);
@@ -105,7 +124,10 @@ async fn exchange(
         let (client, mut events) = AsyncClient::new(options, 8);
         // The first event is the CONNACK.
         match events.poll().await {
-            Ok(_) => mqtt::on_connack(provisioning, now(), 0),
+            Ok(_) => {
+                mqtt::on_connack(provisioning, now(), 0);
+                provisioning.progress().into_iter().for_each(&mut *observe);
+            }
             // What the service says to CONNECT, the state machine is told.
             Err(ConnectionError::ConnectionRefused(code)) => {
                 mqtt::on_connack(provisioning, now(), code as u8);
@@ -126,6 +148,7 @@ async fn exchange(
     }
     let Some((client, events)) = session else { return Ok(()) };
     let publish = mqtt::write_publish(provisioning, now(), &mut buffer)?;
+    provisioning.progress().into_iter().for_each(observe);
     client.publish(publish.topic, QoS::AtLeastOnce, false, publish.body).await?;
     loop {
         if let Event::Incoming(Packet::Publish(message)) = events.poll().await?

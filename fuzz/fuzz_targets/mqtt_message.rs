@@ -8,14 +8,18 @@
 
 use std::time::Duration;
 
-use azure_dps::{Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, mqtt, error::TransportFault, provisioning::Step};
+use azure_dps::{
+    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, error::TransportFault, mqtt,
+    provisioning::Step,
+};
 use azure_dps_fuzz::{contains, first_line, parts};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
+    let mut key = DeviceKey::new();
+    key.read_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
-    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key));
+    let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
     let mut messages = parts(input);
     let mut last: &[u8] = &[];
     let mut now = Duration::ZERO;
@@ -25,6 +29,8 @@ fuzz_target!(|input: &[u8]| {
         // Until a request is answered, or given up.
         loop {
             match provisioning.step(now) {
+                Step::Sign => provisioning.sign_with(&mut key, &mut buffer).unwrap(),
+                Step::Activate => panic!("a challenge without a TPM"),
                 Step::Wait(wait) => now += wait,
                 Step::Send => break,
                 Step::Finished => {

@@ -4,7 +4,12 @@
 #![no_main]
 
 use azure_dps::json::{JsonError, JsonProblem};
-use azure_dps::{Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, after::Record, error::{Malformed, RecordError}, provisioning::Answer};
+use azure_dps::{
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId,
+    after::Record,
+    error::{Malformed, RecordError},
+    provisioning::Answer,
+};
 use azure_dps_fuzz::contains;
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};

@@ -1,7 +1,7 @@
 //! A run of any kind that is given any answers at any times, and errors in between: it ends, and
 //! no hub, certificate or key appears that no answer contained.
 //!
-//! The first part is what runs: `key`, `certificate` or `tpm`; `registration` or `look-up`; in the lines
+//! The first part is what runs: `key`, `keys` (two), `certificate` or `tpm`; `registration` or `look-up`; in the lines
 //! below the DER of a `csr`. Each other part is what happens then, and after how many seconds:
 //! `200 SECONDS RETRY-AFTER` and in the lines below a body, `failure SECONDS KIND`, or `lost SECONDS`, when
 //! the driver lost track and asks again.
@@ -10,29 +10,28 @@
 
 use std::time::Duration;
 
-use azure_dps::http;
-use azure_dps::identity::tpm::{AuthenticationKey, Tpm, TpmError};
-use azure_dps::{Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy, error::TransportFault, identity::{Csr, Sign, SignError}, provisioning::{Answer, Step}};
+use azure_dps::{
+    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+    error::TransportFault,
+    http,
+    identity::{
+        Csr, KeyChoice, NoKey, Sign, SignError,
+        tpm::{AuthenticationKey, TpmError, TpmKeys},
+    },
+    provisioning::{Answer, Step},
+};
 use azure_dps_fuzz::{contains, first_line, parts};
 use libfuzzer_sys::fuzz_target;
 
-/// A TPM that takes what is no more than malformed.
+/// A TPM that activates every key that can be decoded.
 struct Chip;
+
+const TPM: TpmKeys<'_> = TpmKeys { endorsement_key: b"\x00\x02EK", storage_root_key: b"\x00\x03SRK" };
 
 impl Sign for Chip {
     fn sign(&mut self, _: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
         signature.fill(7);
         Ok(())
-    }
-}
-
-impl Tpm for Chip {
-    fn endorsement_key(&self) -> &[u8] {
-        b"\x00\x02EK"
-    }
-
-    fn storage_root_key(&self) -> &[u8] {
-        b"\x00\x03SRK"
     }
 
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
@@ -44,12 +43,16 @@ fuzz_target!(|input: &[u8]| {
     let mut parts = parts(input);
     let (run, der) = first_line(parts.next().unwrap_or_default());
     let (attestation, kind) = run.split_once(' ').unwrap_or_default();
-    let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
-    let mut chip = Chip;
-    let credential = match attestation {
-        "certificate" => Attestation::x509(),
-        "tpm" => Credential::tpm(&mut chip),
-        _ => Credential::sas(&mut key),
+    let mut keys = [DeviceKey::new(), DeviceKey::new()];
+    keys[0].read_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
+    keys[1].read_base64("mLuX8iKJeTzKlqiDGmQ7zzEDeSxWiBHEsLGmL/BOEmQ=").unwrap();
+    let (mut chip, mut no_key) = (Chip, NoKey);
+    let (attestation, signer, signatures): (_, &mut dyn Sign, _) = match attestation {
+        "certificate" => (Attestation::x509(), &mut no_key, 0),
+        // One for each challenge.
+        "tpm" => (Attestation::tpm(TPM), &mut chip, 2),
+        "keys" => (Attestation::symmetric_key(), &mut keys, 2),
+        _ => (Attestation::symmetric_key(), &mut keys[0], 1),
     };
     let mut registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
     let csr = Csr::from_der(der).ok();
@@ -57,12 +60,13 @@ fuzz_target!(|input: &[u8]| {
         registration = registration.with_csr(csr);
     }
     let mut provisioning = match kind {
-        "look-up" => Provisioning::lookup(registration, credential),
-        _ => Provisioning::new(registration, credential),
+        "look-up" => Provisioning::lookup(registration, attestation),
+        _ => Provisioning::new(registration, attestation),
     };
     let mut last: &[u8] = &[];
     let mut now = Duration::ZERO;
     let mut buffer = vec![0; 1024 + 2 * der.len()];
+    let mut signed = 0;
     provisioning.start(now, 1_700_000_000);
     for _ in 0..10_000 {
         match provisioning.step(now) {
@@ -70,9 +74,22 @@ fuzz_target!(|input: &[u8]| {
                 now += wait;
                 assert!(now < RetryPolicy::new().timeout, "a wait never outlasts the run");
             }
+            Step::Sign => {
+                provisioning.sign_with(signer, &mut buffer).unwrap();
+                signed += 1;
+                assert!(signed <= signatures, "signed {signed} times");
+                assert!(provisioning.key() == KeyChoice::Primary || signed == 2);
+            }
+            Step::Activate => {
+                let challenge = provisioning.challenge(last).unwrap();
+                assert!(contains(last, challenge.text().raw().as_bytes()));
+                if let Err(error) = provisioning.activate_with(signer, last) {
+                    provisioning.on_error(now, error);
+                }
+            }
             Step::Send => {
                 let len = http::write_request(&mut provisioning, now, &mut buffer).unwrap();
-                assert!(!contains(&buffer[..len], b"Authorization: ") || attestation != "certificate");
+                assert_eq!(contains(&buffer[..len], b"Authorization: "), signed > 0);
                 let Some((event, body)) = parts.next().map(first_line) else {
                     provisioning.on_error(now, Error::Transport(TransportFault::Closed));
                     continue;

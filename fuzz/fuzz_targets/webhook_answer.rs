@@ -6,7 +6,9 @@
 use std::sync::LazyLock;
 
 use azure_dps::json::{JsonError, JsonProblem, Object};
-use azure_dps::{Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, error::Malformed, provisioning::Answer};
+use azure_dps::{
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, error::Malformed, provisioning::Answer,
+};
 use azure_dps_emulator::fuzzing;
 use azure_dps_fuzz::{contains, first_line};
 use libfuzzer_sys::fuzz_target;

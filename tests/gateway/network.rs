@@ -145,19 +145,22 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
     }
     over_mqtt().env("NO_PROXY", "localhost").run().expect(0);
 
-    // One that says no, and one that is not there.
-    let refuses = Proxy::answering(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+    // A proxy that refuses is asked once, however long the gateway may try. One that is not there is not.
+    let wants_password = Proxy::answering(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+    let forbids = Proxy::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n");
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for (url, why) in [
-        (refuses.url().as_str(), "the proxy wants a user and a password (HTTP 407)"),
-        (&format!("http://{gone}"), &format!("the proxy http://{gone}/: ")),
+    for (url, timeout, why) in [
+        (wants_password.url().as_str(), "600", "the proxy wants a user and a password (HTTP 407)"),
+        (forbids.url().as_str(), "600", "the proxy did not open a tunnel: HTTP 403"),
+        (&format!("http://{gone}"), "1", &format!("the proxy http://{gone}/: ")),
     ] {
-        let run = to(https, url).args(&["--timeout", "1", "--json"]).run();
+        let run = to(https, url).args(&["--timeout", timeout, "--json"]).run();
         run.expect(UNREACHABLE);
         let error = &run.json()["error"];
         assert!(error["seen"].as_str().unwrap().contains(why), "{error}");
         assert!(error["advice"].as_str().unwrap().contains("HTTPS_PROXY"), "{error}");
     }
+    assert_eq!((wants_password.heads().len(), forbids.heads().len()), (1, 1));
 
     // The other examples that use TLS.
     let fleet = ["--id-scope", "0ne00002193", "--devices", "2", "--rid", "fleet-{}-contoso-tstrsd-007", "--ca", ca];

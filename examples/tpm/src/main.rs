@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main.rs   the way from a TPM to a hub
-//! tpm.rs    the library's `Tpm` over Linux's TPM software stack: what a product copies
+//! tpm.rs    the library's `Sign` over Linux's TPM software stack: what a product copies
 //! cli.rs    the command line
 //! run.sh    two software TPMs against the emulator
 //! ```
@@ -21,7 +21,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use azure_dps::{Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, blocking, tls::{self, Connector}, error::Fault, identity::tpm::Tpm, provisioning::Endpoint};
+use azure_dps::{
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, blocking,
+    error::Fault,
+    identity::Sign,
+    provisioning::{Endpoint, MAX_BODY},
+    tls::{self, Connector},
+};
 use clap::Parser;
 use data_encoding::{BASE32_NOPAD, BASE64};
 use sha2::{Digest, Sha256};
@@ -30,7 +36,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::Cli,
     input::Input,
-    tpm::{IDENTITY_KEY, MachineTpm},
+    tpm::{IDENTITY_KEY, MachineTpm, PublicKeys},
 };
 
 fn main() -> ExitCode {
@@ -47,12 +53,14 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     let mut tpm = MachineTpm::open(cli.tcti.clone()).map_err(|error| Failure::Tpm(error.to_string()))?;
-    let registration_id = cli.registration_id.clone().unwrap_or_else(|| registration_id_of(tpm.endorsement_key()));
+    let keys = tpm.public_keys();
+    let endorsement_key = keys.endorsement_key.as_slice();
+    let registration_id = cli.registration_id.clone().unwrap_or_else(|| registration_id_of(endorsement_key));
     match &cli.id_scope {
-        Some(id_scope) if !cli.print_enrollment => provision(cli, id_scope, &registration_id, &mut tpm),
+        Some(id_scope) if !cli.print_enrollment => provision(cli, id_scope, &registration_id, &keys, &mut tpm),
         _ => {
             println!("registration ID: {registration_id}");
-            println!("endorsement key: {}", BASE64.encode(tpm.endorsement_key()));
+            println!("endorsement key: {}", BASE64.encode(endorsement_key));
             Ok(())
         }
     }
@@ -63,7 +71,13 @@ fn registration_id_of(endorsement_key: &[u8]) -> String {
     BASE32_NOPAD.encode(&Sha256::digest(endorsement_key)).to_lowercase()
 }
 
-fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut MachineTpm) -> Result<(), Failure> {
+fn provision(
+    cli: &Cli,
+    id_scope: &str,
+    registration_id: &str,
+    keys: &PublicKeys,
+    tpm: &mut MachineTpm,
+) -> Result<(), Failure> {
     let ca = cli.ca.as_deref().map(|file| Input::CA.read(file)).transpose().map_err(Failure::Usage)?;
     let mut builder = Connector::builder();
     if let Some(ca) = &ca {
@@ -79,27 +93,24 @@ fn provision(cli: &Cli, id_scope: &str, registration_id: &str, tpm: &mut Machine
         registration = registration.with_payload(payload)?;
     }
 
-    let mut provisioning = Provisioning::new(registration, Credential::tpm(tpm)).with_endpoint(endpoint);
-    // Room for any request, and for answers far beyond what the service sends.
-    let mut buffer = vec![0; (1 << 20) + cli.payload.as_ref().map_or(0, String::len)];
+    let attestation = Attestation::tpm(keys.as_tpm_keys());
+    let mut provisioning = Provisioning::new(registration, attestation).with_endpoint(endpoint);
+    let mut buffer = vec![0; provisioning.sizes().with_returned_payload(MAX_BODY).http()];
     // A clock before 1970 gets a token that has expired, and the service says so.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let started = Instant::now();
-    let connect = |end: Duration| tls.connect(&endpoint, end.saturating_sub(started.elapsed()));
+    let mut connect = |end: Duration| tls.connect(&endpoint, end.saturating_sub(started.elapsed()));
     let clock = || started.elapsed();
-    let run = embedded_io::provision(&mut provisioning, unix_time, &mut buffer, connect, clock, thread::sleep);
-    let assignment = match run {
-        Ok(assignment) => assignment,
-        Err(error) => {
-            let cause = error.source().map(tls::describe);
-            let message = provisioning.details(&buffer).and_then(|details| details.message());
-            let message = message.map(|text| text.chars().filter(|c| !c.is_control()).collect());
-            drop(provisioning);
-            let refusal = tpm.refusal().map(|refusal| refusal.to_string());
-            return Err(Failure::Provisioning(error.kind(), cause.or(refusal).or(message)));
-        }
-    };
-    drop(provisioning);
+    provisioning.start(clock(), unix_time);
+    let run = blocking::run(&mut provisioning, tpm, &mut buffer, &mut connect, clock, thread::sleep, |_| ());
+    if let Err(error) = run {
+        let cause = error.source().map(tls::describe);
+        let message = provisioning.details(&buffer).and_then(|details| details.message());
+        let message = message.map(|text| text.chars().filter(|c| !c.is_control()).collect());
+        let refusal = tpm.refusal().map(|refusal| refusal.to_string());
+        return Err(Failure::Provisioning(error.kind(), cause.or(refusal).or(message)));
+    }
+    let assignment = provisioning.result(&buffer)?;
 
     println!("hub:       {}", assignment.assigned_hub());
     println!("device ID: {}", assignment.device_id());
@@ -138,7 +149,7 @@ impl Failure {
             Self::Usage(_) | Self::Provisioning(Error::InvalidPayload(_), _) => 2,
             Self::Tpm(_) | Self::Provisioning(Error::Tpm(_) | Error::Signer(_), _) => 9,
             Self::Provisioning(Error::Disabled, _) => 4,
-            Self::Provisioning(Error::Untrusted, _) => 7,
+            Self::Provisioning(Error::Untrusted | Error::ProxyRefused, _) => 7,
             Self::NoHubKey => 8,
             Self::Provisioning(error, _) => match error.fault() {
                 Fault::Refused => 3,

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use azure_dps::{identity::{SIGNATURE_LEN, Sign, SignError, tpm::{AuthenticationKey, EncryptedKey, Tpm, TpmError}}};
+use azure_dps::identity::{
+    SIGNATURE_LEN, Sign, SignError,
+    tpm::{AuthenticationKey, EncryptedKey, TpmError, TpmKeys},
+};
 use tss_esapi::{
     Context, Error, WrapperErrorKind,
     abstraction::ek::create_ek_public_from_default_template,
@@ -50,6 +53,14 @@ impl MachineTpm {
         let template = storage_root_key_template()?;
         let storage_root_key = PrimaryKey::find(&mut context, STORAGE_ROOT_KEY, Hierarchy::Owner, template)?;
         Ok(Self { context, endorsement_key, storage_root_key, identity_key: None, refusal: None })
+    }
+
+    /// Returns the public parts of the TPM's two keys. They are copied: the TPM itself is busy during a run.
+    pub fn public_keys(&self) -> PublicKeys {
+        PublicKeys {
+            endorsement_key: self.endorsement_key.public.clone(),
+            storage_root_key: self.storage_root_key.public.clone(),
+        }
     }
 
     /// Keeps the key that was activated last for good, in the place of the one from before.
@@ -128,22 +139,15 @@ impl MachineTpm {
     }
 }
 
-impl Tpm for MachineTpm {
-    fn endorsement_key(&self) -> &[u8] {
-        &self.endorsement_key.public
-    }
+/// What the service is shown of the TPM.
+pub struct PublicKeys {
+    pub endorsement_key: Vec<u8>,
+    storage_root_key: Vec<u8>,
+}
 
-    fn storage_root_key(&self) -> &[u8] {
-        &self.storage_root_key.public
-    }
-
-    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
-        let mut buffer = [0; 2048];
-        let key = key.decode(&mut buffer).map_err(|_| TpmError::new("the challenge is no base64"))?;
-        self.take_in(&key).map_err(|error| {
-            self.refusal = Some(error);
-            TpmError::new("the TPM refused it")
-        })
+impl PublicKeys {
+    pub fn as_tpm_keys(&self) -> TpmKeys<'_> {
+        TpmKeys { endorsement_key: &self.endorsement_key, storage_root_key: &self.storage_root_key }
     }
 }
 
@@ -151,10 +155,19 @@ impl Sign for MachineTpm {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
         let hmac = self.hmac(message).map_err(|error| {
             self.refusal = Some(error);
-            SignError::new("the TPM refused it")
+            SignError::new("the TPM refused to sign")
         })?;
         *signature = hmac.value().try_into().map_err(|_| SignError::new("a signature of another length"))?;
         Ok(())
+    }
+
+    fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
+        let mut buffer = [0; 2048];
+        let key = key.decode(&mut buffer)?;
+        self.take_in(&key).map_err(|error| {
+            self.refusal = Some(error);
+            TpmError::new("the TPM refused the key")
+        })
     }
 }
 
