@@ -14,7 +14,9 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 use azure_dps::{
-    Assignment, Attestation, DeviceKey, Error, GroupKey, Provisioning, error::ErrorCode, identity::Csr,
+    Assignment, Attestation, DeviceKey, Error, GroupKey, Provisioning,
+    error::ErrorCode,
+    identity::{Csr, NoKey, Sign},
     provisioning::Endpoint,
 };
 use azure_dps_emulator::{
@@ -43,6 +45,7 @@ enum Row {
     IndividualKey,
     GroupKey,
     SecondaryKey,
+    BothKeys,
     IndividualCertificate,
     GroupCertificate,
     Tpm,
@@ -50,10 +53,11 @@ enum Row {
     LookUp,
 }
 
-const ROWS: [(Row, &str); 8] = [
+const ROWS: [(Row, &str); 9] = [
     (Row::IndividualKey, "symmetric key, individual enrollment"),
     (Row::GroupKey, "symmetric key, derived from an enrollment group's"),
     (Row::SecondaryKey, "symmetric key, the secondary one"),
+    (Row::BothKeys, "symmetric key, two of them, one being replaced"),
     (Row::IndividualCertificate, "X.509, individual enrollment"),
     (Row::GroupCertificate, "X.509, enrollment group, with an intermediate CA"),
     (Row::Tpm, "TPM, individual enrollment"),
@@ -128,6 +132,7 @@ fn cell(row: Row, transport: Transport) {
         Row::IndividualKey => cell.individual_key(),
         Row::GroupKey => cell.group_key(),
         Row::SecondaryKey => cell.secondary_keys(),
+        Row::BothKeys => cell.both_keys(),
         Row::IndividualCertificate => cell.individual_certificate(),
         Row::GroupCertificate => cell.group_certificate(),
         Row::Tpm => cell.tpm(),
@@ -180,25 +185,27 @@ impl Cell {
     fn run<'p, T>(
         &'p self,
         provisioning: Provisioning<'p>,
+        signer: &mut impl Sign,
         client: Option<(&str, &str)>,
         read: impl FnOnce(&Assignment<'_>) -> T,
     ) -> Result<T, Error> {
         let mut provisioning = provisioning.with_endpoint(Endpoint::parse(&self.url).unwrap());
         let mut buffer = vec![0; 16 * 1024];
-        let assignment = provision(&mut provisioning, self.transport, Tls { ca: &self.ca, client }, &mut buffer)?;
+        let assignment =
+            provision(&mut provisioning, signer, self.transport, Tls { ca: &self.ca, client }, &mut buffer)?;
         assert_eq!(assignment.assigned_hub(), TOASTERS_HUB);
         Ok(read(&assignment))
     }
 
-    fn with_key(&self, id: &'static str, key: &mut DeviceKey) -> Result<(), Error> {
-        self.run(Provisioning::new(registration(id), Credential::sas(key)), None, |assignment| {
-            assert!(assignment.device_id() == id);
+    fn with_key(&self, id: &'static str, key: &mut impl Sign) -> Result<(), Error> {
+        self.run(Provisioning::new(registration(id), Attestation::symmetric_key()), key, None, |assignment| {
+            assert_eq!(assignment.device_id(), id);
         })
     }
 
     fn with_certificate(&self, client: &Client) -> Result<(), Error> {
         let client = Some((client.chain.as_str(), client.key.as_str()));
-        self.run(Provisioning::new(registration(TOASTER), Attestation::x509()), client, |_| ())
+        self.run(Provisioning::new(registration(TOASTER), Attestation::x509()), &mut NoKey, client, |_| ())
     }
 
     fn individual_key(&self) {
@@ -244,6 +251,24 @@ impl Cell {
         refused(self.with_key(TOASTER, &mut random_key().1), self.transport.refused_key());
     }
 
+    /// Both keys in one call: the run takes the one that the enrollment has.
+    fn both_keys(&self) {
+        let (text, key) = random_key();
+        let primary_key = SymmetricKey::from_base64(&text).unwrap();
+        self.enroll(IndividualEnrollment { registration_id: TOASTER.into(), primary_key, ..Default::default() });
+        let wrong = || random_key().1;
+        let registers = || {
+            let requests = self.emulator.requests();
+            requests.iter().filter(|request| request.method == "PUT").count()
+        };
+        self.with_key(TOASTER, &mut [wrong(), key.clone()]).unwrap();
+        self.with_key(TOASTER, &mut [key.clone(), wrong()]).unwrap();
+        // The other key is tried once.
+        let before = registers();
+        refused(self.with_key(TOASTER, &mut [wrong(), wrong()]), self.transport.refused_key());
+        assert_eq!(registers() - before, 2);
+    }
+
     fn individual_certificate(&self) {
         let client = Client::self_signed(TOASTER);
         self.enroll(IndividualEnrollment {
@@ -280,8 +305,8 @@ impl Cell {
         });
         let run = |mut machine: Machine| {
             let mut buffer = [0; 2048];
-            let provisioning = Provisioning::new(registration(TOASTER), Credential::tpm(&mut machine));
-            let len = self.run(provisioning, None, |assignment| {
+            let provisioning = Provisioning::new(registration(TOASTER), machine.attestation());
+            let len = self.run(provisioning, &mut machine, None, |assignment| {
                 assignment.tpm_authentication_key().unwrap().text().copy_to(&mut buffer).unwrap().len()
             })?;
             assert!(len > 1000 && machine.activated.len() == 1);
@@ -306,8 +331,8 @@ impl Cell {
             let key_pair = KeyPair::generate().unwrap();
             let request = params(id).serialize_request(&key_pair).unwrap();
             let csr = Csr::from_der(request.der()).unwrap();
-            let provisioning = Provisioning::new(registration(TOASTER).with_csr(csr), Credential::sas(&mut key));
-            self.run(provisioning, None, |assignment| {
+            let provisioning = Provisioning::new(registration(TOASTER).with_csr(csr), Attestation::symmetric_key());
+            self.run(provisioning, &mut key, None, |assignment| {
                 let chain = assignment.issued_certificate_chain().unwrap();
                 let mut buffer = [0; 2048];
                 let leaf = chain.leaf(&csr, &mut buffer).unwrap().to_vec();
@@ -334,9 +359,8 @@ impl Cell {
         let primary_key = SymmetricKey::from_base64(&text).unwrap();
         self.enroll(IndividualEnrollment { registration_id: TOASTER.into(), primary_key, ..Default::default() });
         let look_up = |key: &mut DeviceKey| {
-            self.run(Provisioning::lookup(registration(TOASTER), Credential::sas(key)), None, |assignment| {
-                assert!(assignment.device_id() == TOASTER);
-            })
+            let provisioning = Provisioning::lookup(registration(TOASTER), Attestation::symmetric_key());
+            self.run(provisioning, key, None, |assignment| assert_eq!(assignment.device_id(), TOASTER))
         };
         refused(look_up(&mut key), ErrorCode::ENROLLMENT_NOT_FOUND);
         self.with_key(TOASTER, &mut key).unwrap();
@@ -347,14 +371,13 @@ impl Cell {
 
     /// What the library says where there is nothing to be had.
     fn refuses(&self, row: Row) {
-        let mut machine = Machine::new(&TPM);
-        let mut key = random_key().1;
+        let registration = registration(TOASTER);
         let provisioning = match row {
-            Row::Tpm => Provisioning::new(registration(TOASTER), Credential::tpm(&mut machine)),
-            Row::LookUp => Provisioning::lookup(registration(TOASTER), Credential::sas(&mut key)),
-            _ => Provisioning::new(registration(TOASTER), Attestation::x509()),
+            Row::Tpm => Provisioning::new(registration, Machine::new(&TPM).attestation()),
+            Row::LookUp => Provisioning::lookup(registration, Attestation::symmetric_key()),
+            _ => Provisioning::new(registration, Attestation::x509()),
         };
-        assert_eq!(self.run(provisioning, None, |_| ()), Err(Error::Unsupported));
+        assert_eq!(self.run(provisioning, &mut random_key().1, None, |_| ()), Err(Error::Unsupported));
         // Nobody was asked, nor told a token.
         assert_eq!(self.emulator.requests().len(), 0);
     }

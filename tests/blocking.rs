@@ -1,11 +1,10 @@
-//! The embedded-io transport against streams that follow a script: one fault is one line.
+//! The blocking transport against streams that follow a script: one fault is one line.
 
 mod support;
 
-use std::sync::Mutex;
 use std::time::Duration;
 
-use azure_dps::blocking::{ConnectError, Error, provision};
+use azure_dps::blocking::{self, ConnectError, Error};
 use azure_dps::{
     Error as Dps, Provisioning, RetryPolicy,
     error::{Fault, TransportFault},
@@ -27,27 +26,23 @@ fn run(provisioning: &mut Provisioning<'_>, script: &Script) -> Result<String, E
 }
 
 fn toaster_over(script: &Script) -> Result<String, Error<Refused, Broken>> {
-    run(&mut toaster(&mut toaster_key()), script)
+    run(&mut toaster(), script)
 }
 
 #[test]
 fn one_connection_carries_the_whole_run() {
-    let log = Mutex::default();
-    let mut observer = observer(&log);
     let script = Script::new([vec![
         bytes(http("202 Accepted", RETRY_3, ASSIGNING)),
         bytes(http_chunked("202 Accepted", RETRY_3, ASSIGNING, 50)),
         bytes(http("200 OK", "", ASSIGNED)),
     ]]);
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key).with_observer(&mut observer);
-    assert_eq!(run(&mut provisioning, &script).unwrap(), TOASTERS_HUB);
+    assert_eq!(toaster_over(&script).unwrap(), TOASTERS_HUB);
     assert_eq!(script.clock.now(), Duration::from_secs(6));
     let requests = &script.requests()[0];
     assert_eq!(requests.matches("PUT /").count(), 1);
     assert_eq!(requests.matches("GET /").count(), 2);
     use Progress::*;
-    assert_eq!(log.lock().unwrap()[..], [Connected, Registering, Assigning, Assigning, Assigned]);
+    assert_eq!(script.progress.borrow()[..], [Connected, Registering, Assigning, Assigning, Assigned]);
 }
 
 #[test]
@@ -81,10 +76,10 @@ fn no_two_connections_are_held_at_once() {
             self.1.set(self.1.get() - 1);
         }
     }
-    impl ::embedded_io::ErrorType for Counted<'_> {
+    impl embedded_io::ErrorType for Counted<'_> {
         type Error = Broken;
     }
-    impl ::embedded_io::Read for Counted<'_> {
+    impl embedded_io::Read for Counted<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
             let read = self.0.read(buffer);
             if let Ok(0) | Err(_) = read {
@@ -94,7 +89,7 @@ fn no_two_connections_are_held_at_once() {
             read
         }
     }
-    impl ::embedded_io::Write for Counted<'_> {
+    impl embedded_io::Write for Counted<'_> {
         fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
             self.0.write(buffer)
         }
@@ -108,17 +103,17 @@ fn no_two_connections_are_held_at_once() {
         vec![bytes(http("200 OK", "", ASSIGNED))],
     ]);
     let held = std::cell::Cell::new(0);
-    let connect = |_| {
+    let mut connect = |_| {
         assert_eq!(held.get(), 0);
         held.set(1);
-        Ok(Counted(script.connect()?, &held))
+        script.connect().map(|stream| Counted(stream, &held))
     };
-    let mut key = toaster_key();
+    let mut provisioning = toaster();
     let mut buffer = [0; 1024];
     let (clock, delay) = (|| script.clock.now(), |wait| script.clock.advance(wait));
-    let result: Result<_, Error<Refused, Broken>> =
-        provision(&mut toaster(&mut key), UNIX_TIME, &mut buffer, connect, clock, delay);
-    assert_eq!(result.unwrap().assigned_hub(), TOASTERS_HUB);
+    provisioning.start(clock(), UNIX_TIME);
+    blocking::run(&mut provisioning, &mut toaster_key(), &mut buffer, &mut connect, clock, delay, |_| ()).unwrap();
+    assert_eq!(provisioning.result(&buffer).unwrap().assigned_hub(), TOASTERS_HUB);
     assert!(script.requests()[1..].iter().all(|request| request.starts_with("GET ")));
 }
 
@@ -127,18 +122,17 @@ fn no_two_connections_are_held_at_once() {
 fn connecting_is_bounded_as_the_request_is() {
     let script = Script::new([vec![bytes(http("200 OK", "", ASSIGNED))]]);
     let mut deadlines = Vec::new();
-    let connect = |deadline: Duration| {
+    let mut connect = |deadline: Duration| {
         deadlines.push(deadline - script.clock.now());
         if deadlines.len() == 1 { Err(Refused.into()) } else { script.connect() }
     };
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_request_timeout(Duration::from_secs(20)).with_timeout(Duration::from_secs(21));
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let mut buffer = [0; 1024];
     let (clock, delay) = (|| script.clock.now(), |wait| script.clock.advance(wait));
-    let result: Result<_, Error<Refused, Broken>> =
-        provision(&mut provisioning, UNIX_TIME, &mut buffer, connect, clock, delay);
-    assert_eq!(result.unwrap().assigned_hub(), TOASTERS_HUB);
+    provisioning.start(clock(), UNIX_TIME);
+    blocking::run(&mut provisioning, &mut toaster_key(), &mut buffer, &mut connect, clock, delay, |_| ()).unwrap();
+    assert_eq!(provisioning.result(&buffer).unwrap().assigned_hub(), TOASTERS_HUB);
     assert_eq!(deadlines[0], Duration::from_secs(20));
     // The end of the run comes before that of the second request.
     assert!(deadlines[1] <= Duration::from_secs(16), "{deadlines:?}");
@@ -163,20 +157,31 @@ fn the_networks_own_error_is_handed_back() {
     assert_eq!(error.to_string(), "the connection was closed before the answer was complete: the stream broke");
 }
 
+/// A certificate that is not trusted, and a proxy that refuses the device, are the same the next time.
 #[test]
-fn a_certificate_that_is_not_trusted_is_not_tried_again() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
-    let mut attempts = 0;
-    let connect = |_| {
-        attempts += 1;
-        Err::<Stream, _>(ConnectError::Untrusted(Refused))
-    };
-    let mut buffer = [0; 1024];
-    let result = provision(&mut provisioning, UNIX_TIME, &mut buffer, connect, || Duration::ZERO, |_| ());
-    let error = result.unwrap_err();
-    assert_eq!((error, error.kind(), error.fault()), (Error::Untrusted(Refused), Dps::Untrusted, Fault::Peer));
-    assert_eq!(attempts, 1);
+fn a_connection_that_is_refused_for_good_is_not_tried_again() {
+    let cases: [(ConnectError<Refused>, Error<Refused, Broken>, _, _); 2] = [
+        (ConnectError::Untrusted(Refused), Error::Untrusted(Refused), Dps::Untrusted, Fault::Peer),
+        (ConnectError::ProxyRefused(Refused), Error::ProxyRefused(Refused), Dps::ProxyRefused, Fault::Caller),
+    ];
+    for (refusal, expected, kind, fault) in cases {
+        let mut provisioning = toaster();
+        let mut attempts = 0;
+        let mut connect = |_| {
+            attempts += 1;
+            Err::<Stream, _>(refusal)
+        };
+        let mut buffer = [0; 1024];
+        let clock = || Duration::ZERO;
+        provisioning.start(clock(), UNIX_TIME);
+        let result =
+            blocking::run(&mut provisioning, &mut toaster_key(), &mut buffer, &mut connect, clock, |_| (), |_| ());
+        let error = result.unwrap_err();
+        assert_eq!((error, error.kind(), error.fault()), (expected, kind, fault));
+        assert_eq!(error.to_string(), format!("{kind}: nobody listens"));
+        assert_eq!(attempts, 1);
+        assert!(!provisioning.register_was_sent());
+    }
 }
 
 #[test]
@@ -190,8 +195,7 @@ fn a_refusal_after_a_network_fault_is_a_refusal() {
 
 #[test]
 fn the_buffer_may_be_too_small() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let assigned = ASSIGNED.replace("value1", &"x".repeat(1000));
     let answers =
         || Script::new([vec![bytes(http("202 Accepted", RETRY_3, ASSIGNING)), bytes(http("200 OK", "", &assigned))]]);
@@ -216,9 +220,8 @@ fn the_buffer_may_be_too_small() {
 
 #[test]
 fn a_tight_budget_of_retries() {
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_max_retries(0);
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let script = Script::new([vec![Act::Fail], vec![bytes(http("200 OK", "", ASSIGNED))]]);
     assert_eq!(run(&mut provisioning, &script), Err(Error::Stream(RESET)));
     assert_eq!(run(&mut provisioning, &script).as_deref(), Ok(TOASTERS_HUB));

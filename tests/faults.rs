@@ -30,8 +30,9 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use azure_dps::{
-    Error, Provisioning, RetryPolicy,
+    DeviceKey, Error, Provisioning, RetryPolicy, asynch, blocking,
     error::{Malformed, TransportFault},
+    https,
     provisioning::{Endpoint, Progress, Step},
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -320,13 +321,10 @@ struct Run {
 }
 
 fn run(column: Column, size: usize, variant: &Variant) -> Run {
-    let log = Mutex::default();
-    let mut observer = observer(&log);
-    let mut key = toaster_key();
     let mut buffer = vec![UNTOUCHED; size];
     let listener = (column == Minreq).then(|| TcpListener::bind("127.0.0.1:0").unwrap());
     let url = listener.as_ref().map(|listener| format!("http://{}", listener.local_addr().unwrap()));
-    let mut provisioning = toaster(&mut key).with_observer(&mut observer);
+    let mut provisioning = toaster();
     if let Some(url) = &url {
         // minreq knows whole seconds alone, and takes them from the system's clock.
         let policy = RetryPolicy::new().with_request_timeout(SECOND).with_max_retries(1);
@@ -344,14 +342,13 @@ fn run(column: Column, size: usize, variant: &Variant) -> Run {
     };
     let mut script = Script::default();
     let outcome = match &listener {
-        Some(listener) => over_minreq(&mut provisioning, &mut buffer, script.clock, listener, &answer, &connections),
+        Some(listener) => over_minreq(&mut provisioning, &mut buffer, &script, listener, &answer, &connections),
         None => {
             script = Script::answering(answer);
             over(column, &mut provisioning, UNIX_TIME, &mut buffer, &script)
         }
     };
     let outcome = outcome.and_then(|()| Ok(provisioning.result(&buffer)?.assigned_hub().to_string()));
-    drop(provisioning);
     assert!(faults.load(Ordering::Relaxed) > 0, "the peer had no chance to misbehave");
     let waits = |progress: &&Progress| matches!(progress, Progress::Assigning | Progress::Retrying { .. });
     let requests = script.requests();
@@ -360,7 +357,7 @@ fn run(column: Column, size: usize, variant: &Variant) -> Run {
         time: script.clock.now(),
         buffer: buffer.iter().rposition(|&byte| byte != UNTOUCHED).map_or(0, |last| last + 1),
         connections: requests.len() + connections.load(Ordering::Relaxed),
-        waits: log.lock().unwrap().iter().filter(waits).count(),
+        waits: script.progress.borrow().iter().filter(waits).count(),
         most_reads: script.most_reads.get(),
         hash: BuildHasherDefault::<DefaultHasher>::new().hash_one((&requests, script.clock.now())),
     }
@@ -376,37 +373,55 @@ fn over(
 ) -> Result<(), Error> {
     let clock = script.clock;
     let now = || clock.now();
+    let mut key = toaster_key();
+    provisioning.start(now(), unix_time);
     let run = match column {
         Blocking => {
-            let (connect, delay) = (|_| script.connect(), |wait| clock.advance(wait));
-            azure_dps::blocking::provision(provisioning, unix_time, buffer, connect, now, delay)
+            let (mut connect, delay) = (|_| script.connect(), |wait| clock.advance(wait));
+            blocking::run(provisioning, &mut key, buffer, &mut connect, now, delay, script.observer())
         }
         Async => {
-            let (connect, delay) = (async |_| script.connect().map(AsyncStream), async |wait| clock.sleep(wait).await);
-            let run = azure_dps::asynch::provision(provisioning, unix_time, buffer, connect, now, delay);
-            clock.block_on(run)
+            let delay = async |wait| clock.sleep(wait).await;
+            let mut connect = async |_| script.connect().map(AsyncStream);
+            let observe = script.observer();
+            clock.block_on(asynch::run(provisioning, &mut key, buffer, &mut connect, now, delay, observe))
         }
         _ => {
-            provisioning.start(clock.now(), unix_time);
-            clock.block_on(over_mqtt(provisioning, buffer, script));
+            let connect = async || Ok(AsyncStream(script.connect().unwrap()));
+            clock.block_on(over_mqtt(provisioning, &mut key, buffer, script, connect));
             return Ok(());
         }
     };
-    run.map(|_| ()).map_err(|error| error.kind())
+    run.map_err(|error| error.kind())
 }
 
-async fn over_mqtt(provisioning: &mut Provisioning<'_>, buffer: &mut [u8], script: &Script) {
+/// As the example `mqtt_embedded` does: a new session for each signature.
+async fn over_mqtt<S: embedded_io_async::Read + embedded_io_async::Write>(
+    provisioning: &mut Provisioning<'_>,
+    key: &mut DeviceKey,
+    buffer: &mut [u8],
+    script: &Script,
+    connect: impl AsyncFn() -> Result<S, Error>,
+) {
     let clock = script.clock;
+    let mut observe = script.observer();
     loop {
-        match provisioning.step(clock.now()) {
+        let step = provisioning.step(clock.now());
+        provisioning.progress().into_iter().for_each(&mut observe);
+        let done = match step {
             Step::Finished => break,
-            Step::Wait(wait) => clock.sleep(wait).await,
-            Step::Send => {
-                let stream = AsyncStream(script.connect().unwrap());
-                let ended = session::session(provisioning, clock, stream, buffer).await;
-                ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
+            Step::Sign => provisioning.sign_with(key, buffer),
+            Step::Activate => unreachable!("there is no TPM"),
+            Step::Wait(wait) => {
+                clock.sleep(wait).await;
+                Ok(())
             }
-        }
+            Step::Send => match clock.until(provisioning.request_deadline(clock.now()), connect()).await {
+                Ok(stream) => session::session(provisioning, clock, stream, buffer, &mut observe).await,
+                Err(error) => Err(error),
+            },
+        };
+        done.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
     }
 }
 
@@ -414,7 +429,7 @@ async fn over_mqtt(provisioning: &mut Provisioning<'_>, buffer: &mut [u8], scrip
 fn over_minreq(
     provisioning: &mut Provisioning<'_>,
     buffer: &mut [u8],
-    clock: Clock,
+    script: &Script,
     listener: &TcpListener,
     answer: &(dyn Fn(&[u8]) -> Vec<Act> + Sync),
     connections: &AtomicUsize,
@@ -433,11 +448,13 @@ fn over_minreq(
                 let _ = serve(socket, answer);
             }
         });
+        let clock = script.clock;
         let delay = |wait| clock.advance(wait);
-        let outcome = azure_dps::https::provision(provisioning, UNIX_TIME, buffer, || clock.now(), delay);
+        provisioning.start(clock.now(), UNIX_TIME);
+        let outcome = https::run(provisioning, &mut toaster_key(), buffer, || clock.now(), delay, script.observer());
         over.store(true, Ordering::Relaxed);
         TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        outcome.map(|_| ()).map_err(|error| error.kind())
+        outcome.map_err(|error| error.kind())
     });
     // A second for each connection, and what a machine at work is late.
     let promised = SECOND * connections.load(Ordering::Relaxed) as u32 + 20 * SECOND;
@@ -1165,7 +1182,7 @@ fn every_fault_over_every_transport() {
     let mut results = results.into_inner().unwrap();
     results.sort_by_key(|(number, ..)| *number);
     let mut table = String::from(
-        "| The peer | `embedded_io` | `embedded_io_async` | `minreq` | MQTT | time | buffer |\n|---|---|---|---|---|---|---|\n",
+        "| The peer | `blocking` | `asynch` | `https` | MQTT | time | buffer |\n|---|---|---|---|---|---|---|\n",
     );
     let (mut failed, mut runs) = (String::new(), 0);
     let (mut longest, mut largest) = (Duration::ZERO, 0);
@@ -1228,8 +1245,7 @@ fn the_limits_of_time() {
             for unix_time in [0, u64::MAX] {
                 let script = honest(column, "");
                 script.clock.advance(start);
-                let mut key = toaster_key();
-                let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+                let mut provisioning = toaster().with_retry_policy(policy);
                 let mut buffer = [0; 1024];
                 let outcome = over(column, &mut provisioning, unix_time, &mut buffer, &script)
                     .and_then(|()| Ok(provisioning.result(&buffer)?.assigned_hub().to_string()));
@@ -1277,7 +1293,7 @@ const LOST: Outage = Outage { at: At::Poll, status: "404 Not Found", body: r#"{"
 #[test]
 fn outages_end_with_an_assignment() {
     let mut table = String::from(
-        "| The service | `embedded_io` | `embedded_io_async` | `minreq` | MQTT | time | requests |\n|---|---|---|---|---|---|---|\n",
+        "| The service | `blocking` | `asynch` | `https` | MQTT | time | requests |\n|---|---|---|---|---|---|---|\n",
     );
     for outage in [
         THROTTLED,
@@ -1332,15 +1348,15 @@ fn live_through(outage: &Outage, column: Column) -> (Result<String, Error>, Dura
             }
         }
     };
-    let mut key = toaster_key();
     let mut buffer = [0; 1024];
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap());
+    let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap());
     let clock = Clock::default();
     clock.mirror(millis);
     let outcome = if column == Minreq {
-        over_minreq(&mut provisioning, &mut buffer, clock, &listener, &answer, &AtomicUsize::new(0))
+        let script = Script { clock, ..Script::default() };
+        over_minreq(&mut provisioning, &mut buffer, &script, &listener, &answer, &AtomicUsize::new(0))
     } else {
         let script = Script { clock, ..Script::answering(answer) };
         over(column, &mut provisioning, UNIX_TIME, &mut buffer, &script)
@@ -1365,8 +1381,7 @@ fn the_longest_and_the_shortest_waits() {
     ] {
         for column in [Blocking, Async, Mqtt] {
             let script = honest(column, retry_after);
-            let mut key = toaster_key();
-            let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+            let mut provisioning = toaster().with_retry_policy(policy);
             over(column, &mut provisioning, UNIX_TIME, &mut [0; 1024], &script).unwrap();
             assert!(waits.contains(&script.clock.now().as_secs_f64()), "{retry_after}, {column:?}");
         }
@@ -1383,8 +1398,7 @@ fn a_clock_that_jumps() {
         for readings in 0.. {
             let script = honest(column, "3");
             script.clock.jump(readings, JUMP);
-            let mut key = toaster_key();
-            let mut provisioning = toaster(&mut key);
+            let mut provisioning = toaster();
             let mut buffer = [0; 1024];
             let outcome = over(column, &mut provisioning, UNIX_TIME, &mut buffer, &script)
                 .and_then(|()| Ok(provisioning.result(&buffer)?.assigned_hub().to_string()));
@@ -1484,8 +1498,7 @@ fn tls_rows(directory: &Path) {
         .with_single_cert(chain, key)
         .unwrap();
     let (config, ca) = (Arc::new(config), read("ca.pem"));
-    let mut table =
-        String::from("| The peer | `embedded_io` | `embedded_io_async` | `minreq` | MQTT |\n|---|---|---|---|---|\n");
+    let mut table = String::from("| The peer | `blocking` | `asynch` | `https` | MQTT |\n|---|---|---|---|---|\n");
     for (name_of_row, fault, cells) in TLS_ROWS {
         for (transport, expected) in [EmbeddedIoTls, EmbeddedIoAsyncTls, Minreq, MqttTls].into_iter().zip(cells) {
             if expected == "–" {
@@ -1503,11 +1516,10 @@ fn tls_rows(directory: &Path) {
                     }
                 });
                 let url = format!("https://localhost:{port}");
-                let mut key = toaster_key();
-                let mut provisioning = toaster(&mut key)
+                let mut provisioning = toaster()
                     .with_endpoint(Endpoint::parse(&url).unwrap())
                     .with_retry_policy(RetryPolicy::new().with_max_retries(1));
-                network::provision(&mut provisioning, transport, &*ca, &mut [0; 1024])
+                network::provision(&mut provisioning, &mut toaster_key(), transport, &*ca, &mut [0; 1024])
                     .map(|assignment| assignment.assigned_hub().to_string())
             });
             let outcome = match (for_ever, once) {

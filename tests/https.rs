@@ -1,4 +1,4 @@
-//! The minreq transport against peers that misbehave: what minreq hides must not pass.
+//! The transport over minreq against peers that misbehave: what minreq hides must not pass.
 
 #[path = "support/network.rs"]
 mod network;
@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use azure_dps::{Error, RetryPolicy, error::TransportFault, provisioning::Endpoint};
+use azure_dps::{Error, RetryPolicy, error::TransportFault, https, provisioning::Endpoint};
 use network::*;
 use support::*;
 
@@ -25,11 +25,10 @@ fn against(answer: &[u8]) -> (Result<String, Error>, String) {
         socket.write_all(&answer).unwrap();
         String::from_utf8(request[..len].to_vec()).unwrap()
     });
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_max_retries(0);
-    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
     let mut buffer = [0; 1024];
-    let result = provision(&mut provisioning, Transport::Minreq, "", &mut buffer);
+    let result = provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut buffer);
     let result = result.map(|assignment| assignment.assigned_hub().to_string());
     (result, peer.join().unwrap())
 }
@@ -78,9 +77,8 @@ fn a_run_without_any_bound_does_not_panic() {
     });
     let for_ever = std::time::Duration::MAX;
     let policy = RetryPolicy::new().with_timeout(for_ever).with_request_timeout(for_ever);
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
-    assert!(provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).is_ok());
+    let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    assert!(provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut [0; 1024]).is_ok());
     peer.join().unwrap();
 }
 
@@ -91,22 +89,21 @@ fn nobody_listens() {
         (format!("http://{address}"), Error::Transport(TransportFault::Connect)),
         (format!("http://[::1]:{}", address.port()), Error::InvalidEndpoint),
     ] {
-        let mut key = toaster_key();
         let policy = RetryPolicy::new().with_max_retries(0);
-        let mut provisioning =
-            toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
-        assert_eq!(provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]), Err(expected));
+        let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+        assert_eq!(
+            provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut [0; 1024]),
+            Err(expected)
+        );
     }
 }
 
 /// RFC 6761: no name in `invalid` exists. Nothing was sent to anybody.
 #[test]
 fn a_name_that_is_not_resolved_is_no_connection() {
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_max_retries(0);
-    let mut provisioning =
-        toaster(&mut key).with_endpoint(Endpoint::parse("dps.invalid").unwrap()).with_retry_policy(policy);
-    let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
+    let mut provisioning = toaster().with_endpoint(Endpoint::parse("dps.invalid").unwrap()).with_retry_policy(policy);
+    let error = provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
     assert_eq!(error, Error::Transport(TransportFault::Connect));
     assert!(!provisioning.register_was_sent());
 }
@@ -117,12 +114,12 @@ fn a_proxy_is_refused_and_not_passed_by() {
     const CHILD: &str = "AZURE_DPS_TEST_CHILD";
     if let Ok(variable) = std::env::var(CHILD) {
         let run = |url| {
-            let mut key = toaster_key();
             let policy = RetryPolicy::new().with_max_retries(0);
-            let mut provisioning =
-                toaster(&mut key).with_endpoint(Endpoint::parse(url).unwrap()).with_retry_policy(policy);
-            let error = azure_dps::https::provision(&mut provisioning, 0, &mut [0; 1024], || Duration::ZERO, |_| ())
-                .unwrap_err();
+            let mut provisioning = toaster().with_endpoint(Endpoint::parse(url).unwrap()).with_retry_policy(policy);
+            let clock = || Duration::ZERO;
+            provisioning.start(clock(), 0);
+            let run = https::run(&mut provisioning, &mut toaster_key(), &mut [0; 1024], clock, |_| (), |_| ());
+            let error = run.unwrap_err();
             assert!(!provisioning.register_was_sent());
             error
         };
@@ -147,7 +144,6 @@ fn a_proxy_is_refused_and_not_passed_by() {
 #[test]
 fn retry_after_is_read() {
     // Longer than the run may take, so the run ends at once instead of waiting.
-    let mut key = toaster_key();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let peer = thread::spawn(move || {
@@ -158,8 +154,8 @@ fn retry_after_is_read() {
         }
     });
     let policy = RetryPolicy::new().with_timeout(std::time::Duration::from_secs(400));
-    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
-    let error = provision(&mut provisioning, Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
+    let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    let error = provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
     assert_eq!(error, Error::StillAssigning);
     peer.join().unwrap();
 }

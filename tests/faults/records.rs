@@ -296,46 +296,26 @@ impl Client {
     fn provision(&self, column: Column, run: &mut Provisioning<'_>, buffer: &mut [u8]) -> Result<(), Error> {
         let clock = self.script.clock;
         let now = || clock.now();
+        let mut key = toaster_key();
+        run.start(now(), UNIX_TIME);
         match column {
             Blocking => {
-                let (connect, delay) = (|deadline| self.connect(deadline), |wait| clock.advance(wait));
-                azure_dps::blocking::provision(run, UNIX_TIME, buffer, connect, now, delay)
-                    .map(|_| ())
-                    .map_err(|error| error.kind())
+                let (mut connect, delay) = (|deadline| self.connect(deadline), |wait| clock.advance(wait));
+                blocking::run(run, &mut key, buffer, &mut connect, now, delay, |_| ()).map_err(|error| error.kind())
             }
             Async => {
-                let (connect, delay) = (async |_| self.connect_async().await, async |wait| clock.sleep(wait).await);
+                let (mut connect, delay) = (async |_| self.connect_async().await, async |wait| clock.sleep(wait).await);
                 clock
-                    .block_on(azure_dps::asynch::provision(run, UNIX_TIME, buffer, connect, now, delay))
-                    .map(|_| ())
+                    .block_on(asynch::run(run, &mut key, buffer, &mut connect, now, delay, |_| ()))
                     .map_err(|error| error.kind())
             }
             _ => {
-                run.start(clock.now(), UNIX_TIME);
-                clock.block_on(self.provision_over_mqtt(run, buffer));
+                let connect = async || {
+                    let connected = self.connect_async().await;
+                    connected.map_err(|error| blocking::Error::<_, Broken>::from(error).kind())
+                };
+                clock.block_on(over_mqtt(run, &mut key, buffer, &self.script, connect));
                 Ok(())
-            }
-        }
-    }
-
-    /// As the example `mqtt_embedded` does.
-    async fn provision_over_mqtt(&self, run: &mut Provisioning<'_>, buffer: &mut [u8]) {
-        let clock = self.script.clock;
-        loop {
-            match run.step(clock.now()) {
-                Step::Finished => break,
-                Step::Wait(wait) => clock.sleep(wait).await,
-                Step::Send => {
-                    let connect = async {
-                        let connected = self.connect_async().await;
-                        connected.map_err(|error| azure_dps::blocking::Error::<_, Broken>::from(error).kind())
-                    };
-                    let ended = match clock.until(run.request_deadline(clock.now()), connect).await {
-                        Ok(stream) => session::session(run, clock, stream, buffer).await,
-                        Err(error) => Err(error),
-                    };
-                    ended.unwrap_or_else(|error| run.on_error(clock.now(), error));
-                }
             }
         }
     }
@@ -343,23 +323,22 @@ impl Client {
 
 /// One run: its outcome, and how long it took where time is virtual.
 fn run(column: Column, peer: Peer, client: &Arc<ClientConfig>) -> (Result<String, Error>, Duration) {
-    let mut key = toaster_key();
     let mut buffer = [0; 1024];
     if column == Minreq {
-        return (over_minreq(&mut key, &mut buffer, peer), Duration::ZERO);
+        return (over_minreq(&mut buffer, peer), Duration::ZERO);
     }
     let service = RefCell::new(Service::new(peer, 0));
     // A client that goes in the midst of a record says nothing more that anybody understands.
     let answer = move |received: &[u8]| service.borrow_mut().acts(received).unwrap_or_default();
     let client = Client { script: Script::answering(answer), config: client.clone() };
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let outcome = client.provision(column, &mut provisioning, &mut buffer);
     let outcome = outcome.and_then(|()| Ok(provisioning.result(&buffer)?.assigned_hub().to_string()));
     (outcome, client.script.clock.now())
 }
 
 /// Over sockets, where a request has a second.
-fn over_minreq(key: &mut azure_dps::DeviceKey, buffer: &mut [u8], peer: Peer) -> Result<String, Error> {
+fn over_minreq(buffer: &mut [u8], peer: Peer) -> Result<String, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     // The honest peer has more than one try on a machine at work.
@@ -373,13 +352,15 @@ fn over_minreq(key: &mut azure_dps::DeviceKey, buffer: &mut [u8], peer: Peer) ->
         }
     });
     let policy = RetryPolicy::new().with_request_timeout(SECOND).with_max_retries(retries);
-    let mut provisioning = toaster(key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+    let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
     let (clock, begun) = (Clock::default(), Instant::now());
-    let assignment =
-        azure_dps::https::provision(&mut provisioning, UNIX_TIME, buffer, || clock.now(), |wait| clock.advance(wait));
+    provisioning.start(clock.now(), UNIX_TIME);
+    let (now, delay) = (|| clock.now(), |wait| clock.advance(wait));
+    let outcome = https::run(&mut provisioning, &mut toaster_key(), buffer, now, delay, |_| ());
     // A second for each request, and what a machine at work is late.
     assert!(begun.elapsed() < 15 * SECOND, "{:?}", begun.elapsed());
-    assignment.map(|assignment| assignment.assigned_hub().to_string()).map_err(|error| error.kind())
+    outcome.map_err(|error| error.kind())?;
+    Ok(provisioning.result(buffer)?.assigned_hub().to_string())
 }
 
 fn serve(mut socket: TcpStream, mut service: Service) -> io::Result<()> {
@@ -433,9 +414,8 @@ fn cell(row: usize, column: Column, server: &Arc<ServerConfig>, client: &Arc<Cli
 }
 
 pub fn table(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> String {
-    let mut table = String::from(
-        "| The peer | `embedded_io` | `embedded_io_async` | `minreq` | MQTT | time |\n|---|---|---|---|---|---|\n",
-    );
+    let mut table =
+        String::from("| The peer | `blocking` | `asynch` | `https` | MQTT | time |\n|---|---|---|---|---|---|\n");
     for (row, (name, _, _, expected)) in ROWS.iter().enumerate() {
         let mut longest = Duration::ZERO;
         for (column, expected) in COLUMNS.into_iter().zip(expected) {

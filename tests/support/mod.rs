@@ -326,9 +326,13 @@ impl Script {
         provisioning.start(self.clock.now(), UNIX_TIME);
         let (mut connect, clock) = (|_| self.connect(), || self.clock.now());
         let delay = |wait| self.clock.advance(wait);
-        let observe = |progress| self.progress.borrow_mut().push(progress);
-        blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, observe)?;
+        blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, self.observer())?;
         Ok(provisioning.result(buffer)?)
+    }
+
+    /// Notes what a run reports.
+    pub fn observer(&self) -> impl FnMut(Progress) {
+        |progress| self.progress.borrow_mut().push(progress)
     }
 
     pub fn requests(&self) -> Vec<String> {

@@ -10,11 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use azure_dps::{
-    Assignment, Error, Provisioning,
-    error::{ErrorCode, TransportFault},
+    Assignment, Error, Provisioning, asynch,
+    blocking::{self, ConnectError},
+    error::ErrorCode,
+    https,
+    identity::Sign,
     provisioning::Step,
+    tls::Connector,
 };
-use azure_dps::{blocking::ConnectError, tls::Connector};
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
@@ -73,7 +76,8 @@ pub fn unix_time() -> u64 {
 /// Runs to the end. The waits that the service asks for pass on the state machine's clock,
 /// and take a few milliseconds of ours.
 pub fn provision<'a, 'b>(
-    provisioning: &mut Provisioning<'_>,
+    provisioning: &'b mut Provisioning<'_>,
+    signer: &mut impl Sign,
     transport: Transport,
     tls: impl Into<Tls<'a>>,
     buffer: &'b mut [u8],
@@ -88,14 +92,14 @@ pub fn provision<'a, 'b>(
         skipped.set(skipped.get() + wait - real);
     };
     let endpoint = *provisioning.endpoint();
+    provisioning.start(clock(), unix_time());
     match transport {
         Transport::Minreq => {
-            azure_dps::https::provision(provisioning, unix_time(), buffer, clock, delay).map_err(|error| error.kind())
+            https::run(provisioning, signer, buffer, clock, delay, |_| ()).map_err(|error| error.kind())?;
         }
         Transport::MqttTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(over_mqtt(provisioning, tls, buffer));
-            provisioning.result(buffer)
+            runtime.block_on(over_mqtt(provisioning, signer, tls, buffer));
         }
         Transport::EmbeddedIoAsyncTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -104,14 +108,14 @@ pub fn provision<'a, 'b>(
                 // It ends in no other way.
                 let _ = clock.until(clock.now() + wait, pending::<Result<(), _>>()).await;
             };
-            let connect = async |_| {
+            let mut connect = async |_| {
                 let socket = tokio::net::TcpStream::connect((endpoint.host(), endpoint.port())).await?;
                 let name = ServerName::try_from(endpoint.host().to_string()).map_err(io::Error::other)?;
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config()?));
                 Ok(FromTokio::new(connector.connect(name, socket).await.map_err(refused)?))
             };
-            let run = azure_dps::asynch::provision(provisioning, unix_time(), buffer, connect, || clock.now(), delay);
-            runtime.block_on(run).map_err(|error| error.kind())
+            let run = asynch::run(provisioning, signer, buffer, &mut connect, || clock.now(), delay, |_| ());
+            runtime.block_on(run).map_err(|error| error.kind())?;
         }
         Transport::EmbeddedIoTls => {
             let mut builder = Connector::builder().with_ca(tls.ca.as_bytes()).without_proxy();
@@ -120,29 +124,35 @@ pub fn provision<'a, 'b>(
             }
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             let connector = builder.with_io_timeout(Duration::from_secs(10)).build().unwrap();
-            let connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(clock()));
-            azure_dps::blocking::provision(provisioning, unix_time(), buffer, connect, clock, delay)
-                .map_err(|error| error.kind())
+            let mut connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(clock()));
+            blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, |_| ())
+                .map_err(|error| error.kind())?;
         }
         Transport::EmbeddedIo => {
-            let connect = |_| -> Result<_, ConnectError<io::Error>> {
+            let mut connect = |_| -> Result<_, ConnectError<io::Error>> {
                 let socket = TcpStream::connect((endpoint.host(), endpoint.port()))?;
                 socket.set_read_timeout(Some(Duration::from_secs(10)))?;
                 Ok(FromStd::new(socket))
             };
-            azure_dps::blocking::provision(provisioning, unix_time(), buffer, connect, clock, delay)
-                .map_err(|error| error.kind())
+            blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, |_| ())
+                .map_err(|error| error.kind())?;
         }
     }
+    provisioning.result(buffer)
 }
 
-async fn over_mqtt(provisioning: &mut Provisioning<'_>, tls: Tls<'_>, buffer: &mut [u8]) {
+/// As the example `mqtt_embedded` does: a new session for each signature.
+async fn over_mqtt(provisioning: &mut Provisioning<'_>, signer: &mut impl Sign, tls: Tls<'_>, buffer: &mut [u8]) {
     let clock = Clock::new();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config().unwrap()));
-    provisioning.start(clock.now(), unix_time());
     loop {
         match provisioning.step(clock.now()) {
             Step::Finished => return,
+            Step::Sign => {
+                let signed = provisioning.sign_with(signer, buffer);
+                signed.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
+            }
+            Step::Activate => provisioning.on_error(clock.now(), Error::Unsupported),
             Step::Wait(wait) => {
                 let _ = clock.until(clock.now() + wait, pending::<Result<(), _>>()).await;
             }
@@ -150,11 +160,10 @@ async fn over_mqtt(provisioning: &mut Provisioning<'_>, tls: Tls<'_>, buffer: &m
                 let (host, port) = (provisioning.endpoint().host().to_owned(), provisioning.endpoint().port());
                 let socket = tokio::net::TcpStream::connect((host.as_str(), port)).await.unwrap();
                 let ended = match connector.connect(ServerName::try_from(host).unwrap(), socket).await {
-                    Ok(stream) => session::session(provisioning, clock, FromTokio::new(stream), buffer).await,
-                    Err(error) => Err(match refused(error) {
-                        ConnectError::Untrusted(_) => Error::Untrusted,
-                        ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
-                    }),
+                    Ok(stream) => {
+                        session::session(provisioning, clock, FromTokio::new(stream), buffer, &mut |_| ()).await
+                    }
+                    Err(error) => Err(blocking::Error::<_, io::Error>::from(refused(error)).kind()),
                 };
                 ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
             }
