@@ -12,9 +12,15 @@ use std::{
     time::Duration,
 };
 
-use ::embedded_io_async::{ErrorType, Read, Write};
-use azure_dps::asynch::{self as dps, ConnectError, Error};
-use azure_dps::{Error as Dps, Provisioning, RetryPolicy, error::TransportFault};
+use azure_dps::asynch::{self, ConnectError, Error};
+use azure_dps::identity::tpm::{AuthenticationKey, TpmError, TpmKeys};
+use azure_dps::identity::{Sign, SignAsync, SignError};
+use azure_dps::{
+    Attestation, Error as Dps, Provisioning, RetryPolicy,
+    error::{Fault, TransportFault},
+    provisioning::{Progress, Step},
+};
+use embedded_io_async::{ErrorType, Read, Write};
 use support::*;
 
 type Outcome = Result<String, Error<Refused, Broken>>;
@@ -25,9 +31,11 @@ async fn give_way() {
     poll_fn(|_| if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await
 }
 
-/// A delay on the virtual clock.
+/// A delay on the virtual clock. It gives way more often than anything that it bounds.
 async fn delay(clock: &Clock, wait: Duration) {
-    give_way().await;
+    for _ in 0..3 {
+        give_way().await;
+    }
     clock.advance(wait);
 }
 
@@ -106,67 +114,165 @@ impl Service {
         Ok(Connection { service: self.clone(), request: Vec::new(), answer: VecDeque::new() })
     }
 
-    async fn provision(&self, provisioning: &mut Provisioning<'_>) -> Outcome {
+    /// Goes on with a run that was started.
+    async fn run(&self, chip: &mut Chip, provisioning: &mut Provisioning<'_>) -> Outcome {
         let mut buffer = [0; 1024];
         let (clock, delay) = (|| self.clock.now(), async |wait| delay(&self.clock, wait).await);
-        let connect = async |_| self.connect().await;
-        dps::provision(provisioning, UNIX_TIME, &mut buffer, connect, clock, delay)
-            .await
-            .map(|assignment| assignment.assigned_hub().to_string())
-    }
-
-    async fn resume(&self, provisioning: &mut Provisioning<'_>) -> Outcome {
-        let mut buffer = [0; 1024];
-        let (clock, delay) = (|| self.clock.now(), async |wait| delay(&self.clock, wait).await);
-        let connect = async |_| self.connect().await;
-        dps::resume(provisioning, &mut buffer, connect, clock, delay)
-            .await
-            .map(|assignment| assignment.assigned_hub().to_string())
+        let mut connect = async |_| self.connect().await;
+        asynch::run(provisioning, chip, &mut buffer, &mut connect, clock, delay, |_| ()).await?;
+        Ok(provisioning.result(&buffer)?.assigned_hub().to_string())
     }
 }
 
+/// A secure element on a bus, which gives way before and after it signs.
+#[derive(Default)]
+struct Chip {
+    /// How many signatures were begun, and how many made.
+    asked: usize,
+    made: usize,
+}
+
+impl SignAsync for Chip {
+    async fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+        self.asked += 1;
+        give_way().await;
+        Sign::sign(&mut toaster_key(), message, signature)?;
+        self.made += 1;
+        give_way().await;
+        Ok(())
+    }
+}
+
+/// As the module's documentation says: what is known is not asked for again.
 #[test]
-fn a_future_dropped_at_any_await_is_resumed_to_the_same_assignment() {
+fn a_future_dropped_at_any_await_goes_on_to_the_same_assignment() {
     let mut dropped = 0;
     loop {
-        let service = Service::default();
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
-        if let Some(whole) = poll_up_to(dropped, service.provision(&mut provisioning)) {
+        let (service, mut chip) = (Service::default(), Chip::default());
+        let mut provisioning = toaster();
+        provisioning.start(service.clock.now(), UNIX_TIME);
+        if let Some(whole) = poll_up_to(dropped, service.run(&mut chip, &mut provisioning)) {
             assert_eq!(whole.unwrap(), TOASTERS_HUB);
+            assert_eq!((chip.asked, service.registers.get(), service.polls.get()), (1, 1, 2));
             break;
         }
+        let is_signed = provisioning.step(service.clock.now()) != Step::Sign;
         let knows_operation = provisioning.operation_id().is_some();
-        let registers = service.registers.get();
-        let resumed = match dropped {
-            // It was never polled, so nothing was begun.
-            0 => {
-                assert_eq!(block_on(service.resume(&mut provisioning)), Err(Error::Provisioning(Dps::NotStarted)));
-                block_on(service.provision(&mut provisioning))
-            }
-            _ => block_on(service.resume(&mut provisioning)),
-        };
-        assert_eq!(resumed.unwrap(), TOASTERS_HUB, "dropped after {dropped} polls");
-        // What is known is not asked for again.
-        let again = service.registers.get() - registers;
-        assert_eq!(again, usize::from(!knows_operation), "dropped after {dropped} polls");
+        let (asked, registers, polls) = (chip.asked, service.registers.get(), service.polls.get());
+        let outcome = block_on(service.run(&mut chip, &mut provisioning));
+        assert_eq!(outcome.unwrap(), TOASTERS_HUB, "dropped after {dropped} polls");
+        let again = (chip.asked - asked, service.registers.get() - registers);
+        let expected = (usize::from(!is_signed), usize::from(!knows_operation));
+        assert_eq!(again, expected, "dropped after {dropped} polls");
+        // One request more than a run without an interruption, at most.
+        let all = registers + polls + again.1 + service.polls.get() - polls;
+        assert!(all <= 4, "dropped after {dropped} polls: {all} requests");
+        assert!(chip.asked <= 2, "dropped after {dropped} polls: {} signatures", chip.asked);
         dropped += 1;
     }
     assert!(dropped > 40, "{dropped}");
 }
 
+/// Twice in one run, at any two awaits.
+#[test]
+fn a_future_dropped_twice_goes_on_to_the_same_assignment() {
+    for first in 1..45 {
+        for second in 1..45 {
+            let (service, mut chip) = (Service::default(), Chip::default());
+            let mut provisioning = toaster();
+            provisioning.start(service.clock.now(), UNIX_TIME);
+            let dropped = poll_up_to(first, service.run(&mut chip, &mut provisioning));
+            let outcome = dropped
+                .or_else(|| poll_up_to(second, service.run(&mut chip, &mut provisioning)))
+                .unwrap_or_else(|| block_on(service.run(&mut chip, &mut provisioning)));
+            assert_eq!(outcome.unwrap(), TOASTERS_HUB, "{first}, {second}");
+            assert!(chip.asked <= 3 && service.registers.get() <= 3, "{first}, {second}");
+        }
+    }
+}
+
 #[test]
 fn a_future_dropped_at_every_await_comes_to_its_end_all_the_same() {
-    let service = Service::default();
-    let mut key = toaster_key();
-    let mut provisioning =
-        toaster(&mut key).with_retry_policy(RetryPolicy::new().with_timeout(Duration::from_secs(9999)));
-    assert!(poll_up_to(1, service.provision(&mut provisioning)).is_none());
+    let (service, mut chip) = (Service::default(), Chip::default());
+    let mut provisioning = toaster().with_retry_policy(RetryPolicy::new().with_timeout(Duration::from_secs(9999)));
+    provisioning.start(service.clock.now(), UNIX_TIME);
     // With so few polls no answer is ever read.
     for polls in 1..12 {
-        assert!(poll_up_to(polls, service.resume(&mut provisioning)).is_none());
+        assert!(poll_up_to(polls, service.run(&mut chip, &mut provisioning)).is_none());
     }
-    assert_eq!(block_on(service.resume(&mut provisioning)).unwrap(), TOASTERS_HUB);
+    assert_eq!(block_on(service.run(&mut chip, &mut provisioning)).unwrap(), TOASTERS_HUB);
+}
+
+/// A future that was never polled has begun nothing.
+#[test]
+fn a_future_that_was_never_polled_leaves_the_run_as_it_was() {
+    let (service, mut chip) = (Service::default(), Chip::default());
+    let mut provisioning = toaster();
+    drop(service.run(&mut chip, &mut provisioning));
+    assert_eq!(block_on(service.run(&mut chip, &mut provisioning)), Err(Error::Provisioning(Dps::NotStarted)));
+    provisioning.start(service.clock.now(), UNIX_TIME);
+    drop(service.run(&mut chip, &mut provisioning));
+    assert_eq!(chip.asked, 0);
+    assert_eq!(block_on(service.run(&mut chip, &mut provisioning)).unwrap(), TOASTERS_HUB);
+}
+
+/// A signer without any life in it.
+struct Silent;
+
+impl SignAsync for Silent {
+    async fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
+        pending().await
+    }
+
+    async fn activate(&mut self, _: AuthenticationKey<'_>) -> Result<(), TpmError> {
+        pending().await
+    }
+}
+
+/// Nobody else is bothered: there is no connection yet.
+#[test]
+fn a_signer_that_never_answers_ends_the_run_at_the_requests_deadline() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    for (request_timeout, timeout) in [(LIMIT, 10 * LIMIT), (10 * LIMIT, LIMIT)] {
+        let service = Service::default();
+        let policy = RetryPolicy::new().with_request_timeout(request_timeout).with_timeout(timeout);
+        let mut provisioning = toaster().with_retry_policy(policy);
+        provisioning.start(service.clock.now(), UNIX_TIME);
+        let (clock, delay) = (|| service.clock.now(), async |wait| delay(&service.clock, wait).await);
+        let mut connect = async |_| -> Result<Connection, ConnectError<Refused>> { panic!("it connected") };
+        let (mut silent, mut progress) = (Silent, Vec::new());
+        let mut buffer = [0; 1024];
+        let run = asynch::run(&mut provisioning, &mut silent, &mut buffer, &mut connect, clock, delay, |event| {
+            progress.push(event)
+        });
+        let error = block_on(run).unwrap_err();
+        let Error::Provisioning(Dps::Signer(reason)) = error else { panic!("{error:?}") };
+        assert_eq!(error.kind().fault(), Fault::Caller);
+        assert_eq!(service.clock.now(), LIMIT);
+        assert_eq!(progress, [Progress::Failed(Dps::Signer(reason))]);
+        assert!(reason.to_string().contains("did not answer in time"), "{reason}");
+        // The same key, awake again.
+        provisioning.start(service.clock.now(), UNIX_TIME);
+        assert_eq!(block_on(service.run(&mut Chip::default(), &mut provisioning)).unwrap(), TOASTERS_HUB);
+    }
+}
+
+/// A TPM that hangs over the service's challenge.
+#[test]
+fn a_tpm_that_never_answers_ends_the_run_at_the_requests_deadline() {
+    let challenge = r#"{"errorCode":401000,"trackingId":"","message":"","authenticationKey":"AAQBAgMEAAQBAgMEAAQBAgMEAAQBAgMEAAQBAgMEAAQBAgME"}"#;
+    let script = Script::new([vec![Act::Bytes(http("401 Unauthorized", "", challenge), usize::MAX)]]);
+    let keys = TpmKeys { endorsement_key: b"ek", storage_root_key: b"srk" };
+    let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::tpm(keys));
+    provisioning.start(script.clock.now(), UNIX_TIME);
+    let (clock, delay) = (|| script.clock.now(), async |wait| script.clock.sleep(wait).await);
+    let mut connect = async |_| script.connect().map(AsyncStream);
+    let (mut silent, mut buffer) = (Silent, [0; 1024]);
+    let run = asynch::run(&mut provisioning, &mut silent, &mut buffer, &mut connect, clock, delay, |_| ());
+    let error = script.clock.block_on(run).unwrap_err();
+    assert!(matches!(error, Error::Provisioning(Dps::Signer(_))), "{error:?}");
+    assert_eq!(script.clock.now(), RetryPolicy::new().request_timeout);
+    assert_eq!(script.requests().len(), 1);
 }
 
 /// Where a stream never comes back.
@@ -205,17 +311,18 @@ fn a_stream_that_never_comes_back_is_given_up_in_time() {
     for stall in [Stall::Connect, Stall::Write, Stall::Flush, Stall::Read] {
         let clock = Clock::default();
         let deadlines = RefCell::new(Vec::new());
-        let connect = async |deadline: Duration| {
+        let mut connect = async |deadline: Duration| {
             deadlines.borrow_mut().push(deadline);
             if stall == Stall::Connect { pending().await } else { Ok::<_, ConnectError<Refused>>(Stalling(stall)) }
         };
         let policy = RetryPolicy::new().with_request_timeout(Duration::from_secs(20)).with_max_retries(1);
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+        let mut provisioning = toaster().with_retry_policy(policy);
         let mut buffer = [0; 1024];
         let (now, delay) = (|| clock.now(), async |wait| delay(&clock, wait).await);
-        let run = dps::provision(&mut provisioning, UNIX_TIME, &mut buffer, connect, now, delay);
-        let error = block_on(run).map(|_| ()).unwrap_err();
+        let mut key = toaster_key();
+        provisioning.start(now(), UNIX_TIME);
+        let run = asynch::run(&mut provisioning, &mut key, &mut buffer, &mut connect, now, delay, |_| ());
+        let error = block_on(run).unwrap_err();
         assert_eq!(error.kind(), Dps::Transport(TransportFault::Stalled), "{stall:?}");
         assert_eq!(deadlines.borrow()[0], Duration::from_secs(20), "{stall:?}");
         // Two requests of 20 seconds, and between them 5 seconds and jitter.

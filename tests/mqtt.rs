@@ -6,19 +6,29 @@ mod support;
 use std::time::Duration;
 
 use azure_dps::{
-    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId,
+    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId,
     error::{ErrorCode, Fault, Malformed, TransportFault},
-    identity::sas_token,
+    identity::{KeyChoice, sas_token},
     mqtt,
-    provisioning::{Answer, Step},
+    provisioning::{Answer, Progress, Step},
 };
 use support::*;
 
 const NOW: Duration = Duration::ZERO;
+/// 42 escapes, a last digit that is a letter or a digit since it stands for four bits, and `%3D`.
+const LONGEST_SIGNATURE: usize = 42 * 3 + 1 + 3;
+
+/// A run that has its signature.
+fn signed(provisioning: &mut Provisioning<'_>) {
+    provisioning.start(NOW, UNIX_TIME);
+    assert_eq!(provisioning.step(NOW), Step::Sign);
+    provisioning.sign_with(&mut toaster_key(), &mut [0; 128]).unwrap();
+    assert_eq!(provisioning.step(NOW), Step::Send);
+}
 
 /// A run whose register request is under way.
 fn registering(provisioning: &mut Provisioning<'_>) {
-    provisioning.start(NOW, UNIX_TIME);
+    signed(provisioning);
     publish(provisioning, NOW);
 }
 
@@ -32,11 +42,10 @@ fn publish(provisioning: &mut Provisioning<'_>, now: Duration) -> (String, Strin
 
 #[test]
 fn an_answer_to_the_last_run_is_none_to_this_one() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     registering(&mut provisioning);
     // Started again in the same session, before the answer came.
-    provisioning.start(NOW, UNIX_TIME);
+    signed(&mut provisioning);
     let (topic, _) = publish(&mut provisioning, NOW);
     assert_eq!(topic, "$dps/registrations/PUT/iotdps-register/?$rid=2");
     let refused = br#"{"errorCode":401000,"trackingId":"","message":"","timestampUtc":""}"#;
@@ -47,8 +56,7 @@ fn an_answer_to_the_last_run_is_none_to_this_one() {
 
 #[test]
 fn details_are_not_those_of_an_earlier_answer() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     registering(&mut provisioning);
     assert!(mqtt::on_message(&mut provisioning, NOW, "$dps/registrations/res/202/?$rid=1", ASSIGNING.as_bytes()));
     let now = Duration::from_secs(10);
@@ -60,10 +68,8 @@ fn details_are_not_those_of_an_earlier_answer() {
 
 #[test]
 fn the_tutorial_from_connect_to_hub() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
-    provisioning.start(NOW, UNIX_TIME);
-    assert_eq!(provisioning.step(NOW), Step::Send);
+    let mut provisioning = toaster();
+    signed(&mut provisioning);
     assert_eq!(mqtt::client_id(&provisioning), TOASTER);
     let mut buffer = [0; 512];
     assert_eq!(
@@ -76,7 +82,7 @@ fn the_tutorial_from_connect_to_hub() {
     let mut expected = [0; 512];
     let (scope, id) = (IdScope::new(SCOPE).unwrap(), RegistrationId::new(TOASTER).unwrap());
     assert_eq!(
-        mqtt::write_password(&mut provisioning, NOW, &mut buffer).unwrap(),
+        mqtt::write_password(&provisioning, &mut buffer).unwrap(),
         sas_token::write(&mut toaster_key(), scope, id, UNIX_TIME + 3600, &mut expected).unwrap(),
     );
     mqtt::on_connack(&mut provisioning, NOW, 0);
@@ -104,8 +110,7 @@ fn parameters_come_in_any_order() {
         ("$rid=1&retry-after=0", 1),
         ("$rid=1&retry-after=99999999999", 300),
     ] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         registering(&mut provisioning);
         let topic = format!("$dps/registrations/res/202/?{parameters}");
         assert!(mqtt::on_message(&mut provisioning, NOW, &topic, ASSIGNING.as_bytes()), "{topic}");
@@ -113,8 +118,7 @@ fn parameters_come_in_any_order() {
     }
     // Without a number of seconds it is as if there were none.
     for parameters in ["$rid=1", "$rid=1&retry-after=", "$rid=1&retry-after=soon"] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         registering(&mut provisioning);
         let topic = format!("$dps/registrations/res/202/?{parameters}");
         assert!(mqtt::on_message(&mut provisioning, NOW, &topic, ASSIGNING.as_bytes()), "{topic}");
@@ -125,8 +129,7 @@ fn parameters_come_in_any_order() {
 
 #[test]
 fn what_is_no_answer_to_this_request_is_left_alone() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     registering(&mut provisioning);
     for topic in [
         "",
@@ -174,9 +177,7 @@ fn refusals_are_those_of_http() {
         ),
         (200, "", Fault::Transport, None),
     ] {
-        let mut key = toaster_key();
-        let (mut over_mqtt, mut other_key) = (toaster(&mut key), toaster_key());
-        let mut over_http = toaster(&mut other_key);
+        let (mut over_mqtt, mut over_http) = (toaster(), toaster());
         registering(&mut over_mqtt);
         registering(&mut over_http);
         let topic = format!("$dps/registrations/res/{status}/?$rid=1");
@@ -189,8 +190,7 @@ fn refusals_are_those_of_http() {
         }
     }
     for (status, retried) in [(429, true), (500, true), (503, true)] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         registering(&mut provisioning);
         let topic = format!("$dps/registrations/res/{status}/?$rid=1&retry-after=29");
         assert!(mqtt::on_message(&mut provisioning, NOW, &topic, b""));
@@ -205,8 +205,7 @@ fn refusals_are_those_of_http() {
 #[test]
 fn a_status_that_is_no_number_is_malformed() {
     for status in ["", "ok", "2OO", "-200", "65536", "99999999999"] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         registering(&mut provisioning);
         let topic = format!("$dps/registrations/res/{status}/?$rid=1&200");
         assert!(mqtt::on_message(&mut provisioning, NOW, &topic, ASSIGNED.as_bytes()), "{topic}");
@@ -225,10 +224,8 @@ fn connack() {
         (6, 400, Fault::Refused),
         (255, 400, Fault::Refused),
     ] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
-        provisioning.start(NOW, UNIX_TIME);
-        assert_eq!(provisioning.step(NOW), Step::Send);
+        let mut provisioning = toaster();
+        signed(&mut provisioning);
         mqtt::on_connack(&mut provisioning, NOW, return_code);
         match provisioning.result(b"") {
             // Patience: the run goes on.
@@ -242,34 +239,120 @@ fn connack() {
     }
 }
 
-/// A token is signed for a session, not for a request, and by no certificate.
+/// A token is signed for a run, and by no certificate.
 #[test]
 fn passwords() {
     let registration = Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new("a:b").unwrap());
     let mut buffer = [0; 512];
     let mut certificate = Provisioning::new(registration, Attestation::x509());
-    assert_eq!(mqtt::write_password(&mut certificate, NOW, &mut buffer), Err(Error::NotStarted));
+    assert_eq!(mqtt::write_password(&certificate, &mut buffer), Err(Error::NotStarted));
     certificate.start(NOW, 0);
-    assert_eq!(mqtt::write_password(&mut certificate, NOW, &mut buffer), Ok(""));
+    assert_eq!(mqtt::write_password(&certificate, &mut buffer), Ok(""));
     // Neither the client ID nor the user name is encoded; the token's resource is.
     assert!(mqtt::write_user_name(&certificate, &mut buffer).unwrap().starts_with("0ne00002193/registrations/a:b/api"));
-    let mut key = toaster_key();
-    let mut sas = Provisioning::new(registration, Credential::sas(&mut key));
+    let mut sas = Provisioning::new(registration, Attestation::symmetric_key());
     sas.start(NOW, UNIX_TIME);
-    let hour = Duration::from_secs(1800);
-    assert!(mqtt::write_password(&mut sas, hour, &mut buffer).unwrap().contains("registrations%2fa%3Ab&sig="));
-    // A session that is opened later has a later token.
-    let expiry = format!("&se={}&", UNIX_TIME + 1800 + 3600);
-    assert!(mqtt::write_password(&mut sas, hour, &mut buffer).unwrap().contains(&expiry));
+    // Not before there is a signature.
+    assert_eq!(mqtt::write_password(&sas, &mut buffer), Err(Error::NotDue));
+    assert_eq!(mqtt::write_publish(&mut sas, NOW, &mut buffer), Err(Error::NotDue));
+    assert_eq!(sas.step(NOW), Step::Sign);
+    sas.sign_with(&mut toaster_key(), &mut buffer).unwrap();
+    let password = mqtt::write_password(&sas, &mut buffer).unwrap().to_owned();
+    assert!(password.contains("registrations%2fa%3Ab&sig="), "{password}");
+    assert!(password.contains(&format!("&se={}&", UNIX_TIME + 3600)), "{password}");
+    // A session that is opened later has the same token: nothing is signed again.
+    mqtt::on_connack(&mut sas, NOW, 3);
+    let Step::Wait(wait) = sas.step(NOW) else { panic!() };
+    assert_eq!(sas.step(NOW + wait), Step::Send);
+    assert_eq!(mqtt::write_password(&sas, &mut buffer), Ok(password.as_str()));
+    let Err(Error::BufferTooSmall(error)) = mqtt::write_password(&sas, &mut []) else { panic!() };
+    // Any token may be asked for, and most of a signature may be escapes.
+    let signature = password.split_once("&sig=").unwrap().1.find('&').unwrap();
+    assert_eq!((error.needed, error.exact), (password.len() - signature + LONGEST_SIGNATURE, true));
+    // And there is none after the run.
+    mqtt::on_connack(&mut sas, NOW + wait, 4);
+    assert_eq!(mqtt::write_password(&sas, &mut buffer), Err(Error::NotDue));
+}
+
+/// The service refuses the first key, by CONNACK or by a message: the next session has the other
+/// key's password.
+#[test]
+fn the_other_key_opens_another_session() {
+    let (scope, id) = (IdScope::new(SCOPE).unwrap(), RegistrationId::new(TOASTER).unwrap());
+    let wrong = || DeviceKey::from_base64(GROUP_KEY).unwrap();
+    for by_connack in [true, false] {
+        for first in [KeyChoice::Primary, KeyChoice::Secondary] {
+            let mut keys = match first {
+                KeyChoice::Primary => [wrong(), toaster_key()],
+                KeyChoice::Secondary => [toaster_key(), wrong()],
+            };
+            let mut provisioning = toaster().with_first_key(first);
+            let mut buffer = [0; 512];
+            let token = |mut key: DeviceKey| {
+                let mut buffer = [0; 512];
+                sas_token::write(&mut key, scope, id, UNIX_TIME + 3600, &mut buffer).unwrap().to_owned()
+            };
+            provisioning.start(NOW, UNIX_TIME);
+            assert_eq!(provisioning.step(NOW), Step::Sign);
+            provisioning.sign_with(&mut keys, &mut buffer).unwrap();
+            assert_eq!(mqtt::write_password(&provisioning, &mut buffer), Ok(token(wrong()).as_str()));
+            assert_eq!(provisioning.key(), first);
+
+            if by_connack {
+                assert_eq!(provisioning.step(NOW), Step::Send);
+                mqtt::on_connack(&mut provisioning, NOW, 5);
+            } else {
+                mqtt::on_connack(&mut provisioning, NOW, 0);
+                publish(&mut provisioning, NOW);
+                let body = br#"{"errorCode":401000}"#;
+                assert!(mqtt::on_message(&mut provisioning, NOW, "$dps/registrations/res/401/?$rid=1", body));
+            }
+            // At once. The old session is of no use: it has no password and no request.
+            assert_eq!(provisioning.step(NOW), Step::Sign);
+            assert_eq!(mqtt::write_password(&provisioning, &mut buffer), Err(Error::NotDue));
+            assert_eq!(mqtt::write_publish(&mut provisioning, NOW, &mut buffer), Err(Error::NotDue));
+
+            provisioning.sign_with(&mut keys, &mut buffer).unwrap();
+            assert_ne!(provisioning.key(), first);
+            assert_eq!(provisioning.step(NOW), Step::Send);
+            assert_eq!(mqtt::write_password(&provisioning, &mut buffer), Ok(token(toaster_key()).as_str()));
+            mqtt::on_connack(&mut provisioning, NOW, 0);
+            let (topic, _) = publish(&mut provisioning, NOW);
+            let number = topic.rsplit('=').next().unwrap();
+            let answer = format!("$dps/registrations/res/200/?$rid={number}");
+            assert!(mqtt::on_message(&mut provisioning, NOW, &answer, ASSIGNED.as_bytes()));
+            assert_eq!(provisioning.result(ASSIGNED.as_bytes()).unwrap().assigned_hub(), TOASTERS_HUB);
+            assert_ne!(provisioning.key(), first);
+        }
+    }
+}
+
+/// What a driver hears that asks after each call.
+#[test]
+fn progress_comes_in_order() {
+    let mut provisioning = toaster();
+    signed(&mut provisioning);
+    assert_eq!(provisioning.progress(), None);
+    mqtt::on_connack(&mut provisioning, NOW, 0);
+    assert_eq!(provisioning.progress(), Some(Progress::Connected));
+    publish(&mut provisioning, NOW);
+    assert_eq!(provisioning.progress(), Some(Progress::Registering));
+    let topic = "$dps/registrations/res/202/?$rid=1&retry-after=3";
+    assert!(mqtt::on_message(&mut provisioning, NOW, topic, ASSIGNING.as_bytes()));
+    assert_eq!(provisioning.progress(), Some(Progress::Assigning));
+    let now = Duration::from_secs(3);
+    publish(&mut provisioning, now);
+    assert_eq!(provisioning.progress(), None);
+    assert!(mqtt::on_message(&mut provisioning, now, "$dps/registrations/res/200/?$rid=2", ASSIGNED.as_bytes()));
+    assert_eq!(provisioning.progress(), Some(Progress::Assigned));
+    assert_eq!(provisioning.progress(), None);
 }
 
 /// As far as the documentation says, and no further.
 #[test]
 fn buffers_that_are_too_small_say_how_much_is_needed() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
-    provisioning.start(NOW, UNIX_TIME);
-    assert_eq!(provisioning.step(NOW), Step::Send);
+    let mut provisioning = toaster();
+    signed(&mut provisioning);
     let needed = mqtt::write_user_name(&provisioning, &mut []).unwrap_err().needed;
     assert!(needed <= 74 + SCOPE.len() + TOASTER.len());
     assert!(mqtt::write_user_name(&provisioning, &mut vec![0; needed]).is_ok());
