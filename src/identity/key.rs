@@ -94,11 +94,12 @@ impl GroupKey {
             return Err(InvalidKey::Empty);
         }
         let (mac, rest) = bytes.split_at_mut(SIGNATURE_LEN);
-        wipe(rest);
         if let Some(mac) = mac.first_chunk_mut() {
             self.0.hmac(registration_id.as_str().as_bytes(), mac);
             *len = SIGNATURE_LEN;
         }
+        // Afterwards, since it also overwrites a register that HMAC leaves a word of the key in.
+        wipe(rest);
         Ok(())
     }
 
@@ -283,7 +284,7 @@ pub(crate) fn wipe(secret: &mut [u8]) {
 /// `tests/ram-search` sees what it misses.
 #[inline(never)]
 fn wipe_stack() {
-    const LEN: usize = 19 * size_of::<usize>() + 2;
+    const LEN: usize = 19 * size_of::<usize>();
     // In words: a Cortex-M writes eight bytes as fast as one.
     [const { MaybeUninit::<u64>::uninit() }; LEN].zeroize();
 }
@@ -325,12 +326,25 @@ impl KeyBytes {
     /// padded key; and the states that these hash to are as good as the key.
     #[inline(never)]
     fn hmac_on_the_stack(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
-        // HMAC itself pads keys with zeros; with a length that the compiler knows, the hashing of
-        // longer keys is not linked. The core and its buffer are what `Hmac` wraps; the wrapper
-        // would be moved, and is 170 bytes.
-        let mut hmac = HmacCore::<Sha256>::new((&self.bytes).into());
-        let mut buffer = Buffer::<HmacCore<Sha256>>::default();
-        buffer.digest_blocks(message, |blocks| hmac.update_blocks(blocks));
-        hmac.finalize_fixed_core(&mut buffer, mac.into());
+        let mut hmac = begin_hmac(&self.bytes);
+        finish_hmac(&mut hmac, message, mac);
     }
+}
+
+// In two functions, one after the other: the padded key of the first has the place on the stack that the
+// message's blocks have in the second.
+
+/// HMAC itself pads keys with zeros; with a length that the compiler knows, the hashing of longer keys
+/// is not linked.
+#[inline(never)]
+fn begin_hmac(key: &[u8; MAX_KEY_LEN]) -> HmacCore<Sha256> {
+    HmacCore::new(key.into())
+}
+
+/// The core and its buffer are what `Hmac` wraps; the wrapper would be moved, and is 170 bytes.
+#[inline(never)]
+fn finish_hmac(hmac: &mut HmacCore<Sha256>, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
+    let mut buffer = Buffer::<HmacCore<Sha256>>::default();
+    buffer.digest_blocks(message, |blocks| hmac.update_blocks(blocks));
+    hmac.finalize_fixed_core(&mut buffer, mac.into());
 }
