@@ -10,7 +10,7 @@ use azure_dps::{
     Attestation, Error, Provisioning,
     after::Record,
     error::{ErrorCode, Fault, Malformed, RecordError, Refusal},
-    identity::{Csr, KeyChoice, Sign, SignError},
+    identity::{Csr, KeyChoice, tpm::TpmKeys},
     mqtt,
     provisioning::{Answer, MAX_BODY, OwnedAssignment, Progress, Step},
 };
@@ -235,8 +235,7 @@ fn a_group_is_found_in_either_attestation() {
 fn a_refused_credential_is_a_key_or_a_certificate() {
     for code in [ErrorCode::UNAUTHORIZED, ErrorCode::CREDENTIAL_REFUSED] {
         let body = format!(r#"{{"errorCode":{},"trackingId":"","message":"Unauthorized"}}"#, code.value());
-        let mut key = toaster_key();
-        let error = after(&mut toaster(&mut key), 401, &body).unwrap_err();
+        let error = after(&mut toaster(), 401, &body).unwrap_err();
         assert_eq!((error.fault(), error.code()), (Fault::Credential, Some(code)));
         let text = error.to_string();
         assert!(text.contains("check the key or certificate"), "{text}");
@@ -296,10 +295,7 @@ fn a_request_that_is_too_large_is_not_sent() {
     ] {
         let payload = payload_of(len);
         let registration = registration(TOASTER).with_payload(&payload).unwrap();
-        let log = std::sync::Mutex::default();
-        let mut observer = observer(&log);
-        let mut provisioning =
-            Provisioning::new(registration, Attestation::x509()).with_max_body(limit).with_observer(&mut observer);
+        let mut provisioning = Provisioning::new(registration, Attestation::x509()).with_max_body(limit);
         provisioning.start(Duration::ZERO, UNIX_TIME);
         if fits {
             assert_eq!(provisioning.step(Duration::ZERO), Step::Send);
@@ -322,36 +318,17 @@ fn a_request_that_is_too_large_is_not_sent() {
         assert_eq!(error.to_string(), text);
         // Neither codec writes anything.
         assert_eq!(write_request(&mut provisioning, Duration::ZERO, &mut [0; 4096]), Err(Error::NotDue));
-        assert_eq!(mqtt::write_password(&mut provisioning, Duration::ZERO, &mut [0; 512]), Err(Error::NotDue));
+        assert_eq!(mqtt::write_password(&provisioning, &mut [0; 512]), Err(Error::NotDue));
         assert_eq!(mqtt::write_publish(&mut provisioning, Duration::ZERO, &mut [0; 512]), Err(Error::NotDue));
-        drop(provisioning);
-        assert_eq!(log.lock().unwrap()[..], [Progress::Failed(error)]);
+        assert_eq!(provisioning.progress(), Some(Progress::Failed(error)));
+        assert_eq!(provisioning.progress(), None);
     }
 }
 
 /// A TPM's keys and a `csr` are in the body; a look-up has neither payload nor `csr`.
 #[test]
 fn everything_in_the_body_counts() {
-    struct Chip;
-    impl azure_dps::identity::tpm::Tpm for Chip {
-        fn endorsement_key(&self) -> &[u8] {
-            &[1; 316]
-        }
-        fn storage_root_key(&self) -> &[u8] {
-            &[2; 314]
-        }
-        fn activate(
-            &mut self,
-            _: azure_dps::identity::tpm::AuthenticationKey<'_>,
-        ) -> Result<(), azure_dps::identity::tpm::TpmError> {
-            Ok(())
-        }
-    }
-    impl Sign for Chip {
-        fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {
-            Ok(())
-        }
-    }
+    let tpm = Attestation::tpm(TpmKeys { endorsement_key: &[1; 316], storage_root_key: &[2; 314] });
     let der = rcgen::CertificateParams::default()
         .serialize_request(&rcgen::KeyPair::generate().unwrap())
         .unwrap()
@@ -360,15 +337,13 @@ fn everything_in_the_body_counts() {
     let payload = payload_of(100);
     let plain = registration(TOASTER);
     let all = plain.with_payload(&payload).unwrap().with_csr(Csr::from_der(&der).unwrap());
-    let mut chips = [Chip, Chip, Chip];
-    let [a, b, c] = &mut chips;
     for mut provisioning in [
         Provisioning::new(plain, Attestation::x509()),
         Provisioning::new(all, Attestation::x509()),
-        Provisioning::new(all, Credential::tpm(a)),
-        Provisioning::new(plain, Credential::tpm(b)),
+        Provisioning::new(all, tpm),
+        Provisioning::new(plain, tpm),
         Provisioning::lookup(all, Attestation::x509()),
-        Provisioning::lookup(all, Credential::tpm(c)),
+        Provisioning::lookup(all, tpm),
     ] {
         let mut buffer = [0; 4096];
         provisioning.start(Duration::ZERO, UNIX_TIME);

@@ -9,7 +9,7 @@ use azure_dps::{
 use support::*;
 
 /// Reads one final answer to the toaster.
-fn read<'b>(provisioning: &mut Provisioning<'_>, body: &'b str) -> Assignment<'b> {
+fn read<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b str) -> Assignment<'b> {
     provisioning.start(Default::default(), UNIX_TIME);
     provisioning.on_answer(Default::default(), Answer::new(200, None, body.as_bytes()));
     provisioning.result(body.as_bytes()).unwrap()
@@ -17,8 +17,7 @@ fn read<'b>(provisioning: &mut Provisioning<'_>, body: &'b str) -> Assignment<'b
 
 #[test]
 fn the_tutorials_result() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let assignment = read(&mut provisioning, ASSIGNED);
     assert_eq!(assignment.assigned_hub(), TOASTERS_HUB);
     assert!(assignment.device_id() == TOASTER);
@@ -38,8 +37,7 @@ fn the_tutorials_result() {
 
 #[test]
 fn every_documented_field() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let text = include_str!("vectors/registration-state-every-field.json");
     let assignment = read(&mut provisioning, text);
     assert!(assignment.tpm_authentication_key().unwrap().text() == "ADQAIHJ+Xg==");
@@ -76,26 +74,22 @@ fn every_documented_field() {
 
 #[test]
 fn substatuses() {
-    let mut key = toaster_key();
     for (text, expected) in [
         ("deviceDataMigrated", Substatus::DeviceDataMigrated),
         ("DeviceDataReset", Substatus::DeviceDataReset),
         ("reprovisionedToInitialAssignment", Substatus::ReprovisionedToInitialAssignment),
     ] {
         let body = ASSIGNED.replace("initialAssignment", text);
-        assert_eq!(read(&mut toaster(&mut key), &body).substatus(), Some(expected));
+        assert_eq!(read(&mut toaster(), &body).substatus(), Some(expected));
     }
     let body = ASSIGNED.replace("initialAssignment", "somethingNew");
-    assert!(
-        matches!(read(&mut toaster(&mut key), &body).substatus(), Some(Substatus::Other(text)) if text == "somethingNew")
-    );
+    assert!(matches!(read(&mut toaster(), &body).substatus(), Some(Substatus::Other(text)) if text == "somethingNew"));
 }
 
 #[test]
 fn a_device_id_of_the_operators_choice() {
-    let mut key = toaster_key();
     let body = ASSIGNED.replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"T\u002b7's(kitchen)!""#);
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let assignment = read(&mut provisioning, &body);
     assert!(assignment.device_id() == "T+7's(kitchen)!");
     assert_eq!(assignment.owned::<256>().unwrap().device_id(), "T+7's(kitchen)!");
@@ -103,22 +97,21 @@ fn a_device_id_of_the_operators_choice() {
 
 #[test]
 fn an_owned_copy_outlives_the_buffer() {
-    let mut key = toaster_key();
     let owned: OwnedAssignment = {
         let body = ASSIGNED.to_string();
-        read(&mut toaster(&mut key), &body).owned().unwrap()
+        read(&mut toaster(), &body).owned().unwrap()
     };
     assert_eq!((owned.assigned_hub(), owned.device_id()), (TOASTERS_HUB, TOASTER));
     let payload = r#"{"property1":"value1","property2":{"propertyA":"valueA","property2-2":1234}}"#;
     assert_eq!(owned.payload(), Some(payload));
 
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let assignment = read(&mut provisioning, ASSIGNED);
     let error = assignment.owned::<70>().unwrap_err();
     assert_eq!((error.needed, error.exact), (payload.len(), true));
     assert!(assignment.owned::<76>().is_ok());
     let body = ASSIGNED.replace(TOASTERS_HUB, &"h".repeat(135));
-    assert_eq!(read(&mut toaster(&mut key), &body).owned::<256>().unwrap_err().needed, 135);
+    assert_eq!(read(&mut toaster(), &body).owned::<256>().unwrap_err().needed, 135);
 }
 
 #[test]
@@ -136,26 +129,25 @@ fn the_payload_as_a_type_of_ones_own() {
         #[serde(rename = "property2-2")]
         property2_2: u16,
     }
-    let mut key = toaster_key();
     let expected = Payload { property1: "value1", property2: Inner { property_a: "valueA", property2_2: 1234 } };
-    assert_eq!(read(&mut toaster(&mut key), ASSIGNED).payload_as(&mut []).unwrap(), Some(expected));
+    assert_eq!(read(&mut toaster(), ASSIGNED).payload_as(&mut []).unwrap(), Some(expected));
 
     // What does not fit the type is an error; so is borrowed text that would need decoding.
     for (from, to) in [("1234", "70000"), ("\"valueA\"", "7"), ("value1", r"va\u006cue1"), ("property1", "another")] {
         let body = ASSIGNED.replace(from, to);
-        assert!(read(&mut toaster(&mut key), &body).payload_as::<Payload<'_>>(&mut [0; 64]).is_err(), "{to}");
+        assert!(read(&mut toaster(), &body).payload_as::<Payload<'_>>(&mut [0; 64]).is_err(), "{to}");
     }
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Owned {
         property1: heapless_text::Text,
     }
     let body = ASSIGNED.replace("value1", r"va\u006cue\n1");
-    let owned = read(&mut toaster(&mut key), &body).payload_as::<Owned>(&mut [0; 64]).unwrap().unwrap();
+    let owned = read(&mut toaster(), &body).payload_as::<Owned>(&mut [0; 64]).unwrap().unwrap();
     assert_eq!(owned.property1.0, "value\n1");
 
     let without = ASSIGNED.replace(r#","payload":"#, r#","other":"#);
-    assert_eq!(read(&mut toaster(&mut key), &without).payload_as::<Payload<'_>>(&mut []).unwrap(), None);
-    assert!(read(&mut toaster(&mut key), &without).payload().is_none());
+    assert_eq!(read(&mut toaster(), &without).payload_as::<Payload<'_>>(&mut []).unwrap(), None);
+    assert!(read(&mut toaster(), &without).payload().is_none());
 }
 
 /// An owned text, as firmware would have from `heapless`.

@@ -5,7 +5,12 @@ mod support;
 
 use std::time::Duration;
 
-use azure_dps::{Assignment, Attestation, Error, Provisioning, error::Malformed, identity::Csr, provisioning::Answer};
+use azure_dps::{
+    Assignment, Attestation, Error, Provisioning,
+    error::Malformed,
+    identity::{Csr, InvalidCsr},
+    provisioning::Answer,
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use proptest::prelude::*;
 use rcgen::{
@@ -61,7 +66,7 @@ fn json(chain: &[Vec<u8>]) -> String {
     format!("[{}]", elements.join(","))
 }
 
-fn result<'b>(provisioning: &mut Provisioning<'_>, body: &'b str) -> Assignment<'b> {
+fn result<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b str) -> Assignment<'b> {
     provisioning.start(Duration::ZERO, UNIX_TIME);
     provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
     provisioning.result(body.as_bytes()).unwrap()
@@ -70,11 +75,10 @@ fn result<'b>(provisioning: &mut Provisioning<'_>, body: &'b str) -> Assignment<
 #[test]
 fn the_request_carries_the_csr_in_the_version_that_knows_it() {
     let device = Device::new(&PKCS_ECDSA_P256_SHA256);
-    let mut key = toaster_key();
     let with_csr = || registration(TOASTER).with_payload(PAYLOAD).unwrap().with_csr(device.csr());
     let base64 = BASE64_STANDARD.encode(&device.request);
     let body = format!(r#"{{"registrationId":"{TOASTER}","csr":"{base64}","payload":{PAYLOAD}}}"#);
-    let mut provisioning = Provisioning::new(with_csr(), Credential::sas(&mut key));
+    let mut provisioning = Provisioning::new(with_csr(), Attestation::symmetric_key());
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(202, Some(1), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent[0].ends_with(&body), "{}", bench.sent[0]);
@@ -82,7 +86,7 @@ fn the_request_carries_the_csr_in_the_version_that_knows_it() {
     assert!(bench.sent[1].contains("?api-version=2026-11-01 "));
 
     let mut provisioning =
-        Provisioning::new(with_csr(), Credential::sas(&mut key)).with_api_version("2025-07-01-preview");
+        Provisioning::new(with_csr(), Attestation::symmetric_key()).with_api_version("2025-07-01-preview");
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent[0].contains("/register?api-version=2025-07-01-preview "));
@@ -172,15 +176,15 @@ fn a_csr_is_one_document_in_der() {
     let device = Device::new(&PKCS_ECDSA_P256_SHA256);
     let der = &device.request;
     for len in 0..der.len() {
-        assert_eq!(Csr::from_der(&der[..len]), Err(Error::InvalidCsr), "{len}");
+        assert_eq!(Csr::from_der(&der[..len]), Err(InvalidCsr), "{len}");
     }
     let mut more = der.clone();
     more.push(0);
-    assert_eq!(Csr::from_der(&more), Err(Error::InvalidCsr));
+    assert_eq!(Csr::from_der(&more), Err(InvalidCsr));
     let pem = params(TOASTER).serialize_request(&device.key).unwrap().pem().unwrap();
-    assert_eq!(Csr::from_der(pem.as_bytes()), Err(Error::InvalidCsr));
+    assert_eq!(Csr::from_der(pem.as_bytes()), Err(InvalidCsr));
     let [leaf, _] = device.chain();
-    assert_eq!(Csr::from_der(&leaf), Err(Error::InvalidCsr));
+    assert_eq!(Csr::from_der(&leaf), Err(InvalidCsr));
     assert!(!device.key.subject_public_key_info().is_empty());
 }
 

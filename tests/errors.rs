@@ -19,8 +19,7 @@ use support::*;
 
 /// How the service refuses the toaster with this answer.
 fn refused(status: u16, body: &str) -> Error {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     provisioning.start(Default::default(), UNIX_TIME);
     provisioning.on_answer(Default::default(), Answer::new(status, None, body.as_bytes()));
     provisioning.result(body.as_bytes()).unwrap_err()
@@ -29,8 +28,7 @@ fn refused(status: u16, body: &str) -> Error {
 /// How a run ends whose operation is lost, each time with this answer.
 fn lost_operation(body: &str) -> Error {
     let peers = [answers(202, Some(1), ASSIGNING), answers(404, None, body)];
-    let mut key = toaster_key();
-    Bench::start(&mut toaster(&mut key)).run(&[&peers[..], &peers[..]].concat()).unwrap_err()
+    Bench::start(&mut toaster()).run(&[&peers[..], &peers[..]].concat()).unwrap_err()
 }
 
 fn json(text: &str) -> Malformed {
@@ -82,7 +80,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (
             TpmError::new("integrity check failed").into(),
             Fault::Credential,
-            "the TPM could not activate the key that the service encrypted for it (integrity check failed): is it the one that was enrolled?",
+            "the TPM could not activate the key that the service encrypted for it (integrity check failed): is it the TPM that was enrolled?",
         ),
         (Error::InvalidCsr, Fault::Caller, "the certificate signing request is not one PKCS #10 document in DER"),
         (
@@ -212,7 +210,7 @@ fn debug_is_that_of_a_derived_one() {
 #[test]
 fn the_transports_add_their_own_cause() {
     use std::error::Error as _;
-    type StreamError = embedded_io::Error<io::Error, io::Error>;
+    type StreamError = blocking::Error<io::Error, io::Error>;
 
     let cause = || io::Error::other("the modem sleeps");
     for (error, kind, text) in [
@@ -248,7 +246,7 @@ fn the_transports_add_their_own_cause() {
         assert_eq!((error.kind(), error.to_string()), (kind, kind.to_string()));
         assert!(error.source().is_none());
     }
-    let error = minreq::Error::from(Error::TimedOut);
+    let error = https::Error::from(Error::TimedOut);
     assert_eq!(
         (error.kind(), error.fault(), error.to_string()),
         (Error::TimedOut, Fault::Transport, Error::TimedOut.to_string())
@@ -256,7 +254,7 @@ fn the_transports_add_their_own_cause() {
     assert!(error.source().is_none());
 
     assert_eq!(SignError::new("no answer").reason(), "no answer");
-    assert_eq!(TpmError::new("no answer").reason(), "no answer");
+    assert_eq!(TpmError::new("no answer"), TpmError::Refused("no answer"));
     assert_eq!(Error::from(TransportFault::Closed), Error::Transport(TransportFault::Closed));
 }
 

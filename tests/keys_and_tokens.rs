@@ -1,8 +1,11 @@
 //! Symmetric keys and SAS tokens against published vectors, and what is refused.
 
 use azure_dps::{
-    DeviceKey, Error, GroupKey, IdScope, RegistrationId,
-    identity::{InvalidKey, Sign, SignError, sas_token},
+    DeviceKey, GroupKey, IdScope, RegistrationId,
+    identity::{
+        InvalidKey, Sign, SignError,
+        sas_token::{self, TokenError},
+    },
 };
 
 fn rows(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
@@ -69,7 +72,7 @@ fn a_token_needs_the_room_that_it_asks_for() {
     for size in 0..700 {
         match sas_token::write(&mut key, scope, id, 1_700_000_000, &mut vec![0; size]) {
             Ok(_) => {}
-            Err(Error::BufferTooSmall(error)) => {
+            Err(TokenError::BufferTooSmall(error)) => {
                 assert!(error.exact && error.needed > size);
                 let mut buffer = vec![0; error.needed];
                 sas_token::write(&mut key, scope, id, 1_700_000_000, &mut buffer).unwrap();
@@ -135,7 +138,7 @@ fn a_signer_that_fails_ends_in_its_own_error() {
     let (scope, id) = (IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
     assert_eq!(
         sas_token::write(&mut Broken, scope, id, 1, &mut [0; 256]),
-        Err(Error::Signer(SignError::new("no answer")))
+        Err(TokenError::Signer(SignError::new("no answer")))
     );
 }
 

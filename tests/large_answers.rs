@@ -29,9 +29,9 @@ fn assigned_with_70_000_characters() -> String {
 type Run = fn(&str, &mut [u8]) -> Result<usize, Error>;
 
 fn blocking(answer: Vec<u8>, buffer: &mut [u8]) -> Result<usize, Error> {
-    let mut key = toaster_key();
     let script = Script::new([vec![Act::Bytes(answer, 1000)]]);
-    let assignment = script.provision(&mut toaster(&mut key), buffer).map_err(|error| error.kind())?;
+    let mut provisioning = toaster();
+    let assignment = script.provision(&mut provisioning, buffer).map_err(|error| error.kind())?;
     Ok(assignment.payload().unwrap().raw().len())
 }
 
@@ -52,14 +52,15 @@ fn until_the_end_of_the_connection(body: &str, buffer: &mut [u8]) -> Result<usiz
 }
 
 fn asynchronous(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
-    let mut key = toaster_key();
     let script = Script::new([vec![Act::Bytes(http("200 OK", "", body), 1000)]]);
     let clock = script.clock;
-    let mut provisioning = toaster(&mut key);
-    let connect = async |_| script.connect().map(AsyncStream);
-    let delay = async |wait| clock.sleep(wait).await;
-    let run = embedded_io_async::provision(&mut provisioning, UNIX_TIME, buffer, connect, || clock.now(), delay);
-    Ok(clock.block_on(run).map_err(|error| error.kind())?.payload().unwrap().raw().len())
+    let mut provisioning = toaster();
+    let mut connect = async |_| script.connect().map(AsyncStream);
+    let (now, delay) = (|| clock.now(), async |wait| clock.sleep(wait).await);
+    provisioning.start(clock.now(), UNIX_TIME);
+    let run = asynch::run(&mut provisioning, &mut toaster_key(), buffer, &mut connect, now, delay, |_| ());
+    clock.block_on(run).map_err(|error| error.kind())?;
+    Ok(provisioning.result(buffer)?.payload().unwrap().raw().len())
 }
 
 fn over_minreq(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
@@ -79,8 +80,7 @@ fn minreq(answer: Vec<u8>, buffer: &mut [u8]) -> Result<usize, Error> {
         // The client goes as soon as it knows.
         let _ = socket.write_all(&answer);
     });
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap());
+    let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap());
     let result = network::provision(&mut provisioning, network::Transport::Minreq, "", buffer);
     let result = result.map(|assignment| assignment.payload().unwrap().raw().len());
     peer.join().unwrap();
@@ -102,9 +102,9 @@ fn over_mqtt(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
     let acts = [vec![0x20, 2, 0, 0], vec![0x90, 3, 0, 1, 0], publish].map(|packet| Act::Bytes(packet, 1000));
     let script = Script::new([acts.into()]);
     let clock = script.clock;
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     provisioning.start(clock.now(), UNIX_TIME);
+    provisioning.sign_with(&mut toaster_key(), &mut [0; 128]).unwrap();
     assert_eq!(provisioning.step(clock.now()), Step::Send);
     let stream = AsyncStream(script.connect().unwrap());
     let ended = clock.block_on(session::session(&mut provisioning, clock, stream, buffer));
@@ -154,8 +154,7 @@ fn assigned_payload_len() -> usize {
 #[test]
 fn the_mqtt_codec_has_no_bound_of_its_own() {
     let body = ASSIGNED.replace("value1", &"x".repeat(200_000));
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     provisioning.start(Default::default(), UNIX_TIME);
     mqtt::write_publish(&mut provisioning, Default::default(), &mut [0; 512]).unwrap();
     assert!(mqtt::on_message(

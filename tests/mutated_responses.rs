@@ -238,8 +238,7 @@ fn outcome(provisioning: &mut Provisioning<'_>, answer: &[u8], random: &mut Rand
 
 #[test]
 fn a_million_mutated_responses() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key).with_retry_policy(RetryPolicy::new());
+    let mut provisioning = toaster().with_retry_policy(RetryPolicy::new());
     let mut random = Random(SEED);
     let mut counts = BTreeMap::<_, u32>::new();
     for _ in 0..COUNT {

@@ -13,8 +13,7 @@ fn payload_as<T: DeserializeOwned>(payload: &str) -> Result<Option<T>, PayloadEr
     let body = format!(
         r#"{{"status":"assigned","registrationState":{{"assignedHub":"{TOASTERS_HUB}","deviceId":"{TOASTER}","payload":{payload}}}}}"#
     );
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     provisioning.start(Default::default(), UNIX_TIME);
     provisioning.on_answer(Default::default(), Answer::new(200, None, body.as_bytes()));
     provisioning.result(body.as_bytes()).unwrap().payload_as(&mut [0; 64])

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use azure_dps::{
@@ -28,28 +27,35 @@ fn failed_body(code: u32) -> String {
     )
 }
 
+/// What the run asks for, once it has its signature.
+fn signed_step(provisioning: &mut Provisioning<'_>, now: Duration) -> Step {
+    match provisioning.step(now) {
+        Step::Sign => {
+            provisioning.sign_with(&mut toaster_key(), &mut [0; 128]).unwrap();
+            provisioning.step(now)
+        }
+        step => step,
+    }
+}
+
 #[test]
 fn register_poll_assigned() {
-    let mut key = toaster_key();
-    let log = Mutex::default();
-    let mut observer = observer(&log);
-    let mut provisioning = toaster(&mut key).with_observer(&mut observer);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     let result =
         bench.run(&[answers(202, Some(3), ASSIGNING), answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]);
     assert_eq!(result, Ok((TOASTERS_HUB.into(), TOASTER.into())));
     assert_eq!(bench.requests(), ["register", "status", "status"]);
     assert_eq!(bench.waits, [3 * SECOND, 3 * SECOND]);
-    assert_eq!(bench.provisioning.operation_id(), Some(OPERATION));
-    let log = log.lock().unwrap();
+    // The service has done with the operation.
+    assert_eq!(bench.provisioning.operation_id(), None);
     let expected = [Progress::Registering, Progress::Assigning, Progress::Assigning, Progress::Assigned];
-    assert_eq!(log[..], expected);
+    assert_eq!(bench.progress, expected);
 }
 
 #[test]
 fn requests_are_those_of_the_rest_specification() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
 
@@ -79,8 +85,7 @@ fn requests_are_those_of_the_rest_specification() {
 
 #[test]
 fn ids_are_escaped_in_paths() {
-    let mut key = toaster_key();
-    let mut provisioning = Provisioning::new(registration("a:b"), Credential::sas(&mut key));
+    let mut provisioning = Provisioning::new(registration("a:b"), Attestation::symmetric_key());
     let mut bench = Bench::start(&mut provisioning);
     let assigned = ASSIGNED.replace(TOASTER, "a:b");
     let odd = ASSIGNING.replace(OPERATION, r"4.a\u002fb c?");
@@ -100,31 +105,18 @@ fn x509_sends_no_token_and_needs_no_wall_clock() {
 
 #[test]
 fn the_token_outlives_the_run() {
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_timeout(Duration::from_secs(7200));
-    let mut provisioning = toaster(&mut key).with_token_lifetime(30).with_retry_policy(policy);
+    let mut provisioning = toaster().with_token_lifetime(30).with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent[0].contains("&se=1700007200&"));
 
     // Without a bound there is one for the token: thirty days.
     let policy = RetryPolicy::new().with_timeout(Duration::MAX);
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent[0].contains("&se=1702592000&"), "{}", bench.sent[0]);
-}
-
-#[test]
-fn each_register_request_is_signed_anew() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
-    let mut bench = Bench::start(&mut provisioning);
-    bench.run(&[answers(429, Some(100), ""), answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
-    let expiry = |at: Duration| format!("&se={}&", UNIX_TIME + at.as_secs() + 3600);
-    assert!(bench.sent[0].contains(&expiry(Duration::ZERO)));
-    assert!(bench.sent[1].contains(&expiry(bench.waits[0])));
-    assert!(bench.sent[2].contains(&expiry(bench.waits[0])));
 }
 
 #[test]
@@ -132,8 +124,7 @@ fn retry_after_is_obeyed_within_bounds() {
     for (retry_after, wait) in
         [(0, RETRY_AFTER_MIN), (1, SECOND), (120, 120 * SECOND), (301, RETRY_AFTER_MAX), (u32::MAX, RETRY_AFTER_MAX)]
     {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let mut bench = Bench::start(&mut provisioning);
         bench.run(&[answers(202, Some(retry_after), ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
         assert_eq!(bench.waits, [wait]);
@@ -142,8 +133,7 @@ fn retry_after_is_obeyed_within_bounds() {
 
 #[test]
 fn without_retry_after_the_polls_are_spread() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     let mut peers = vec![answers(202, None, ASSIGNING); 50];
     peers.push(answers(200, None, ASSIGNED));
@@ -157,9 +147,8 @@ fn without_retry_after_the_polls_are_spread() {
 
 #[test]
 fn no_policy_polls_without_a_pause() {
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_poll_interval(Duration::ZERO);
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(202, None, ASSIGNING), answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.waits[0] >= SECOND);
@@ -195,15 +184,14 @@ fn first_wait(provisioning: &mut Provisioning<'_>, unix_time: u64) -> Duration {
     wait
 }
 
-/// A site powers up, and its uplink is still down: nothing has been signed yet.
+/// A site powers up, and its uplink is still down.
 #[test]
 fn devices_that_cannot_connect_do_not_come_back_all_at_once() {
-    let mut key = toaster_key();
     let mut waits: Vec<_> = ["dev-1", "dev-2", "dev-3", "dev-4", TOASTER, HEAT_PUMP]
         .map(|id| {
-            let mut provisioning = Provisioning::new(registration(id), Credential::sas(&mut key));
+            let mut provisioning = Provisioning::new(registration(id), Attestation::symmetric_key());
             provisioning.start(Duration::ZERO, UNIX_TIME);
-            assert_eq!(provisioning.step(Duration::ZERO), Step::Send);
+            assert_eq!(signed_step(&mut provisioning, Duration::ZERO), Step::Send);
             provisioning.on_error(Duration::ZERO, Error::Transport(TransportFault::Connect));
             let Step::Wait(wait) = provisioning.step(Duration::ZERO) else { panic!() };
             wait
@@ -216,8 +204,7 @@ fn devices_that_cannot_connect_do_not_come_back_all_at_once() {
 
 #[test]
 fn failures_are_repeated_with_growing_patience() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     let mut peers = vec![Peer::Fails(NETWORK); 6];
     peers.push(answers(200, None, ASSIGNED));
@@ -231,8 +218,7 @@ fn failures_are_repeated_with_growing_patience() {
 
 #[test]
 fn a_failure_keeps_the_operation() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     bench
         .run(&[
@@ -247,8 +233,7 @@ fn a_failure_keeps_the_operation() {
 
 #[test]
 fn a_concurrent_registration_is_repeated_shortly() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(409, None, error_body(409203)), answers(200, None, ASSIGNED)]).unwrap();
     assert!((SECOND..=SECOND * 2).contains(&bench.waits[0]));
@@ -261,25 +246,22 @@ fn network_failures_are_bounded_in_number() {
         (Peer::Fails(NETWORK), NETWORK),
         (Peer::Fails(Error::Transport(TransportFault::Stalled)), Error::Transport(TransportFault::Stalled)),
     ] {
-        let mut key = toaster_key();
         let policy = RetryPolicy::new().with_max_retries(3);
-        let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+        let mut provisioning = toaster().with_retry_policy(policy);
         let mut bench = Bench::start(&mut provisioning);
         assert_eq!(bench.run(&[peer]), Err(error));
         assert_eq!(bench.sent.len(), 4);
     }
     // A document that was cut short is no answer of the service.
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_max_retries(3);
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
     let error = bench.run(&[answers(200, None, &ASSIGNED[..50])]).unwrap_err();
     assert_eq!((error, bench.sent.len()), (Error::Transport(TransportFault::Closed), 4));
 
     // In a row: an answer of the service, even a refusal, starts the count again.
-    let mut key = toaster_key();
     let policy = RetryPolicy::new().with_max_retries(1);
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let mut peers = Vec::new();
     for peer in [answers(503, None, ""), answers(429, Some(1), ""), answers(202, Some(1), ASSIGNING)] {
         peers.extend([Peer::Fails(NETWORK), peer]);
@@ -290,8 +272,7 @@ fn network_failures_are_bounded_in_number() {
 
 /// How long the service misbehaves, and how; then it assigns the device.
 fn after(outage: Duration, fault: &Peer, good: &[Peer]) -> (Result<(String, String), Error>, Duration, usize) {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     let clock = bench.clock;
     let mut good = good.iter();
@@ -353,8 +334,7 @@ fn waits_grow_and_so_does_their_spread() {
         let mut spread = [Duration::MAX, Duration::ZERO];
         for seed in 0..50 {
             let policy = RetryPolicy::new().with_timeout(Duration::MAX).with_jitter_seed(seed);
-            let mut key = toaster_key();
-            let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+            let mut provisioning = toaster().with_retry_policy(policy);
             let mut bench = Bench::start(&mut provisioning);
             let mut peers = vec![peer(retry_after); waits.len()];
             peers.push(answers(200, None, ASSIGNED));
@@ -372,10 +352,7 @@ fn waits_grow_and_so_does_their_spread() {
 
 #[test]
 fn a_retry_is_reported_with_its_reason_and_its_wait() {
-    let log = Mutex::default();
-    let mut observer = observer(&log);
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key).with_observer(&mut observer);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     let peers = [
         Peer::Fails(NETWORK),
@@ -386,10 +363,8 @@ fn a_retry_is_reported_with_its_reason_and_its_wait() {
     ];
     bench.run(&peers).unwrap();
     let waits = [bench.waits[0], bench.waits[1], bench.waits[3]];
-    drop(provisioning);
-    let retries: Vec<_> = log
-        .lock()
-        .unwrap()
+    let retries: Vec<_> = bench
+        .progress
         .iter()
         .filter_map(|progress| match progress {
             Progress::Retrying { error, wait, failures } => Some((error.fault(), *wait, *failures)),
@@ -408,9 +383,8 @@ fn an_operation_that_is_lost_is_registered_again_once() {
     for lost in &lost {
         let mut waits = Vec::new();
         for seed in 0..20 {
-            let mut key = toaster_key();
             let policy = RetryPolicy::new().with_jitter_seed(seed);
-            let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+            let mut provisioning = toaster().with_retry_policy(policy);
             let mut bench = Bench::start(&mut provisioning);
             let peers = [pending.clone(), lost.clone(), pending.clone(), answers(200, None, ASSIGNED)];
             assert_eq!(bench.run(&peers).unwrap().0, TOASTERS_HUB);
@@ -422,8 +396,7 @@ fn an_operation_that_is_lost_is_registered_again_once() {
         waits.sort();
         assert!(waits[19] - waits[0] > 5 * SECOND, "{waits:?}");
 
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let mut bench = Bench::start(&mut provisioning);
         let twice = [pending.clone(), lost.clone(), pending.clone(), lost.clone()];
         let error = bench.run(&twice).unwrap_err();
@@ -438,8 +411,7 @@ fn an_operation_that_is_lost_is_registered_again_once() {
     }
     // The register request itself: there is no enrollment.
     for peers in [vec![lost[0].clone()], vec![pending, lost[0].clone(), lost[0].clone()]] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let error = Bench::start(&mut provisioning).run(&peers).unwrap_err();
         assert!(matches!(error, Error::Refused(_)) && error.fault() == Fault::Refused, "{error:?}");
     }
@@ -453,8 +425,7 @@ fn a_run_out_of_time_tells_what_it_was_waiting_for() {
     let throttled = Answer::new(429, None, br#"{"errorCode":429001}"#);
     let pending = Answer::new(202, Some(3), ASSIGNING.as_bytes());
     let mut buffer = [0; 1024];
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut out_of_time = |story: &dyn Fn(&mut Provisioning<'_>, &mut [u8])| {
         provisioning.start(Duration::ZERO, UNIX_TIME);
         story(&mut provisioning, &mut buffer);
@@ -462,7 +433,7 @@ fn a_run_out_of_time_tells_what_it_was_waiting_for() {
         provisioning.result(&buffer).unwrap_err()
     };
     let send = |provisioning: &mut Provisioning<'_>, at, buffer: &mut [u8]| {
-        assert_eq!(provisioning.step(at), Step::Send);
+        assert_eq!(signed_step(provisioning, at), Step::Send);
         azure_dps::http::write_request(provisioning, at, buffer).unwrap();
     };
 
@@ -519,8 +490,7 @@ fn assigned_and_assigning_is_polled_again() {
         ("assigning", "assigned"),
         ("unassigned", "assigned"),
     ] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let mut bench = Bench::start(&mut provisioning);
         bench.run(&[answer(outer, inner), answers(200, None, ASSIGNED)]).unwrap();
         assert_eq!(bench.requests(), ["register", "status"], "{outer}, {inner}");
@@ -536,8 +506,7 @@ fn assigned_and_assigning_is_polled_again() {
         ("disabled", "assigned"),
         ("somethingNew", "assigned"),
     ] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let error = Bench::start(&mut provisioning).run(&[answer(outer, inner)]).unwrap_err();
         assert_eq!(error, contradiction, "{outer}, {inner}");
     }
@@ -546,37 +515,41 @@ fn assigned_and_assigning_is_polled_again() {
 #[test]
 fn the_run_is_bounded_in_time() {
     // Assigning for ever.
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     assert_eq!(bench.run(&[answers(202, Some(3), ASSIGNING)]), Err(Error::StillAssigning));
     assert!(bench.clock.now() <= 600 * SECOND, "{:?}", bench.clock.now());
     assert!(bench.sent.len() > 190);
 
     // Throttled, with a wait beyond the end: no use in waiting, and the reason is told.
-    let log = Mutex::default();
-    let mut observer = observer(&log);
     let policy = RetryPolicy::new().with_timeout(60 * SECOND);
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy).with_observer(&mut observer);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
     let error = bench.run(&[answers(429, Some(100), error_body(429001))]).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::THROTTLED));
     assert_eq!(bench.waits, []);
-    assert_eq!(log.lock().unwrap()[..], [Progress::Registering, Progress::Failed(error)]);
+    assert_eq!(bench.progress, [Progress::Registering, Progress::Failed(error)]);
 }
 
+/// From the first answer to the end. After an assignment there is nothing to ask for.
 #[test]
-fn an_assignment_at_once_has_an_operation_too() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
-    Bench::start(&mut provisioning).run(&[answers(200, None, ASSIGNED)]).unwrap();
+fn the_operation_is_known_while_there_is_one() {
+    let mut provisioning = toaster();
+    assert_eq!(provisioning.operation_id(), None);
+    let pending = answers(202, Some(1), ASSIGNING);
+    Bench::start(&mut provisioning).run(&[pending.clone(), answers(401, None, "")]).unwrap_err();
     assert_eq!(provisioning.operation_id(), Some(OPERATION));
+    provisioning.start(Duration::ZERO, UNIX_TIME);
+    assert_eq!(provisioning.operation_id(), None);
+    for peers in [vec![answers(200, None, ASSIGNED)], vec![pending, answers(200, None, ASSIGNED)]] {
+        Bench::start(&mut provisioning).run(&peers).unwrap();
+        assert_eq!(provisioning.operation_id(), None);
+    }
 }
 
 #[test]
 fn a_run_can_be_repeated_after_any_end() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     for peer in [
         Peer::Fails(NETWORK),
         answers(202, Some(300), ASSIGNING),
@@ -596,8 +569,7 @@ fn a_run_can_be_repeated_after_any_end() {
 #[test]
 fn the_tutorials_troubleshooting_table_as_answers() {
     let run = |peers: &[Peer]| {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         Bench::start(&mut provisioning).run(peers)
     };
     let failed = |code| run(&[answers(202, Some(3), ASSIGNING), answers(200, None, failed_body(code))]).unwrap_err();
@@ -638,8 +610,7 @@ fn every_known_code_in_both_places() {
         (412123, Fault::Refused, 1..=1),
         (500123, Fault::Busy, 7..=13),
     ] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let mut bench = Bench::start(&mut provisioning);
         let error = bench.run(&[answers((code / 1000) as u16, Some(1), error_body(code))]).unwrap_err();
         let Error::Refused(refusal) = error else { panic!("{error:?}") };
@@ -684,9 +655,8 @@ fn statuses_without_an_error_document() {
         (0, "", Fault::Peer),
         (999, "", Fault::Busy),
     ] {
-        let mut key = toaster_key();
         let policy = RetryPolicy::new().with_max_retries(0);
-        let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+        let mut provisioning = toaster().with_retry_policy(policy);
         let error = Bench::start(&mut provisioning).run(&[answers(status, None, body)]).unwrap_err();
         assert!(matches!(error, Error::Refused(refusal) if refusal.http_status == status && refusal.code.is_none()));
         assert_eq!(error.fault(), fault, "{status}");
@@ -695,8 +665,7 @@ fn statuses_without_an_error_document() {
 
 #[test]
 fn the_services_words_stay_readable() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let body = error_body(401000).replace('}', r#","info":{"k":"v"}}"#);
     Bench::start(&mut provisioning).run(&[answers(401, None, body.clone())]).unwrap_err();
     let details = provisioning.details(body.as_bytes()).unwrap();
@@ -755,8 +724,7 @@ fn a_half_empty_success_is_no_success() {
         (r#"{"operationId":"4.x","status":7}"#.into(), Malformed::Invalid("status")),
         (format!(r#"{{"operationId":"{}","status":"assigning"}}"#, "x".repeat(129)), Malformed::Invalid("operationId")),
     ] {
-        let mut key = toaster_key();
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let result = Bench::start(&mut provisioning).run(&[answers(200, None, body.clone())]);
         assert_eq!(result, Err(Error::Malformed(expected)), "{body}");
     }
@@ -765,8 +733,7 @@ fn a_half_empty_success_is_no_success() {
 /// It was cut short on its way, so it is asked for again.
 #[test]
 fn a_truncated_document_is_a_network_fault_at_any_length() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     for len in 0..ASSIGNED.len() {
         let cut = answers(200, None, &ASSIGNED[..len]);
         let result = Bench::start(&mut provisioning).run(std::slice::from_ref(&cut));
@@ -777,20 +744,17 @@ fn a_truncated_document_is_a_network_fault_at_any_length() {
 }
 
 #[test]
-fn the_observer_is_told_of_a_success_only_if_it_is_one() {
-    let log = Mutex::default();
-    let mut observer = observer(&log);
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key).with_observer(&mut observer);
+fn a_success_is_reported_only_if_it_is_one() {
+    let mut provisioning = toaster();
+    let mut bench = Bench::start(&mut provisioning);
     let other = ASSIGNED.replace(TOASTER, "another-device");
-    let error = Bench::start(&mut provisioning).run(&[answers(200, None, other)]).unwrap_err();
-    assert_eq!(log.lock().unwrap()[..], [Progress::Registering, Progress::Failed(error)]);
+    let error = bench.run(&[answers(200, None, other)]).unwrap_err();
+    assert_eq!(bench.progress, [Progress::Registering, Progress::Failed(error)]);
 }
 
 #[test]
 fn a_failure_stays_one_whatever_the_inner_status_says() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let failed = failed_body(400207).replacen("\"failed\",\"errorCode\"", "\"assigning\",\"errorCode\"", 1);
     assert!(failed.contains("assigning"));
     let error = Bench::start(&mut provisioning).run(&[answers(200, None, failed)]).unwrap_err();
@@ -801,7 +765,6 @@ fn a_failure_stays_one_whatever_the_inner_status_says() {
 
 #[test]
 fn odd_but_legal_answers_are_tolerated() {
-    let mut key = toaster_key();
     for answer in [
         // The result in the first answer; the members in another order; statuses in another
         // case; unknown members and values; a device ID of another name; white space.
@@ -815,7 +778,7 @@ fn odd_but_legal_answers_are_tolerated() {
         ASSIGNED.replace("\"assignedHub\"", r#""assigned\u0048ub""#),
         ASSIGNED.replace("\"payload\":{", "\"errorCode\":null,\"payload\":{"),
     ] {
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let (hub, _) = Bench::start(&mut provisioning).run(&[answers(200, None, answer)]).unwrap();
         assert_eq!(hub, TOASTERS_HUB);
     }
@@ -828,7 +791,7 @@ fn odd_but_legal_answers_are_tolerated() {
             r#"{{"operationId":"{OPERATION}","status":"assigning","registrationState":{{"registrationId":"{TOASTER}","status":"assigning"}}}}"#
         ),
     ] {
-        let mut provisioning = toaster(&mut key);
+        let mut provisioning = toaster();
         let mut bench = Bench::start(&mut provisioning);
         // 200 or 202: the status decides.
         let peers = [answers(200, Some(1), pending), answers(202, Some(1), ASSIGNED)];
@@ -836,7 +799,7 @@ fn odd_but_legal_answers_are_tolerated() {
         assert_eq!(bench.requests(), ["register", "status"]);
     }
     // A poll's answer need not repeat the operation.
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let peers = [
         answers(202, Some(1), ASSIGNING),
         answers(202, Some(1), r#"{"status":"assigning"}"#),
@@ -847,8 +810,7 @@ fn odd_but_legal_answers_are_tolerated() {
 
 #[test]
 fn misuse_is_a_typed_error() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     assert_eq!(provisioning.result(&[]), Err(Error::NotStarted));
     assert_eq!(provisioning.step(Duration::ZERO), Step::Finished);
     // Nothing is under way: an answer changes nothing.
@@ -889,8 +851,7 @@ fn misuse_is_a_typed_error() {
 /// the payload is optional.
 #[test]
 fn a_request_without_a_payload() {
-    let mut key = toaster_key();
-    let mut provisioning = Provisioning::new(registration(TOASTER), Credential::sas(&mut key));
+    let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::symmetric_key());
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent[0].ends_with(&format!("\r\n\r\n{{\"registrationId\":\"{TOASTER}\"}}")), "{}", bench.sent[0]);
@@ -905,25 +866,29 @@ fn a_register_request_counts_once_it_is_written() {
             Err(SignError::new("no answer"))
         }
     }
-    let mut key = toaster_key();
-    fn signed_by(signer: &mut (dyn Sign + Send), buffer: &mut [u8]) -> (Result<(), Error>, bool) {
-        let mut provisioning = Provisioning::new(registration(TOASTER), Credential::sas(signer));
+    fn signed_by(signer: &mut dyn Sign, buffer: &mut [u8]) -> (Result<(), Error>, bool) {
+        let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::symmetric_key());
         provisioning.start(Duration::ZERO, UNIX_TIME);
-        assert!(!provisioning.register_was_sent());
-        let written = azure_dps::http::write_request(&mut provisioning, Duration::ZERO, buffer).map(|_| ());
+        let written = provisioning.sign_with(signer, &mut [0; 128]).and_then(|()| {
+            assert!(!provisioning.register_was_sent());
+            azure_dps::http::write_request(&mut provisioning, Duration::ZERO, buffer).map(|_| ())
+        });
         (written, provisioning.register_was_sent())
     }
-    assert_eq!(signed_by(&mut key, &mut [0; 1024]), (Ok(()), true));
+    assert_eq!(signed_by(&mut toaster_key(), &mut [0; 1024]), (Ok(()), true));
     assert_eq!(signed_by(&mut Broken, &mut [0; 1024]), (Err(Error::Signer(SignError::new("no answer"))), false));
-    assert!(matches!(signed_by(&mut key, &mut [0; 100]), (Err(Error::BufferTooSmall(_)), false)));
+    assert!(matches!(signed_by(&mut toaster_key(), &mut [0; 100]), (Err(Error::BufferTooSmall(_)), false)));
 
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     assert!(!provisioning.register_was_sent());
     for (size, was_sent) in [(100, false), (1024, true)] {
         provisioning.start(Duration::ZERO, UNIX_TIME);
         let mut buffer = vec![0; size];
         // The session's token is no request.
-        let _ = azure_dps::mqtt::write_password(&mut provisioning, Duration::ZERO, &mut [0; 320]).unwrap();
+        let mut password = [0; 320];
+        provisioning.sign_with(&mut toaster_key(), &mut password).unwrap();
+        let _ = azure_dps::mqtt::write_password(&provisioning, &mut password).unwrap();
+        assert!(!provisioning.register_was_sent());
         let publish = azure_dps::mqtt::write_publish(&mut provisioning, Duration::ZERO, &mut buffer);
         assert_eq!(publish.is_ok(), was_sent);
         assert_eq!(provisioning.register_was_sent(), was_sent);
@@ -948,13 +913,12 @@ fn a_register_request_counts_once_it_is_written() {
 
 #[test]
 fn a_request_that_was_lost_track_of_is_due_again() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     provisioning.start(Duration::ZERO, UNIX_TIME);
     let mut buffer = [0; 1024];
     for second in 0..3 {
         let now = second * SECOND;
-        assert_eq!(provisioning.step(now), Step::Send);
+        assert_eq!(signed_step(&mut provisioning, now), Step::Send);
         let len = azure_dps::http::write_request(&mut provisioning, now, &mut buffer).unwrap();
         assert!(buffer[..len].starts_with(b"PUT "));
     }
@@ -968,12 +932,15 @@ fn a_request_that_was_lost_track_of_is_due_again() {
 /// What was the last answer is now a request, and holds the token.
 #[test]
 fn a_request_is_never_taken_for_an_answer() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut buffer = [b'x'; 1024];
     provisioning.start(Duration::ZERO, UNIX_TIME);
     provisioning.on_answer(Duration::ZERO, Answer::new(503, Some(1), &buffer[..700]));
     let now = 20 * SECOND;
+    assert_eq!(provisioning.step(now), Step::Sign);
+    // So is what is signed.
+    assert_eq!(provisioning.answer(&buffer), b"");
+    provisioning.sign_with(&mut toaster_key(), &mut buffer).unwrap();
     assert_eq!(provisioning.step(now), Step::Send);
     azure_dps::http::write_request(&mut provisioning, now, &mut buffer).unwrap();
     provisioning.on_error(now, NETWORK);
@@ -982,11 +949,11 @@ fn a_request_is_never_taken_for_an_answer() {
 
 #[test]
 fn a_request_that_does_not_fit_says_how_much_it_needs() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let mut size = 0;
     let needed = loop {
         provisioning.start(Duration::ZERO, UNIX_TIME);
+        assert_eq!(signed_step(&mut provisioning, Duration::ZERO), Step::Send);
         match azure_dps::http::write_request(&mut provisioning, Duration::ZERO, &mut vec![0; size]) {
             Ok(len) => break len,
             Err(Error::BufferTooSmall(error)) => {
@@ -1000,8 +967,8 @@ fn a_request_that_does_not_fit_says_how_much_it_needs() {
     assert!(needed <= size);
     for unix_time in 0..1000 {
         provisioning.start(Duration::ZERO, unix_time * 7919 + UNIX_TIME);
+        assert_eq!(signed_step(&mut provisioning, Duration::ZERO), Step::Send);
         azure_dps::http::write_request(&mut provisioning, Duration::ZERO, &mut vec![0; size]).unwrap();
-        provisioning.start(Duration::ZERO, unix_time * 7919 + UNIX_TIME);
         let error = azure_dps::http::write_request(&mut provisioning, Duration::ZERO, &mut vec![0; size - 1]);
         assert!(matches!(error, Err(Error::BufferTooSmall(error)) if error.needed == size), "{error:?}");
     }

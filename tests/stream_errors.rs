@@ -2,12 +2,12 @@
 
 mod support;
 
-use ::embedded_io::{Error as _, ErrorKind, ErrorKind::*};
 use azure_dps::{
     Error, RetryPolicy,
     error::{TransportFault, TransportFault::*},
 };
 use azure_dps::{asynch, blocking};
+use embedded_io::{Error as _, ErrorKind, ErrorKind::*};
 use support::*;
 
 const KINDS: [(ErrorKind, TransportFault); 18] = [
@@ -32,26 +32,22 @@ const KINDS: [(ErrorKind, TransportFault); 18] = [
 ];
 
 /// The first read of the first connection fails like this, and nothing is tried again.
-fn over_both(kind: ErrorKind) -> [Result<String, embedded_io::Error<Refused, Broken>>; 2] {
+fn over_both(kind: ErrorKind) -> [Result<String, blocking::Error<Refused, Broken>>; 2] {
     let policy = RetryPolicy::new().with_max_retries(0);
     let script = || Script::new([vec![Act::FailAs(kind)]]);
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+    let mut provisioning = toaster().with_retry_policy(policy);
     let hub = |assignment: azure_dps::Assignment<'_>| assignment.assigned_hub().to_string();
 
     let blocking = script().provision(&mut provisioning, &mut [0; 1024]).map(hub);
     let script = script();
     let clock = script.clock;
     let mut buffer = [0; 1024];
-    let run = embedded_io_async::provision(
-        &mut provisioning,
-        UNIX_TIME,
-        &mut buffer,
-        async |_| script.connect().map(AsyncStream),
-        || clock.now(),
-        async |wait| clock.sleep(wait).await,
-    );
-    [blocking, clock.block_on(run).map(hub)]
+    provisioning.start(clock.now(), UNIX_TIME);
+    let (mut key, mut connect) = (toaster_key(), async |_| script.connect().map(AsyncStream));
+    let (now, delay) = (|| clock.now(), async |wait| clock.sleep(wait).await);
+    let run = asynch::run(&mut provisioning, &mut key, &mut buffer, &mut connect, now, delay, |_| ());
+    let run = clock.block_on(run);
+    [blocking, run.map(|()| hub(provisioning.result(&buffer).unwrap()))]
 }
 
 #[test]
@@ -61,7 +57,7 @@ fn an_error_kind_is_the_same_fault_blocking_and_async() {
         for result in over_both(kind) {
             let error = result.unwrap_err();
             // With the stream's own error.
-            assert_eq!(error, embedded_io::Error::Stream(Broken(kind)));
+            assert_eq!(error, blocking::Error::Stream(Broken(kind)));
             assert_eq!(error.kind(), Error::Transport(fault), "{kind:?}");
             assert_eq!(error.to_string(), format!("{fault}: the stream broke"));
         }
@@ -75,12 +71,11 @@ fn silence_on_a_used_connection_is_no_connection_that_idled_out() {
         [&[Act::Bytes(http("202 Accepted", "Retry-After: 3\r\n", ASSIGNING), usize::MAX)], acts].concat()
     };
     let policy = RetryPolicy::new().with_max_retries(0);
-    let mut key = toaster_key();
     for (kind, expected) in [(TimedOut, Err(Error::Transport(Stalled))), (ConnectionReset, Ok(()))] {
         assert_eq!(Broken(kind).kind(), kind);
         let last = vec![Act::Bytes(http("200 OK", "", ASSIGNED), usize::MAX)];
         let script = Script::new([ok(&[Act::FailAs(kind)]), last]);
-        let mut provisioning = toaster(&mut key).with_retry_policy(policy);
+        let mut provisioning = toaster().with_retry_policy(policy);
         let result = script.provision(&mut provisioning, &mut [0; 1024]).map(|_| ()).map_err(|error| error.kind());
         assert_eq!(result, expected);
     }

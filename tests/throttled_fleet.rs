@@ -85,6 +85,7 @@ fn provision(devices: usize, mut service: Service, timeout: Duration, unix_time:
         match device.step(now) {
             Step::Wait(wait) => due.push(Reverse((now + wait, number))),
             Step::Finished => {}
+            Step::Sign | Step::Activate => unreachable!("a certificate signs nothing"),
             Step::Send => {
                 let is_registered = device.operation_id().is_some();
                 if !is_registered && service.accepts(now) {
