@@ -309,7 +309,9 @@ impl<'a> Provisioning<'a> {
     /// attestation without tokens needs none: 0 is enough.
     pub fn start(&mut self, now: Duration, unix_time: u64) {
         let timeout = self.policy.timeout.min(LONGEST_RUN);
-        let lifetime = timeout.as_secs().max(u64::from(self.token_lifetime));
+        // A part of a second counts: the token must not expire before the deadline.
+        let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+        let lifetime = seconds.max(u64::from(self.token_lifetime));
         // Field by field: a whole `Run` would be made on the stack first.
         self.run.state = State::Due;
         self.run.deadline = now.saturating_add(timeout);
@@ -437,7 +439,7 @@ impl<'a> Provisioning<'a> {
             State::Idle => return Err(Error::NotStarted),
             _ => return Err(Error::NotDue),
         }
-        self.has_secondary_key |= has_secondary_key;
+        self.has_secondary_key = has_secondary_key;
         if !has_secondary_key {
             // The one key there is, whatever a record of former days says.
             self.run.key = KeyChoice::Primary;
