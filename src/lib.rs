@@ -229,8 +229,8 @@
 #[cfg(any(feature = "minreq", feature = "rustls"))]
 extern crate std;
 
-// From the ground up: each module imports from those above it in this list only, and `error` from the
-// first three (`tests/house.rs`).
+// From the ground up: total, text, identity, error, provisioning, http and mqtt, transport, after. Each
+// imports from those before it alone (`tests/house.rs`).
 pub mod after;
 pub mod error;
 pub mod http;

@@ -53,8 +53,7 @@ use core::fmt;
 
 use crate::text::{
     BufferTooSmall,
-    base64::{NoBytes, decode_text},
-    json::{Object, Text},
+    json::{NoBytes, Object, Text, decode_text},
 };
 
 /// The public keys of a TPM, which go into the register request: see

@@ -1,9 +1,11 @@
 use core::fmt;
 
-use super::sizes::digits;
 use crate::{
     error::Error,
-    text::{json::parse_u32, writer::Writer},
+    text::{
+        json::parse_u32,
+        writer::{Writer, digits},
+    },
 };
 
 /// Where DPS is to be found: the global endpoint unless told otherwise.

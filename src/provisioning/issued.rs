@@ -4,10 +4,7 @@ use crate::{
         Csr,
         csr::{certificate_key, request_key},
     },
-    text::{
-        base64::{NoBytes, decode_text},
-        json::{Elements, Text, Value},
-    },
+    text::json::{Elements, NoBytes, Text, Value, decode_text},
 };
 
 /// The certificates that were issued for a [`Csr`]: an iterator.

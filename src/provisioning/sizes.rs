@@ -1,12 +1,18 @@
-use super::{Endpoint, MAX_OPERATION_ID, Registration, state_machine::API_VERSION};
+use super::{Endpoint, Registration};
 use crate::{
     USER_AGENT,
     identity::{
         hub_name::{MAX_DEVICE_ID, MAX_HOST, MAX_PORT},
         sas_token::SCHEME,
     },
-    text::writer::{LONGEST_SIGNATURE, is_unreserved},
+    text::writer::{LONGEST_SIGNATURE, digits, is_unreserved},
 };
+
+/// The `api-version` that the C SDK sends.
+pub(super) const API_VERSION: &str = "2021-06-01";
+
+/// The longest operation ID that is kept, in bytes. Those seen have about 55.
+pub const MAX_OPERATION_ID: usize = 128;
 
 /// How large the buffers must be, in bytes. Every method is a `const fn`, so that arrays can be
 /// sized at compile time.
@@ -414,14 +420,6 @@ pub(crate) const fn payload_len(registration: &Registration<'_>) -> Option<usize
     match registration.payload() {
         Some(payload) => Some(payload.len()),
         None => None,
-    }
-}
-
-/// The length of a number in decimal.
-pub(crate) const fn digits(number: usize) -> usize {
-    match number.checked_ilog10() {
-        Some(log) => log as usize + 1,
-        None => 1,
     }
 }
 

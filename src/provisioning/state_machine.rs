@@ -8,7 +8,7 @@ use super::{
     assignment::Spans,
     document::refusal,
     retry::failure_wait,
-    sizes::{self, csr_len, payload_len},
+    sizes::{self, API_VERSION, MAX_OPERATION_ID, csr_len, payload_len},
 };
 use crate::{
     error::{Error, Fault, Malformed, RequestTooLarge, TransportFault},
@@ -80,18 +80,12 @@ pub struct Provisioning<'a> {
     run: Run,
 }
 
-/// The `api-version` that the C SDK sends.
-pub(crate) const API_VERSION: &str = "2021-06-01";
-
 /// The request that is due. A [look-up](Provisioning::is_lookup) is sent in the register request's
 /// place.
 pub(crate) enum Request<'r> {
     Register,
     Status { operation_id: &'r [u8] },
 }
-
-/// The longest operation ID that is kept, in bytes. Those seen have about 55.
-pub const MAX_OPERATION_ID: usize = 128;
 
 /// The longest body of a request that the service accepts, in bytes: 96 KB.
 ///

@@ -7,8 +7,6 @@
 
 use ::base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{BufferTooSmall, json::Text};
-
 /// Why a text could not be decoded.
 pub(crate) enum Undecodable {
     /// Not base64: the position of the first wrong character, or of the missing one.
@@ -58,44 +56,6 @@ fn digit(character: u8) -> Option<u8> {
         b'/' => 63,
         _ => return None,
     })
-}
-
-/// Why the text of a field could not be decoded.
-pub(crate) enum NoBytes {
-    NotBase64,
-    BufferTooSmall(BufferTooSmall),
-}
-
-/// Decodes the text of a field, which may have escapes (.NET writes `+` as one), into the start
-/// of `buffer`.
-pub(crate) fn decode_text<'o>(text: Text<'_>, buffer: &'o mut [u8]) -> Result<&'o [u8], NoBytes> {
-    let mut characters = text.chars();
-    let mut len = 0;
-    // Only what ends in padding is shorter, and nothing follows it.
-    let mut last = 3;
-    loop {
-        let mut quad = [0; 4];
-        let mut filled = 0;
-        for (slot, character) in quad.iter_mut().zip(&mut characters) {
-            *slot = u8::try_from(character).map_err(|_| NoBytes::NotBase64)?;
-            filled += 1;
-        }
-        let quad = quad.get(..filled).unwrap_or_default();
-        let room = buffer.get_mut(len..).unwrap_or_default();
-        match decode(quad, room) {
-            Ok(0) if quad.is_empty() => break,
-            Ok(decoded) if last == 3 => {
-                len += decoded;
-                last = decoded;
-            }
-            Err(Undecodable::TooLong) => {
-                let needed = text.bytes().len().div_ceil(4) * 3;
-                return Err(NoBytes::BufferTooSmall(BufferTooSmall { needed, exact: true }));
-            }
-            _ => return Err(NoBytes::NotBase64),
-        }
-    }
-    Ok(buffer.get(..len).unwrap_or_default())
 }
 
 /// Encodes, and hands on four characters at a time.

@@ -21,6 +21,7 @@ use heapless::Vec;
 
 use super::{
     BufferTooSmall,
+    base64::{Undecodable, decode},
     writer::{Writer, text},
 };
 
@@ -759,4 +760,42 @@ pub(crate) fn parse_u32(digits: &[u8]) -> Option<u32> {
 pub(crate) fn parse_seconds(value: &[u8]) -> Option<u32> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     digits.then(|| parse_u32(value).unwrap_or(u32::MAX))
+}
+
+/// Why the text of a field could not be decoded.
+pub(crate) enum NoBytes {
+    NotBase64,
+    BufferTooSmall(BufferTooSmall),
+}
+
+/// Decodes the text of a field, which may have escapes (.NET writes `+` as one), into the start
+/// of `buffer`.
+pub(crate) fn decode_text<'o>(text: Text<'_>, buffer: &'o mut [u8]) -> Result<&'o [u8], NoBytes> {
+    let mut characters = text.chars();
+    let mut len = 0;
+    // Only what ends in padding is shorter, and nothing follows it.
+    let mut last = 3;
+    loop {
+        let mut quad = [0; 4];
+        let mut filled = 0;
+        for (slot, character) in quad.iter_mut().zip(&mut characters) {
+            *slot = u8::try_from(character).map_err(|_| NoBytes::NotBase64)?;
+            filled += 1;
+        }
+        let quad = quad.get(..filled).unwrap_or_default();
+        let room = buffer.get_mut(len..).unwrap_or_default();
+        match decode(quad, room) {
+            Ok(0) if quad.is_empty() => break,
+            Ok(decoded) if last == 3 => {
+                len += decoded;
+                last = decoded;
+            }
+            Err(Undecodable::TooLong) => {
+                let needed = text.bytes().len().div_ceil(4) * 3;
+                return Err(NoBytes::BufferTooSmall(BufferTooSmall { needed, exact: true }));
+            }
+            _ => return Err(NoBytes::NotBase64),
+        }
+    }
+    Ok(buffer.get(..len).unwrap_or_default())
 }

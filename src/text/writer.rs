@@ -152,3 +152,11 @@ pub(crate) const LONGEST_SIGNATURE: usize = 42 * 3 + 1 + 3;
 pub(crate) fn text(known: &[u8]) -> &str {
     core::str::from_utf8(known).unwrap_or_default()
 }
+
+/// The length of a number in decimal.
+pub(crate) const fn digits(number: usize) -> usize {
+    match number.checked_ilog10() {
+        Some(log) => log as usize + 1,
+        None => 1,
+    }
+}

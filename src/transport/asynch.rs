@@ -243,7 +243,7 @@ where
                     let work = ask_signer(provisioning, *signer, buffer, action);
                     match first(work, delay(left)).await {
                         Some(done) => done.map_err(|error| exchange.signature_error(provisioning, error).into()),
-                        None => Err(crate::Error::Signer(SignError::new("it did not answer in time")).into()),
+                        None => Err(crate::error::Error::Signer(SignError::new("it did not answer in time")).into()),
                     }
                 }
                 (Action::Write(range), Some(stream)) => {
@@ -285,9 +285,9 @@ async fn ask_signer(
     signer: &mut (impl SignAsync + ?Sized),
     buffer: &mut [u8],
     action: Action,
-) -> Result<(), crate::Error> {
+) -> Result<(), crate::error::Error> {
     if action == Action::Activate {
-        let challenge = provisioning.challenge(buffer).ok_or(crate::Error::WrongBuffer)?;
+        let challenge = provisioning.challenge(buffer).ok_or(crate::error::Error::WrongBuffer)?;
         signer.activate(challenge).await?;
         provisioning.on_activated();
         return Ok(());
@@ -325,5 +325,5 @@ async fn first<T>(work: impl Future<Output = T>, delay: impl Future<Output = ()>
 }
 
 fn stalled<C, S>() -> Error<C, S> {
-    Error::Provisioning(crate::Error::Transport(TransportFault::Stalled))
+    Error::Provisioning(crate::error::Error::Transport(TransportFault::Stalled))
 }

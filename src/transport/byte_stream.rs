@@ -39,7 +39,7 @@ impl<C> From<C> for ConnectError<C> {
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Error<C, S> {
     /// Anything but the network, or a network fault that the stream has no error for.
-    Provisioning(crate::Error),
+    Provisioning(crate::error::Error),
     /// No connection could be made; the last attempt's error.
     Connect(C),
     /// The server's certificate is not trusted.
@@ -53,13 +53,13 @@ pub enum Error<C, S> {
 impl<C, S: io::Error> Error<C, S> {
     /// Returns the error without the stream's own. The [`ErrorKind`] of that is kept as a
     /// [`TransportFault`].
-    pub fn kind(&self) -> crate::Error {
+    pub fn kind(&self) -> crate::error::Error {
         match self {
             Error::Provisioning(error) => *error,
-            Error::Connect(_) => crate::Error::Transport(TransportFault::Connect),
-            Error::Untrusted(_) => crate::Error::Untrusted,
-            Error::ProxyRefused(_) => crate::Error::ProxyRefused,
-            Error::Stream(error) => crate::Error::Transport(error.kind().into()),
+            Error::Connect(_) => crate::error::Error::Transport(TransportFault::Connect),
+            Error::Untrusted(_) => crate::error::Error::Untrusted,
+            Error::ProxyRefused(_) => crate::error::Error::ProxyRefused,
+            Error::Stream(error) => crate::error::Error::Transport(error.kind().into()),
         }
     }
 
@@ -116,8 +116,8 @@ impl<C, S> From<ConnectError<C>> for Error<C, S> {
     }
 }
 
-impl<C, S> From<crate::Error> for Error<C, S> {
-    fn from(error: crate::Error) -> Self {
+impl<C, S> From<crate::error::Error> for Error<C, S> {
+    fn from(error: crate::error::Error) -> Self {
         Error::Provisioning(error)
     }
 }

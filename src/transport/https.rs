@@ -150,13 +150,13 @@ fn exchange<'b>(
 ) -> Result<Answer<'b>, Error> {
     let deadline = provisioning.request_deadline(now);
     if provisioning.needs_client_certificate() {
-        return Err(crate::Error::Unsupported.into());
+        return Err(crate::error::Error::Unsupported.into());
     }
     if provisioning.endpoint().is_https()
         && let Some((variable, _)) = proxy::variable()
     {
         let why = format!("{variable} names a proxy: use the feature `rustls`, or unset the variable");
-        return Err(Error { kind: crate::Error::Unsupported, cause: Some(why.into()) });
+        return Err(Error { kind: crate::error::Error::Unsupported, cause: Some(why.into()) });
     }
     provisioning.begin_request(now)?;
     if let Some(progress) = provisioning.progress() {
@@ -183,13 +183,13 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<minreq:
     let mut text = |write: &dyn Fn(&mut Writer<'_>)| -> Result<String, Error> {
         let mut writer = Writer::new(buffer);
         write(&mut writer);
-        let text = writer.finish().map_err(crate::Error::from)?;
+        let text = writer.finish().map_err(crate::error::Error::from)?;
         Ok(String::from_utf8_lossy(text).into_owned())
     };
     let endpoint = provisioning.endpoint();
     // minreq hands the brackets to the resolver.
     if endpoint.host().starts_with('[') {
-        return Err(crate::Error::InvalidEndpoint.into());
+        return Err(crate::error::Error::InvalidEndpoint.into());
     }
     let scheme = if endpoint.is_https() { "https://" } else { "http://" };
     let url = text(&|writer| {
@@ -222,17 +222,17 @@ fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Ans
         return Err(closed());
     }
     let headers = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let Framing { length, chunked, retry_after, .. } = Framing::read(headers).map_err(crate::Error::from)?;
+    let Framing { length, chunked, retry_after, .. } = Framing::read(headers).map_err(crate::error::Error::from)?;
     if status < 200 || chunked && length.is_some() {
-        return Err(crate::Error::from(Malformed::HttpHead).into());
+        return Err(crate::error::Error::from(Malformed::HttpHead).into());
     }
     if let Some(needed) = length.filter(|&length| length > buffer.len()) {
-        return Err(crate::Error::from(BufferTooSmall { needed, exact: true }).into());
+        return Err(crate::error::Error::from(BufferTooSmall { needed, exact: true }).into());
     }
 
     let body = Zeroizing::new(read_body(response, buffer.len() + 1, until)?);
     let Some(space) = buffer.get_mut(..body.len()) else {
-        return Err(crate::Error::from(BufferTooSmall::at_least(body.len())).into());
+        return Err(crate::error::Error::from(BufferTooSmall::at_least(body.len())).into());
     };
     space.copy_from_slice(&body);
     let body: &[u8] = space;
@@ -266,7 +266,7 @@ fn read_body(response: ResponseLazy, at_most: usize, until: Instant) -> Result<V
         Ok(read) => Ok(read.map_err(minreq::Error::IoError)?),
         Err(RecvTimeoutError::Timeout) => Err(minreq::Error::IoError(ErrorKind::TimedOut.into()).into()),
         // The thread is gone without a word.
-        Err(RecvTimeoutError::Disconnected) => Err(crate::Error::Transport(TransportFault::Stream).into()),
+        Err(RecvTimeoutError::Disconnected) => Err(crate::error::Error::Transport(TransportFault::Stream).into()),
     }
 }
 
@@ -303,24 +303,24 @@ fn is_unresolved(error: &std::io::Error) -> bool {
 }
 
 /// Returns `true` if nothing of a request was sent: there was no connection, or no TLS on it.
-const fn is_unsent(error: crate::Error) -> bool {
-    matches!(error, crate::Error::Transport(TransportFault::Connect) | crate::Error::Untrusted)
+const fn is_unsent(error: crate::error::Error) -> bool {
+    matches!(error, crate::error::Error::Transport(TransportFault::Connect) | crate::error::Error::Untrusted)
 }
 
 fn closed() -> Error {
-    crate::Error::Transport(TransportFault::Closed).into()
+    crate::error::Error::Transport(TransportFault::Closed).into()
 }
 
 /// What ended a run over minreq.
 #[derive(Debug)]
 pub struct Error {
-    kind: crate::Error,
+    kind: crate::error::Error,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// The error without the network's own words.
-    pub fn kind(&self) -> crate::Error {
+    pub fn kind(&self) -> crate::error::Error {
         self.kind
     }
 
@@ -330,8 +330,8 @@ impl Error {
     }
 }
 
-impl From<crate::Error> for Error {
-    fn from(kind: crate::Error) -> Self {
+impl From<crate::error::Error> for Error {
+    fn from(kind: crate::error::Error) -> Self {
         Self { kind, cause: None }
     }
 }
@@ -342,7 +342,7 @@ impl From<minreq::Error> for Error {
     }
 }
 
-fn kind(error: &minreq::Error) -> crate::Error {
+fn kind(error: &minreq::Error) -> crate::error::Error {
     use minreq::Error as Http;
     match error {
         Http::IoError(error) => {
@@ -351,15 +351,15 @@ fn kind(error: &minreq::Error) -> crate::Error {
             match cause.and_then(|cause| cause.downcast_ref()) {
                 Some(error) => kind(error),
                 None if cause.is_some_and(|cause| cause.is::<ParseIntError>()) => Malformed::HttpChunk.into(),
-                None if is_untrusted(error) => crate::Error::Untrusted,
-                None if is_unresolved(error) => crate::Error::Transport(TransportFault::Connect),
-                None => crate::Error::Transport(fault(error.kind())),
+                None if is_untrusted(error) => crate::error::Error::Untrusted,
+                None if is_unresolved(error) => crate::error::Error::Transport(TransportFault::Connect),
+                None => crate::error::Error::Transport(fault(error.kind())),
             }
         }
         Http::MalformedChunkLength | Http::MalformedChunkEnd => Malformed::HttpChunk.into(),
         Http::MalformedContentLength | Http::InvalidUtf8InResponse => Malformed::HttpHead.into(),
         Http::HeadersOverflow | Http::StatusLineOverflow => Malformed::TooManyHeaders.into(),
-        _ => crate::Error::Transport(TransportFault::Connect),
+        _ => crate::error::Error::Transport(TransportFault::Connect),
     }
 }
 
