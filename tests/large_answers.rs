@@ -55,10 +55,10 @@ fn asynchronous(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
     let script = Script::new([vec![Act::Bytes(http("200 OK", "", body), 1000)]]);
     let clock = script.clock;
     let mut provisioning = toaster();
-    let mut connect = async |_| script.connect().map(AsyncStream);
+    let (mut key, mut connect) = (toaster_key(), async |_| script.connect().map(AsyncStream));
     let (now, delay) = (|| clock.now(), async |wait| clock.sleep(wait).await);
     provisioning.start(clock.now(), UNIX_TIME);
-    let run = asynch::run(&mut provisioning, &mut toaster_key(), buffer, &mut connect, now, delay, |_| ());
+    let run = asynch::run(&mut provisioning, &mut key, buffer, &mut connect, now, delay, |_| ());
     clock.block_on(run).map_err(|error| error.kind())?;
     Ok(provisioning.result(buffer)?.payload().unwrap().raw().len())
 }
@@ -81,7 +81,7 @@ fn minreq(answer: Vec<u8>, buffer: &mut [u8]) -> Result<usize, Error> {
         let _ = socket.write_all(&answer);
     });
     let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap());
-    let result = network::provision(&mut provisioning, network::Transport::Minreq, "", buffer);
+    let result = network::provision(&mut provisioning, &mut toaster_key(), network::Transport::Minreq, "", buffer);
     let result = result.map(|assignment| assignment.payload().unwrap().raw().len());
     peer.join().unwrap();
     result
@@ -107,7 +107,7 @@ fn over_mqtt(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
     provisioning.sign_with(&mut toaster_key(), &mut [0; 128]).unwrap();
     assert_eq!(provisioning.step(clock.now()), Step::Send);
     let stream = AsyncStream(script.connect().unwrap());
-    let ended = clock.block_on(session::session(&mut provisioning, clock, stream, buffer));
+    let ended = clock.block_on(session::session(&mut provisioning, clock, stream, buffer, &mut |_| ()));
     ended.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
     Ok(provisioning.result(buffer)?.payload().unwrap().raw().len())
 }
@@ -156,6 +156,7 @@ fn the_mqtt_codec_has_no_bound_of_its_own() {
     let body = ASSIGNED.replace("value1", &"x".repeat(200_000));
     let mut provisioning = toaster();
     provisioning.start(Default::default(), UNIX_TIME);
+    provisioning.sign_with(&mut toaster_key(), &mut [0; 128]).unwrap();
     mqtt::write_publish(&mut provisioning, Default::default(), &mut [0; 512]).unwrap();
     assert!(mqtt::on_message(
         &mut provisioning,

@@ -25,6 +25,9 @@
 //! a local variable cannot: the compiler says that `Send` is not general enough. On a single-threaded
 //! executor, such as embassy's, anything goes: a secure element on a bus in a `RefCell`, for example.
 //!
+//! The future takes at most 800 bytes on a 64-bit target, besides the streams, and the futures of the
+//! connector, the signer and `delay`.
+//!
 //! DPS speaks TLS 1.2 only. The stream that [`Connect::connect`] returns must already be secured, and its
 //! server certificate checked for the endpoint's host name. This crate picks no TLS.
 //!
