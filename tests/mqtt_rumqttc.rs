@@ -206,10 +206,17 @@ fn a_flood_is_given_up_in_time() {
                 let policy = RetryPolicy::new().with_request_timeout(timeout).with_max_retries(0);
                 let policy = policy.with_poll_interval(Duration::from_millis(200));
                 let mut provisioning =
-                    toaster(&mut key).with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+                    toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
                 let begun = Instant::now();
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let answer = runtime.block_on(session::provision(&mut provisioning, client, 256 << 10, &mut |_| {}));
+                let answer = runtime.block_on(session::provision(
+                    &mut provisioning,
+                    &mut key,
+                    client,
+                    256 << 10,
+                    &mut |_| {},
+                    &mut |_| (),
+                ));
                 let took = begun.elapsed();
                 assert_eq!(provisioning.result(&answer).unwrap_err(), expected, "{name}");
                 assert!(took < Duration::from_secs(10), "{name}: {took:?}");
