@@ -184,7 +184,6 @@ impl Error {
                 Fault::Credential => Fault::Refused,
                 fault => fault,
             },
-            Error::Tpm(TpmError::NotAKey) => Fault::Peer,
             Error::Tpm(_) => Fault::Credential,
             Error::Disabled | Error::Unassigned => Fault::Refused,
             Error::Malformed(_) | Error::Untrusted => Fault::Peer,

@@ -260,3 +260,7 @@ const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../tests/programs/refused.md")]
+mod refused {}

@@ -8,11 +8,11 @@ use azure_dps::identity::tpm::TpmError;
 use azure_dps::json::Object;
 use azure_dps::{
     DeviceKey, Error, IdScope, Registration, RegistrationId, RetryPolicy,
-    after::{Hub, ReprovisioningPolicy},
+    after::ReprovisioningPolicy,
     blocking,
-    error::{BufferTooSmall, Fault, Malformed, PayloadError, RecordError, TransportFault},
+    error::{BufferTooSmall, Fault, Malformed, PayloadError, TransportFault},
     https,
-    identity::{InvalidKey, SignError},
+    identity::SignError,
     provisioning::{Answer, Endpoint},
 };
 use support::*;
@@ -81,25 +81,6 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
             TpmError::new("integrity check failed").into(),
             Fault::Credential,
             "the TPM could not activate the key that the service encrypted for it (integrity check failed): is it the TPM that was enrolled?",
-        ),
-        (TpmError::NotAKey.into(), Fault::Peer, "what the service sent is no key that is encrypted for a TPM"),
-        (
-            TpmError::BufferTooSmall(BufferTooSmall::at_least(776)).into(),
-            Fault::Caller,
-            "the buffer is too small: at least 776 bytes are needed",
-        ),
-        (InvalidKey::Empty.into(), Fault::Caller, "the symmetric key is empty: read it first"),
-        (
-            Hub::new("", "dev-1").unwrap_err().into(),
-            Fault::Caller,
-            "the hub must be a host name (1 to 253 letters, digits, - .), with or without : and a port from 1 to 65535",
-        ),
-        (RecordError::Absent.into(), Fault::Caller, "there is no record of an assignment"),
-        (PayloadError::Missing("name").into(), Fault::Caller, "the returned payload has no `name`"),
-        (
-            Error::ProxyRefused,
-            Fault::Caller,
-            "the proxy on the way to the service refuses this device: check its user, password and rules",
         ),
         (Error::InvalidCsr, Fault::Caller, "the certificate signing request is not one PKCS #10 document in DER"),
         (

@@ -365,7 +365,10 @@ fn a_proxy_that_opens_no_tunnel() {
     let ca = emulator.ca_pem().as_bytes();
     let url = emulator.https_url().unwrap();
     for (answer, text) in [
-        (&b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..], "the proxy wants a user and a password (HTTP 407)"),
+        (
+            &b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..],
+            "the proxy wants a user and a password (HTTP 407)",
+        ),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nno go", "the proxy did not open a tunnel: HTTP 403"),
         (b"HTTP/1.1 429 Too Many Requests\r\n\r\n", "HTTP 429"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 502 Bad Gateway\r\n\r\n", "HTTP 502"),

@@ -1,0 +1,280 @@
+//! Programs as users write them first: each file in `programs/` is one. They must compile as they are,
+//! and those that can are run. Those of firmware are compiled for a Cortex-M3 by `programs/run.sh`, and
+//! those that must not build are in `programs/refused.md`.
+
+mod support;
+mod programs {
+    pub mod certificate;
+    pub mod const_sizes;
+    pub mod device_ids;
+    pub mod errors;
+    pub mod executors;
+    pub mod names;
+    pub mod one_buffer;
+    pub mod outcome;
+    pub mod own_mqtt;
+    pub mod tpm;
+    pub mod two_keys;
+}
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    rc::Rc,
+    thread,
+    time::Duration,
+};
+
+use azure_dps::{
+    Attestation, Error, Provisioning, RegistrationId,
+    after::Hub,
+    error::{ErrorCode, RecordError},
+    identity::{KeyChoice, Sign as _, SignError},
+};
+use programs::*;
+use support::*;
+
+fn assigned_answer() -> Vec<u8> {
+    http("200 OK", "", ASSIGNED)
+}
+
+const REFUSED: &str = r#"{"errorCode":401002,"trackingId":"","message":"Invalid certificate."}"#;
+const OTHER_KEY: &str = "mLuX8iKJeTzKlqiDGmQ7zzEDeSxWiBHEsLGmL/BOEmQ=";
+
+#[test]
+fn both_arms_of_a_match_read_the_buffer() {
+    let outcome = |answer: Vec<u8>| {
+        let script = Script::new([vec![Act::Bytes(answer, 1000)]]);
+        let clock = script.clock;
+        let connect = &mut |_| script.connect();
+        outcome::provision(&mut toaster(), &mut toaster_key(), connect, || clock.now(), |wait| clock.advance(wait))
+    };
+    assert_eq!(outcome(assigned_answer()), format!("{TOASTERS_HUB} {TOASTER}"));
+    assert!(outcome(http("401 Unauthorized", "", REFUSED)).ends_with(": Invalid certificate."));
+}
+
+#[test]
+fn the_crates_names_stay_usable() {
+    let script = Script::new([vec![Act::Bytes(b"HTTP".to_vec(), 4)]]);
+    assert_eq!(names::first_byte(&mut |_| script.connect(), Duration::from_secs(1)), Some(b'H'));
+    assert!(names::is_a_get(&minreq::Method::Get));
+    assert!(names::reason(&Error::NotStarted.into()).contains("start"));
+}
+
+#[test]
+fn ids_are_text_even_with_escapes() {
+    let body = ASSIGNED.replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"caf\u002b\u0027x""#);
+    assert_ne!(body, ASSIGNED);
+    let registration = registration(TOASTER);
+    let assignment = assigned(&registration, &body).unwrap();
+    assert_eq!(device_ids::topic(&assignment), "devices/caf+'x/messages/events/");
+    assert_eq!(device_ids::client_id(&assignment.hub()), "caf+'x");
+}
+
+#[test]
+fn two_keys_are_one_call() {
+    let script = Script::new([vec![
+        Act::Bytes(http("401 Unauthorized", "", REFUSED), 1000),
+        Act::Bytes(assigned_answer(), 1000),
+    ]]);
+    let clock = script.clock;
+    let connect = &mut |_| script.connect();
+    let keys = [TOASTER_KEY, OTHER_KEY];
+    let accepted = two_keys::provision(&mut toaster(), keys, connect, || clock.now(), |wait| clock.advance(wait));
+    assert_eq!(accepted, Ok(KeyChoice::Secondary));
+    assert_eq!(script.requests()[0].matches("PUT ").count(), 2);
+}
+
+struct Sector(RefCell<[u8; 4096]>);
+
+impl one_buffer::Flash for Sector {
+    fn read(&self, offset: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.0.borrow()[offset..][..bytes.len()]);
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.0.get_mut()[offset..][..bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+#[test]
+fn a_record_needs_no_second_buffer() {
+    let mut sector = Sector(RefCell::new([0xff; 4096]));
+    let mut buffer = [0; 1024];
+    let registration = registration(TOASTER);
+    let nothing = one_buffer::load(&registration, &mut buffer, &sector).map(|_| ());
+    assert_eq!(nothing, Err(Error::Record(RecordError::Absent)));
+
+    let script = Script::new([vec![Act::Bytes(assigned_answer(), 1000)]]);
+    let mut provisioning = toaster();
+    script.provision(&mut provisioning, &mut buffer).unwrap();
+    one_buffer::store(&provisioning, &mut buffer, &mut sector).unwrap();
+
+    let mut buffer = [0; 1024];
+    let record = one_buffer::load(&registration, &mut buffer, &sector).unwrap();
+    assert_eq!(record.assignment().hub().host(), TOASTERS_HUB);
+}
+
+#[test]
+fn every_error_becomes_the_librarys() {
+    let good = errors::Everything {
+        key: GROUP_KEY,
+        registration_id: TOASTER,
+        hub: TOASTERS_HUB,
+        flash: &[0xff; 64],
+        csr: &[],
+    };
+    assert_eq!(errors::everything(&good), Err(Error::InvalidCsr));
+    let is = |input: errors::Everything<'_>| errors::everything(&input).unwrap_err();
+    assert!(matches!(is(errors::Everything { key: "?", ..good }), Error::InvalidKey(_)));
+    assert!(matches!(is(errors::Everything { registration_id: "?", ..good }), Error::InvalidIdentifier(_)));
+
+    assert!(errors::all_of_them().iter().all(|error| !error.to_string().is_empty()));
+    let registration = registration(TOASTER);
+    // The webhook's payload is an object, and no number.
+    assert!(matches!(errors::payload(&assigned(&registration, ASSIGNED).unwrap()), Err(Error::Payload(_))));
+
+    let mut provisioning = toaster();
+    provisioning.start(Duration::ZERO, UNIX_TIME);
+    assert!(matches!(errors::of_a_driver(&provisioning, &mut [0; 10]), Err(Error::BufferTooSmall(_))));
+    assert!(errors::of_a_driver(&provisioning, &mut [0; 100]).is_ok());
+}
+
+#[test]
+fn buffers_are_sized_at_compile_time() {
+    let mut buffers = const_sizes::Buffers::new();
+    let longest = "x".repeat(RegistrationId::MAX_LEN);
+    let registration = const_sizes::registration(&longest).unwrap();
+    assert!(const_sizes::is_enough(&Provisioning::new(registration, Attestation::symmetric_key())));
+    let hub = Hub::new(TOASTERS_HUB, &longest).unwrap();
+    assert!(const_sizes::password(&hub, &mut toaster_key(), &mut buffers).is_ok());
+    assert!(buffers.exchange.len() > buffers.record.len() - 32);
+}
+
+/// A broker that answers as it is told.
+struct Broker {
+    answers: VecDeque<(&'static str, String)>,
+    passwords: Vec<String>,
+    clock: Clock,
+    requests: u16,
+}
+
+impl own_mqtt::Client for Broker {
+    fn connect(&mut self, client_id: &str, user_name: &str, password: &str) -> u8 {
+        assert!(user_name.contains(client_id));
+        self.passwords.push(password.into());
+        0
+    }
+
+    fn subscribe(&mut self, filter: &str) {
+        assert_eq!(filter, "$dps/registrations/res/#");
+    }
+
+    fn publish(&mut self, topic: &str, _: &[u8]) {
+        self.requests += 1;
+        assert!(topic.contains(&format!("$rid={}", self.requests)));
+    }
+
+    fn receive(&mut self, _: Duration) -> Option<(String, Vec<u8>)> {
+        let (status, body) = self.answers.pop_front()?;
+        Some((format!("$dps/registrations/res/{status}/?$rid={}", self.requests), body.into_bytes()))
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn sleep(&mut self, wait: Duration) {
+        self.clock.advance(wait);
+    }
+}
+
+#[test]
+fn an_mqtt_client_of_ones_own() {
+    let answers = [("202", ASSIGNING.to_string()), ("200", ASSIGNED.to_string())].into();
+    let mut broker = Broker { answers, passwords: Vec::new(), clock: Clock::default(), requests: 0 };
+    let hub = own_mqtt::provision(&mut broker, &mut toaster(), &mut toaster_key());
+    assert_eq!(hub.as_deref(), Ok(TOASTERS_HUB));
+    assert_eq!(broker.passwords.len(), 1);
+    assert!(broker.passwords[0].starts_with("SharedAccessSignature sr="));
+}
+
+#[test]
+fn a_certificate_program_names_the_missing_file() {
+    let error = certificate::provision("127.0.0.1:1", "no-such-ca.pem", "", "").unwrap_err();
+    assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[test]
+fn a_tpm_is_one_trait() {
+    let mut chip = tpm::Chip { endorsement_key: vec![1], storage_root_key: vec![2], has_key: false };
+    assert_eq!(chip.sign(b"", &mut [0; 32]), Err(SignError::new("no key was activated")));
+    let mut buffer = [0; 512];
+    let mut provisioning = tpm::provisioning(&chip, registration(TOASTER));
+    provisioning.start(Duration::ZERO, UNIX_TIME);
+    let len = azure_dps::http::write_request(&mut provisioning, Duration::ZERO, &mut buffer).unwrap();
+    assert!(String::from_utf8_lossy(&buffer[..len]).contains(r#""endorsementKey":"AQ==""#));
+}
+
+/// A service on this machine that answers each connection with an assignment.
+fn service() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 2048]);
+            let _ = stream.write_all(&assigned_answer());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_run_is_spawned_on_tokios_threads() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let tcp = executors::Tcp { address: service() };
+    let hub = runtime.block_on(async { executors::spawn(toaster(), toaster_key(), tcp).await }).unwrap();
+    assert_eq!(hub.as_deref(), Ok(TOASTERS_HUB));
+}
+
+#[test]
+fn what_is_not_send_runs_on_one_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bus = Rc::new(RefCell::new(Vec::new()));
+    let mut element = executors::Element { bus: bus.clone() };
+    let tcp = executors::Tcp { address: service() };
+    let mut provisioning = toaster();
+    let reports = runtime.block_on(executors::on_this_thread(&mut provisioning, &mut element, tcp)).unwrap();
+    assert_eq!(reports, 3, "connected, registering, assigned");
+    assert!(bus.borrow().starts_with(b"0ne00002193%2fregistrations%2f"));
+}
+
+#[test]
+fn an_observer_may_count_in_a_cell() {
+    let script = Script::new([
+        vec![Act::Bytes(http("429 Too Many", "", r#"{"errorCode":429001}"#), 1000), Act::Close],
+        vec![Act::Bytes(assigned_answer(), 1000)],
+    ]);
+    let clock = script.clock;
+    let retries = Cell::new(0);
+    let mut provisioning = toaster();
+    provisioning.start(clock.now(), UNIX_TIME);
+    azure_dps::blocking::run(
+        &mut provisioning,
+        &mut toaster_key(),
+        &mut [0; 1024],
+        &mut |_| script.connect(),
+        || clock.now(),
+        |wait| clock.advance(wait),
+        |progress| {
+            if let azure_dps::provisioning::Progress::Retrying { error, .. } = progress {
+                assert_eq!(error.code(), Some(ErrorCode::THROTTLED));
+                retries.set(retries.get() + 1);
+            }
+        },
+    )
+    .unwrap();
+    assert_eq!(retries.get(), 1);
+}

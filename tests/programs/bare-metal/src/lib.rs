@@ -1,0 +1,16 @@
+//! Programs as firmware engineers write them first. `run.sh` compiles them for a Cortex-M3.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod embassy;
+pub mod embassy_tls;
+pub mod secure_element;
+
+/// Without the feature `lookup` there is no such function, and the policy cannot ask for it.
+#[cfg(feature = "look-up-without-the-feature")]
+pub fn look_up<'a>(
+    registration: azure_dps::Registration<'a>,
+    attestation: azure_dps::Attestation<'a>,
+) -> azure_dps::Provisioning<'a> {
+    azure_dps::Provisioning::lookup(registration, attestation)
+}
