@@ -491,11 +491,16 @@ impl Reprovisioning {
     }
 
     /// Returns the pauses, for a reboot. Save them after each [`on_assigned`](Self::on_assigned) and
-    /// [`on_failed`](Self::on_failed), if they are not those that were saved last.
+    /// [`on_failed`](Self::on_failed), and once more when the hub's session has lasted for an hour: then
+    /// the series is over, and there are none.
     pub fn pauses(&self, now: Duration) -> Pauses {
+        if self.accepted.is_some_and(|accepted| between(accepted, now) >= SETTLED) {
+            return Pauses::default();
+        }
         let left = between(now, self.pause_end.max(now));
-        // Twelve days are the longest.
-        Pauses { count: self.pauses, left: u32::try_from(left.as_secs()).unwrap_or(u32::MAX) }
+        // Rounded up: a reboot must not shorten a pause.
+        let seconds = left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0));
+        Pauses { count: self.pauses, left: u32::try_from(seconds).unwrap_or(u32::MAX) }
     }
 
     /// Returns what to do next.
