@@ -205,7 +205,8 @@ impl<'b> Assignment<'b> {
 
     /// Any field of the registration state; `null` counts as absent.
     pub fn field(&self, name: &str) -> Option<Value<'b>> {
-        self.state.get(name).filter(|value| !value.is_null())
+        // A name that occurs twice is found first, unless it is `null` there: as the answer is checked.
+        self.state.members().find(|(key, value)| *key == *name && !value.is_null()).map(|(_, value)| value)
     }
 
     /// The whole registration state as it came.
