@@ -17,6 +17,13 @@ fn hub() -> Hub<'static> {
     Hub::new(TOASTERS_HUB, TOASTER).unwrap()
 }
 
+/// The token by way of its message, for a signer that does not block.
+fn signed_elsewhere(hub: &Hub<'_>, key: &mut DeviceKey, expiry: u64) -> String {
+    let (mut buffer, mut signature) = ([0; 512], [0; 32]);
+    key.sign(hub.write_message(expiry, &mut buffer).unwrap(), &mut signature).unwrap();
+    hub.write_signed_token(&signature, expiry, &mut buffer).unwrap().to_owned()
+}
+
 /// The tutorial's answer with another device ID, as JSON writes it.
 fn with_device_id(device_id: &str) -> String {
     ASSIGNED.replace(&format!(r#""deviceId":"{TOASTER}""#), &format!(r#""deviceId":"{device_id}""#))
@@ -35,6 +42,7 @@ fn tokens_are_those_of_another_implementation() {
         let expected = format!("SharedAccessSignature sr={sr}&sig={signature}&se={expiry}");
         let expiry = expiry.parse().unwrap();
         assert_eq!(hub.write_token(&mut key, expiry, &mut [0; 512]).unwrap(), expected);
+        assert_eq!(signed_elsewhere(&hub, &mut key, expiry), expected);
         count += 1;
     }
     assert_eq!(count, 5);
@@ -44,7 +52,7 @@ fn tokens_are_those_of_another_implementation() {
 fn the_hub_of_an_answer() {
     let assignment = assigned(&registration(TOASTER), ASSIGNED).unwrap();
     assert_eq!(assignment.hub(), hub());
-    assert_eq!((assignment.hub().host(), assignment.hub().device_id().as_str()), (TOASTERS_HUB, Some(TOASTER)));
+    assert_eq!((assignment.hub().host(), assignment.hub().device_id()), (TOASTERS_HUB, TOASTER));
     let owned: OwnedAssignment = assignment.owned().unwrap();
     assert_eq!(owned.hub(), hub());
 }
@@ -65,11 +73,12 @@ fn a_device_id_may_need_every_kind_of_escape() {
         assert_eq!(hub, Hub::new(TOASTERS_HUB, device_id).unwrap());
 
         let mut buffer = [0; 512];
-        assert_eq!(hub.client_id().copy_to(&mut buffer).unwrap(), device_id);
+        assert_eq!(hub.client_id(), device_id);
         let user_name = format!("{TOASTERS_HUB}/{device_id}/?api-version=2021-04-12");
         assert_eq!(hub.write_user_name(&mut buffer).unwrap(), user_name);
         let sr = format!("SharedAccessSignature sr={TOASTERS_HUB}%2Fdevices%2F{encoded}&sig=");
-        let token = hub.write_token(&mut toaster_key(), EXPIRY, &mut buffer).unwrap();
+        let token = hub.write_token(&mut toaster_key(), EXPIRY, &mut buffer).unwrap().to_owned();
+        assert_eq!(signed_elsewhere(&hub, &mut toaster_key(), EXPIRY), token);
         assert!(token.starts_with(&sr) && token.ends_with("&se=1700003600"), "{token}");
         let connection_string = format!("HostName={TOASTERS_HUB};DeviceId={device_id};SharedAccessKey={TOASTER_KEY}");
         assert_eq!(hub.write_connection_string(&toaster_key(), &mut buffer).unwrap(), connection_string);
@@ -104,11 +113,14 @@ fn connection_strings() {
 #[test]
 fn what_is_too_small_says_what_would_do() {
     type Write = fn(&Hub<'_>, &mut [u8]) -> Result<usize, Error>;
-    let cases: [(&str, Write); 4] = [
+    let cases: [(&str, Write); 6] = [
         ("user name", |hub, buffer| Ok(hub.write_user_name(buffer)?.len())),
         ("connection string", |hub, buffer| Ok(hub.write_connection_string(&toaster_key(), buffer)?.len())),
         ("x509", |hub, buffer| Ok(hub.write_x509_connection_string(buffer)?.len())),
         ("token", |hub, buffer| Ok(hub.write_token(&mut toaster_key(), EXPIRY, buffer)?.len())),
+        ("message", |hub, buffer| Ok(hub.write_message(EXPIRY, buffer)?.len())),
+        // All that base64 may need to be escaped.
+        ("signed token", |hub, buffer| Ok(hub.write_signed_token(&[0xff; 32], EXPIRY, buffer)?.len())),
     ];
     for (name, write) in cases {
         let mut buffer = [0; 512];

@@ -12,8 +12,8 @@ use azure_dps::{
 };
 use support::*;
 
-fn lookup(key: &mut azure_dps::DeviceKey) -> Provisioning<'_> {
-    Provisioning::lookup(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Credential::sas(key))
+fn lookup() -> Provisioning<'static> {
+    Provisioning::lookup(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Attestation::symmetric_key())
 }
 
 /// A `DeviceRegistrationResult` by itself, as the service answers.
@@ -29,10 +29,7 @@ fn assigned() -> String {
 
 #[test]
 fn the_request_is_that_of_the_rest_specification() {
-    let log = std::sync::Mutex::default();
-    let mut observer = observer(&log);
-    let mut key = toaster_key();
-    let mut provisioning = lookup(&mut key).with_observer(&mut observer);
+    let mut provisioning = lookup();
     let mut bench = Bench::start(&mut provisioning);
     assert_eq!(bench.run(&[answers(200, None, assigned())]), Ok((TOASTERS_HUB.into(), TOASTER.into())));
     let [request] = &bench.sent[..] else { panic!("{:?}", bench.sent) };
@@ -42,7 +39,7 @@ fn the_request_is_that_of_the_rest_specification() {
     assert!(head.contains("Content-Type: application/json\r\n"));
     // The service refuses a csr here, and has no use for the payload.
     assert_eq!(body, format!(r#"{{"registrationId":"{TOASTER}"}}"#));
-    assert_eq!(log.lock().unwrap()[..], [Progress::LookingUp, Progress::Assigned]);
+    assert_eq!(bench.progress, [Progress::LookingUp, Progress::Assigned]);
 }
 
 #[test]
@@ -59,8 +56,7 @@ fn a_csr_is_not_looked_up() {
 
 #[test]
 fn everything_of_the_state_is_there() {
-    let mut key = toaster_key();
-    let mut provisioning = lookup(&mut key);
+    let mut provisioning = lookup();
     let body = assigned();
     Bench::start(&mut provisioning).run(&[answers(200, None, body.as_str())]).unwrap();
     let assignment = provisioning.result(body.as_bytes()).unwrap();
@@ -87,14 +83,12 @@ fn every_status_has_its_outcome() {
         // The answer to a register request is none to a look-up.
         (ASSIGNED.into(), Malformed::Missing("assignedHub").into()),
     ] {
-        let mut key = toaster_key();
-        let mut provisioning = lookup(&mut key);
+        let mut provisioning = lookup();
         let mut bench = Bench::start(&mut provisioning);
         assert_eq!(bench.run(&[answers(200, None, body.as_str())]), Err(expected), "{body}");
         assert_eq!(bench.sent.len(), 1);
     }
-    let mut key = toaster_key();
-    let mut provisioning = lookup(&mut key);
+    let mut provisioning = lookup();
     let error = Bench::start(&mut provisioning).run(&[answers(200, None, failed.as_str())]).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::CUSTOM_ALLOCATION_FAILED));
     assert!(provisioning.details(failed.as_bytes()).unwrap().message().unwrap() == "words");
@@ -103,8 +97,7 @@ fn every_status_has_its_outcome() {
 
 #[test]
 fn throttling_and_the_network_are_retried_and_not_found_is_final() {
-    let mut key = toaster_key();
-    let mut provisioning = lookup(&mut key);
+    let mut provisioning = lookup();
     let mut bench = Bench::start(&mut provisioning);
     let throttled = r#"{"errorCode":429001,"trackingId":"","message":"","timestampUtc":""}"#;
     bench
@@ -126,12 +119,11 @@ fn throttling_and_the_network_are_retried_and_not_found_is_final() {
 
 #[test]
 fn the_service_does_not_offer_it_over_mqtt() {
-    let mut key = toaster_key();
-    let mut provisioning = lookup(&mut key);
+    let mut provisioning = lookup();
     provisioning.start(Duration::ZERO, UNIX_TIME);
     let mut buffer = [0; 512];
-    let password = azure_dps::mqtt::write_password(&mut provisioning, Duration::ZERO, &mut buffer);
-    assert_eq!(password, Err(Error::Unsupported));
+    provisioning.sign_with(&mut toaster_key(), &mut buffer).unwrap();
+    assert_eq!(azure_dps::mqtt::write_password(&provisioning, &mut buffer), Err(Error::Unsupported));
     let publish = azure_dps::mqtt::write_publish(&mut provisioning, Duration::ZERO, &mut buffer);
     assert_eq!(publish, Err(Error::Unsupported));
 }

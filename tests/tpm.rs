@@ -3,9 +3,9 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use azure_dps::identity::tpm::{AuthenticationKey, Tpm, TpmError};
+use azure_dps::identity::tpm::{AuthenticationKey, TpmError, TpmKeys};
 use azure_dps::{
     Attestation, Error, Provisioning,
     error::{ErrorCode, Fault, Malformed, TransportFault},
@@ -21,17 +21,15 @@ const STORAGE_ROOT_KEY: &[u8] = b"\x00\x05SRK?>";
 /// A TPM that remembers what it was given, and signs with the last key's first byte.
 #[derive(Default)]
 struct FakeTpm {
-    activated: Vec<Vec<u8>>,
+    activated: Rc<RefCell<Vec<Vec<u8>>>>,
     refuses: bool,
 }
 
-impl Tpm for FakeTpm {
-    fn endorsement_key(&self) -> &[u8] {
-        ENDORSEMENT_KEY
-    }
-
-    fn storage_root_key(&self) -> &[u8] {
-        STORAGE_ROOT_KEY
+impl Sign for FakeTpm {
+    fn sign(&mut self, _message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+        let activated = self.activated.borrow();
+        signature.fill(activated.last().ok_or(SignError::new("no key was activated"))?[0]);
+        Ok(())
     }
 
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
@@ -39,16 +37,7 @@ impl Tpm for FakeTpm {
             return Err(TpmError::new("another TPM's key"));
         }
         let mut buffer = [0; 1024];
-        let key = key.decode(&mut buffer).map_err(|_| TpmError::new("the challenge is no base64"))?;
-        self.activated.push(key.duplicate.to_vec());
-        Ok(())
-    }
-}
-
-impl Sign for FakeTpm {
-    fn sign(&mut self, _message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-        let key = self.activated.last().ok_or(SignError::new("no key was activated"))?;
-        signature.fill(key[0]);
+        self.activated.borrow_mut().push(key.decode(&mut buffer)?.duplicate.to_vec());
         Ok(())
     }
 }
@@ -65,8 +54,16 @@ fn challenge(duplicate: &[u8]) -> String {
     format!(r#"{{"message":"Authorization required.","authenticationKey":"{key}","keyName":"registration"}}"#)
 }
 
-fn provisioning(tpm: &mut FakeTpm) -> Provisioning<'_> {
-    Provisioning::new(registration("mydevice").with_payload(PAYLOAD).unwrap(), Credential::tpm(tpm))
+fn provisioning() -> Provisioning<'static> {
+    let keys = TpmKeys { endorsement_key: ENDORSEMENT_KEY, storage_root_key: STORAGE_ROOT_KEY };
+    Provisioning::new(registration("mydevice").with_payload(PAYLOAD).unwrap(), Attestation::tpm(keys))
+}
+
+/// A run with a TPM, and the keys that it was given.
+fn start<'p>(provisioning: &'p mut Provisioning<'static>) -> (Bench<'p, 'static>, Rc<RefCell<Vec<Vec<u8>>>>) {
+    let tpm = FakeTpm::default();
+    let activated = Rc::clone(&tpm.activated);
+    (Bench::start(provisioning).signed_by(tpm), activated)
 }
 
 fn assigned() -> String {
@@ -75,9 +72,8 @@ fn assigned() -> String {
 
 #[test]
 fn challenge_then_signed_register_then_polls() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
-    let mut bench = Bench::start(&mut provisioning);
+    let mut provisioning = provisioning();
+    let (mut bench, activated) = start(&mut provisioning);
     bench
         .run(&[
             answers(401, None, challenge(b"A key")),
@@ -103,27 +99,25 @@ fn challenge_then_signed_register_then_polls() {
     assert!(token.contains(&format!("&sig={signature}&")), "{token}");
     assert!(token.ends_with("&skn=registration"));
     assert!(poll.contains(token));
-    assert_eq!(tpm.activated, [b"A key"]);
+    assert_eq!(*activated.borrow(), [b"A key"]);
 }
 
 #[test]
 fn a_new_run_begins_without_a_token() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
+    let mut provisioning = provisioning();
     for _ in 0..2 {
-        let mut bench = Bench::start(&mut provisioning);
+        let (mut bench, activated) = start(&mut provisioning);
         bench.run(&[answers(401, None, challenge(b"key")), answers(200, None, assigned())]).unwrap();
+        assert_eq!(activated.borrow().len(), 1);
         assert!(!bench.sent[0].contains("Authorization"));
         assert!(bench.sent[1].contains("Authorization"));
     }
-    assert_eq!(tpm.activated.len(), 2);
 }
 
 #[test]
 fn a_register_request_that_got_lost_after_the_challenge_is_signed_again() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
-    let mut bench = Bench::start(&mut provisioning);
+    let mut provisioning = provisioning();
+    let (mut bench, _) = start(&mut provisioning);
     bench
         .run(&[
             answers(401, None, challenge(b"key")),
@@ -137,27 +131,26 @@ fn a_register_request_that_got_lost_after_the_challenge_is_signed_again() {
 /// The service lost the first one, as in a fail-over.
 #[test]
 fn a_second_challenge_in_a_run_is_answered_and_a_third_is_a_refusal() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
-    let mut bench = Bench::start(&mut provisioning);
+    let mut provisioning = provisioning();
+    let (mut bench, activated) = start(&mut provisioning);
     let peers = [answers(401, None, challenge(b"1")), answers(401, None, challenge(b"2"))];
     assert!(bench.run(&[&peers[..], &[answers(200, None, assigned())]].concat()).is_ok());
     assert_eq!(bench.requests(), ["register", "register", "register"]);
     assert_ne!(bench.sent[1], bench.sent[2], "signed with the second key");
+    assert_eq!(*activated.borrow(), [b"1", b"2"]);
 
-    let mut bench = Bench::start(&mut provisioning);
+    let (mut bench, activated) = start(&mut provisioning);
     let error = bench.run(&peers).unwrap_err();
     assert!(matches!(error, Error::Refused(refusal) if refusal.http_status == 401));
     assert_eq!(error.fault(), Fault::Credential);
     assert_eq!(bench.requests(), ["register", "register", "register"]);
-    assert_eq!(tpm.activated, [b"1", b"2", b"1", b"2"]);
+    assert_eq!(*activated.borrow(), [b"1", b"2"]);
 }
 
 #[test]
 fn a_challenge_after_a_lost_operation_is_answered() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
-    let mut bench = Bench::start(&mut provisioning);
+    let mut provisioning = provisioning();
+    let (mut bench, activated) = start(&mut provisioning);
     let peers = [
         answers(401, None, challenge(b"1")),
         answers(202, Some(1), ASSIGNING),
@@ -167,46 +160,44 @@ fn a_challenge_after_a_lost_operation_is_answered() {
     ];
     assert!(bench.run(&peers).is_ok());
     assert_eq!(bench.requests(), ["register", "register", "status", "register", "register"]);
-    assert_eq!(tpm.activated, [b"1", b"2"]);
+    assert_eq!(*activated.borrow(), [b"1", b"2"]);
 }
 
 #[test]
 fn a_challenge_to_a_poll_is_a_refusal() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
-    let mut bench = Bench::start(&mut provisioning);
+    let mut provisioning = provisioning();
+    let (mut bench, activated) = start(&mut provisioning);
     let error = bench.run(&[answers(202, Some(1), ASSIGNING), answers(401, None, challenge(b"key"))]).unwrap_err();
     assert!(matches!(error, Error::Refused(_)), "{error}");
     assert_eq!(bench.requests(), ["register", "status"]);
-    assert!(tpm.activated.is_empty());
+    assert!(activated.borrow().is_empty());
 }
 
 #[test]
 fn a_plain_401_is_a_refusal() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
+    let mut provisioning = provisioning();
     let body = r#"{"errorCode":401000,"trackingId":"","message":"Unauthorized","timestampUtc":""}"#;
     for body in [body, r#"{"authenticationKey":null}"#, r#"{"authenticationKey":7}"#, r#"{"authenticationKey":"#, ""] {
-        let error = Bench::start(&mut provisioning).run(&[answers(401, None, body)]).unwrap_err();
+        let (mut bench, activated) = start(&mut provisioning);
+        let error = bench.run(&[answers(401, None, body)]).unwrap_err();
         assert!(matches!(error, Error::Refused(_)), "{body}: {error}");
+        assert!(activated.borrow().is_empty());
     }
-    assert!(tpm.activated.is_empty());
 }
 
 #[test]
 fn no_enrollment_for_this_endorsement_key() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
+    let mut provisioning = provisioning();
     let body = r#"{"errorCode":404201,"trackingId":"","message":"Enrollment not found","timestampUtc":""}"#;
-    let error = Bench::start(&mut provisioning).run(&[answers(404, None, body)]).unwrap_err();
+    let error = start(&mut provisioning).0.run(&[answers(404, None, body)]).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::ENROLLMENT_NOT_FOUND));
 }
 
 #[test]
 fn a_tpm_that_cannot_open_the_key_ends_the_run() {
-    let mut tpm = FakeTpm { refuses: true, ..FakeTpm::default() };
-    let mut provisioning = provisioning(&mut tpm);
-    let mut bench = Bench::start(&mut provisioning);
+    let mut provisioning = provisioning();
+    let tpm = FakeTpm { refuses: true, ..FakeTpm::default() };
+    let mut bench = Bench::start(&mut provisioning).signed_by(tpm);
     let error = bench.run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
     assert_eq!((error, error.fault()), (Error::Tpm(TpmError::new("another TPM's key")), Fault::Credential));
     assert_eq!(bench.requests(), ["register"]);
@@ -214,20 +205,17 @@ fn a_tpm_that_cannot_open_the_key_ends_the_run() {
 
 #[test]
 fn a_challenge_is_for_tpms_alone() {
-    let mut key = toaster_key();
-    let mut provisioning = toaster(&mut key);
+    let mut provisioning = toaster();
     let error = Bench::start(&mut provisioning).run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
     assert!(matches!(error, Error::Refused(_)));
 }
 
 #[test]
 fn the_service_does_not_offer_it_over_mqtt() {
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
+    let mut provisioning = provisioning();
     provisioning.start(Duration::ZERO, UNIX_TIME);
     let mut buffer = [0; 512];
-    let password = azure_dps::mqtt::write_password(&mut provisioning, Duration::ZERO, &mut buffer);
-    assert_eq!(password, Err(Error::Unsupported));
+    assert_eq!(azure_dps::mqtt::write_password(&provisioning, &mut buffer), Err(Error::Unsupported));
     assert_eq!(Error::Unsupported.fault(), Fault::Caller);
 }
 
@@ -235,23 +223,22 @@ fn the_service_does_not_offer_it_over_mqtt() {
 #[test]
 fn the_concept_documents_result() {
     let printed = include_str!("vectors/concept-tpm-result.txt");
-    let mut tpm = FakeTpm::default();
-    let mut provisioning = provisioning(&mut tpm);
-    let error = Bench::start(&mut provisioning).run(&[answers(200, None, printed)]).unwrap_err();
+    let mut provisioning = provisioning();
+    let error = start(&mut provisioning).0.run(&[answers(200, None, printed)]).unwrap_err();
     assert!(matches!(error, Error::Malformed(Malformed::Json(_))), "{error}");
 
     let quoted =
         printed.replace("\"status\": assigned", "\"status\": \"assigned\"").replace(": initial", ": \"initial");
     let quoted = quoted.replace("Assignment,", "Assignment\",");
     assert_eq!(
-        Bench::start(&mut provisioning).run(&[answers(200, None, quoted.as_str())]),
+        start(&mut provisioning).0.run(&[answers(200, None, quoted.as_str())]),
         Ok(("myIotHub".into(), "myDeviceId".into()))
     );
     let assignment = provisioning.result(quoted.as_bytes()).unwrap();
     let key = assignment.tpm_authentication_key().unwrap();
     assert!(key.text() == "xxxx-encrypted-authentication-key-xxxxx");
     // What the document prints in a key's place is none.
-    assert_eq!(key.decode(&mut [0; 64]), Err(Malformed::Invalid("authenticationKey").into()));
+    assert_eq!(key.decode(&mut [0; 64]), Err(TpmError::NotAKey));
     assert_eq!(assignment.payload().unwrap().raw(), r#"{ "property1": "value1" }"#);
 }
 
@@ -266,7 +253,7 @@ fn the_concept_documents_payload() {
 
 #[test]
 fn keys_are_taken_apart_within_their_bounds() {
-    fn decode(base64: &str, size: usize) -> Result<Vec<Vec<u8>>, Error> {
+    fn decode(base64: &str, size: usize) -> Result<Vec<Vec<u8>>, TpmError> {
         let body =
             ASSIGNED.replace(r#""payload":"#, &format!(r#""tpm":{{"authenticationKey":"{base64}"}},"payload":"#));
         let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
@@ -285,7 +272,7 @@ fn keys_are_taken_apart_within_their_bounds() {
     assert_eq!(parts[2], b"wrapped");
     assert_eq!(parts[4], b"public");
 
-    let invalid = Err(Malformed::Invalid("authenticationKey").into());
+    let invalid = Err(TpmError::NotAKey);
     for len in 0..whole.len() {
         assert_eq!(decode(&BASE64_STANDARD.encode(&whole[..len]), 1024), invalid, "{len}");
     }
@@ -293,7 +280,7 @@ fn keys_are_taken_apart_within_their_bounds() {
         assert_eq!(decode(wrong, 1024), invalid, "{wrong}");
     }
     // The size that is asked for suffices, and is no more than a quad too much.
-    let Err(Error::BufferTooSmall(small)) = decode(&base64, 100) else { panic!() };
+    let Err(TpmError::BufferTooSmall(small)) = decode(&base64, 100) else { panic!() };
     assert!(small.needed - whole.len() < 3);
     assert!(decode(&base64, small.needed).is_ok());
 }
