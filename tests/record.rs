@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::time::Duration;
+
 use azure_dps::{
-    IdScope, Registration, RegistrationId,
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId,
     after::Record,
     error::{BufferTooSmall, Malformed, RecordError},
     identity::KeyChoice,
-    provisioning::Substatus,
+    provisioning::{Answer, Substatus},
 };
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
@@ -98,17 +100,147 @@ fn nothing_is_lost() {
 }
 
 #[test]
-fn escapes_and_white_space_are_kept() {
+fn escapes_and_white_space_are_kept_but_in_the_device_id() {
     let body = ASSIGNED
-        .replace(&format!(r#""deviceId":"{TOASTER}""#), r#""device\u0049d" : "T\u002b7" "#)
+        .replace(&format!(r#""deviceId":"{TOASTER}""#), r#""device\u0049d" : "T\u002b7" ,"other":"a\u002bb""#)
         .replace(r#""registrationState":"#, "\"registrationState\":\n\t");
     let record = record_of(&body, KeyChoice::Primary);
+    let fresh = assigned(&registration(TOASTER), &body).unwrap();
+    assert_eq!(fresh.device_id(), "T+7");
+    // The device ID is without escapes, as long as before, and may be borrowed.
+    let state = fresh.registration_state().raw().replace(r#""T\u002b7""#, r#""T+7"     "#);
+    assert_eq!(record, by_hand(1, 6, SCOPE, TOASTER, &state));
     let kept = read(&record).unwrap().assignment();
-    assert!(kept.device_id() == "T+7");
-    assert_eq!(kept, assigned(&registration(TOASTER), &body).unwrap());
+    assert_eq!(kept.device_id(), "T+7");
+    assert_eq!(kept.field("other").unwrap().raw(), r#""a\u002bb""#);
+    assert_eq!(kept.hub(), fresh.hub());
     // It can be written again from what was read.
     let mut again = [0; 1024];
     assert_eq!(kept.write_record(&registration(TOASTER), KeyChoice::Primary, &mut again).unwrap(), record);
+    // A record with an escape there is nobody's.
+    let escaped = by_hand(1, 6, SCOPE, TOASTER, fresh.registration_state().raw());
+    assert_eq!(read(&escaped), Err(RecordError::Impossible(Malformed::Invalid("deviceId"))));
+}
+
+/// A run that ended with this answer in its buffer, which is as long as that and so many bytes more.
+fn run_with(is_look_up: bool, key: KeyChoice, body: &str, room: usize) -> (Provisioning<'static>, Vec<u8>) {
+    let new = if is_look_up { Provisioning::lookup } else { Provisioning::new };
+    let mut run = new(registration(TOASTER), Attestation::symmetric_key()).with_first_key(key);
+    run.start(Duration::ZERO, UNIX_TIME);
+    run.sign_with(&mut [toaster_key(), toaster_key()], &mut [0; 256]).unwrap();
+    run.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
+    let mut buffer = body.as_bytes().to_vec();
+    buffer.resize(body.len() + room, 0xaa);
+    (run, buffer)
+}
+
+fn is_exactly(needed: usize, error: Error) -> bool {
+    matches!(error, Error::BufferTooSmall(BufferTooSmall { needed: said, exact: true, .. }) if said == needed)
+}
+
+/// An answer to a registration, with so much before the state, and the same to a look-up, whose state
+/// begins at the start of the buffer or behind some white space.
+fn in_every_place(state: &str) -> Vec<(bool, String)> {
+    let mut bodies = Vec::new();
+    for pad in [0, 1, 15, 16, 17, 100] {
+        let pad = " ".repeat(pad);
+        bodies.push((false, format!(r#"{{{pad}"registrationState":{state},"status":"assigned"}}"#)));
+        bodies.push((false, format!(r#"{{"status":"assigned",{pad}"registrationState":{pad}{state}}}"#)));
+        bodies.push((true, format!("{pad}{state}{pad}")));
+    }
+    bodies
+}
+
+/// The same bytes as into a second buffer, wherever the state lies in the answer.
+#[test]
+fn a_record_takes_the_place_of_its_answer() {
+    let escaped = |body: &str| body.replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"T\u002B7'\u0073""#);
+    let null_first = |body: &str| escaped(body).replace(r#""deviceId""#, r#""deviceId":null,"deviceId""#);
+    let spaced = |body: &str| escaped(body).replace(r#""deviceId":"#, "\"deviceId\"\n:\t ");
+    let bodies =
+        [ASSIGNED.to_owned(), EVERY_FIELD.to_owned(), escaped(ASSIGNED), null_first(ASSIGNED), spaced(ASSIGNED)];
+    for (body, key) in bodies.iter().flat_map(|body| [(body, KeyChoice::Primary), (body, KeyChoice::Secondary)]) {
+        let expected = record_of(body, key);
+        let state = assigned(&registration(TOASTER), body).unwrap().registration_state().raw();
+        for (is_look_up, answer) in in_every_place(state) {
+            let (run, mut buffer) = run_with(is_look_up, key, &answer, 64);
+            let record = run.write_record(&mut buffer).unwrap();
+            assert_eq!(record, expected, "{answer}");
+            let record = Record::read(&buffer, run.registration()).unwrap();
+            assert_eq!(record.key(), key);
+            assert_eq!(record.assignment().hub(), assigned(&registration(TOASTER), body).unwrap().hub());
+        }
+    }
+}
+
+/// Its exact size is enough. One byte less is not, and the answer is there as before.
+#[test]
+fn a_record_in_place_says_what_would_do() {
+    let state = assigned(&registration(TOASTER), ASSIGNED).unwrap().registration_state().raw();
+    for (is_look_up, answer) in in_every_place(state) {
+        let needed = Record::OVERHEAD + state.len();
+        let (run, mut buffer) = run_with(is_look_up, KeyChoice::Primary, &answer, 64);
+        // No shorter than the answer.
+        let enough = needed.max(answer.len());
+        for size in answer.len()..enough {
+            let error = run.write_record(&mut buffer[..size]).unwrap_err();
+            assert!(is_exactly(needed, error), "{size}: {error:?}");
+            let assignment = run.result(&buffer[..size]).unwrap();
+            assert_eq!((assignment.assigned_hub(), assignment.registration_state().raw()), (TOASTERS_HUB, state));
+        }
+        assert_eq!(run.write_record(&mut buffer[..enough]).unwrap(), record_of(ASSIGNED, KeyChoice::Primary));
+    }
+}
+
+/// What is no assignment has no record, and the buffer stays as it is.
+#[test]
+fn only_an_assignment_has_a_record_in_place() {
+    let (run, buffer) = run_with(false, KeyChoice::Primary, ASSIGNED, 64);
+    let idle = Provisioning::new(registration(TOASTER), Attestation::symmetric_key());
+    let (assigning, _) = run_with(false, KeyChoice::Primary, ASSIGNING, 64);
+    let (disabled, _) = run_with(false, KeyChoice::Primary, r#"{"status":"disabled","registrationState":{}}"#, 64);
+    let other_hub = ASSIGNED.replace(TOASTERS_HUB, &TOASTERS_HUB.to_uppercase()).into_bytes();
+    for (run, mut buffer, expected) in [
+        (&idle, buffer.clone(), Error::NotStarted),
+        (&assigning, buffer.clone(), Error::NotFinished),
+        (&disabled, buffer.clone(), Error::Disabled),
+        (&run, other_hub, Error::WrongBuffer),
+        (&run, buffer[..100].to_vec(), Error::WrongBuffer),
+        (&run, vec![], Error::WrongBuffer),
+    ] {
+        let before = buffer.clone();
+        assert_eq!(run.write_record(&mut buffer), Err(expected));
+        assert_eq!(buffer, before);
+    }
+}
+
+/// A device reads the header first, and then as much flash as the header says.
+#[test]
+fn a_header_says_how_long_its_record_is() {
+    for body in [ASSIGNED, EVERY_FIELD] {
+        let record = record_of(body, KeyChoice::Primary);
+        let flash = [&record[..], &[0xff; 100]].concat();
+        let len = Record::len(flash.first_chunk().unwrap()).unwrap();
+        assert_eq!(len, record.len());
+        assert_eq!(read(&flash[..len]), read(&record));
+        assert!(matches!(read(&flash[..len - 1]), Err(RecordError::Torn { .. })));
+        // Torn at each byte, over erased flash: whatever the length is, nobody takes the record for whole.
+        for written in 0..Record::HEADER_LEN {
+            for erased in [0xff, 0] {
+                let mut torn = [erased; Record::HEADER_LEN];
+                torn[..written].copy_from_slice(&record[..written]);
+                let len = Record::len(&torn);
+                assert_eq!(len.is_some(), written >= 2, "{written}");
+                assert!(len.is_none_or(|len| len >= Record::OVERHEAD));
+                let flash = [&record[..written], &[erased; 4096][written..]].concat();
+                let read = read(&flash[..len.unwrap_or(0).min(flash.len())]);
+                assert!(matches!(read, Err(RecordError::Torn { .. } | RecordError::Absent)), "{written}: {read:?}");
+            }
+        }
+    }
+    let longest = [b'D', b'p', 1, 6, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(Record::len(&longest), Some((u32::MAX as usize).saturating_add(Record::OVERHEAD)));
+    assert!(matches!(read(&longest), Err(RecordError::Torn { .. })));
 }
 
 #[test]
@@ -261,7 +393,59 @@ fn errors_say_what_is_there() {
     }
 }
 
+/// A string of JSON with the escapes that a service may make of printable ASCII.
+fn escaped(text: &str, escapes: &[bool]) -> String {
+    let escapes = escapes.iter().copied().chain(std::iter::repeat(false));
+    text.chars().zip(escapes).map(|(c, is)| if is { format!("\\u{:04X}", u32::from(c)) } else { c.into() }).collect()
+}
+
 proptest! {
+    /// Whatever is assigned: in place and into a second buffer it is the same record, which reads back.
+    #[test]
+    fn any_assignment(
+        hub in "[a-z][a-z0-9-]{0,40}[a-z](:[1-9][0-9]{0,3})?",
+        device_id in "[A-Za-z0-9.:+%_#*?!(),=@$'-]{1,128}",
+        escapes in prop::collection::vec(any::<bool>(), 0..128),
+        payload in prop::option::of("[a-zA-Z0-9 ]{0,300}"),
+        names in any::<[bool; 2]>(),
+        has_certificate in any::<bool>(),
+        is_secondary in any::<bool>(),
+        which in 0..18_usize,
+        room in 0..64_usize,
+    ) {
+        let id_name = escaped("deviceId", &names);
+        let mut state = format!(r#"{{"{id_name}":"{}","assignedHub":"{hub}","status":"assigned""#, escaped(&device_id, &escapes));
+        if let Some(payload) = payload {
+            state += &format!(r#","payload":{{"deviceId":"{payload}"}}"#);
+        }
+        if has_certificate {
+            state += r#","issuedCertificateChain":["QUJD"]"#;
+        }
+        state += "}";
+        let key = if is_secondary { KeyChoice::Secondary } else { KeyChoice::Primary };
+        let (is_look_up, answer) = in_every_place(&state).swap_remove(which);
+        let (run, mut buffer) = run_with(is_look_up, key, &answer, room);
+        let registration = registration(TOASTER);
+        let fresh = buffer.clone();
+        let fresh = run.result(&fresh).unwrap();
+        prop_assert_eq!((fresh.assigned_hub(), fresh.device_id()), (hub.as_str(), device_id.as_str()));
+        let mut second = vec![0; 4096];
+        let expected = fresh.write_record(&registration, key, &mut second).unwrap();
+        match run.write_record(&mut buffer) {
+            Ok(record) => prop_assert_eq!(record, expected),
+            Err(error) => {
+                prop_assert!(expected.len() > answer.len() + room);
+                prop_assert!(is_exactly(expected.len(), error), "{:?}", error);
+            }
+        }
+        prop_assert_eq!(Record::len(expected.first_chunk().unwrap()), Some(expected.len()));
+        let read = Record::read(expected, &registration).unwrap();
+        let kept = read.assignment();
+        prop_assert_eq!((read.key(), kept.hub(), kept.payload()), (key, fresh.hub(), fresh.payload()));
+        prop_assert_eq!(kept.issued_certificate_chain().is_some(), has_certificate);
+        prop_assert_eq!(expected[3] & 6 == 0, has_certificate);
+    }
+
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(read(&bytes).is_err());
