@@ -11,7 +11,7 @@ use std::{
 use azure_dps::identity::tpm::TpmError;
 use azure_dps::{
     Assignment, Attestation, Error, Provisioning, Registration, RetryPolicy,
-    after::{HubAnswer, Next, Record, Reprovisioning, ReprovisioningPolicy},
+    after::{HubAnswer, Next, Pauses, Record, Reprovisioning, ReprovisioningPolicy},
     error::{BufferTooSmall, ErrorCode, Fault, Malformed, RecordError, TransportFault},
     http,
     identity::{Csr, KeyChoice, SignError},
@@ -34,7 +34,7 @@ const NETWORK: Error = Error::Transport(TransportFault::Stalled);
 const NO_CONNECTION: Error = Error::Transport(TransportFault::Connect);
 
 /// `Provisioning::new` or `Provisioning::lookup`.
-type NewRun<'a> = fn(Registration<'a>, Credential<'a>) -> Provisioning<'a>;
+type NewRun<'a> = fn(Registration<'a>, Attestation<'a>) -> Provisioning<'a>;
 
 /// A run that has no time for another attempt.
 fn run<'a>(new: NewRun<'a>, registration: Registration<'a>) -> Provisioning<'a> {
@@ -63,8 +63,17 @@ fn run_failed<'a>(
 /// A run that failed with this error, at the moment at which this error usually comes.
 fn failed_with(next: Next, error: Error) -> Provisioning<'static> {
     let new = if let Next::LookUp(_) = next { Provisioning::lookup } else { Provisioning::new };
-    let was_written = !matches!(error, NO_CONNECTION | Error::Untrusted | Error::Signer(_) | Error::Unsupported);
-    run_failed(new, registration(TOASTER), was_written, error)
+    run_failed(new, registration(TOASTER), is_sent(error), error)
+}
+
+/// Whether a request was sent when this error comes.
+fn is_sent(error: Error) -> bool {
+    !matches!(error, NO_CONNECTION | Error::Untrusted | Error::Signer(_) | Error::Unsupported)
+}
+
+/// What a look-up answers, of the answer to a registration.
+fn state_of(answer: &str) -> String {
+    assigned(&registration(TOASTER), answer).unwrap().registration_state().raw().to_string()
 }
 
 fn answered(new: NewRun<'static>, status: u16, body: &str) -> Error {
@@ -125,6 +134,9 @@ struct World {
     flash: Vec<u8>,
     policy: ReprovisioningPolicy,
     has_secondary_key: bool,
+    /// Whether it saves the pauses, and reboots after each run but a look-up that a registration follows.
+    reboots: bool,
+    saved: [u8; Pauses::LEN],
     log: Vec<(Duration, Event)>,
 }
 
@@ -155,6 +167,8 @@ impl World {
             flash: vec![0xff; 4096],
             policy: ReprovisioningPolicy::new().with_lookup(),
             has_secondary_key: false,
+            reboots: false,
+            saved: [0xff; Pauses::LEN],
             log: Vec::new(),
         }
     }
@@ -183,16 +197,20 @@ impl World {
     fn boot(&mut self, others: &mut Others, power_off: Duration) {
         self.say(Event::Boot);
         let end = self.now + power_off;
+        // A clock that does not stop begins anew if the device saves what it must remember.
+        let epoch = if self.reboots { self.now } else { Duration::ZERO };
         let registration = registration(TOASTER);
         let flash = self.flash.clone();
         let record = Record::read(&flash, &registration);
-        let mut life = Reprovisioning::new(registration.registration_id(), self.policy, &record);
-        if self.has_secondary_key {
-            life = life.with_secondary_key();
+        let mut life = Reprovisioning::new(registration.registration_id(), self.policy, record);
+        if self.reboots
+            && let Some(pauses) = Pauses::from_bytes(&self.saved)
+        {
+            life = life.with_pauses(self.now - epoch, pauses);
         }
         while self.now < end {
-            let next = life.next(self.now);
-            let answer = match next {
+            let next = life.next(self.now - epoch);
+            let (is_look_up, first_key) = match next {
                 Next::Wait(wait) => {
                     assert!(!wait.is_zero());
                     self.say(Event::Wait(wait));
@@ -204,11 +222,11 @@ impl World {
                     let hub = Record::read(&self.flash, &registration).unwrap().assignment().hub().host().to_string();
                     let (answer, lasts) = (others.hubs)(self, &hub, key);
                     self.say(Event::Hub(hub, key, answer));
-                    life.on_hub(self.now, answer);
+                    life.on_hub(self.now - epoch, answer);
                     if answer == HubAnswer::Accepted {
                         self.now += lasts.min(end.saturating_sub(self.now));
                         if self.now < end {
-                            life.on_hub(self.now, self.end);
+                            life.on_hub(self.now - epoch, self.end);
                         }
                         if self.end == HubAnswer::Closed {
                             self.now += self.asleep;
@@ -216,27 +234,66 @@ impl World {
                     }
                     continue;
                 }
-                Next::LookUp(key) => {
-                    self.say(Event::LookUp(key));
-                    self.now += SECOND;
-                    (others.look_up)(self, key)
-                }
-                Next::Register(key) => {
-                    self.say(Event::Register(key));
-                    self.now += SECOND;
-                    (others.register)(self, key)
-                }
+                Next::LookUp(key) => (true, key),
+                Next::Register(key) => (false, key),
             };
-            match answer {
-                Ok(answer) => {
-                    let assignment = assigned(&registration, &answer).unwrap();
-                    if life.on_assigned(self.now, &assignment) {
-                        self.write(&answer, life.key());
+            let mut buffer = [0; 2048];
+            let provisioning = self.ask(others, is_look_up, first_key, &mut buffer);
+            let now = self.now - epoch;
+            match provisioning.result(&buffer) {
+                Ok(assignment) => {
+                    if life.on_assigned(now, &assignment, provisioning.key()) {
+                        let record = provisioning.write_record(&mut buffer).unwrap();
+                        self.flash.fill(0xff);
+                        self.flash[..record.len()].copy_from_slice(record);
+                        self.say(Event::Written);
                     }
                 }
-                Err(error) => life.on_failed(self.now, &failed_with(next, error)),
+                Err(_) => life.on_failed(now, &provisioning),
+            }
+            self.saved = life.pauses(now).to_bytes();
+            if self.reboots && !matches!(life.next(now), Next::Register(_)) {
+                return;
             }
         }
+    }
+
+    /// A run that has no time for another attempt, with the keys that there are.
+    fn ask(
+        &mut self,
+        others: &mut Others,
+        is_look_up: bool,
+        first_key: KeyChoice,
+        buffer: &mut [u8],
+    ) -> Provisioning<'static> {
+        let new = if is_look_up { Provisioning::lookup } else { Provisioning::new };
+        let mut run = new(registration(TOASTER), Attestation::symmetric_key())
+            .with_first_key(first_key)
+            .with_retry_policy(RetryPolicy::new().with_timeout(Duration::ZERO));
+        run.start(Duration::ZERO, UNIX_TIME);
+        while run.is_running() {
+            match self.has_secondary_key {
+                true => run.sign_with(&mut [toaster_key(), toaster_key()], buffer),
+                false => run.sign_with(&mut toaster_key(), buffer),
+            }
+            .unwrap();
+            let key = run.key();
+            self.say(if is_look_up { Event::LookUp(key) } else { Event::Register(key) });
+            self.now += SECOND;
+            let answer = if is_look_up { (others.look_up)(self, key) } else { (others.register)(self, key) };
+            if answer.as_ref().map_or_else(|error| is_sent(*error), |_| true) {
+                http::write_request(&mut run, Duration::ZERO, buffer).unwrap();
+            }
+            match answer {
+                Ok(answer) => {
+                    let answer = if is_look_up { state_of(&answer) } else { answer };
+                    buffer[..answer.len()].copy_from_slice(answer.as_bytes());
+                    run.on_answer(Duration::ZERO, Answer::new(200, None, answer.as_bytes()));
+                }
+                Err(error) => run.on_error(Duration::ZERO, error),
+            }
+        }
+        run
     }
 
     fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
@@ -578,7 +635,7 @@ fn what_ends_a_short_session_decides_whether_it_counts() {
         let flash = World::at("a").flash;
         let record = Record::read(&flash, &registration);
         let mut life =
-            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
+            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
         life.on_hub(SECOND, HubAnswer::Unreachable);
         assert!(matches!(life.next(8 * SECOND), Next::Hub(_)));
         // Long after the patience.
@@ -881,7 +938,7 @@ fn pauses_go_by_what_was_sent() {
         for was_sent in [false, true] {
             let registration = registration(TOASTER);
             let policy = ReprovisioningPolicy::new().with_lookup();
-            let mut life = Reprovisioning::new(registration.registration_id(), policy, &Err(RecordError::Absent));
+            let mut life = Reprovisioning::new(registration.registration_id(), policy, Err(RecordError::Absent));
             let run = run_failed(Provisioning::new, registration, was_sent, error);
             assert_eq!(run.register_was_sent(), was_sent);
             assert_eq!(life.next(HOUR), REGISTER);
@@ -897,7 +954,7 @@ fn pauses_go_by_what_was_sent() {
         let flash = World::at("a").flash;
         let record = Record::read(&flash, &registration);
         let mut life =
-            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
+            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
         life.on_hub(HOUR, HubAnswer::Refused(401));
         let run = run_failed(Provisioning::lookup, registration, true, error);
         assert!(!run.register_was_sent());
@@ -931,13 +988,21 @@ fn a_first_boot_without_a_clock_costs_nothing() {
 #[test]
 fn a_register_request_with_the_other_key_counts() {
     let registration = registration(TOASTER);
-    let record = Err(RecordError::Absent);
-    let mut life =
-        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record)
-            .with_secondary_key();
-    life.on_failed(HOUR, &run_failed(Provisioning::new, registration, true, unauthorized()));
-    assert_eq!(life.next(HOUR), Next::Register(KeyChoice::Secondary));
-    life.on_failed(HOUR, &run_failed(Provisioning::new, registration, false, NO_CONNECTION));
+    let policy = ReprovisioningPolicy::new().with_lookup();
+    let mut life = Reprovisioning::new(registration.registration_id(), policy, Err(RecordError::Absent));
+    let mut keys = [toaster_key(), toaster_key()];
+    let mut buffer = [0; 2048];
+    let mut run = Provisioning::new(registration, Attestation::symmetric_key())
+        .with_retry_policy(RetryPolicy::new().with_timeout(Duration::ZERO));
+    run.start(Duration::ZERO, UNIX_TIME);
+    run.sign_with(&mut keys, &mut buffer).unwrap();
+    http::write_request(&mut run, Duration::ZERO, &mut buffer).unwrap();
+    run.on_error(Duration::ZERO, unauthorized());
+    assert_eq!((run.is_running(), run.key()), (true, KeyChoice::Secondary));
+    run.sign_with(&mut keys, &mut buffer).unwrap();
+    run.on_error(Duration::ZERO, NO_CONNECTION);
+    assert_eq!(run.result(&[]), Err(NO_CONNECTION));
+    life.on_failed(HOUR, &run);
     let Next::Wait(wait) = life.next(HOUR) else { panic!() };
     is_between(wait, 60 * SECOND, 90 * SECOND);
 }
@@ -960,7 +1025,7 @@ fn a_run_that_nobody_finished_is_a_failure_too() {
     for (run, was_sent) in [(sent(), true), (assigned, true), (started, false), (not_started, false)] {
         let record = Err(RecordError::Absent);
         let mut life =
-            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
+            Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
         life.on_failed(HOUR, &run);
         let Next::Wait(wait) = life.next(HOUR) else { panic!() };
         let [from, to] = if was_sent { [60, 90] } else { [5, 8] };
@@ -1108,7 +1173,7 @@ fn the_operator_can_have_a_device_provisioned_anew() {
     let record = World::at("a").flash;
     let record = Record::read(&record, &registration);
     let mut life =
-        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
+        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
     let now = HOUR;
     assert_eq!(life.next(now), Next::Hub(KeyChoice::Primary));
     life.on_hub(now, HubAnswer::Accepted);
@@ -1116,14 +1181,14 @@ fn the_operator_can_have_a_device_provisioned_anew() {
     assert_eq!(life.next(now), Next::Register(KeyChoice::Primary));
     // The same hub again is what the service wants, and is written: the payload may be new.
     let answer = at("a");
-    assert!(life.on_assigned(now, &assigned(&registration, &answer).unwrap()));
+    assert!(life.on_assigned(now, &assigned(&registration, &answer).unwrap(), KeyChoice::Primary));
     assert_eq!(life.next(now), Next::Hub(KeyChoice::Primary));
 
     // No hour with the last hub counts for this one.
     let later = now + 2 * HOUR;
     life.on_hub(now, HubAnswer::Accepted);
     life.provision_again();
-    assert!(life.on_assigned(later, &assigned(&registration, &answer).unwrap()));
+    assert!(life.on_assigned(later, &assigned(&registration, &answer).unwrap(), KeyChoice::Primary));
     life.on_hub(later, HubAnswer::Refused(401));
     let Next::Wait(wait) = life.next(later) else { panic!() };
     is_between(wait, 4 * MINUTE, 6 * MINUTE);
@@ -1145,14 +1210,14 @@ fn what_comes_at_the_wrong_time_changes_nothing() {
     let record = World::at("a").flash;
     let record = Record::read(&record, &registration);
     let mut life =
-        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), &record);
-    assert!(!life.on_assigned(SECOND, &assignment));
+        Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
+    assert!(!life.on_assigned(SECOND, &assignment, KeyChoice::Secondary));
     life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
     assert_eq!(life.next(SECOND), Next::Hub(KeyChoice::Primary));
 
     life.on_hub(SECOND, HubAnswer::Unreachable);
     let Next::Wait(wait) = life.next(SECOND) else { panic!() };
-    assert!(!life.on_assigned(SECOND, &assignment));
+    assert!(!life.on_assigned(SECOND, &assignment, KeyChoice::Secondary));
     life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
     life.on_hub(SECOND, HubAnswer::Refused(401));
     assert_eq!(life.next(SECOND), Next::Wait(wait));
@@ -1167,13 +1232,150 @@ fn what_comes_at_the_wrong_time_changes_nothing() {
     assert_eq!(life.next(100 * DAY), Next::LookUp(KeyChoice::Primary));
 }
 
+/// A device that takes a reboot for a cure: after each registration, for three months.
+#[test]
+fn a_device_that_reboots_asks_no_more_often() {
+    type Failing = Option<fn() -> Error>;
+    let others: [(bool, Failing, Failing); 6] = [
+        // DPS leads back to a hub that refuses.
+        (true, None, None),
+        (false, None, None),
+        (true, Some(|| Error::Disabled), None),
+        (false, None, Some(not_found)),
+        (false, None, Some(|| NETWORK)),
+        (true, Some(not_found), Some(|| refused(429, 429001))),
+    ];
+    for (looks_up, look_up, register) in others {
+        for mut world in [World::new(), World::at("a")] {
+            for reboots in [false, true] {
+                world.policy = policy(looks_up).with_jitter_seed(7);
+                world.reboots = reboots;
+                world.log.clear();
+                world.saved = [0xff; Pauses::LEN];
+                let answer = |error: Failing| move |_: &World, _| error.map_or(Ok(at("a")), |error| Err(error()));
+                let mut others =
+                    Others::new("", HubAnswer::Refused(401), "a").look_up(answer(look_up)).register(answer(register));
+                let start = world.now;
+                while world.now < start + 90 * DAY {
+                    world.boot(&mut others, 90 * DAY);
+                }
+                // A disabled enrollment is paused after its look-up.
+                let is_disabled = look_up.is_some_and(|error| error() == Error::Disabled);
+                let asked = world.times(|event| match event {
+                    Event::LookUp(_) => is_disabled,
+                    event => matches!(event, Event::Register(_)),
+                });
+                let longest = if register.is_some_and(|error| error() != not_found()) { 64 } else { 24 * 60 };
+                // The shortest that each pause may be.
+                let pauses = [1, 4, 16, 64, 256, 1024].map(|minutes: u32| minutes.min(longest));
+                for (pair, pause) in asked.windows(2).zip(pauses.into_iter().chain(std::iter::repeat(longest))) {
+                    is_between(pair[1] - pair[0], pause * MINUTE, pause * MINUTE * 3 / 2 + 10 * MINUTE);
+                }
+                assert!(asked.len() > 50, "{}", asked.len());
+            }
+        }
+    }
+}
+
+/// What was saved is restored: as much is left as there was, and the next pause is four times as long.
+#[test]
+fn pauses_go_on_after_a_reboot() {
+    let id = registration(TOASTER).registration_id();
+    let policy = ReprovisioningPolicy::new();
+    let mut now = HOUR;
+    let mut saved = Pauses::default();
+    for minutes in [1, 4, 16, 64, 256, 1024, 1440, 1440] {
+        let mut life = Reprovisioning::new(id, policy, Err(RecordError::Absent)).with_pauses(now, saved);
+        assert_eq!(life.pauses(now), saved);
+        if let Next::Wait(wait) = life.next(now) {
+            now += wait;
+        }
+        assert_eq!(life.next(now), REGISTER);
+        life.on_failed(now, &run_failed(Provisioning::new, registration(TOASTER), true, not_found()));
+        let Next::Wait(wait) = life.next(now) else { panic!() };
+        is_between(wait, minutes * MINUTE, minutes * MINUTE * 3 / 2);
+        // It reboots in the middle, and its clock begins anew.
+        let half = now + wait / 2 + Duration::from_millis(1);
+        saved = Pauses::from_bytes(&life.pauses(half).to_bytes()).unwrap();
+        now = Duration::ZERO;
+        let mut life = Reprovisioning::new(id, policy, Err(RecordError::Absent)).with_pauses(now, saved);
+        let Next::Wait(left) = life.next(now) else { panic!() };
+        // Never shorter than it was.
+        is_between(left, wait / 2 - Duration::from_millis(1), wait / 2 + SECOND);
+
+        // It was off for some time, and knows.
+        for (off, expected) in [(Duration::ZERO, left), (left / 2, left / 2), (left, Duration::ZERO)] {
+            let mut life = Reprovisioning::new(id, policy, Err(RecordError::Absent));
+            life = life.with_pauses(now, saved.after(off));
+            match life.next(now) {
+                Next::Wait(wait) => is_between(wait, expected, expected + SECOND),
+                next => assert_eq!((next, expected), (REGISTER, Duration::ZERO)),
+            }
+        }
+        assert_eq!(saved.after(Duration::MAX), saved.after(2 * left));
+    }
+}
+
+/// A hub that the record has is tried first, whatever is left of a pause.
+#[test]
+fn a_pause_does_not_keep_a_device_from_its_hub_after_a_reboot() {
+    let registration = registration(TOASTER);
+    let flash = World::at("a").flash;
+    let policy = ReprovisioningPolicy::new();
+    let mut before = Reprovisioning::new(registration.registration_id(), policy, Err(RecordError::Absent));
+    before.on_failed(HOUR, &run_failed(Provisioning::new, registration, true, not_found()));
+    let saved = before.pauses(HOUR);
+    let mut life = Reprovisioning::new(registration.registration_id(), policy, Record::read(&flash, &registration))
+        .with_pauses(SECOND, saved);
+    assert_eq!(life.next(SECOND), Next::Hub(KeyChoice::Primary));
+    life.on_hub(SECOND, HubAnswer::Refused(401));
+    let Next::Wait(wait) = life.next(SECOND) else { panic!() };
+    is_between(wait, 60 * SECOND, 91 * SECOND);
+
+    // After an hour with the hub there is nothing to save.
+    let mut life = Reprovisioning::new(registration.registration_id(), policy, Record::read(&flash, &registration))
+        .with_pauses(SECOND, saved);
+    life.on_hub(SECOND, HubAnswer::Accepted);
+    assert_ne!(life.pauses(HOUR), Pauses::default());
+    assert_eq!(life.pauses(SECOND + HOUR), Pauses::default());
+}
+
+/// Erased, torn at each byte over erased flash and over older pauses, and each bit flipped.
+#[test]
+fn pauses_that_cannot_be_read_are_none() {
+    let id = registration(TOASTER).registration_id();
+    let mut life = Reprovisioning::new(id, ReprovisioningPolicy::new(), Err(RecordError::Absent));
+    let older = life.pauses(HOUR).to_bytes();
+    life.on_failed(HOUR, &run_failed(Provisioning::new, registration(TOASTER), true, not_found()));
+    let saved = life.pauses(HOUR).to_bytes();
+    assert_eq!(Pauses::from_bytes(&saved), Some(life.pauses(HOUR)));
+    assert_eq!(Pauses::from_bytes(&older), Some(Pauses::default()));
+    for erased in [[0xff; Pauses::LEN], [0; Pauses::LEN]] {
+        assert_eq!(Pauses::from_bytes(&erased), None);
+    }
+    for below in [[0xff; Pauses::LEN], [0; Pauses::LEN], older] {
+        for written in 1..Pauses::LEN {
+            let mut flash = below;
+            flash[..written].copy_from_slice(&saved[..written]);
+            if flash != below && flash != saved {
+                assert_eq!(Pauses::from_bytes(&flash), None, "{written}");
+            }
+        }
+    }
+    for bit in 0..Pauses::LEN * 8 {
+        let mut flipped = saved;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Pauses::from_bytes(&flipped), None, "bit {bit}");
+    }
+}
+
 #[test]
 fn devices_do_not_come_back_all_at_once() {
     let waits = |ids: [&'static str; 6], seed| {
         let mut waits = ids.map(|id| {
             let policy = ReprovisioningPolicy::new().with_lookup().with_jitter_seed(seed);
             let record = Err(azure_dps::error::RecordError::Absent);
-            let mut life = Reprovisioning::new(registration(id).registration_id(), policy, &record);
+            let mut life = Reprovisioning::new(registration(id).registration_id(), policy, record);
             life.on_failed(HOUR, &failed_with(REGISTER, NO_CONNECTION));
             let Next::Wait(wait) = life.next(HOUR) else { panic!() };
             wait
@@ -1235,16 +1437,19 @@ const ANSWERS: [Input; 4] =
     [Input::Assigned("a", false), Input::Assigned("b", false), Input::Assigned("a", true), Input::Assigned("b", true)];
 
 /// What is known of a device from outside.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 struct Seen {
     hub: Option<&'static str>,
     /// Whether a certificate is, or may be, in its record or on its way.
     has_certificate: bool,
+    /// The key that the service accepted last.
+    key: KeyChoice,
 }
 
 struct Search<'a> {
     policy: ReprovisioningPolicy,
-    has_secondary_key: bool,
+    /// The key that the service accepts.
+    key: KeyChoice,
     record: Result<Record<'a>, RecordError>,
     seen: Seen,
     answers: [Assignment<'a>; 4],
@@ -1283,12 +1488,9 @@ impl Search<'_> {
     }
 
     /// Lives through these inputs. A wait is waited for.
-    fn replay(&mut self, path: &[(Input, Duration)]) -> (Next, (String, Seen)) {
+    fn replay(&mut self, path: &[(Input, Duration)]) -> (Next, String) {
         let registration = registration(TOASTER);
-        let mut life = Reprovisioning::new(registration.registration_id(), self.policy, &self.record);
-        if self.has_secondary_key {
-            life = life.with_secondary_key();
-        }
+        let mut life = Reprovisioning::new(registration.registration_id(), self.policy, self.record);
         let mut seen = self.seen.clone();
         let mut now = DAY;
         for (input, later) in path {
@@ -1302,12 +1504,16 @@ impl Search<'_> {
                 }
                 Input::Assigned(hub, has_certificate) => {
                     let which = usize::from(hub == "b") + 2 * usize::from(has_certificate);
-                    if life.on_assigned(now, &self.answers[which]) {
+                    let was_known = seen.hub;
+                    if life.on_assigned(now, &self.answers[which], self.key) {
                         if let Next::LookUp(_) = next {
                             assert!(!seen.has_certificate, "a look-up takes the certificate away: {path:?}");
                             self.is_look_up_followed = true;
                         }
-                        seen = Seen { hub: Some(hub), has_certificate };
+                        seen = Seen { hub: Some(hub), has_certificate, key: self.key };
+                    } else {
+                        assert_eq!((was_known, has_certificate), (Some(hub), false), "news is lost: {path:?}");
+                        seen.key = self.key;
                     }
                 }
                 Input::Failed(which) => {
@@ -1327,7 +1533,10 @@ impl Search<'_> {
         if let Next::Hub(_) = next {
             assert!(seen.hub.is_some());
         }
-        (next, (abstracted(&life, now), seen))
+        if let Next::Hub(key) | Next::LookUp(key) | Next::Register(key) = next {
+            assert_eq!((key, life.key()), (seen.key, seen.key), "{path:?}");
+        }
+        (next, format!("{seen:?} {}", abstracted(&life, now)))
     }
 }
 
@@ -1421,12 +1630,16 @@ fn a_certificate_survives_every_path() {
         let record = Record::read(flash, &registration);
         assert_eq!(record.err(), *error);
         for (policy, looks_up) in [(day, false), (zero, false), (day.with_lookup(), true), (zero.with_lookup(), true)] {
-            for has_secondary_key in [false, true] {
+            for key in [KeyChoice::Primary, KeyChoice::Secondary] {
                 let mut search = Search {
                     policy,
-                    has_secondary_key,
+                    key,
                     record,
-                    seen: Seen { hub: record.ok().map(|_| "a"), has_certificate: *has_certificate },
+                    seen: Seen {
+                        hub: record.ok().map(|_| "a"),
+                        has_certificate: *has_certificate,
+                        key: KeyChoice::Primary,
+                    },
                     answers,
                     failures: &failures,
                     is_look_up_reached: false,
@@ -1471,6 +1684,28 @@ fn any_event() -> impl Strategy<Value = (Any, u64)> {
 }
 
 proptest! {
+    /// No pauses that were saved make a wait longer than the policy's longest pause and its jitter.
+    #[test]
+    fn any_pauses(bytes in any::<[u8; 5]>(), now in any::<u64>(), longest in any::<u32>(), off in any::<u64>()) {
+        let id = registration(TOASTER).registration_id();
+        let policy = ReprovisioningPolicy::new().with_longest_pause(Duration::from_secs(longest.into()));
+        let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        let check = hash.to_le_bytes();
+        let [a, b, c, d, e] = bytes;
+        let pauses = Pauses::from_bytes(&[a, b, c, d, e, check[0], check[1], check[2]]).unwrap();
+        let now = Duration::from_secs(now);
+        let mut life = Reprovisioning::new(id, policy, Err(RecordError::Absent));
+        life = life.with_pauses(now, pauses.after(Duration::from_secs(off)));
+        match life.next(now) {
+            Next::Wait(wait) => prop_assert!(wait <= 18 * DAY + SECOND && wait.as_secs() <= u64::from(longest) * 3 / 2),
+            next => prop_assert_eq!(next, REGISTER),
+        }
+        let end = now.saturating_add(100 * DAY);
+        prop_assert_eq!(life.next(end), REGISTER);
+        life.on_failed(end, &failed_with(REGISTER, not_found()));
+        prop_assert!(life.pauses(end).after(Duration::MAX).to_bytes()[0] > 0);
+    }
+
     /// Whatever happens, at whatever times, there is something to do, and no wait is out of bounds.
     #[test]
     fn any_life(
@@ -1488,7 +1723,7 @@ proptest! {
             .with_hub_patience(Duration::from_secs(patience))
             .with_first_pause(Duration::from_secs(pauses.0))
             .with_longest_pause(Duration::from_secs(pauses.1));
-        let mut life = Reprovisioning::new(registration.registration_id(), policy, &record).with_secondary_key();
+        let mut life = Reprovisioning::new(registration.registration_id(), policy, record);
         let errors = [
             NETWORK, NO_CONNECTION, unauthorized(), not_found(), refused(503, 503001), Error::Disabled, Error::Signer(SignError::new("no answer")),
             Error::TimedOut, Error::Untrusted,
@@ -1510,7 +1745,9 @@ proptest! {
                 Any::Refused(status) => life.on_hub(now, HubAnswer::Refused(status)),
                 Any::Unreachable => life.on_hub(now, HubAnswer::Unreachable),
                 Any::Hub(other) => {
-                    let _ = life.on_assigned(now, &assigned(&registration, &answers[usize::from(other)]).unwrap());
+                    let key = if other { KeyChoice::Secondary } else { KeyChoice::Primary };
+                    let assignment = assigned(&registration, &answers[usize::from(other)]).unwrap();
+                    let _ = life.on_assigned(now, &assignment, key);
                 }
                 Any::Error(which) => life.on_failed(now, &failed_with(next, errors[usize::from(which)])),
                 Any::Again => life.provision_again(),
