@@ -70,9 +70,9 @@ impl Device {
             registration = registration.with_csr(Csr::from_der(csr).unwrap());
         }
         let flash = self.flash.clone();
-        let record = Record::read(&flash, &registration);
         let policy = ReprovisioningPolicy::new().with_lookup();
-        let mut life = Reprovisioning::new(registration.registration_id(), policy, &record).with_secondary_key();
+        let mut life = Reprovisioning::new(registration.registration_id(), policy, Record::read(&flash, &registration));
+        let mut keys = self.keys.map(|key| DeviceKey::from_base64(key).unwrap());
         loop {
             let next = life.next(self.now);
             let (key, provisioning): (_, fn(_, _) -> _) = match next {
@@ -94,18 +94,18 @@ impl Device {
                 Next::LookUp(key) => (key, Provisioning::lookup),
                 Next::Register(key) => (key, Provisioning::new),
             };
-            let mut signer = DeviceKey::from_base64(self.keys[key as usize]).unwrap();
             let endpoint = Endpoint::parse(emulator.http_url().unwrap()).unwrap();
-            let mut provisioning = provisioning(registration, Credential::sas(&mut signer)).with_endpoint(endpoint);
+            let mut provisioning =
+                provisioning(registration, Attestation::symmetric_key()).with_endpoint(endpoint).with_first_key(key);
             let mut buffer = [0; 8192];
-            match provision(&mut provisioning, Transport::EmbeddedIo, "", &mut buffer) {
-                Ok(assignment) => {
-                    if life.on_assigned(self.now, &assignment) {
-                        self.flash.fill(0xff);
-                        assignment.write_record(&registration, life.key(), &mut self.flash).unwrap();
-                    }
-                }
-                Err(_) => life.on_failed(self.now, &provisioning),
+            if provision(&mut provisioning, &mut keys, Transport::EmbeddedIo, "", &mut buffer).is_err() {
+                life.on_failed(self.now, &provisioning);
+                continue;
+            }
+            if life.on_assigned(self.now, &provisioning.result(&buffer).unwrap(), provisioning.key()) {
+                let record = provisioning.write_record(&mut buffer).unwrap();
+                self.flash.fill(0xff);
+                self.flash[..record.len()].copy_from_slice(record);
             }
         }
     }
@@ -210,11 +210,11 @@ fn a_register_request_counts_only_if_it_was_sent() {
             _ => service.https_url().unwrap().to_owned(),
         };
         let run = |ca: &str, url: &str| {
-            let mut key = toaster_key();
-            let mut provisioning = Provisioning::new(registration(TOASTER), Credential::sas(&mut key))
+            let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::symmetric_key())
                 .with_endpoint(Endpoint::parse(url).unwrap())
                 .with_retry_policy(RetryPolicy::new().with_max_retries(0));
-            let result = provision(&mut provisioning, transport, ca, &mut [0; 2048]).map(|_| ());
+            let mut buffer = [0; 2048];
+            let result = provision(&mut provisioning, &mut toaster_key(), transport, ca, &mut buffer).map(|_| ());
             (result, provisioning.register_was_sent())
         };
         if !is_plain {

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use azure_dps::blocking::ConnectError;
+use azure_dps::blocking::{self, ConnectError};
 use azure_dps::{
     Attestation, DeviceKey, Error, GroupKey, Provisioning, RetryPolicy,
     error::{ErrorCode, Fault},
@@ -56,12 +56,12 @@ fn run(emulator: &Emulator, transport: Transport, id: &'static str, key: &Device
     let registration = registration(id).with_payload(PAYLOAD).unwrap();
     let url = url(emulator, transport);
     let endpoint = Endpoint::parse(&url).unwrap();
-    let mut provisioning = Provisioning::new(registration, Credential::sas(&mut key)).with_endpoint(endpoint);
+    let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(endpoint);
     let mut buffer = [0; 1024];
-    let assignment = provision(&mut provisioning, transport, emulator.ca_pem(), &mut buffer)?;
+    let assignment = provision(&mut provisioning, &mut key, transport, emulator.ca_pem(), &mut buffer)?;
     Ok(Outcome {
         hub: assignment.assigned_hub().into(),
-        device_id: assignment.device_id().to_string(),
+        device_id: assignment.device_id().into(),
         payload: assignment.payload().map(|payload| payload.raw().into()),
         initial: assignment.substatus() == Some(Substatus::InitialAssignment),
     })
@@ -189,8 +189,10 @@ fn a_device_that_the_webhook_does_not_know() {
         let mut key = derived(id);
         let url = url(&emulator, transport);
         let endpoint = Endpoint::parse(&url).unwrap();
-        let mut provisioning = Provisioning::new(registration(id), Credential::sas(&mut key)).with_endpoint(endpoint);
-        let error = provision(&mut provisioning, transport, emulator.ca_pem(), &mut provisioning_buffer).unwrap_err();
+        let mut provisioning =
+            Provisioning::new(registration(id), Attestation::symmetric_key()).with_endpoint(endpoint);
+        let error =
+            provision(&mut provisioning, &mut key, transport, emulator.ca_pem(), &mut provisioning_buffer).unwrap_err();
         assert_eq!(error.code(), Some(ErrorCode::CUSTOM_ALLOCATION_FAILED));
         let details = provisioning.details(&provisioning_buffer).unwrap();
         assert!(details.message().unwrap() == "Custom allocation failed with status code: 400");
@@ -214,17 +216,18 @@ fn a_wrong_key_is_a_credential_fault_with_a_tracking_id() {
 #[test]
 fn a_device_clock_that_is_hours_behind() {
     let emulator = contoso();
-    let mut key = toaster_key();
     let endpoint = Endpoint::parse(emulator.http_url().unwrap()).unwrap();
-    let mut provisioning = toaster(&mut key).with_endpoint(endpoint);
+    let mut provisioning = toaster().with_endpoint(endpoint);
     let mut buffer = [0; 1024];
-    let connect = |_| {
+    let mut connect = |_| {
         let socket = std::net::TcpStream::connect((endpoint.host(), endpoint.port()))?;
         Ok::<_, ConnectError<std::io::Error>>(embedded_io_adapters::std::FromStd::new(socket))
     };
     let now = Duration::ZERO;
     let two_hours_ago = unix_time() - 7200;
-    let result = azure_dps::blocking::provision(&mut provisioning, two_hours_ago, &mut buffer, connect, || now, |_| ());
+    provisioning.start(now, two_hours_ago);
+    let key = &mut toaster_key();
+    let result = blocking::run(&mut provisioning, key, &mut buffer, &mut connect, || now, |_| (), |_| ());
     assert_eq!(result.unwrap_err().kind().code(), Some(ErrorCode::UNAUTHORIZED));
     // The service's own clock is in the answer.
     assert!(provisioning.details(&buffer).unwrap().timestamp().is_some());
@@ -314,12 +317,14 @@ fn bodies_with_a_length_and_in_chunks() {
 fn a_certificate_of_another_ca_is_no_service() {
     let emulator = contoso();
     let other = contoso();
-    let mut key = toaster_key();
     let endpoint = Endpoint::parse(emulator.https_url().unwrap()).unwrap();
     let policy = RetryPolicy::new().with_max_retries(0);
-    let mut provisioning = toaster(&mut key).with_endpoint(endpoint).with_retry_policy(policy);
-    let error = provision(&mut provisioning, Transport::EmbeddedIoTls, other.ca_pem(), &mut [0; 1024]).unwrap_err();
+    let mut provisioning = toaster().with_endpoint(endpoint).with_retry_policy(policy);
+    let mut run = |ca: &str| {
+        provision(&mut provisioning, &mut toaster_key(), Transport::EmbeddedIoTls, ca, &mut [0; 1024]).map(|_| ())
+    };
+    let error = run(other.ca_pem()).unwrap_err();
     assert_eq!(error, Error::Untrusted);
     assert_eq!(emulator.requests().len(), 0);
-    assert!(provision(&mut provisioning, Transport::EmbeddedIoTls, emulator.ca_pem(), &mut [0; 1024]).is_ok());
+    assert_eq!(run(emulator.ca_pem()), Ok(()));
 }

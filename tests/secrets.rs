@@ -19,17 +19,17 @@ use azure_dps::{
     Attestation, DeviceKey, GroupKey, Provisioning,
     after::{Reprovisioning, ReprovisioningPolicy},
     identity::{InvalidKey, Sign, SignError},
-    provisioning::{Endpoint, Progress},
+    provisioning::Endpoint,
 };
 use azure_dps_emulator::{Config, Emulator, IndividualEnrollment, SymmetricKey};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
-use network::{TRANSPORTS, Transport, provision};
+use network::{TRANSPORTS, Transport, run};
 use program::Program;
 use proptest::prelude::*;
-use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, TOASTERS_HUB, observer, registration};
+use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, TOASTERS_HUB, registration};
 
 /// Whether a type implements a trait. A constant of its own goes before that of a trait.
 macro_rules! implements {
@@ -80,9 +80,8 @@ fn a_group_key_cannot_sign() {
 }
 
 #[test]
-fn what_holds_a_key_or_a_signature_has_no_debug() {
+fn what_holds_a_signature_has_no_debug() {
     assert!(!implements!(Provisioning<'static>: Debug));
-    assert!(!implements!(Credential<'static>: Debug));
 }
 
 /// All that bytes look like where somebody prints them.
@@ -137,7 +136,7 @@ proptest! {
         let life = Reprovisioning::new(
             registration(TOASTER).registration_id(),
             ReprovisioningPolicy::new(),
-            &Err(azure_dps::error::RecordError::Absent),
+            Err(azure_dps::error::RecordError::Absent),
         );
         let errors = [GroupKey::from_base64(&broken).unwrap_err(), DeviceKey::from_base64(&text[1..]).unwrap_err()];
         let config = service(&text, &text);
@@ -191,20 +190,20 @@ fn no_record_shows_a_key_or_a_signature() {
             };
             let mut signer = Witness(key.clone(), Arc::clone(&signatures));
             let registration = registration(TOASTER).with_payload(PAYLOAD).unwrap();
-            let log = Mutex::new(Vec::<Progress>::new());
-            let mut watch = observer(&log);
-            let mut provisioning = Provisioning::new(registration, Credential::sas(&mut signer))
-                .with_endpoint(Endpoint::parse(&url).unwrap())
-                .with_observer(&mut watch);
+            let mut log = Vec::new();
+            let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key())
+                .with_endpoint(Endpoint::parse(&url).unwrap());
             let mut buffer = [0; 1024];
-            let result = provision(&mut provisioning, transport, emulator.ca_pem(), &mut buffer);
+            let observe = |progress| log.push(progress);
+            let run = run(&mut provisioning, &mut signer, transport, emulator.ca_pem().into(), &mut buffer, observe);
+            assert!(!log.is_empty(), "{transport:?}");
+            let result = run.and_then(|()| provisioning.result(&buffer));
             assert_eq!(result.is_ok(), std::ptr::eq(key, &raw const right), "{transport:?}: {result:?}");
             let line = match &result {
                 Ok(assignment) => format!("{assignment:?} {:?}", assignment.hub()),
                 Err(error) => format!("{error:?} {error}"),
             };
-            drop(provisioning);
-            shown.lock().unwrap().push_str(&format!("{line} {:?}\n", log.lock().unwrap()));
+            shown.lock().unwrap().push_str(&format!("{line} {log:?}\n"));
         }
     }
     let requests = emulator.requests();

@@ -7,10 +7,10 @@ mod support;
 #[path = "support/tpm.rs"]
 mod tpm;
 
-use azure_dps::identity::tpm::Tpm;
 use azure_dps::{
-    Attestation, Error, Provisioning,
+    Error, Provisioning,
     error::{ErrorCode, Fault},
+    identity::Sign,
     provisioning::{Endpoint, Substatus},
 };
 use azure_dps_emulator::{Config, Emulator, EndorsementKey, IndividualEnrollment, TpmAttestation};
@@ -46,12 +46,11 @@ fn run(emulator: &Emulator, transport: Transport, machine: &mut Machine) -> Resu
     let url = url(emulator, transport);
     let registration = registration(ID).with_payload(PAYLOAD).unwrap();
     let endpoint = Endpoint::parse(&url).unwrap();
-    let mut provisioning = Provisioning::new(registration, Credential::tpm(machine)).with_endpoint(endpoint);
+    let mut provisioning = Provisioning::new(registration, machine.attestation()).with_endpoint(endpoint);
     let mut buffer = [0; 2048];
-    let assignment = provision(&mut provisioning, transport, emulator.ca_pem(), &mut buffer)?;
-    drop(provisioning);
+    let assignment = provision(&mut provisioning, machine, transport, emulator.ca_pem(), &mut buffer)?;
     machine.activate(assignment.tpm_authentication_key().unwrap()).unwrap();
-    assert_eq!(assignment.device_id().to_string(), ID);
+    assert_eq!(assignment.device_id(), ID);
     Ok(assignment.substatus() == Some(Substatus::InitialAssignment))
 }
 
@@ -99,10 +98,10 @@ fn a_look_up_tells_the_hub() {
     let mut machine = Machine::new(&TPM);
     run(&emulator, Transport::EmbeddedIo, &mut machine).unwrap();
     let url = url(&emulator, Transport::EmbeddedIo);
-    let mut provisioning = Provisioning::lookup(registration(ID), Credential::tpm(&mut machine))
-        .with_endpoint(Endpoint::parse(&url).unwrap());
+    let mut provisioning =
+        Provisioning::lookup(registration(ID), machine.attestation()).with_endpoint(Endpoint::parse(&url).unwrap());
     let mut buffer = [0; 2048];
-    let assignment = provision(&mut provisioning, Transport::EmbeddedIo, "", &mut buffer).unwrap();
+    let assignment = provision(&mut provisioning, &mut machine, Transport::EmbeddedIo, "", &mut buffer).unwrap();
     assert_eq!(assignment.assigned_hub(), emulator.device(ID).unwrap().assigned_hub);
     assert_eq!(emulator.device(ID).unwrap().registrations, 1);
 }

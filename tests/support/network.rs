@@ -15,7 +15,7 @@ use azure_dps::{
     error::ErrorCode,
     https,
     identity::Sign,
-    provisioning::Step,
+    provisioning::{Progress, Step},
     tls::Connector,
 };
 use embedded_io_adapters::{std::FromStd, tokio_1::FromTokio};
@@ -82,7 +82,19 @@ pub fn provision<'a, 'b>(
     tls: impl Into<Tls<'a>>,
     buffer: &'b mut [u8],
 ) -> Result<Assignment<'b>, Error> {
-    let tls = tls.into();
+    run(provisioning, signer, transport, tls.into(), buffer, |_| ())?;
+    provisioning.result(buffer)
+}
+
+/// The same, and tells how it goes on.
+pub fn run(
+    provisioning: &mut Provisioning<'_>,
+    signer: &mut impl Sign,
+    transport: Transport,
+    tls: Tls<'_>,
+    buffer: &mut [u8],
+    observe: impl FnMut(Progress),
+) -> Result<(), Error> {
     let started = Instant::now();
     let skipped = Cell::new(Duration::ZERO);
     let clock = || started.elapsed() + skipped.get();
@@ -95,11 +107,11 @@ pub fn provision<'a, 'b>(
     provisioning.start(clock(), unix_time());
     match transport {
         Transport::Minreq => {
-            https::run(provisioning, signer, buffer, clock, delay, |_| ()).map_err(|error| error.kind())?;
+            https::run(provisioning, signer, buffer, clock, delay, observe).map_err(|error| error.kind())?;
         }
         Transport::MqttTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(over_mqtt(provisioning, signer, tls, buffer));
+            runtime.block_on(over_mqtt(provisioning, signer, tls, buffer, observe));
         }
         Transport::EmbeddedIoAsyncTls => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -114,7 +126,7 @@ pub fn provision<'a, 'b>(
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config()?));
                 Ok(FromTokio::new(connector.connect(name, socket).await.map_err(refused)?))
             };
-            let run = asynch::run(provisioning, signer, buffer, &mut connect, || clock.now(), delay, |_| ());
+            let run = asynch::run(provisioning, signer, buffer, &mut connect, || clock.now(), delay, observe);
             runtime.block_on(run).map_err(|error| error.kind())?;
         }
         Transport::EmbeddedIoTls => {
@@ -125,7 +137,7 @@ pub fn provision<'a, 'b>(
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             let connector = builder.with_io_timeout(Duration::from_secs(10)).build().unwrap();
             let mut connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(clock()));
-            blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, |_| ())
+            blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, observe)
                 .map_err(|error| error.kind())?;
         }
         Transport::EmbeddedIo => {
@@ -134,19 +146,27 @@ pub fn provision<'a, 'b>(
                 socket.set_read_timeout(Some(Duration::from_secs(10)))?;
                 Ok(FromStd::new(socket))
             };
-            blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, |_| ())
+            blocking::run(provisioning, signer, buffer, &mut connect, clock, delay, observe)
                 .map_err(|error| error.kind())?;
         }
     }
-    provisioning.result(buffer)
+    provisioning.result(buffer).map(|_| ())
 }
 
 /// As the example `mqtt_embedded` does: a new session for each signature.
-async fn over_mqtt(provisioning: &mut Provisioning<'_>, signer: &mut impl Sign, tls: Tls<'_>, buffer: &mut [u8]) {
+async fn over_mqtt(
+    provisioning: &mut Provisioning<'_>,
+    signer: &mut impl Sign,
+    tls: Tls<'_>,
+    buffer: &mut [u8],
+    mut observe: impl FnMut(Progress),
+) {
     let clock = Clock::new();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(tls.config().unwrap()));
     loop {
-        match provisioning.step(clock.now()) {
+        let step = provisioning.step(clock.now());
+        provisioning.progress().into_iter().for_each(&mut observe);
+        match step {
             Step::Finished => return,
             Step::Sign => {
                 let signed = provisioning.sign_with(signer, buffer);
@@ -161,7 +181,7 @@ async fn over_mqtt(provisioning: &mut Provisioning<'_>, signer: &mut impl Sign, 
                 let socket = tokio::net::TcpStream::connect((host.as_str(), port)).await.unwrap();
                 let ended = match connector.connect(ServerName::try_from(host).unwrap(), socket).await {
                     Ok(stream) => {
-                        session::session(provisioning, clock, FromTokio::new(stream), buffer, &mut |_| ()).await
+                        session::session(provisioning, clock, FromTokio::new(stream), buffer, &mut observe).await
                     }
                     Err(error) => Err(blocking::Error::<_, io::Error>::from(refused(error)).kind()),
                 };
