@@ -26,7 +26,7 @@ use crate::{
 
 /// A running emulator. It stops when it is dropped.
 ///
-/// Nothing here needs an async runtime: the service lives on a thread of its own.
+/// It needs no async runtime: the service runs on its own thread.
 pub struct Emulator {
     service: Arc<Service>,
     http_url: Option<String>,
@@ -35,7 +35,7 @@ pub struct Emulator {
     mqtts_url: Option<String>,
     ca_pem: String,
     issuing_ca_pem: String,
-    // The service goes first, the webhook that it calls after it.
+    // The service is dropped first, then the webhook that it calls.
     _worker: Worker,
     contoso: Option<Webhook>,
 }
@@ -82,56 +82,55 @@ impl Emulator {
         self.mqtts_url.as_deref()
     }
 
-    /// Where devices find the service over MQTT and WebSocket: the HTTPS listener, on any path,
-    /// with the one that most clients use. The HTTP listener takes `ws:` just so.
+    /// Where devices find the service over MQTT and WebSocket: the HTTPS listener, with the path that most clients use.
+    /// Any other path works, and the HTTP listener accepts `ws:`.
     #[must_use]
     pub fn wss_url(&self) -> Option<String> {
         let address = self.https_url.as_deref()?.strip_prefix("https")?;
         Some(format!("wss{address}/$iothub/websocket"))
     }
 
-    /// The certificate of the CA that signed the TLS listeners', made when this emulator started.
-    /// It signed nothing where there is a [`Builder::certificate`].
+    /// Returns the certificate of the CA that signed the certificate of the TLS listeners. The CA is made at each
+    /// start. It is of no use with a [`Builder::certificate`].
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// The certificates of the CA that issues certificates to devices, made when this emulator
-    /// started: the intermediate that signs them, then its root. An enrollment group with the
-    /// intermediate, which is the one that [`Certificate::from_pem`](crate::Certificate::from_pem)
-    /// takes, lets those devices in with what they were issued.
+    /// Returns the certificates of the CA that issues certificates to devices: the intermediate that signs them, then
+    /// its root. The CA is made at each start. [`Certificate::from_pem`](crate::Certificate::from_pem) reads the first
+    /// one: an enrollment group with the intermediate accepts the devices that have an issued certificate.
     #[must_use]
     pub fn issuing_ca_pem(&self) -> &str {
         &self.issuing_ca_pem
     }
 
-    /// The Contoso webhook inside, unless the configuration names another webhook.
+    /// Returns the built-in Contoso webhook, unless the configuration names another webhook.
     #[must_use]
     pub fn contoso(&self) -> Option<&Webhook> {
         self.contoso.as_ref()
     }
 
-    /// What devices asked, and what they were answered, in order. The oldest are forgotten after
-    /// 100 000, or 64 MiB of text.
+    /// Returns the requests of devices and their answers, in order. At most 100 000 are kept, and 64 MiB of text: the
+    /// oldest are dropped.
     #[must_use]
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.service.journal().requests()
     }
 
-    /// The calls of webhooks, in order, within the same bounds.
+    /// Returns the calls of webhooks, in order, within the same bounds.
     #[must_use]
     pub fn webhook_calls(&self) -> Vec<WebhookCall> {
         self.service.journal().webhook_calls()
     }
 
-    /// A device that has a hub, and its twin there.
+    /// Returns a device that has a hub, with its twin there.
     #[must_use]
     pub fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
         self.service.device(registration_id)
     }
 
-    /// Queues misbehaviour.
+    /// Adds a script to the queue: a fault that the next matching request meets.
     pub fn script(&self, script: Script) {
         self.service.push_script(script);
     }
@@ -139,13 +138,13 @@ impl Emulator {
     /// Changes the configuration while the service runs: enrollments, hubs, behaviour. Listeners and
     /// TLS stay as they are.
     ///
-    /// A registration that is running goes on as it began, unless its enrollment is disabled or
-    /// deleted, or the device gets an individual enrollment: then it ends at once with `disabled`, or
-    /// `failed` with 404201, and assigns nothing.
+    /// A registration that is running goes on as it began. If its enrollment is disabled or deleted, or if the device
+    /// gets an individual enrollment, the registration ends at once with `disabled`, or `failed` with 404201, and
+    /// assigns nothing.
     ///
     /// # Panics
     ///
-    /// When it can no longer be used, as [`Builder::start`] would say. Nothing is changed then.
+    /// If the changed configuration cannot be used, for the reasons of [`Builder::start`]. Nothing is changed then.
     #[track_caller]
     pub fn update(&self, change: impl FnOnce(&mut Config)) {
         if let Err(error) = self.service.update(change) {
@@ -184,8 +183,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Listens for plain HTTP, and for MQTT over WebSocket; port 0 takes a free one. Without any listener named, HTTP on a free
-    /// port of 127.0.0.1 is.
+    /// Listens for plain HTTP, and for MQTT over WebSocket; port 0 takes a free one. Without any listener, the emulator
+    /// listens for HTTP on a free port of 127.0.0.1.
     #[must_use]
     pub fn http(mut self, address: impl Into<String>) -> Self {
         self.http = Some(address.into());
@@ -213,53 +212,52 @@ impl Builder {
         self
     }
 
-    /// Presents this certificate to TLS clients, PEM and followed by its chain, and not one of
-    /// the CA made at start: RSA as the real service has it, say, or an expired one.
+    /// Presents this certificate to TLS clients, in PEM and followed by its chain, instead of one by the CA made at
+    /// start: for example with RSA as the real service has it, or an expired one.
     #[must_use]
     pub fn certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
         self.certificate = Some((chain_pem.into(), key_pem.into()));
         self
     }
 
-    /// Calls this webhook, function key (`?code=…`) included, and not the Contoso webhook inside.
+    /// Calls this webhook instead of the built-in Contoso webhook. The URL includes the function key (`?code=…`).
     #[must_use]
     pub fn webhook(mut self, url: impl Into<String>) -> Self {
         self.webhook_url = Some(url.into());
         self
     }
 
-    /// Lets the service's own waiting pass so many times faster: the pauses between webhook calls,
-    /// their time-out (though never to less than 10 s, so that no webhook fails for running on a
-    /// busy machine), scripted delays and quotas. `Retry-After`, token expiry and MQTT's keep-alive,
-    /// which devices reckon with, stay in plain seconds.
+    /// Divides the service's own delays by this factor: the pauses between webhook calls, scripted delays and quota
+    /// windows. The time-out of webhook calls is divided too, but it is at least 10 s, or as configured if that is
+    /// less. `Retry-After`, token expiry and MQTT's keep-alive stay in plain seconds, because devices count on them.
     #[must_use]
     pub fn time_scale(mut self, scale: f64) -> Self {
         self.time_scale = scale;
         self
     }
 
-    /// Tells of every request and webhook call as soon as it has happened, on the service's
-    /// thread: do not wait in it.
+    /// Calls `observer` for every event as soon as it has happened. It runs on the service's thread, so it must not
+    /// wait.
     #[must_use]
     pub fn observer(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.observer = Some(Box::new(observer));
         self
     }
 
-    /// Tells of every line that the Contoso webhook inside logs.
+    /// Calls `observer` for every line that the built-in Contoso webhook logs.
     #[must_use]
     pub fn contoso_log(mut self, observer: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.contoso_log = Box::new(observer);
         self
     }
 
-    /// Starts the service. When this returns, it listens.
+    /// Starts the service. It listens when this returns.
     ///
     /// # Errors
     ///
-    /// When the configuration cannot be used, or an address cannot be listened on.
+    /// If the configuration cannot be used, or an address cannot be listened on.
     pub fn start(self) -> Result<Emulator, StartError> {
-        // The webhook client asks for the process-wide provider; one that is there already is fine.
+        // The webhook client needs a process-wide provider. An error means that there is one already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut config = self.config;
         if let Some(url) = self.webhook_url {
@@ -351,7 +349,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// A loopback address is named `localhost`, as the certificate and most clients like it best.
+/// Names a loopback address `localhost`, because the certificate is for it and most clients expect a name.
 fn authority(address: SocketAddr) -> String {
     if address.ip().is_loopback() || address.ip().is_unspecified() {
         format!("localhost:{}", address.port())

@@ -1,9 +1,9 @@
 //! A local emulator of the Azure IoT Hub Device Provisioning Service (DPS).
 //!
-//! [`Emulator`] answers the device API of the service on 127.0.0.1 over HTTP and MQTT, plain and
-//! over TLS, verifies the SAS tokens and certificates it is given, challenges TPMs, and allocates devices as the enrollment says:
-//! statically, by hash, or by really POSTing an `AllocationRequest` to a custom allocation webhook.
-//! [`contoso::Webhook`] is the function of Microsoft's tutorial as such a webhook.
+//! [`Emulator`] answers the device API of the service on 127.0.0.1 over HTTP and MQTT, plain and over TLS, verifies the
+//! SAS tokens and certificates it is given, challenges TPMs, and allocates devices as the enrollment says: statically,
+//! by hash, or by really POSTing an `AllocationRequest` to a custom allocation webhook. [`contoso::Webhook`] is the
+//! function of Microsoft's tutorial as such a webhook.
 //!
 //! It is a library for tests: it takes a free port, keeps a log of what it was asked, can be
 //! scripted to misbehave, lets the service's waiting pass faster, and stops when it is dropped.

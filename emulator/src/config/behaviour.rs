@@ -37,14 +37,14 @@ pub struct Behaviour {
     /// Describes the certificates in `registrationState.x509`, as the specification says. If false, `x509` has only the
     /// name of the group, as in logs of the real service. Default false.
     pub certificate_info_in_result: bool,
-    /// Ignores a `csr` if the enrollment has no `certificate_policy`. If false, the registration is refused with 400000.
-    /// Default false.
+    /// Ignores a `csr` if the enrollment has no `certificate_policy`. If false, the registration is refused with
+    /// 400000. Default false.
     pub ignore_csr_without_policy: bool,
     /// Begins `issuedCertificateChain` with the root. If false, the chain begins with the device's certificate. Sources
     /// disagree. Default false.
     pub issued_chain_root_first: bool,
-    /// Refuses an MQTT client with a bad token or certificate in CONNACK, with code 5. If false, the client may connect,
-    /// and its first request is answered 401 (azure-docs#43157). Default false.
+    /// Refuses an MQTT client with a bad token or certificate in CONNACK, with code 5. If false, the client may
+    /// connect, and its first request is answered 401 (azure-docs#43157). Default false.
     pub refuse_at_connect: bool,
     /// Sets how many seconds the webhook may take. Default 230, which is the limit of Azure Functions for an HTTP
     /// trigger.
@@ -68,19 +68,19 @@ pub struct Behaviour {
     /// the connection is closed. An idle connection is closed after the same time, unless it is an MQTT session.
     /// Default 60.
     pub client_timeout: f64,
-    /// Loses the answer of every n-th request: the request is carried out, then the connection is closed without a byte.
-    /// The requests of all devices count, MQTT's CONNECT too. Default none.
+    /// Loses the answer of every n-th request: the request is carried out, then the connection is closed without a
+    /// byte. The requests of all devices count, MQTT's CONNECT too. Default none.
     pub drop_every: Option<NonZeroU32>,
     /// Accepts TLS 1.3 besides 1.2 for HTTPS and MQTT. Default false, as the real service.
     pub tls13: bool,
 
     // Points in which records of the real service disagree. The README names the sources.
-    /// Sets the error code for a symmetric key that is refused over HTTP: 400000 to 599999. Default 401002, as in records
-    /// since 2020; one of 2019 has 401000. Over MQTT the code is always 401000.
+    /// Sets the error code for a symmetric key that is refused over HTTP: 400000 to 599999. Default 401002, as in
+    /// records since 2020; one of 2019 has 401000. Over MQTT the code is always 401000.
     pub refused_key_code_over_http: u32,
     /// Sets for how many seconds of the service's time a registration over HTTP blocks the other key of the enrollment,
-    /// primary or secondary. A request with the blocked key is answered as one with a wrong key. Default 1800; 0 switches
-    /// the rule off.
+    /// primary or secondary. A request with the blocked key is answered as one with a wrong key. Default 1800; 0
+    /// switches the rule off.
     pub other_key_blocked_for: f64,
     /// Refuses a payload that is a JSON string with 400012. If false, the device is registered, and the payload is not
     /// passed on to the webhook. Default true.
@@ -99,8 +99,8 @@ pub struct Behaviour {
     /// Makes the middle part of operation IDs the same for all registrations of a device. If false, it is random.
     /// Default true.
     pub constant_operation_id_middle: bool,
-    /// Tells a device `initialAssignment` if it registers again at the same hub with an api-version before 2019-04-15. If
-    /// false, it is told `reprovisionedToInitialAssignment`, as with later versions. Default true.
+    /// Tells a device `initialAssignment` if it registers again at the same hub with an api-version before 2019-04-15.
+    /// If false, it is told `reprovisionedToInitialAssignment`, as with later versions. Default true.
     pub substatus_by_api_version: bool,
     /// Omits members of the enrollment in an `AllocationRequest` that have their default: `capabilities`,
     /// `reprovisionPolicy` and `iotHubs`. Default false.

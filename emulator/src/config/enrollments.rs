@@ -16,16 +16,16 @@ use crate::identity::{certificate::Certificate, key::SymmetricKey, tpm::Endorsem
 pub struct EnrollmentGroup {
     /// The group's name.
     pub enrollment_group_id: String,
-    /// Whether its devices are provisioned; else they are told `disabled`.
+    /// Lets the devices be provisioned. If false, they are told `disabled`.
     pub enabled: bool,
     /// The key from which the devices' keys are derived.
     pub primary_key: SymmetricKey,
-    /// A second such key, for roll-over.
+    /// The secondary key, for roll-over.
     pub secondary_key: Option<SymmetricKey>,
-    /// In the place of keys, the CAs that sign the devices' certificates: roots or intermediates.
+    /// Instead of keys, the CAs that sign the devices' certificates: roots or intermediates.
     pub x509: Option<X509Attestation>,
-    /// The policy by which devices that send a `csr` are issued certificates; absent: they are not.
-    /// The emulator's CA issues them all alike, whatever the policy's name.
+    /// The policy by which devices that send a `csr` are issued certificates. If absent, they are not. The emulator's
+    /// CA issues the same kind of certificate under every name.
     pub certificate_policy: Option<String>,
     /// Which hub a device gets.
     pub allocation: Allocation,
@@ -68,20 +68,20 @@ impl EnrollmentGroup {
 pub struct IndividualEnrollment {
     /// The device's registration ID.
     pub registration_id: String,
-    /// The device's ID at the hub; absent: its registration ID.
+    /// The device's ID at the hub. If absent, it is the registration ID.
     pub device_id: Option<String>,
-    /// Whether the device is provisioned; else it is told `disabled`.
+    /// Lets the device be provisioned. If false, it is told `disabled`.
     pub enabled: bool,
     /// The key with which the device signs.
     pub primary_key: SymmetricKey,
-    /// A second such key, for roll-over.
+    /// The secondary key, for roll-over.
     pub secondary_key: Option<SymmetricKey>,
-    /// In the place of keys, the device's certificates.
+    /// Instead of keys, the device's certificates.
     pub x509: Option<X509Attestation>,
-    /// In the place of keys, the device's TPM.
+    /// Instead of keys, the device's TPM.
     pub tpm: Option<TpmAttestation>,
-    /// The policy by which the device, when it sends a `csr`, is issued a certificate; absent: it is
-    /// not. The emulator's CA issues them all alike, whatever the policy's name.
+    /// The policy by which the device is issued a certificate if it sends a `csr`. If absent, it is not. The emulator's
+    /// CA issues the same kind of certificate under every name.
     pub certificate_policy: Option<String>,
     /// Which hub the device gets.
     pub allocation: Allocation,
@@ -125,7 +125,7 @@ impl IndividualEnrollment {
     }
 }
 
-/// The one way in which an enrollment's devices prove who they are.
+/// How the devices of an enrollment prove who they are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attestation<'a> {
     SymmetricKey { primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey> },
@@ -134,7 +134,7 @@ pub(crate) enum Attestation<'a> {
 }
 
 impl<'a> Attestation<'a> {
-    /// What there is, unless it is nothing or more than one kind.
+    /// The attestation of an enrollment, which must have exactly one kind.
     fn of(
         primary: &'a SymmetricKey,
         secondary: Option<&'a SymmetricKey>,
@@ -149,17 +149,15 @@ impl<'a> Attestation<'a> {
     }
 }
 
-/// The certificates of X.509 attestation: of an individual enrollment the device's own, of a group
-/// those of CAs.
+/// The certificates of X.509 attestation. A group names CAs; an individual enrollment names the device certificate.
 ///
-/// In TOML each is PEM, or the path of a PEM file from the working directory; its first certificate
-/// counts.
+/// In TOML each is PEM, or the path of a PEM file from the working directory. The first certificate in it counts.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct X509Attestation {
     /// The certificate.
     pub primary: Certificate,
-    /// A second one, for roll-over.
+    /// The secondary certificate, for roll-over.
     pub secondary: Option<Certificate>,
 }
 
@@ -183,12 +181,11 @@ pub struct TpmAttestation {
 pub struct Allocation {
     /// The way of choosing.
     pub policy: AllocationPolicy,
-    /// The hubs to choose from; none: all that are linked to the service.
+    /// The hubs to choose from. If empty, all hubs that are linked to the service.
     pub iot_hubs: Vec<String>,
-    /// The webhook of a custom allocation, function key (`?code=…`) included; absent: the one of
-    /// the [`Config`].
+    /// The webhook of a custom allocation, with its function key (`?code=…`). If absent, the one of the configuration.
     pub webhook_url: Option<String>,
-    /// The version in which the webhook is spoken to. It is passed on, and changes nothing.
+    /// The `apiVersion` that the webhook is told. It changes nothing else.
     pub api_version: String,
 }
 
@@ -233,10 +230,10 @@ pub enum AllocationPolicy {
 pub enum ReprovisionPolicy {
     /// It stays at its hub.
     Never,
-    /// It goes where the allocation says, and takes its twin along.
+    /// It goes to the hub of the allocation, and keeps its twin.
     #[default]
     Migrate,
-    /// It goes where the allocation says; at another hub it starts with its initial twin.
+    /// It goes to the hub of the allocation. At another hub it starts with its initial twin.
     Reset,
 }
 

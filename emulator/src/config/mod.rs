@@ -1,4 +1,4 @@
-//! What is configured: the service's ID scope, hubs, enrollments and habits.
+//! What is configured: the service's ID scope, hubs, enrollments and behaviour.
 
 pub(crate) mod behaviour;
 mod contoso;
@@ -95,7 +95,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When the text is no TOML, or says something that the emulator does not know.
+    /// If the text is no TOML, or names something that the emulator does not know.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| {
             // The error's own text quotes the line, which may hold a key.
@@ -109,8 +109,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Tells what is allowed and can hardly be meant: no linked hub, no enrollment, a certificate
-    /// that TLS does not take, or settings without effect.
+    /// Returns what is allowed but hardly intended: no linked hub, no enrollment, a certificate that TLS does not
+    /// accept, or settings without effect.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -217,7 +217,7 @@ impl Config {
     }
 }
 
-/// Of two enrollments of one name the service would have refused the second.
+/// Refuses two enrollments of the same name, as the service does.
 fn check_single(names: &mut BTreeSet<String>, name: &str) -> Result<(), ConfigError> {
     match names.insert(name.to_ascii_lowercase()) {
         true => Ok(()),

@@ -29,11 +29,10 @@ pub(crate) fn masked(url: &str) -> String {
     }
 }
 
-/// What in a webhook's URL is nobody's business: the parts of its query, and a password. A text may have one in
-/// any spelling, with escapes of a URL, of JSON or of HTML, so that its parts without special characters are
-/// secrets, too.
+/// The secrets in a webhook's URL: the parts of its query, and a password. A text may have a secret with the escapes of
+/// a URL, of JSON or of HTML. So the parts of a secret without special characters are secrets, too.
 pub(crate) fn secrets(url: &str) -> Vec<String> {
-    // Less is no key, and would be found in any text.
+    // A shorter text is no key, and would be found in any text.
     const SHORTEST: usize = 8;
     let Ok(url) = url.parse::<Url>() else {
         return Vec::new();

@@ -36,7 +36,7 @@ pub(crate) struct DeviceHttp {
     pub(crate) scheme: &'static str,
 }
 
-/// What a path asks for.
+/// The request that a path names.
 struct Route<'a> {
     operation: Operation,
     id_scope: Cow<'a, str>,
@@ -45,7 +45,7 @@ struct Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// Clients escape path segments in more than one way, so each is decoded for itself.
+    /// Decodes each path segment by itself, because clients escape segments in more than one way.
     fn parse(path: &'a str) -> Option<Self> {
         let segments: Vec<_> = path.strip_prefix('/')?.split('/').collect();
         let decode = |segment: &'a str| percent_decode_str(segment).decode_utf8().ok();
@@ -212,7 +212,7 @@ impl DeviceHttp {
         headers
     }
 
-    /// The real service repeats the request's own path, without an operation ID and query.
+    /// The `Location` of a 202. The real service repeats the path of the request, without operation ID and query.
     fn location(&self, head: &Parts) -> Option<HeaderValue> {
         let host = head.headers.get(header::HOST)?.to_str().ok()?;
         let path = head.uri.path();
@@ -220,7 +220,7 @@ impl DeviceHttp {
     }
 }
 
-/// Refuses what can be before anybody asks who the device is, and tells the api-version.
+/// Checks what can be checked before the device is authenticated. Returns the api-version.
 fn check_head<'a>(
     head: &'a Parts,
     route: &Route<'_>,
@@ -238,8 +238,8 @@ fn check_head<'a>(
     if behaviour.strict_api_version && !api_version::API_VERSIONS.contains(&version.as_ref()) {
         return Err(ServiceError::bad_request("the api-version is unknown"));
     }
-    // `Content-Encoding: utf-8`, which Microsoft's own curl examples send, is no coding: it is
-    // passed over like the rest of the head.
+    // Microsoft's curl examples send `Content-Encoding: utf-8`, which is no coding. It is ignored, as the rest of the
+    // head is.
     if let Some(media_type) = head.headers.get(header::CONTENT_TYPE).filter(|_| has_body) {
         let media_type = media_type.to_str().unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();

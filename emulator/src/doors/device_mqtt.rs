@@ -27,10 +27,10 @@ use crate::{
     watch::records::RequestRecord,
 };
 
-/// How many requests of a session are answered at a time; more wait unread.
+/// How many requests of a session are answered at the same time. More requests wait unread.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// The one filter: "it only supports the documented topic names and topic filters".
+/// The only filter: "it only supports the documented topic names and topic filters".
 const FILTER: &str = "$dps/registrations/res/#";
 
 const REGISTER: &str = "$dps/registrations/PUT/iotdps-register/?";
@@ -77,7 +77,7 @@ impl Protocol for DeviceMqtt {
     }
 }
 
-/// Who connected, by its own account: whether it is to be believed is found out with each request.
+/// Who the client says that it is. Each of its requests is authenticated.
 struct Device {
     id_scope: String,
     registration_id: String,
@@ -85,12 +85,12 @@ struct Device {
     peer: Peer,
     api_version: String,
     connected_at: u64,
-    /// How long it may be silent.
+    /// How long the device may be silent.
     patience: Option<Duration>,
 }
 
 impl Device {
-    /// When it has been silent for too long, if it says nothing from now on.
+    /// The end of the time in which the next packet must come.
     fn deadline(&self) -> Option<Instant> {
         self.patience.map(|patience| Instant::now() + patience)
     }
@@ -102,7 +102,7 @@ impl Device {
             credentials: Credentials {
                 authorization: self.password.as_deref(),
                 certificates: &self.peer,
-                // They are shown once, up to CONNECT. That they expire later ends no session.
+                // Credentials are checked as of CONNECT. A token that expires later does not end the session.
                 shown_at: self.connected_at,
                 carrier: Carrier::Mqtt,
             },
@@ -134,7 +134,7 @@ impl DeviceMqtt {
         }
     }
 
-    /// Takes the CONNECT. A refused one has no device.
+    /// Answers the CONNECT. Returns `None` if it is refused.
     async fn connect<S: Stream>(&self, link: &mut Link<S>, peer: Peer) -> Result<Option<Device>, LinkError> {
         let refused = |code, why: &str| (None, Err(Refusal(code, why.to_owned())));
         let packet = link.receive_until(Some(Instant::now() + link.patience)).await;
@@ -174,12 +174,12 @@ impl DeviceMqtt {
             ..RequestRecord::new(self.listener, "CONNECT")
         });
         let code = device.as_ref().err().map_or(ConnectReturnCode::Accepted, |Refusal(code, _)| *code);
-        // Every session is a new one, whatever the client wishes.
+        // Every session is new, even if the client asks for its old one.
         link.send(Connack::new(false, code)).await?;
         Ok(device.ok())
     }
 
-    /// Bad credentials are told late, by the first request, unless it is wanted otherwise.
+    /// Lets a client connect. Bad credentials are refused by the first request, or here with `refuse_at_connect`.
     fn let_in(&self, device: Device) -> Result<Device, Refusal> {
         if self.service.settings().behaviour.refuse_at_connect {
             self.service
@@ -189,13 +189,13 @@ impl DeviceMqtt {
         Ok(device)
     }
 
-    /// Serves a connected device until either side has enough.
+    /// Serves a connected device until either side ends the session.
     async fn session<S: Stream>(&self, link: &mut Link<S>, device: &Device) -> Result<(), LinkError> {
         let mut in_flight = InFlight::new();
         let ended = self.serve(link, device, &mut in_flight).await;
         self.record_end(&ended, self.record(device, "-"));
         link.close().await;
-        // What was asked is done, though nobody waits for it any more.
+        // Requests that came are carried out, although the device no longer waits.
         while let Some(mut exchange) = in_flight.next().await {
             exchange.answer.record(&mut exchange.record, false);
             exchange.record.outcome.push_str(", but the device had gone");
@@ -238,7 +238,7 @@ impl DeviceMqtt {
                     link.send(Packet::Unsuback(unsubscribe.pid)).await?;
                 }
                 Packet::Pingreq => link.send(Packet::Pingresp).await?,
-                // On a link that loses nothing there is nothing to deliver again.
+                // TCP loses nothing, so nothing is delivered again.
                 Packet::Puback(_) => {}
                 Packet::Disconnect => return Ok(()),
                 other => return Err(LinkError::Protocol(format!("an unexpected {:?}", other.get_type()))),
@@ -246,7 +246,7 @@ impl DeviceMqtt {
         }
     }
 
-    /// Carries out one request, as far as the answer.
+    /// Carries out one request. The answer is not sent yet.
     async fn exchange(&self, device: &Device, route: Route, publish: Publish) -> Exchange {
         let mut record = self.record(device, route.method());
         record.path = publish.topic_name.to_string();
@@ -265,7 +265,7 @@ impl DeviceMqtt {
         }
         match &route.operation_id {
             None => self.service.register(&device.request(body)).await,
-            // What a poll's body says is nobody's business: some clients send a space.
+            // The body of a poll is ignored: some clients send a space.
             Some(operation_id) => self.service.operation_status(&device.request(&[]), operation_id),
         }
     }
@@ -283,7 +283,7 @@ impl DeviceMqtt {
             answer.record(&mut record, false);
             record.outcome.push_str(", but the device has not subscribed");
             self.service.journal().record_request(record);
-            // A script's fault would strike whatever is sent next.
+            // Otherwise the script's fault would break the next answer.
             return if breaks { Err(LinkError::Protocol("a script broke it".to_owned())) } else { Ok(()) };
         };
         answer.record(&mut record, !breaks);
@@ -293,7 +293,7 @@ impl DeviceMqtt {
         link.send(Publish::new(qos_pid, topic, Bytes::from(answer.body))).await
     }
 
-    /// A peer that goes is no news, one that is sent away is.
+    /// Records why the service ended the session. A client that leaves is not recorded.
     fn record_end(&self, ended: &Result<(), LinkError>, record: RequestRecord) {
         let why = match ended {
             Ok(()) | Err(LinkError::Io(_)) => return,
@@ -319,9 +319,9 @@ impl DeviceMqtt {
     }
 }
 
-/// What the broker's side of a session remembers.
+/// The broker's state of a session.
 struct Session {
-    /// At which level answers are delivered; none without a subscription.
+    /// The QoS of the answers; `None` without a subscription.
     granted: Option<QoS>,
     next_pid: Pid,
 }
@@ -386,11 +386,11 @@ fn device(connect: &Connect, peer: Peer, strict_api_version: bool) -> Result<Dev
     })
 }
 
-/// What a topic asks for.
+/// The request that a topic names.
 struct Route {
     operation: Operation,
     request_id: String,
-    /// Of a poll.
+    /// The operation ID of a poll.
     operation_id: Option<String>,
 }
 
@@ -429,14 +429,14 @@ fn response_topic(answer: &Answer, request_id: &str, permuted: bool) -> String {
     format!("$dps/registrations/res/{}/?{}", answer.status, query.join("&"))
 }
 
-/// Acknowledges a message that asks for something.
+/// Acknowledges a request.
 async fn acknowledge<S: Stream>(link: &mut Link<S>, publish: &Publish) -> Result<Route, LinkError> {
     let route = Route::parse(&publish.topic_name)
         .ok_or_else(|| LinkError::Protocol(format!("a message to {:?}", &*publish.topic_name)))?;
     match publish.qos_pid {
         QosPid::Level0 => {}
         QosPid::Level1(pid) => link.send(Packet::Puback(pid)).await?,
-        // Nobody says what DPS does; a hub "closes the network connection".
+        // No source says what DPS does. A hub "closes the network connection".
         QosPid::Level2(_) => return Err(LinkError::Protocol("a message with QoS 2".to_owned())),
     }
     Ok(route)

@@ -30,10 +30,10 @@ use crate::{
 /// Compared without case: Microsoft's client for C offers `MQTT`.
 const SUBPROTOCOL: &str = "mqtt";
 
-/// How much waits between the two protocols, each way.
+/// How many bytes wait between the two protocols, each way.
 const BUFFER: usize = 16 * 1024;
 
-/// Whether a request is for WebSocket.
+/// Returns `true` if a request asks for WebSocket.
 pub(super) fn is_wanted(request: &Request<Incoming>) -> bool {
     hyper_tungstenite::is_upgrade_request(request)
 }
@@ -58,7 +58,7 @@ pub(super) fn upgrade(
     response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     let peer = Arc::clone(&connection.peer);
     connection.go_on_with(async move {
-        // As with any connection: that it breaks concerns only its peer.
+        // A connection that breaks is of no concern to others.
         let _ = serve(websocket, mqtt, peer).await;
     });
     Ok(response.map(BodyExt::boxed))
@@ -70,7 +70,7 @@ async fn serve(websocket: HyperWebsocket, mqtt: impl Protocol, peer: Peer) -> Re
     let (near, far) = tokio::io::duplex(BUFFER);
     let patience = mqtt.patience();
     let (spoken, carried) = tokio::join!(mqtt.speak(near, peer), carry(websocket, far, patience));
-    // A peer that goes is no news, one that is sent away is.
+    // A peer that leaves is not recorded, one that is closed is.
     let carried = carried.err().filter(is_sent_away).map(|why| format!("the WebSocket was dropped: {why}"));
     let spoken = spoken.err().filter(|why| why.is::<NoRequest>()).map(|why| why.to_string());
     for outcome in carried.into_iter().chain(spoken) {
@@ -88,8 +88,8 @@ fn is_sent_away(why: &Broken) -> bool {
     }
 }
 
-/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets": what
-/// comes is a stream of bytes, until either side ends.
+/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets". So
+/// the frames are read as a stream of bytes, until either side ends.
 async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream, patience: Duration) -> Result<(), Broken> {
     let (mut sink, mut source) = websocket.split();
     let (mut from_mqtt, mut to_mqtt) = tokio::io::split(pipe);
@@ -119,7 +119,7 @@ async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream, patience: Du
         timeout(patience, sink.close()).await??;
         Ok::<_, Broken>(())
     };
-    // The one that ends ends the other, and with it the pipe.
+    // When one direction ends, the other does too.
     tokio::select! {
         ended = inwards => ended,
         ended = outwards => ended,

@@ -10,8 +10,8 @@ use rustls::pki_types::{
 };
 use time::{Duration, OffsetDateTime};
 
-/// The names under which the emulator is reached: the last one by a device with a fixed host and a
-/// line in the hosts file.
+/// The names under which the emulator is reached. The last one is for a device with a fixed host and a line in the
+/// hosts file.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "global.azure-devices-provisioning.net"];
 
 /// A CA made at start and the server certificate that it signed, unless the user brings another.
@@ -54,8 +54,8 @@ impl ServerCertificate {
     }
 }
 
-/// From yesterday, for peers whose clock is slow, for a year: far-off years are more than some
-/// small TLS stacks can count.
+/// A validity that begins yesterday, for peers whose clock is slow, and lasts a year, because some small TLS stacks
+/// cannot read later dates.
 pub(crate) fn validity() -> (OffsetDateTime, OffsetDateTime) {
     let now = OffsetDateTime::now_utc();
     (now - Duration::DAY, now + 365 * Duration::DAY)

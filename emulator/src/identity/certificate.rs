@@ -29,7 +29,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// When the text holds none, or what it holds is no X.509 certificate.
+    /// If the text has no certificate, or it is no X.509 certificate.
     pub fn from_pem(text: &str) -> Result<Self, CredentialError> {
         let der = CertificateDer::from_pem_slice(text.as_bytes())
             .map_err(|error| CredentialError(format!("no certificate in PEM: {error}")))?;
@@ -45,7 +45,7 @@ impl Certificate {
         parse(&self.der).is_ok_and(|parsed| parsed.is_ca())
     }
 
-    /// Whether a TLS handshake with it can succeed.
+    /// Returns `true` if a TLS handshake with it can succeed.
     pub(crate) fn is_version_3(&self) -> bool {
         self.info.version == 3
     }
@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for Certificate {
         if text.contains("-----BEGIN") {
             return Self::from_pem(&text).map_err(de::Error::custom);
         }
-        // What is no path may be a key in the wrong place: never repeat it.
+        // The text may be a key in the wrong place: never repeat it.
         let text = fs::read_to_string(text)
             .map_err(|error| de::Error::custom(format!("a certificate's file cannot be read: {error}")))?;
         Self::from_pem(&text).map_err(de::Error::custom)
@@ -128,8 +128,8 @@ pub(crate) fn common_name<'a>(name: &'a X509Name<'_>) -> Option<&'a str> {
     name.iter_common_name().last()?.as_str().ok()
 }
 
-/// A name as .NET writes it, which is what the service is made with: the most specific part first,
-/// and quotes around what could be taken for more than one part.
+/// A name as .NET writes it, as the service does: the most specific part first, and quotes around what could be read as
+/// more than one part.
 fn display_name(name: &X509Name<'_>) -> String {
     let part = |attribute: &AttributeTypeAndValue<'_>| {
         let key = oid2abbrev(attribute.attr_type(), oid_registry())

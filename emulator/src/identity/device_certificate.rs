@@ -12,7 +12,7 @@ use x509_parser::certificate::X509Certificate;
 
 use super::certificate::{Certificate, Fault, common_name, parse, rfc3339};
 
-/// The certificate of a device, which names it and is valid now, and what came with it.
+/// The certificate of a device, which names the device and is valid now, and its intermediates.
 pub(crate) struct DeviceCertificate<'a> {
     certificate: Certificate,
     intermediates: &'a [CertificateDer<'static>],
@@ -20,7 +20,7 @@ pub(crate) struct DeviceCertificate<'a> {
 }
 
 impl<'a> DeviceCertificate<'a> {
-    /// Looks at what can be seen without an enrollment.
+    /// Checks what can be checked without an enrollment.
     pub(crate) fn read(
         leaf: &CertificateDer<'static>,
         intermediates: &'a [CertificateDer<'static>],
@@ -42,9 +42,9 @@ impl<'a> DeviceCertificate<'a> {
         &self.certificate
     }
 
-    /// Whether a chain leads from it to this CA, and the CA is still good.
+    /// Checks that a chain leads from it to this CA, and that the CA is valid.
     pub(crate) fn check_signed_by(&self, ca: &Certificate) -> Result<(), Fault> {
-        // A chain's end is trusted as it is, so that nobody else looks at its validity.
+        // The verifier trusts a root without looking at its validity.
         check_validity(&parse(&ca.der)?, self.now).map_err(|fault| format!("the CA's certificate {fault}"))?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.der.clone()).map_err(|error| error.to_string())?;

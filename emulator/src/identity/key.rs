@@ -18,7 +18,7 @@ impl SymmetricKey {
     ///
     /// # Errors
     ///
-    /// When the text is not base64 of 16 to 64 bytes.
+    /// If the text is not base64 of 16 to 64 bytes.
     pub fn from_base64(text: &str) -> Result<Self, CredentialError> {
         let bytes =
             BASE64_STANDARD.decode(text).map_err(|_| CredentialError("a symmetric key is not base64".into()))?;
@@ -33,7 +33,7 @@ impl SymmetricKey {
         &self.0
     }
 
-    /// Whether it is the default, which is no key.
+    /// Returns `true` for the default, which is no key.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -67,7 +67,7 @@ pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str)
     })
 }
 
-/// HMAC takes keys of any length; `None` cannot happen, and would verify nothing.
+/// HMAC accepts keys of any length, so `None` cannot happen. It would verify nothing.
 pub(super) fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
     Hmac::new_from_slice(key).ok()
 }

@@ -6,10 +6,10 @@ use percent_encoding::percent_decode_str;
 
 use super::key::mac;
 
-/// A token's parts, still as they were sent but for the signature.
+/// The parts of a token as they were sent. Only the signature is decoded.
 #[derive(Debug)]
 pub(crate) struct SasToken<'a> {
-    /// The resource, percent-encoded as the client liked.
+    /// The resource, with the client's percent-encoding.
     sr: &'a str,
     /// The signature's bytes.
     sig: Vec<u8>,
@@ -23,7 +23,7 @@ pub(crate) struct SasToken<'a> {
 pub(crate) type Fault = String;
 
 impl<'a> SasToken<'a> {
-    /// Reads an `Authorization` header or an MQTT password. The order of the parameters is free.
+    /// Reads an `Authorization` header or an MQTT password. The parameters may come in any order.
     pub(crate) fn parse(text: &'a str) -> Result<Self, Fault> {
         let (scheme, parameters) =
             text.trim().split_once(' ').ok_or("the authorization has no scheme and parameters")?;
@@ -56,7 +56,7 @@ impl<'a> SasToken<'a> {
         })
     }
 
-    /// Whether the token is for `resource`, whatever the case and the escaping.
+    /// Checks that the token is for `resource`, in any case and escaping.
     pub(crate) fn check_resource(&self, resource: &str) -> Result<(), Fault> {
         let named = percent_decode_str(self.sr).decode_utf8_lossy();
         if named.eq_ignore_ascii_case(resource) {
@@ -66,7 +66,7 @@ impl<'a> SasToken<'a> {
         }
     }
 
-    /// Whether the token is still valid `leeway` seconds after its expiry.
+    /// Checks that the token is valid, or expired at most `leeway` seconds ago.
     pub(crate) fn check_expiry(&self, now: u64, leeway: u64) -> Result<(), Fault> {
         if now <= self.expiry.saturating_add(leeway) {
             Ok(())
@@ -75,7 +75,7 @@ impl<'a> SasToken<'a> {
         }
     }
 
-    /// Whether the key's name is one that the service is known to take.
+    /// Checks that the service accepts the name of the key.
     pub(crate) fn check_key_name(&self) -> Result<(), Fault> {
         match self.skn {
             None | Some("" | "registration") => Ok(()),
@@ -85,7 +85,7 @@ impl<'a> SasToken<'a> {
         }
     }
 
-    /// Whether `key` made the signature, over `sr` exactly as it stands in the token.
+    /// Returns `true` if `key` made the signature, over `sr` exactly as it stands in the token.
     pub(crate) fn is_signed_by(&self, key: &[u8]) -> bool {
         let Some(mut mac) = mac(key) else {
             return false;

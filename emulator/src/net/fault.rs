@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How the current answer is to be broken, shared with the stream that carries it.
+/// How the current answer is broken, shared with the stream that carries it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fault(Arc<Mutex<Wire>>);
 
@@ -17,9 +17,9 @@ pub(crate) struct Fault(Arc<Mutex<Wire>>);
 enum Wire {
     #[default]
     Whole,
-    /// So many bytes still go out.
+    /// This many bytes are still written.
     Cut(usize),
-    /// These bytes go out instead, as far as they have not yet.
+    /// These bytes are written instead. The number counts those that were written.
     Raw(Vec<u8>, usize),
 }
 
@@ -69,7 +69,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
             Wire::Cut(left) => {
                 let now = bytes.len().min(*left);
                 if now == 0 {
-                    // What went out so far must arrive before the end does.
+                    // What was written must arrive before the connection ends.
                     return Pin::new(stream).poll_flush(context).map(|flushed| flushed.and(Err(cut())));
                 }
                 let poll = Pin::new(stream).poll_write(context, &bytes[..now]);

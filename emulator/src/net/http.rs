@@ -27,7 +27,7 @@ use super::{
     speech::Speech,
 };
 
-/// How much a request's head may hold.
+/// The most bytes in the head of a request.
 const MAX_HEAD: usize = 32 * 1024;
 
 /// How long a peer may take for a handshake, a request's head, its body, or reading the answer.
@@ -35,7 +35,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
-/// The peer is not to be answered.
+/// The peer gets no answer.
 #[derive(Debug)]
 pub(crate) struct NoAnswer;
 
@@ -76,7 +76,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Goes on with this when the answer has switched protocols.
+    /// Runs this on the connection after the answer has switched protocols.
     pub(crate) fn go_on_with(&self, after: impl Future<Output = ()> + Send + 'static) {
         *self.after.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(after));
     }
@@ -116,11 +116,11 @@ impl<H: Handler> Protocol for Http<H> {
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
-            // As the real service writes them; not every client compares names without case.
+            // As the real service writes them. Not every client compares names without case.
             .title_case_headers(true)
             .header_read_timeout(patience)
             .max_buf_size(MAX_HEAD)
-            // A peer that has said all it wants to say still reads.
+            // A peer that has closed its side still reads the answer.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
@@ -153,8 +153,7 @@ pub(crate) enum BodyFault {
     Late,
 }
 
-/// A whole body, within a limit. One that is too long is read on for a while, so that its sender
-/// comes to reading the answer.
+/// Reads a whole body, within a limit. A longer one is read on for a while, so that the sender gets to read the answer.
 pub(crate) async fn read_body(mut body: Incoming, limit: usize, patience: Duration) -> Result<Vec<u8>, BodyFault> {
     let read = async {
         let (mut bytes, mut length) = (Vec::new(), 0);
@@ -179,14 +178,14 @@ pub(crate) fn whole(text: String) -> Body {
     Full::new(Bytes::from(text)).boxed()
 }
 
-/// A chunked body. It has two chunks where it can, because a client that reads only one is wrong.
+/// A chunked body. It has two chunks if possible, to find clients that read only one.
 pub(crate) fn chunked(text: String) -> Body {
     let mut first = Bytes::from(text);
     let second = first.split_off(first.len() / 2);
     Chunks([first, second].into_iter()).boxed()
 }
 
-/// Chunks of a length that hyper is not told, so that it has to chunk.
+/// Chunks without a known length, which hyper sends chunked.
 struct Chunks(std::array::IntoIter<Bytes, 2>);
 
 impl hyper::body::Body for Chunks {

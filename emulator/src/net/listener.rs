@@ -20,15 +20,15 @@ use super::{
     tls,
 };
 
-/// How many connections of a listener are served at a time; more wait in the backlog. An idle one
-/// costs 17 KB, over TLS 26 KB.
+/// How many connections of a listener are served at the same time. More wait in the backlog. An idle connection takes
+/// 17 KB, over TLS 26 KB.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// Binds now, so that the caller learns at once what is wrong, and the port.
+/// Binds an address. Returns the port with the listener.
 pub(crate) fn bind(address: &str) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     let listener = std::net::TcpListener::bind(address)?;
-    // The standard library's backlog is 128: of devices that all come at once, the others would be
-    // dropped, and try again seconds later.
+    // The standard library's backlog is 128. If more devices come at once, the rest are dropped, and try again seconds
+    // later.
     SockRef::from(&listener).listen(MAX_CONNECTIONS as i32)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -56,7 +56,7 @@ pub(crate) async fn serve<P: Protocol>(
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, or the peer is gone again: neither ends the service.
+                // No file descriptors are left, or the peer has gone. Neither ends the service.
                 if !mem::replace(&mut noted_error, true) {
                     protocol.note(format!("a connection cannot be accepted yet: {error}"));
                 }
@@ -67,14 +67,14 @@ pub(crate) async fn serve<P: Protocol>(
         let (tls, protocol) = (tls.clone(), Arc::clone(&protocol));
         tokio::spawn(async move {
             let _permit = permit;
-            // A peer that breaks off or speaks nonsense concerns nobody else.
+            // A connection that breaks is of no concern to others.
             let _ = serve_connection(stream, address.ip(), tls, &*protocol).await;
         });
     }
 }
 
-/// Not more than the process may have files open: half of those are left to the calls of webhooks
-/// and to everything else, which must not fail because of a crowd at the door.
+/// Half of the files that the process may have open. The other half is for webhook calls and everything else, which
+/// must not fail because many devices connect.
 fn max_connections() -> usize {
     #[cfg(unix)]
     if let Ok((files, _)) = rlimit::Resource::NOFILE.get() {
@@ -114,12 +114,12 @@ async fn serve_connection<P: Protocol>(
             protocol.connection_failed(address, why);
             Err(error)
         }
-        // A peer that says nothing has no fault.
+        // A peer that sent nothing is not reported.
         (Err((_, error)), _) => Err(error),
     }
 }
 
-/// Speaks the protocol, and tells if the peer spoke another one.
+/// Speaks the protocol. Reports a peer that spoke another one, or made no request.
 async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, protocol: &P) -> Result<(), Broken> {
     let (stream, first) = Sniffed::new(stream);
     let spoken = protocol.speak(stream, peer).await;

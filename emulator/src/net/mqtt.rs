@@ -16,10 +16,10 @@ use super::{
     protocol::{Broken, Stream},
 };
 
-/// No registration comes near; the real service's limit is not known.
+/// The most bytes of a packet. No registration comes near. The real service's limit is not known.
 pub(crate) const MAX_PACKET: usize = 256 * 1024;
 
-/// How much is read at a time, and how much of its memory a session keeps.
+/// How many bytes are read at a time, and how much memory a session keeps between packets.
 const READ: usize = 4096;
 
 /// Packets on a stream.
@@ -27,16 +27,16 @@ pub(crate) struct Link<S> {
     stream: Faulty<S>,
     pub(crate) fault: Fault,
     received: Vec<u8>,
-    /// For a CONNECT, and for each write.
+    /// How long the CONNECT and each write may take.
     pub(crate) patience: Duration,
 }
 
 pub(crate) enum LinkError {
-    /// The peer has gone, or is to be gone.
+    /// The connection ended.
     Io(io::Error),
-    /// It speaks another version of MQTT.
+    /// The peer speaks another version of MQTT.
     OtherProtocol,
-    /// It broke the rules.
+    /// The peer broke the rules.
     Protocol(String),
 }
 
@@ -71,11 +71,11 @@ impl<S: Stream> Link<S> {
         Self { stream: Faulty::new(stream, fault.clone()), fault, received: Vec::new(), patience }
     }
 
-    /// The next packet. A call that is given up loses nothing of what it has read.
+    /// Receives the next packet. A call that is dropped loses nothing of what it has read.
     async fn receive(&mut self) -> Result<Packet, LinkError> {
         loop {
             if let Some(length) = next_length(&self.received).await? {
-                // The codec sees this packet alone, so that none reads on into the next.
+                // The codec gets this packet alone, so that it cannot read on into the next.
                 let packet = Packet::decode(&self.received[..length])?
                     .ok_or_else(|| LinkError::Protocol("a packet shorter than what it holds".to_owned()))?;
                 self.received.drain(..length);
@@ -114,7 +114,7 @@ impl<S: Stream> Link<S> {
         self.write(&packet).await
     }
 
-    /// Says goodbye, also in TLS. Whether the peer hears it is its own affair.
+    /// Closes the connection, with TLS's `close_notify`. Whether the peer reads it does not matter.
     pub(crate) async fn close(&mut self) {
         let _ = timeout(self.patience, self.stream.shutdown()).await;
     }
@@ -131,7 +131,7 @@ impl<S: Stream> Link<S> {
     }
 }
 
-/// The length of the next packet, when it is there as a whole.
+/// The length of the next packet, if it is there as a whole.
 async fn next_length(received: &[u8]) -> Result<Option<usize>, LinkError> {
     let (remaining, prefix) = match decode_raw_header_async(&mut &*received).await {
         Err(error) if error.is_eof() => return Ok(None),

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::speech::Speech;
 
-/// Why a connection ended. It concerns nobody but its peer.
+/// Why a connection ended.
 pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a connection carries.
@@ -15,8 +15,8 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
-/// The certificates that a TLS client showed, its own first, whose key it has proven to hold. What
-/// they are worth is another question.
+/// The certificates that a TLS client showed, its own first. The client holds the key of its own one. Nothing else
+/// about them is verified.
 pub(crate) type Peer = Arc<[CertificateDer<'static>]>;
 
 /// What is spoken on a listener's connections.
@@ -26,17 +26,17 @@ pub(crate) trait Protocol: Send + Sync + 'static {
     /// Serves one connection until it ends.
     fn speak<S: Stream>(&self, stream: S, peer: Peer) -> impl Future<Output = Result<(), Broken>> + Send;
 
-    /// How long a peer may take for what it has to do.
+    /// How long a peer may take for a handshake, a request, or reading the answer.
     fn patience(&self) -> Duration;
 
-    /// Puts on record what concerns the listener, and no peer in particular.
+    /// Records what concerns the listener as a whole.
     fn note(&self, what: String);
 
-    /// Tells why a connection came to nothing.
+    /// Reports why a connection ended without a request.
     fn connection_failed(&self, peer: IpAddr, why: String);
 }
 
-/// The peer came to no request, and why.
+/// The connection ended without a request, and why.
 #[derive(Debug)]
 pub(crate) struct NoRequest(pub(crate) String);
 

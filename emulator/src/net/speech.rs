@@ -18,7 +18,7 @@ pub(crate) enum Speech {
 }
 
 impl Speech {
-    /// What is wrong, and what to do about it, when a peer's first byte is of something else.
+    /// What is wrong and what to do, if the first byte of a peer belongs to another protocol.
     pub(super) fn misses(self, first: u8) -> Option<String> {
         let came = match first {
             0x16 => Self::Tls,

@@ -20,7 +20,7 @@ pub(crate) fn acceptor(
     tls13: bool,
 ) -> Result<TlsAcceptor, String> {
     let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
-    // The provider by name: a process-wide default is the program's choice, not a library's.
+    // The provider is named here, because a process-wide default is up to the program.
     let provider = aws_lc_rs::default_provider();
     let any_client = AnyClient(provider.signature_verification_algorithms);
     let config = ServerConfig::builder_with_provider(provider.into())
@@ -32,9 +32,8 @@ pub(crate) fn acceptor(
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Lets every client in, with a certificate or without, as the real service does: whose certificate
-/// is not good is told so by the answers to its requests. That it holds the certificate's key is
-/// verified here, because nothing later could.
+/// Accepts every client, with a certificate or without, as the real service does. A certificate that is not good is
+/// refused by the answers to the requests. Only here it can be verified that the client holds the certificate's key.
 #[derive(Debug)]
 struct AnyClient(WebPkiSupportedAlgorithms);
 
@@ -83,8 +82,8 @@ impl ClientCertVerifier for AnyClient {
 const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start (or the issuer of \
                      --tls-certificate), and name the server as the certificate does: localhost, for example";
 
-/// Why nothing may have come after a handshake, and what to do about it: some clients, Node and curl among them,
-/// look at the certificate or at its names only then.
+/// Why no request may have come after a handshake, and what to do. Some clients, such as Node and curl, check the
+/// certificate or its names only then.
 pub(crate) fn closed_unused() -> String {
     format!(
         "the client closed the connection after the TLS handshake, without a request; it may reject the server's \
@@ -101,8 +100,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
     };
     match error {
         Error::AlertReceived(
-            // `DecryptError` is what a CA of the same name and with another key brings about: one of an
-            // earlier start.
+            // A client sends `DecryptError` if it trusts the CA of an earlier start: same name, other key.
             alert @ (AlertDescription::UnknownCA
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificate
@@ -140,7 +138,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
-/// Why a certificate and a key of the caller's cannot be presented.
+/// Why the user's certificate and key cannot be used.
 fn explain_own(error: &Error) -> String {
     match error {
         Error::NoCertificatesPresented => "there is no certificate in PEM".to_owned(),

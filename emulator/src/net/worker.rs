@@ -15,7 +15,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Runs what `start` spawns until it is told to stop.
+    /// Runs what `start` spawns, until the worker is dropped.
     pub(crate) fn start<T: Send + 'static>(
         name: &str,
         start: impl FnOnce() -> Vec<task::JoinHandle<T>> + Send + 'static,
@@ -25,10 +25,10 @@ impl Worker {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let _tasks = start();
-                // A sender that is gone says the same as one that sends.
+                // A dropped sender ends it, too.
                 let _ = stopped.await;
             });
-            // A name look-up for a webhook may still be under way: nobody waits for it.
+            // Does not wait long for a name look-up of a webhook that is still under way.
             runtime.shutdown_timeout(Duration::from_millis(100));
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

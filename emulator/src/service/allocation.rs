@@ -33,7 +33,7 @@ pub(crate) fn offered_hubs(settings: &Settings, enrollment: &Enrollment, current
     }
 }
 
-/// Chooses as the service itself does, without a webhook.
+/// Chooses a hub without a webhook.
 pub(crate) fn choose(policy: AllocationPolicy, registration_id: &str, hubs: &[String]) -> Result<Allocated, Failure> {
     let hub = match policy {
         AllocationPolicy::Hashed if !hubs.is_empty() => {
@@ -66,7 +66,7 @@ pub(crate) fn check_hub(
     Ok(allocated)
 }
 
-/// The service can only put a device at a hub that lets the service in.
+/// Checks that the hub lets the service in.
 pub(crate) fn check_access(hub: &str, behaviour: &Behaviour) -> Result<(), Failure> {
     if behaviour.inaccessible_hubs.iter().any(|other| other.eq_ignore_ascii_case(hub)) {
         return Err(Failure::hub_unauthorized(behaviour.hub_refusal_message));

@@ -11,7 +11,7 @@ use crate::{
     identity::tpm::{StorageKey, TpmKeys},
 };
 
-/// `DeviceRegistration`, as far as it is looked at.
+/// `DeviceRegistration`, without the members that are ignored.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DeviceRegistration {
@@ -34,13 +34,13 @@ pub(crate) struct TpmAttestation {
 }
 
 impl DeviceRegistration {
-    /// The body is optional; what there is must be a `DeviceRegistration` of this device.
+    /// Reads a body. It may be empty; otherwise it must be a `DeviceRegistration` of this device.
     pub(crate) fn read(body: &[u8], registration_id: &str, behaviour: &Behaviour) -> Result<Self, ServiceError> {
         let body = body.trim_ascii();
         if body.is_empty() {
             return Ok(Self::default());
         }
-        // serde would take an array for a structure.
+        // serde would read an array as a structure.
         if !body.starts_with(b"{") {
             return Err(ServiceError::deserialization("the body is no JSON object"));
         }

@@ -8,15 +8,15 @@ use crate::{
     config::{Behaviour, behaviour::TpmChallenge},
 };
 
-/// A refusal as the device sees it, and why, as only the emulator's log says it.
+/// A refusal as the device sees it, and the reason, which only the emulator's log tells.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceError {
     pub(crate) code: u32,
     pub(crate) message: String,
     pub(crate) retry_after: Option<u32>,
-    /// For the developer's eyes: the real service does not tell a device what was wrong.
+    /// The reason, for the log: the real service does not tell it to devices.
     pub(crate) detail: String,
-    /// What a TPM is to sign with, if the device is only asked for a proof.
+    /// The key with which a TPM is to sign, if this is a challenge.
     pub(crate) authentication_key: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl ServiceError {
         Self::new(400_000, &format!("Bad request: {detail}."), detail)
     }
 
-    /// The body is not the JSON that it should be. What is wrong with it only the log says.
+    /// The body is not the JSON that it should be. Only the log tells what is wrong.
     pub(crate) fn deserialization(detail: impl Into<String>) -> Self {
         Self::new(400_012, "Deserialization error.", detail)
     }
@@ -120,7 +120,7 @@ impl ServiceError {
         Self { retry_after, ..Self::new(429_001, "Operations are being throttled for this tenant.", detail) }
     }
 
-    /// Any other code, where the configuration chose it.
+    /// Replaces the code, as the configuration says.
     pub(crate) fn with_code(mut self, code: u32) -> Self {
         self.code = code;
         self

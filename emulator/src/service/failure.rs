@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{clock::wall_time, config::behaviour::HubRefusalMessage, identity::ids};
 
-/// Why a device gets no hub: the `errorCode` and `errorMessage` of its registration state.
+/// Why a registration fails: the `errorCode` and `errorMessage` of its registration state.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u32,
@@ -12,7 +12,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// CustomAllocationFailed: the webhook answered a status that the service does not take.
+    /// CustomAllocationFailed: the webhook answered with a status that the service does not accept.
     pub(crate) fn status(status: u16) -> Self {
         Self { code: 400_207, message: format!("Custom allocation failed with status code: {status}") }
     }
@@ -37,8 +37,8 @@ impl Failure {
         Self { code: 400_209, ..Self::status(401) }
     }
 
-    /// The hub refuses the service: the text as devices saw it in 2020 and 2022, alone or one or two
-    /// levels deep in JSON, with a tracking ID of the hub's.
+    /// The hub refuses the service. The text is as in logs of 2020 and 2022: plain, or one or two levels deep in JSON
+    /// with a tracking ID of the hub.
     pub(super) fn hub_unauthorized(form: HubRefusalMessage) -> Self {
         let guid = ids::guid().replace('-', "");
         let now = wall_time::now();
@@ -63,24 +63,23 @@ impl Failure {
         Self { code: 401_002, message }
     }
 
-    /// The device has a hub, but not the certificate that it asked for. What the service says then,
-    /// nobody has written down.
+    /// The device has a hub, but not the certificate that it asked for. No source says what the service answers.
     pub(crate) fn not_issued(why: &str) -> Self {
         Self { code: 500_000, message: format!("Certificate issuance failed: {why}") }
     }
 
-    /// The enrollment was deleted while the registration was running, or no longer is the device's.
-    /// What the service says then, nobody has written down.
+    /// The enrollment was deleted while the registration was running, or it no longer is the device's. No source says
+    /// what the service answers.
     pub(crate) fn enrollment_gone() -> Self {
         Self { code: 404_201, message: "Enrollment not found".to_owned() }
     }
 
-    /// There is no room for the device's twin. A hub has room for a million; this is the emulator's own bound.
+    /// There is no room for the device's twin. This is the emulator's own bound.
     pub(crate) fn too_many_twins() -> Self {
         Self { code: 429_001, message: "The emulator has no room for more twins".to_owned() }
     }
 
-    /// No hub is linked: code and words as the real service says them.
+    /// No hub is linked. Code and text are those of the real service.
     pub(crate) fn hub_not_found() -> Self {
         Self { code: 401_001, message: "IoTHub not found.".to_owned() }
     }

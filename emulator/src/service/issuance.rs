@@ -9,9 +9,12 @@ use uuid::Uuid;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
 use super::error::ServiceError;
-use crate::identity::{ca, certificate};
+use crate::{
+    config::Behaviour,
+    identity::{ca, certificate},
+};
 
-/// A root and the intermediate by it, which signs the devices' certificates.
+/// A root, and its intermediate, which signs the devices' certificates.
 pub(crate) struct IssuingCa {
     root: CertifiedIssuer<'static, KeyPair>,
     intermediate: CertifiedIssuer<'static, KeyPair>,
@@ -30,13 +33,13 @@ impl IssuingCa {
         self.intermediate.pem() + &self.root.pem()
     }
 
-    /// A certificate for a TLS client, and those above it: leaf, intermediate, root, each the base64
-    /// of its DER.
+    /// Issues a certificate for a TLS client. Returns the chain from leaf to root, each certificate as base64 of its
+    /// DER.
     pub(crate) fn issue(&self, request: &CertificateRequest) -> Result<Vec<String>, rcgen::Error> {
         let mut leaf = CertificateParams::default();
         leaf.distinguished_name.push(DnType::CommonName, &*request.registration_id);
         (leaf.not_before, leaf.not_after) = ca::validity();
-        // By default it is made of the key, and a device may well come again with the same.
+        // By default it is made of the key, and a device may come again with the same key.
         leaf.serial_number = Some(SerialNumber::from_slice(Uuid::new_v4().as_bytes()));
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -56,16 +59,32 @@ fn ca(name: &str, path_length: u8) -> CertificateParams {
     ca
 }
 
-/// A device's PKCS#10 request: its key, which it has proven to hold. What else it asks for, such as
-/// to be a CA, is not its to choose.
+/// A device's PKCS#10 request: the key, which the device has proven to hold. Everything else in the request is ignored,
+/// such as the wish to be a CA.
 pub(crate) struct CertificateRequest {
     registration_id: String,
     key: SubjectPublicKeyInfo,
 }
 
 impl CertificateRequest {
+    /// Reads the request that a device sends, if its enrollment has a policy for issuing certificates.
+    pub(super) fn wanted(
+        csr: Option<&str>,
+        registration_id: &str,
+        has_policy: bool,
+        behaviour: &Behaviour,
+    ) -> Result<Option<Self>, ServiceError> {
+        match csr {
+            Some(csr) if has_policy => Self::read(csr, registration_id).map(Some),
+            Some(_) if !behaviour.ignore_csr_without_policy => {
+                Err(ServiceError::bad_request("the enrollment has no policy for issuing certificates"))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Reads the base64 of a request's DER.
-    pub(crate) fn read(csr: &str, registration_id: &str) -> Result<Self, ServiceError> {
+    fn read(csr: &str, registration_id: &str) -> Result<Self, ServiceError> {
         let refused = |why: &str| ServiceError::bad_request(format!("the csr {why}"));
         let der = BASE64_STANDARD.decode(csr).map_err(|_| refused("is not base64 of DER"))?;
         let Ok(([], request)) = X509CertificationRequest::from_der(&der) else {

@@ -78,7 +78,7 @@ impl Service {
         self.operation_answer(request.registration_id, &operation_id, false)
     }
 
-    /// Lets the device in, or tells at once why not.
+    /// Lets the device in and starts its registration, or answers at once why not.
     fn begin(self: &Arc<Self>, request: &DeviceRequest<'_>) -> Result<Begun, ServiceError> {
         let mut store = self.store();
         let settings = self.settings();
@@ -116,16 +116,9 @@ impl Service {
         if behaviour.refuse_concurrent_registration && device.running().is_some() {
             return Err(ServiceError::concurrent_registration());
         }
-        let csr = registration.csr.filter(|_| api_version::has_csr(request.api_version));
-        let certificate_request = match csr {
-            Some(csr) if enrollment.certificate_policy.is_some() => {
-                Some(CertificateRequest::read(&csr, request.registration_id)?)
-            }
-            Some(_) if !behaviour.ignore_csr_without_policy => {
-                return Err(ServiceError::bad_request("the enrollment has no policy for issuing certificates"));
-            }
-            _ => None,
-        };
+        let has_policy = enrollment.certificate_policy.is_some();
+        let csr = registration.csr.as_deref().filter(|_| api_version::has_csr(request.api_version));
+        let certificate_request = CertificateRequest::wanted(csr, request.registration_id, has_policy, behaviour)?;
 
         let running = Running {
             operation_id: operation_id.clone(),
@@ -152,7 +145,7 @@ impl Service {
         self.jobs.stop(device.begin(running), SUPERSEDED);
         let service = Arc::clone(self);
         let task = tokio::spawn(async move {
-            // Without a result it was stopped, and has nothing to say any more.
+            // A registration that was stopped has no result.
             if let Some(result) = service.allocate(&job).await {
                 let granted = result.and_then(|allocated| {
                     allocation::check_access(&allocated.hub, &job.settings.behaviour)?;

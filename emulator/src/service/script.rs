@@ -1,10 +1,10 @@
-//! Misbehaviour on demand: what a test wants the service to do next.
+//! Faults on demand: what a test wants the service to do next.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use serde_json::Value;
 
-/// What a device can ask of the service.
+/// The requests of a device.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Operation {
     /// `PUT …/register`.
@@ -13,15 +13,14 @@ pub enum Operation {
     Status,
     /// `POST …/registrations/{registrationId}`. MQTT has none.
     Lookup,
-    /// MQTT's CONNECT, answered by CONNACK. A script can delay it, cut it off, answer it with
-    /// [`Script::connack`] or with raw bytes; the others leave it as it is.
+    /// MQTT's CONNECT, which is answered by CONNACK. A script can delay it, cut it off, or answer it with
+    /// [`Script::connack`] or raw bytes. Other scripts have no effect on it.
     Connect,
 }
 
-/// One piece of misbehaviour, used up by the next request for its operation.
+/// One fault, which the next matching request uses up.
 ///
-/// Scripts wait in a queue, in the order in which they were given; a request takes the first one
-/// that matches it.
+/// Scripts wait in a queue, in the order in which they were given. A request takes the first one that matches.
 ///
 /// ```
 /// # use azure_dps_emulator::{Config, Emulator, Operation, Script};
@@ -42,7 +41,7 @@ pub struct Script {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// Answer as ever.
+    /// Answers as usual.
     Nothing,
     Respond {
         status: u16,
@@ -61,47 +60,46 @@ impl Script {
         Self { operation, registration_id: None, times: 1, delay: Duration::ZERO, action }
     }
 
-    /// Answers this instead, without looking at the request, as a gateway in front of the service
-    /// would. The headers come on top of `Content-Type`, `Content-Length` and `Date`; MQTT knows
-    /// only `Retry-After`.
+    /// Answers with this instead, without looking at the request, as a gateway in front of the service would. The
+    /// headers are added to `Content-Type`, `Content-Length` and `Date`. MQTT has only `Retry-After`.
     pub fn respond(operation: Operation, status: u16, headers: &[(&str, &str)], body: impl Into<String>) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::new(operation, Action::Respond { status, headers, body: body.into() })
     }
 
-    /// Does what was asked, then closes the connection without a byte of an answer.
+    /// Carries out the request, then closes the connection without a byte of the answer.
     #[must_use]
     pub fn drop_connection(operation: Operation) -> Self {
         Self::cut(operation, 0)
     }
 
-    /// Does what was asked, then closes the connection after `bytes` bytes of the answer: of its
-    /// head and body, or of MQTT's message. That a message came has been acknowledged by then.
+    /// Carries out the request, then closes the connection after `bytes` bytes of the answer: of its head and body, or
+    /// of MQTT's message. Over MQTT the request has been acknowledged by then.
     #[must_use]
     pub fn cut(operation: Operation, bytes: usize) -> Self {
         Self::new(operation, Action::Cut(bytes))
     }
 
-    /// Writes these bytes for an answer, HTTP or not, and closes the connection.
+    /// Writes these bytes instead of an answer, HTTP or not, and closes the connection.
     pub fn raw(operation: Operation, bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(operation, Action::Raw(bytes.into()))
     }
 
-    /// Answers as ever, but with this JSON merged into the body (RFC 7396: `null` takes a field
-    /// away): unknown fields, unknown states, missing hubs.
+    /// Answers as usual, with this JSON merged into the body (RFC 7396: `null` removes a field). This makes unknown
+    /// fields, unknown states and missing hubs.
     #[must_use]
     pub fn merge(operation: Operation, patch: Value) -> Self {
         Self::new(operation, Action::Merge(patch))
     }
 
-    /// Answers as ever, but without `Retry-After`.
+    /// Answers as usual, without `Retry-After`.
     #[must_use]
     pub fn omit_retry_after(operation: Operation) -> Self {
         Self::new(operation, Action::OmitRetryAfter)
     }
 
-    /// Answers as ever, but with the parameters of MQTT's topic in another order: `retry-after`
-    /// before `$rid`. HTTP's answers have no such thing.
+    /// Answers as usual, with the parameters of MQTT's topic in another order: `retry-after` before `$rid`. It has no
+    /// effect over HTTP.
     #[must_use]
     pub fn permute_topic(operation: Operation) -> Self {
         Self::new(operation, Action::PermuteTopic)
@@ -110,11 +108,11 @@ impl Script {
     /// Refuses the next MQTT CONNECT with this return code, and closes the connection.
     #[must_use]
     pub fn connack(return_code: u8) -> Self {
-        // Four bytes, which the codec would only write for the codes that it knows.
+        // Written by hand, because the codec only writes the codes that it knows.
         Self::raw(Operation::Connect, [0x20, 0x02, 0x00, return_code])
     }
 
-    /// Answers as ever, but only after this much of the service's time.
+    /// Answers as usual, after this much of the service's time.
     #[must_use]
     pub fn delay(operation: Operation, delay: Duration) -> Self {
         Self::new(operation, Action::Nothing).after(delay)
@@ -127,14 +125,14 @@ impl Script {
         self
     }
 
-    /// Only for requests of this device.
+    /// Applies the script only to requests of this device.
     #[must_use]
     pub fn for_device(mut self, registration_id: &str) -> Self {
         self.registration_id = Some(registration_id.to_owned());
         self
     }
 
-    /// For this many requests, not only for one.
+    /// Applies the script to this many requests. Default 1.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;

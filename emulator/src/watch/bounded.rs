@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::clock::window::Window;
 
-/// Lets through so many of what strangers can bring about, and counts the others.
+/// Limits how many events are shown that anybody can cause, and counts the others.
 #[derive(Debug, Default)]
 pub(crate) struct Flood {
     shown: Window,
@@ -15,7 +15,7 @@ impl Flood {
     const SHOWN: u32 = 20;
     const PERIOD: Duration = Duration::from_secs(10);
 
-    /// Whether one at `now` is shown, and how many were not before it.
+    /// Returns how many events were hidden before this one, or `None` if this one is hidden.
     pub(crate) fn admit(&mut self, now: Duration) -> Option<u64> {
         if self.shown.admit(now, Self::PERIOD, Some(Self::SHOWN)) {
             Some(std::mem::take(&mut self.hidden))
@@ -26,7 +26,7 @@ impl Flood {
     }
 }
 
-/// Keeps the newest entries, within a number and a size.
+/// Keeps the newest entries, limited in number and size.
 #[derive(Debug)]
 pub(crate) struct Bounded<T> {
     entries: VecDeque<(T, usize)>,

@@ -15,8 +15,7 @@ use std::{
 /// How many lines may wait for a slow reader before more are dropped.
 const BACKLOG: usize = 4096;
 
-/// Standard output behind a thread: a reader that has stopped reading, or has gone, is no reason to
-/// stop serving devices.
+/// Standard output behind a thread, so that a reader that has stopped or gone does not hold up the service.
 #[derive(Debug)]
 pub struct Console {
     lines: SyncSender<String>,
@@ -36,14 +35,14 @@ impl Console {
     ///
     /// # Errors
     ///
-    /// When there is no thread to be had.
+    /// If no thread can be started.
     pub fn start() -> io::Result<Self> {
         let (lines, received) = mpsc::sync_channel::<String>(BACKLOG);
         let (done, drained) = mpsc::channel();
         thread::Builder::new().name("console".to_owned()).spawn(move || {
             for line in received {
                 let mut stdout = io::stdout().lock();
-                // Nobody listens any more: go on taking lines, print none.
+                // If the reader has gone, lines are taken and not printed.
                 let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
             }
             let _ = done.send(());
@@ -78,8 +77,8 @@ impl Printer {
     }
 }
 
-/// Lets this process have as many files open as the system allows it: each connection is one, and
-/// shells begin with 1 024. A program may do this, a library may not.
+/// Raises the number of files that this process may have open to what the system allows. Each connection is a file, and
+/// shells start with 1 024. For programs, not for libraries.
 pub fn allow_many_connections() {
     // Without it there are fewer connections at a time, and the log says so.
     #[cfg(unix)]

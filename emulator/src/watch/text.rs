@@ -1,6 +1,6 @@
 //! Text of peers, made fit to be shown: without secrets, and without control of a terminal.
 
-/// A peer's text on a terminal: no control characters, and none that are invisible or turn the text around.
+/// Escapes control characters, and characters that are invisible or change the direction of the text.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

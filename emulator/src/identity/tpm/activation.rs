@@ -29,7 +29,7 @@ const IDENTITY_ATTRIBUTES: u32 = 0x0004_0440;
 ///
 /// # Errors
 ///
-/// When one of the keys is none.
+/// If nothing can be encrypted for one of the keys.
 pub(super) fn authentication_key(
     endorsement_key: &StorageKey,
     storage_root_key: &StorageKey,
@@ -50,7 +50,7 @@ pub(super) fn authentication_key(
     encrypt(&inner_key, &mut duplicate)?;
     let (private, import_seed) = protect(storage_root_key, b"DUPLICATE\0", &name, duplicate)?;
 
-    // That the inner key is given out only where the storage root key is makes one TPM of the two.
+    // Only a TPM that has the storage root key gives out the inner key. So both keys must be in one TPM.
     let (id_object, secret) = protect(endorsement_key, b"IDENTITY\0", &storage_root_key.name, sized(&inner_key)?)?;
 
     let mut resource = resource.as_bytes().to_vec();

@@ -20,7 +20,7 @@ pub(crate) struct TpmKeys {
 }
 
 impl TpmKeys {
-    /// Whether it is the TPM that was enrolled.
+    /// Returns `true` if the TPM is the one that was enrolled.
     pub(crate) fn are_of(&self, endorsement_key: &EndorsementKey) -> bool {
         self.endorsement_key == endorsement_key.0
     }
@@ -48,7 +48,7 @@ impl fmt::Debug for IdentityKey {
     }
 }
 
-/// What a TPM was asked last: to sign with a key that only it can decrypt.
+/// The last challenge of a TPM: to sign with a key that only this TPM can decrypt.
 #[derive(Debug)]
 pub(crate) struct Challenge {
     pub(crate) keys: TpmKeys,

@@ -33,7 +33,7 @@ impl EndorsementKey {
     ///
     /// # Errors
     ///
-    /// When the text is not that of an RSA key of 2048 bits by the TCG's template.
+    /// If the text is not an RSA key of 2048 bits by the TCG's template.
     pub fn from_base64(text: &str) -> Result<Self, CredentialError> {
         StorageKey::from_base64(text)
             .map(Self)

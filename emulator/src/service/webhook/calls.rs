@@ -113,8 +113,8 @@ impl Webhooks {
         verdict
     }
 
-    /// Waits for the call's turn and makes it. Returns how long the call took since its turn began. The error is why the
-    /// registration was stopped.
+    /// Waits for the call's turn and makes it. Returns how long the call took since its turn began. The error is why
+    /// the registration was stopped.
     async fn exchange(
         &self,
         question: &Question<'_>,

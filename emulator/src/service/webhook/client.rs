@@ -15,8 +15,8 @@ const MAX_ANSWER: usize = 192 * 1024;
 /// turn. This bounds the memory that a webhook takes which hangs, or never ends its answers.
 pub(super) const MAX_CALLS: usize = 1024;
 
-/// How long a connection is kept for the next call: less than any server keeps it (Node 5 s), because
-/// a call that crosses with the server's goodbye would be a failed registration.
+/// How long a connection is kept for the next call: less than servers keep it (Node 5 s), because a call on a
+/// connection that the server is closing would be a failed registration.
 const KEPT_FOR: Duration = Duration::from_secs(2);
 
 /// How many connections are kept for the next calls.
@@ -45,7 +45,7 @@ impl WebhookClient {
 
     /// Makes a call whose turn it is. The error is for the log, and names no URL: its query is a secret.
     pub(crate) async fn post(&self, url: &str, body: String, timeout: Duration) -> Result<HttpAnswer, String> {
-        // It was checked when it was configured.
+        // The configuration was checked.
         let url: Url = url.parse().map_err(|_| "the webhook's URL is no URL".to_owned())?;
         let client = self.client(&url).await?;
         tokio::time::timeout(timeout, async {

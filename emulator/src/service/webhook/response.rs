@@ -27,12 +27,12 @@ pub(crate) enum Verdict {
     TryAgain(u16),
 }
 
-/// What a webhook's answer means, and what is to be said about it.
+/// What a webhook's answer means, and what the log says about it.
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     /// In words, for the log.
     pub(crate) outcome: String,
-    /// What the webhook's author may want to know.
+    /// Hints for the author of the webhook.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl Judgement {
 /// The tutorial's troubleshooting table. "[The hub] must be one of the IoT hubs passed in the linkedHubs
 /// property in the request."
 pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], behaviour: &Behaviour, secrets: &[String]) -> Judgement {
-    // Masked before it is cut, so that no half of a secret is left.
+    // Masked before it is cut, so that no part of a secret is left.
     let show = |text: &str| excerpt(&mask(text.to_owned(), secrets));
     let failed = match answer.status {
         200 => {
@@ -114,10 +114,9 @@ const PLACES: [&str; 6] = [
     "payload",
 ];
 
-/// Warns of members that are not looked at: unknown ones, those in the wrong place, and those that are
-/// there in two spellings.
+/// Warns of members that are ignored: unknown ones, misplaced ones, and those that are there in two spellings.
 fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>, show: Show<'_>) {
-    /// More than so many help nobody.
+    /// The most warnings for an answer.
     const WARNINGS: usize = 8;
     let known = |path: &'static str| path.strip_prefix(place).filter(|name| !name.contains('.'));
     let mut seen: Vec<&str> = Vec::new();
@@ -146,8 +145,7 @@ fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>,
     }
 }
 
-/// Reads an `AllocationResponse`. The documents spell its names in more than one way, so their
-/// case does not count.
+/// Reads an `AllocationResponse`. Names match in any case, because the documents spell them in more than one way.
 fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Result<Allocated, Failure> {
     fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
         members
@@ -186,6 +184,6 @@ fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Res
         }
         Ok(Allocated { hub, initial_twin, payload: payload.map(ToOwned::to_owned) })
     };
-    // The error may quote a text of the answer, however long.
+    // The error may quote a long text of the answer.
     read().map_err(|error| Failure::unreadable(&show(&error.to_string())))
 }
