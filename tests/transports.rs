@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use azure_dps::{
-    Attestation, DeviceKey, Error, IdScope, Provisioning, RegistrationId, asynch,
+    Attestation, DeviceKey, Error, IdScope, Provisioning, RegistrationId, RetryPolicy, asynch,
     blocking::{self, ConnectError},
     error::{BufferTooSmall, ErrorCode},
     https,
@@ -333,6 +333,54 @@ fn progress_comes_in_order() {
                 assert_eq!(seen, expected, "{transport:?}, {keeps_open}");
             }
         }
+    }
+}
+
+#[test]
+fn nothing_is_left_out_if_the_clock_outruns_the_waits() {
+    for transport in [Blocking, Async, Https] {
+        let throttled = http("429 Too Many Requests", RETRY_3, r#"{"errorCode":429001}"#);
+        let answers = [throttled, assigning(), assigned()];
+        let (_, url) = serve(answers.to_vec());
+        // On one connection, so that the next request is written at once.
+        let script = Script::new([answers.map(bytes).to_vec()]);
+        let hour = Duration::from_secs(3600);
+        let policy = RetryPolicy::new().with_timeout(hour).with_request_timeout(hour);
+        let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
+        // Every reading of the clock is later than the wait before it.
+        let now = || {
+            script.clock.advance(Duration::from_secs(30));
+            script.clock.now()
+        };
+        let (mut key, mut buffer) = (toaster_key(), [0; 1024]);
+        let observe = script.observer();
+        provisioning.start(now(), UNIX_TIME);
+        let never = |wait: Duration| panic!("a wait of {wait:?}");
+        let outcome = match transport {
+            Blocking => {
+                let mut connect = |_| script.connect();
+                let run = blocking::run(&mut provisioning, &mut key, &mut buffer, &mut connect, now, never, observe);
+                run.map_err(|error| error.kind())
+            }
+            Async => {
+                let mut connect = async |_| script.connect().map(AsyncStream);
+                let delay = async |_| std::future::pending().await;
+                let run = asynch::run(&mut provisioning, &mut key, &mut buffer, &mut connect, now, delay, observe);
+                script.clock.block_on(run).map_err(|error| error.kind())
+            }
+            Https => {
+                let run = https::run(&mut provisioning, &mut key, &mut buffer, now, never, observe);
+                run.map_err(|error| error.kind())
+            }
+        };
+        assert_eq!(outcome, Ok(()), "{transport:?}");
+        let mut seen = names(&script.progress.borrow());
+        seen.retain(|name| name != "Connected");
+        assert_eq!(
+            seen,
+            ["Registering", "Retrying 429001 false 1", "Registering", "Assigning", "Assigned"],
+            "{transport:?}"
+        );
     }
 }
 

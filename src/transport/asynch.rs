@@ -42,8 +42,8 @@ use core::{
 
 use embedded_io_async::{ErrorType, Read, Write};
 
-use super::byte_stream::outcome;
 pub use super::byte_stream::{ConnectError, Error};
+use super::byte_stream::{outcome, report};
 use crate::{
     error::TransportFault,
     http::{Action, Exchange},
@@ -225,10 +225,10 @@ where
     async fn serve<S: Read + Write + ErrorType<Error = E>>(&mut self, mut stream: Option<&mut S>) -> bool {
         let Self { provisioning, signer, buffer, clock, delay, observe, exchange, .. } = self;
         loop {
+            // Before and after, since the clock may have passed a wait that begins with the last answer.
+            report(provisioning, observe);
             let action = exchange.next(provisioning, clock(), buffer);
-            if let Some(progress) = provisioning.progress() {
-                observe(progress);
-            }
+            report(provisioning, observe);
             if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
                 // It is dropped before there is another one: a small device has memory for one session.
                 return true;
@@ -271,9 +271,7 @@ where
 
     fn on_connected(&mut self) {
         self.exchange.on_connected(self.provisioning);
-        if let Some(progress) = self.provisioning.progress() {
-            (self.observe)(progress);
-        }
+        report(self.provisioning, &mut self.observe);
     }
 
     fn on_error(&mut self, error: Error<C, E>) {

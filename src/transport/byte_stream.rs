@@ -11,7 +11,7 @@ use io::ErrorKind;
 use crate::{
     error::{BufferTooSmall, Fault, TransportFault},
     identity::{InvalidIdentifier, InvalidKey},
-    provisioning::Provisioning,
+    provisioning::{Progress, Provisioning},
 };
 
 /// Why there is no connection, as far as it matters for what to do next.
@@ -104,6 +104,12 @@ pub(super) fn outcome<C, S: io::Error>(
         Some(cause) if cause.kind() == error => cause,
         _ => Error::Provisioning(error),
     })
+}
+
+pub(super) fn report(provisioning: &mut Provisioning<'_>, observe: &mut impl FnMut(Progress)) {
+    if let Some(progress) = provisioning.progress() {
+        observe(progress);
+    }
 }
 
 impl<C, S> From<ConnectError<C>> for Error<C, S> {

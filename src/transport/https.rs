@@ -116,6 +116,9 @@ pub fn run(
     provisioning.check_started()?;
     let mut cause = None;
     loop {
+        if let Some(progress) = provisioning.progress() {
+            observe(progress);
+        }
         let step = provisioning.step(clock());
         if let Some(progress) = provisioning.progress() {
             observe(progress);
