@@ -3,8 +3,9 @@
 //! ```text
 //! provision.rs   what a product copies: the way from a key to a hub
 //! tls.rs         TLS by mbedTLS: the certificate's chain, name and dates are checked
+//! store.rs       the record in flash, by which a later boot knows its hub
 //! net.rs         a blocking TCP stream over smoltcp, with DHCP and DNS
-//! ../board/      QEMU's mps2-an385: memory, Ethernet, clocks, randomness, console, inputs.
+//! ../board/      QEMU's mps2-an385: memory, Ethernet, clocks, randomness, console, inputs, flash.
 //!                Another board is another crate.
 //! ```
 //!
@@ -23,14 +24,16 @@
 
 mod net;
 mod provision;
+mod store;
 mod tls;
 
 use core::{ffi::CStr, fmt, time::Duration};
 
 use azure_dps::{DeviceKey, error::Fault, provisioning::Endpoint};
 use cortex_m_rt::entry;
-use mps2_an385::{self as board, Inputs, USAGE, memory, println};
-use provision::Request;
+use mps2_an385::{self as board, Flash, Inputs, USAGE, memory, println};
+use provision::{Request, SIZES};
+use store::Store;
 use zeroize::Zeroizing;
 
 #[entry]
@@ -63,21 +66,27 @@ fn run() -> Result<(), Failure> {
         address: inputs.find("address"),
         give_up_after: Duration::from_secs(inputs.number("timeout")?.unwrap_or(120).into()),
     };
-    let mut key = device_key(&inputs)?;
+    let flash = Flash::open(inputs.text("flash")?, None).ok_or("flash")?;
+    let mut store = Store(flash);
+    let mut key = DeviceKey::new();
+    read_key(&mut key, &inputs)?;
     let tls = tls_client(&inputs)?;
 
     let network = net::Network::start(ethernet).map_err(tls::Error::from).map_err(provision::Failure::Connect)?;
-    let assignment = provision::provision(&request, &mut key, &network, &tls)?;
+    // Remains of the token will be in it.
+    let mut buffer = Zeroizing::new([0; SIZES.http()]);
+    let record = provision::find_hub(&request, &mut key, &network, &tls, &mut store, &mut *buffer)?;
+    let assignment = record.assignment();
     println!("hub: {}", assignment.assigned_hub());
     println!("device ID: {}", assignment.device_id());
-    println!("payload: {}", assignment.payload().unwrap_or("none"));
+    println!("payload: {}", assignment.payload().map_or("none", |payload| payload.raw()));
     Ok(())
 }
 
-fn device_key(inputs: &Inputs<'_>) -> Result<DeviceKey, Failure> {
+fn read_key(key: &mut DeviceKey, inputs: &Inputs<'_>) -> Result<(), Failure> {
     let mut text = Zeroizing::new([0; 128]);
     let text = inputs.file("key-file", &mut *text)?;
-    Ok(DeviceKey::from_base64(text.trim()).map_err(azure_dps::Error::from)?)
+    Ok(key.read_base64(text.trim()).map_err(azure_dps::Error::from)?)
 }
 
 /// Apart, so that the handshake can have the text's place on the stack.

@@ -1,20 +1,30 @@
 //! The provisioning itself: this is what a product copies. The rest of this program is a
-//! board, its network and its TLS.
+//! board, its network, its TLS and its flash.
 
 use core::time::Duration;
 
-use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy, blocking::{self, ConnectError}, provisioning::{Endpoint, OwnedAssignment, Progress}};
+use azure_dps::{
+    Attestation, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+    after::Record,
+    blocking::{self, ConnectError},
+    identity::Sign,
+    provisioning::{Endpoint, Progress, Sizes},
+};
 use mbedtls_rs::SessionError;
 use mps2_an385::{self as board, println};
-use zeroize::Zeroizing;
 
-use crate::{net::Network, tls};
+use crate::{net::Network, store::Store, tls};
 
 /// What the operator's allocation webhook is told about this device.
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
 
+/// For IDs as long as these, and a returned payload of at most 256 bytes.
+pub const SIZES: Sizes = Sizes::new("0ne00002193", "mainbuilding167-contoso-hpsd-088")
+    .with_payload(PAYLOAD.len())
+    .with_returned_payload(256);
+
 /// What ended a run: an error of ours or the service's, of TLS, or of an open session.
-pub type Failure = embedded_io::Error<tls::Error, SessionError>;
+pub type Failure = blocking::Error<tls::Error, SessionError>;
 
 /// Who asks, and whom.
 pub struct Request<'a> {
@@ -28,47 +38,65 @@ pub struct Request<'a> {
     pub give_up_after: Duration,
 }
 
-/// Asks the service where this device belongs. Keep the answer: it is not for each boot.
-pub fn provision(
+/// Returns the record of this device's assignment, in `buffer`. If there is none in flash, asks the
+/// service, and keeps the record.
+pub fn find_hub<'b>(
     request: &Request<'_>,
-    key: &mut DeviceKey,
+    signer: &mut impl Sign,
     network: &Network,
     tls: &tls::Client,
-) -> Result<OwnedAssignment, Failure> {
-    let id_scope = IdScope::new(request.id_scope)?;
-    let registration_id = RegistrationId::new(request.registration_id)?;
+    store: &mut Store,
+    buffer: &'b mut [u8],
+) -> Result<Record<'b>, Failure> {
+    let registration =
+        Registration::new(IdScope::new(request.id_scope)?, RegistrationId::new(request.registration_id)?)
+            .with_payload(PAYLOAD)?;
+    store.read(buffer);
+    if let Err(reason) = Record::read(buffer, &registration) {
+        println!("asking the service: {}", reason);
+        provision(request, registration, signer, network, tls, store, buffer)?;
+    }
+    Ok(Record::read(buffer, &registration).map_err(azure_dps::Error::from)?)
+}
+
+/// Asks the service where this device belongs. The record of its answer is in flash then, and in `buffer`.
+fn provision(
+    request: &Request<'_>,
+    registration: Registration<'_>,
+    signer: &mut impl Sign,
+    network: &Network,
+    tls: &tls::Client,
+    store: &mut Store,
+    buffer: &mut [u8],
+) -> Result<(), Failure> {
     let endpoint = Endpoint::parse(request.endpoint)?;
-    let deadline = board::uptime() + request.give_up_after;
-
-    let mut show = |progress| {
-        if let Progress::Retrying { error, wait, .. } = progress {
-            println!("trying again in {} s: {}", wait.as_secs(), error);
-        }
-    };
-    let registration = Registration::new(id_scope, registration_id).with_payload(PAYLOAD)?;
-    let mut provisioning = Provisioning::new(registration, Credential::sas(key))
+    let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key())
         .with_endpoint(endpoint)
-        .with_retry_policy(RetryPolicy::new().with_timeout(request.give_up_after))
-        .with_observer(&mut show);
+        .with_retry_policy(RetryPolicy::new().with_timeout(request.give_up_after));
 
-    // A stream outlives the request that it is opened for. Nothing is waited for past the end of
-    // the run, however slowly the other side trickles.
-    let connect = |_| -> Result<_, ConnectError<tls::Error>> {
+    // A stream outlives the request that it is opened for. It ends with the run, however slowly the
+    // other side trickles.
+    let deadline = board::uptime() + request.give_up_after;
+    let mut connect = |_| -> Result<_, ConnectError<tls::Error>> {
         let host = request.address.unwrap_or(endpoint.host());
         let stream = network.connect(host, endpoint.port(), deadline).map_err(tls::Error::from)?;
         tls.connect(stream, endpoint.host())
     };
-    // Remains of the token will be in it.
-    let mut buffer = Zeroizing::new([0; 1024]);
+    let show = |progress| {
+        if let Progress::Retrying { error, wait, .. } = progress {
+            println!("trying again in {} s: {}", wait.as_secs(), error);
+        }
+    };
     let (clock, delay) = (board::uptime, |duration| network.delay(duration));
-    let outcome = embedded_io::provision(&mut provisioning, board::unix_time(), &mut *buffer, connect, clock, delay);
-    match outcome {
-        Ok(assignment) => Ok(assignment.owned()?),
+    provisioning.start(clock(), board::unix_time());
+    match blocking::run(&mut provisioning, signer, buffer, &mut connect, clock, delay, show) {
+        Ok(()) => store.write(provisioning.write_record(buffer)?),
         Err(failure) => {
-            if let Some(message) = provisioning.details(&*buffer).and_then(|details| details.message()) {
+            if let Some(message) = provisioning.details(buffer).and_then(|details| details.message()) {
                 println!("the service says: {}", message);
             }
-            Err(failure)
+            return Err(failure);
         }
     }
+    Ok(())
 }
