@@ -7,7 +7,7 @@ use super::{
     Status, Step,
     assignment::Spans,
     document::refusal,
-    retry::failure_wait,
+    retry::{Patience, failure_wait},
     sizes::{self, API_VERSION, MAX_OPERATION_ID, csr_len, payload_len},
 };
 use crate::{
@@ -68,7 +68,7 @@ pub struct Provisioning<'a> {
     registration: Registration<'a>,
     attestation: Attestation<'a>,
     endpoint: Endpoint<'a>,
-    policy: RetryPolicy,
+    policy: Patience,
     token_lifetime: u32,
     /// At most 4 GiB, in less space than a `usize`.
     max_body: u32,
@@ -91,10 +91,6 @@ pub(crate) enum Request<'r> {
 ///
 /// Source: [DPS limits](https://learn.microsoft.com/azure/iot-dps/about-iot-dps#quotas-and-limits), maximum message size.
 pub const MAX_BODY: usize = 96 * 1024;
-
-/// Thirty days: the longest validity of a token that the service's documents show. It bounds a run,
-/// whose one token must outlast it.
-pub(super) const LONGEST_RUN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 struct Run {
     state: State,
@@ -172,7 +168,7 @@ impl<'a> Provisioning<'a> {
             registration,
             attestation,
             endpoint: Endpoint::GLOBAL,
-            policy: RetryPolicy::new(),
+            policy: RetryPolicy::new().in_millis(),
             token_lifetime: 3600,
             max_body: MAX_BODY as u32,
             api_version: if registration.csr().is_some() { "2026-11-01" } else { API_VERSION },
@@ -248,7 +244,7 @@ impl<'a> Provisioning<'a> {
 
     /// Sets the times and bounds of a run; [`RetryPolicy::new`] by default.
     pub const fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
-        self.policy = policy;
+        self.policy = policy.in_millis();
         self
     }
 
@@ -302,14 +298,13 @@ impl<'a> Provisioning<'a> {
     /// same clock's. `unix_time` is the wall clock in seconds, for the token's expiry. An
     /// attestation without tokens needs none: 0 is enough.
     pub fn start(&mut self, now: Duration, unix_time: u64) {
-        let timeout = self.policy.timeout.min(LONGEST_RUN);
+        let timeout = self.policy.timeout;
         // A part of a second counts: the token must not expire before the deadline.
-        let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
-        let lifetime = seconds.max(u64::from(self.token_lifetime));
+        let lifetime = timeout.div_ceil(1000).max(self.token_lifetime);
         // Field by field: a whole `Run` would be made on the stack first.
         self.run.state = State::Due;
-        self.run.deadline = now.saturating_add(timeout);
-        self.run.expiry = unix_time.saturating_add(lifetime);
+        self.run.deadline = later(now, timeout);
+        self.run.expiry = unix_time.saturating_add(lifetime.into());
         self.run.id.clear();
         self.forget_signature();
         self.run.key = self.first_key;
@@ -482,7 +477,7 @@ impl<'a> Provisioning<'a> {
             State::InFlight { since } => since,
             _ => now,
         };
-        since.saturating_add(self.policy.request_timeout).min(self.run.deadline)
+        later(since, self.policy.request_timeout).min(self.run.deadline)
     }
 
     /// Takes note of a new connection, for [`Progress::Connected`].
