@@ -42,5 +42,11 @@ more_cases() {
     expect 0 "asking the service" "a record with a wrong byte: it asks" device "$toaster" flash=kept.flash
     expect 0 "hub: $heatpumps_hub" "another device's record: it asks" device "$heatpump" flash=kept.flash
     expect 2 "flash" "no flash" device "$toaster" flash=nowhere.flash
+    echo "mbedTLS signs:"
+    (cd "$board/../firmware" && bare_metal build --features mbedtls-hmac)
+    expect 0 "hub: $toasters_hub" "the toaster" device "$toaster"
+    expect 0 "hub: $heatpumps_hub" "the heat pump" device "$heatpump"
+    expect 5 "401002" "another device's key" device "$toaster" key-file="$heatpump.key"
+    expect 2 "base64" "a key that is none" device "$toaster" key-file=ca.pem
 }
 source "$(dirname "${BASH_SOURCE[0]}")/../board/cases.sh"

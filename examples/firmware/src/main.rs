@@ -3,6 +3,7 @@
 //! ```text
 //! provision.rs   what a product copies: the way from a key to a hub
 //! tls.rs         TLS by mbedTLS: the certificate's chain, name and dates are checked
+//! key.rs         with the feature `mbedtls-hmac`: the key, with which mbedTLS signs
 //! store.rs       the record in flash, by which a later boot knows its hub
 //! net.rs         a blocking TCP stream over smoltcp, with DHCP and DNS
 //! ../board/      QEMU's mps2-an385: memory, Ethernet, clocks, randomness, console, inputs, flash.
@@ -22,6 +23,8 @@
 #![no_std]
 #![no_main]
 
+#[cfg(feature = "mbedtls-hmac")]
+mod key;
 mod net;
 mod provision;
 mod store;
@@ -29,8 +32,12 @@ mod tls;
 
 use core::{ffi::CStr, fmt, time::Duration};
 
-use azure_dps::{DeviceKey, error::Fault, provisioning::Endpoint};
+#[cfg(not(feature = "mbedtls-hmac"))]
+use azure_dps::DeviceKey;
+use azure_dps::{error::Fault, provisioning::Endpoint};
 use cortex_m_rt::entry;
+#[cfg(feature = "mbedtls-hmac")]
+use key::DeviceKey;
 use mps2_an385::{self as board, Flash, Inputs, USAGE, memory, println};
 use provision::{Request, SIZES};
 use store::Store;
@@ -86,7 +93,7 @@ fn run() -> Result<(), Failure> {
 fn read_key(key: &mut DeviceKey, inputs: &Inputs<'_>) -> Result<(), Failure> {
     let mut text = Zeroizing::new([0; 128]);
     let text = inputs.file("key-file", &mut *text)?;
-    Ok(key.read_base64(text.trim()).map_err(azure_dps::Error::from)?)
+    Ok(key.read_base64(text.trim())?)
 }
 
 /// Apart, so that the handshake can have the text's place on the stack.
@@ -111,6 +118,13 @@ enum Failure {
 impl From<&'static str> for Failure {
     fn from(input: &'static str) -> Self {
         Self::Input(input)
+    }
+}
+
+#[cfg(not(feature = "mbedtls-hmac"))]
+impl From<azure_dps::identity::InvalidKey> for Failure {
+    fn from(error: azure_dps::identity::InvalidKey) -> Self {
+        Self::Provisioning(error.into())
     }
 }
 
