@@ -4,8 +4,9 @@
 # themselves, their base64, what HMAC makes of them (with either pad, as message schedule, as state of
 # SHA-256), and the signatures.
 #
-# Over MQTT and HTTP, at three levels of optimisation, with SHA-256 in software and, on Linux, in the
-# processor's own instructions if it has them; and on each machine a build that leaves a key behind on
+# Over MQTT and HTTP, at three levels of optimisation, with SHA-256 in software, also with the recipe for a small
+# firmware (benches/cortex-m3/recipe), and, on Linux, in the processor's own instructions if it has them; and on each
+# machine a build that leaves a key behind on
 # purpose, in memory and in a register, and makes an HMAC as anybody would, must be found out.
 #
 # Needs qemu-system-arm, python3, and a toolchain for thumbv7m-none-eabi (`rustup target add
@@ -21,22 +22,27 @@ trap 'rm -f "$log"' EXIT
 
 # search MACHINE LEVEL BACKEND FEATURES
 search() {
-    local flags="" length=4 target=thumbv7m-none-eabi cargo=("${cargo_bare_metal[@]}") build_std=("${build_std_flags[@]}")
+    local flags="" length=4 features="$4" config=() target=thumbv7m-none-eabi cargo=("${cargo_bare_metal[@]}") build_std=("${build_std_flags[@]}")
     : >"$log"
     case "$3" in
-        small) flags='--cfg sha2_backend_soft="compact"' ;;
+        small*) flags='--cfg sha2_backend_soft="compact"' ;;
         soft) flags='--cfg sha2_backend="soft"' ;;
+    esac
+    case "$3" in
+        *+z) config=(--config 'profile.release.package.sha2.opt-level = "z"') ;;
+        # The flags in the environment take the place of those in the file.
+        *+recipe) config=(--config ../../benches/cortex-m3/recipe/config.toml) features+=,recipe flags+=" -C link-arg=--icf=all" ;;
     esac
     if [ "$1" = linux ]; then
         # Four bytes are found by chance in what is random there.
         target=x86_64-unknown-linux-gnu cargo=(cargo) build_std=() length=5
     else
         flags="-C link-arg=-L../../benches/cortex-m3 -C link-arg=-Tlink.x $flags"
-        # The stack is a hundred bytes deeper there, where single words of SHA-256's state are left.
+        # The stack is up to 60 bytes deeper there: words of SHA-256's state and of its result are left, out of order.
         [ "$2" != z ] || length=8
     fi
     CARGO_PROFILE_RELEASE_OPT_LEVEL="$2" RUSTFLAGS="$flags" \
-        "${cargo[@]}" build --quiet --release --target "$target" "${build_std[@]}" --features "$4" &&
+        "${cargo[@]}" build --quiet --release --target "$target" "${build_std[@]}" "${config[@]}" --features "$features" &&
         python3 search.py "$CARGO_TARGET_DIR/$target/release/azure-dps-ram-search" "$length" >"$log"
 }
 
@@ -62,6 +68,9 @@ done <<'VARIANTS'
 cortex-m3 s small mqtt
 cortex-m3 s fast http
 cortex-m3 3 fast mqtt
+cortex-m3 s small+z http
+cortex-m3 s small+recipe mqtt
+cortex-m3 s fast+recipe http
 cortex-m3 z small http
 cortex-m3 s small control
 linux s native mqtt

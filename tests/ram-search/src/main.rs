@@ -3,6 +3,10 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(all(feature = "recipe", target_os = "none"))]
+#[path = "../../../benches/cortex-m3/recipe/memory.rs"]
+mod memory;
+
 use core::hint::black_box;
 use core::time::Duration;
 
