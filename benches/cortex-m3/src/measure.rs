@@ -1,11 +1,13 @@
 //! Instructions by QEMU's `-icount shift=0`, under which one instruction takes one
 //! nanosecond: SysTick at 25 MHz counts 40 of them. Stack by paint.
 
-use core::{hint::black_box, time::Duration};
+use core::{convert::Infallible, hint::black_box, time::Duration};
 
+use azure_dps::asynch::{self, ConnectError};
 use azure_dps::{DeviceKey, GroupKey, Provisioning, provisioning::Step};
 use cortex_m::peripheral::{SYST, syst::SystClkSource};
 use cortex_m_semihosting::hprintln;
+use embedded_io_async::{ErrorType, Read, Write};
 
 use crate::workload::{self, BUFFER};
 
@@ -65,6 +67,7 @@ pub fn all() {
     let buffers = BUFFER + provisioning_size + key_size;
     let (b, c) = (b_key + b_token, c_check + c_strings);
     hprintln!("stack {}", stack);
+    hprintln!("future {}", future());
     hprintln!("buffers {}", buffers);
     hprintln!("provisioning {}", provisioning_size);
     hprintln!("a {}", a);
@@ -121,6 +124,45 @@ fn instructions(mut step: impl FnMut() -> bool) -> u32 {
     let ticks = start.wrapping_sub(SYST::get_current()) & 0x00ff_ffff;
     assert!(right);
     ticks * INSTRUCTIONS_PER_TICK / REPEATS
+}
+
+/// A stream without a state of its own.
+struct Stream;
+
+impl ErrorType for Stream {
+    type Error = Infallible;
+}
+
+impl Read for Stream {
+    async fn read(&mut self, _: &mut [u8]) -> Result<usize, Infallible> {
+        Ok(0)
+    }
+}
+
+impl Write for Stream {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        Ok(bytes.len())
+    }
+
+    async fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// The size of the future of an async run, without what the stream and the delay keep in it.
+fn future() -> usize {
+    let Some(mut provisioning) = workload::provisioning() else { return 0 };
+    let mut connect = async |_| Ok::<_, ConnectError<Infallible>>(Stream);
+    let clock = || Duration::ZERO;
+    size_of_val(&asynch::run(
+        &mut provisioning,
+        &mut DeviceKey::new(),
+        &mut [],
+        &mut connect,
+        clock,
+        async |_| (),
+        |_| (),
+    ))
 }
 
 /// The deepest of the steps, each called from where the caller's memory is: the buffer, the
