@@ -905,6 +905,35 @@ fn the_first_registration_falls_back_too() {
     assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), KeyChoice::Secondary);
 }
 
+/// Each boot begins with the key of the record, and a device that has one key left uses that.
+#[test]
+fn the_key_of_the_record_is_tried_first_at_the_next_boot() {
+    for (has_secondary_key, asked) in [(true, KeyChoice::Secondary), (false, KeyChoice::Primary)] {
+        for (looks_up, mut world) in [(true, World::new()), (false, World::new())] {
+            world.policy = policy(looks_up);
+            world.has_secondary_key = true;
+            let is_secondary = |_: &World, key| match key {
+                KeyChoice::Secondary => Ok(at("a")),
+                KeyChoice::Primary => Err(unauthorized()),
+            };
+            world.boot(&mut Others::new("a", HubAnswer::Unreachable, "a").register(is_secondary), HOUR);
+            assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), KeyChoice::Secondary);
+
+            world.log.clear();
+            world.has_secondary_key = has_secondary_key;
+            let right = move |_: &World, key| if key == asked { Ok(at("b")) } else { Err(unauthorized()) };
+            let mut others = Others::new("b", HubAnswer::Refused(401), "b").look_up(right).register(right);
+            world.boot(&mut others, HOUR);
+            let events: Vec<_> = world.log.iter().map(|(_, event)| event.clone()).skip(1).collect();
+            let refused = Event::Hub("a".into(), KeyChoice::Secondary, HubAnswer::Refused(401));
+            let request = if looks_up { Event::LookUp(asked) } else { Event::Register(asked) };
+            let accepted = Event::Hub("b".into(), asked, HubAnswer::Accepted);
+            assert_eq!(events, [refused, request, Event::Written, accepted]);
+            assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), asked);
+        }
+    }
+}
+
 #[test]
 fn without_a_network_the_hub_is_tried_and_nothing_is_billed() {
     let mut world = World::at("a");
