@@ -493,6 +493,9 @@ impl Reprovisioning {
     /// Returns the pauses, for a reboot. Save them after each [`on_assigned`](Self::on_assigned) and
     /// [`on_failed`](Self::on_failed), and once more when the hub's session has lasted for an hour: then
     /// the series is over, and there are none.
+    ///
+    /// Do not reboot between a look-up and the registration that follows it: no pause is between them, and
+    /// the next boot would look up again.
     pub fn pauses(&self, now: Duration) -> Pauses {
         if self.accepted.is_some_and(|accepted| between(accepted, now) >= SETTLED) {
             return Pauses::default();
