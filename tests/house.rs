@@ -123,7 +123,7 @@ fn read(folder: &Path, module: &[String], files: &mut Vec<File>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
-        let inner = [module, &[name.clone()]].concat();
+        let inner = [module, std::slice::from_ref(&name)].concat();
         if path.is_dir() {
             read(&path, &inner, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") && name != "lib" {

@@ -108,7 +108,7 @@ fn run(
 ) -> Ran {
     let script = match keeps_open {
         true => Script::new([answers.iter().cloned().map(bytes).collect()]),
-        false => Script::new(answers.iter().cloned().map(|answer| vec![bytes(close(&answer)), Act::Close])),
+        false => Script::new(answers.iter().map(|answer| vec![bytes(close(answer)), Act::Close])),
     };
     let (requests, url) = match transport {
         Https => serve(answers.to_vec()),

@@ -323,7 +323,7 @@ impl Route {
         &self,
         provisioning: &mut Provisioning<'_>,
         signer: &mut dyn Sign,
-        buffer: &mut Vec<u8>,
+        buffer: &mut [u8],
         observe: &mut dyn FnMut(Progress),
     ) -> Option<String> {
         // A clock before 1970 gets a token that has expired, and the service says so.
