@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures the reference workload W on an emulated Cortex-M3, in two builds: `small` with
-# sha2's compact backend, `fast` with its default one.
+# sha2's compact backend, `fast` with its default one. Fails if `small` does not need less
+# than azure-sdk-for-c's default in everything.
 #
 #   benches/cortex-m3/run.sh           a table beside azure-sdk-for-c's figures
 #   benches/cortex-m3/run.sh --json    one JSON object a build
@@ -101,10 +102,22 @@ report() {
     fi
 }
 
+# ahead: fails unless the build just measured needs less than azure-sdk-for-c's default in everything.
+ahead() {
+    local key limit
+    while read -r key limit; do
+        if [ "${value[$key]}" -ge "$limit" ]; then
+            echo "small, $bare_metal_toolchain: $key is ${value[$key]}, and azure-sdk-for-c's default needs $limit" >&2
+            exit 1
+        fi
+    done <<<$'flash 16840\nbuffers 1344\nstack 824\nsum 77657'
+}
+
 row() { printf '%-20s %-14s %7s %8s %7s %7s %7s %6s %6s %7s %7s\n' "$@"; }
 
 measure_all() {
     report small "" "${small[@]}"
+    ahead
     report fast
     if $recipe; then
         local config=(--config recipe/config.toml) tested
