@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # $package is the script's.
-# Sourced by both firmwares' run.sh: builds one, and runs it in QEMU against the local DPS emulator, over TLS 1.2.
-# The script has $package, and more_cases for what is its firmware's alone.
+# Sourced by the run.sh of both firmwares. Builds the firmware $package and runs it in QEMU against the local DPS
+# emulator, over TLS 1.2. The script that sources this file has the function more_cases with cases of its own.
 set -euo pipefail
 
 job=all runs="" verbose=false
@@ -159,16 +159,35 @@ guest() {
         -display none -monitor none -serial none -semihosting-config "$arguments" -kernel "$elf" </dev/null
 }
 
-# blank_flash FILE: four sectors of 4 KiB, erased, and how often each of them was.
+# blank_flash FILE: makes a flash of two erased sectors of 2 KiB; see board/src/flash.rs.
 blank_flash() {
-    { head -c 16384 /dev/zero | tr '\0' '\377' && head -c 16 /dev/zero; } >"$1"
+    { head -c 4096 /dev/zero | tr '\0' '\377' && head -c 8 /dev/zero; } >"$1"
 }
 
-# device ID [NAME=VALUE…]: what the firmware needs to know on this device, whose flash is blank. A later word counts less.
+# device ID [NAME=VALUE…]: one run with the inputs of this device. Its flash is blank. The first word of a name counts.
 device() {
     blank_flash blank.flash
     guest "${@:2}" flash=blank.flash id-scope=0ne00002193 registration-id="$1" key-file="$1.key" ca=ca.pem \
         host="localhost:$port" address=10.0.2.2
+}
+
+# boot ID FLASH [NAME=VALUE…]: a run with this flash. Each is a QEMU of its own; the flash is a file, which stays.
+boot() { device "$1" flash="$2" "${@:3}"; }
+
+# offline_boot ID FLASH [NAME=VALUE…]: a boot while the service is down.
+offline_boot() { boot "$1" "$2" host=localhost:1 timeout=1 "${@:3}"; }
+
+# registrations ID: counts the register requests that the service had from this device.
+registrations() { grep -c "PUT  $1 " main.log || true; }
+
+# asks N COMMAND…: runs the command, in which the toaster must send N register requests.
+asks() {
+    local before code
+    before="$(registrations "$toaster")"
+    "${@:2}" && code=0 || code=$?
+    asked=$(($(registrations "$toaster") - before))
+    [ "$asked" = "$1" ] || { echo "$asked register requests, not $1"; return 70; }
+    return "$code"
 }
 
 # not_tls: the toaster meets something that does not speak TLS.
@@ -255,6 +274,16 @@ else
     expect 2 "ca" "roots that are none" device "$toaster" ca="$toaster.key"
     expect 2 "base64" "a key that is none" device "$toaster" key-file=ca.pem
     expect 2 "registration ID" "a registration ID that is none" device "not/one" key-file="$toaster.key"
+    expect 2 "flash" "no flash" boot "$toaster" nowhere.flash
+    echo "later boots:"
+    blank_flash kept.flash
+    expect 0 "hub: $toasters_hub" "the first boot asks DPS" asks 1 boot "$toaster" kept.flash
+    expect 0 "hub: $toasters_hub" "the second does not" asks 0 boot "$toaster" kept.flash
+    expect 0 "hub: $toasters_hub" "the third does not, and cannot" offline_boot "$toaster" kept.flash
+    cp kept.flash foreign.flash
+    # An hour later, since DPS is left alone after a registration.
+    expect 0 "hub: $heatpumps_hub" "another device finds that record, and asks" \
+        boot "$heatpump" foreign.flash time=$(($(date +%s) + 3600))
     more_cases
 fi
 

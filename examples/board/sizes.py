@@ -30,12 +30,13 @@ PARTS = {
     ),
     "TCP/IP, Ethernet": (
         rf"^{examples}/(firmware/src/net|board/src/(lan9118|smoltcp))\.rs|/(smoltcp|managed|embassy-net)-\d",
-        r"smoltcp::|embassy_net::|azure_dps_firmware::net::|mps2_an385::lan9118::",
+        r"smoltcp::|embassy_net::|azure_dps_firmware::net::|azure_dps_embassy::network::.*VAR|mps2_an385::lan9118::",
     ),
     "executor, timers": (
         rf"^{examples}/board/src/embassy\.rs|/(embassy-[a-z-]+|cordyceps)-\d",
-        r"embassy_|mps2_an385::embassy::",
+        r"\bembassy_(executor|time|sync|embedded_hal|futures)|mps2_an385::embassy::",
     ),
+    "the tasks' futures": (r"^$", r"::POOL$"),
     "storage": (
         rf"^{examples}/board/src/flash\.rs|/(sequential-storage|embedded-storage|embedded-storage-async)-\d",
         r"sequential_storage::|mps2_an385::flash::",

@@ -1,4 +1,4 @@
-//! What a HAL of embassy's brings along: a clock for embassy-time, an Ethernet driver for embassy-net.
+//! What a HAL for embassy has: a clock for embassy-time, and an Ethernet driver for embassy-net.
 
 use core::{
     cell::RefCell,
@@ -13,7 +13,7 @@ use embassy_time_queue_utils::Queue;
 
 use crate::lan9118::{Lan9118, MTU, Received, ToSend};
 
-/// SysTick ticks each millisecond, which is the unit here.
+/// The unit is one tick of SysTick, a millisecond.
 struct Clock(Mutex<RefCell<Queue>>);
 
 time_driver_impl!(static CLOCK: Clock = Clock(Mutex::new(RefCell::new(Queue::new()))));
@@ -25,16 +25,16 @@ impl embassy_time_driver::Driver for Clock {
 
     fn schedule_wake(&self, at: u64, waker: &Waker) {
         critical_section::with(|token| {
-            // Nothing is set for that time: each tick looks at the queue.
+            // No alarm to set: each tick looks at the queue.
             self.0.borrow_ref_mut(token).schedule_wake(at, waker);
         });
     }
 }
 
-/// Who waits for the Ethernet controller. It is polled at each tick, as it has no interrupt here.
+/// Waits for the Ethernet controller. It is polled at each tick: its interrupt is not used.
 static ETHERNET: AtomicWaker = AtomicWaker::new();
 
-/// Wakes whatever is due.
+/// Wakes the timers that are due, and the network.
 pub fn on_tick() {
     let now = crate::milliseconds();
     critical_section::with(|token| CLOCK.0.borrow_ref_mut(token).next_expiration(now));

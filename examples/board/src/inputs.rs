@@ -1,4 +1,4 @@
-//! What one boot is told: the words of its command line, and files on the host.
+//! The inputs of one boot: the words of the command line, and files on the host.
 
 use core::str;
 
@@ -9,6 +9,7 @@ the firmware is told, as words of its command line:
   id-scope=SCOPE registration-id=ID   who it is
   key-file=FILE                       a file on the host with its key, in base64
   ca=FILE                             a file on the host with the roots to trust, in PEM
+  flash=FILE                          a file on the host with the content of the flash
   host=HOST[:PORT]                    the service [default: the public cloud's]
   address=IPv4                        where that is [default: what DNS says]
   timeout=SECONDS                     when to give up [default: 120]

@@ -1,7 +1,7 @@
 //! The board of both firmwares: ARM's MPS2 with the AN385 image (Cortex-M3), as QEMU's `mps2-an385` has it.
 //!
-//! A product has a HAL in its place. The firmwares use from here: start-up and `memory.x`, an [`Ethernet`] device,
-//! two clocks, randomness, a console, the [`Inputs`], a flash, and what [`mbedtls`] wants of a board.
+//! A product uses a HAL instead. This crate has start-up and `memory.x`, an [`Ethernet`] device, two clocks,
+//! randomness, a console, the [`Inputs`], a flash, and what [`mbedtls`] needs from a board.
 #![no_std]
 
 #[cfg(feature = "embassy")]
@@ -18,6 +18,7 @@ mod smoltcp;
 
 use core::{cell::Cell, time::Duration};
 
+use azure_dps::error::Fault;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
 use critical_section::Mutex;
@@ -78,6 +79,18 @@ pub fn unix_time() -> u64 {
 pub fn set_unix_time(now: u32) {
     let at_boot = u64::from(now).saturating_sub(uptime().as_secs());
     critical_section::with(|token| UNIX_TIME_AT_BOOT.borrow(token).set(at_boot));
+}
+
+/// An exit code for the program, and the party at fault.
+pub fn exit_code(fault: Fault) -> (u8, &'static str) {
+    match fault {
+        Fault::Refused => (3, "the service's operator, or who enrolled this device"),
+        Fault::Credential => (5, "the device's key, or its clock"),
+        Fault::Busy => (6, "the service, for a while"),
+        Fault::Transport => (7, "the network"),
+        Fault::Peer => (8, "whoever answered: that was not the service"),
+        _ => (2, "this firmware, or its inputs"),
+    }
 }
 
 /// Sleeps until something may have changed: for a millisecond at most.

@@ -1,4 +1,4 @@
-//! What mbedTLS wants of a board, besides its heap in [`memory`](crate::memory): clocks, randomness, C functions.
+//! What mbedTLS needs from a board: clocks, randomness and C functions. Its heap is in [`memory`](crate::memory).
 
 use core::{
     convert::Infallible,
@@ -9,7 +9,7 @@ use core::{
 use mbedtls_rs::{
     Certificate, Tls, X509,
     sys::{
-        self, MbedtlsError,
+        self,
         hook::{
             timer::{MbedtlsTimer, hook_timer},
             wall_clock::{MbedtlsWallClock, hook_wall_clock},
@@ -20,7 +20,9 @@ use rand_core::{TryCryptoRng, TryRng};
 // Its C functions are for mbedTLS.
 use tinyrlibc as _;
 
-/// Starts mbedTLS, and gives it the board's heap, clocks and randomness. Panics the second time.
+use crate::Inputs;
+
+/// Starts mbedTLS with the board's heap, clocks and randomness. Panics if it is called twice.
 pub fn start() -> Tls<'static> {
     crate::memory::start();
     // SAFETY: nothing of mbedTLS runs yet, and the board's clock never goes away.
@@ -32,14 +34,20 @@ pub fn start() -> Tls<'static> {
     Tls::new(rng).expect("mbedTLS is started once")
 }
 
-/// The roots in a PEM text, after [`start`].
+/// Reads the roots from the PEM file of the input `ca`, after [`start`]. Not inlined: the handshake can use the stack that
+/// the text takes here.
 ///
 /// A product has its roots in flash: `Certificate::new_no_copy(include_bytes!("root.der"))`.
-pub fn roots(pem: &CStr) -> Result<Certificate<'static>, MbedtlsError> {
-    Certificate::new(X509::PEM(pem))
+#[inline(never)]
+pub fn roots(inputs: &Inputs<'_>) -> Result<Certificate<'static>, &'static str> {
+    let mut text = [0; 4096];
+    inputs.file("ca", &mut text)?;
+    // A zero follows the text.
+    let pem = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+    Certificate::new(X509::PEM(pem)).map_err(|_| "ca")
 }
 
-/// What is wrong with a certificate: mbedTLS's flags, in words.
+/// What is wrong with a certificate, from mbedTLS's flags.
 pub struct Problems(pub u32);
 
 impl fmt::Display for Problems {

@@ -30,7 +30,7 @@ mod provision;
 mod store;
 mod tls;
 
-use core::{ffi::CStr, fmt, time::Duration};
+use core::{fmt, time::Duration};
 
 #[cfg(not(feature = "mbedtls-hmac"))]
 use azure_dps::DeviceKey;
@@ -77,7 +77,7 @@ fn run() -> Result<(), Failure> {
     let mut store = Store(flash);
     let mut key = DeviceKey::new();
     read_key(&mut key, &inputs)?;
-    let tls = tls_client(&inputs)?;
+    let tls = tls::Client { tls: board::mbedtls::start(), roots: board::mbedtls::roots(&inputs)? };
 
     let network = net::Network::start(ethernet).map_err(tls::Error::from).map_err(provision::Failure::Connect)?;
     // Remains of the token will be in it.
@@ -94,16 +94,6 @@ fn read_key(key: &mut DeviceKey, inputs: &Inputs<'_>) -> Result<(), Failure> {
     let mut text = Zeroizing::new([0; 128]);
     let text = inputs.file("key-file", &mut *text)?;
     Ok(key.read_base64(text.trim())?)
-}
-
-/// Apart, so that the handshake can have the text's place on the stack.
-#[inline(never)]
-fn tls_client(inputs: &Inputs<'_>) -> Result<tls::Client, Failure> {
-    let mut text = [0; 4096];
-    inputs.file("ca", &mut text)?;
-    // What was read leaves a zero at the end.
-    let roots = CStr::from_bytes_until_nul(&text).unwrap_or_default();
-    tls::Client::new(roots).map_err(|_| Failure::Input("ca"))
 }
 
 /// Why there is no hub.
@@ -149,14 +139,7 @@ impl Failure {
             Self::Provisioning(provision::Failure::Connect(tls::Error::OutOfMemory)) => Fault::Caller,
             Self::Provisioning(failure) => failure.fault(),
         };
-        match fault {
-            Fault::Refused => (3, "the service's operator, or who enrolled this device"),
-            Fault::Credential => (5, "the device's key, or its clock"),
-            Fault::Busy => (6, "the service, for a while"),
-            Fault::Transport => (7, "the network"),
-            Fault::Peer => (8, "whoever answered: that was not the service"),
-            _ => (2, "this firmware, or its inputs"),
-        }
+        board::exit_code(fault)
     }
 }
 

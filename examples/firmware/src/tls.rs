@@ -1,15 +1,12 @@
 //! TLS 1.2 by mbedTLS: with roots of ours, for the host's name, at the date of the board's
 //! clock. RSA, and ECDSA over P-256 and P-384.
 
-use core::{ffi::CStr, fmt};
+use core::fmt;
 
 use azure_dps::blocking::ConnectError;
 use embedded_io::ErrorKind;
 use heapless::CString;
-use mbedtls_rs::{
-    Certificate, ClientSessionConfig, SessionConfig, SessionError, Tls, TlsVersion, blocking,
-    sys::{self, MbedtlsError},
-};
+use mbedtls_rs::{Certificate, ClientSessionConfig, SessionConfig, SessionError, Tls, TlsVersion, blocking, sys};
 use mps2_an385::{self as board, memory};
 
 use crate::net::{self, TcpStream};
@@ -22,17 +19,11 @@ const HOST_NAME: usize = 253 + 1;
 
 /// What every session shares.
 pub struct Client {
-    tls: Tls<'static>,
-    roots: Certificate<'static>,
+    pub tls: Tls<'static>,
+    pub roots: Certificate<'static>,
 }
 
 impl Client {
-    /// A client that trusts these roots, in PEM. Once.
-    pub fn new(roots: &CStr) -> Result<Self, MbedtlsError> {
-        let tls = board::mbedtls::start();
-        Ok(Self { tls, roots: board::mbedtls::roots(roots)? })
-    }
-
     /// Shakes hands over a connection. The other side must prove that it is `host`.
     pub fn connect<'a>(&'a self, stream: TcpStream<'a>, host: &str) -> Result<Session<'a>, ConnectError<Error>> {
         let mut name = CString::<HOST_NAME>::new();
