@@ -105,9 +105,9 @@ pub enum Error {
     RequestTooLarge(RequestTooLarge),
     /// The service refused a request: an HTTP status of 400 or more, or anything else that
     /// is not a success.
-    Refused(Refusal),
+    Refused(ServiceError),
     /// The service accepted the request and the registration ended with status `failed`.
-    Failed(Refusal),
+    Failed(ServiceError),
     /// The enrollment is disabled.
     Disabled,
     /// A status look-up found a registration that has no hub, or has none yet.
@@ -122,7 +122,7 @@ pub enum Error {
     TimedOut,
     /// The service has lost the operation that it made of the registration, twice in one run: a
     /// poll was answered with 404. After the first time the run registers again.
-    OperationLost(Refusal),
+    OperationLost(ServiceError),
     /// The other side of a connection could not prove that it is the service: its
     /// certificate is not trusted, has expired, or is for another host; or it speaks no TLS
     /// that this device speaks.
@@ -131,7 +131,7 @@ pub enum Error {
     /// not open tunnels to this host. The service was not reached.
     ProxyRefused,
     /// No answer could be had from the network.
-    Transport(TransportFault),
+    Transport(TransportError),
 }
 
 /// Whose move it is after an [`Error`].
@@ -335,8 +335,8 @@ impl From<InvalidHub> for Error {
     }
 }
 
-impl From<TransportFault> for Error {
-    fn from(fault: TransportFault) -> Self {
+impl From<TransportError> for Error {
+    fn from(fault: TransportError) -> Self {
         Error::Transport(fault)
     }
 }
@@ -383,7 +383,7 @@ impl fmt::Display for RequestTooLarge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
-pub struct Refusal {
+pub struct ServiceError {
     /// The HTTP status of the answer (over MQTT, the status in the topic).
     pub http_status: u16,
     /// The six-digit code, where the answer has one.
@@ -392,7 +392,7 @@ pub struct Refusal {
     pub tracking_id: Option<TrackingId>,
 }
 
-impl Refusal {
+impl ServiceError {
     pub(crate) fn fault(&self) -> Fault {
         let code = self.code.map_or(0, ErrorCode::http_status);
         match (u32::from(self.http_status), code) {
@@ -419,9 +419,9 @@ impl Refusal {
     }
 }
 
-impl core::error::Error for Refusal {}
+impl core::error::Error for ServiceError {}
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code {
             Some(code) => code.fmt(f)?,
@@ -644,7 +644,7 @@ impl fmt::Display for Malformed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
-pub enum TransportFault {
+pub enum TransportError {
     /// No connection could be made.
     Connect,
     /// Reading or writing failed.
@@ -656,15 +656,15 @@ pub enum TransportFault {
     Stalled,
 }
 
-impl core::error::Error for TransportFault {}
+impl core::error::Error for TransportError {}
 
-impl fmt::Display for TransportFault {
+impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            TransportFault::Connect => "no connection to the service could be made",
-            TransportFault::Stream => "the connection to the service failed",
-            TransportFault::Closed => "the connection was closed before the answer was complete",
-            TransportFault::Stalled => "the service did not answer in time",
+            TransportError::Connect => "no connection to the service could be made",
+            TransportError::Stream => "the connection to the service failed",
+            TransportError::Closed => "the connection was closed before the answer was complete",
+            TransportError::Stalled => "the service did not answer in time",
         })
     }
 }

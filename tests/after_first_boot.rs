@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use azure_dps::{
     Attestation, DeviceKey, Error, Provisioning, RetryPolicy,
-    after::{HubAnswer, Next, Record, Reprovisioning, ReprovisioningPolicy},
-    error::TransportFault,
+    after::{HubOutcome, Next, Record, Reprovisioning, ReprovisioningPolicy},
+    error::TransportError,
     identity::{Csr, KeyChoice},
     provisioning::Endpoint,
 };
@@ -63,7 +63,7 @@ impl Device {
     }
 
     /// From power-on until a hub has accepted it.
-    fn boot(&mut self, emulator: &Emulator, hub: impl Fn(&str, KeyChoice) -> HubAnswer) {
+    fn boot(&mut self, emulator: &Emulator, hub: impl Fn(&str, KeyChoice) -> HubOutcome) {
         let csr = self.csr.clone();
         let mut registration = registration(TOASTER);
         if let Some(csr) = &csr {
@@ -85,7 +85,7 @@ impl Device {
                     let host = record.assignment().hub().host();
                     let answer = hub(host, key);
                     life.on_hub(self.now, answer);
-                    if answer == HubAnswer::Accepted {
+                    if answer == HubOutcome::Accepted {
                         self.connected.push((host.into(), key));
                         return;
                     }
@@ -116,14 +116,14 @@ fn a_thousand_boots_are_one_registration_and_a_hub_that_refuses_another() {
     let emulator = service(TOASTER_KEY, None);
     let mut device = Device::new([TOASTER_KEY; 2]);
     for _ in 0..1000 {
-        device.boot(&emulator, |_, _| HubAnswer::Accepted);
+        device.boot(&emulator, |_, _| HubOutcome::Accepted);
     }
     assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 0));
     assert!(device.connected.iter().all(|(hub, _)| hub == OLD_HUB));
 
     // The operator moves the device. Its hub knows it no longer, and nobody has told the device.
     emulator.update(|config| config.individual_enrollments[0].allocation.iot_hubs = vec![NEW_HUB.into()]);
-    let hubs = |hub: &str, _| if hub == NEW_HUB { HubAnswer::Accepted } else { HubAnswer::Refused(401) };
+    let hubs = |hub: &str, _| if hub == NEW_HUB { HubOutcome::Accepted } else { HubOutcome::Refused(401) };
     device.connected.clear();
     for _ in 0..1000 {
         device.boot(&emulator, hubs);
@@ -137,13 +137,13 @@ fn a_thousand_boots_are_one_registration_and_a_hub_that_refuses_another() {
 fn a_record_that_was_lost_costs_a_look_up_and_no_registration() {
     let emulator = service(TOASTER_KEY, None);
     let mut device = Device::new([TOASTER_KEY; 2]);
-    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    device.boot(&emulator, |_, _| HubOutcome::Accepted);
     // Power was lost while it was written again.
     device.flash[200..].fill(0xff);
-    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    device.boot(&emulator, |_, _| HubOutcome::Accepted);
     assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 1));
     // What the look-up said was kept.
-    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    device.boot(&emulator, |_, _| HubOutcome::Accepted);
     assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 1));
     assert_eq!(device.connected, vec![(OLD_HUB.to_owned(), KeyChoice::Primary); 3]);
 }
@@ -153,7 +153,7 @@ fn the_secondary_key_is_taken_where_the_primary_was_rolled_over() {
     // The operator has put a new key in the primary one's place.
     let emulator = service(OTHER_KEY, Some(TOASTER_KEY));
     let mut device = Device::new([GROUP_KEY, TOASTER_KEY]);
-    let hub = |_: &str, key| if key == KeyChoice::Secondary { HubAnswer::Accepted } else { HubAnswer::Refused(401) };
+    let hub = |_: &str, key| if key == KeyChoice::Secondary { HubOutcome::Accepted } else { HubOutcome::Refused(401) };
     for _ in 0..10 {
         device.boot(&emulator, hub);
     }
@@ -176,13 +176,13 @@ fn a_device_with_an_issued_certificate_keeps_one_when_it_is_moved() {
         let record = Record::read(&device.flash, &registration).unwrap();
         record.assignment().issued_certificate_chain().map(Iterator::count)
     };
-    device.boot(&emulator, |_, _| HubAnswer::Accepted);
+    device.boot(&emulator, |_, _| HubOutcome::Accepted);
     assert_eq!(chain(&device), Some(3));
 
     // The operator moves the device, and somebody registers it there.
     emulator.update(|config| config.individual_enrollments[0].allocation.iot_hubs = vec![NEW_HUB.into()]);
-    Device::new([TOASTER_KEY; 2]).boot(&emulator, |_, _| HubAnswer::Accepted);
-    let hubs = |hub: &str, _| if hub == NEW_HUB { HubAnswer::Accepted } else { HubAnswer::Refused(401) };
+    Device::new([TOASTER_KEY; 2]).boot(&emulator, |_, _| HubOutcome::Accepted);
+    let hubs = |hub: &str, _| if hub == NEW_HUB { HubOutcome::Accepted } else { HubOutcome::Refused(401) };
     device.boot(&emulator, hubs);
     assert_eq!(device.connected.last().unwrap().0, NEW_HUB);
     assert_eq!(chain(&device), Some(3));
@@ -226,7 +226,7 @@ fn a_register_request_counts_only_if_it_was_sent() {
         }
         if transport != Transport::MqttTls {
             let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let unconnected = Err(Error::Transport(TransportFault::Connect));
+            let unconnected = Err(Error::Transport(TransportError::Connect));
             assert_eq!(run(service.ca_pem(), &format!("http://{nobody}")), (unconnected, false), "{transport:?}");
         }
     }

@@ -9,7 +9,7 @@ use azure_dps::http::write_request;
 use azure_dps::{
     Attestation, Error, Provisioning,
     after::Record,
-    error::{ErrorCode, Fault, Malformed, RecordError, Refusal},
+    error::{ErrorCode, Fault, Malformed, RecordError, ServiceError},
     identity::{Csr, KeyChoice, tpm::TpmKeys},
     mqtt,
     provisioning::{Answer, MAX_BODY, OwnedAssignment, Progress, Step},
@@ -36,7 +36,7 @@ fn registered(status: u16, body: &str) -> Result<Step, Error> {
     after(&mut Provisioning::new(registration(TOASTER), Attestation::x509()), status, body)
 }
 
-fn refusal(status: u16, body: &str) -> Refusal {
+fn refusal(status: u16, body: &str) -> ServiceError {
     match registered(status, body) {
         Err(Error::Refused(refusal) | Error::Failed(refusal)) => refusal,
         other => panic!("{body}: {other:?}"),

@@ -17,7 +17,7 @@ use azure_dps::identity::tpm::{AuthenticationKey, TpmError, TpmKeys};
 use azure_dps::identity::{Sign, SignAsync, SignError};
 use azure_dps::{
     Attestation, Error as Dps, Provisioning, RetryPolicy,
-    error::{Fault, TransportFault},
+    error::{Fault, TransportError},
     provisioning::{Progress, Step},
 };
 use embedded_io_async::{ErrorType, Read, Write};
@@ -323,7 +323,7 @@ fn a_stream_that_never_comes_back_is_given_up_in_time() {
         provisioning.start(now(), UNIX_TIME);
         let run = asynch::run(&mut provisioning, &mut key, &mut buffer, &mut connect, now, delay, |_| ());
         let error = block_on(run).unwrap_err();
-        assert_eq!(error.kind(), Dps::Transport(TransportFault::Stalled), "{stall:?}");
+        assert_eq!(error.kind(), Dps::Transport(TransportError::Stalled), "{stall:?}");
         assert_eq!(deadlines.borrow()[0], Duration::from_secs(20), "{stall:?}");
         // Two requests of 20 seconds, and between them 5 seconds and jitter.
         assert!((45..=48).contains(&clock.now().as_secs()), "{stall:?}: {:?}", clock.now());

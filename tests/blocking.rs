@@ -7,7 +7,7 @@ use std::time::Duration;
 use azure_dps::blocking::{self, ConnectError, Error};
 use azure_dps::{
     Error as Dps, Provisioning, RetryPolicy,
-    error::{Fault, TransportFault},
+    error::{Fault, TransportError},
     provisioning::Progress,
 };
 use support::*;
@@ -142,14 +142,14 @@ fn connecting_is_bounded_as_the_request_is() {
 fn a_stream_that_takes_nothing_does_not_panic() {
     let script = Script::new(vec![vec![Act::TakeNothing]; 9]);
     let error = toaster_over(&script).unwrap_err();
-    assert_eq!(error, Error::Provisioning(Dps::Transport(TransportFault::Closed)));
+    assert_eq!(error, Error::Provisioning(Dps::Transport(TransportError::Closed)));
 }
 
 #[test]
 fn the_networks_own_error_is_handed_back() {
     let error = toaster_over(&Script::new([])).unwrap_err();
     assert_eq!(error, Error::Connect(Refused));
-    assert_eq!(error.kind(), Dps::Transport(TransportFault::Connect));
+    assert_eq!(error.kind(), Dps::Transport(TransportError::Connect));
     assert_eq!(error.fault(), Fault::Transport);
 
     let error = toaster_over(&Script::new(vec![vec![Act::Fail]; 9])).unwrap_err();

@@ -10,7 +10,7 @@ use azure_dps::{
     DeviceKey, Error, IdScope, Registration, RegistrationId, RetryPolicy,
     after::ReprovisioningPolicy,
     blocking,
-    error::{BufferTooSmall, Fault, Malformed, PayloadError, TransportFault},
+    error::{BufferTooSmall, Fault, Malformed, PayloadError, TransportError},
     https,
     identity::SignError,
     provisioning::{Answer, Endpoint},
@@ -163,14 +163,14 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
             Fault::Peer,
             "the server did not prove that it is the service: check the roots, the host name and the clock",
         ),
-        (Error::Transport(TransportFault::Connect), Fault::Transport, "no connection to the service could be made"),
-        (Error::Transport(TransportFault::Stream), Fault::Transport, "the connection to the service failed"),
+        (Error::Transport(TransportError::Connect), Fault::Transport, "no connection to the service could be made"),
+        (Error::Transport(TransportError::Stream), Fault::Transport, "the connection to the service failed"),
         (
-            Error::Transport(TransportFault::Closed),
+            Error::Transport(TransportError::Closed),
             Fault::Transport,
             "the connection was closed before the answer was complete",
         ),
-        (Error::Transport(TransportFault::Stalled), Fault::Transport, "the service did not answer in time"),
+        (Error::Transport(TransportError::Stalled), Fault::Transport, "the service did not answer in time"),
     ];
     for (error, fault, text) in rows {
         assert_eq!(error.to_string(), *text, "{error:?}");
@@ -216,12 +216,12 @@ fn the_transports_add_their_own_cause() {
     for (error, kind, text) in [
         (
             StreamError::Connect(cause()),
-            Error::Transport(TransportFault::Connect),
+            Error::Transport(TransportError::Connect),
             "no connection to the service could be made: the modem sleeps",
         ),
         (
             StreamError::Stream(cause()),
-            Error::Transport(TransportFault::Stream),
+            Error::Transport(TransportError::Stream),
             "the connection to the service failed: the modem sleeps",
         ),
         (
@@ -255,7 +255,7 @@ fn the_transports_add_their_own_cause() {
 
     assert_eq!(SignError::new("no answer").reason(), "no answer");
     assert_eq!(TpmError::new("no answer"), TpmError::Refused("no answer"));
-    assert_eq!(Error::from(TransportFault::Closed), Error::Transport(TransportFault::Closed));
+    assert_eq!(Error::from(TransportError::Closed), Error::Transport(TransportError::Closed));
 }
 
 #[test]

@@ -31,7 +31,7 @@ use std::{env, fs, thread};
 
 use azure_dps::{
     DeviceKey, Error, Provisioning, RetryPolicy, asynch, blocking,
-    error::{Malformed, TransportFault},
+    error::{Malformed, TransportError},
     https,
     provisioning::{Endpoint, Progress, Step},
 };
@@ -1238,7 +1238,7 @@ fn the_limits_of_time() {
         (Duration::ZERO, policy().with_poll_interval(MAX).with_timeout(MAX), Ok(TOASTERS_HUB)),
         (Duration::ZERO, policy().with_timeout(Duration::ZERO), Err(Error::TimedOut)),
         (Duration::ZERO, policy().with_timeout(Duration::from_nanos(1)), Err(Error::StillAssigning)),
-        (Duration::ZERO, policy().with_request_timeout(Duration::ZERO), Err(Error::Transport(TransportFault::Stalled))),
+        (Duration::ZERO, policy().with_request_timeout(Duration::ZERO), Err(Error::Transport(TransportError::Stalled))),
         (Duration::ZERO, policy().with_poll_interval(Duration::ZERO).with_max_retries(0), Ok(TOASTERS_HUB)),
     ] {
         for column in [Blocking, Async, Mqtt] {

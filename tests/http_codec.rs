@@ -5,11 +5,11 @@ mod support;
 use azure_dps::http::{MAX_HEADERS, Response, ResponseReader};
 use azure_dps::{
     Error,
-    error::{BufferTooSmall, Malformed, TransportFault},
+    error::{BufferTooSmall, Malformed, TransportError},
 };
 use support::*;
 
-const CLOSED: Error = Error::Transport(TransportFault::Closed);
+const CLOSED: Error = Error::Transport(TransportError::Closed);
 
 /// Reads an answer in pieces of `piece` bytes and then the end of the connection.
 fn read(answer: &[u8], piece: usize, size: usize) -> Result<(Response, Vec<u8>), Error> {

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use azure_dps::{Error, RetryPolicy, error::TransportFault, https, provisioning::Endpoint};
+use azure_dps::{Error, RetryPolicy, error::TransportError, https, provisioning::Endpoint};
 use network::*;
 use support::*;
 
@@ -86,7 +86,7 @@ fn a_run_without_any_bound_does_not_panic() {
 fn nobody_listens() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (url, expected) in [
-        (format!("http://{address}"), Error::Transport(TransportFault::Connect)),
+        (format!("http://{address}"), Error::Transport(TransportError::Connect)),
         (format!("http://[::1]:{}", address.port()), Error::InvalidEndpoint),
     ] {
         let policy = RetryPolicy::new().with_max_retries(0);
@@ -104,7 +104,7 @@ fn a_name_that_is_not_resolved_is_no_connection() {
     let policy = RetryPolicy::new().with_max_retries(0);
     let mut provisioning = toaster().with_endpoint(Endpoint::parse("dps.invalid").unwrap()).with_retry_policy(policy);
     let error = provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
-    assert_eq!(error, Error::Transport(TransportFault::Connect));
+    assert_eq!(error, Error::Transport(TransportError::Connect));
     assert!(!provisioning.register_was_sent());
 }
 
@@ -127,7 +127,7 @@ fn a_proxy_is_refused_and_not_passed_by() {
         assert_eq!(error.kind(), Error::Unsupported);
         assert!(error.to_string().contains(&format!("{variable} names a proxy")), "{error}");
         // Plain HTTP is on this machine.
-        assert_eq!(run("http://127.0.0.1:1").kind(), Error::Transport(TransportFault::Connect));
+        assert_eq!(run("http://127.0.0.1:1").kind(), Error::Transport(TransportError::Connect));
         return;
     }
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {

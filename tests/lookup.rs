@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use azure_dps::{
     Attestation, Error, Provisioning,
-    error::{ErrorCode, Fault, Malformed, TransportFault},
+    error::{ErrorCode, Fault, Malformed, TransportError},
     identity::Csr,
     provisioning::Progress,
 };
@@ -103,7 +103,7 @@ fn throttling_and_the_network_are_retried_and_not_found_is_final() {
     bench
         .run(&[
             answers(429, Some(27), throttled),
-            Peer::Fails(Error::Transport(TransportFault::Closed)),
+            Peer::Fails(Error::Transport(TransportError::Closed)),
             // Cut short on its way.
             answers(200, None, &assigned()[..60]),
             answers(200, None, assigned()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use azure_dps::{
     Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId,
-    error::{ErrorCode, Fault, Malformed, TransportFault},
+    error::{ErrorCode, Fault, Malformed, TransportError},
     identity::{KeyChoice, sas_token},
     mqtt,
     provisioning::{Answer, Progress, Step},
@@ -149,7 +149,7 @@ fn what_is_no_answer_to_this_request_is_left_alone() {
         assert_eq!(provisioning.result(ASSIGNED.as_bytes()), Err(Error::NotFinished), "{topic}");
     }
     // The request is repeated; the answer to the first one comes late.
-    provisioning.on_error(NOW, Error::Transport(TransportFault::Stalled));
+    provisioning.on_error(NOW, Error::Transport(TransportError::Stalled));
     let late = "$dps/registrations/res/200/?$rid=1";
     assert!(!mqtt::on_message(&mut provisioning, NOW, late, ASSIGNED.as_bytes()));
     let now = Duration::from_secs(60);

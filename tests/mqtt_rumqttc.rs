@@ -23,7 +23,7 @@ use std::{
 
 use azure_dps::{
     Error, GroupKey, RegistrationId, RetryPolicy,
-    error::{BufferTooSmall, TransportFault},
+    error::{BufferTooSmall, TransportError},
     provisioning::Endpoint,
 };
 use azure_dps_emulator::{Config, Emulator, Operation, Script};
@@ -159,8 +159,8 @@ fn answer(id: u16) -> Vec<u8> {
 /// Whatever keeps arriving, a request has its end, and what is kept of it has too.
 #[test]
 fn a_flood_is_given_up_in_time() {
-    const STALLED: Error = Error::Transport(TransportFault::Stalled);
-    const BROKEN: Error = Error::Transport(TransportFault::Stream);
+    const STALLED: Error = Error::Transport(TransportError::Stalled);
+    const BROKEN: Error = Error::Transport(TransportError::Stream);
     const TOO_LARGE: Error = Error::BufferTooSmall(BufferTooSmall::at_least((300 << 10) + 3));
     let issued = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
     let certificate = CertificateDer::from(issued.cert);

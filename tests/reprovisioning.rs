@@ -11,8 +11,8 @@ use std::{
 use azure_dps::identity::tpm::TpmError;
 use azure_dps::{
     Assignment, Attestation, Error, Provisioning, Registration, RetryPolicy,
-    after::{HubAnswer, Next, Pauses, Record, Reprovisioning, ReprovisioningPolicy},
-    error::{BufferTooSmall, ErrorCode, Fault, Malformed, RecordError, TransportFault},
+    after::{HubOutcome, Next, Pauses, Record, Reprovisioning, ReprovisioningPolicy},
+    error::{BufferTooSmall, ErrorCode, Fault, Malformed, RecordError, TransportError},
     http,
     identity::{Csr, KeyChoice, SignError},
     provisioning::Answer,
@@ -30,8 +30,8 @@ const CSR: &[u8] = &[0x30, 9, 0x30, 7, 0x02, 1, 0, 0x30, 0, 0x30, 0];
 
 const REGISTER: Next = Next::Register(KeyChoice::Primary);
 
-const NETWORK: Error = Error::Transport(TransportFault::Stalled);
-const NO_CONNECTION: Error = Error::Transport(TransportFault::Connect);
+const NETWORK: Error = Error::Transport(TransportError::Stalled);
+const NO_CONNECTION: Error = Error::Transport(TransportError::Connect);
 
 /// `Provisioning::new` or `Provisioning::lookup`.
 type NewRun<'a> = fn(Registration<'a>, Attestation<'a>) -> Provisioning<'a>;
@@ -122,13 +122,13 @@ fn has_chain(flash: &[u8]) -> bool {
 }
 
 type Service = Box<dyn FnMut(&World, KeyChoice) -> Result<String, Error>>;
-type Hubs = Box<dyn FnMut(&World, &str, KeyChoice) -> (HubAnswer, Duration)>;
+type Hubs = Box<dyn FnMut(&World, &str, KeyChoice) -> (HubOutcome, Duration)>;
 
 /// A device with its flash, its hubs and its DPS. Each connection and each request takes a second.
 struct World {
     now: Duration,
     /// What ends a session.
-    end: HubAnswer,
+    end: HubOutcome,
     /// How long the device sleeps when it has ended a session.
     asleep: Duration,
     flash: Vec<u8>,
@@ -143,7 +143,7 @@ struct World {
 #[derive(Clone, Debug, PartialEq)]
 enum Event {
     Boot,
-    Hub(String, KeyChoice, HubAnswer),
+    Hub(String, KeyChoice, HubOutcome),
     LookUp(KeyChoice),
     Register(KeyChoice),
     Wait(Duration),
@@ -162,7 +162,7 @@ impl World {
     fn new() -> Self {
         Self {
             now: 1000 * HOUR,
-            end: HubAnswer::Unreachable,
+            end: HubOutcome::Unreachable,
             asleep: Duration::ZERO,
             flash: vec![0xff; 4096],
             policy: ReprovisioningPolicy::new().with_lookup(),
@@ -223,12 +223,12 @@ impl World {
                     let (answer, lasts) = (others.hubs)(self, &hub, key);
                     self.say(Event::Hub(hub, key, answer));
                     life.on_hub(self.now - epoch, answer);
-                    if answer == HubAnswer::Accepted {
+                    if answer == HubOutcome::Accepted {
                         self.now += lasts.min(end.saturating_sub(self.now));
                         if self.now < end {
                             life.on_hub(self.now - epoch, self.end);
                         }
-                        if self.end == HubAnswer::Closed {
+                        if self.end == HubOutcome::Closed {
                             self.now += self.asleep;
                         }
                     }
@@ -320,7 +320,7 @@ impl World {
     /// The log in short: H a hub that accepts, h one that does not, L, R, W a written record.
     fn story(&self) -> String {
         let letter = |(_, event): &(_, Event)| match event {
-            Event::Hub(_, _, HubAnswer::Accepted) => Some('H'),
+            Event::Hub(_, _, HubOutcome::Accepted) => Some('H'),
             Event::Hub(..) => Some('h'),
             Event::LookUp(_) => Some('L'),
             Event::Register(_) => Some('R'),
@@ -337,9 +337,9 @@ impl World {
 
 impl Others {
     /// One hub accepts, all others say `answer`; DPS assigns `assigned` at each request.
-    fn new(accepts: &'static str, answer: HubAnswer, assigned: &'static str) -> Self {
+    fn new(accepts: &'static str, answer: HubOutcome, assigned: &'static str) -> Self {
         Self {
-            hubs: Box::new(move |_, hub, _| (if hub == accepts { HubAnswer::Accepted } else { answer }, 1000 * DAY)),
+            hubs: Box::new(move |_, hub, _| (if hub == accepts { HubOutcome::Accepted } else { answer }, 1000 * DAY)),
             look_up: Box::new(move |_, _| Ok(at(assigned))),
             register: Box::new(move |_, _| Ok(at(assigned))),
         }
@@ -363,13 +363,13 @@ fn is_between(time: Duration, from: Duration, to: Duration) {
 #[test]
 fn a_thousand_boots_with_a_healthy_hub_are_one_registration() {
     let mut world = World::new();
-    let mut others = Others::new("a", HubAnswer::Refused(401), "a");
+    let mut others = Others::new("a", HubOutcome::Refused(401), "a");
     for _ in 0..1000 {
         world.boot(&mut others, HOUR);
     }
     assert_eq!((world.registers(), world.look_ups()), (1, 0));
     assert_eq!(world.count(|event| *event == Event::Written), 1);
-    assert_eq!(world.count(|event| matches!(event, Event::Hub(hub, _, HubAnswer::Accepted) if hub == "a")), 1000);
+    assert_eq!(world.count(|event| matches!(event, Event::Hub(hub, _, HubOutcome::Accepted) if hub == "a")), 1000);
     assert!(world.waits().is_empty());
 }
 
@@ -377,7 +377,7 @@ fn a_thousand_boots_with_a_healthy_hub_are_one_registration() {
 fn a_hub_that_refuses_leads_to_one_registration_and_the_new_hub() {
     for status in [401, 403, 404] {
         let mut world = World::at("a");
-        let mut others = Others::new("b", HubAnswer::Refused(status), "b").look_up(|_, _| Ok(at("a")));
+        let mut others = Others::new("b", HubOutcome::Refused(status), "b").look_up(|_, _| Ok(at("a")));
         for _ in 0..10 {
             world.boot(&mut others, DAY);
         }
@@ -390,7 +390,7 @@ fn a_hub_that_refuses_leads_to_one_registration_and_the_new_hub() {
 #[test]
 fn the_look_up_spares_a_registration_where_the_device_was_moved_already() {
     let mut world = World::at("a");
-    world.boot(&mut Others::new("b", HubAnswer::Refused(404), "b"), DAY);
+    world.boot(&mut Others::new("b", HubOutcome::Refused(404), "b"), DAY);
     assert_eq!(world.story(), "hLWH");
     assert_eq!(world.hub_in_flash(), "b");
 }
@@ -404,7 +404,7 @@ fn another_device_id_is_another_place() {
         let mut world = World::new();
         world.write(&place("a", "bc"), KeyChoice::Primary);
         world.log.clear();
-        let mut others = Others::new("", HubAnswer::Refused(404), "a").look_up(move |_, _| Ok(look_up.clone()));
+        let mut others = Others::new("", HubOutcome::Refused(404), "a").look_up(move |_, _| Ok(look_up.clone()));
         world.boot(&mut others, 2 * SECOND);
         world.boot(&mut others, 2 * SECOND);
         assert_eq!(world.story().starts_with("hLW"), is_another, "{}", world.story());
@@ -415,7 +415,7 @@ fn another_device_id_is_another_place() {
 fn without_the_look_up_the_registration_is_next() {
     let mut world = World::at("a");
     world.policy = ReprovisioningPolicy::new();
-    world.boot(&mut Others::new("b", HubAnswer::Refused(401), "b"), DAY);
+    world.boot(&mut Others::new("b", HubOutcome::Refused(401), "b"), DAY);
     assert_eq!(world.story(), "hRWH");
 }
 
@@ -430,7 +430,7 @@ fn what_the_look_up_cannot_tell_the_registration_does() {
         refused(400, 400207),
     ] {
         let mut world = World::at("a");
-        let mut others = Others::new("b", HubAnswer::Refused(401), "b").look_up(move |_, _| Err(error));
+        let mut others = Others::new("b", HubOutcome::Refused(401), "b").look_up(move |_, _| Err(error));
         world.boot(&mut others, DAY);
         assert_eq!(world.story(), "hLRWH", "{error}");
     }
@@ -440,13 +440,13 @@ fn what_the_look_up_cannot_tell_the_registration_does() {
 fn a_record_that_cannot_be_read_costs_a_look_up() {
     let mut world = World::at("a");
     world.flash[200..].fill(0xff);
-    world.boot(&mut Others::new("a", HubAnswer::Unreachable, "a"), DAY);
+    world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a"), DAY);
     assert_eq!(world.story(), "LWH");
-    world.boot(&mut Others::new("a", HubAnswer::Unreachable, "a"), DAY);
+    world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a"), DAY);
     assert_eq!(world.story(), "LWHH");
     // Where nothing ever was, there is nothing to look up.
     let mut world = World::new();
-    world.boot(&mut Others::new("a", HubAnswer::Unreachable, "a"), DAY);
+    world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a"), DAY);
     assert_eq!(world.story(), "RWH");
 }
 
@@ -459,7 +459,7 @@ fn power_lost_while_the_record_is_written_costs_one_look_up() {
     for written in 0..=len {
         let mut world = World::new();
         world.flash[..written].copy_from_slice(&whole.flash[..written]);
-        world.boot(&mut Others::new("a", HubAnswer::Unreachable, "a"), DAY);
+        world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a"), DAY);
         let expected = match written {
             // Nothing of the record is to be seen, or not whether it had a certificate.
             0..4 => "RWH",
@@ -484,7 +484,7 @@ fn a_device_with_an_issued_certificate_registers_instead_of_looking_up() {
         let mut first = World::new();
         for (world, story) in [(&mut rebooted, "WhRWH"), (&mut first, "RWhhRWH")] {
             let mut hub = "";
-            let mut others = Others::new("b", HubAnswer::Refused(401), "b").register(move |_, _| {
+            let mut others = Others::new("b", HubOutcome::Refused(401), "b").register(move |_, _| {
                 hub = if hub.is_empty() && story.starts_with('R') { "a" } else { "b" };
                 Ok(answer(hub))
             });
@@ -495,7 +495,7 @@ fn a_device_with_an_issued_certificate_registers_instead_of_looking_up() {
     // A hub's server errors are no reason to register.
     let mut world = World::new();
     world.write(&with_chain(&at("a")), KeyChoice::Primary);
-    world.boot(&mut Others::new("", HubAnswer::Refused(503), "b"), 7 * DAY);
+    world.boot(&mut Others::new("", HubOutcome::Refused(503), "b"), 7 * DAY);
     assert_eq!((world.registers(), world.look_ups(), has_chain(&world.flash)), (0, 0, true));
 }
 
@@ -509,7 +509,7 @@ fn a_record_that_may_have_had_a_certificate_costs_a_registration() {
     let len = whole.flash.iter().rposition(|&byte| byte != 0xff).unwrap() + 1;
     let stories = |flash: Vec<u8>| {
         let mut world = World { flash, ..World::new() };
-        world.boot(&mut Others::new("a", HubAnswer::Refused(401), "a"), DAY);
+        world.boot(&mut Others::new("a", HubOutcome::Refused(401), "a"), DAY);
         world.story()
     };
     for below in [vec![0xff; 4096], vec![0; 4096], older.flash] {
@@ -531,11 +531,11 @@ fn a_record_that_may_have_had_a_certificate_costs_a_registration() {
 #[test]
 fn the_first_registration_makes_a_device_known() {
     let mut world = World::new();
-    world.boot(&mut Others::new("b", HubAnswer::Refused(401), "b").register(|_, _| Ok(at("a"))), DAY);
+    world.boot(&mut Others::new("b", HubOutcome::Refused(401), "b").register(|_, _| Ok(at("a"))), DAY);
     // After the pause of the first registration.
     assert_eq!(world.story(), "RWhhLWH");
     let mut world = World::new();
-    world.boot(&mut Others::new("", HubAnswer::Refused(503), "a"), 7 * DAY);
+    world.boot(&mut Others::new("", HubOutcome::Refused(503), "a"), 7 * DAY);
     assert_eq!(world.registers(), 1);
     assert!(world.look_ups() > 100);
 }
@@ -544,7 +544,7 @@ fn the_first_registration_makes_a_device_known() {
 fn a_hub_out_of_reach_is_tried_for_20_to_30_minutes() {
     let mut world = World::at("a");
     let start = world.now;
-    world.boot(&mut Others::new("b", HubAnswer::Unreachable, "b").look_up(|_, _| Ok(at("a"))), HOUR);
+    world.boot(&mut Others::new("b", HubOutcome::Unreachable, "b").look_up(|_, _| Ok(at("a"))), HOUR);
     for (wait, base) in world.waits().iter().zip([5, 10, 20, 40, 80, 160, 320, 320]) {
         is_between(*wait, base * SECOND, base * SECOND * 3 / 2);
     }
@@ -558,14 +558,14 @@ fn a_hub_out_of_reach_is_tried_for_20_to_30_minutes() {
 fn a_connection_in_between_starts_the_patience_again() {
     let mut world = World::at("a");
     let start = world.now;
-    let mut others = Others::new("", HubAnswer::Unreachable, "b");
+    let mut others = Others::new("", HubOutcome::Unreachable, "b");
     // Ten minutes of silence, one of connection, and silence.
     others.hubs = Box::new(move |world, _, _| {
         let is_up = (10 * MINUTE..20 * MINUTE).contains(&(world.now - start));
-        (if is_up { HubAnswer::Accepted } else { HubAnswer::Unreachable }, 10 * MINUTE)
+        (if is_up { HubOutcome::Accepted } else { HubOutcome::Unreachable }, 10 * MINUTE)
     });
     world.boot(&mut others, HOUR);
-    let accepted = world.times(|event| matches!(event, Event::Hub(_, _, HubAnswer::Accepted)));
+    let accepted = world.times(|event| matches!(event, Event::Hub(_, _, HubOutcome::Accepted)));
     let broken = accepted.last().unwrap().saturating_add(10 * MINUTE);
     let after = world.log.iter().filter(|(time, _)| *time >= broken);
     let wait = after.clone().find_map(|(_, event)| if let Event::Wait(wait) = event { Some(*wait) } else { None });
@@ -578,9 +578,9 @@ fn a_connection_in_between_starts_the_patience_again() {
 #[test]
 fn short_sessions_that_the_device_ends_cost_nothing() {
     for lasts in [Duration::ZERO, 5 * SECOND, 3 * MINUTE] {
-        let mut world = World { end: HubAnswer::Closed, asleep: 15 * MINUTE, ..World::at("a") };
-        let mut others = Others::new("a", HubAnswer::Unreachable, "a");
-        others.hubs = Box::new(move |_, _, _| (HubAnswer::Accepted, lasts));
+        let mut world = World { end: HubOutcome::Closed, asleep: 15 * MINUTE, ..World::at("a") };
+        let mut others = Others::new("a", HubOutcome::Unreachable, "a");
+        others.hubs = Box::new(move |_, _, _| (HubOutcome::Accepted, lasts));
         world.boot(&mut others, 30 * DAY);
         assert_eq!((world.registers(), world.look_ups(), world.waits()), (0, 0, vec![]));
         let each = SECOND + lasts + 15 * MINUTE;
@@ -600,8 +600,8 @@ fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
     ] {
         let mut world = World::at("a");
         let start = world.now;
-        let mut others = Others::new("a", HubAnswer::Unreachable, "a");
-        others.hubs = Box::new(move |_, _, _| (HubAnswer::Accepted, lasts));
+        let mut others = Others::new("a", HubOutcome::Unreachable, "a");
+        others.hubs = Box::new(move |_, _, _| (HubOutcome::Accepted, lasts));
         world.boot(&mut others, DAY);
         let connects = world.count(|event| matches!(event, Event::Hub(..)));
         let asked = world.times(|event| matches!(event, Event::LookUp(_)));
@@ -620,8 +620,8 @@ fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
     }
     // DPS knows a better one.
     let mut world = World::at("a");
-    let mut others = Others::new("", HubAnswer::Unreachable, "b");
-    others.hubs = Box::new(|_, hub, _| (HubAnswer::Accepted, if hub == "a" { SECOND } else { 100 * DAY }));
+    let mut others = Others::new("", HubOutcome::Unreachable, "b");
+    others.hubs = Box::new(|_, hub, _| (HubOutcome::Accepted, if hub == "a" { SECOND } else { 100 * DAY }));
     world.boot(&mut others, DAY);
     assert_eq!(world.story().trim_start_matches('H'), "LWH");
 }
@@ -629,22 +629,23 @@ fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
 /// A failure before the short session counts on; one that the device ended does not.
 #[test]
 fn what_ends_a_short_session_decides_whether_it_counts() {
-    for (end, is_over) in [(HubAnswer::Closed, true), (HubAnswer::Unreachable, false), (HubAnswer::Refused(500), false)]
+    for (end, is_over) in
+        [(HubOutcome::Closed, true), (HubOutcome::Unreachable, false), (HubOutcome::Refused(500), false)]
     {
         let registration = registration(TOASTER);
         let flash = World::at("a").flash;
         let record = Record::read(&flash, &registration);
         let mut life =
             Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
-        life.on_hub(SECOND, HubAnswer::Unreachable);
+        life.on_hub(SECOND, HubOutcome::Unreachable);
         assert!(matches!(life.next(8 * SECOND), Next::Hub(_)));
         // Long after the patience.
-        life.on_hub(HOUR, HubAnswer::Accepted);
+        life.on_hub(HOUR, HubOutcome::Accepted);
         life.on_hub(HOUR + SECOND, end);
         if is_over {
             // The device may come again at once, or when it likes.
             assert!(matches!(life.next(HOUR + SECOND), Next::Hub(_)));
-            life.on_hub(HOUR + 10 * SECOND, HubAnswer::Unreachable);
+            life.on_hub(HOUR + 10 * SECOND, HubOutcome::Unreachable);
             let Next::Wait(wait) = life.next(HOUR + 10 * SECOND) else { panic!() };
             is_between(wait, 5 * SECOND, 8 * SECOND);
         } else {
@@ -656,12 +657,12 @@ fn what_ends_a_short_session_decides_whether_it_counts() {
 /// A device that never stays for long is moved each day, and finds its hub in minutes every time.
 #[test]
 fn an_hour_of_short_sessions_ends_the_series() {
-    let mut world = World { end: HubAnswer::Closed, asleep: 15 * MINUTE, ..World::at("0") };
+    let mut world = World { end: HubOutcome::Closed, asleep: 15 * MINUTE, ..World::at("0") };
     let start = world.now;
     let day = move |world: &World| ((world.now - start).as_secs() / DAY.as_secs()).to_string();
-    let mut others = Others::new("", HubAnswer::Unreachable, "").look_up(move |world, _| Ok(at(&day(world))));
+    let mut others = Others::new("", HubOutcome::Unreachable, "").look_up(move |world, _| Ok(at(&day(world))));
     others.hubs = Box::new(move |world, hub, _| {
-        (if hub == day(world) { HubAnswer::Accepted } else { HubAnswer::Refused(404) }, 5 * SECOND)
+        (if hub == day(world) { HubOutcome::Accepted } else { HubOutcome::Refused(404) }, 5 * SECOND)
     });
     world.boot(&mut others, 30 * DAY);
     assert_eq!((world.look_ups(), world.registers(), world.waits()), (29, 0, vec![]));
@@ -672,13 +673,13 @@ fn an_hour_of_short_sessions_ends_the_series() {
 fn the_patience_is_for_one_silence_of_one_hub() {
     let mut world = World::at("a");
     let start = world.now;
-    let mut others = Others::new("", HubAnswer::Unreachable, "b");
+    let mut others = Others::new("", HubOutcome::Unreachable, "b");
     others.hubs = Box::new(move |world, _, _| {
         let is_throttled = (10 * MINUTE..30 * MINUTE).contains(&(world.now - start));
-        (if is_throttled { HubAnswer::Refused(429) } else { HubAnswer::Unreachable }, MINUTE)
+        (if is_throttled { HubOutcome::Refused(429) } else { HubOutcome::Unreachable }, MINUTE)
     });
     world.boot(&mut others, HOUR + 20 * MINUTE);
-    let throttled = world.times(|event| matches!(event, Event::Hub(_, _, HubAnswer::Refused(429))));
+    let throttled = world.times(|event| matches!(event, Event::Hub(_, _, HubOutcome::Refused(429))));
     let asked = world.times(|event| matches!(event, Event::LookUp(_)))[0];
     is_between(asked - *throttled.last().unwrap(), 20 * MINUTE, 46 * MINUTE);
 
@@ -696,7 +697,7 @@ fn the_patience_is_the_policys() {
         let mut world = World::at("a");
         world.policy = world.policy.with_hub_patience(patience * SECOND);
         let start = world.now;
-        world.boot(&mut Others::new("b", HubAnswer::Unreachable, "b"), HOUR);
+        world.boot(&mut Others::new("b", HubOutcome::Unreachable, "b"), HOUR);
         let asked = world.times(|event| matches!(event, Event::LookUp(_)))[0] - start;
         is_between(asked, patience * SECOND, longest * SECOND);
     }
@@ -705,7 +706,7 @@ fn the_patience_is_the_policys() {
 #[test]
 fn a_throttled_device_stays_with_its_hub() {
     let mut world = World::at("a");
-    world.boot(&mut Others::new("", HubAnswer::Refused(429), "b"), 7 * DAY);
+    world.boot(&mut Others::new("", HubOutcome::Refused(429), "b"), 7 * DAY);
     assert_eq!(world.story().trim_start_matches('h'), "");
     let waits = world.waits();
     is_between(waits[0], 5 * SECOND, 8 * SECOND);
@@ -715,20 +716,20 @@ fn a_throttled_device_stays_with_its_hub() {
 #[test]
 fn a_hub_with_server_errors_is_looked_up_and_never_registered_away_from() {
     let mut world = World::at("a");
-    world.boot(&mut Others::new("", HubAnswer::Refused(503), "a"), 7 * DAY);
+    world.boot(&mut Others::new("", HubOutcome::Refused(503), "a"), 7 * DAY);
     assert_eq!(world.registers(), 0);
     is_between(world.look_ups() as u32 * MINUTE, 7 * DAY / 40, 7 * DAY / 20);
     assert!(world.waits().iter().all(|wait| *wait >= 5 * SECOND));
 
     // If the look-up knows better, it is followed.
     let mut world = World::at("a");
-    world.boot(&mut Others::new("b", HubAnswer::Refused(500), "b"), DAY);
+    world.boot(&mut Others::new("b", HubOutcome::Refused(500), "b"), DAY);
     assert_eq!(world.story().trim_start_matches('h'), "LWH");
 
     // If there is none, the cached hub is all there is.
     let mut world = World::at("a");
     world.policy = ReprovisioningPolicy::new();
-    world.boot(&mut Others::new("", HubAnswer::Refused(503), "b"), DAY);
+    world.boot(&mut Others::new("", HubOutcome::Refused(503), "b"), DAY);
     assert_eq!(world.story().trim_start_matches('h'), "");
 }
 
@@ -736,7 +737,7 @@ fn a_hub_with_server_errors_is_looked_up_and_never_registered_away_from() {
 #[test]
 fn a_hub_that_stays_down_costs_few_registrations() {
     let mut world = World::at("a");
-    world.boot(&mut Others::new("", HubAnswer::Unreachable, "a"), 30 * DAY);
+    world.boot(&mut Others::new("", HubOutcome::Unreachable, "a"), 30 * DAY);
     is_between(world.registers() as u32 * DAY, 20 * DAY, 36 * DAY);
     // The hub is tried all the time.
     assert!(world.count(|event| matches!(event, Event::Hub(..))) > 30 * 24 * 60 / 9);
@@ -747,7 +748,7 @@ fn a_hub_that_stays_down_costs_few_registrations() {
 fn a_hub_that_refuses_whomever_dps_sends_does_not_loop() {
     let mut world = World::at("a");
     let start = world.now;
-    world.boot(&mut Others::new("", HubAnswer::Refused(401), "a"), 60 * DAY);
+    world.boot(&mut Others::new("", HubOutcome::Refused(401), "a"), 60 * DAY);
     let registers = world.times(|event| matches!(event, Event::Register(_)));
     let minutes = [1, 4, 16, 64, 256, 1024].map(|minutes| minutes * MINUTE).into_iter().chain(std::iter::repeat(DAY));
     for (pair, pause) in registers.windows(2).zip(minutes) {
@@ -763,7 +764,7 @@ fn a_hub_that_refuses_whomever_dps_sends_does_not_loop() {
 fn looked_up_hubs_that_refuse_by_turns_do_not_loop() {
     let mut world = World::at("a");
     let mut turns = 0;
-    let mut others = Others::new("", HubAnswer::Refused(403), "a").look_up(move |_, _| {
+    let mut others = Others::new("", HubOutcome::Refused(403), "a").look_up(move |_, _| {
         turns += 1;
         Ok(at(["b", "a"][turns % 2]))
     });
@@ -777,11 +778,11 @@ fn an_hour_with_a_hub_ends_the_series() {
         let mut world = World::at("a");
         world.policy = world.policy.with_first_pause(12 * HOUR);
         let mut asked = 0;
-        let mut others = Others::new("", HubAnswer::Refused(401), "a");
+        let mut others = Others::new("", HubOutcome::Refused(401), "a");
         // Refused, accepted after the registration, ended, and refused again.
         others.hubs = Box::new(move |_, _, _| {
             asked += 1;
-            (if asked == 2 { HubAnswer::Accepted } else { HubAnswer::Refused(401) }, lasts)
+            (if asked == 2 { HubOutcome::Accepted } else { HubOutcome::Refused(401) }, lasts)
         });
         world.boot(&mut others, 2 * HOUR);
         assert_eq!(world.story(), if is_over { "hLRWHhLRWh" } else { "hLRWHh" });
@@ -811,7 +812,7 @@ fn the_other_key_is_tried_once() {
         let answer = move |hub: &'static str| {
             move |_: &World, key| if Some(key) == accepts { Ok(at(hub)) } else { Err(refusal) }
         };
-        let mut others = Others::new("b", HubAnswer::Refused(401), "b").look_up(answer("a")).register(answer("b"));
+        let mut others = Others::new("b", HubOutcome::Refused(401), "b").look_up(answer("a")).register(answer("b"));
         world.boot(&mut others, 30 * SECOND);
         let asked: Vec<_> = world
             .log
@@ -827,7 +828,7 @@ fn the_other_key_is_tried_once() {
             assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), key);
             // The hub is given the key that was accepted, in this boot and in the next.
             world.boot(&mut others, HOUR);
-            let hubs = world.count(|event| *event == Event::Hub("b".into(), key, HubAnswer::Accepted));
+            let hubs = world.count(|event| *event == Event::Hub("b".into(), key, HubOutcome::Accepted));
             assert_eq!((hubs, world.registers()), (2, 1));
         }
     }
@@ -841,7 +842,7 @@ fn the_secondary_key_is_accepted_when_the_primary_is_forgotten() {
     world.has_secondary_key = true;
     let replaced = world.now + 3 * MINUTE;
     let is_blocked = move |world: &World| world.now < replaced + 27 * MINUTE;
-    let mut others = Others::new("", HubAnswer::Unreachable, "a")
+    let mut others = Others::new("", HubOutcome::Unreachable, "a")
         .look_up(move |world, key| {
             if key == KeyChoice::Secondary && !is_blocked(world) { Ok(at("a")) } else { Err(refused(401, 401002)) }
         })
@@ -852,10 +853,10 @@ fn the_secondary_key_is_accepted_when_the_primary_is_forgotten() {
         });
     others.hubs = Box::new(move |world, _, key| {
         let is_right = (key == KeyChoice::Primary) == (world.now < replaced);
-        (if is_right { HubAnswer::Accepted } else { HubAnswer::Refused(401) }, 3 * MINUTE - 2 * SECOND)
+        (if is_right { HubOutcome::Accepted } else { HubOutcome::Refused(401) }, 3 * MINUTE - 2 * SECOND)
     });
     world.boot(&mut others, DAY);
-    let accepted = world.times(|event| matches!(event, Event::Hub(_, KeyChoice::Secondary, HubAnswer::Accepted)));
+    let accepted = world.times(|event| matches!(event, Event::Hub(_, KeyChoice::Secondary, HubOutcome::Accepted)));
     is_between(accepted[0] - replaced, 27 * MINUTE, 3 * HOUR);
     assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), KeyChoice::Secondary);
     assert!(world.registers() <= 10, "{}", world.story());
@@ -864,7 +865,7 @@ fn the_secondary_key_is_accepted_when_the_primary_is_forgotten() {
 #[test]
 fn a_device_with_one_key_has_no_other() {
     let mut world = World::at("a");
-    let mut others = Others::new("", HubAnswer::Refused(401), "a").look_up(|_, _| Err(unauthorized()));
+    let mut others = Others::new("", HubOutcome::Refused(401), "a").look_up(|_, _| Err(unauthorized()));
     world.boot(&mut others, 30 * DAY);
     assert!(world.count(|event| matches!(event, Event::LookUp(KeyChoice::Secondary))) == 0);
     // Final until somebody changes it: paused as registrations are.
@@ -875,7 +876,7 @@ fn a_device_with_one_key_has_no_other() {
 fn a_key_that_was_not_accepted_is_not_given_to_the_hub() {
     let mut world = World::at("a");
     world.has_secondary_key = true;
-    let mut others = Others::new("", HubAnswer::Refused(401), "a")
+    let mut others = Others::new("", HubOutcome::Refused(401), "a")
         .look_up(|_, key| Err(if key == KeyChoice::Primary { unauthorized() } else { NETWORK }));
     world.boot(&mut others, DAY);
     assert!(world.look_ups() > 10);
@@ -886,7 +887,7 @@ fn a_key_that_was_not_accepted_is_not_given_to_the_hub() {
 fn a_key_that_was_accepted_is_kept() {
     let mut world = World::at("a");
     world.has_secondary_key = true;
-    let mut others = Others::new("", HubAnswer::Refused(401), "a")
+    let mut others = Others::new("", HubOutcome::Refused(401), "a")
         .look_up(|_, key| if key == KeyChoice::Primary { Err(unauthorized()) } else { Ok(at("a")) })
         .register(|_, _| Err(NETWORK));
     world.boot(&mut others, DAY);
@@ -898,7 +899,7 @@ fn a_key_that_was_accepted_is_kept() {
 fn the_first_registration_falls_back_too() {
     let mut world = World::new();
     world.has_secondary_key = true;
-    let mut others = Others::new("a", HubAnswer::Unreachable, "a")
+    let mut others = Others::new("a", HubOutcome::Unreachable, "a")
         .register(|_, key| if key == KeyChoice::Secondary { Ok(at("a")) } else { Err(unauthorized()) });
     world.boot(&mut others, HOUR);
     assert_eq!(world.story(), "RRWH");
@@ -916,18 +917,18 @@ fn the_key_of_the_record_is_tried_first_at_the_next_boot() {
                 KeyChoice::Secondary => Ok(at("a")),
                 KeyChoice::Primary => Err(unauthorized()),
             };
-            world.boot(&mut Others::new("a", HubAnswer::Unreachable, "a").register(is_secondary), HOUR);
+            world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a").register(is_secondary), HOUR);
             assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), KeyChoice::Secondary);
 
             world.log.clear();
             world.has_secondary_key = has_secondary_key;
             let right = move |_: &World, key| if key == asked { Ok(at("b")) } else { Err(unauthorized()) };
-            let mut others = Others::new("b", HubAnswer::Refused(401), "b").look_up(right).register(right);
+            let mut others = Others::new("b", HubOutcome::Refused(401), "b").look_up(right).register(right);
             world.boot(&mut others, HOUR);
             let events: Vec<_> = world.log.iter().map(|(_, event)| event.clone()).skip(1).collect();
-            let refused = Event::Hub("a".into(), KeyChoice::Secondary, HubAnswer::Refused(401));
+            let refused = Event::Hub("a".into(), KeyChoice::Secondary, HubOutcome::Refused(401));
             let request = if looks_up { Event::LookUp(asked) } else { Event::Register(asked) };
-            let accepted = Event::Hub("b".into(), asked, HubAnswer::Accepted);
+            let accepted = Event::Hub("b".into(), asked, HubOutcome::Accepted);
             assert_eq!(events, [refused, request, Event::Written, accepted]);
             assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), asked);
         }
@@ -938,7 +939,7 @@ fn the_key_of_the_record_is_tried_first_at_the_next_boot() {
 fn without_a_network_the_hub_is_tried_and_nothing_is_billed() {
     let mut world = World::at("a");
     let mut others =
-        Others::new("", HubAnswer::Unreachable, "a").look_up(|_, _| Err(NETWORK)).register(|_, _| Err(NETWORK));
+        Others::new("", HubOutcome::Unreachable, "a").look_up(|_, _| Err(NETWORK)).register(|_, _| Err(NETWORK));
     world.boot(&mut others, 7 * DAY);
     assert_eq!(world.registers(), 0);
     assert!(world.waits().iter().all(|wait| *wait <= 480 * SECOND));
@@ -984,7 +985,7 @@ fn pauses_go_by_what_was_sent() {
         let record = Record::read(&flash, &registration);
         let mut life =
             Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
-        life.on_hub(HOUR, HubAnswer::Refused(401));
+        life.on_hub(HOUR, HubOutcome::Refused(401));
         let run = run_failed(Provisioning::lookup, registration, true, error);
         assert!(!run.register_was_sent());
         life.on_failed(HOUR, &run);
@@ -1004,7 +1005,7 @@ fn pauses_go_by_what_was_sent() {
 fn a_first_boot_without_a_clock_costs_nothing() {
     let mut world = World::new();
     let set = world.now + 15 * MINUTE;
-    let mut others = Others::new("a", HubAnswer::Unreachable, "a")
+    let mut others = Others::new("a", HubOutcome::Unreachable, "a")
         .register(move |world, _| if world.now < set { Err(Error::Untrusted) } else { Ok(at("a")) });
     world.boot(&mut others, DAY);
     for (wait, base) in world.waits().iter().zip([5, 10, 20, 40, 80, 160, 320]) {
@@ -1068,7 +1069,7 @@ fn a_run_that_nobody_finished_is_a_failure_too() {
 fn a_first_boot_without_a_network_goes_on_trying() {
     let mut world = World::new();
     let up = world.now + DAY;
-    let mut others = Others::new("a", HubAnswer::Unreachable, "a")
+    let mut others = Others::new("a", HubOutcome::Unreachable, "a")
         .register(move |world, _| if world.now < up { Err(NO_CONNECTION) } else { Ok(at("a")) });
     world.boot(&mut others, 2 * DAY);
     is_between(world.times(|event| *event == Event::Written)[0] - up, Duration::ZERO, 9 * MINUTE);
@@ -1079,7 +1080,7 @@ fn a_first_boot_without_a_network_goes_on_trying() {
 fn a_registration_whose_answer_is_lost_is_looked_up() {
     for error in [NETWORK, Error::TimedOut, refused(500, 500001), refused(429, 429001)] {
         let mut world = World::new();
-        let mut others = Others::new("a", HubAnswer::Unreachable, "a").register(move |_, _| Err(error));
+        let mut others = Others::new("a", HubOutcome::Unreachable, "a").register(move |_, _| Err(error));
         world.boot(&mut others, HOUR);
         assert_eq!(world.story(), "RLWH", "{error}");
 
@@ -1087,7 +1088,7 @@ fn a_registration_whose_answer_is_lost_is_looked_up() {
         for look_up in [true, false] {
             let mut world = World::new();
             world.policy = policy(look_up);
-            let mut others = Others::new("", HubAnswer::Unreachable, "a")
+            let mut others = Others::new("", HubOutcome::Unreachable, "a")
                 .look_up(|_, _| Err(not_found()))
                 .register(move |_, _| Err(error));
             world.boot(&mut others, 10 * DAY);
@@ -1110,7 +1111,7 @@ fn final_errors_are_paused() {
         refused(403, 403000),
     ] {
         for mut world in [World::new(), World::at("a")] {
-            let mut others = Others::new("", HubAnswer::Refused(401), "a")
+            let mut others = Others::new("", HubOutcome::Refused(401), "a")
                 .look_up(move |_, _| Err(error))
                 .register(move |_, _| Err(error));
             world.boot(&mut others, 30 * DAY);
@@ -1120,7 +1121,7 @@ fn final_errors_are_paused() {
     }
     // A disabled enrollment is as disabled in the registration.
     let mut world = World::at("a");
-    let mut others = Others::new("", HubAnswer::Refused(401), "a").look_up(|_, _| Err(Error::Disabled));
+    let mut others = Others::new("", HubOutcome::Refused(401), "a").look_up(|_, _| Err(Error::Disabled));
     world.boot(&mut others, DAY);
     assert_eq!(world.registers(), 0);
 }
@@ -1130,13 +1131,14 @@ fn final_errors_are_paused() {
 fn a_final_error_does_not_keep_a_device_from_its_hub() {
     let mut world = World::at("a");
     let back = world.now + 3 * DAY;
-    let mut others =
-        Others::new("", HubAnswer::Unreachable, "a").look_up(|_, _| Err(not_found())).register(|_, _| Err(not_found()));
+    let mut others = Others::new("", HubOutcome::Unreachable, "a")
+        .look_up(|_, _| Err(not_found()))
+        .register(|_, _| Err(not_found()));
     others.hubs = Box::new(move |world, _, _| {
-        (if world.now >= back { HubAnswer::Accepted } else { HubAnswer::Unreachable }, 100 * DAY)
+        (if world.now >= back { HubOutcome::Accepted } else { HubOutcome::Unreachable }, 100 * DAY)
     });
     world.boot(&mut others, 4 * DAY);
-    let accepted = world.times(|event| matches!(event, Event::Hub(_, _, HubAnswer::Accepted)));
+    let accepted = world.times(|event| matches!(event, Event::Hub(_, _, HubOutcome::Accepted)));
     is_between(accepted[0] - back, Duration::ZERO, 9 * MINUTE);
 }
 
@@ -1147,7 +1149,7 @@ fn an_impostor_is_like_no_network() {
     {
         let mut world = World::at("a");
         let mut others =
-            Others::new("", HubAnswer::Refused(401), "a").look_up(move |_, _| Err(error)).register(|_, _| panic!());
+            Others::new("", HubOutcome::Refused(401), "a").look_up(move |_, _| Err(error)).register(|_, _| panic!());
         world.boot(&mut others, DAY);
         assert!(world.look_ups() > 24 * 60 / 9);
     }
@@ -1173,11 +1175,12 @@ fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
         let mut first = World::new();
         for world in [&mut moved, &mut first] {
             let mut attempts = 0;
-            let mut others =
-                Others::new("b", HubAnswer::Refused(401), "b").look_up(move |_, _| Err(error)).register(move |_, _| {
+            let mut others = Others::new("b", HubOutcome::Refused(401), "b").look_up(move |_, _| Err(error)).register(
+                move |_, _| {
                     attempts += 1;
                     if attempts == 1 { Err(failed(500000)) } else { Ok(at("b")) }
-                });
+                },
+            );
             world.boot(&mut others, DAY);
             assert_eq!(world.hub_in_flash(), "b", "{error}");
             assert_eq!(world.registers(), 2, "{error}");
@@ -1186,7 +1189,7 @@ fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
     }
     // Where only the look-up refuses the keys, the registration has them both, the first one first.
     let mut world = World { has_secondary_key: true, ..World::at("a") };
-    let mut others = Others::new("b", HubAnswer::Refused(401), "b").look_up(|_, _| Err(unauthorized())).register(
+    let mut others = Others::new("b", HubOutcome::Refused(401), "b").look_up(|_, _| Err(unauthorized())).register(
         |_, key| match key {
             KeyChoice::Primary => Ok(at("b")),
             KeyChoice::Secondary => Err(unauthorized()),
@@ -1205,7 +1208,7 @@ fn the_operator_can_have_a_device_provisioned_anew() {
         Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
     let now = HOUR;
     assert_eq!(life.next(now), Next::Hub(KeyChoice::Primary));
-    life.on_hub(now, HubAnswer::Accepted);
+    life.on_hub(now, HubOutcome::Accepted);
     life.provision_again();
     assert_eq!(life.next(now), Next::Register(KeyChoice::Primary));
     // The same hub again is what the service wants, and is written: the payload may be new.
@@ -1215,10 +1218,10 @@ fn the_operator_can_have_a_device_provisioned_anew() {
 
     // No hour with the last hub counts for this one.
     let later = now + 2 * HOUR;
-    life.on_hub(now, HubAnswer::Accepted);
+    life.on_hub(now, HubOutcome::Accepted);
     life.provision_again();
     assert!(life.on_assigned(later, &assigned(&registration, &answer).unwrap(), KeyChoice::Primary));
-    life.on_hub(later, HubAnswer::Refused(401));
+    life.on_hub(later, HubOutcome::Refused(401));
     let Next::Wait(wait) = life.next(later) else { panic!() };
     is_between(wait, 4 * MINUTE, 6 * MINUTE);
 
@@ -1244,20 +1247,20 @@ fn what_comes_at_the_wrong_time_changes_nothing() {
     life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
     assert_eq!(life.next(SECOND), Next::Hub(KeyChoice::Primary));
 
-    life.on_hub(SECOND, HubAnswer::Unreachable);
+    life.on_hub(SECOND, HubOutcome::Unreachable);
     let Next::Wait(wait) = life.next(SECOND) else { panic!() };
     assert!(!life.on_assigned(SECOND, &assignment, KeyChoice::Secondary));
     life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
-    life.on_hub(SECOND, HubAnswer::Refused(401));
+    life.on_hub(SECOND, HubOutcome::Refused(401));
     assert_eq!(life.next(SECOND), Next::Wait(wait));
     // Waiting longer is allowed.
     assert_eq!(life.next(100 * DAY), Next::Hub(KeyChoice::Primary));
     // The end of a session that there was not.
-    life.on_hub(100 * DAY, HubAnswer::Closed);
+    life.on_hub(100 * DAY, HubOutcome::Closed);
     assert_eq!(life.next(100 * DAY), Next::Hub(KeyChoice::Primary));
 
-    life.on_hub(100 * DAY, HubAnswer::Refused(401));
-    life.on_hub(100 * DAY, HubAnswer::Accepted);
+    life.on_hub(100 * DAY, HubOutcome::Refused(401));
+    life.on_hub(100 * DAY, HubOutcome::Accepted);
     assert_eq!(life.next(100 * DAY), Next::LookUp(KeyChoice::Primary));
 }
 
@@ -1283,7 +1286,7 @@ fn a_device_that_reboots_asks_no_more_often() {
                 world.saved = [0xff; Pauses::LEN];
                 let answer = |error: Failing| move |_: &World, _| error.map_or(Ok(at("a")), |error| Err(error()));
                 let mut others =
-                    Others::new("", HubAnswer::Refused(401), "a").look_up(answer(look_up)).register(answer(register));
+                    Others::new("", HubOutcome::Refused(401), "a").look_up(answer(look_up)).register(answer(register));
                 let start = world.now;
                 while world.now < start + 90 * DAY {
                     world.boot(&mut others, 90 * DAY);
@@ -1359,14 +1362,14 @@ fn a_pause_does_not_keep_a_device_from_its_hub_after_a_reboot() {
     let mut life = Reprovisioning::new(registration.registration_id(), policy, Record::read(&flash, &registration))
         .with_pauses(SECOND, saved);
     assert_eq!(life.next(SECOND), Next::Hub(KeyChoice::Primary));
-    life.on_hub(SECOND, HubAnswer::Refused(401));
+    life.on_hub(SECOND, HubOutcome::Refused(401));
     let Next::Wait(wait) = life.next(SECOND) else { panic!() };
     is_between(wait, 60 * SECOND, 91 * SECOND);
 
     // After an hour with the hub there is nothing to save.
     let mut life = Reprovisioning::new(registration.registration_id(), policy, Record::read(&flash, &registration))
         .with_pauses(SECOND, saved);
-    life.on_hub(SECOND, HubAnswer::Accepted);
+    life.on_hub(SECOND, HubOutcome::Accepted);
     assert_ne!(life.pauses(HOUR), Pauses::default());
     assert_eq!(life.pauses(SECOND + HOUR), Pauses::default());
 }
@@ -1422,16 +1425,16 @@ fn devices_do_not_come_back_all_at_once() {
 #[test]
 fn connack_return_codes() {
     for (return_code, expected) in [
-        (0, HubAnswer::Accepted),
-        (1, HubAnswer::Refused(400)),
-        (2, HubAnswer::Refused(400)),
-        (3, HubAnswer::Refused(503)),
-        (4, HubAnswer::Refused(401)),
-        (5, HubAnswer::Refused(401)),
-        (6, HubAnswer::Refused(400)),
-        (255, HubAnswer::Refused(400)),
+        (0, HubOutcome::Accepted),
+        (1, HubOutcome::Refused(400)),
+        (2, HubOutcome::Refused(400)),
+        (3, HubOutcome::Refused(503)),
+        (4, HubOutcome::Refused(401)),
+        (5, HubOutcome::Refused(401)),
+        (6, HubOutcome::Refused(400)),
+        (255, HubOutcome::Refused(400)),
     ] {
-        assert_eq!(HubAnswer::from_connack(return_code), expected);
+        assert_eq!(HubOutcome::from_connack(return_code), expected);
     }
 }
 
@@ -1444,7 +1447,7 @@ fn the_state_is_as_small_as_documented() {
 
 #[derive(Clone, Copy, Debug)]
 enum Input {
-    Hub(HubAnswer),
+    Hub(HubOutcome),
     /// A session of this length, which the hub ends.
     Session(Duration),
     /// The look-up's answer, which never has a certificate, and the registration's.
@@ -1455,12 +1458,12 @@ enum Input {
 }
 
 const HUB_INPUTS: [Input; 8] = [
-    Input::Hub(HubAnswer::Accepted),
-    Input::Hub(HubAnswer::Closed),
-    Input::Hub(HubAnswer::Refused(401)),
-    Input::Hub(HubAnswer::Refused(429)),
-    Input::Hub(HubAnswer::Refused(503)),
-    Input::Hub(HubAnswer::Unreachable),
+    Input::Hub(HubOutcome::Accepted),
+    Input::Hub(HubOutcome::Closed),
+    Input::Hub(HubOutcome::Refused(401)),
+    Input::Hub(HubOutcome::Refused(429)),
+    Input::Hub(HubOutcome::Refused(503)),
+    Input::Hub(HubOutcome::Unreachable),
     Input::Session(SECOND),
     Input::Session(DAY),
 ];
@@ -1529,9 +1532,9 @@ impl Search<'_> {
             match *input {
                 Input::Hub(answer) => life.on_hub(now, answer),
                 Input::Session(lasts) => {
-                    life.on_hub(now, HubAnswer::Accepted);
+                    life.on_hub(now, HubOutcome::Accepted);
                     now += lasts;
-                    life.on_hub(now, HubAnswer::Unreachable);
+                    life.on_hub(now, HubOutcome::Unreachable);
                 }
                 Input::Assigned(hub, has_certificate) => {
                     let which = usize::from(hub == "b") + 2 * usize::from(has_certificate);
@@ -1771,10 +1774,10 @@ proptest! {
                 Next::Hub(_) | Next::Register(_) => {}
             }
             match event {
-                Any::Accepted => life.on_hub(now, HubAnswer::Accepted),
-                Any::Closed => life.on_hub(now, HubAnswer::Closed),
-                Any::Refused(status) => life.on_hub(now, HubAnswer::Refused(status)),
-                Any::Unreachable => life.on_hub(now, HubAnswer::Unreachable),
+                Any::Accepted => life.on_hub(now, HubOutcome::Accepted),
+                Any::Closed => life.on_hub(now, HubOutcome::Closed),
+                Any::Refused(status) => life.on_hub(now, HubOutcome::Refused(status)),
+                Any::Unreachable => life.on_hub(now, HubOutcome::Unreachable),
                 Any::Hub(other) => {
                     let key = if other { KeyChoice::Secondary } else { KeyChoice::Primary };
                     let assignment = assigned(&registration, &answers[usize::from(other)]).unwrap();

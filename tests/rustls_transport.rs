@@ -19,7 +19,7 @@ use std::{
 use azure_dps::{
     Attestation, Error, Provisioning,
     blocking::{self, ConnectError},
-    error::TransportFault,
+    error::TransportError,
     identity::{NoKey, Sign},
     provisioning::Endpoint,
     tls::{self, Builder, Connector, Input, Problem},
@@ -381,7 +381,7 @@ fn a_proxy_that_opens_no_tunnel() {
         let connector = builder().with_ca(ca).with_proxy(&proxy.url(), "").build().unwrap();
         let error = by_key(url, &connector).unwrap_err();
         let is_final = text.contains("407") || text.contains("403");
-        let kind = if is_final { Error::ProxyRefused } else { Error::Transport(TransportFault::Connect) };
+        let kind = if is_final { Error::ProxyRefused } else { Error::Transport(TransportError::Connect) };
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(error.to_string().contains(text), "{error}");
     }

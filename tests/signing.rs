@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use azure_dps::{
     Attestation, DeviceKey, Error, GroupKey, Provisioning, RegistrationId, RetryPolicy,
-    error::TransportFault,
+    error::TransportError,
     http::write_request,
     identity::{InvalidKey, KeyChoice, NoKey, Sign, SignError},
     mqtt,
@@ -19,7 +19,7 @@ use support::*;
 const NOW: Duration = Duration::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const NETWORK: Error = Error::Transport(TransportFault::Stream);
+const NETWORK: Error = Error::Transport(TransportError::Stream);
 
 /// The secondary key.
 const OTHER_KEY: &str = "mLuX8iKJeTzKlqiDGmQ7zzEDeSxWiBHEsLGmL/BOEmQ=";

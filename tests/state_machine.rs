@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use azure_dps::{
     Attestation, Error, Provisioning, RetryPolicy,
-    error::{ErrorCode, Fault, Malformed, TransportFault},
+    error::{ErrorCode, Fault, Malformed, TransportError},
     identity::{Sign, SignError},
     provisioning::{Answer, Progress, RETRY_AFTER_MAX, RETRY_AFTER_MIN, Step},
 };
 use support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const NETWORK: Error = Error::Transport(TransportFault::Stream);
+const NETWORK: Error = Error::Transport(TransportError::Stream);
 
 fn error_body(code: u32) -> String {
     format!(
@@ -192,7 +192,7 @@ fn devices_that_cannot_connect_do_not_come_back_all_at_once() {
             let mut provisioning = Provisioning::new(registration(id), Attestation::symmetric_key());
             provisioning.start(Duration::ZERO, UNIX_TIME);
             assert_eq!(signed_step(&mut provisioning, Duration::ZERO), Step::Send);
-            provisioning.on_error(Duration::ZERO, Error::Transport(TransportFault::Connect));
+            provisioning.on_error(Duration::ZERO, Error::Transport(TransportError::Connect));
             let Step::Wait(wait) = provisioning.step(Duration::ZERO) else { panic!() };
             wait
         })
@@ -244,7 +244,7 @@ fn a_concurrent_registration_is_repeated_shortly() {
 fn network_failures_are_bounded_in_number() {
     for (peer, error) in [
         (Peer::Fails(NETWORK), NETWORK),
-        (Peer::Fails(Error::Transport(TransportFault::Stalled)), Error::Transport(TransportFault::Stalled)),
+        (Peer::Fails(Error::Transport(TransportError::Stalled)), Error::Transport(TransportError::Stalled)),
     ] {
         let policy = RetryPolicy::new().with_max_retries(3);
         let mut provisioning = toaster().with_retry_policy(policy);
@@ -257,7 +257,7 @@ fn network_failures_are_bounded_in_number() {
     let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
     let error = bench.run(&[answers(200, None, &ASSIGNED[..50])]).unwrap_err();
-    assert_eq!((error, bench.sent.len()), (Error::Transport(TransportFault::Closed), 4));
+    assert_eq!((error, bench.sent.len()), (Error::Transport(TransportError::Closed), 4));
 
     // In a row: an answer of the service, even a refusal, starts the count again.
     let policy = RetryPolicy::new().with_max_retries(1);
@@ -421,7 +421,7 @@ fn an_operation_that_is_lost_is_registered_again_once() {
 #[test]
 fn a_run_out_of_time_tells_what_it_was_waiting_for() {
     const LATE: Duration = Duration::from_secs(601);
-    let connect = Error::Transport(TransportFault::Connect);
+    let connect = Error::Transport(TransportError::Connect);
     let throttled = Answer::new(429, None, br#"{"errorCode":429001}"#);
     let pending = Answer::new(202, Some(3), ASSIGNING.as_bytes());
     let mut buffer = [0; 1024];
@@ -681,7 +681,7 @@ fn the_services_words_stay_readable() {
     let html = "<html>captive portal</html>";
     Bench::start(&mut provisioning).run(&[answers(302, None, html)]).unwrap_err();
     assert_eq!(provisioning.details(html.as_bytes()), None);
-    assert_eq!(provisioning.answer(html.as_bytes()), html.as_bytes());
+    assert_eq!(provisioning.body(html.as_bytes()), html.as_bytes());
 }
 
 #[test]
@@ -737,7 +737,7 @@ fn a_truncated_document_is_a_network_fault_at_any_length() {
     for len in 0..ASSIGNED.len() {
         let cut = answers(200, None, &ASSIGNED[..len]);
         let result = Bench::start(&mut provisioning).run(std::slice::from_ref(&cut));
-        assert_eq!(result, Err(Error::Transport(TransportFault::Closed)), "{len}");
+        assert_eq!(result, Err(Error::Transport(TransportError::Closed)), "{len}");
         let result = Bench::start(&mut provisioning).run(&[cut, answers(200, None, ASSIGNED)]);
         assert_eq!(result.unwrap().0, TOASTERS_HUB);
     }
@@ -894,7 +894,7 @@ fn a_register_request_counts_once_it_is_written() {
         assert_eq!(provisioning.register_was_sent(), was_sent);
     }
     // Whatever becomes of it.
-    for error in [NETWORK, Error::Transport(TransportFault::Connect), Error::Untrusted] {
+    for error in [NETWORK, Error::Transport(TransportError::Connect), Error::Untrusted] {
         provisioning.on_error(Duration::ZERO, error);
         assert!(provisioning.register_was_sent());
         while let Step::Wait(wait) = provisioning.step(10 * SECOND) {
@@ -939,12 +939,12 @@ fn a_request_is_never_taken_for_an_answer() {
     let now = 20 * SECOND;
     assert_eq!(provisioning.step(now), Step::Sign);
     // So is what is signed.
-    assert_eq!(provisioning.answer(&buffer), b"");
+    assert_eq!(provisioning.body(&buffer), b"");
     provisioning.sign_with(&mut toaster_key(), &mut buffer).unwrap();
     assert_eq!(provisioning.step(now), Step::Send);
     azure_dps::http::write_request(&mut provisioning, now, &mut buffer).unwrap();
     provisioning.on_error(now, NETWORK);
-    assert_eq!(provisioning.answer(&buffer), b"");
+    assert_eq!(provisioning.body(&buffer), b"");
 }
 
 #[test]

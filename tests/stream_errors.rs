@@ -4,13 +4,13 @@ mod support;
 
 use azure_dps::{
     Error, RetryPolicy,
-    error::{TransportFault, TransportFault::*},
+    error::{TransportError, TransportError::*},
 };
 use azure_dps::{asynch, blocking};
 use embedded_io::{Error as _, ErrorKind, ErrorKind::*};
 use support::*;
 
-const KINDS: [(ErrorKind, TransportFault); 18] = [
+const KINDS: [(ErrorKind, TransportError); 18] = [
     (TimedOut, Stalled),
     (ConnectionReset, Closed),
     (ConnectionAborted, Closed),
@@ -53,7 +53,7 @@ fn over_both(kind: ErrorKind) -> [Result<String, blocking::Error<Refused, Broken
 #[test]
 fn an_error_kind_is_the_same_fault_blocking_and_async() {
     for (kind, fault) in KINDS {
-        assert_eq!(TransportFault::from(kind), fault, "{kind:?}");
+        assert_eq!(TransportError::from(kind), fault, "{kind:?}");
         for result in over_both(kind) {
             let error = result.unwrap_err();
             // With the stream's own error.

@@ -8,7 +8,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use azure_dps::identity::tpm::{AuthenticationKey, TpmError, TpmKeys};
 use azure_dps::{
     Attestation, Error, Provisioning,
-    error::{ErrorCode, Fault, Malformed, TransportFault},
+    error::{ErrorCode, Fault, Malformed, TransportError},
     identity::{Sign, SignError},
     provisioning::Answer,
 };
@@ -121,7 +121,7 @@ fn a_register_request_that_got_lost_after_the_challenge_is_signed_again() {
     bench
         .run(&[
             answers(401, None, challenge(b"key")),
-            Peer::Fails(Error::Transport(TransportFault::Closed)),
+            Peer::Fails(Error::Transport(TransportError::Closed)),
             answers(200, None, assigned()),
         ])
         .unwrap();

@@ -14,7 +14,7 @@ use std::{
 use azure_dps::{
     Attestation, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
     asynch::{self, ConnectError},
-    error::{Fault, TransportFault},
+    error::{Fault, TransportError},
     mqtt,
     provisioning::{Endpoint, MAX_BODY, Progress, Step},
     tls::{self, Connector},
@@ -103,7 +103,7 @@ impl Failure {
             http_status: refusal.map(|refusal| refusal.http_status),
             tracking_id: tracking_id.filter(|id| !id.is_empty()),
             seen: match cause {
-                Some(cause) if matches!(error, Error::Untrusted | Error::Transport(TransportFault::Connect)) => {
+                Some(cause) if matches!(error, Error::Untrusted | Error::Transport(TransportError::Connect)) => {
                     format!("{error}: {cause}")
                 }
                 _ => error.to_string(),
@@ -352,7 +352,7 @@ impl Fleet {
                         self.connect(counts).await.map_err(|error| match error {
                             ConnectError::Untrusted(_) => Error::Untrusted,
                             ConnectError::ProxyRefused(_) => Error::ProxyRefused,
-                            ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
+                            ConnectError::Network(_) => Error::Transport(TransportError::Connect),
                         })
                     };
                     match clock.until(provisioning.request_deadline(clock.now()), connect).await {
@@ -416,9 +416,9 @@ fn kind(error: &Error) -> String {
         Error::TimedOut => "timed out",
         Error::OperationLost(_) => "operation lost",
         Error::BufferTooSmall(_) => "too long an answer",
-        Error::Transport(TransportFault::Connect) => "no connection",
-        Error::Transport(TransportFault::Closed) => "connection closed",
-        Error::Transport(TransportFault::Stalled) => "no answer",
+        Error::Transport(TransportError::Connect) => "no connection",
+        Error::Transport(TransportError::Closed) => "connection closed",
+        Error::Transport(TransportError::Stalled) => "no answer",
         Error::Transport(_) => "connection broken",
         _ => match error.fault() {
             Fault::Credential => "unauthorized",

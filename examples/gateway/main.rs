@@ -181,7 +181,7 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     };
     let mut assigned = Assigned::new(&assignment, &registration);
     assigned.endpoint = Some(url.clone());
-    let answer = str::from_utf8(provisioning.answer(&buffer)).ok().and_then(|text| Object::parse(text).ok());
+    let answer = str::from_utf8(provisioning.body(&buffer)).ok().and_then(|text| Object::parse(text).ok());
     assigned.operation_id = answer.and_then(|answer| answer.get("operationId")?.text()).map(|id| id.to_string());
     if args.connection_string {
         let key = keys[..count].get(provisioning.key() as usize);

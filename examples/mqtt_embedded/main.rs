@@ -16,7 +16,7 @@ use azure_dps::{
     Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId,
     after::Hub,
     blocking::ConnectError,
-    error::TransportFault,
+    error::TransportError,
     mqtt,
     provisioning::{Endpoint, Progress, Sizes, Step},
     tls::{self, Connector},
@@ -62,7 +62,7 @@ async fn connect(
         match error.into_connect_error() {
             ConnectError::Untrusted(_) => Error::Untrusted,
             ConnectError::ProxyRefused(_) => Error::ProxyRefused,
-            ConnectError::Network(_) => Error::Transport(TransportFault::Connect),
+            ConnectError::Network(_) => Error::Transport(TransportError::Connect),
         }
     };
     let deadline = provisioning.request_deadline(clock.now());

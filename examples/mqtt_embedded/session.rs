@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use azure_dps::{
     Error, IdScope, Provisioning, RegistrationId,
-    error::{BufferTooSmall, Malformed, TransportFault},
+    error::{BufferTooSmall, Malformed, TransportError},
     mqtt,
     provisioning::{Progress, Sizes, Step},
 };
@@ -21,8 +21,8 @@ use super::Clock;
 
 /// The service closes a session that was silent for one and a half times this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-const STREAM: Error = Error::Transport(TransportFault::Stream);
-pub const STALLED: Error = Error::Transport(TransportFault::Stalled);
+const STREAM: Error = Error::Transport(TransportError::Stream);
+pub const STALLED: Error = Error::Transport(TransportError::Stalled);
 const NOT_DPS: Error = Error::Malformed(Malformed::Invalid("MQTT packet"));
 
 /// Sufficient for every device. Add the length of the payload that yours sends.
@@ -141,7 +141,7 @@ impl<S: Read + Write> Link<'_, S> {
                 let too_small = BufferTooSmall::at_least(self.filled + 1);
                 let byte = self.received.get_mut(self.filled..=self.filled).ok_or(too_small)?;
                 match self.stream.read(byte).await.map_err(broken)? {
-                    0 => return Err(Error::Transport(TransportFault::Closed)),
+                    0 => return Err(Error::Transport(TransportError::Closed)),
                     _ => self.filled += 1,
                 }
                 // mqttrs relies on a packet's fixed part. CONNACK, SUBACK, PUBLISH and PINGRESP are

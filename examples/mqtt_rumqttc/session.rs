@@ -7,7 +7,7 @@ use std::{
 
 use azure_dps::{
     Error, Provisioning,
-    error::{BufferTooSmall, Malformed, TransportFault},
+    error::{BufferTooSmall, Malformed, TransportError},
     identity::Sign,
     mqtt,
     provisioning::{Endpoint, Progress, Step},
@@ -81,7 +81,7 @@ pub async fn provision(
                         cause.iter().for_each(&mut *lost);
                         error
                     }
-                    Err(_) => Error::Transport(TransportFault::Stalled),
+                    Err(_) => Error::Transport(TransportError::Stalled),
                 };
                 session = None;
                 provisioning.on_error(now(), error);
@@ -133,7 +133,7 @@ async fn exchange(
                 mqtt::on_connack(provisioning, now(), code as u8);
                 return Ok(());
             }
-            Err(cause) => return Err(Failed::of(cause, TransportFault::Connect)),
+            Err(cause) => return Err(Failed::of(cause, TransportError::Connect)),
         }
         client.subscribe(mqtt::SUBSCRIBE_FILTER, QoS::AtLeastOnce).await?;
         let granted = loop {
@@ -168,12 +168,12 @@ struct Failed {
 }
 
 impl Failed {
-    fn of(cause: ConnectionError, fault: TransportFault) -> Self {
+    fn of(cause: ConnectionError, fault: TransportError) -> Self {
         let error = match &cause {
             // Before the first request, the other side may be anything.
             ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(
                 size,
-            ))) if fault == TransportFault::Stream => BufferTooSmall::at_least(*size).into(),
+            ))) if fault == TransportError::Stream => BufferTooSmall::at_least(*size).into(),
             _ if is_untrusted(&cause) => Error::Untrusted,
             _ => Error::Transport(fault),
         };
@@ -185,14 +185,14 @@ impl Failed {
 
 impl From<ConnectionError> for Failed {
     fn from(cause: ConnectionError) -> Self {
-        Self::of(cause, TransportFault::Stream)
+        Self::of(cause, TransportError::Stream)
     }
 }
 
 /// The event loop is gone.
 impl From<ClientError> for Failed {
     fn from(_: ClientError) -> Self {
-        Error::Transport(TransportFault::Stream).into()
+        Error::Transport(TransportError::Stream).into()
     }
 }
 

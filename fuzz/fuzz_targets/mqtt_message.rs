@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use azure_dps::{
-    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, error::TransportFault, mqtt,
+    Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, error::TransportError, mqtt,
     provisioning::Step,
 };
 use azure_dps_fuzz::{contains, first_line, parts};
@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(publish.topic.contains(&number));
         loop {
             let Some(message) = messages.next() else {
-                provisioning.on_error(now, Error::Transport(TransportFault::Closed));
+                provisioning.on_error(now, Error::Transport(TransportError::Closed));
                 break;
             };
             let (topic, body) = first_line(message);

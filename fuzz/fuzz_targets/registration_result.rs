@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use azure_dps::{
     Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
-    error::TransportFault,
+    error::TransportError,
     http,
     identity::{
         Csr, KeyChoice, NoKey, Sign, SignError,
@@ -91,7 +91,7 @@ fuzz_target!(|input: &[u8]| {
                 let len = http::write_request(&mut provisioning, now, &mut buffer).unwrap();
                 assert_eq!(contains(&buffer[..len], b"Authorization: "), signed > 0);
                 let Some((event, body)) = parts.next().map(first_line) else {
-                    provisioning.on_error(now, Error::Transport(TransportFault::Closed));
+                    provisioning.on_error(now, Error::Transport(TransportError::Closed));
                     continue;
                 };
                 let mut words = event.split(' ');
@@ -104,10 +104,10 @@ fuzz_target!(|input: &[u8]| {
                     "failure" => provisioning.on_error(
                         now,
                         match last_word {
-                            Some("connect") => Error::Transport(TransportFault::Connect),
-                            Some("stalled") => Error::Transport(TransportFault::Stalled),
+                            Some("connect") => Error::Transport(TransportError::Connect),
+                            Some("stalled") => Error::Transport(TransportError::Stalled),
                             Some("untrusted") => Error::Untrusted,
-                            _ => Error::Transport(TransportFault::Closed),
+                            _ => Error::Transport(TransportError::Closed),
                         },
                     ),
                     status => {

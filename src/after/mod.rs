@@ -15,4 +15,4 @@ mod reprovisioning;
 pub use crate::{error::RecordError, identity::InvalidHub};
 pub use hub::Hub;
 pub use record::Record;
-pub use reprovisioning::{HubAnswer, Next, Pauses, Reprovisioning, ReprovisioningPolicy};
+pub use reprovisioning::{HubOutcome, Next, Pauses, Reprovisioning, ReprovisioningPolicy};

@@ -24,11 +24,11 @@ use crate::{
 /// 3. On [`Next::Wait`], do nothing for this long, then go to 2. Waiting longer is allowed.
 /// 4. On [`Next::Hub`], connect to the [`Hub`](super::Hub) of the record, with this key. Report
 ///    the outcome to [`on_hub`](Self::on_hub), then go to 2:
-///    - [`Accepted`](HubAnswer::Accepted) when the session stands. When the session ends, report
-///      that too: [`Closed`](HubAnswer::Closed) if this device ended it, else
-///      [`Unreachable`](HubAnswer::Unreachable), or [`Refused`](HubAnswer::Refused) if the hub gave
+///    - [`Accepted`](HubOutcome::Accepted) when the session stands. When the session ends, report
+///      that too: [`Closed`](HubOutcome::Closed) if this device ended it, else
+///      [`Unreachable`](HubOutcome::Unreachable), or [`Refused`](HubOutcome::Refused) if the hub gave
 ///      a reason.
-///    - [`Refused`](HubAnswer::Refused) or [`Unreachable`](HubAnswer::Unreachable) if there is no
+///    - [`Refused`](HubOutcome::Refused) or [`Unreachable`](HubOutcome::Unreachable) if there is no
 ///      session.
 ///
 ///    A TPM signs with the key that the record's
@@ -44,7 +44,7 @@ use crate::{
 ///    [`Provisioning`] to [`on_failed`](Self::on_failed). Then go to 2.
 ///
 /// ```
-/// use azure_dps::after::{HubAnswer, Next, Record, Reprovisioning, ReprovisioningPolicy};
+/// use azure_dps::after::{HubOutcome, Next, Record, Reprovisioning, ReprovisioningPolicy};
 /// use azure_dps::{Attestation, DeviceKey, Provisioning, Registration};
 /// # use azure_dps::{Error, after::Hub, identity::KeyChoice};
 /// # use core::time::Duration;
@@ -53,8 +53,8 @@ use crate::{
 /// # impl Device {
 /// #     fn now(&self) -> Duration { Duration::ZERO }
 /// #     fn sleep(&self, _: Duration) {}
-/// #     fn connect(&mut self, hub: Hub<'_>, _: &mut DeviceKey) -> HubAnswer { HubAnswer::Accepted }
-/// #     fn work(&mut self) -> HubAnswer { self.hubs += 1; HubAnswer::Closed }
+/// #     fn connect(&mut self, hub: Hub<'_>, _: &mut DeviceKey) -> HubOutcome { HubOutcome::Accepted }
+/// #     fn work(&mut self) -> HubOutcome { self.hubs += 1; HubOutcome::Closed }
 /// #     fn is_on(&self) -> bool { self.hubs == 0 }
 /// #     fn provision(&self, provisioning: &mut Provisioning<'_>, keys: &mut [DeviceKey; 2], body: &mut [u8]) -> Result<(), Error> {
 /// #         let answer = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net","deviceId":"dev-1"}}"#;
@@ -85,7 +85,7 @@ use crate::{
 ///                 let record = Record::read(flash, &registration)?;
 ///                 let answer = device.connect(record.assignment().hub(), &mut keys[key as usize]);
 ///                 life.on_hub(device.now(), answer);
-///                 if answer == HubAnswer::Accepted {
+///                 if answer == HubOutcome::Accepted {
 ///                     // Until the session ends: `Closed` if this device ends it, else `Unreachable`.
 ///                     let end = device.work();
 ///                     life.on_hub(device.now(), end);
@@ -145,7 +145,7 @@ use crate::{
 /// request with a `csr` that led to no assignment. A hub's 5xx leads to no registration here either.
 ///
 /// **Sessions.** A session counts as a success if this device ended it
-/// ([`HubAnswer::Closed`]), however short it was, or if it lasted for
+/// ([`HubOutcome::Closed`]), however short it was, or if it lasted for
 /// [`SHORTEST_SESSION`](Self::SHORTEST_SESSION), 2 minutes. A success ends the patience and the
 /// back-off. A session that the hub or the network ends earlier is a failure like any other: the hub
 /// may accept every device and drop it at once.
@@ -281,7 +281,7 @@ pub enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
-pub enum HubAnswer {
+pub enum HubOutcome {
     /// The session stands. Report its end too.
     Accepted,
     /// This device ended the session, after [`Accepted`](Self::Accepted): its work is done, say, or
@@ -294,25 +294,25 @@ pub enum HubAnswer {
     Unreachable,
 }
 
-impl HubAnswer {
+impl HubOutcome {
     /// What a hub answered to MQTT's CONNECT, by its return code: 401 for codes 4 and 5, 503 for
     /// 3, else 400. If the hub closes an MQTT session, it gives no reason: that is
-    /// [`HubAnswer::Unreachable`].
+    /// [`HubOutcome::Unreachable`].
     ///
     /// ```
-    /// use azure_dps::after::HubAnswer;
+    /// use azure_dps::after::HubOutcome;
     ///
-    /// assert_eq!(HubAnswer::from_connack(0), HubAnswer::Accepted);
-    /// assert_eq!(HubAnswer::from_connack(5), HubAnswer::Refused(401));
+    /// assert_eq!(HubOutcome::from_connack(0), HubOutcome::Accepted);
+    /// assert_eq!(HubOutcome::from_connack(5), HubOutcome::Refused(401));
     /// ```
     ///
     /// Source: [CONNACK](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718035).
     pub const fn from_connack(return_code: u8) -> Self {
         match return_code {
-            0 => HubAnswer::Accepted,
-            3 => HubAnswer::Refused(503),
-            4 | 5 => HubAnswer::Refused(401),
-            _ => HubAnswer::Refused(400),
+            0 => HubOutcome::Accepted,
+            3 => HubOutcome::Refused(503),
+            4 | 5 => HubOutcome::Refused(401),
+            _ => HubOutcome::Refused(400),
         }
     }
 }
@@ -531,20 +531,20 @@ impl Reprovisioning {
 
     /// Takes the outcome of the connection to the hub that [`next`](Self::next) asked for, and later
     /// the end of the session.
-    pub fn on_hub(&mut self, now: Duration, answer: HubAnswer) {
+    pub fn on_hub(&mut self, now: Duration, answer: HubOutcome) {
         if self.state != State::Hub {
             return;
         }
         let trouble = match answer {
-            HubAnswer::Accepted => {
+            HubOutcome::Accepted => {
                 self.accepted.get_or_insert(now);
                 return;
             }
-            HubAnswer::Closed => None,
-            HubAnswer::Refused(401 | 403 | 404) => Some(Trouble::Refused),
-            HubAnswer::Refused(429) => Some(Trouble::Throttled),
-            HubAnswer::Refused(500..=599) => Some(Trouble::ServerError),
-            HubAnswer::Refused(_) | HubAnswer::Unreachable => Some(Trouble::Unreachable),
+            HubOutcome::Closed => None,
+            HubOutcome::Refused(401 | 403 | 404) => Some(Trouble::Refused),
+            HubOutcome::Refused(429) => Some(Trouble::Throttled),
+            HubOutcome::Refused(500..=599) => Some(Trouble::ServerError),
+            HubOutcome::Refused(_) | HubOutcome::Unreachable => Some(Trouble::Unreachable),
         };
         if let Some(accepted) = self.accepted {
             let seconds = between(accepted, now).as_secs();

@@ -5,7 +5,7 @@ use super::{
     request::{needed, write_request},
 };
 use crate::{
-    error::{Error, TransportFault},
+    error::{Error, TransportError},
     provisioning::{Provisioning, Step},
 };
 
@@ -85,7 +85,7 @@ impl Exchange {
                     Err(error) => self.on_error(provisioning, now, error),
                 },
                 _ if now >= self.deadline => {
-                    self.on_error(provisioning, now, Error::Transport(TransportFault::Stalled));
+                    self.on_error(provisioning, now, Error::Transport(TransportError::Stalled));
                 }
                 Phase::Writing(rest) => return Action::Write(rest.clone()),
                 Phase::Flushing => return Action::Flush,
@@ -133,7 +133,7 @@ impl Exchange {
         let complete = rest.start >= rest.end;
         if written == 0 {
             // Not `write_all`, which panics on a stream that takes nothing.
-            self.on_error(provisioning, now, Error::Transport(TransportFault::Closed));
+            self.on_error(provisioning, now, Error::Transport(TransportError::Closed));
         } else if complete {
             self.phase = Phase::Flushing;
         }
@@ -170,7 +170,7 @@ impl Exchange {
         self.connected = false;
         // The service closes connections that idle between polls. Nothing of an answer has
         // come, so this is no failure.
-        let idled_out = matches!(error, Error::Transport(TransportFault::Closed | TransportFault::Stream))
+        let idled_out = matches!(error, Error::Transport(TransportError::Closed | TransportError::Stream))
             && self.reused
             && self.is_untouched();
         self.reused = false;

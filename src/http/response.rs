@@ -1,5 +1,5 @@
 use crate::{
-    error::{BufferTooSmall, Error, Malformed, TransportFault},
+    error::{BufferTooSmall, Error, Malformed, TransportError},
     provisioning::Answer,
     text::json::{parse_seconds, parse_u32},
     total::move_down,
@@ -111,7 +111,7 @@ impl ResponseReader {
                     self.complete();
                     Ok(Some(self.response))
                 }
-                _ => Err(Error::Transport(TransportFault::Closed)),
+                _ => Err(Error::Transport(TransportError::Closed)),
             };
         }
         self.filled = self.filled.saturating_add(len).min(buffer.len());

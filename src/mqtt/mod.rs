@@ -46,7 +46,7 @@
 use core::time::Duration;
 
 use crate::{
-    error::{BufferTooSmall, Error, Malformed, Refusal},
+    error::{BufferTooSmall, Error, Malformed, ServiceError},
     provisioning::{Answer, Provisioning, Request},
     text::{
         json::{parse_seconds, parse_u32},
@@ -112,7 +112,7 @@ pub fn on_connack(provisioning: &mut Provisioning<'_>, now: Duration, return_cod
         4 | 5 => 401,
         _ => 400,
     };
-    provisioning.on_error(now, Error::Refused(Refusal { http_status, code: None, tracking_id: None }));
+    provisioning.on_error(now, Error::Refused(ServiceError { http_status, code: None, tracking_id: None }));
 }
 
 /// A message to be published.

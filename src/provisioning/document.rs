@@ -2,7 +2,7 @@
 
 use super::assignment::Spans;
 use crate::{
-    error::{ErrorCode, Malformed, Refusal, TrackingId},
+    error::{ErrorCode, Malformed, ServiceError, TrackingId},
     identity::{RegistrationId, hub_name::split_hub},
     text::json::{Broken, Object, Reader, Text, Value},
 };
@@ -203,8 +203,8 @@ impl<'b> Document<'b> {
 
     /// Why the registration ended as `failed`. A code that is no number leaves the failure a
     /// failure, without a code.
-    pub(crate) fn failure(&self, http_status: u16) -> Refusal {
-        Refusal { http_status, code: self.code(Field::FailureCode), tracking_id: None }
+    pub(crate) fn failure(&self, http_status: u16) -> ServiceError {
+        ServiceError { http_status, code: self.code(Field::FailureCode), tracking_id: None }
     }
 
     fn code(&self, field: Field) -> Option<ErrorCode> {
@@ -300,12 +300,12 @@ impl<'b> Details<'b> {
 
 /// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
 /// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
-pub(crate) fn refusal(http_status: u16, body: &[u8]) -> Refusal {
+pub(crate) fn refusal(http_status: u16, body: &[u8]) -> ServiceError {
     let mut document = Document::EMPTY;
     if let Err(Malformed::Json(_)) = document.read(body) {
         document = Document::EMPTY;
     }
-    Refusal {
+    ServiceError {
         http_status,
         code: document.code(Field::RefusalCode),
         tracking_id: document.text(Field::TrackingId).and_then(|text| TrackingId::read(text.bytes())),

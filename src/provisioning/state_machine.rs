@@ -11,7 +11,7 @@ use super::{
     sizes::{self, API_VERSION, MAX_OPERATION_ID, csr_len, payload_len},
 };
 use crate::{
-    error::{Error, Fault, Malformed, RequestTooLarge, TransportFault},
+    error::{Error, Fault, Malformed, RequestTooLarge, TransportError},
     identity::{
         KeyChoice, SIGNATURE_LEN, Sign, SignError,
         hub_name::is_device_id,
@@ -120,7 +120,7 @@ struct Run {
     is_over: bool,
     /// How the run ended, or how it ends if its time is used up now.
     failure: Error,
-    /// The last answer's length, for [`Provisioning::answer`].
+    /// The last answer's length, for [`Provisioning::body`].
     body_len: usize,
 }
 
@@ -445,7 +445,7 @@ impl<'a> Provisioning<'a> {
     /// holds the last answer's body at its start. [`on_activated`](Self::on_activated) comes next.
     pub fn challenge<'b>(&self, buffer: &'b [u8]) -> Option<AuthenticationKey<'b>> {
         match self.run.state {
-            State::Challenged => AuthenticationKey::of_challenge(self.answer(buffer)),
+            State::Challenged => AuthenticationKey::of_challenge(self.body(buffer)),
             _ => None,
         }
     }
@@ -521,7 +521,7 @@ impl<'a> Provisioning<'a> {
             }
             // A document that ends too early was cut short on its way.
             Err(Error::Malformed(Malformed::Json(JsonError { problem: JsonProblem::End, .. }))) => {
-                self.retry_or_fail(now, Error::Transport(TransportFault::Closed), None);
+                self.retry_or_fail(now, Error::Transport(TransportError::Closed), None);
             }
             Err(error) => self.fail(error),
         }
@@ -578,7 +578,7 @@ impl<'a> Provisioning<'a> {
             State::Idle => Err(Error::NotStarted),
             State::Failed => Err(self.run.failure),
             State::Assigned(spans) => {
-                spans.assignment(self.answer(buffer), text(&self.run.id)).ok_or(Error::WrongBuffer)
+                spans.assignment(self.body(buffer), text(&self.run.id)).ok_or(Error::WrongBuffer)
             }
             _ => Err(Error::NotFinished),
         }
@@ -603,7 +603,7 @@ impl<'a> Provisioning<'a> {
     /// # Ok::<(), azure_dps::Error>(())
     /// ```
     pub fn details<'b>(&self, buffer: &'b [u8]) -> Option<Details<'b>> {
-        Details::read(self.answer(buffer))
+        Details::read(self.body(buffer))
     }
 
     /// Returns the value of the member that made the last answer [`Error::Malformed`], read from the
@@ -643,7 +643,7 @@ impl<'a> Provisioning<'a> {
     }
 
     /// Returns the last answer's body, whatever it is. Empty if there was none since the last request.
-    pub fn answer<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+    pub fn body<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
         buffer.get(..self.run.body_len).unwrap_or_default()
     }
 

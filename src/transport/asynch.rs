@@ -45,7 +45,7 @@ use embedded_io_async::{ErrorType, Read, Write};
 pub use super::byte_stream::{ConnectError, Error};
 use super::byte_stream::{outcome, report};
 use crate::{
-    error::TransportFault,
+    error::TransportError,
     http::{Action, Exchange},
     identity::{KeyChoice, SignAsync, SignError, sas_token::Signature},
     provisioning::{Progress, Provisioning},
@@ -326,5 +326,5 @@ async fn first<T>(work: impl Future<Output = T>, delay: impl Future<Output = ()>
 }
 
 fn stalled<C, S>() -> Error<C, S> {
-    Error::Provisioning(crate::error::Error::Transport(TransportFault::Stalled))
+    Error::Provisioning(crate::error::Error::Transport(TransportError::Stalled))
 }

@@ -9,7 +9,7 @@ use embedded_io_async as io;
 use io::ErrorKind;
 
 use crate::{
-    error::{BufferTooSmall, Fault, TransportFault},
+    error::{BufferTooSmall, Fault, TransportError},
     identity::{InvalidIdentifier, InvalidKey},
     provisioning::{Progress, Provisioning},
 };
@@ -52,11 +52,11 @@ pub enum Error<C, S> {
 
 impl<C, S: io::Error> Error<C, S> {
     /// Returns the error without the stream's own. The [`ErrorKind`] of that is kept as a
-    /// [`TransportFault`].
+    /// [`TransportError`].
     pub fn kind(&self) -> crate::error::Error {
         match self {
             Error::Provisioning(error) => *error,
-            Error::Connect(_) => crate::error::Error::Transport(TransportFault::Connect),
+            Error::Connect(_) => crate::error::Error::Transport(TransportError::Connect),
             Error::Untrusted(_) => crate::error::Error::Untrusted,
             Error::ProxyRefused(_) => crate::error::Error::ProxyRefused,
             Error::Stream(error) => crate::error::Error::Transport(error.kind().into()),
@@ -73,23 +73,23 @@ impl<C, S: io::Error> Error<C, S> {
 ///
 /// | `ErrorKind` | fault |
 /// |---|---|
-/// | `TimedOut` | [`Stalled`](TransportFault::Stalled) |
-/// | `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `WriteZero` | [`Closed`](TransportFault::Closed) |
-/// | `ConnectionRefused`, `AddrInUse`, `AddrNotAvailable` | [`Connect`](TransportFault::Connect) |
-/// | any other | [`Stream`](TransportFault::Stream) |
-impl From<ErrorKind> for TransportFault {
+/// | `TimedOut` | [`Stalled`](TransportError::Stalled) |
+/// | `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `WriteZero` | [`Closed`](TransportError::Closed) |
+/// | `ConnectionRefused`, `AddrInUse`, `AddrNotAvailable` | [`Connect`](TransportError::Connect) |
+/// | any other | [`Stream`](TransportError::Stream) |
+impl From<ErrorKind> for TransportError {
     fn from(kind: ErrorKind) -> Self {
         match kind {
-            ErrorKind::TimedOut => TransportFault::Stalled,
+            ErrorKind::TimedOut => TransportError::Stalled,
             ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
             | ErrorKind::BrokenPipe
             | ErrorKind::NotConnected
-            | ErrorKind::WriteZero => TransportFault::Closed,
+            | ErrorKind::WriteZero => TransportError::Closed,
             ErrorKind::ConnectionRefused | ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable => {
-                TransportFault::Connect
+                TransportError::Connect
             }
-            _ => TransportFault::Stream,
+            _ => TransportError::Stream,
         }
     }
 }

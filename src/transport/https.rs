@@ -22,14 +22,14 @@
 //!
 //! | minreq 3.0 | Here |
 //! |---|---|
-//! | no answer, or garbage, is a 503 of its own making | [`TransportFault::Closed`], retried |
-//! | a body cut short is a success | [`TransportFault::Closed`], retried |
-//! | a head cut short is a 200 with no body | [`TransportFault::Closed`], retried |
+//! | no answer, or garbage, is a 503 of its own making | [`TransportError::Closed`], retried |
+//! | a body cut short is a success | [`TransportError::Closed`], retried |
+//! | a head cut short is a 200 with no body | [`TransportError::Closed`], retried |
 //! | redirects carry `Authorization` to another host | none are followed |
 //! | `100 Continue` is the final answer | [`Malformed::HttpHead`] |
 //! | answers of any size are stored | a body is read as far as the caller's buffer has room |
 //! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
-//! | a body whose TLS record trickles in has no time-out | [`TransportFault::Stalled`], retried; a thread stays behind |
+//! | a body whose TLS record trickles in has no time-out | [`TransportError::Stalled`], retried; a thread stays behind |
 //! | each request is a connection of its own | cannot be mended |
 //! | a time-out does not tell whether the request was sent | it counts as sent ([`Provisioning::register_was_sent`]) |
 //! | a body that is cut short between two chunks is complete | so it is, if the document is |
@@ -58,7 +58,7 @@ use zeroize::Zeroizing;
 
 use super::proxy;
 use crate::{
-    error::{BufferTooSmall, Fault, Malformed, TransportFault},
+    error::{BufferTooSmall, Fault, Malformed, TransportError},
     http::{Framing, write_target},
     identity::Sign,
     provisioning::{Answer, Progress, Provisioning, Request, Step},
@@ -269,7 +269,7 @@ fn read_body(response: ResponseLazy, at_most: usize, until: Instant) -> Result<V
         Ok(read) => Ok(read.map_err(minreq::Error::IoError)?),
         Err(RecvTimeoutError::Timeout) => Err(minreq::Error::IoError(ErrorKind::TimedOut.into()).into()),
         // The thread is gone without a word.
-        Err(RecvTimeoutError::Disconnected) => Err(crate::error::Error::Transport(TransportFault::Stream).into()),
+        Err(RecvTimeoutError::Disconnected) => Err(crate::error::Error::Transport(TransportError::Stream).into()),
     }
 }
 
@@ -282,21 +282,21 @@ fn is_untrusted(error: &std::io::Error) -> bool {
 }
 
 /// As the other transports tell them apart, whose kinds have no `UnexpectedEof`.
-fn fault(kind: ErrorKind) -> TransportFault {
+fn fault(kind: ErrorKind) -> TransportError {
     match kind {
-        ErrorKind::TimedOut => TransportFault::Stalled,
+        ErrorKind::TimedOut => TransportError::Stalled,
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
         | ErrorKind::NotConnected
         | ErrorKind::UnexpectedEof
-        | ErrorKind::WriteZero => TransportFault::Closed,
+        | ErrorKind::WriteZero => TransportError::Closed,
         ErrorKind::ConnectionRefused
         | ErrorKind::HostUnreachable
         | ErrorKind::NetworkUnreachable
         | ErrorKind::AddrInUse
-        | ErrorKind::AddrNotAvailable => TransportFault::Connect,
-        _ => TransportFault::Stream,
+        | ErrorKind::AddrNotAvailable => TransportError::Connect,
+        _ => TransportError::Stream,
     }
 }
 
@@ -307,11 +307,11 @@ fn is_unresolved(error: &std::io::Error) -> bool {
 
 /// Returns `true` if nothing of a request was sent: there was no connection, or no TLS on it.
 const fn is_unsent(error: crate::error::Error) -> bool {
-    matches!(error, crate::error::Error::Transport(TransportFault::Connect) | crate::error::Error::Untrusted)
+    matches!(error, crate::error::Error::Transport(TransportError::Connect) | crate::error::Error::Untrusted)
 }
 
 fn closed() -> Error {
-    crate::error::Error::Transport(TransportFault::Closed).into()
+    crate::error::Error::Transport(TransportError::Closed).into()
 }
 
 /// What ended a run over minreq.
@@ -355,14 +355,14 @@ fn kind(error: &minreq::Error) -> crate::error::Error {
                 Some(error) => kind(error),
                 None if cause.is_some_and(|cause| cause.is::<ParseIntError>()) => Malformed::HttpChunk.into(),
                 None if is_untrusted(error) => crate::error::Error::Untrusted,
-                None if is_unresolved(error) => crate::error::Error::Transport(TransportFault::Connect),
+                None if is_unresolved(error) => crate::error::Error::Transport(TransportError::Connect),
                 None => crate::error::Error::Transport(fault(error.kind())),
             }
         }
         Http::MalformedChunkLength | Http::MalformedChunkEnd => Malformed::HttpChunk.into(),
         Http::MalformedContentLength | Http::InvalidUtf8InResponse => Malformed::HttpHead.into(),
         Http::HeadersOverflow | Http::StatusLineOverflow => Malformed::TooManyHeaders.into(),
-        _ => crate::error::Error::Transport(TransportFault::Connect),
+        _ => crate::error::Error::Transport(TransportError::Connect),
     }
 }
 

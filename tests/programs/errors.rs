@@ -3,7 +3,7 @@
 use azure_dps::{
     Assignment, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId,
     after::{Hub, Record},
-    error::{BufferTooSmall, Malformed, PayloadError, RequestTooLarge, TransportFault},
+    error::{BufferTooSmall, Malformed, PayloadError, RequestTooLarge, TransportError},
     identity::{Csr, Sign, SignError, sas_token, tpm::TpmError},
     provisioning::Endpoint,
 };
@@ -51,7 +51,7 @@ pub fn all_of_them() -> Vec<Error> {
         BufferTooSmall::at_least(10).into(),
         Malformed::HttpHead.into(),
         PayloadError::Unfit.into(),
-        TransportFault::Closed.into(),
+        TransportError::Closed.into(),
     ]
 }
 

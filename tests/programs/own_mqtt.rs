@@ -52,7 +52,7 @@ pub fn provision(
                 };
                 if !is_answered {
                     is_connected = false;
-                    provisioning.on_error(client.now(), Error::Transport(azure_dps::error::TransportFault::Stalled));
+                    provisioning.on_error(client.now(), Error::Transport(azure_dps::error::TransportError::Stalled));
                 }
             }
             Step::Wait(wait) => client.sleep(wait),

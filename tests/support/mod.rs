@@ -127,7 +127,7 @@ impl Clock {
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(output),
             Poll::Pending => {
-                sleep.as_mut().poll(context).map(|()| Err(Error::Transport(azure_dps::error::TransportFault::Stalled)))
+                sleep.as_mut().poll(context).map(|()| Err(Error::Transport(azure_dps::error::TransportError::Stalled)))
             }
         })
         .await

@@ -5,7 +5,7 @@
 
 use azure_dps::{
     Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
-    error::TransportFault,
+    error::TransportError,
     identity::{KeyChoice, NoKey, Sign},
     provisioning::Answer,
 };
@@ -47,7 +47,7 @@ fn drive(signer: &mut impl Sign) {
         provisioning.on_connected();
         used(provisioning.progress());
         provisioning.on_answer(time(), Answer::new(number() as u16, Some(number() as u32), bytes()));
-        provisioning.on_error(time(), Error::Transport(TransportFault::Closed));
+        provisioning.on_error(time(), Error::Transport(TransportError::Closed));
         used((provisioning.operation_id(), provisioning.is_running(), provisioning.answer(bytes())));
         used((provisioning.register_was_sent(), provisioning.key(), provisioning.progress()));
     }

@@ -5,7 +5,7 @@
 
 use azure_dps::{
     Attestation, IdScope, Provisioning, Registration, RegistrationId,
-    after::{HubAnswer, Pauses, Record, Reprovisioning, ReprovisioningPolicy},
+    after::{HubOutcome, Pauses, Record, Reprovisioning, ReprovisioningPolicy},
     identity::KeyChoice,
 };
 use azure_dps_no_panic::*;
@@ -26,12 +26,12 @@ fn proof() {
     let life = opaque(&mut life);
     for _ in 0..number() {
         used(life.next(time()));
-        life.on_hub(time(), HubAnswer::from_connack(number() as u8));
-        life.on_hub(time(), HubAnswer::Refused(number() as u16));
+        life.on_hub(time(), HubOutcome::from_connack(number() as u8));
+        life.on_hub(time(), HubOutcome::Refused(number() as u16));
         if let Ok(record) = &record {
             used(life.on_assigned(time(), &record.assignment(), *opaque(&mut KeyChoice::Primary)));
         }
-        life.on_hub(time(), HubAnswer::Closed);
+        life.on_hub(time(), HubOutcome::Closed);
         let mut provisioning = Provisioning::new(registration, Attestation::x509());
         life.on_failed(time(), opaque(&mut provisioning));
         used((life.key(), life.pauses(time()).to_bytes()));
