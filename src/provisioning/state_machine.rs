@@ -577,9 +577,7 @@ impl<'a> Provisioning<'a> {
         match self.run.state {
             State::Idle => Err(Error::NotStarted),
             State::Failed => Err(self.run.failure),
-            State::Assigned(spans) => {
-                spans.assignment(self.body(buffer), text(&self.run.id)).ok_or(Error::WrongBuffer)
-            }
+            State::Assigned(spans) => spans.assignment(self.body(buffer), text(&self.run.id)).ok_or(Error::WrongBuffer),
             _ => Err(Error::NotFinished),
         }
     }
