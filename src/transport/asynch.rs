@@ -43,10 +43,10 @@ use core::{
 use embedded_io_async::{ErrorType, Read, Write};
 
 pub use super::byte_stream::{ConnectError, Error};
-use super::byte_stream::{outcome, report};
+use super::byte_stream::{Driver, report};
 use crate::{
     error::TransportError,
-    http::{Action, Exchange},
+    http::Action,
     identity::{KeyChoice, SignAsync, SignError, sas_token::Signature},
     provisioning::{Progress, Provisioning},
     total::between,
@@ -181,15 +181,14 @@ pub async fn run<C: Connect + ?Sized>(
     observe: impl FnMut(Progress),
 ) -> Result<(), Error<C::Error, C::StreamError>> {
     provisioning.check_started()?;
-    let mut driver =
-        Driver { provisioning, signer, buffer, clock, delay, observe, exchange: Exchange::new(), cause: None };
-    while driver.serve(None::<&mut C::Stream<'_>>).await {
+    let mut driver = Driver::new(provisioning, signer, buffer, clock, delay, observe);
+    while serve(&mut driver, None::<&mut C::Stream<'_>>).await {
         let deadline = driver.exchange.deadline();
         let left = between((driver.clock)(), deadline);
         match first(connect.connect(deadline), (driver.delay)(left)).await {
             Some(Ok(mut stream)) => {
                 driver.on_connected();
-                if !driver.serve(Some(&mut stream)).await {
+                if !serve(&mut driver, Some(&mut stream)).await {
                     break;
                 }
             }
@@ -197,86 +196,64 @@ pub async fn run<C: Connect + ?Sized>(
             None => driver.on_error(stalled()),
         }
     }
-    outcome(driver.provisioning, driver.cause)
+    driver.outcome()
 }
 
-struct Driver<'r, 'a, K: ?Sized, T, D, O, E> {
-    provisioning: &'r mut Provisioning<'a>,
-    signer: &'r mut K,
-    buffer: &'r mut [u8],
-    clock: T,
-    delay: D,
-    observe: O,
-    exchange: Exchange,
-    /// The last error of the network.
-    cause: Option<E>,
-}
-
-impl<K, T, D, O, C, E> Driver<'_, '_, K, T, D, O, Error<C, E>>
+/// Goes on for as long as it can with this stream, or without one. Returns `true` if a connection
+/// is needed, `false` if the run is over.
+async fn serve<S, K, T, D, O, C, E>(
+    driver: &mut Driver<'_, '_, K, T, D, O, Error<C, E>>,
+    mut stream: Option<&mut S>,
+) -> bool
 where
+    S: Read + Write + ErrorType<Error = E>,
     K: SignAsync + ?Sized,
     T: FnMut() -> Duration,
     D: AsyncFnMut(Duration),
     O: FnMut(Progress),
     E: embedded_io_async::Error,
 {
-    /// Goes on for as long as it can with this stream, or without one. Returns `true` if a connection
-    /// is needed, `false` if the run is over.
-    async fn serve<S: Read + Write + ErrorType<Error = E>>(&mut self, mut stream: Option<&mut S>) -> bool {
-        let Self { provisioning, signer, buffer, clock, delay, observe, exchange, .. } = self;
-        loop {
-            // Before and after, since the clock may have passed a wait that begins with the last answer.
-            report(provisioning, observe);
-            let action = exchange.next(provisioning, clock(), buffer);
-            report(provisioning, observe);
-            if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
-                // It is dropped before there is another one: a small device has memory for one session.
-                return true;
-            }
-            let left = between(clock(), exchange.deadline());
-            let result = match (action, &mut stream) {
-                (Action::Finished, _) => return false,
-                (Action::Wait(duration), _) => {
-                    delay(duration).await;
-                    Ok(())
-                }
-                (action @ (Action::Sign | Action::Activate), _) => {
-                    let now = clock();
-                    let left = between(now, provisioning.request_deadline(now));
-                    let work = ask_signer(provisioning, *signer, buffer, action);
-                    match first(work, delay(left)).await {
-                        Some(done) => done.map_err(|error| exchange.signature_error(provisioning, error).into()),
-                        None => Err(crate::error::Error::Signer(SignError::new("it did not answer in time")).into()),
-                    }
-                }
-                (Action::Write(range), Some(stream)) => {
-                    in_time(stream.write(buffer.get(range).unwrap_or_default()), delay(left))
-                        .await
-                        .map(|written| exchange.on_written(provisioning, clock(), written))
-                }
-                (Action::Flush, Some(stream)) => {
-                    in_time(stream.flush(), delay(left)).await.map(|()| exchange.on_flushed())
-                }
-                (Action::Read, Some(stream)) => in_time(stream.read(exchange.space(buffer)), delay(left))
-                    .await
-                    .map(|read| exchange.on_read(provisioning, clock(), buffer, read)),
-                _ => return true,
-            };
-            if let Err(error) = result {
-                exchange.on_error(provisioning, clock(), error.kind());
-                self.cause = Some(error);
-            }
+    let Driver { provisioning, signer, buffer, clock, delay, observe, exchange, cause } = driver;
+    loop {
+        // Before and after, since the clock may have passed a wait that begins with the last answer.
+        report(provisioning, observe);
+        let action = exchange.next(provisioning, clock(), buffer);
+        report(provisioning, observe);
+        if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
+            // It is dropped before there is another one: a small device has memory for one session.
+            return true;
         }
-    }
-
-    fn on_connected(&mut self) {
-        self.exchange.on_connected(self.provisioning);
-        report(self.provisioning, &mut self.observe);
-    }
-
-    fn on_error(&mut self, error: Error<C, E>) {
-        self.exchange.on_error(self.provisioning, (self.clock)(), error.kind());
-        self.cause = Some(error);
+        let left = between(clock(), exchange.deadline());
+        let result = match (action, &mut stream) {
+            (Action::Finished, _) => return false,
+            (Action::Wait(duration), _) => {
+                delay(duration).await;
+                Ok(())
+            }
+            (action @ (Action::Sign | Action::Activate), _) => {
+                let now = clock();
+                let left = between(now, provisioning.request_deadline(now));
+                let work = ask_signer(provisioning, *signer, buffer, action);
+                match first(work, delay(left)).await {
+                    Some(done) => done.map_err(|error| exchange.signature_error(provisioning, error).into()),
+                    None => Err(crate::error::Error::Signer(SignError::new("it did not answer in time")).into()),
+                }
+            }
+            (Action::Write(range), Some(stream)) => {
+                in_time(stream.write(buffer.get(range).unwrap_or_default()), delay(left))
+                    .await
+                    .map(|written| exchange.on_written(provisioning, clock(), written))
+            }
+            (Action::Flush, Some(stream)) => in_time(stream.flush(), delay(left)).await.map(|()| exchange.on_flushed()),
+            (Action::Read, Some(stream)) => in_time(stream.read(exchange.space(buffer)), delay(left))
+                .await
+                .map(|read| exchange.on_read(provisioning, clock(), buffer, read)),
+            _ => return true,
+        };
+        if let Err(error) = result {
+            exchange.on_error(provisioning, clock(), error.kind());
+            *cause = Some(error);
+        }
     }
 }
 

@@ -11,9 +11,9 @@ use core::time::Duration;
 use embedded_io::{ErrorType, Read, Write};
 
 pub use super::byte_stream::{ConnectError, Error};
-use super::byte_stream::{outcome, report};
+use super::byte_stream::{Driver, report};
 use crate::{
-    http::{Action, Exchange},
+    http::Action,
     identity::Sign,
     provisioning::{Progress, Provisioning},
 };
@@ -154,92 +154,68 @@ pub fn run<C: Connect + ?Sized>(
     observe: impl FnMut(Progress),
 ) -> Result<(), Error<C::Error, C::StreamError>> {
     provisioning.check_started()?;
-    let mut driver =
-        Driver { provisioning, signer, buffer, clock, delay, observe, exchange: Exchange::new(), cause: None };
-    while driver.serve(None::<&mut C::Stream<'_>>) {
+    let mut driver = Driver::new(provisioning, signer, buffer, clock, delay, observe);
+    while serve(&mut driver, None::<&mut C::Stream<'_>>) {
         match connect.connect(driver.exchange.deadline()) {
             Ok(mut stream) => {
                 driver.on_connected();
-                if !driver.serve(Some(&mut stream)) {
+                if !serve(&mut driver, Some(&mut stream)) {
                     break;
                 }
             }
             Err(error) => driver.on_error(error.into()),
         }
     }
-    outcome(driver.provisioning, driver.cause)
+    driver.outcome()
 }
 
-struct Driver<'r, 'a, K: ?Sized, T, D, O, E> {
-    provisioning: &'r mut Provisioning<'a>,
-    signer: &'r mut K,
-    buffer: &'r mut [u8],
-    clock: T,
-    delay: D,
-    observe: O,
-    exchange: Exchange,
-    /// The last error of the network.
-    cause: Option<E>,
-}
-
-impl<K, T, D, O, C, E> Driver<'_, '_, K, T, D, O, Error<C, E>>
+/// Goes on for as long as it can with this stream, or without one. Returns `true` if a connection
+/// is needed, `false` if the run is over.
+fn serve<S, K, T, D, O, C, E>(driver: &mut Driver<'_, '_, K, T, D, O, Error<C, E>>, mut stream: Option<&mut S>) -> bool
 where
+    S: Read + Write + ErrorType<Error = E>,
     K: Sign + ?Sized,
     T: FnMut() -> Duration,
     D: FnMut(Duration),
     O: FnMut(Progress),
     E: embedded_io::Error,
 {
-    /// Goes on for as long as it can with this stream, or without one. Returns `true` if a connection
-    /// is needed, `false` if the run is over.
-    fn serve<S: Read + Write + ErrorType<Error = E>>(&mut self, mut stream: Option<&mut S>) -> bool {
-        let Self { provisioning, signer, buffer, clock, delay, observe, exchange, .. } = self;
-        loop {
-            // Before and after, since the clock may have passed a wait that begins with the last answer.
-            report(provisioning, observe);
-            let action = exchange.next(provisioning, clock(), buffer);
-            report(provisioning, observe);
-            if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
-                // It is dropped before there is another one: a modem has one socket, and a small device
-                // memory for one session.
-                return true;
-            }
-            let result = match (action, &mut stream) {
-                (Action::Finished, _) => return false,
-                (Action::Wait(duration), _) => {
-                    delay(duration);
-                    Ok(())
-                }
-                (Action::Sign, _) => {
-                    let signed = provisioning.sign_with(*signer, buffer);
-                    signed.map_err(|error| exchange.signature_error(provisioning, error).into())
-                }
-                (Action::Activate, _) => provisioning.activate_with(*signer, buffer).map_err(Error::Provisioning),
-                (Action::Write(range), Some(stream)) => stream
-                    .write(buffer.get(range).unwrap_or_default())
-                    .map(|written| exchange.on_written(provisioning, clock(), written))
-                    .map_err(Error::Stream),
-                (Action::Flush, Some(stream)) => stream.flush().map(|()| exchange.on_flushed()).map_err(Error::Stream),
-                (Action::Read, Some(stream)) => stream
-                    .read(exchange.space(buffer))
-                    .map(|read| exchange.on_read(provisioning, clock(), buffer, read))
-                    .map_err(Error::Stream),
-                _ => return true,
-            };
-            if let Err(error) = result {
-                exchange.on_error(provisioning, clock(), error.kind());
-                self.cause = Some(error);
-            }
+    let Driver { provisioning, signer, buffer, clock, delay, observe, exchange, cause } = driver;
+    loop {
+        // Before and after, since the clock may have passed a wait that begins with the last answer.
+        report(provisioning, observe);
+        let action = exchange.next(provisioning, clock(), buffer);
+        report(provisioning, observe);
+        if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
+            // It is dropped before there is another one: a modem has one socket, and a small device
+            // memory for one session.
+            return true;
         }
-    }
-
-    fn on_connected(&mut self) {
-        self.exchange.on_connected(self.provisioning);
-        report(self.provisioning, &mut self.observe);
-    }
-
-    fn on_error(&mut self, error: Error<C, E>) {
-        self.exchange.on_error(self.provisioning, (self.clock)(), error.kind());
-        self.cause = Some(error);
+        let result = match (action, &mut stream) {
+            (Action::Finished, _) => return false,
+            (Action::Wait(duration), _) => {
+                delay(duration);
+                Ok(())
+            }
+            (Action::Sign, _) => {
+                let signed = provisioning.sign_with(*signer, buffer);
+                signed.map_err(|error| exchange.signature_error(provisioning, error).into())
+            }
+            (Action::Activate, _) => provisioning.activate_with(*signer, buffer).map_err(Error::Provisioning),
+            (Action::Write(range), Some(stream)) => stream
+                .write(buffer.get(range).unwrap_or_default())
+                .map(|written| exchange.on_written(provisioning, clock(), written))
+                .map_err(Error::Stream),
+            (Action::Flush, Some(stream)) => stream.flush().map(|()| exchange.on_flushed()).map_err(Error::Stream),
+            (Action::Read, Some(stream)) => stream
+                .read(exchange.space(buffer))
+                .map(|read| exchange.on_read(provisioning, clock(), buffer, read))
+                .map_err(Error::Stream),
+            _ => return true,
+        };
+        if let Err(error) = result {
+            exchange.on_error(provisioning, clock(), error.kind());
+            *cause = Some(error);
+        }
     }
 }

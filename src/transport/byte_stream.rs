@@ -1,6 +1,6 @@
 //! What can go wrong on a byte stream of the caller's, blocking or not.
 
-use core::fmt;
+use core::{fmt, time::Duration};
 
 #[cfg(feature = "embedded-io-v0_7")]
 use embedded_io as io;
@@ -10,6 +10,7 @@ use io::ErrorKind;
 
 use crate::{
     error::{BufferTooSmall, Fault, TransportError},
+    http::Exchange,
     identity::{InvalidIdentifier, InvalidKey},
     provisioning::{Progress, Provisioning},
 };
@@ -94,16 +95,54 @@ impl From<ErrorKind> for TransportError {
     }
 }
 
-/// The outcome of a run, with the stream's own error if that ended it: it says more than
-/// that the network failed.
-pub(super) fn outcome<C, S: io::Error>(
-    provisioning: &mut Provisioning<'_>,
-    cause: Option<Error<C, S>>,
-) -> Result<(), Error<C, S>> {
-    provisioning.outcome().map_err(|error| match cause {
-        Some(cause) if cause.kind() == error => cause,
-        _ => Error::Provisioning(error),
-    })
+/// A run over one stream after another: what the blocking and the async transport have in common.
+pub(super) struct Driver<'r, 'a, K: ?Sized, T, D, O, E> {
+    pub(super) provisioning: &'r mut Provisioning<'a>,
+    pub(super) signer: &'r mut K,
+    pub(super) buffer: &'r mut [u8],
+    pub(super) clock: T,
+    pub(super) delay: D,
+    pub(super) observe: O,
+    pub(super) exchange: Exchange,
+    /// The last error of the network.
+    pub(super) cause: Option<E>,
+}
+
+impl<'r, 'a, K: ?Sized, T, D, O, C, E> Driver<'r, 'a, K, T, D, O, Error<C, E>>
+where
+    T: FnMut() -> Duration,
+    O: FnMut(Progress),
+    E: io::Error,
+{
+    pub(super) const fn new(
+        provisioning: &'r mut Provisioning<'a>,
+        signer: &'r mut K,
+        buffer: &'r mut [u8],
+        clock: T,
+        delay: D,
+        observe: O,
+    ) -> Self {
+        Self { provisioning, signer, buffer, clock, delay, observe, exchange: Exchange::new(), cause: None }
+    }
+
+    pub(super) fn on_connected(&mut self) {
+        self.exchange.on_connected(self.provisioning);
+        report(self.provisioning, &mut self.observe);
+    }
+
+    pub(super) fn on_error(&mut self, error: Error<C, E>) {
+        self.exchange.on_error(self.provisioning, (self.clock)(), error.kind());
+        self.cause = Some(error);
+    }
+
+    /// The outcome of the run, with the stream's own error if that ended it: it says more than
+    /// that the network failed.
+    pub(super) fn outcome(self) -> Result<(), Error<C, E>> {
+        self.provisioning.outcome().map_err(|error| match self.cause {
+            Some(cause) if cause.kind() == error => cause,
+            _ => Error::Provisioning(error),
+        })
+    }
 }
 
 pub(super) fn report(provisioning: &mut Provisioning<'_>, observe: &mut impl FnMut(Progress)) {

@@ -35,7 +35,7 @@ declare -A argued=(
     [http_response]="$httparse"
     [blocking]="$httparse"
     # Every `async fn` panics if it is polled after its end, which no executor does.
-    [asynch]="$httparse core::panicking::panic<azure_dps::transport::asynch::Driver::serve::{{closure}}"
+    [asynch]="$httparse core::panicking::panic<azure_dps::transport::asynch::serve::{{closure}}"
     # serde-json-core 0.7.0. `extend_from_slice` has compared the lengths before it stores the
     # bytes one by one; no `u32` has more digits than `serialize_u32` has room for. (On what it
     # panics by design, the documentation of `with_serialized` has a list: types, not contents.)

@@ -48,7 +48,7 @@ fn drive(signer: &mut impl Sign) {
         used(provisioning.progress());
         provisioning.on_answer(time(), Answer::new(number() as u16, Some(number() as u32), bytes()));
         provisioning.on_error(time(), Error::Transport(TransportError::Closed));
-        used((provisioning.operation_id(), provisioning.is_running(), provisioning.answer(bytes())));
+        used((provisioning.operation_id(), provisioning.is_running(), provisioning.body(bytes())));
         used((provisioning.register_was_sent(), provisioning.key(), provisioning.progress()));
     }
     used(provisioning.result(bytes()).is_ok());
