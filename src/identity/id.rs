@@ -10,7 +10,7 @@ use core::fmt;
 ///
 /// assert_eq!(IdScope::new("0ne00002193")?.as_str(), "0ne00002193");
 /// assert!(IdScope::new("0ne 2193").is_err());
-/// # Ok::<(), azure_dps::InvalidIdentifier>(())
+/// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
 /// Source: [ID scope](https://learn.microsoft.com/azure/iot-dps/concepts-service#id-scope).
@@ -49,7 +49,7 @@ impl<'a> IdScope<'a> {
 /// [`GroupKey::derive`](crate::GroupKey::derive) signs the ID verbatim.
 ///
 /// ```
-/// use azure_dps::{IdentifierProblem, RegistrationId};
+/// use azure_dps::{RegistrationId, identity::IdentifierProblem};
 ///
 /// let id = RegistrationId::new("sn-007-888-abc")?;
 /// assert!(!id.has_upper_case());
@@ -57,7 +57,7 @@ impl<'a> IdScope<'a> {
 /// let error = RegistrationId::new("sn 007").unwrap_err();
 /// assert_eq!(error.problem, IdentifierProblem::Character);
 /// assert_eq!(error.position, 2);
-/// # Ok::<(), azure_dps::InvalidIdentifier>(())
+/// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
 /// Source: [registration ID](https://learn.microsoft.com/azure/iot-dps/concepts-service#registration-id).

@@ -22,7 +22,10 @@ use crate::{
 /// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
 /// let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
 ///     "deviceId":"dev-1","substatus":"initialAssignment","payload":{"darkness":"medium"}}}"#;
-/// let assignment = assigned(&mut provisioning, body)?; // a run with this answer
+/// # provisioning.start(core::time::Duration::ZERO, 0);
+/// # provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
+/// // … a run with this answer
+/// let assignment = provisioning.result(body)?;
 ///
 /// assert_eq!(assignment.assigned_hub(), "hub.azure-devices.net");
 /// assert_eq!(assignment.device_id(), "dev-1");
