@@ -57,8 +57,33 @@ use crate::{
 /// An async closure that returns a stream is one. Write a type of your own if the stream borrows from
 /// what makes it, as embassy-net's `TcpSocket` borrows its buffers:
 ///
-/// ```ignore
-/// // Not compiled here, because embassy-net is for microcontrollers: see `examples/embassy`.
+/// ```
+/// # mod embassy_net { // stands for the crate: `tests/programs/bare-metal` and `examples/embassy` have the real one
+/// #     #[derive(Clone, Copy)]
+/// #     pub struct Stack<'d>(pub &'d ());
+/// #     pub type IpAddress = [u8; 4];
+/// #     pub mod tcp {
+/// #         pub type Error = core::convert::Infallible;
+/// #         pub type ConnectError = core::convert::Infallible;
+/// #         pub struct TcpSocket<'s>(&'s mut [u8]);
+/// #         impl<'s> TcpSocket<'s> {
+/// #             pub fn new(_: super::Stack<'s>, rx: &'s mut [u8], _: &'s mut [u8]) -> Self { Self(rx) }
+/// #             pub async fn connect(&mut self, _: (super::IpAddress, u16)) -> Result<(), ConnectError> { Ok(()) }
+/// #         }
+/// #         impl embedded_io_async::ErrorType for TcpSocket<'_> { type Error = Error; }
+/// #         impl embedded_io_async::Read for TcpSocket<'_> {
+/// #             async fn read(&mut self, _: &mut [u8]) -> Result<usize, Error> { Ok(0) }
+/// #         }
+/// #         impl embedded_io_async::Write for TcpSocket<'_> {
+/// #             async fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> { Ok(buffer.len()) }
+/// #             async fn flush(&mut self) -> Result<(), Error> { Ok(()) }
+/// #         }
+/// #     }
+/// # }
+/// use azure_dps::asynch::{Connect, ConnectError};
+/// use core::time::Duration;
+/// use embassy_net::{IpAddress, Stack, tcp::{self, TcpSocket}};
+///
 /// struct Tcp<'d> {
 ///     stack: Stack<'d>,
 ///     address: IpAddress,
@@ -66,12 +91,12 @@ use crate::{
 ///     tx: [u8; 1024],
 /// }
 ///
-/// impl asynch::Connect for Tcp<'_> {
-///     type Error = ConnectError;
-///     type StreamError = embassy_net::tcp::Error;
+/// impl Connect for Tcp<'_> {
+///     type Error = tcp::ConnectError;
+///     type StreamError = tcp::Error;
 ///     type Stream<'s> = TcpSocket<'s> where Self: 's;
 ///
-///     async fn connect(&mut self, _: Duration) -> Result<TcpSocket<'_>, asynch::ConnectError<ConnectError>> {
+///     async fn connect(&mut self, _: Duration) -> Result<TcpSocket<'_>, ConnectError<tcp::ConnectError>> {
 ///         let mut socket = TcpSocket::new(self.stack, &mut self.rx, &mut self.tx);
 ///         socket.connect((self.address, 443)).await?;
 ///         Ok(socket)
