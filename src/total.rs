@@ -11,7 +11,7 @@
 
 use core::{ops::Range, time::Duration};
 
-/// The time from one reading of a clock to a later one. Zero if the second one is not later.
+/// The time from one reading of a clock to a later one. The caller knows that it is later.
 pub(crate) fn between(from: Duration, to: Duration) -> Duration {
     const SECOND: u32 = 1_000_000_000;
     let seconds = to.as_secs().saturating_sub(from.as_secs());

@@ -165,7 +165,7 @@ fn the_key_comes_from_the_environment_a_file_standard_input_or_argv() {
     gateway().args(&["--key-file", "-"]).stdin(TOASTER_KEY).run().expect(0);
     gateway().args(&["--key", "-"]).stdin(&format!("{TOASTER_KEY}\n")).run().expect(0);
     gateway().args(&["--symmetric-key", TOASTER_KEY]).run().expect(0);
-    // Whoever names a file means it, whatever the environment has.
+    // If a file is named, it counts, whatever the environment has.
     gateway().args(&["--key-file", file]).key(HEAT_PUMP_KEY).run().expect(0);
 }
 

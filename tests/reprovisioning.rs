@@ -197,7 +197,7 @@ impl World {
     fn boot(&mut self, others: &mut Others, power_off: Duration) {
         self.say(Event::Boot);
         let end = self.now + power_off;
-        // A clock that does not stop begins anew if the device saves what it must remember.
+        // A clock that does not stop starts again if the device saves what it must remember.
         let epoch = if self.reboots { self.now } else { Duration::ZERO };
         let registration = registration(TOASTER);
         let flash = self.flash.clone();
@@ -1084,7 +1084,7 @@ fn a_registration_whose_answer_is_lost_is_looked_up() {
         world.boot(&mut others, HOUR);
         assert_eq!(world.story(), "RLWH", "{error}");
 
-        // Where no look-up helps, the registrations are paused, an hour at the most and jitter.
+        // Where no look-up helps, the registrations are paused, an hour at most, and jitter.
         for look_up in [true, false] {
             let mut world = World::new();
             world.policy = policy(look_up);
@@ -1328,7 +1328,7 @@ fn pauses_go_on_after_a_reboot() {
         life.on_failed(now, &run_failed(Provisioning::new, registration(TOASTER), true, not_found()));
         let Next::Wait(wait) = life.next(now) else { panic!() };
         is_between(wait, minutes * MINUTE, minutes * MINUTE * 3 / 2);
-        // It reboots in the middle, and its clock begins anew.
+        // It reboots in the middle, and its clock starts again.
         let half = now + wait / 2 + Duration::from_millis(1);
         saved = Pauses::from_bytes(&life.pauses(half).to_bytes()).unwrap();
         now = Duration::ZERO;

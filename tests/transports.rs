@@ -1,4 +1,4 @@
-//! What all transports do alike: the blocking and the async one over scripted streams, the one over
+//! What all transports do the same: the blocking and the async one over scripted streams, the one over
 //! minreq over sockets.
 
 mod support;

@@ -209,7 +209,7 @@ pub async fn run<C: Connect + ?Sized>(
     let mut driver = Driver::new(provisioning, signer, buffer, clock, delay, observe);
     while serve(&mut driver, None::<&mut C::Stream<'_>>).await {
         let deadline = driver.exchange.deadline();
-        let left = between((driver.clock)(), deadline);
+        let left = time_left((driver.clock)(), deadline);
         match first(connect.connect(deadline), (driver.delay)(left)).await {
             Some(Ok(mut stream)) => {
                 driver.on_connected();
@@ -248,7 +248,7 @@ where
             // It is dropped before there is another one: a small device has memory for one session.
             return true;
         }
-        let left = between(clock(), exchange.deadline());
+        let left = time_left(clock(), exchange.deadline());
         let result = match (action, &mut stream) {
             (Action::Finished, _) => return false,
             (Action::Wait(duration), _) => {
@@ -257,7 +257,7 @@ where
             }
             (action @ (Action::Sign | Action::Activate), _) => {
                 let now = clock();
-                let left = between(now, provisioning.request_deadline(now));
+                let left = time_left(now, provisioning.request_deadline(now));
                 let work = ask_signer(provisioning, *signer, buffer, action);
                 match first(work, delay(left)).await {
                     Some(done) => done.map_err(|error| exchange.signature_error(provisioning, error).into()),
@@ -307,6 +307,11 @@ async fn ask_signer(
     Ok(())
 }
 
+/// Zero if the deadline has passed.
+fn time_left(now: Duration, deadline: Duration) -> Duration {
+    if now < deadline { between(now, deadline) } else { Duration::ZERO }
+}
+
 async fn in_time<T, C, S>(
     work: impl Future<Output = Result<T, S>>,
     delay: impl Future<Output = ()>,
@@ -329,4 +334,18 @@ async fn first<T>(work: impl Future<Output = T>, delay: impl Future<Output = ()>
 
 fn stalled<C, S>() -> Error<C, S> {
     Error::Provisioning(crate::error::Error::Transport(TransportError::Stalled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_is_left_after_the_deadline() {
+        let time_left =
+            |now, deadline| time_left(Duration::from_millis(now), Duration::from_millis(deadline)).as_millis();
+        for (now, deadline, left) in [(1_000, 3_500, 2_500), (3_000, 3_000, 0), (5_100, 4_900, 0), (5_900, 4_100, 0)] {
+            assert_eq!(time_left(now, deadline), left, "{now} to {deadline}");
+        }
+    }
 }
