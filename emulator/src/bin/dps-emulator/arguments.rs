@@ -1,0 +1,143 @@
+//! The command line.
+
+use std::{num::NonZeroU32, path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser};
+
+const EXAMPLES: &str = "\
+Examples:
+  The tutorial's set-up on a free port of 127.0.0.1:
+      dps-emulator
+  On fixed ports, HTTPS too; the CA's certificate is written to ca.pem:
+      dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem
+  MQTT, plain and over TLS, and over WebSocket on the HTTPS port:
+      dps-emulator --mqtt 127.0.0.1:1883 --mqtts 127.0.0.1:8883 --https 127.0.0.1:8443 --ca-out ca.pem
+  Your own enrollments, and your own function:
+      dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
+  The quotas of the real service, answered with 429 when they are used up:
+      dps-emulator --registrations-per-minute 1000 --operations-per-minute 1000 --device-polls-per-10s 5
+
+Without --config it is the set-up of Microsoft's tutorial \"Use custom allocation policies\":
+  ID scope 0ne00002193, enrollment group contoso-custom-allocated-devices with the tutorial's key,
+  the hubs contoso-toasters-hub-1098 and contoso-heatpumps-hub-1098, and the Contoso webhook.
+
+Exit codes:
+  0  stopped by Ctrl-C or SIGTERM
+  1  it could not start: an address is taken, a file cannot be read or written, …
+  2  the command line is wrong
+  3  the configuration cannot be read or used";
+
+/// A local Azure IoT Hub Device Provisioning Service.
+#[derive(Parser)]
+#[command(name = "dps-emulator", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) listeners: Listeners,
+    #[command(flatten)]
+    pub(crate) certificates: Certificates,
+    #[command(flatten)]
+    pub(crate) configuration: Configuration,
+    #[command(flatten)]
+    pub(crate) behaviour: Behaviour,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Listeners for devices")]
+pub(crate) struct Listeners {
+    /// Listen for plain HTTP; port 0 takes a free one [default: 127.0.0.1:0 without other listeners]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Listen for HTTPS and for MQTT over WebSocket (TLS 1.2); port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) https: Option<String>,
+    /// Listen for plain MQTT 3.1.1; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) mqtt: Option<String>,
+    /// Listen for MQTT 3.1.1 over TLS 1.2; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) mqtts: Option<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Certificates")]
+pub(crate) struct Certificates {
+    /// Write the certificate of the CA made at start here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_out: Option<PathBuf>,
+    /// Write the certificates of the CA that issues certificates to devices here: it, then its root
+    #[arg(long, value_name = "FILE")]
+    pub(crate) issuing_ca_out: Option<PathBuf>,
+    /// Present this certificate to TLS clients, PEM, followed by its chain
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "ca_out")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The key of --tls-certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Configuration")]
+pub(crate) struct Configuration {
+    /// Read enrollments, hubs and behaviour from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Call this custom allocation webhook; a function key (?code=…) is better in the environment
+    #[arg(long, value_name = "URL", env = "DPS_EMULATOR_WEBHOOK", hide_env_values = true)]
+    pub(crate) webhook: Option<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Behaviour (goes before the configuration's)")]
+pub(crate) struct Behaviour {
+    /// Seconds in Retry-After, or `none`; 3 unless the configuration has another
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) retry_after: Option<OrNone>,
+    /// Answer 429 to more registrations in a minute than this, or `none`; the service has 1000
+    #[arg(long, value_name = "N")]
+    pub(crate) registrations_per_minute: Option<OrNone>,
+    /// Answer 429 to more polls and look-ups in a minute than this, or `none`; the service has 1000
+    #[arg(long, value_name = "N")]
+    pub(crate) operations_per_minute: Option<OrNone>,
+    /// Answer 429 to more polls of one device in 10 s than this, or `none`; the service has 5
+    #[arg(long = "device-polls-per-10s", value_name = "N")]
+    pub(crate) device_polls_per_10s: Option<OrNone>,
+    /// Divide the service's own delays by this factor: webhook retries, quota windows
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub(crate) time_scale: f64,
+    /// Lose the answer of every N-th request: it is done, then the connection is closed
+    #[arg(long, value_name = "N")]
+    pub(crate) drop_every: Option<NonZeroU32>,
+    /// Have the Contoso webhook inside answer every N-th call with 429
+    #[arg(long, value_name = "N", conflicts_with = "webhook")]
+    pub(crate) throttle_webhook_every: Option<NonZeroU32>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print what the Contoso webhook logs too
+    #[arg(long)]
+    pub(crate) function_log: bool,
+}
+
+/// A number, or `none`.
+#[derive(Clone, Copy)]
+pub(crate) struct OrNone(pub(crate) Option<u32>);
+
+impl FromStr for OrNone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            number => {
+                number.parse().map(|number| Self(Some(number))).map_err(|_| "neither a number nor `none`".to_owned())
+            }
+        }
+    }
+}

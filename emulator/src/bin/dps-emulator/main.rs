@@ -1,0 +1,110 @@
+//! `dps-emulator`: the emulator as a program.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod configuration;
+mod failure;
+mod output;
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use arguments::Arguments;
+use azure_dps_emulator::{
+    Config, Emulator, Event, StartError,
+    console::{self, Console, Signals},
+};
+use clap::{Parser, error::ErrorKind};
+use failure::Failure;
+use output::Lines;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(2),
+            };
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, why)) => {
+            eprintln!("dps-emulator: {why}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = configuration::read(arguments)?;
+    let about = format!(
+        "ID scope {}, {} enrollment group(s), {} individual enrollment(s), {} linked hub(s)",
+        config.id_scope,
+        config.enrollment_groups.len(),
+        config.individual_enrollments.len(),
+        config.linked_hubs.len()
+    );
+    let warnings = config.warnings();
+
+    console::allow_many_connections();
+    // Caught before anybody is told that there is something to stop.
+    let signals = Signals::catch().map_err(Failure::start)?;
+    let console = Console::start().map_err(Failure::start)?;
+    let lines = Lines::new(console.printer(), &arguments.output);
+    let emulator = start(arguments, config, &lines)?;
+    let certificates = &arguments.certificates;
+    for (path, pem) in
+        [(&certificates.ca_out, emulator.ca_pem()), (&certificates.issuing_ca_out, emulator.issuing_ca_pem())]
+    {
+        if let Some(path) = path {
+            fs::write(path, pem).map_err(|error| Failure::start(format!("{}: {error}", path.display())))?;
+        }
+    }
+    lines.announce(&emulator, &about);
+    for warning in warnings {
+        lines.warning(&warning);
+    }
+    drop(lines);
+    signals.wait();
+    emulator.stop();
+    console.finish();
+    Ok(())
+}
+
+fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulator, Failure> {
+    let events = lines.clone();
+    let mut builder = Emulator::builder(config)
+        .time_scale(arguments.behaviour.time_scale)
+        .observer(move |event: &Event| events.event(event));
+    if arguments.output.function_log {
+        let log = lines.clone();
+        builder = builder.contoso_log(move |line| log.function(line));
+    }
+    let listeners = &arguments.listeners;
+    if let Some(address) = &listeners.http {
+        builder = builder.http(address);
+    }
+    if let Some(address) = &listeners.https {
+        builder = builder.https(address);
+    }
+    if let Some(address) = &listeners.mqtt {
+        builder = builder.mqtt(address);
+    }
+    if let Some(address) = &listeners.mqtts {
+        builder = builder.mqtts(address);
+    }
+    let certificates = &arguments.certificates;
+    if let (Some(certificate), Some(key)) = (&certificates.tls_certificate, &certificates.tls_key) {
+        let read =
+            |path: &PathBuf| fs::read(path).map_err(|error| Failure::start(format!("{}: {error}", path.display())));
+        builder = builder.certificate(read(certificate)?, read(key)?);
+    }
+    builder.start().map_err(|error| match error {
+        StartError::Config(_) => Failure::config(error),
+        StartError::TimeScale => Failure::command_line(error),
+        _ => Failure::start(error),
+    })
+}

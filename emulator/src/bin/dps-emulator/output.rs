@@ -1,0 +1,70 @@
+//! What is printed: the listeners at start, then a line for each event.
+
+use azure_dps_emulator::{
+    Emulator, Event,
+    console::{self, Printer, printable},
+};
+use serde_json::json;
+
+use crate::arguments::Output;
+
+/// Prints as the command line asks for.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    printer: Printer,
+    is_json: bool,
+}
+
+impl Lines {
+    pub(crate) fn new(printer: Printer, output: &Output) -> Self {
+        Self { printer, is_json: output.json }
+    }
+
+    /// One line for each listener; for people, what it serves as well.
+    pub(crate) fn announce(&self, emulator: &Emulator, about: &str) {
+        let wss_url = emulator.wss_url();
+        let listeners = [
+            ("http", emulator.http_url()),
+            ("https", emulator.https_url()),
+            ("mqtt", emulator.mqtt_url()),
+            ("mqtts", emulator.mqtts_url()),
+            ("wss", wss_url.as_deref()),
+        ];
+        for (listener, url) in listeners {
+            let Some(url) = url else { continue };
+            self.printer.line(if self.is_json {
+                json!({ "listener": listener, "url": url }).to_string()
+            } else {
+                format!("listening on {url}")
+            });
+        }
+        if !self.is_json {
+            self.printer.line(about);
+            if let Some(webhook) = emulator.contoso() {
+                self.printer.line(format!("Contoso webhook at {}", webhook.url()));
+            }
+        }
+    }
+
+    /// What is allowed but hardly intended.
+    pub(crate) fn warning(&self, warning: &str) {
+        self.printer.line(if self.is_json {
+            json!({ "warning": warning }).to_string()
+        } else {
+            format!("warning: {warning}")
+        });
+    }
+
+    pub(crate) fn event(&self, event: &Event) {
+        self.printer.line(if self.is_json { console::json_line(&json!(event)) } else { event.to_string() });
+    }
+
+    /// A line of the Contoso webhook's log.
+    pub(crate) fn function(&self, line: &str) {
+        self.printer.line(if self.is_json {
+            console::json_line(&json!({ "function": line }))
+        } else {
+            format!("                        func  {}", printable(line))
+        });
+    }
+}
