@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# Runs Microsoft's own clients, unmodified, against the emulator:
+#
+#   cargo build -p azure-dps-emulator && emulator/interop/run.sh [device]
+#
+#   device  the device SDKs provision the devices of the tutorial
+#
+# DPS_EMULATOR_BIN names the folder of the programs (target/debug).
+#
+# Some clients use the ports 443 and 8883 only. A network namespace has these ports free, and needs neither
+# root nor a change of the machine. Where a user may not make a namespace, the step is skipped. With CI=true it fails.
+#
+# The clients are installed into target/interop, once for each list of versions.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+root="$(cd "$here/../.." && pwd)"
+cache="${CARGO_TARGET_DIR:-$root/target}/interop"
+bin="${DPS_EMULATOR_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug}"
+
+# --- The clients ----------------------------------------------------------------------------
+
+# python_client NAME: a virtual environment with what NAME.txt lists.
+python_client() {
+    local wanted="$here/python/$1.txt" venv="$cache/$1"
+    cmp -s "$wanted" "$venv/installed.txt" && return
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+    cp "$wanted" "$venv/installed.txt"
+}
+
+# node_clients: a node_modules with what node/package-lock.json lists.
+node_clients() {
+    local wanted="$here/node/package-lock.json" modules="$cache/node"
+    cmp -s "$wanted" "$modules/installed.json" && return
+    rm -rf "$modules"
+    mkdir -p "$modules"
+    cp "$here/node/package.json" "$wanted" "$modules"
+    (cd "$modules" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    cp "$wanted" "$modules/installed.json"
+}
+
+# --- The emulator ---------------------------------------------------------------------------
+
+work="$(mktemp -d)"
+started=()
+stop() {
+    [ ${#started[@]} -eq 0 ] || kill "${started[@]}" 2>/dev/null || true
+    wait
+    started=()
+}
+trap 'stop; rm -rf "$work"' EXIT
+
+# start WORD PROGRAM [ARGUMENT…]: starts the program, and waits until its output, $work/PROGRAM.out, has the word.
+start() {
+    local word="$1" program="$2" out="$work/$2.out"
+    "$bin/$program" "${@:3}" >"$out" 2>&1 &
+    started+=($!)
+    for _ in $(seq 200); do
+        ! grep -q "$word" "$out" || return 0
+        kill -0 "${started[-1]}" 2>/dev/null || break
+        sleep 0.05
+    done
+    echo "$program did not start:" >&2
+    cat "$out" >&2
+    exit 1
+}
+
+# with_emulator CONFIG… -- COMMAND…: runs a command beside a new emulator, which has the ports of the service.
+with_emulator() {
+    local config=()
+    while [ "$1" != -- ]; do config+=("$1"); shift; done
+    shift
+    start wss dps-emulator "${config[@]}" --https 127.0.0.1:443 --mqtts 127.0.0.1:8883 \
+        --ca-out "$work/ca.pem" --json
+    export NODE_EXTRA_CA_CERTS="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem"
+    "$@" || { grep -v '"listener"' "$work/dps-emulator.out" | tail -n 20 >&2; exit 1; }
+    stop
+}
+
+# --- A sequence, in its namespace -----------------------------------------------------------
+
+node() { NODE_PATH="$cache/node/node_modules" command node "$here/node/$1"; }
+python() { "$cache/clients/bin/python" -B "$here/python/$1"; }
+
+# sequence STEP CLIENT FILE
+sequence() {
+    ip link set lo up
+    with_emulator --retry-after 1 -- "${@:2}"
+}
+
+# --- Which steps ----------------------------------------------------------------------------
+
+# namespaced STEP CLIENT/FILE…: the sequences of a step at the same time, each in a network namespace of its own.
+namespaced() {
+    local step="$1" sequence failed=0 namespace=(unshare --net)
+    shift
+    [ "$(id -u)" = 0 ] || namespace+=(--user --map-root-user)
+    if ! "${namespace[@]}" true 2>/dev/null; then
+        echo "$step: skipped: this user may not make a network namespace"
+        [ "${CI:-}" != true ]
+        return
+    fi
+    local running=()
+    for sequence in "$@"; do
+        "${namespace[@]}" bash "$0" --sequence "$step" "${sequence%/*}" "${sequence#*/}" >"$work/${sequence#*/}" 2>&1 &
+        running+=($!)
+    done
+    for sequence in "$@"; do
+        wait "${running[0]}" || failed=1
+        running=("${running[@]:1}")
+        cat "$work/${sequence#*/}"
+    done
+    return "$failed"
+}
+
+if [ "${1:-}" = --sequence ]; then
+    sequence "${@:2}"
+    exit
+fi
+
+[ $# -gt 0 ] || set -- device
+(
+    # shellcheck source=../../.ci/packages
+    source "$root/.ci/packages"
+    want iproute2 command -v ip
+    want nodejs command -v node
+    want npm command -v npm
+    want python3-venv python3 -c 'import ensurepip, venv'
+    install_wanted
+)
+for step in "$@"; do
+    case "$step" in
+    device)
+        python_client clients
+        node_clients
+        namespaced device node/provision.js python/provision.py
+        ;;
+    *)
+        sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
+        exit 2
+        ;;
+    esac
+done
