@@ -148,7 +148,7 @@ impl Emulator {
     #[track_caller]
     pub fn update(&self, change: impl FnOnce(&mut Config)) {
         if let Err(error) = self.service.update(change) {
-            panic!("the configuration cannot be used: {error}");
+            panic!("{error}");
         }
     }
 

@@ -97,7 +97,7 @@ impl Service {
     ///
     /// When it cannot be used.
     pub fn update(&self, config: Config) -> Result<(), ConfigError> {
-        self.0.update(|current| *current = config)
+        self.0.update(|current| *current = config).map_err(|error| ConfigError(error.to_string()))
     }
 
     /// Begins anew, and tells which devices had a hub.

@@ -46,7 +46,7 @@ pub use config::{
 pub use emulator::{Builder, Emulator, StartError};
 pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};
 pub use service::script::{Operation, Script};
-pub use store::devices::DeviceRecord;
+pub use store::{devices::DeviceRecord, registration_state::Substatus};
 #[doc(hidden)]
 pub use watch::console;
 pub use watch::records::{ConnectionFailure, Event, RequestRecord, WebhookCall};

@@ -271,7 +271,7 @@ fn sdk_csharp_2397_the_substatus_goes_by_the_api_version() {
     }
     // What the device is told is one thing, what happened another.
     assert_eq!(substatus("2019-03-31"), "initialAssignment");
-    assert_eq!(emulator.device(TOASTER).unwrap().substatus, "reprovisionedToInitialAssignment");
+    assert_eq!(emulator.device(TOASTER).unwrap().substatus.as_str(), "reprovisionedToInitialAssignment");
 
     set(&emulator, |behaviour| behaviour.substatus_by_api_version = false);
     assert_eq!(substatus("2019-03-31"), "reprovisionedToInitialAssignment");

@@ -3,7 +3,7 @@
 pub(crate) mod wall_time;
 pub(crate) mod window;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The longest wait. `Instant`'s own arithmetic panics some way beyond.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -37,8 +37,18 @@ impl Clock {
 
     /// The service's time since it started.
     pub(crate) fn elapsed(&self) -> Duration {
+        self.scaled(self.started.elapsed())
+    }
+
+    /// The service's time since `at`, which may be before it started.
+    pub(crate) fn since(&self, at: SystemTime) -> Duration {
+        self.scaled(at.elapsed().unwrap_or_default())
+    }
+
+    /// How much of the service's time passes in `duration`.
+    fn scaled(&self, duration: Duration) -> Duration {
         // Any scale is allowed, and `Duration`'s own arithmetic panics.
-        Duration::try_from_secs_f64(self.started.elapsed().as_secs_f64() * self.scale).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(duration.as_secs_f64() * self.scale).unwrap_or(Duration::MAX)
     }
 }
 

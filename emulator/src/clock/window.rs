@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 /// When things happened lately, to count them against a quota.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Window(VecDeque<Duration>);
 
 impl Window {

@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for Certificate {
 }
 
 /// `X509CertificateInfo`.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CertificateInfo {
     subject_name: String,

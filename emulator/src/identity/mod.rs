@@ -1,5 +1,6 @@
 //! Ground: who is who. Keys, certificates, endorsement keys and IDs, and the verification of what devices show.
 
+pub(crate) mod attested;
 pub(crate) mod ca;
 pub(crate) mod certificate;
 pub(crate) mod device_certificate;

@@ -1,6 +1,6 @@
 //! Who is let in, and through which enrollment.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::{
     attestation::{Attested, BLOCKED, Memory, Proof, tpm},
@@ -10,6 +10,7 @@ use super::{
     request::{Carrier, Credentials, DeviceRequest},
 };
 use crate::{
+    clock::Clock,
     config::{EnrollmentGroup, IndividualEnrollment, enrollments::Attestation, settings::Settings},
     identity::{ids, key::SymmetricKey, tpm::Challenge},
     store::{
@@ -44,15 +45,15 @@ pub(super) fn authenticate<'a>(
     settings: &Settings,
     store: &'a Store,
     request: &DeviceRequest<'_>,
-    now: Duration,
+    clock: Clock,
 ) -> Result<Admitted<'a>, ServiceError> {
     check_address(settings, request)?;
     // Both were seen over HTTP only: TPMs are challenged over HTTP and AMQP, and "the key used to register is cached
     // for 30 minutes".
     let device = store.devices.get(request.registration_id).filter(|_| request.credentials.carrier == Carrier::Http);
     let memory = Memory {
-        challenge: device.and_then(|device| device.challenge.as_ref()),
-        last_key: device.and_then(|device| blocking_key(device, settings, now)),
+        challenge: device.and_then(|device| device.challenge.as_deref()),
+        last_key: device.and_then(|device| blocking_key(device, settings, clock)),
     };
     find(settings, &store.enrollments, request.registration_id, &request.credentials, &memory)
 }
@@ -63,7 +64,7 @@ pub(super) fn read_and_authenticate(
     settings: &Settings,
     store: &mut Store,
     request: &DeviceRequest<'_>,
-    now: Duration,
+    clock: Clock,
 ) -> Result<(Enrollment, DeviceRegistration), ServiceError> {
     check_address(settings, request)?;
     let registration = DeviceRegistration::read(request.body, request.registration_id, &settings.behaviour)?;
@@ -76,15 +77,15 @@ pub(super) fn read_and_authenticate(
         if request.credentials.authorization.is_none() {
             let device = known_device(settings, store, request.registration_id)?;
             let (challenge, authentication_key) = tpm::challenge(keys, &settings.id_scope, request.registration_id)?;
-            device.challenge = Some(challenge);
+            device.challenge = Some(Arc::new(challenge));
             return Err(ServiceError::tpm_challenge(authentication_key));
         }
-        let challenge = store.devices.get(request.registration_id).and_then(|device| device.challenge.as_ref());
+        let challenge = store.devices.get(request.registration_id).and_then(|device| device.challenge.as_deref());
         if challenge.is_none_or(|challenge: &Challenge| challenge.keys != keys) {
             return Err(ServiceError::unauthorized("the TPM was not challenged with these keys"));
         }
     }
-    Ok((authenticate(settings, store, request, now)?.enrollment(), registration))
+    Ok((authenticate(settings, store, request, clock)?.enrollment(), registration))
 }
 
 /// The device, which from now on is known.
@@ -109,10 +110,10 @@ fn check_address(settings: &Settings, request: &DeviceRequest<'_>) -> Result<(),
 }
 
 /// The key that blocks the enrollment's other key.
-fn blocking_key<'a>(device: &'a Device, settings: &Settings, now: Duration) -> Option<&'a SymmetricKey> {
+fn blocking_key<'a>(device: &'a Device, settings: &Settings, clock: Clock) -> Option<&'a SymmetricKey> {
     let (key, at) = device.last_key.as_ref()?;
     let blocked_for = settings.behaviour.other_key_blocked_for;
-    (now.saturating_sub(*at).as_secs_f64() < blocked_for).then_some(key)
+    (clock.since(*at).as_secs_f64() < blocked_for).then_some(key)
 }
 
 /// Finds the enrollment of a device that shows `credentials`.

@@ -1,10 +1,10 @@
 //! Where a device is after an allocation, and with which twin: what re-provisioning means.
 
 use super::{allocation::Allocated, enrollment::Enrollment};
-use crate::{config::ReprovisionPolicy, store::devices::DeviceRecord};
-
-const INITIAL: &str = "initialAssignment";
-const REPROVISIONED: &str = "reprovisionedToInitialAssignment";
+use crate::{
+    config::ReprovisionPolicy,
+    store::{devices::DeviceRecord, registration_state::Substatus},
+};
 
 /// Makes the record of a device that is assigned.
 ///
@@ -18,11 +18,15 @@ pub(super) fn assign(
 ) -> DeviceRecord {
     let initial_twin = || allocated.initial_twin.unwrap_or_else(|| enrollment.initial_twin.clone());
     let (substatus, twin) = match current {
-        None => (INITIAL, initial_twin()),
+        None => (Substatus::InitialAssignment, initial_twin()),
         // "Device has been re-provisioned to a previously assigned IoT hub."
-        Some(current) if current.assigned_hub == allocated.hub => (REPROVISIONED, current.twin.clone()),
-        Some(_) if enrollment.reprovision_policy == ReprovisionPolicy::Reset => ("deviceDataReset", initial_twin()),
-        Some(current) => ("deviceDataMigrated", current.twin.clone()),
+        Some(current) if current.assigned_hub == allocated.hub => {
+            (Substatus::ReprovisionedToInitialAssignment, current.twin.clone())
+        }
+        Some(_) if enrollment.reprovision_policy == ReprovisionPolicy::Reset => {
+            (Substatus::DeviceDataReset, initial_twin())
+        }
+        Some(current) => (Substatus::DeviceDataMigrated, current.twin.clone()),
     };
     // A hub's device IDs have case, registration IDs have none: the device keeps the ID that it has.
     let kept_id = current.map(|current| &current.device_id);
@@ -43,6 +47,9 @@ pub(super) fn assign(
 }
 
 /// The substatus that a device is told. Old api-versions do not know that a device came back to its hub.
-pub(super) fn told_substatus(substatus: &'static str, has_reprovisioned: bool) -> &'static str {
-    if substatus == REPROVISIONED && !has_reprovisioned { INITIAL } else { substatus }
+pub(super) fn told_substatus(substatus: Substatus, has_reprovisioned: bool) -> Substatus {
+    match substatus {
+        Substatus::ReprovisionedToInitialAssignment if !has_reprovisioned => Substatus::InitialAssignment,
+        substatus => substatus,
+    }
 }

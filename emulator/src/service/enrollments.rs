@@ -2,14 +2,48 @@
 
 use super::{Service, failure::Failure, operations::disabled};
 use crate::{
-    config::{Config, ConfigError, settings::Settings},
+    config::{Behaviour, Config, ConfigError, settings::Settings},
     store::{
-        devices::Running,
+        Store,
+        devices::Device,
         enrollments::{Enrollments, Kind},
         registration_state::RegistrationState,
+        running::Running,
+        shared::NotKept,
     },
 };
-use std::sync::{Arc, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+};
+
+/// Why settings and enrollments were not changed.
+#[derive(Debug)]
+pub(crate) enum UpdateError {
+    Config(ConfigError),
+    NotKept(NotKept),
+}
+
+impl From<ConfigError> for UpdateError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<NotKept> for UpdateError {
+    fn from(error: NotKept) -> Self {
+        Self::NotKept(error)
+    }
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "the configuration cannot be used: {error}"),
+            Self::NotKept(NotKept(why)) => f.write_str(why),
+        }
+    }
+}
 
 /// What has become of the enrollment through which a device came.
 enum Standing {
@@ -43,32 +77,54 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If the changed configuration cannot be used. Nothing is changed then.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Config)) -> Result<(), ConfigError> {
-        let mut store = self.store();
-        let store = &mut *store;
-        let groups = store.enrollments.groups().map(|group| group.entry.clone()).collect();
-        let individuals = store.enrollments.individuals().map(|individual| individual.entry.clone()).collect();
-        let mut config = self.settings().join(groups, individuals);
-        change(&mut config);
-        config.check()?;
-        let (settings, groups, individuals) = Settings::split(config);
-        let settings = Arc::new(settings);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
-        store.enrollments.replace(groups, individuals);
-        for device in store.devices.iter_mut() {
-            let Some(running) = device.running() else { continue };
-            let (id, created) = (&running.registration_id, &running.created);
-            let (state, why) = match Standing::of(&store.enrollments, running) {
-                Standing::Enabled => continue,
-                Standing::Disabled => (disabled(id, created, &settings.behaviour), "its enrollment was disabled"),
-                Standing::Gone => {
-                    let Failure { code, message } = Failure::enrollment_gone();
-                    (RegistrationState::failed(id, code, message).stored(created), "its enrollment is gone")
-                }
-            };
-            self.jobs.stop(device.end(state), why);
-        }
-        Ok(())
+    /// If the changed configuration cannot be used, or cannot be written. Nothing is changed then.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Config)) -> Result<(), UpdateError> {
+        let changed = |store: &mut Store| {
+            let groups = store.enrollments.groups().map(|group| group.entry.clone()).collect();
+            let individuals = store.enrollments.individuals().map(|individual| individual.entry.clone()).collect();
+            let mut config = self.settings().join(groups, individuals);
+            change(&mut config);
+            config.check()?;
+            let (settings, groups, individuals) = Settings::split(config);
+            store.enrollments.replace(groups, individuals);
+            let ended = end_registrations(store, &settings.behaviour);
+            Ok((settings, ended))
+        };
+        self.store.change(changed, |(settings, ended)| {
+            *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+            self.stop(ended);
+        })
     }
+
+    /// Stops the tasks of registrations that ended.
+    pub(super) fn stop(&self, ended: Vec<Ended>) {
+        for (operation_id, why) in ended {
+            self.jobs.stop(operation_id, why);
+        }
+    }
+}
+
+/// The operation ID of a registration that ended, and why.
+pub(super) type Ended = (Option<String>, &'static str);
+
+/// Ends the registrations whose enrollment was disabled, or is not the device's any more.
+pub(super) fn end_registrations(store: &mut Store, behaviour: &Behaviour) -> Vec<Ended> {
+    let mut ends = Vec::new();
+    for running in store.devices.iter().filter_map(Device::running) {
+        let (id, created) = (&running.registration_id, &running.created);
+        match Standing::of(&store.enrollments, running) {
+            Standing::Enabled => {}
+            Standing::Disabled => {
+                ends.push((id.clone(), disabled(id, created, behaviour), "its enrollment was disabled"));
+            }
+            Standing::Gone => {
+                let Failure { code, message } = Failure::enrollment_gone();
+                let state = RegistrationState::failed(id, code, message).stored(created);
+                ends.push((id.clone(), state, "its enrollment is gone"));
+            }
+        }
+    }
+    ends.into_iter()
+        .map(|(id, state, why)| (store.devices.get_mut(&id).and_then(|device| device.end(state)), why))
+        .collect()
 }

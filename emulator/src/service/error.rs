@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::{
     clock::wall_time,
     config::{Behaviour, behaviour::TpmChallenge},
+    store::shared::NotKept,
 };
 
 /// A refusal as the device sees it, and the reason, which only the emulator's log tells.
@@ -41,6 +42,12 @@ pub(crate) enum ErrorBody<'a> {
         unencrypted_authentication_key: Option<Value>,
         key_name: &'static str,
     },
+}
+
+impl From<NotKept> for ServiceError {
+    fn from(NotKept(why): NotKept) -> Self {
+        Self::not_kept(why)
+    }
 }
 
 impl ServiceError {
@@ -118,6 +125,11 @@ impl ServiceError {
     pub(crate) fn throttled(behaviour: &Behaviour, detail: impl Into<String>) -> Self {
         let retry_after = behaviour.retry_after;
         Self { retry_after, ..Self::new(429_001, "Operations are being throttled for this tenant.", detail) }
+    }
+
+    /// What was asked for could not be written, and so was not done.
+    fn not_kept(detail: String) -> Self {
+        Self::new(500_000, "Internal server error", detail)
     }
 
     /// Replaces the code, as the configuration says.

@@ -34,7 +34,11 @@ use self::{
 use crate::{
     clock::{self, Clock, window::Window},
     config::{Behaviour, Config, settings::Settings},
-    store::{Store, devices::DeviceRecord},
+    store::{
+        Store,
+        devices::DeviceRecord,
+        shared::{NotKept, Reading, SharedStore},
+    },
     watch::journal::Journal,
 };
 
@@ -46,7 +50,7 @@ pub(crate) struct Service {
     /// Is changed only while the store is locked, so that whoever locks the store sees settings and enrollments that
     /// belong together.
     settings: RwLock<Arc<Settings>>,
-    store: Mutex<Store>,
+    store: SharedStore,
     jobs: Jobs,
     registrations: Mutex<Window>,
     operations: Mutex<Window>,
@@ -78,7 +82,7 @@ impl Service {
         let journal = Arc::new(journal);
         Self {
             settings: RwLock::new(Arc::new(settings)),
-            store: Mutex::new(store),
+            store: SharedStore::new(store),
             jobs: Jobs::default(),
             registrations: Mutex::default(),
             operations: Mutex::default(),
@@ -91,8 +95,14 @@ impl Service {
         }
     }
 
-    fn store(&self) -> MutexGuard<'_, Store> {
-        lock(&self.store)
+    /// What is known, to be read.
+    fn store(&self) -> Reading<'_> {
+        self.store.read()
+    }
+
+    /// Changes what is known, and writes it: see [`SharedStore::change`].
+    fn change<T, E: From<NotKept>>(&self, change: impl FnOnce(&mut Store) -> Result<T, E>) -> Result<T, E> {
+        self.store.change(change, |changed| changed)
     }
 
     /// The settings of now. They stay as they are for whoever holds them.
@@ -185,6 +195,11 @@ impl Service {
         *lock(&self.scripts) = Scripts::default();
         self.journal.forget();
         self.jobs.forget();
-        self.store().devices.forget()
+        let forgotten = self.change(|store| {
+            let records = store.devices.iter().filter_map(|device| device.record().cloned()).collect();
+            store.devices.clear();
+            Ok::<_, NotKept>(records)
+        });
+        forgotten.unwrap_or_default()
     }
 }

@@ -1,7 +1,5 @@
 //! What a device is told about its registration: polls and look-ups.
 
-use std::time::Duration;
-
 use super::{
     Answer, Service, ServiceError,
     admission::{authenticate, read_and_authenticate},
@@ -9,7 +7,10 @@ use super::{
 };
 use crate::{
     config::{Behaviour, behaviour::DisabledAnswer},
-    store::registration_state::{RegistrationState, Status},
+    store::{
+        devices::Device,
+        registration_state::{RegistrationState, Status},
+    },
 };
 
 impl Service {
@@ -20,13 +21,13 @@ impl Service {
         operation_id: &str,
     ) -> Result<Answer, ServiceError> {
         {
-            let mut store = self.store();
+            let store = self.store();
             let settings = self.settings();
-            let (behaviour, now) = (&settings.behaviour, self.clock.elapsed());
+            let behaviour = &settings.behaviour;
             self.admit_operation(behaviour)?;
-            authenticate(&settings, &store, request, now)?;
-            if let Some(device) = store.devices.get_mut(request.registration_id)
-                && !device.polls.admit(now, Duration::from_secs(10), behaviour.device_polls_per_10s)
+            authenticate(&settings, &store, request, self.clock)?;
+            if let Some(device) = store.devices.get(request.registration_id)
+                && !device.admit_poll(self.clock.elapsed(), behaviour.device_polls_per_10s)
             {
                 return Err(ServiceError::throttled(behaviour, "too many polls of one device in 10 s"));
             }
@@ -36,21 +37,22 @@ impl Service {
 
     /// Tells a device's last state, without registering it.
     pub(crate) fn look_up(&self, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
-        let mut store = self.store();
-        let settings = self.settings();
-        self.admit_operation(&settings.behaviour)?;
-        let (_, registration) = read_and_authenticate(&settings, &mut store, request, self.clock.elapsed())?;
-        if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
-            return Err(ServiceError::bad_request("a look-up takes no csr"));
-        }
-        let last = store.devices.get(request.registration_id).and_then(|device| device.last());
-        last.map(Answer::look_up).ok_or_else(|| ServiceError::no_registration(request.registration_id))
+        self.change(|store| {
+            let settings = self.settings();
+            self.admit_operation(&settings.behaviour)?;
+            let (_, registration) = read_and_authenticate(&settings, store, request, self.clock)?;
+            if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
+                return Err(ServiceError::bad_request("a look-up takes no csr"));
+            }
+            let last = store.devices.get(request.registration_id).and_then(Device::last);
+            last.map(Answer::look_up).ok_or_else(|| ServiceError::no_registration(request.registration_id))
+        })
     }
 
     /// Checks the credentials of a request, whatever else the request says.
     pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
         let store = self.store();
-        authenticate(&self.settings(), &store, request, self.clock.elapsed()).map(drop)
+        authenticate(&self.settings(), &store, request, self.clock).map(drop)
     }
 
     /// The answer to a register request or a poll.
@@ -60,21 +62,22 @@ impl Service {
         operation_id: &str,
         is_poll: bool,
     ) -> Result<Answer, ServiceError> {
-        let mut store = self.store();
+        let store = self.store();
         let settings = self.settings();
         let behaviour = &settings.behaviour;
-        let (operation, last) = store
+        let (device, operation) = store
             .devices
-            .get_mut(registration_id)
-            .and_then(|device| device.operation(operation_id))
+            .get(registration_id)
+            .and_then(|device| Some((device, device.operation(operation_id)?)))
             .ok_or_else(|| ServiceError::no_registration(registration_id))?;
-        let ready = if is_poll { operation.polls >= behaviour.polls_before_result } else { behaviour.result_at_once };
+        let polls = operation.polls.get();
+        let ready = if is_poll { polls >= behaviour.polls_before_result } else { behaviour.result_at_once };
         // A registration that was stopped tells what a look-up does: how far the one is that counts.
-        match operation.result.as_ref().or(last.filter(|last| last.status != Status::Assigning)) {
+        match operation.result.as_deref().or(device.last().filter(|last| last.status != Status::Assigning)) {
             Some(result) if ready => Ok(Answer::operation(operation_id, result)),
             _ => {
                 if is_poll {
-                    operation.polls = operation.polls.saturating_add(1);
+                    operation.polls.set(polls.saturating_add(1));
                 }
                 Ok(Answer::assigning(operation_id, registration_id, is_poll, behaviour))
             }

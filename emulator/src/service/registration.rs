@@ -1,8 +1,7 @@
 //! Registrations: they are answered at once, and go on in the background until the device has its hub.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
-use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -28,8 +27,11 @@ use crate::{
     config::{AllocationPolicy, behaviour::DisabledAnswer, settings::Settings},
     identity::ids,
     store::{
-        devices::{Device, Devices, Running},
+        Store,
+        devices::{Device, Devices},
         registration_state::{RegistrationState, Status},
+        running::Running,
+        shared::NotKept,
     },
 };
 
@@ -40,25 +42,34 @@ const SUPERSEDED: &str = "the device registered again";
 enum Begun {
     /// It is over already.
     Answered(Answer),
-    /// It has an operation, for which this task finds a hub.
-    Operation(String, JoinHandle<()>),
+    /// It has an operation, for which a task finds a hub.
+    Operation(Box<Job>),
 }
 
-/// What a registration in the background works on: the state of things when the device registered.
+/// What a registration in the background works on: the state of things when it began.
 struct Job {
-    operation_id: String,
-    registration_id: String,
+    running: Arc<Running>,
     enrollment: Enrollment,
     settings: Arc<Settings>,
     /// The hub and the device ID that the device has.
     current: Option<(String, String)>,
     offered: Vec<String>,
-    payload: Option<Box<RawValue>>,
     certificate_request: Option<CertificateRequest>,
-    /// Whether the device's api-version has `reprovisionedToInitialAssignment`.
-    has_reprovisioned: bool,
-    created: String,
-    stopped: Stopped,
+}
+
+impl Job {
+    fn new(
+        settings: &Arc<Settings>,
+        device: &Device,
+        enrollment: Enrollment,
+        certificate_request: Option<CertificateRequest>,
+        running: Arc<Running>,
+    ) -> Self {
+        let current = device.record().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
+        let current_hub = current.as_ref().map(|(hub, _)| hub.as_str());
+        let offered = allocation::offered_hubs(settings, &enrollment, current_hub);
+        Self { running, settings: Arc::clone(settings), current, offered, certificate_request, enrollment }
+    }
 }
 
 /// What a device gets: a hub, and a certificate if it asked for one.
@@ -67,9 +78,19 @@ type Granted = (Allocated, Option<Vec<String>>);
 impl Service {
     /// Starts a registration.
     pub(crate) async fn register(self: &Arc<Self>, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
-        let (operation_id, task) = match self.begin(request)? {
-            Begun::Answered(answer) => return Ok(answer),
-            Begun::Operation(operation_id, task) => (operation_id, task),
+        let begun = self.store.change(
+            |store| self.begin(store, request),
+            |(begun, superseded)| {
+                self.jobs.stop(superseded, SUPERSEDED);
+                match begun {
+                    Begun::Answered(answer) => Err(answer),
+                    Begun::Operation(job) => Ok((job.running.operation_id.clone(), self.run(job))),
+                }
+            },
+        )?;
+        let (operation_id, task) = match begun {
+            Ok(operation) => operation,
+            Err(answer) => return Ok(answer),
         };
         if self.settings().behaviour.result_at_once {
             // A registration that was stopped leaves no result, and the device polls on.
@@ -78,25 +99,24 @@ impl Service {
         self.operation_answer(request.registration_id, &operation_id, false)
     }
 
-    /// Lets the device in and starts its registration, or answers at once why not.
-    fn begin(self: &Arc<Self>, request: &DeviceRequest<'_>) -> Result<Begun, ServiceError> {
-        let mut store = self.store();
+    /// Lets the device in and starts its registration, or answers at once why not. Returns the operation ID of the
+    /// registration that this one supersedes, too.
+    fn begin(&self, store: &mut Store, request: &DeviceRequest<'_>) -> Result<(Begun, Option<String>), ServiceError> {
         let settings = self.settings();
         let behaviour = &settings.behaviour;
         self.admit_registration(behaviour)?;
-        let (enrollment, registration) =
-            match read_and_authenticate(&settings, &mut store, request, self.clock.elapsed()) {
-                Err(error) if error.code == 404_201 && behaviour.not_found_as_failed => {
-                    let state = RegistrationState::failed(request.registration_id, error.code, error.message);
-                    return Ok(Begun::Answered(Answer::operation("", &state)));
-                }
-                other => other?,
-            };
-        let device = known_device(&settings, &mut store, request.registration_id)?;
+        let (enrollment, registration) = match read_and_authenticate(&settings, store, request, self.clock) {
+            Err(error) if error.code == 404_201 && behaviour.not_found_as_failed => {
+                let state = RegistrationState::failed(request.registration_id, error.code, error.message);
+                return Ok((Begun::Answered(Answer::operation("", &state)), None));
+            }
+            other => other?,
+        };
+        let device = known_device(&settings, store, request.registration_id)?;
         if let Attested::SymmetricKey(key) = &enrollment.attested
             && request.credentials.carrier == Carrier::Http
         {
-            device.last_key = Some((key.clone(), self.clock.elapsed()));
+            device.last_key = Some((key.clone(), SystemTime::now()));
         }
         let id = request.registration_id.to_ascii_lowercase();
         let operation_id = ids::operation_id(
@@ -110,59 +130,53 @@ impl Service {
             };
             let outcome = format!("disabled by enrollment {}", enrollment.id);
             let answer = Answer { outcome, ..Answer::operation(operation_id, &disabled) };
-            self.jobs.stop(device.end(disabled), SUPERSEDED);
-            return Ok(Begun::Answered(answer));
+            return Ok((Begun::Answered(answer), device.end(disabled)));
         }
         if behaviour.refuse_concurrent_registration && device.running().is_some() {
             return Err(ServiceError::concurrent_registration());
         }
         let has_policy = enrollment.certificate_policy.is_some();
-        let csr = registration.csr.as_deref().filter(|_| api_version::has_csr(request.api_version));
-        let certificate_request = CertificateRequest::wanted(csr, request.registration_id, has_policy, behaviour)?;
+        let csr = registration.csr.filter(|_| api_version::has_csr(request.api_version));
+        let certificate_request =
+            CertificateRequest::wanted(csr.as_deref(), request.registration_id, has_policy, behaviour)?;
 
-        let running = Running {
-            operation_id: operation_id.clone(),
+        let running = Arc::new(Running {
+            operation_id,
             registration_id: request.registration_id.to_owned(),
             enrollment: (enrollment.kind, enrollment.id.clone()),
-            created: wall_time::now(),
-        };
-        let current = device.record().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
-        let current_hub = current.as_ref().map(|(hub, _)| hub.as_str());
-        let job = Job {
-            operation_id: operation_id.clone(),
-            registration_id: request.registration_id.to_owned(),
-            offered: allocation::offered_hubs(&settings, &enrollment, current_hub),
+            attested: enrollment.attested.clone(),
             // "It must be a JSON object; other types are not delivered."
             payload: registration.payload.filter(|payload| payload.get().starts_with('{')),
-            certificate_request,
+            csr: csr.filter(|_| certificate_request.is_some()),
             has_reprovisioned: api_version::has_reprovisioned(request.api_version),
-            created: running.created.clone(),
-            stopped: self.jobs.start(&operation_id),
-            current,
-            settings: Arc::clone(&settings),
-            enrollment,
-        };
-        self.jobs.stop(device.begin(running), SUPERSEDED);
+            created: wall_time::now(),
+        });
+        let job = Job::new(&settings, device, enrollment, certificate_request, Arc::clone(&running));
+        Ok((Begun::Operation(Box::new(job)), device.begin(running)))
+    }
+
+    /// Lets a registration go on in the background until the device has its hub.
+    fn run(self: &Arc<Self>, job: Box<Job>) -> JoinHandle<()> {
+        let stopped = self.jobs.start(&job.running.operation_id);
         let service = Arc::clone(self);
-        let task = tokio::spawn(async move {
+        tokio::spawn(async move {
             // A registration that was stopped has no result.
-            if let Some(result) = service.allocate(&job).await {
+            if let Some(result) = service.allocate(&job, &stopped).await {
                 let granted = result.and_then(|allocated| {
                     allocation::check_access(&allocated.hub, &job.settings.behaviour)?;
                     Ok((allocated, service.issue(&job)?))
                 });
                 service.finish(&job, granted);
             }
-            service.jobs.end(&job.operation_id);
-        });
-        Ok(Begun::Operation(operation_id, task))
+            service.jobs.end(&job.running.operation_id);
+        })
     }
 
     /// Finds a hub, asking the webhook as often as it takes. `None`: the registration was stopped.
-    async fn allocate(&self, job: &Job) -> Option<Result<Allocated, Failure>> {
-        let enrollment = &job.enrollment;
+    async fn allocate(&self, job: &Job, stopped: &Stopped) -> Option<Result<Allocated, Failure>> {
+        let (enrollment, running) = (&job.enrollment, &*job.running);
         if enrollment.allocation.policy != AllocationPolicy::Custom {
-            return Some(allocation::choose(enrollment.allocation.policy, &job.registration_id, &job.offered));
+            return Some(allocation::choose(enrollment.allocation.policy, &running.registration_id, &job.offered));
         }
         let urls = [&enrollment.allocation.webhook_url, &job.settings.webhook_url, &self.contoso_url];
         let Some(url) = urls.into_iter().find_map(Option::as_deref) else {
@@ -170,19 +184,19 @@ impl Service {
         };
         let behaviour = &job.settings.behaviour;
         let context = DeviceRuntimeContext::new(
-            &job.registration_id,
-            &enrollment.attested,
+            &running.registration_id,
+            &running.attested,
             job.current.as_ref(),
-            job.payload.as_deref(),
+            running.payload.as_deref(),
         );
         let request = AllocationRequest::new(enrollment, url, context, &job.offered, behaviour.omit_unset_members);
         let question = Question {
             url,
-            registration_id: &job.registration_id,
+            registration_id: &running.registration_id,
             body: request.to_json(),
             offered: &job.offered,
             behaviour,
-            stopped: &job.stopped,
+            stopped,
         };
         self.webhooks.ask(&question).await
     }
@@ -201,14 +215,21 @@ impl Service {
 
     /// Puts the device at its hub, unless the registration no longer counts.
     fn finish(&self, job: &Job, granted: Result<Granted, Failure>) {
-        let mut store = self.store();
-        let devices = &mut store.devices;
-        let counts = devices.get_mut(&job.registration_id).is_some_and(|device| device.take_running(&job.operation_id));
-        if counts {
-            let state = assigned(job, devices, granted).unwrap_or_else(|Failure { code, message }| {
-                RegistrationState::failed(&job.registration_id, code, message)
-            });
-            devices.finish(&job.registration_id, &job.operation_id, state.stored(&job.created));
+        let running = &job.running;
+        let finished = self.change(|store| {
+            let devices = &mut store.devices;
+            let take = |device: &mut Device| device.take_running(&running.operation_id);
+            if devices.get_mut(&running.registration_id).is_some_and(take) {
+                let state = assigned(job, devices, granted).unwrap_or_else(|Failure { code, message }| {
+                    RegistrationState::failed(&running.registration_id, code, message)
+                });
+                devices.finish(&running.registration_id, &running.operation_id, state.stored(&running.created));
+            }
+            Ok::<_, NotKept>(())
+        });
+        // The registration stays running, and goes on after the next start.
+        if let Err(NotKept(why)) = finished {
+            self.journal.note("data", format!("{}: the result is not written: {why}", running.registration_id));
         }
     }
 }
@@ -216,20 +237,21 @@ impl Service {
 /// Puts the device at its hub. Returns the state that it is told.
 fn assigned(job: &Job, devices: &mut Devices, granted: Result<Granted, Failure>) -> Result<RegistrationState, Failure> {
     let (allocated, issued_certificate_chain) = granted?;
+    let running = &job.running;
     let (enrollment, behaviour) = (&job.enrollment, &job.settings.behaviour);
     let payload = allocated.payload.clone();
-    let current = devices.get(&job.registration_id).and_then(Device::record);
-    let record = assign(current, &job.registration_id, enrollment, allocated);
+    let current = devices.get(&running.registration_id).and_then(Device::record);
+    let record = assign(current, &running.registration_id, enrollment, allocated);
     let resource = format!("{}/devices/{}", ids::hub_host(&record.assigned_hub), record.device_id);
-    let has_reprovisioned = job.has_reprovisioned || !behaviour.substatus_by_api_version;
+    let has_reprovisioned = running.has_reprovisioned || !behaviour.substatus_by_api_version;
     let state = RegistrationState {
-        attestation: enrollment.attested.result(enrollment.group(), behaviour.certificate_info_in_result, &resource),
+        attestation: running.attested.result(enrollment.group(), behaviour.certificate_info_in_result, &resource),
         assigned_hub: Some(record.assigned_hub.clone()),
         device_id: Some(record.device_id.clone()),
         substatus: Some(told_substatus(record.substatus, has_reprovisioned)),
         payload,
         issued_certificate_chain,
-        ..RegistrationState::new(&job.registration_id, Status::Assigned)
+        ..RegistrationState::new(&running.registration_id, Status::Assigned)
     };
     devices.assign(record).map_err(|_| Failure::too_many_twins())?;
     Ok(state)

@@ -1,16 +1,18 @@
 //! The devices: where each is, and how its registrations went.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    cell::{Cell, RefCell},
+    collections::VecDeque,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
 
 use super::{
-    enrollments::Kind,
-    registration_state::{RegistrationState, Status},
+    registration_state::{RegistrationState, Status, Substatus},
+    running::Running,
+    tracked::Tracked,
     twin_size::twin_size,
 };
 use crate::{
@@ -38,9 +40,8 @@ pub struct DeviceRecord {
     pub assigned_hub: String,
     /// Its ID there.
     pub device_id: String,
-    /// How it came there: `initialAssignment`, `deviceDataMigrated`, `deviceDataReset` or
-    /// `reprovisionedToInitialAssignment`.
-    pub substatus: &'static str,
+    /// How it came there.
+    pub substatus: Substatus,
     /// Its twin at the hub.
     pub twin: Twin,
     /// How many registrations were assigned so far.
@@ -48,38 +49,33 @@ pub struct DeviceRecord {
 }
 
 /// What is known of a device that was ever let in, or whose TPM was challenged.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Device {
     /// The last challenge of its TPM.
-    pub(crate) challenge: Option<Challenge>,
+    pub(crate) challenge: Option<Arc<Challenge>>,
     /// The enrollment's key with which it last registered over HTTP, and when.
-    pub(crate) last_key: Option<(SymmetricKey, Duration)>,
-    pub(crate) polls: Window,
+    pub(crate) last_key: Option<(SymmetricKey, SystemTime)>,
+    /// Counted while the store is read: polls are not kept.
+    polls: RefCell<Window>,
     record: Option<DeviceRecord>,
     twin_size: usize,
     /// The state that a look-up tells.
     last: Option<Arc<RegistrationState>>,
     operations: VecDeque<Operation>,
-    running: Option<Running>,
+    running: Option<Arc<Running>>,
 }
 
 /// A registration that can be polled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Operation {
     id: String,
-    pub(crate) polls: u32,
+    /// Counted while the store is read: polls are not kept.
+    pub(crate) polls: Cell<u32>,
+    /// The place of the result in the order of all results.
+    finished: u64,
     /// Shared with the look-up's state, because the webhook's payload may be long. A registration that was stopped
     /// has no result.
     pub(crate) result: Option<Arc<RegistrationState>>,
-}
-
-/// The one registration of a device that may still change its record.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) operation_id: String,
-    pub(crate) registration_id: String,
-    pub(crate) enrollment: (Kind, String),
-    pub(crate) created: String,
 }
 
 impl Device {
@@ -91,20 +87,24 @@ impl Device {
         self.last.as_deref()
     }
 
-    pub(crate) fn running(&self) -> Option<&Running> {
+    pub(crate) fn running(&self) -> Option<&Arc<Running>> {
         self.running.as_ref()
     }
 
-    /// An operation that can be polled, and the state that a look-up tells.
-    pub(crate) fn operation(&mut self, id: &str) -> Option<(&mut Operation, Option<&Arc<RegistrationState>>)> {
-        let operation = self.operations.iter_mut().find(|operation| operation.id == id)?;
-        Some((operation, self.last.as_ref()))
+    /// An operation that can be polled.
+    pub(crate) fn operation(&self, id: &str) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.id == id)
+    }
+
+    /// Counts a poll, unless there were more than `limit` in 10 s.
+    pub(crate) fn admit_poll(&self, now: Duration, limit: Option<u32>) -> bool {
+        self.polls.borrow_mut().admit(now, Duration::from_secs(10), limit)
     }
 
     /// Begins a registration. Returns the operation ID of the one that it supersedes.
-    pub(crate) fn begin(&mut self, running: Running) -> Option<String> {
+    pub(crate) fn begin(&mut self, running: Arc<Running>) -> Option<String> {
         let state = RegistrationState::new(&running.registration_id, Status::Assigning).stored(&running.created);
-        self.operations.push_back(Operation { id: running.operation_id.clone(), polls: 0, result: None });
+        self.operations.push_back(Operation::new(&running.operation_id));
         if self.operations.len() > OPERATIONS_PER_DEVICE {
             self.operations.pop_front();
         }
@@ -117,12 +117,18 @@ impl Device {
     /// no result.
     pub(crate) fn end(&mut self, state: RegistrationState) -> Option<String> {
         self.last = Some(Arc::new(state));
-        self.running.take().map(|running| running.operation_id)
+        self.running.take().map(|running| running.operation_id.clone())
     }
 
     /// Returns `true` if this registration was running until now, and so may change the record.
     pub(crate) fn take_running(&mut self, operation_id: &str) -> bool {
         self.running.take_if(|running| running.operation_id == operation_id).is_some()
+    }
+}
+
+impl Operation {
+    fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), polls: Cell::new(0), finished: 0, result: None }
     }
 }
 
@@ -158,9 +164,11 @@ struct Finished {
 /// All devices, by their registration IDs in lower case.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
-    devices: HashMap<String, Device>,
+    devices: Tracked<Device>,
     /// The finished operations, oldest first, and the sum of their sizes.
     finished: VecDeque<Finished>,
+    /// The place of the last one in their order.
+    last_finished: u64,
     results_size: usize,
     twins_size: usize,
     limits: Limits,
@@ -178,14 +186,23 @@ impl Devices {
     /// The device, which from now on is known.
     pub(crate) fn get_or_add(&mut self, registration_id: &str) -> Result<&mut Device, Full> {
         let key = registration_id.to_ascii_lowercase();
-        if !self.devices.contains_key(&key) && self.devices.len() >= self.limits.devices {
+        if self.devices.get(&key).is_none() && self.devices.len() >= self.limits.devices {
             return Err(Full);
         }
-        Ok(self.devices.entry(key).or_default())
+        Ok(self.devices.get_or_add(key))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Device> {
-        self.devices.values_mut()
+    /// Forgets a device.
+    #[allow(dead_code, reason = "the service API removes registrations")]
+    pub(crate) fn remove(&mut self, registration_id: &str) -> Option<Device> {
+        // Its results count until it is their turn to be forgotten.
+        let device = self.devices.swap_remove(&registration_id.to_ascii_lowercase())?;
+        self.twins_size -= device.twin_size;
+        Some(device)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
     }
 
     /// Puts a known device at its hub, unless there is no room for its twin.
@@ -201,6 +218,14 @@ impl Devices {
         Ok(())
     }
 
+    /// Forgets all devices.
+    #[allow(dead_code, reason = "a reset does so")]
+    pub(crate) fn clear(&mut self) {
+        self.devices.clear();
+        self.finished.clear();
+        (self.results_size, self.twins_size) = (0, 0);
+    }
+
     /// Keeps the result of an operation, and forgets the oldest results if they become too many: a poll then finds no
     /// such operation, and a look-up no payload.
     pub(crate) fn finish(&mut self, registration_id: &str, operation_id: &str, state: RegistrationState) {
@@ -212,9 +237,12 @@ impl Devices {
             Some(_) => Arc::new(RegistrationState { issued_certificate_chain: None, ..(*state).clone() }),
             None => Arc::clone(&state),
         });
-        let Some((operation, _)) = device.operation(operation_id) else { return };
+        let Some(operation) = device.operations.iter_mut().find(|operation| operation.id == operation_id) else {
+            return;
+        };
         let size = RESULT + state.size();
-        operation.result = Some(state);
+        self.last_finished += 1;
+        (operation.finished, operation.result) = (self.last_finished, Some(state));
         self.results_size += size;
         self.finished.push_back(Finished { device: key, operation_id: operation_id.to_owned(), size });
         while self.results_size > self.limits.results
@@ -228,12 +256,6 @@ impl Devices {
             }
         }
     }
-
-    /// Forgets everything. Returns the devices that had a hub.
-    #[cfg(fuzzing)]
-    pub(crate) fn forget(&mut self) -> Vec<DeviceRecord> {
-        std::mem::take(self).devices.into_values().filter_map(|mut device| device.record.take()).collect()
-    }
 }
 
 #[cfg(test)]
@@ -241,6 +263,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{identity::attested::Attested, store::enrollments::Kind};
 
     fn devices(twins: usize) -> Devices {
         Devices { limits: Limits { devices: 3, twins, ..Limits::default() }, ..Devices::default() }
@@ -254,7 +277,7 @@ mod tests {
             enrollment_id: "group".to_owned(),
             assigned_hub: "hub".to_owned(),
             device_id: registration_id.to_owned(),
-            substatus: "initialAssignment",
+            substatus: Substatus::InitialAssignment,
             twin: Twin { desired, ..Twin::default() },
             registrations: 1,
         }
@@ -312,21 +335,25 @@ mod tests {
                 operation_id: format!("operation of {id}"),
                 registration_id: id.to_owned(),
                 enrollment: (Kind::Group, "group".to_owned()),
+                attested: Attested::SymmetricKey(SymmetricKey::default()),
+                payload: None,
+                csr: None,
+                has_reprovisioned: true,
                 created: String::new(),
             };
-            devices.get_or_add(id).unwrap().begin(running);
+            devices.get_or_add(id).unwrap().begin(Arc::new(running));
             let payload = serde_json::value::to_raw_value(&"x".repeat(5000)).ok();
             let state = RegistrationState { payload, ..RegistrationState::new(id, Status::Assigned) };
             devices.finish(id, &format!("operation of {id}"), state);
         };
-        let kept = |devices: &mut Devices, id: &str| {
-            let device = devices.get_mut(id).unwrap();
+        let kept = |devices: &Devices, id: &str| {
+            let device = devices.get(id).unwrap();
             let has_payload = device.last().unwrap().payload.is_some();
             (device.operation(&format!("operation of {id}")).is_some(), has_payload)
         };
         finish(&mut devices, "a");
-        assert_eq!(kept(&mut devices, "a"), (true, true));
+        assert_eq!(kept(&devices, "a"), (true, true));
         finish(&mut devices, "b");
-        assert_eq!([kept(&mut devices, "a"), kept(&mut devices, "b")], [(false, false), (true, true)]);
+        assert_eq!([kept(&devices, "a"), kept(&devices, "b")], [(false, false), (true, true)]);
     }
 }

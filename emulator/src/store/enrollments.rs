@@ -1,14 +1,15 @@
 //! The enrollments, in their order, each with its entity tag and times.
 
-use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
+use super::tracked::Tracked;
 use crate::{
     clock::wall_time,
     config::{EnrollmentGroup, IndividualEnrollment},
     identity::ids,
 };
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Kind {
     Group,
     Individual,
@@ -30,7 +31,7 @@ impl Stamp {
 }
 
 /// An enrollment and its version.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stamped<E> {
     pub(crate) entry: E,
     pub(crate) stamp: Stamp,
@@ -39,8 +40,8 @@ pub(crate) struct Stamped<E> {
 /// All enrollments, by their names in lower case.
 #[derive(Debug, Default)]
 pub(crate) struct Enrollments {
-    groups: IndexMap<String, Stamped<EnrollmentGroup>>,
-    individuals: IndexMap<String, Stamped<IndividualEnrollment>>,
+    groups: Tracked<Stamped<EnrollmentGroup>>,
+    individuals: Tracked<Stamped<IndividualEnrollment>>,
 }
 
 impl Enrollments {
@@ -67,15 +68,21 @@ impl Enrollments {
     }
 }
 
-fn replace<E: PartialEq>(stored: &mut IndexMap<String, Stamped<E>>, entries: Vec<E>, id: fn(&E) -> &str) {
-    let mut before = std::mem::take(stored);
-    for entry in entries {
-        let key = id(&entry).to_ascii_lowercase();
-        let stamp = match before.swap_remove(&key) {
-            Some(old) if old.entry == entry => old.stamp,
-            Some(old) => Stamp { created: old.stamp.created, ..Stamp::new() },
-            None => Stamp::new(),
-        };
-        stored.insert(key, Stamped { entry, stamp });
+fn replace<E: Clone + PartialEq>(stored: &mut Tracked<Stamped<E>>, entries: Vec<E>, id: fn(&E) -> &str) {
+    let entries: Vec<_> = entries
+        .into_iter()
+        .map(|entry| {
+            let key = id(&entry).to_ascii_lowercase();
+            let stamp = match stored.get(&key) {
+                Some(old) if old.entry == entry => old.stamp.clone(),
+                Some(old) => Stamp { created: old.stamp.created.clone(), ..Stamp::new() },
+                None => Stamp::new(),
+            };
+            (key, Stamped { entry, stamp })
+        })
+        .collect();
+    stored.clear();
+    for (key, stamped) in entries {
+        stored.insert(key, stamped);
     }
 }

@@ -4,11 +4,14 @@
 pub(crate) mod devices;
 pub(crate) mod enrollments;
 pub(crate) mod registration_state;
+pub(crate) mod running;
+pub(crate) mod shared;
+pub(crate) mod tracked;
 mod twin_size;
 
 use self::{devices::Devices, enrollments::Enrollments};
 
-/// Everything that is known, in memory.
+/// Everything that is known. It is shared as a [`SharedStore`](shared::SharedStore).
 #[derive(Default)]
 pub(crate) struct Store {
     pub(crate) enrollments: Enrollments,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// `DeviceRegistrationResult`, in the order in which the service writes it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RegistrationState {
     #[serde(flatten)]
@@ -25,7 +25,7 @@ pub(crate) struct RegistrationState {
     pub(crate) device_id: Option<String>,
     pub(crate) status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) substatus: Option<&'static str>,
+    pub(crate) substatus: Option<Substatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error_code: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub(crate) struct RegistrationState {
 }
 
 /// How far a registration is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Status {
     #[default]
@@ -51,9 +51,43 @@ pub(crate) enum Status {
     Disabled,
 }
 
+/// How a device came to its hub.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Substatus {
+    /// It had none before.
+    InitialAssignment,
+    /// It came from another hub, with its twin.
+    DeviceDataMigrated,
+    /// It came from another hub, and got its initial twin.
+    DeviceDataReset,
+    /// It came back to the hub that it has.
+    ReprovisionedToInitialAssignment,
+}
+
+impl Substatus {
+    /// Returns the substatus as the service writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InitialAssignment => "initialAssignment",
+            Self::DeviceDataMigrated => "deviceDataMigrated",
+            Self::DeviceDataReset => "deviceDataReset",
+            Self::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
+        }
+    }
+}
+
+impl fmt::Display for Substatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What a result says of the attestation: `X509RegistrationResult`, `SymmetricKeyRegistrationResult`,
 /// `TpmRegistrationResult`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum AttestationResult {
     SymmetricKey {
@@ -102,7 +136,7 @@ impl fmt::Display for RegistrationState {
         match (&self.assigned_hub, self.error_code) {
             (Some(hub), _) => {
                 let device_id = self.device_id.as_deref().unwrap_or_default();
-                write!(f, "assigned {hub} as {device_id} ({})", self.substatus.unwrap_or_default())?;
+                write!(f, "assigned {hub} as {device_id} ({})", self.substatus.map_or("", Substatus::as_str))?;
                 f.write_str(if self.issued_certificate_chain.is_some() { ", with a certificate" } else { "" })
             }
             (None, Some(code)) => write!(f, "failed {code} {}", self.error_message.as_deref().unwrap_or_default()),

@@ -1,21 +1,7 @@
-//! By what a device proved who it is, and what the service tells of that.
+//! What the service tells of that by which a device proved who it is.
 
-use crate::{
-    identity::{certificate::Certificate, key::SymmetricKey, tpm::TpmKeys},
-    store::registration_state::AttestationResult,
-};
-
-#[derive(Clone, Debug)]
-pub(in crate::service) enum Attested {
-    /// With this key of the enrollment. A device of a group has a key derived from it.
-    SymmetricKey(SymmetricKey),
-    X509 {
-        certificate: Certificate,
-        /// The CA of the group that vouches for it.
-        signer: Option<Certificate>,
-    },
-    Tpm(TpmKeys),
-}
+pub(in crate::service) use crate::identity::attested::Attested;
+use crate::{identity::certificate::Certificate, store::registration_state::AttestationResult};
 
 impl Attested {
     /// What the result tells, as devices have logged it: of keys only the group, of certificates too, unless

@@ -1,0 +1,105 @@
+//! A map that knows what was changed in it, so that changes can be written together or be taken back together.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+
+/// Entries by their keys, in the order in which they were added.
+#[derive(Debug)]
+pub(crate) struct Tracked<V> {
+    entries: IndexMap<String, Numbered<V>>,
+    /// The number of the entry that was added last.
+    last: u64,
+    /// What was there before the changes that are not written yet: `None` for an entry that is new. Absent if changes
+    /// are not written at all.
+    before: Option<HashMap<String, Option<Numbered<V>>>>,
+}
+
+/// An entry and its place in the order.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbered<V> {
+    pub(crate) number: u64,
+    pub(crate) value: V,
+}
+
+impl<V> Default for Tracked<V> {
+    fn default() -> Self {
+        Self { entries: IndexMap::new(), last: 0, before: None }
+    }
+}
+
+impl<V: Clone> Tracked<V> {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&V> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|entry| &entry.value)
+    }
+
+    /// The entry, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut V> {
+        self.touch(key);
+        self.entries.get_mut(key).map(|entry| &mut entry.value)
+    }
+
+    /// Adds an entry at the end, or replaces one in its place.
+    pub(crate) fn insert(&mut self, key: String, value: V) -> &mut V {
+        self.touch(&key);
+        let number = self.entries.get(&key).map_or(self.last + 1, |entry| entry.number);
+        self.last = self.last.max(number);
+        let place = self.entries.insert_full(key, Numbered { number, value }).0;
+        &mut self.entries[place].value
+    }
+
+    /// The entry, which is added if there is none.
+    pub(crate) fn get_or_add(&mut self, key: String) -> &mut V
+    where
+        V: Default,
+    {
+        self.touch(&key);
+        let last = &mut self.last;
+        let added = || {
+            *last += 1;
+            Numbered { number: *last, value: V::default() }
+        };
+        &mut self.entries.entry(key).or_insert_with(added).value
+    }
+
+    /// Removes an entry. The others keep their order.
+    #[allow(dead_code, reason = "the service API removes enrollments")]
+    pub(crate) fn remove(&mut self, key: &str) -> Option<V> {
+        self.touch(key);
+        self.entries.shift_remove(key).map(|entry| entry.value)
+    }
+
+    /// Removes an entry quickly, which changes the order.
+    #[allow(dead_code, reason = "the service API removes registrations")]
+    pub(crate) fn swap_remove(&mut self, key: &str) -> Option<V> {
+        self.touch(key);
+        self.entries.swap_remove(key).map(|entry| entry.value)
+    }
+
+    /// Removes all entries.
+    pub(crate) fn clear(&mut self) {
+        let removed = std::mem::take(&mut self.entries);
+        if let Some(before) = &mut self.before {
+            for (key, entry) in removed {
+                before.entry(key).or_insert(Some(entry));
+            }
+        }
+    }
+
+    /// Remembers the entry as it is before its change.
+    fn touch(&mut self, key: &str) {
+        if let Some(before) = &mut self.before
+            && !before.contains_key(key)
+        {
+            before.insert(key.to_owned(), self.entries.get(key).cloned());
+        }
+    }
+}
