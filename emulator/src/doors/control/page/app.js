@@ -1,0 +1,463 @@
+// The page: what is known, what is selected, and who tells whom.
+
+import * as api from "./api.js";
+import { callDetails, deviceDetails, failureDetails, mergePatch, requestDetails } from "./details.js";
+import { byId, el, oncePerFrame } from "./dom.js";
+import { fromCall, fromFailure, fromRequest, row } from "./entries.js";
+import { enrollmentKey, firstSteps, showDevices, showEnrollments } from "./lists.js";
+import { Timeline } from "./timeline.js";
+
+/** The most entries of the timeline, and how much text they may hold. The oldest ones go first. */
+const MOST_ENTRIES = 10_000;
+const MOST_TEXT = 32_000_000;
+/** The most devices and enrollments that are kept. Others are found by their exact ID. */
+const MOST_LISTED = 5_000;
+
+// --- What is known --------------------------------------------------------------------------
+
+let health;
+let entries = []; // oldest first
+let text = 0;
+let newSinceShown = 0;
+/** Entries of webhooks that have not answered yet. */
+let waiting = new Map();
+/** Whether entries before the oldest one are no longer kept. */
+let cutOff = false;
+/** While the timeline is paused: the key of the last entry that it shows. */
+let pausedAt;
+const counts = { request: 0, call: 0 };
+
+/** `loadedAt` is the last event that the list shows: earlier events about it are history. */
+const devices = { known: new Map(), more: false, loadedAt: 0 };
+const enrollments = { known: new Map(), more: false, loadedAt: 0, busy: new Set() };
+
+/** `undefined`, `{ entry, full }` or `{ device, edit }`: `full` is a webhook call with its bodies, `edit` a twin's form. */
+let selected;
+
+// --- The timeline ---------------------------------------------------------------------------
+
+const timeline = new Timeline(byId("entries"), row, (entry, opened) => selectEntry(entry, opened));
+const filters = { device: byId("filter-device"), kind: byId("filter-kind"), tone: byId("filter-tone") };
+
+function passes(entry, device) {
+  return (pausedAt === undefined || entry.key <= pausedAt)
+    && (!device || entry.device?.toLowerCase().includes(device))
+    && (!filters.kind.value || entry.kind === filters.kind.value)
+    && (!filters.tone.value || entry.tone === filters.tone.value);
+}
+
+const showTimeline = oncePerFrame(() => {
+  const device = filters.device.value.trim().toLowerCase();
+  const passing = (entry) => passes(entry, device);
+  const shown = entries.filter(passing);
+  const added = newSinceShown > 0 ? entries.slice(-newSinceShown).filter(passing).length : 0;
+  newSinceShown = 0;
+  const filtered = device !== "" || filters.kind.value !== "" || filters.tone.value !== "";
+  timeline.show(shown, added);
+  byId("filter-clear").hidden = !filtered;
+  byId("entry-count").textContent = filtered ? `${shown.length} of ${entries.length}` : `${entries.length}${cutOff ? ", older ones are gone" : ""}`;
+  byId("request-count").textContent = counts.request;
+  byId("call-count").textContent = counts.call;
+  const held = pausedAt === undefined ? 0 : entries.length - 1 - entries.findLastIndex((entry) => entry.key <= pausedAt);
+  byId("pause").textContent = pausedAt === undefined ? "Pause" : `Resume (${held} new)`;
+  byId("entries").hidden = shown.length === 0;
+  byId("entries-empty").hidden = shown.length > 0;
+  byId("entries-empty").textContent = entries.length === 0
+    ? "Nothing has happened yet. Each request of a device, and each call of a webhook, appears here at once."
+    : "No entry passes the filter.";
+});
+
+function addEntry(entry) {
+  entries.push(entry);
+  text += entry.size;
+  newSinceShown += 1;
+  if (entry.type in counts) counts[entry.type] += 1;
+  if (entries.length > MOST_ENTRIES || text > MOST_TEXT) {
+    // Some more than one, so that this is not done for each new entry.
+    let gone = 0;
+    while (entries.length - gone > MOST_ENTRIES - 100 || text > MOST_TEXT) text -= entries[gone++].size;
+    entries.splice(0, gone);
+    cutOff = true;
+  }
+  showTimeline();
+}
+
+/** A webhook that answers takes the place of its entry that waited. */
+function addCall(data, underWay) {
+  const id = `${data.attempt} ${data.replayOf} ${data.registrationId}`;
+  const waited = waiting.get(id);
+  if (waited) {
+    const { key } = waited;
+    Object.assign(waited, fromCall(data, underWay), { key });
+    timeline.changed(key);
+    showTimeline();
+  } else {
+    addEntry(fromCall(data, underWay));
+  }
+  if (!underWay) waiting.delete(id);
+  else if (!waited) waiting.set(id, entries.at(-1));
+  const shown = selected?.entry;
+  if (shown && shown === waited) selectEntry(shown, false);
+  else if (shown?.type === "call" && shown.device === data.registrationId) showDetails();
+}
+
+/** The calls of the registration to which this one belongs, in their order. */
+function attemptsOf(entry) {
+  if (entry.data.replayOf !== null) return [];
+  const all = entries.filter((other) => other.type === "call" && other.device === entry.device && other.data.replayOf === null);
+  const at = all.indexOf(entry);
+  const first = all.findLastIndex((other, index) => index <= at && other.data.attempt === 1);
+  const next = all.findIndex((other, index) => index > at && other.data.attempt === 1);
+  return all.slice(Math.max(first, 0), next < 0 ? undefined : next);
+}
+
+// --- What is selected -----------------------------------------------------------------------
+
+function select(selection) {
+  selected = selection;
+  timeline.select(selection?.entry?.key);
+  showDetails();
+  listDevices();
+}
+
+/** `opened` if the user wants to go to the details: they may be below the list. */
+function selectEntry(entry, opened) {
+  const selection = { entry };
+  select(selection);
+  if (entry.type === "call" && !entry.underWay) {
+    api.webhookCall(entry.data.number)
+      .catch((error) => error)
+      .then((full) => {
+        selection.full = full;
+        if (selected === selection) showDetails();
+      });
+  }
+  if (opened) goToDetails();
+}
+
+async function selectDevice(id) {
+  const summary = devices.known.get(id.toLowerCase()) ?? { registrationId: id, registrations: 0, assignedHub: null, deviceId: null };
+  const selection = { device: summary };
+  select(selection);
+  filters.device.value = id;
+  showTimeline();
+  goToDetails();
+  await refreshDevice(selection);
+}
+
+async function refreshDevice(selection) {
+  try {
+    selection.device = await api.device(selection.device.registrationId);
+    if (selected === selection && !selection.edit) showDetails();
+  } catch (error) {
+    if (selected !== selection) return;
+    if (error.status === 404) byId("details-body").replaceChildren(el("p", { text: `The emulator knows no device ${selection.device.registrationId}. It has not been assigned to a hub.` }));
+    else notify(error.message, "bad");
+  }
+}
+
+/** Goes to the details where they are below the list, and takes the keyboard there. */
+function goToDetails() {
+  byId("details-body").focus({ preventScroll: true });
+  if (matchMedia("(max-width: 46rem)").matches) byId("details").scrollIntoView();
+}
+
+const actions = {
+  showDevice: selectDevice,
+  showEntry: (entry) => {
+    selectEntry(entry, false);
+    timeline.reveal(entry.key);
+    byId("details-body").focus({ preventScroll: true });
+  },
+  replay: (entry, button) => attempt(async () => {
+    button.disabled = true;
+    button.textContent = "Replaying …";
+    try {
+      const call = await api.replay(entry.data.number);
+      notify(`Replayed: the webhook answered ${call.status ?? "nothing"}. ${call.outcome}`, call.assignedHub === null ? "bad" : "ok");
+      // The event of the call may be a moment behind the answer.
+      const known = await appears(() => entries.findLast((other) => other.type === "call" && other.data.number === call.number));
+      if (known) actions.showEntry(known);
+    } finally {
+      button.disabled = false;
+      button.textContent = "Replay";
+    }
+  }),
+  editTwin: () => {
+    const pretty = (value) => JSON.stringify(value, null, 2);
+    const { tags, desired } = selected.device.twin;
+    selected.edit = { tags: { text: pretty(tags) }, desired: { text: pretty(desired) } };
+    showDetails();
+    selected.edit.tags.box.focus();
+  },
+  cancelTwin: () => endEdit(selected),
+  saveTwin: async (tags, desired) => {
+    const selection = selected;
+    const { twin, registrationId } = selection.device;
+    try {
+      const patch = { tags: mergePatch(twin.tags, object("tags", tags)), desired: mergePatch(twin.desired, object("desired", desired)) };
+      selection.device = await api.changeTwin(registrationId, patch);
+      if (selected === selection) endEdit(selection);
+      notify(`The twin of ${registrationId} is changed.`, "ok");
+    } catch (error) {
+      selection.edit = { tags: { text: tags }, desired: { text: desired }, error: error.message };
+      if (selected === selection) showDetails();
+    }
+  },
+};
+
+function endEdit(selection) {
+  selection.edit = undefined;
+  showDetails();
+  byId("edit-twin")?.focus();
+}
+
+function object(what, json) {
+  let value;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    throw new Error(`The ${what} are not JSON: ${error.message}`);
+  }
+  if (value === null || typeof value !== "object" || Array.isArray(value)) throw new Error(`The ${what} must be a JSON object.`);
+  return value;
+}
+
+async function appears(find) {
+  for (let tries = 0; tries < 20; tries += 1) {
+    const found = find();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return undefined;
+}
+
+function showDetails() {
+  const body = byId("details-body");
+  const focused = body.contains(document.activeElement) ? document.activeElement.id : undefined;
+  const scrolled = body.scrollTop;
+  body.replaceChildren(...contents().filter(Boolean));
+  body.scrollTop = body.dataset.shows === shownKey() ? scrolled : 0;
+  body.dataset.shows = shownKey();
+  if (focused) (document.getElementById(focused) ?? body).focus({ preventScroll: true });
+}
+
+const shownKey = () => (selected?.entry ? `entry ${selected.entry.key}` : selected?.device ? `device ${selected.device.registrationId}` : "");
+
+function contents() {
+  if (selected?.device) return deviceDetails(selected.device, selected.edit, actions);
+  const entry = selected?.entry;
+  if (entry?.type === "request") return requestDetails(entry, actions);
+  if (entry?.type === "failure") return failureDetails(entry);
+  if (entry?.type === "call") return callDetails(entry, selected.full, attemptsOf(entry), actions);
+  return [el("p", { class: "quiet", text: "Select an entry of the timeline to see its bodies and why it was answered so, or a device to see its twin." })];
+}
+
+// --- Devices and enrollments ----------------------------------------------------------------
+
+const listDevices = oncePerFrame(() => {
+  showDevices({
+    devices: [...devices.known.values()],
+    more: devices.more,
+    search: byId("device-search").value,
+    selected: selected?.device?.registrationId,
+    onSelect: selectDevice,
+  });
+  byId("device-empty").hidden = devices.known.size > 0;
+});
+
+const listEnrollments = oncePerFrame(() => {
+  showEnrollments({
+    enrollments: [...enrollments.known.values()],
+    more: enrollments.more,
+    busy: enrollments.busy,
+    onEnable: (enrollment) => attempt(async () => {
+      const key = enrollmentKey(enrollment);
+      enrollments.busy.add(key);
+      try {
+        const changed = await api.enable(enrollment, !enrollment.enabled);
+        keep(enrollments, key, changed);
+        notify(`${changed.id} is ${changed.enabled ? "enabled" : "disabled"}.`, "ok");
+      } finally {
+        enrollments.busy.delete(key);
+        listEnrollments();
+      }
+    }),
+  });
+});
+
+/** Keeps what an event or an answer tells of one entry of a list: `undefined` or null if it is gone. */
+function keep(list, key, value) {
+  if (!value) list.known.delete(key);
+  else if (list.known.has(key) || list.known.size < MOST_LISTED) list.known.set(key, value);
+  else list.more = true;
+}
+
+const deviceKey = ({ registrationId }) => registrationId.toLowerCase();
+
+async function load() {
+  const [allDevices, allEnrollments] = await Promise.all([api.list("devices", MOST_LISTED), api.list("enrollments", MOST_LISTED)]);
+  for (const [list, loaded, keyOf] of [[devices, allDevices, deviceKey], [enrollments, allEnrollments, enrollmentKey]]) {
+    list.known = new Map(loaded.entries.map((entry) => [keyOf(entry), entry]));
+    list.more = loaded.more;
+    list.loadedAt = loaded.lastEvent;
+  }
+  listDevices();
+  listEnrollments();
+}
+
+// --- Events ---------------------------------------------------------------------------------
+
+function clear() {
+  entries = [];
+  text = 0;
+  newSinceShown = 0;
+  waiting = new Map();
+  cutOff = false;
+  pausedAt = undefined;
+  byId("pause").setAttribute("aria-pressed", "false");
+  counts.request = counts.call = 0;
+  select(undefined);
+  showTimeline();
+}
+
+function onEvent(kind, data) {
+  switch (kind) {
+    case "request": return addEntry(fromRequest(data));
+    case "webhook": return addCall(data, false);
+    case "webhookUnderWay": return addCall(data, true);
+    case "connectionFailed": return addEntry(fromFailure(data));
+    case "device": return onDevice(data);
+    case "enrollment":
+      if (data.number <= enrollments.loadedAt) return undefined;
+      keep(enrollments, enrollmentKey(data), data.enrollment);
+      return listEnrollments();
+    case "reset":
+      // The history begins with the last reset: what it did is loaded already.
+      if (data.number <= devices.loadedAt) return undefined;
+      clear();
+      notify("The emulator was reset.", "ok");
+      return attempt(load);
+    case "missed":
+      cutOff = true;
+      showTimeline();
+      return attempt(load);
+    default: return undefined;
+  }
+}
+
+function onDevice({ number, registrationId, device }) {
+  if (number <= devices.loadedAt) return;
+  keep(devices, registrationId.toLowerCase(), device);
+  listDevices();
+  const shown = selected?.device;
+  if (shown && deviceKey(shown) === registrationId.toLowerCase()) {
+    if (device) refreshDevice(selected);
+    else select(undefined);
+  }
+}
+
+const events = new api.Events({
+  event: onEvent,
+  async begin(now, restarted) {
+    health = now;
+    clear();
+    byId("version").textContent = health.version;
+    byId("id-scope").textContent = health.idScope;
+    byId("device-empty").replaceChildren(...firstSteps(health));
+    await load();
+    if (restarted) notify("The emulator was restarted. The timeline begins anew.", "ok");
+  },
+  state(name) {
+    const words = { live: "Live", lost: "Not connected. Trying again …", token: "A token is wanted" };
+    const shown = byId("connection");
+    if (shown.dataset.state === name) return;
+    shown.dataset.state = name;
+    shown.textContent = words[name];
+    document.title = name === "live" ? "DPS emulator" : `${words[name]} – DPS emulator`;
+    byId("reset").disabled = name !== "live";
+    if (name === "token" && !byId("token-dialog").open) byId("token-dialog").showModal();
+  },
+});
+
+// --- Notices, buttons, dialogs --------------------------------------------------------------
+
+let noticeTimer;
+
+/** Tells the user how an action went. */
+function notify(message, tone) {
+  clearTimeout(noticeTimer);
+  const close = el("button", { type: "button", class: "plain", text: "Close", on: { click: () => byId("notices").replaceChildren() } });
+  byId("notices").replaceChildren(el("p", { class: `notice ${tone}` }, el("span", { text: message }), close));
+  if (tone !== "bad") noticeTimer = setTimeout(() => byId("notices").replaceChildren(), 8000);
+}
+
+/** Does what the user asked for, and tells why it did not work. */
+async function attempt(action) {
+  try {
+    await action();
+  } catch (error) {
+    notify(error.message, "bad");
+    if (error.status === 401) events.connect();
+  }
+}
+
+byId("pause").addEventListener("click", () => {
+  pausedAt = pausedAt === undefined ? (entries.at(-1)?.key ?? 0) : undefined;
+  byId("pause").setAttribute("aria-pressed", String(pausedAt !== undefined));
+  showTimeline();
+});
+byId("filters").addEventListener("input", showTimeline);
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("filters").addEventListener("reset", () => {
+  // The fields are emptied after this event.
+  setTimeout(() => {
+    showTimeline();
+    filters.device.focus();
+  });
+});
+byId("device-search").addEventListener("input", listDevices);
+byId("device-search").addEventListener("keydown", (event) => {
+  const id = event.target.value.trim();
+  if (event.key === "Enter" && id) selectDevice(id);
+});
+byId("back").addEventListener("click", () => {
+  byId("entries").focus({ preventScroll: true });
+  byId("timeline-heading").scrollIntoView();
+});
+
+byId("reset").addEventListener("click", () => {
+  byId("reset-text").textContent = `${devices.known.size} devices with their twins, the timeline, scripts, quotas, and every change of enrollments and behaviour are lost. Everything is as it was at the start.`;
+  byId("reset-dialog").returnValue = "";
+  byId("reset-dialog").showModal();
+});
+byId("reset-dialog").addEventListener("close", () => {
+  if (byId("reset-dialog").returnValue === "reset") attempt(api.reset);
+});
+
+byId("token-dialog").addEventListener("cancel", (event) => event.preventDefault());
+byId("token-dialog").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await api.startSession(byId("token").value);
+    byId("token").value = "";
+    byId("token-error").textContent = "";
+    byId("token-dialog").close();
+    events.connect();
+  } catch (error) {
+    byId("token-error").textContent = error.status === 401 ? "This is not the token." : error.message;
+  }
+});
+
+/** A token in the address is exchanged for a cookie, and does not stay in the address bar or in the history. */
+async function useTokenOfAddress() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token === null) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  // A wrong token is asked for again, since the first call is then refused.
+  await api.startSession(token).catch(() => undefined);
+}
+
+showDetails();
+await useTokenOfAddress();
+await events.connect();

@@ -1,0 +1,153 @@
+// The details of what is selected: a request, a webhook call, a failed connection or a device.
+
+import { el, facts } from "./dom.js";
+import { badge, clock, duration, stateBadge } from "./entries.js";
+import { titledBody } from "./json.js";
+
+const heading = (entry, title = entry.title) => el("h3", {}, badge(entry.tone, entry.status), " ", title);
+const outcome = (tone, text) => el("p", { class: `outcome-line ${tone}`, text });
+const when = (at) => el("time", { datetime: at, text: `${at.slice(0, 10)} ${clock(at)} UTC` });
+const id = (text) => el("span", { class: "id", text });
+
+function deviceLink(device, actions) {
+  if (!device) return undefined;
+  return el("button", { type: "button", class: "plain id", text: device, on: { click: () => actions.showDevice(device) } });
+}
+
+export function requestDetails(entry, actions) {
+  const { data } = entry;
+  return [
+    heading(entry),
+    outcome(entry.tone, data.outcome),
+    facts([
+      ["Device", deviceLink(entry.device, actions)],
+      ["Answered", when(data.at)],
+      ["Request", id(`${data.method} ${data.path}`)],
+      ["Listener", data.listener],
+      ["Credentials", data.authorization ? "a token or password (not kept)" : "no token; a certificate is shown to TLS"],
+      ["Status", data.httpStatus === null ? "none" : String(data.httpStatus)],
+      ["Retry-After", data.retryAfter === null ? undefined : `${data.retryAfter} s`],
+    ]),
+    titledBody("Request body", data.body, "The request has no body."),
+    titledBody("Answer", data.responseBody, data.httpStatus === null ? "There was no answer." : "The answer has no body."),
+  ];
+}
+
+export function failureDetails(entry) {
+  const { data } = entry;
+  return [
+    heading(entry),
+    outcome("bad", data.outcome),
+    facts([
+      ["Ended", when(data.at)],
+      ["Listener", data.listener],
+      ["From", data.peer],
+      ["Not shown", data.hidden > 0 ? `${data.hidden} failed connections before this one` : undefined],
+    ]),
+  ];
+}
+
+/** `full` is the call with its bodies, an `Error` if they cannot be had, or undefined as long as they are on their way. */
+export function callDetails(entry, full, attempts, actions) {
+  const { data } = entry;
+  return [
+    heading(entry, data.replayOf === null ? `Webhook call, attempt ${data.attempt} of ${data.attempts}` : "Replay of a webhook call"),
+    outcome(entry.tone, data.reason && !data.outcome.includes(data.reason) ? `${data.outcome}\n${data.reason}` : data.outcome),
+    data.warnings.length > 0 && el("ul", { class: "warnings", "aria-label": "Warnings" }, data.warnings.map((text) => el("li", { text }))),
+    attempts.length > 1 && el("div", { class: "attempts", role: "group", "aria-label": "Attempts of this registration" },
+      el("span", { class: "quiet", text: "Attempts" }),
+      attempts.map((other) => el("button", {
+        type: "button",
+        "aria-current": other === entry ? "true" : undefined,
+        text: `${other.data.attempt}: ${other.status}`,
+        on: { click: () => actions.showEntry(other) },
+      }))),
+    facts([
+      ["Device", deviceLink(entry.device, actions)],
+      ["Hub", data.assignedHub === null ? undefined : id(data.assignedHub)],
+      ["Attempt", data.replayOf === null ? `${data.attempt} of ${data.attempts}` : "replay, which changes no device"],
+      ["Next attempt", data.nextInMs === null || entry.underWay ? undefined : `${duration(data.nextInMs)} after this one`],
+      [entry.underWay ? "Waits since" : "Answered", entry.underWay ? duration(data.durationMs) : when(data.at)],
+      ["Duration", entry.underWay ? undefined : duration(data.durationMs)],
+      ["Webhook", id(`POST ${data.url}`)],
+    ]),
+    entry.underWay
+      ? el("p", { class: "quiet", text: "The webhook has not answered yet. The bodies appear here as soon as it has." })
+      : [
+          el("p", { class: "buttons" },
+            el("button", { type: "button", id: "replay", class: "main", text: "Replay", on: { click: (event) => actions.replay(entry, event.currentTarget) } }),
+            el("span", { class: "quiet", text: "Sends the same AllocationRequest again. No device changes." })),
+          bodies(full),
+        ],
+  ].flat(Infinity);
+}
+
+function bodies(full) {
+  if (full === undefined) return el("p", { class: "quiet", text: "Loading the bodies …" });
+  if (full instanceof Error) return el("p", { class: "error", text: `The bodies cannot be shown. ${full.message}` });
+  return [
+    titledBody("What came back", full.responseBody, full.status === null ? "Nothing came back." : "The answer has no body."),
+    titledBody("AllocationRequest", full.requestBody, "It is empty."),
+  ];
+}
+
+/** `edit` is undefined, or the texts `{ tags, desired, error }` of a twin that is being edited. */
+export function deviceDetails(device, edit, actions) {
+  const last = device.lastRegistration;
+  const failed = last?.errorMessage ? `${last.errorCode ?? ""} ${last.errorMessage}`.trim() : undefined;
+  return [
+    el("h3", {}, last && stateBadge(last.status), " ", id(device.registrationId)),
+    failed && outcome("bad", failed),
+    facts([
+      ["Hub", device.assignedHub === null ? "none" : id(device.assignedHub)],
+      ["Device ID", device.deviceId === null ? undefined : id(device.deviceId)],
+      ["Substatus", device.substatus],
+      ["Enrollment", device.enrollment && el("span", {}, id(device.enrollment.id), ` (${device.enrollment.kind})`)],
+      ["Assigned", device.registrations === 1 ? "once" : `${device.registrations} times`],
+      ["Registered", last?.createdDateTimeUtc && when(last.createdDateTimeUtc)],
+      ["Updated", last?.lastUpdatedDateTimeUtc && when(last.lastUpdatedDateTimeUtc)],
+    ]),
+    device.twin === undefined
+      ? el("p", { class: "quiet", text: "Loading the twin …" })
+      : device.twin === null
+        ? el("p", { class: "quiet", text: "There is no twin, because the device has no hub." })
+        : edit
+          ? twinForm(edit, actions)
+          : [
+              titledBody("Twin: tags", JSON.stringify(device.twin.tags), ""),
+              titledBody("Twin: desired properties", JSON.stringify(device.twin.desired), ""),
+              el("p", { class: "buttons" }, el("button", { type: "button", id: "edit-twin", text: "Edit the twin", on: { click: actions.editTwin } })),
+            ],
+  ].flat(Infinity);
+}
+
+function twinForm(edit, actions) {
+  const field = (name, title) => el("label", { class: "titled" }, el("h4", { text: title }),
+    (edit[name].box = el("textarea", { name, spellcheck: "false", rows: "8" }, edit[name].text)));
+  const form = el("form", { id: "twin-form" },
+    field("tags", "Twin: tags"),
+    field("desired", "Twin: desired properties"),
+    el("p", { class: "error", role: "alert", text: edit.error ?? "" }),
+    el("p", { class: "buttons" },
+      el("button", { class: "main", text: "Save" }),
+      el("button", { type: "button", text: "Cancel", on: { click: actions.cancelTwin } })));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    actions.saveTwin(edit.tags.box.value, edit.desired.box.value);
+  });
+  return form;
+}
+
+/** The merge patch (RFC 7396) that makes `after` of `before`. */
+export function mergePatch(before, after) {
+  const plain = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+  // Without a prototype, so that a member named __proto__ is a member like the others.
+  const patch = Object.create(null);
+  for (const name of Object.keys(before)) if (!Object.hasOwn(after, name)) patch[name] = null;
+  for (const [name, value] of Object.entries(after)) {
+    const old = Object.hasOwn(before, name) ? before[name] : undefined;
+    if (JSON.stringify(old) === JSON.stringify(value)) continue;
+    patch[name] = plain(old) && plain(value) ? mergePatch(old, value) : value;
+  }
+  return patch;
+}

@@ -1,0 +1,111 @@
+// What an entry of the timeline means: its kind, how it went, and how its row looks.
+
+import { el } from "./dom.js";
+
+/** How it went. The sign stands beside the colour, for those who do not see the colour. */
+const SIGN = { ok: "✓", wait: "…", bad: "✕", plain: "·" };
+const WORD = { ok: "succeeded", wait: "in progress", bad: "refused or failed", plain: "" };
+/** How the states of a registration went. */
+const STATE = { assigned: "ok", assigning: "wait", unassigned: "wait", failed: "bad", disabled: "bad" };
+
+/** `12:03:09.167`, in UTC as in the program's log. */
+export function clock(rfc3339) {
+  const found = /T(\d\d:\d\d:\d\d)(\.\d{1,3})?/.exec(rfc3339 ?? "");
+  return found ? found[1] + (found[2] ?? ".").padEnd(4, "0") : "";
+}
+
+export function duration(ms) {
+  if (ms < 1000) return `${ms} ms`;
+  if (ms < 120_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
+  return `${Math.round(ms / 60_000)} min`;
+}
+
+/** A badge such as `✕ 401`. */
+export function badge(tone, text) {
+  return el("span", { class: `badge ${tone}` },
+    el("span", { "aria-hidden": "true", text: SIGN[tone] }),
+    el("span", { text }),
+    WORD[tone] && el("span", { class: "hidden", text: `, ${WORD[tone]}` }));
+}
+
+/** The badge of a registration's state. */
+export const stateBadge = (status) => badge(STATE[status] ?? "plain", status);
+
+/** `register`, `poll`, `service` or `other`, and what a person calls it. */
+function kindOf({ method, path }) {
+  if (/\/registrations\/[^/]+\/register\b|^\$dps\/registrations\/PUT\//i.test(path)) return ["register", "Register"];
+  if (/\/operations\/|^\$dps\/registrations\/GET\//i.test(path)) return ["poll", "Poll"];
+  if (/^\/(enrollments|enrollmentGroups|registrations)\b/i.test(path)) return ["service", `${method} ${path.split("?")[0]}`];
+  if (method === "POST" && /^\/[^/]+\/registrations\/[^/?]+(\?|$)/i.test(path)) return ["poll", "Look-up"];
+  return ["other", method === "-" ? "Listener" : `${method} ${method === "SUBSCRIBE" ? "" : path.split("?")[0]}`.trim()];
+}
+
+/** How a request went, and what its badge says. */
+function resultOf(kind, { method, httpStatus, responseBody, outcome }) {
+  if (httpStatus === null) {
+    // MQTT's own packets have no status.
+    if (method === "CONNECT" || method === "SUBSCRIBE") {
+      return /^(connected|subscribed)\b/.test(outcome) ? ["ok", "done"] : ["bad", "refused"];
+    }
+    return ["bad", method === "-" ? "note" : "no answer"];
+  }
+  if (httpStatus >= 300) return ["bad", String(httpStatus)];
+  const state = kind === "register" || kind === "poll" ? /"status"\s*:\s*"([a-z]+)"/i.exec(responseBody)?.[1] : undefined;
+  return state ? [STATE[state.toLowerCase()] ?? "plain", `${httpStatus} ${state}`] : ["ok", String(httpStatus)];
+}
+
+/** `key` stays the same as long as the entry is in the timeline. */
+export function fromRequest(data) {
+  const [kind, title] = kindOf(data);
+  const [tone, status] = resultOf(kind, data);
+  // The title of a call of the service API has its path.
+  const device = kind === "service" ? undefined : (data.registrationId ?? undefined);
+  const size = data.path.length + data.body.length + data.responseBody.length + data.outcome.length;
+  return { key: data.number, type: "request", kind, title, tone, status, device, at: data.at, outcome: data.outcome, size, data };
+}
+
+/** `underWay` if the webhook has not answered yet. */
+export function fromCall(data, underWay) {
+  const tone = underWay ? "wait" : data.assignedHub === null ? "bad" : "ok";
+  return {
+    key: data.number,
+    type: "call",
+    kind: "webhook",
+    title: data.replayOf === null ? `Webhook ${data.attempt} of ${data.attempts}` : "Webhook, replay",
+    tone,
+    status: underWay ? "waits" : data.status === null ? "no answer" : String(data.status),
+    device: data.registrationId,
+    at: data.at,
+    outcome: data.outcome,
+    size: data.outcome.length + data.url.length,
+    underWay,
+    data,
+  };
+}
+
+export function fromFailure(data) {
+  return {
+    key: data.number,
+    type: "failure",
+    kind: "other",
+    title: `Connection to ${data.listener} from ${data.peer}`,
+    tone: "bad",
+    status: "failed",
+    device: undefined,
+    at: data.at,
+    outcome: data.outcome,
+    size: data.outcome.length,
+    data,
+  };
+}
+
+/** The contents of an entry's row. */
+export function row(entry) {
+  return [
+    badge(entry.tone, entry.status),
+    el("span", { class: "what", text: entry.title }),
+    el("span", { class: "id", text: entry.device ?? "" }),
+    el("time", { datetime: entry.at, text: clock(entry.at) }),
+    el("span", { class: "outcome", text: entry.outcome }),
+  ];
+}
