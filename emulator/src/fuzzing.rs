@@ -48,10 +48,10 @@ pub struct Request<'a> {
 impl Service {
     /// # Errors
     ///
-    /// When the configuration cannot be used.
-    pub fn new(config: Config) -> Result<Self, ConfigError> {
+    /// When the configuration cannot be used, or no CA can be made.
+    pub fn new(config: Config) -> Result<Self, Box<dyn std::error::Error>> {
         config.check()?;
-        let issuing_ca = IssuingCa::generate().map_err(|error| ConfigError(error.to_string()))?;
+        let issuing_ca = IssuingCa::generate()?;
         let clock = Clock::new(1.0);
         Ok(Self(Arc::new(service::Service::new(config, clock, None, issuing_ca, Journal::new(clock, None)))))
     }

@@ -38,8 +38,10 @@ mod service;
 mod store;
 mod watch;
 
+#[doc(hidden)]
+pub use config::document::Document;
 pub use config::{
-    Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, IndividualEnrollment,
+    Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, Finding, IndividualEnrollment,
     ReprovisionPolicy, TpmAttestation, Twin, X509Attestation,
     behaviour::{DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub},
 };

@@ -184,7 +184,7 @@ fn a_service_without_hubs_is_warned_of() {
             let warning: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
             assert!(warning["warning"].as_str().unwrap().contains("no hub is linked"), "{lines}");
         } else {
-            assert!(lines.contains("\nwarning: no hub is linked"), "{lines}");
+            assert!(lines.contains(": warning: linked_hubs: no hub is linked"), "{lines}");
         }
     }
 }
@@ -223,7 +223,7 @@ fn exit_codes_tell_what_was_wrong() {
         (&["--time-scale", "0"], 2, "time scale"),
         (&["--webhook", "127.0.0.1:7071/api"], 3, "does not begin with http:// or https://"),
         (&["--config", "/nowhere/dps.toml"], 3, "/nowhere/dps.toml"),
-        (&["--config", bad], 3, "line 1: unknown field `scope`"),
+        (&["--config", bad], 3, ":1:1: error: scope: this key is unknown"),
     ] {
         let (got, stdout, stderr) = run(DPS, arguments);
         assert_eq!((got, stdout.as_str()), (code, ""), "{arguments:?}");

@@ -634,13 +634,22 @@ fn a_bad_attestation_is_refused() {
     let (chain, key) = (pem(&device.chain[0]), device.key.serialize_pem());
     let group = "[[enrollment_groups]]\nenrollment_group_id = 'g'\n";
     for (enrollment, why) in [
-        (format!("{group}primary_key = '{GROUP_KEY}'\nx509.primary = '''{chain}'''"), "g has both keys and x509"),
-        (format!("{group}secondary_key = '{GROUP_KEY}'\nx509.primary = '''{chain}'''"), "g has both keys and x509"),
-        (group.to_owned(), "g has no primary_key and no x509"),
-        (format!("{group}x509.primary = '''{chain}'''"), "a certificate of g is no CA's"),
+        (
+            format!("{group}primary_key = '{GROUP_KEY}'\nx509.primary = '''{chain}'''"),
+            "the enrollment has both keys and x509",
+        ),
+        (
+            format!("{group}secondary_key = '{GROUP_KEY}'\nx509.primary = '''{chain}'''"),
+            "the enrollment has both keys and x509",
+        ),
+        (group.to_owned(), "the enrollment has no primary_key and no x509"),
+        (
+            format!("{group}x509.primary = '''{chain}'''"),
+            "enrollment_groups[0].x509.primary: the certificate is no CA's",
+        ),
         (format!("{group}x509.primary = '''{key}'''"), "no certificate in PEM"),
         (format!("{group}x509.primary = '{GROUP_KEY}'"), "a certificate's file cannot be read"),
-        (format!("{group}x509.secondary = '''{chain}'''"), "missing field `primary`"),
+        (format!("{group}x509.secondary = '''{chain}'''"), "enrollment_groups[0].x509: the key `primary` is missing"),
         (format!("{group}x509.primary = '''{}'''", chain.replace("MII", "MIA")), "a certificate cannot be read"),
     ] {
         let error = Config::from_toml(&toml(&enrollment)).unwrap_err().to_string();

@@ -219,7 +219,7 @@ pub enum HubRefusalMessage {
 /// Seconds, or `false` for none: TOML has no null.
 fn seconds_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a number of seconds, or false")]
     enum Seconds {
         Some(u32),
         Flag(bool),
@@ -227,6 +227,6 @@ fn seconds_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     match Seconds::deserialize(deserializer)? {
         Seconds::Some(seconds) => Ok(Some(seconds)),
         Seconds::Flag(false) => Ok(None),
-        Seconds::Flag(true) => Err(de::Error::custom("retry_after is a number of seconds or false")),
+        Seconds::Flag(true) => Err(de::Error::custom("expected a number of seconds, or false")),
     }
 }

@@ -163,7 +163,12 @@ pub struct X509Attestation {
 
 impl X509Attestation {
     pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        std::iter::once(&self.primary).chain(&self.secondary)
+        self.named_certificates().map(|(_, certificate)| certificate)
+    }
+
+    /// The certificates with the names of their fields.
+    pub(super) fn named_certificates(&self) -> impl Iterator<Item = (&'static str, &Certificate)> {
+        std::iter::once(("primary", &self.primary)).chain(self.secondary.iter().map(|each| ("secondary", each)))
     }
 }
 

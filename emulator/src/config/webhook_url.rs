@@ -3,16 +3,18 @@
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
+use super::finding::quoted;
+
 /// Whether a webhook can be called at this URL.
 pub(crate) fn check(url: &str) -> Result<(), String> {
-    let shown = masked(url);
+    let shown = quoted(&masked(url));
     let has_scheme = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     if !has_scheme("http://") && !has_scheme("https://") {
-        return Err(format!("the webhook's URL {shown:?} does not begin with http:// or https://"));
+        return Err(format!("the webhook's URL {shown} does not begin with http:// or https://"));
     }
     match Url::parse(url) {
         Ok(_) => Ok(()),
-        Err(fault) => Err(format!("the webhook's URL {shown:?} cannot be used: {fault}")),
+        Err(fault) => Err(format!("the webhook's URL {shown} cannot be used: {fault}")),
     }
 }
 

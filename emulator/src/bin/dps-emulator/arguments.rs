@@ -14,6 +14,8 @@ Examples:
       dps-emulator --mqtt 127.0.0.1:1883 --mqtts 127.0.0.1:8883 --https 127.0.0.1:8443 --ca-out ca.pem
   Your own enrollments, and your own function:
       dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
+  Only check a configuration:
+      dps-emulator --config my-dps.toml --check
   The quotas of the real service, answered with 429 when they are used up:
       dps-emulator --registrations-per-minute 1000 --operations-per-minute 1000 --device-polls-per-10s 5
 
@@ -22,7 +24,7 @@ Without --config it is the set-up of Microsoft's tutorial \"Use custom allocatio
   the hubs contoso-toasters-hub-1098 and contoso-heatpumps-hub-1098, and the Contoso webhook.
 
 Exit codes:
-  0  stopped by Ctrl-C or SIGTERM
+  0  stopped by Ctrl-C or SIGTERM; with --check: the configuration can be used
   1  it could not start: an address is taken, a file cannot be read or written, …
   2  the command line is wrong
   3  the configuration cannot be read or used";
@@ -86,6 +88,9 @@ pub(crate) struct Configuration {
     /// Call this custom allocation webhook; a function key (?code=…) is better in the environment
     #[arg(long, value_name = "URL", env = "DPS_EMULATOR_WEBHOOK", hide_env_values = true)]
     pub(crate) webhook: Option<String>,
+    /// Check the configuration, file and flags, and tell all that is wrong. Nothing is started
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Args)]
@@ -104,7 +109,7 @@ pub(crate) struct Behaviour {
     #[arg(long = "device-polls-per-10s", value_name = "N")]
     pub(crate) device_polls_per_10s: Option<OrNone>,
     /// Divide the service's own delays by this factor: webhook retries, quota windows
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     pub(crate) time_scale: f64,
     /// Lose the answer of every N-th request: it is done, then the connection is closed
     #[arg(long, value_name = "N")]
@@ -123,6 +128,11 @@ pub(crate) struct Output {
     /// Print what the Contoso webhook logs too
     #[arg(long)]
     pub(crate) function_log: bool,
+}
+
+fn time_scale(text: &str) -> Result<f64, &'static str> {
+    let scale = text.parse().ok().filter(|scale: &f64| scale.is_finite() && *scale > 0.0);
+    scale.ok_or("the time scale is not a number above zero")
 }
 
 /// A number, or `none`.

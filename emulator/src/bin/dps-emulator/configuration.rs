@@ -1,26 +1,83 @@
-//! The configuration: the file, then the flags that go before it.
+//! The configuration: the file, then the flags that go before it, and what is wrong with them.
 
 use std::fs;
 
-use azure_dps_emulator::Config;
+use azure_dps_emulator::{Config, Document, Finding};
 
 use crate::{
     arguments::{Arguments, OrNone},
     failure::Failure,
 };
 
-/// Reads the configuration that the command line names.
-pub(crate) fn read(arguments: &Arguments) -> Result<Config, Failure> {
-    let mut config = match &arguments.configuration.config {
-        Some(path) => {
-            let text =
-                fs::read_to_string(path).map_err(|error| Failure::config(format!("{}: {error}", path.display())))?;
-            Config::from_toml(&text).map_err(|error| Failure::config(format!("{}: {error}", path.display())))?
+/// The configuration that the command line names.
+pub(crate) struct Configuration {
+    pub(crate) config: Config,
+    /// The file's name, if there is a file.
+    pub(crate) file: Option<String>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Configuration {
+    /// Reads as much of it as possible.
+    pub(crate) fn read(arguments: &Arguments) -> Self {
+        let Some(path) = &arguments.configuration.config else {
+            let mut config = Config::contoso();
+            apply_flags(&mut config, arguments);
+            let errors = config.check().err().map(|error| error.findings().to_vec()).unwrap_or_default();
+            let findings = errors.into_iter().chain(config.warnings());
+            return Self { file: None, findings: findings.map(|each| blame_flags(each, arguments)).collect(), config };
+        };
+        let file = Some(path.display().to_string());
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                let mut document = Document::read(&text);
+                apply_flags(&mut document.config, arguments);
+                let findings = document.findings().into_iter().map(|each| blame_flags(each, arguments)).collect();
+                Self { file, findings, config: document.config }
+            }
+            Err(error) => {
+                let finding = Finding::of_text(format!("the file cannot be read: {error}"));
+                Self { file, findings: vec![finding], config: Config::default() }
+            }
         }
-        None => Config::contoso(),
-    };
-    apply_flags(&mut config, arguments);
-    Ok(config)
+    }
+
+    /// Returns `true` if it cannot be used.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.findings.iter().any(Finding::is_error)
+    }
+
+    /// A finding as compilers tell of theirs: `my-dps.toml:3:1: error: scope: this key is unknown`.
+    pub(crate) fn line(&self, finding: &Finding) -> String {
+        let place = match (&self.file, finding.line(), finding.column()) {
+            (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),
+            (Some(file), ..) if !finding.is_of_option() => format!("{file}: "),
+            _ => String::new(),
+        };
+        let level = if finding.is_error() { "error" } else { "warning" };
+        let path = Some(finding.path()).filter(|path| !path.is_empty()).map(|path| format!("{path}: "));
+        format!("{place}{level}: {}{}", path.unwrap_or_default(), finding.message())
+    }
+
+    /// The configuration, or all that makes it unusable.
+    pub(crate) fn usable(self) -> Result<Self, Failure> {
+        if self.has_errors() {
+            let errors = self.findings.iter().filter(|finding| finding.is_error());
+            let lines: Vec<_> = errors.map(|finding| self.line(finding)).collect();
+            Err(Failure::config(format!("the configuration cannot be used:\n{}", lines.join("\n"))))
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+/// What a flag has set is not the file's fault.
+fn blame_flags(finding: Finding, arguments: &Arguments) -> Finding {
+    if arguments.configuration.webhook.is_some() && finding.path() == "webhook_url" {
+        finding.of_option("--webhook")
+    } else {
+        finding
+    }
 }
 
 fn apply_flags(config: &mut Config, arguments: &Arguments) {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod check;
 mod configuration;
 mod failure;
 mod output;
@@ -15,6 +16,7 @@ use azure_dps_emulator::{
     console::{self, Console, Signals},
 };
 use clap::{Parser, error::ErrorKind};
+use configuration::Configuration;
 use failure::Failure;
 use output::Lines;
 
@@ -31,15 +33,22 @@ fn main() -> ExitCode {
     };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(code, why)) => {
-            eprintln!("dps-emulator: {why}");
+        Err(Failure { code, why }) => {
+            if let Some(why) = why {
+                eprintln!("dps-emulator: {why}");
+            }
             ExitCode::from(code)
         }
     }
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let config = configuration::read(arguments)?;
+    let configuration = Configuration::read(arguments);
+    if arguments.configuration.check {
+        return check::report(&configuration, &arguments.output);
+    }
+    let configuration = configuration.usable()?;
+    let config = &configuration.config;
     let about = format!(
         "ID scope {}, {} enrollment group(s), {} individual enrollment(s), {} linked hub(s)",
         config.id_scope,
@@ -47,14 +56,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         config.individual_enrollments.len(),
         config.linked_hubs.len()
     );
-    let warnings = config.warnings();
 
     console::allow_many_connections();
     // Caught before anybody is told that there is something to stop.
     let signals = Signals::catch().map_err(Failure::start)?;
     let console = Console::start().map_err(Failure::start)?;
     let lines = Lines::new(console.printer(), &arguments.output);
-    let emulator = start(arguments, config, &lines)?;
+    let emulator = start(arguments, config.clone(), &lines)?;
     let certificates = &arguments.certificates;
     for (path, pem) in
         [(&certificates.ca_out, emulator.ca_pem()), (&certificates.issuing_ca_out, emulator.issuing_ca_pem())]
@@ -64,8 +72,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     lines.announce(&emulator, &about);
-    for warning in warnings {
-        lines.warning(&warning);
+    for warning in &configuration.findings {
+        lines.warning(&configuration, warning);
     }
     drop(lines);
     signals.wait();
@@ -104,7 +112,6 @@ fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulato
     }
     builder.start().map_err(|error| match error {
         StartError::Config(_) => Failure::config(error),
-        StartError::TimeScale => Failure::command_line(error),
         _ => Failure::start(error),
     })
 }

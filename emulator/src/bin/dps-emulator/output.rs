@@ -1,12 +1,12 @@
 //! What is printed: the listeners at start, then a line for each event.
 
 use azure_dps_emulator::{
-    Emulator, Event,
+    Emulator, Event, Finding,
     console::{self, Printer, printable},
 };
 use serde_json::json;
 
-use crate::arguments::Output;
+use crate::{arguments::Output, configuration::Configuration};
 
 /// Prints as the command line asks for.
 #[derive(Clone)]
@@ -47,11 +47,11 @@ impl Lines {
     }
 
     /// What is allowed but hardly intended.
-    pub(crate) fn warning(&self, warning: &str) {
+    pub(crate) fn warning(&self, configuration: &Configuration, warning: &Finding) {
         self.printer.line(if self.is_json {
-            json!({ "warning": warning }).to_string()
+            json!({ "warning": warning.to_string() }).to_string()
         } else {
-            format!("warning: {warning}")
+            printable(&configuration.line(warning))
         });
     }
 

@@ -1,0 +1,35 @@
+//! `--check`: what is wrong with the configuration.
+
+use azure_dps_emulator::{Finding, console::printable};
+use serde_json::json;
+
+use crate::{arguments::Output, configuration::Configuration, failure::Failure};
+
+/// Prints all findings, and for people their number.
+pub(crate) fn report(configuration: &Configuration, output: &Output) -> Result<(), Failure> {
+    for finding in &configuration.findings {
+        if output.json {
+            println!("{}", json!({ "finding": finding, "file": configuration.file }));
+        } else {
+            println!("{}", printable(&configuration.line(finding)));
+        }
+    }
+    let (errors, warnings): (Vec<_>, Vec<_>) = configuration.findings.iter().partition(|finding| finding.is_error());
+    if !output.json {
+        let name = configuration.file.as_deref().unwrap_or("the built-in configuration");
+        let verdict = if errors.is_empty() { "can be used" } else { "cannot be used" };
+        println!(
+            "{}",
+            printable(&format!("{name} {verdict}: {}, {}", count(&errors, "error"), count(&warnings, "warning")))
+        );
+    }
+    if configuration.has_errors() { Err(Failure::checked()) } else { Ok(()) }
+}
+
+fn count(findings: &[&Finding], name: &str) -> String {
+    match findings.len() {
+        0 => format!("no {name}s"),
+        1 => format!("1 {name}"),
+        number => format!("{number} {name}s"),
+    }
+}

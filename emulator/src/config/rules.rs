@@ -1,0 +1,135 @@
+//! The rules between the fields of a configuration, which hold for one that is built in code, too.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    Allocation, Behaviour, Config, EnrollmentGroup, IndividualEnrollment,
+    enrollments::Attestation,
+    finding::{Finding, Path, quoted},
+    webhook_url,
+};
+use crate::identity::{certificate::Certificate, ids};
+
+/// All that makes a configuration unusable.
+pub(super) fn errors(config: &Config) -> Vec<Finding> {
+    let root = Path::default();
+    let mut errors = Vec::new();
+    if config.id_scope.is_empty() {
+        errors.push(Finding::error(root.key("id_scope"), "the ID scope is missing or empty"));
+    }
+    for (at, hub) in config.linked_hubs.iter().enumerate() {
+        if let Err(fault) = ids::check_hub_name(hub) {
+            errors.push(Finding::error(root.key("linked_hubs").index(at), format!("{} {fault}", quoted(hub))));
+        }
+    }
+    if let Some(Err(fault)) = config.webhook_url.as_deref().map(webhook_url::check) {
+        errors.push(Finding::error(root.key("webhook_url"), fault));
+    }
+    let mut names = BTreeSet::new();
+    for (at, group) in config.enrollment_groups.iter().enumerate() {
+        let path = root.key("enrollment_groups").index(at);
+        errors.extend(is_there_twice(&mut names, &path.key("enrollment_group_id"), &group.enrollment_group_id));
+        errors.extend(group_errors(group, &path, &config.linked_hubs));
+    }
+    let mut names = BTreeSet::new();
+    for (at, individual) in config.individual_enrollments.iter().enumerate() {
+        let path = root.key("individual_enrollments").index(at);
+        errors.extend(is_there_twice(&mut names, &path.key("registration_id"), &individual.registration_id));
+        errors.extend(individual_errors(individual, &path, &config.linked_hubs));
+    }
+    errors.extend(behaviour_errors(&config.behaviour, &root.key("behaviour")));
+    errors
+}
+
+/// What makes a group, which is at `path`, unusable by itself.
+pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, linked_hubs: &[String]) -> Vec<Finding> {
+    let mut errors = Vec::new();
+    if group.enrollment_group_id.is_empty() {
+        errors.push(Finding::error(path.key("enrollment_group_id"), "the enrollment group has no ID"));
+    }
+    errors.extend(attestation_error(&group.attestation(), path));
+    if let Some(x509) = &group.x509 {
+        for (name, certificate) in x509.named_certificates() {
+            if !Certificate::is_ca(certificate) {
+                let message = "the certificate is no CA's, which a group needs";
+                errors.push(Finding::error(path.key("x509").key(name), message));
+            }
+        }
+    }
+    errors.extend(allocation_errors(&group.allocation, &path.key("allocation"), linked_hubs));
+    errors
+}
+
+/// What makes an individual enrollment, which is at `path`, unusable by itself.
+pub(crate) fn individual_errors(
+    individual: &IndividualEnrollment,
+    path: &Path,
+    linked_hubs: &[String],
+) -> Vec<Finding> {
+    let mut errors = Vec::new();
+    if let Err(fault) = ids::check_registration_id(&individual.registration_id) {
+        let id = quoted(&individual.registration_id);
+        let message = if individual.registration_id.is_empty() { fault.into() } else { format!("{id}: {fault}") };
+        errors.push(Finding::error(path.key("registration_id"), message));
+    }
+    errors.extend(attestation_error(&individual.attestation(), path));
+    errors.extend(allocation_errors(&individual.allocation, &path.key("allocation"), linked_hubs));
+    errors
+}
+
+fn attestation_error(attestation: &Result<Attestation<'_>, &'static str>, path: &Path) -> Option<Finding> {
+    let fault = attestation.as_ref().err()?;
+    let error = Finding::error(path.clone(), format!("the enrollment has {fault}"));
+    let fields = ["primary_key", "secondary_key", "x509", "tpm"];
+    Some(fields.iter().fold(error, |error, field| error.depends_on(path.key(field))))
+}
+
+fn allocation_errors(allocation: &Allocation, path: &Path, linked_hubs: &[String]) -> Vec<Finding> {
+    let mut errors = Vec::new();
+    for (at, hub) in allocation.iot_hubs.iter().enumerate() {
+        if !linked_hubs.contains(hub) {
+            let message = format!("{} is not in linked_hubs", quoted(hub));
+            let error = Finding::error(path.key("iot_hubs").index(at), message);
+            errors.push(error.depends_on(Path::default().key("linked_hubs")));
+        }
+    }
+    if let Some(Err(fault)) = allocation.webhook_url.as_deref().map(webhook_url::check) {
+        errors.push(Finding::error(path.key("webhook_url"), fault));
+    }
+    errors
+}
+
+/// Refuses two enrollments of the same name, as the service does.
+fn is_there_twice(names: &mut BTreeSet<String>, path: &Path, name: &str) -> Option<Finding> {
+    // That a name is missing is told once for each.
+    let is_new = name.is_empty() || names.insert(name.to_ascii_lowercase());
+    let message = || format!("{} is there twice; the case of letters does not count", quoted(name));
+    (!is_new).then(|| Finding::error(path.clone(), message()))
+}
+
+fn behaviour_errors(behaviour: &Behaviour, path: &Path) -> Vec<Finding> {
+    let mut errors = Vec::new();
+    for (name, seconds) in [
+        ("webhook_timeout", behaviour.webhook_timeout),
+        ("webhook_retry_initial", behaviour.webhook_retry_initial),
+        ("webhook_retry_increment", behaviour.webhook_retry_increment),
+        ("client_timeout", behaviour.client_timeout),
+        ("other_key_blocked_for", behaviour.other_key_blocked_for),
+    ] {
+        if Duration::try_from_secs_f64(seconds).is_err() {
+            let message = format!("{seconds:?} is no number of seconds that can be waited for");
+            errors.push(Finding::error(path.key(name), message));
+        }
+    }
+    for (name, code) in [
+        ("unknown_id_scope_code", behaviour.unknown_id_scope_code),
+        ("refused_key_code_over_http", behaviour.refused_key_code_over_http),
+    ] {
+        // Its first three digits are the HTTP status.
+        if !(400_000..=599_999).contains(&code) {
+            let message = format!("{code} is no code of a refusal: those are 400000 to 599999");
+            errors.push(Finding::error(path.key(name), message));
+        }
+    }
+    errors
+}

@@ -1,0 +1,79 @@
+//! What is allowed in a configuration, and hardly intended.
+
+use super::{
+    Allocation, AllocationPolicy, Config, ContosoOptions, IndividualEnrollment,
+    finding::{Finding, Path, quoted},
+};
+
+/// All of them, in the order of the configuration.
+pub(super) fn warnings(config: &Config) -> Vec<Finding> {
+    let root = Path::default();
+    let [linked_hubs, groups, individuals] =
+        ["linked_hubs", "enrollment_groups", "individual_enrollments"].map(|name| root.key(name));
+    let mut warnings = Vec::new();
+    if config.linked_hubs.is_empty() {
+        let message = "no hub is linked: registrations fail with 401001, under custom allocation with 400207; name \
+                       hubs in linked_hubs";
+        warnings.push(Finding::warning(linked_hubs.clone(), message).depends_on(linked_hubs.clone()));
+    }
+    if config.webhook_url.is_some() && config.contoso != ContosoOptions::default() {
+        let message = "[contoso] has no effect: another webhook is called";
+        warnings.push(Finding::warning(root.key("contoso"), message));
+    }
+    if config.enrollment_groups.is_empty() && config.individual_enrollments.is_empty() {
+        let message = "there is no enrollment: every device is refused; add [[enrollment_groups]] or \
+                       [[individual_enrollments]]";
+        warnings
+            .push(Finding::warning(root.clone(), message).depends_on(groups.clone()).depends_on(individuals.clone()));
+    }
+    let tutorial = Config::contoso().enrollment_groups;
+    for (at, group) in config.enrollment_groups.iter().enumerate() {
+        if !tutorial.contains(group) {
+            warnings.extend(falls_back(config, &group.allocation, &groups.index(at).key("allocation")));
+        }
+    }
+    for (at, individual) in config.individual_enrollments.iter().enumerate() {
+        let path = individuals.index(at);
+        warnings.extend(certificates_of_version_1(individual, &path));
+        warnings.extend(falls_back(config, &individual.allocation, &path.key("allocation")));
+    }
+    for (at, hub) in config.behaviour.inaccessible_hubs.iter().enumerate() {
+        if !config.linked_hubs.iter().any(|linked| linked.eq_ignore_ascii_case(hub)) {
+            let message = format!("{} in inaccessible_hubs has no effect: it is not in linked_hubs", quoted(hub));
+            let path = root.key("behaviour").key("inaccessible_hubs").index(at);
+            warnings.push(Finding::warning(path, message).depends_on(linked_hubs.clone()));
+        }
+    }
+    warnings
+}
+
+/// A custom allocation without a webhook calls the tutorial's function, which knows the tutorial's devices only. Who
+/// sets up that function in `[contoso]` knows.
+fn falls_back(config: &Config, allocation: &Allocation, path: &Path) -> Option<Finding> {
+    let names_webhook = allocation.webhook_url.is_some() || config.webhook_url.is_some();
+    let is_unaware = config.contoso == ContosoOptions::default();
+    (allocation.policy == AllocationPolicy::Custom && !names_webhook && is_unaware).then(|| {
+        let message = "the policy is custom, and there is no webhook_url: the built-in Contoso webhook is called, which \
+                       knows only the tutorial's toasters and heat pumps; name your webhook, or set something in \
+                       [contoso] if this is intended";
+        Finding::warning(path.clone(), message)
+            .depends_on(path.key("webhook_url"))
+            .depends_on(Path::default().key("webhook_url"))
+            .depends_on(Path::default().key("contoso"))
+    })
+}
+
+fn certificates_of_version_1(individual: &IndividualEnrollment, path: &Path) -> Vec<Finding> {
+    let certificates = individual.x509.iter().flat_map(|x509| x509.named_certificates());
+    certificates
+        .filter(|(_, certificate)| !certificate.is_version_3())
+        .map(|(name, _)| {
+            let message = format!(
+                "the certificate of {} is not of X.509 version 3: a TLS handshake with it fails; make it with at least \
+                 one extension",
+                quoted(&individual.registration_id)
+            );
+            Finding::warning(path.key("x509").key(name), message)
+        })
+        .collect()
+}
