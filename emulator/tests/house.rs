@@ -137,7 +137,7 @@ fn read(folder: &Path, prefix: &str, sources: &mut Sources) {
         let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
         if path.is_dir() {
             read(&path, &format!("{name}/"), sources);
-        } else {
+        } else if name.ends_with(".rs") {
             sources.insert(name, fs::read_to_string(&path).unwrap());
         }
     }
