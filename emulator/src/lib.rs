@@ -41,8 +41,8 @@ mod watch;
 #[doc(hidden)]
 pub use config::document::Document;
 pub use config::{
-    Allocation, AllocationPolicy, Behaviour, Config, ConfigError, EnrollmentGroup, Finding, IndividualEnrollment,
-    ReprovisionPolicy, TpmAttestation, Twin, X509Attestation,
+    Allocation, AllocationPolicy, Behaviour, CaCertificate, CaReferences, Config, ConfigError, EnrollmentGroup,
+    Finding, IndividualEnrollment, ReprovisionPolicy, TpmAttestation, Twin, X509Attestation,
     behaviour::{DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub},
 };
 pub use emulator::{Builder, Emulator, StartError};

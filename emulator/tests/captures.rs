@@ -318,6 +318,7 @@ fn sdk_java_2017_the_tpm_challenge() {
             registration_id: TOASTER.into(),
             tpm: Some(azure_dps_emulator::TpmAttestation {
                 endorsement_key: base64(tpm.endorsement_key()).parse().unwrap(),
+                storage_root_key: None,
             }),
             ..IndividualEnrollment::default()
         });

@@ -46,19 +46,35 @@ fn static_allocation_takes_the_enrollments_hub() {
     assert!(emulator.webhook_calls().is_empty());
 }
 
-/// Hashed allocation: spread over the hubs, the same device always to the same hub.
+/// Hashed allocation: spread over the hubs, the same device always to the same hub. Lowest latency is the same:
+/// "If multiple linked IoT hubs would provide the same lowest latency, the provisioning service hashes devices across
+/// those hubs".
 #[test]
 fn hashed_allocation_spreads_devices_and_remembers() {
-    let emulator = builder(without_webhook(AllocationPolicy::Hashed)).start().unwrap();
-    let mut hubs = HashMap::new();
-    for n in 0..40 {
-        let device = Device::of_group(&emulator, &format!("device-{n}"));
-        let hub = device.assigned()["assignedHub"].clone();
-        assert_eq!(device.assigned()["assignedHub"], hub);
-        *hubs.entry(hub.as_str().unwrap().to_owned()).or_insert(0) += 1;
+    for policy in [AllocationPolicy::Hashed, AllocationPolicy::GeoLatency] {
+        let emulator = builder(without_webhook(policy)).start().unwrap();
+        let mut hubs = HashMap::new();
+        for n in 0..40 {
+            let device = Device::of_group(&emulator, &format!("device-{n}"));
+            let hub = device.assigned()["assignedHub"].clone();
+            assert_eq!(device.assigned()["assignedHub"], hub);
+            *hubs.entry(hub.as_str().unwrap().to_owned()).or_insert(0) += 1;
+        }
+        assert_eq!(hubs.len(), 2);
+        assert!(hubs.values().all(|&devices| devices >= 8), "{hubs:?}");
     }
-    assert_eq!(hubs.len(), 2);
-    assert!(hubs.values().all(|&devices| devices >= 8), "{hubs:?}");
+}
+
+/// `iot_hub_host_name` names a hub as the first api-version did; `iot_hubs` goes before it.
+#[test]
+fn a_single_hub_counts_if_no_list_of_hubs_is_given() {
+    for (hubs, hub) in [(vec![], HEATPUMPS_HUB), (vec![TOASTERS_HUB.to_owned()], TOASTERS_HUB)] {
+        let mut config = without_webhook(AllocationPolicy::Static);
+        let allocation = &mut config.enrollment_groups[0].allocation;
+        (allocation.iot_hubs, allocation.iot_hub_host_name) = (hubs, Some(HEATPUMPS_HUB.to_owned()));
+        let emulator = builder(config).start().unwrap();
+        assert_eq!(Device::of_group(&emulator, TOASTER).assigned()["assignedHub"], hub);
+    }
 }
 
 /// Without a webhook too, *never* keeps a device where it is, and the others move it.

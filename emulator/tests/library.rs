@@ -316,8 +316,17 @@ fn a_bad_set_up_is_refused() {
             "enrollment_groups[0].allocation.webhook_url: the webhook's URL \"api/HttpTrigger1\" does not begin with http:// or https://",
         ),
         (
-            "[[enrollment_groups]]\nallocation.policy = 'geoLatency'",
-            "enrollment_groups[0].allocation.policy: \"geoLatency\" is none of \"static\"",
+            "[[enrollment_groups]]\nenrollment_group_id = 'g'\n\
+             primary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\nallocation.iot_hub_host_name = 'h'",
+            "enrollment_groups[0].allocation.iot_hub_host_name: \"h\" is not in linked_hubs",
+        ),
+        (
+            "[[enrollment_groups]]\nenrollment_group_id = 'g'\nca_references = { primary = 'ca' }",
+            "enrollment_groups[0].ca_references.primary: \"ca\" is not in ca_certificates",
+        ),
+        (
+            "[[enrollment_groups]]\nallocation.policy = 'nearest'",
+            "enrollment_groups[0].allocation.policy: \"nearest\" is none of \"static\"",
         ),
         (
             "[[individual_enrollments]]\nregistration_id = 'lock/1'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",

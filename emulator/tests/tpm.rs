@@ -31,7 +31,7 @@ fn enrollment(tpm: &SoftwareTpm) -> IndividualEnrollment {
     let endorsement_key = EndorsementKey::from_base64(&base64(tpm.endorsement_key())).unwrap();
     IndividualEnrollment {
         registration_id: ID.into(),
-        tpm: Some(TpmAttestation { endorsement_key }),
+        tpm: Some(TpmAttestation { endorsement_key, storage_root_key: None }),
         ..IndividualEnrollment::default()
     }
 }

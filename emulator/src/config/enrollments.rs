@@ -24,6 +24,8 @@ pub struct EnrollmentGroup {
     pub secondary_key: Option<SymmetricKey>,
     /// Instead of keys, the CAs that sign the devices' certificates: roots or intermediates.
     pub x509: Option<X509Attestation>,
+    /// Instead of keys, the names of such CAs in [`Config::ca_certificates`](crate::Config::ca_certificates).
+    pub ca_references: Option<CaReferences>,
     /// The policy by which devices that send a `csr` are issued certificates. If absent, they are not. The emulator's
     /// CA issues the same kind of certificate under every name.
     pub certificate_policy: Option<String>,
@@ -45,6 +47,7 @@ impl Default for EnrollmentGroup {
             primary_key: SymmetricKey::default(),
             secondary_key: None,
             x509: None,
+            ca_references: None,
             certificate_policy: None,
             allocation: Allocation::default(),
             reprovision_policy: ReprovisionPolicy::default(),
@@ -56,7 +59,14 @@ impl Default for EnrollmentGroup {
 
 impl EnrollmentGroup {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref())
+        let Some(references) = &self.ca_references else {
+            return Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref());
+        };
+        if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
+            Ok(Attestation::CaReferences(references))
+        } else {
+            Err("ca_references beside keys or x509: an enrollment has one kind of attestation")
+        }
     }
 }
 
@@ -91,6 +101,8 @@ pub struct IndividualEnrollment {
     pub initial_twin: Twin,
     /// Whether it is an IoT Edge device.
     pub iot_edge: bool,
+    /// What the operator notes about the device. The service keeps it and does not use it.
+    pub optional_device_information: Map<String, Value>,
 }
 
 impl Default for IndividualEnrollment {
@@ -108,6 +120,7 @@ impl Default for IndividualEnrollment {
             reprovision_policy: ReprovisionPolicy::default(),
             initial_twin: Twin::default(),
             iot_edge: false,
+            optional_device_information: Map::new(),
         }
     }
 }
@@ -130,6 +143,7 @@ impl IndividualEnrollment {
 pub(crate) enum Attestation<'a> {
     SymmetricKey { primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey> },
     X509(&'a X509Attestation),
+    CaReferences(&'a CaReferences),
     Tpm(&'a TpmAttestation),
 }
 
@@ -172,12 +186,47 @@ impl X509Attestation {
     }
 }
 
+/// The CAs of a group, by their names in [`Config::ca_certificates`](crate::Config::ca_certificates).
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct CaReferences {
+    /// The CA's name.
+    pub primary: String,
+    /// The name of the secondary CA, for roll-over.
+    pub secondary: Option<String>,
+}
+
+impl CaReferences {
+    /// The names with the names of their fields.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        std::iter::once(("primary", &self.primary)).chain(self.secondary.iter().map(|each| ("secondary", each)))
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.primary).chain(&self.secondary)
+    }
+}
+
+/// A CA's certificate that groups may name.
+///
+/// In TOML the certificate is PEM, or the path of a PEM file from the working directory.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct CaCertificate {
+    /// The name.
+    pub name: String,
+    /// The certificate.
+    pub certificate: Certificate,
+}
+
 /// The TPM of TPM attestation.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TpmAttestation {
     /// The endorsement key, by which it is known.
     pub endorsement_key: EndorsementKey,
+    /// The storage root key. The service keeps it and does not use it.
+    pub storage_root_key: Option<String>,
 }
 
 /// How an enrollment chooses a hub.
@@ -188,6 +237,8 @@ pub struct Allocation {
     pub policy: AllocationPolicy,
     /// The hubs to choose from. If empty, all hubs that are linked to the service.
     pub iot_hubs: Vec<String>,
+    /// The hub to choose if `iot_hubs` is empty. It is how the first api-version named a hub.
+    pub iot_hub_host_name: Option<String>,
     /// The webhook of a custom allocation, with its function key (`?code=…`). If absent, the one of the configuration.
     pub webhook_url: Option<String>,
     /// The `apiVersion` that the webhook is told. It changes nothing else.
@@ -199,9 +250,17 @@ impl Default for Allocation {
         Self {
             policy: AllocationPolicy::default(),
             iot_hubs: Vec::new(),
+            iot_hub_host_name: None,
             webhook_url: None,
             api_version: "2021-10-01".to_owned(),
         }
+    }
+}
+
+impl Allocation {
+    /// The hubs that the enrollment selects. If there are none, all linked hubs count.
+    pub(crate) fn selected_hubs(&self) -> impl Iterator<Item = &String> {
+        self.iot_hubs.iter().chain(self.iot_hub_host_name.as_ref().filter(|_| self.iot_hubs.is_empty()))
     }
 }
 
@@ -210,13 +269,14 @@ impl fmt::Debug for Allocation {
         f.debug_struct("Allocation")
             .field("policy", &self.policy)
             .field("iot_hubs", &self.iot_hubs)
+            .field("iot_hub_host_name", &self.iot_hub_host_name)
             .field("webhook_url", &self.webhook_url.as_deref().map(webhook_url::masked))
             .field("api_version", &self.api_version)
             .finish()
     }
 }
 
-/// The ways of choosing a hub. Lowest latency is not emulated.
+/// The ways of choosing a hub.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AllocationPolicy {
@@ -225,6 +285,9 @@ pub enum AllocationPolicy {
     /// Spread evenly, and the same hub for the same registration ID.
     #[default]
     Hashed,
+    /// The hub with the lowest latency. All hubs are equally near here, so it is [`Hashed`](Self::Hashed), as the
+    /// service hashes devices across hubs of the same latency.
+    GeoLatency,
     /// As the webhook says.
     Custom,
 }

@@ -24,8 +24,8 @@ pub use self::{
     behaviour::Behaviour,
     contoso::ContosoOptions,
     enrollments::{
-        Allocation, AllocationPolicy, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, TpmAttestation, Twin,
-        X509Attestation,
+        Allocation, AllocationPolicy, CaCertificate, CaReferences, EnrollmentGroup, IndividualEnrollment,
+        ReprovisionPolicy, TpmAttestation, Twin, X509Attestation,
     },
     error::ConfigError,
     finding::Finding,
@@ -59,6 +59,9 @@ pub struct Config {
     /// Enrollments for one device each. They take precedence over groups.
     #[serde(default)]
     pub individual_enrollments: Vec<IndividualEnrollment>,
+    /// The CAs that enrollment groups may name in `ca_references`, as the service's own list of certificates.
+    #[serde(default)]
+    pub ca_certificates: Vec<CaCertificate>,
     /// How the service answers.
     #[serde(default, deserialize_with = "table")]
     pub behaviour: Behaviour,
@@ -117,6 +120,7 @@ impl fmt::Debug for Config {
             .field("contoso", &self.contoso)
             .field("enrollment_groups", &self.enrollment_groups)
             .field("individual_enrollments", &self.individual_enrollments)
+            .field("ca_certificates", &self.ca_certificates)
             .field("behaviour", &self.behaviour)
             .finish()
     }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Allocation, Behaviour, Config, EnrollmentGroup, IndividualEnrollment,
-    enrollments::Attestation,
+    Allocation, Behaviour, CaCertificate, Config, EnrollmentGroup, IndividualEnrollment,
+    enrollments::{Attestation, CaReferences},
     finding::{Finding, Path, quoted},
     webhook_url,
 };
@@ -26,23 +26,41 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
         errors.push(Finding::error(root.key("webhook_url"), fault));
     }
     let mut names = BTreeSet::new();
+    for (at, CaCertificate { name, certificate }) in config.ca_certificates.iter().enumerate() {
+        let path = root.key("ca_certificates").index(at);
+        if name.is_empty() {
+            errors.push(Finding::error(path.key("name"), "the CA has no name"));
+        }
+        errors.extend(is_there_twice(&mut names, &path.key("name"), name));
+        if !certificate.is_ca() {
+            errors.push(Finding::error(path.key("certificate"), "the certificate is no CA's"));
+        }
+    }
+    let known = Known { linked_hubs: &config.linked_hubs, ca_certificates: &config.ca_certificates };
+    let mut names = BTreeSet::new();
     for (at, group) in config.enrollment_groups.iter().enumerate() {
         let path = root.key("enrollment_groups").index(at);
         errors.extend(is_there_twice(&mut names, &path.key("enrollment_group_id"), &group.enrollment_group_id));
-        errors.extend(group_errors(group, &path, &config.linked_hubs));
+        errors.extend(group_errors(group, &path, &known));
     }
     let mut names = BTreeSet::new();
     for (at, individual) in config.individual_enrollments.iter().enumerate() {
         let path = root.key("individual_enrollments").index(at);
         errors.extend(is_there_twice(&mut names, &path.key("registration_id"), &individual.registration_id));
-        errors.extend(individual_errors(individual, &path, &config.linked_hubs));
+        errors.extend(individual_errors(individual, &path, &known));
     }
     errors.extend(behaviour_errors(&config.behaviour, &root.key("behaviour")));
     errors
 }
 
+/// What an enrollment may name.
+pub(crate) struct Known<'a> {
+    pub(crate) linked_hubs: &'a [String],
+    pub(crate) ca_certificates: &'a [CaCertificate],
+}
+
 /// What makes a group, which is at `path`, unusable by itself.
-pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, linked_hubs: &[String]) -> Vec<Finding> {
+pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
     if group.enrollment_group_id.is_empty() {
         errors.push(Finding::error(path.key("enrollment_group_id"), "the enrollment group has no ID"));
@@ -56,16 +74,19 @@ pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, linked_hubs: &[
             }
         }
     }
-    errors.extend(allocation_errors(&group.allocation, &path.key("allocation"), linked_hubs));
+    for (name, ca) in group.ca_references.iter().flat_map(CaReferences::named) {
+        if !known.ca_certificates.iter().any(|known| known.name.eq_ignore_ascii_case(ca)) {
+            let message = format!("{} is not in ca_certificates", quoted(ca));
+            let error = Finding::error(path.key("ca_references").key(name), message);
+            errors.push(error.depends_on(Path::default().key("ca_certificates")));
+        }
+    }
+    errors.extend(allocation_errors(&group.allocation, &path.key("allocation"), known.linked_hubs));
     errors
 }
 
 /// What makes an individual enrollment, which is at `path`, unusable by itself.
-pub(crate) fn individual_errors(
-    individual: &IndividualEnrollment,
-    path: &Path,
-    linked_hubs: &[String],
-) -> Vec<Finding> {
+pub(crate) fn individual_errors(individual: &IndividualEnrollment, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
     if let Err(fault) = ids::check_registration_id(&individual.registration_id) {
         let id = quoted(&individual.registration_id);
@@ -73,23 +94,24 @@ pub(crate) fn individual_errors(
         errors.push(Finding::error(path.key("registration_id"), message));
     }
     errors.extend(attestation_error(&individual.attestation(), path));
-    errors.extend(allocation_errors(&individual.allocation, &path.key("allocation"), linked_hubs));
+    errors.extend(allocation_errors(&individual.allocation, &path.key("allocation"), known.linked_hubs));
     errors
 }
 
 fn attestation_error(attestation: &Result<Attestation<'_>, &'static str>, path: &Path) -> Option<Finding> {
     let fault = attestation.as_ref().err()?;
     let error = Finding::error(path.clone(), format!("the enrollment has {fault}"));
-    let fields = ["primary_key", "secondary_key", "x509", "tpm"];
+    let fields = ["primary_key", "secondary_key", "x509", "ca_references", "tpm"];
     Some(fields.iter().fold(error, |error, field| error.depends_on(path.key(field))))
 }
 
 fn allocation_errors(allocation: &Allocation, path: &Path, linked_hubs: &[String]) -> Vec<Finding> {
     let mut errors = Vec::new();
-    for (at, hub) in allocation.iot_hubs.iter().enumerate() {
+    let hubs = allocation.iot_hubs.iter().enumerate().map(|(at, hub)| (path.key("iot_hubs").index(at), hub));
+    let hub = allocation.iot_hub_host_name.iter().map(|hub| (path.key("iot_hub_host_name"), hub));
+    for (path, hub) in hubs.chain(hub) {
         if !linked_hubs.contains(hub) {
-            let message = format!("{} is not in linked_hubs", quoted(hub));
-            let error = Finding::error(path.key("iot_hubs").index(at), message);
+            let error = Finding::error(path, format!("{} is not in linked_hubs", quoted(hub)));
             errors.push(error.depends_on(Path::default().key("linked_hubs")));
         }
     }

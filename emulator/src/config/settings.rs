@@ -1,6 +1,7 @@
 //! The configuration without its enrollments, which the store keeps.
 
-use super::{Behaviour, Config, ContosoOptions, EnrollmentGroup, IndividualEnrollment};
+use super::{Behaviour, CaCertificate, Config, ContosoOptions, EnrollmentGroup, IndividualEnrollment, rules::Known};
+use crate::identity::certificate::Certificate;
 
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -8,6 +9,7 @@ pub(crate) struct Settings {
     pub(crate) linked_hubs: Vec<String>,
     pub(crate) webhook_url: Option<String>,
     contoso: ContosoOptions,
+    ca_certificates: Vec<CaCertificate>,
     pub(crate) behaviour: Behaviour,
 }
 
@@ -21,9 +23,10 @@ impl Settings {
             contoso,
             enrollment_groups,
             individual_enrollments,
+            ca_certificates,
             behaviour,
         } = config;
-        let settings = Self { id_scope, linked_hubs, webhook_url, contoso, behaviour };
+        let settings = Self { id_scope, linked_hubs, webhook_url, contoso, ca_certificates, behaviour };
         (settings, enrollment_groups, individual_enrollments)
     }
 
@@ -40,7 +43,19 @@ impl Settings {
             contoso: self.contoso.clone(),
             enrollment_groups,
             individual_enrollments,
+            ca_certificates: self.ca_certificates.clone(),
             behaviour: self.behaviour.clone(),
         }
+    }
+
+    /// What a new or changed enrollment may name.
+    #[allow(dead_code, reason = "the service API changes enrollments")]
+    pub(crate) fn known(&self) -> Known<'_> {
+        Known { linked_hubs: &self.linked_hubs, ca_certificates: &self.ca_certificates }
+    }
+
+    /// The CA of this name.
+    pub(crate) fn ca_certificate(&self, name: &str) -> Option<&Certificate> {
+        self.ca_certificates.iter().find(|ca| ca.name.eq_ignore_ascii_case(name)).map(|ca| &ca.certificate)
     }
 }

@@ -50,6 +50,11 @@ impl Certificate {
         self.info.version == 3
     }
 
+    /// Its DER.
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// Its DER, for JSON.
     pub(crate) fn base64(&self) -> String {
         BASE64_STANDARD.encode(&self.der)

@@ -140,7 +140,7 @@ fn find<'a>(
     }
     if individual.is_none_or(|individual| !individual.entry.enabled) {
         for group in enrollments.groups() {
-            match proof.of_member(&group.entry, registration_id, memory) {
+            match proof.of_member(settings, &group.entry, registration_id, memory) {
                 Ok(attested) => {
                     let found = individual.map_or(Found::Group(group), Found::Individual);
                     return Ok(Admitted { found, attested });

@@ -22,21 +22,21 @@ pub(crate) struct Allocated {
 /// the enrollment entry, it will contain only the IoT hub that the device is currently assigned
 /// to."
 pub(crate) fn offered_hubs(settings: &Settings, enrollment: &Enrollment, current_hub: Option<&str>) -> Vec<String> {
-    let selected = &enrollment.allocation.iot_hubs;
+    let mut selected = enrollment.allocation.selected_hubs().peekable();
     match current_hub {
         Some(hub) if enrollment.reprovision_policy == ReprovisionPolicy::Never => {
             vec![hub.to_owned()]
         }
-        _ if selected.is_empty() => settings.linked_hubs.clone(),
+        _ if selected.peek().is_none() => settings.linked_hubs.clone(),
         // A hub that was unlinked after it was selected is no longer there.
-        _ => selected.iter().filter(|hub| settings.linked_hubs.contains(hub)).cloned().collect(),
+        _ => selected.filter(|hub| settings.linked_hubs.contains(hub)).cloned().collect(),
     }
 }
 
 /// Chooses a hub without a webhook.
 pub(crate) fn choose(policy: AllocationPolicy, registration_id: &str, hubs: &[String]) -> Result<Allocated, Failure> {
     let hub = match policy {
-        AllocationPolicy::Hashed if !hubs.is_empty() => {
+        AllocationPolicy::Hashed | AllocationPolicy::GeoLatency if !hubs.is_empty() => {
             let digest = Sha256::digest(registration_id.to_ascii_lowercase());
             let hash = digest[..8].iter().fold(0, |hash: u64, byte| hash << 8 | u64::from(*byte));
             // The remainder is smaller than a length, so it fits.

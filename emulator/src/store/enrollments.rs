@@ -1,11 +1,16 @@
 //! The enrollments, in their order, each with its entity tag and times.
+//!
+//! Every change ends in `Enrollments::set` or `Enrollments::remove`.
 
 use serde::{Deserialize, Serialize};
 
-use super::tracked::Tracked;
+use super::{
+    tracked::Tracked,
+    twin_size::{map_size, twin_size},
+};
 use crate::{
     clock::wall_time,
-    config::{EnrollmentGroup, IndividualEnrollment},
+    config::{Allocation, EnrollmentGroup, IndividualEnrollment, X509Attestation},
     identity::ids,
 };
 
@@ -15,18 +20,76 @@ pub(crate) enum Kind {
     Individual,
 }
 
+/// An enrollment of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry {
+    Group(EnrollmentGroup),
+    Individual(IndividualEnrollment),
+}
+
+impl Entry {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Group(group) => &group.enrollment_group_id,
+            Self::Individual(individual) => &individual.registration_id,
+        }
+    }
+
+    pub(crate) fn enabled_mut(&mut self) -> &mut bool {
+        match self {
+            Self::Group(group) => &mut group.enabled,
+            Self::Individual(individual) => &mut individual.enabled,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Group(_) => Kind::Group,
+            Self::Individual(_) => Kind::Individual,
+        }
+    }
+
+    /// About how much memory the parts take whose size a client chooses.
+    fn size(&self) -> usize {
+        match self {
+            Self::Group(group) => group_size(group),
+            Self::Individual(individual) => individual_size(individual),
+        }
+    }
+}
+
+fn group_size(group: &EnrollmentGroup) -> usize {
+    twin_size(&group.initial_twin) + shared_size(group.x509.as_ref(), &group.allocation)
+}
+
+fn individual_size(individual: &IndividualEnrollment) -> usize {
+    twin_size(&individual.initial_twin)
+        + map_size(&individual.optional_device_information)
+        + shared_size(individual.x509.as_ref(), &individual.allocation)
+}
+
+/// What both kinds have.
+fn shared_size(x509: Option<&X509Attestation>, allocation: &Allocation) -> usize {
+    let certificates = x509.into_iter().flat_map(X509Attestation::certificates);
+    certificates.map(|certificate| certificate.der().len()).sum::<usize>()
+        + allocation.webhook_url.as_ref().map_or(0, String::len)
+}
+
 /// The version of an enrollment.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamp {
+    /// With its quotes.
     pub(crate) etag: String,
     pub(crate) created: String,
     pub(crate) updated: String,
 }
 
 impl Stamp {
-    fn new() -> Self {
+    /// The stamp of a changed enrollment: the time of creation stays.
+    fn after(before: Option<&Self>) -> Self {
         let now = wall_time::now();
-        Self { etag: ids::enrollment_etag(), created: now.clone(), updated: now }
+        let created = before.map_or_else(|| now.clone(), |before| before.created.clone());
+        Self { etag: ids::enrollment_etag(), created, updated: now }
     }
 }
 
@@ -37,11 +100,41 @@ pub(crate) struct Stamped<E> {
     pub(crate) stamp: Stamp,
 }
 
+impl<E: Clone> Stamped<E> {
+    fn map<T>(&self, make: fn(E) -> T) -> Stamped<T> {
+        Stamped { entry: make(self.entry.clone()), stamp: self.stamp.clone() }
+    }
+}
+
+/// The most that is kept.
+#[derive(Debug)]
+struct Limits {
+    /// Enrollments of both kinds. The real service has 100 groups and a million individual enrollments.
+    enrollments: usize,
+    /// Bytes of all initial twins and device information.
+    size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { enrollments: 100_000, size: 256 * 1024 * 1024 }
+    }
+}
+
+/// There is no room for one more.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Full;
+
 /// All enrollments, by their names in lower case.
+///
+/// A device that several groups let in belongs to the group that was created first.
 #[derive(Debug, Default)]
 pub(crate) struct Enrollments {
     groups: Tracked<Stamped<EnrollmentGroup>>,
     individuals: Tracked<Stamped<IndividualEnrollment>>,
+    /// The sum of all sizes. A change that was taken back may leave it wrong: it is a bound, not a count.
+    size: usize,
+    limits: Limits,
 }
 
 impl Enrollments {
@@ -57,32 +150,108 @@ impl Enrollments {
         self.groups.values()
     }
 
+    /// The individual enrollments, by their registration IDs.
     pub(crate) fn individuals(&self) -> impl Iterator<Item = &Stamped<IndividualEnrollment>> {
         self.individuals.values()
     }
 
-    /// Replaces all enrollments. The stamp of one that is as before stays; a changed one keeps its time of creation.
-    pub(crate) fn replace(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
-        replace(&mut self.groups, groups, |group| &group.enrollment_group_id);
-        replace(&mut self.individuals, individuals, |individual| &individual.registration_id);
+    /// An enrollment, which is copied.
+    pub(crate) fn get(&self, kind: Kind, id: &str) -> Option<Stamped<Entry>> {
+        match kind {
+            Kind::Group => self.group(id).map(|stamped| stamped.map(Entry::Group)),
+            Kind::Individual => self.individual(id).map(|stamped| stamped.map(Entry::Individual)),
+        }
     }
-}
 
-fn replace<E: Clone + PartialEq>(stored: &mut Tracked<Stamped<E>>, entries: Vec<E>, id: fn(&E) -> &str) {
-    let entries: Vec<_> = entries
-        .into_iter()
-        .map(|entry| {
-            let key = id(&entry).to_ascii_lowercase();
-            let stamp = match stored.get(&key) {
-                Some(old) if old.entry == entry => old.stamp.clone(),
-                Some(old) => Stamp { created: old.stamp.created.clone(), ..Stamp::new() },
-                None => Stamp::new(),
-            };
-            (key, Stamped { entry, stamp })
-        })
-        .collect();
-    stored.clear();
-    for (key, stamped) in entries {
-        stored.insert(key, stamped);
+    /// The version of an enrollment.
+    pub(crate) fn stamp(&self, kind: Kind, id: &str) -> Option<&Stamp> {
+        match kind {
+            Kind::Group => self.group(id).map(|group| &group.stamp),
+            Kind::Individual => self.individual(id).map(|individual| &individual.stamp),
+        }
+    }
+
+    /// The names in lower case that come after `after`, in their order.
+    pub(crate) fn names_after(&self, kind: Kind, after: Option<&str>) -> Vec<&str> {
+        let comes_after = |name: &&str| after.is_none_or(|after| *name > after);
+        let mut names: Vec<_> = match kind {
+            Kind::Group => self.groups.keys().filter(comes_after).collect(),
+            Kind::Individual => self.individuals.keys().filter(comes_after).collect(),
+        };
+        names.sort_unstable();
+        names
+    }
+
+    /// Creates or replaces an enrollment, and gives it a new stamp.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room. Nothing is changed then.
+    pub(crate) fn put(&mut self, entry: Entry) -> Result<(), Full> {
+        let before = self.size_of(entry.kind(), entry.id());
+        let size = entry.size();
+        let is_full = match before {
+            None => self.groups.len() + self.individuals.len() >= self.limits.enrollments,
+            Some(_) => false,
+        };
+        let before = before.unwrap_or_default();
+        if is_full || (size > before && self.size.saturating_sub(before) + size > self.limits.size) {
+            return Err(Full);
+        }
+        let stamp = Stamp::after(self.stamp(entry.kind(), entry.id()));
+        self.set(entry, stamp);
+        Ok(())
+    }
+
+    /// Sets an enrollment with this stamp.
+    fn set(&mut self, entry: Entry, stamp: Stamp) {
+        self.size += entry.size();
+        self.size = self.size.saturating_sub(self.size_of(entry.kind(), entry.id()).unwrap_or_default());
+        let key = entry.id().to_ascii_lowercase();
+        match entry {
+            Entry::Group(entry) => drop(self.groups.insert(key, Stamped { entry, stamp })),
+            Entry::Individual(entry) => drop(self.individuals.insert(key, Stamped { entry, stamp })),
+        }
+    }
+
+    /// Deletes an enrollment. Returns `false` if there is none.
+    pub(crate) fn remove(&mut self, kind: Kind, id: &str) -> bool {
+        let Some(size) = self.size_of(kind, id) else { return false };
+        self.size = self.size.saturating_sub(size);
+        let key = id.to_ascii_lowercase();
+        match kind {
+            Kind::Group => drop(self.groups.remove(&key)),
+            // Individual enrollments have no order that matters.
+            Kind::Individual => drop(self.individuals.swap_remove(&key)),
+        }
+        true
+    }
+
+    fn size_of(&self, kind: Kind, id: &str) -> Option<usize> {
+        match kind {
+            Kind::Group => self.group(id).map(|group| group_size(&group.entry)),
+            Kind::Individual => self.individual(id).map(|individual| individual_size(&individual.entry)),
+        }
+    }
+
+    /// Replaces all enrollments by the configuration's, which no limit counts for. The stamp of one that is as before
+    /// stays; a changed one keeps its time of creation.
+    pub(crate) fn replace(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
+        let entries = groups.into_iter().map(Entry::Group).chain(individuals.into_iter().map(Entry::Individual));
+        let stamped: Vec<_> = entries
+            .map(|entry| {
+                let stamp = match self.get(entry.kind(), entry.id()) {
+                    Some(before) if before.entry == entry => before.stamp,
+                    before => Stamp::after(before.map(|before| before.stamp).as_ref()),
+                };
+                (entry, stamp)
+            })
+            .collect();
+        self.groups.clear();
+        self.individuals.clear();
+        self.size = 0;
+        for (entry, stamp) in stamped {
+            self.set(entry, stamp);
+        }
     }
 }

@@ -37,6 +37,10 @@ impl<V: Clone> Tracked<V> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.entries.values().map(|entry| &entry.value)
     }
@@ -71,14 +75,12 @@ impl<V: Clone> Tracked<V> {
     }
 
     /// Removes an entry. The others keep their order.
-    #[allow(dead_code, reason = "the service API removes enrollments")]
     pub(crate) fn remove(&mut self, key: &str) -> Option<V> {
         self.touch(key);
         self.entries.shift_remove(key).map(|entry| entry.value)
     }
 
     /// Removes an entry quickly, which changes the order.
-    #[allow(dead_code, reason = "the service API removes registrations")]
     pub(crate) fn swap_remove(&mut self, key: &str) -> Option<V> {
         self.touch(key);
         self.entries.swap_remove(key).map(|entry| entry.value)

@@ -1,4 +1,4 @@
-//! How much memory twins take, which is bounded for all of them.
+//! How much memory twins and other JSON take, which is bounded for all of them.
 
 use serde_json::{Map, Value};
 
@@ -9,10 +9,11 @@ const MEMBER: usize = size_of::<(u64, usize, String, Value)>();
 
 /// About how many bytes a twin takes. As a tree it takes several times its text.
 pub(super) fn twin_size(twin: &Twin) -> usize {
-    object(&twin.tags) + object(&twin.desired)
+    map_size(&twin.tags) + map_size(&twin.desired)
 }
 
-fn object(members: &Map<String, Value>) -> usize {
+/// About how many bytes an object takes.
+pub(super) fn map_size(members: &Map<String, Value>) -> usize {
     members.iter().map(|(name, value)| MEMBER + name.len() + content(value)).sum()
 }
 
@@ -22,6 +23,6 @@ fn content(value: &Value) -> usize {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len(),
         Value::Array(values) => values.iter().map(|value| size_of::<Value>() + content(value)).sum(),
-        Value::Object(members) => object(members),
+        Value::Object(members) => map_size(members),
     }
 }

@@ -73,6 +73,7 @@ impl<'a> Proof<'a> {
     /// Checks that it is of a device of a group.
     pub(in crate::service) fn of_member(
         &self,
+        settings: &Settings,
         group: &EnrollmentGroup,
         registration_id: &str,
         memory: &Memory<'_>,
@@ -81,7 +82,10 @@ impl<'a> Proof<'a> {
             (Self::Token(token), Attestation::SymmetricKey { primary, secondary }) => {
                 symmetric_key::check_member(token, primary, secondary, memory.last_key, registration_id)
             }
-            (Self::Certificate(device), Attestation::X509(x509)) => x509::check_member(device, x509),
+            (Self::Certificate(device), Attestation::X509(x509)) => x509::check_member(device, x509.certificates()),
+            (Self::Certificate(device), Attestation::CaReferences(references)) => {
+                x509::check_member(device, references.names().filter_map(|name| settings.ca_certificate(name)))
+            }
             _ => Err(OTHER_KIND.to_owned()),
         }
     }

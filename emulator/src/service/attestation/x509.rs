@@ -1,7 +1,10 @@
 //! Attestation by certificates: the device's own is enrolled, or a CA of the group has signed it.
 
 use super::attested::Attested;
-use crate::{config::X509Attestation, identity::device_certificate::DeviceCertificate};
+use crate::{
+    config::X509Attestation,
+    identity::{certificate::Certificate, device_certificate::DeviceCertificate},
+};
 
 /// Checks the certificate of an individual enrollment's device.
 pub(super) fn check_device(device: &DeviceCertificate<'_>, enrolled: &X509Attestation) -> Result<Attested, String> {
@@ -13,9 +16,12 @@ pub(super) fn check_device(device: &DeviceCertificate<'_>, enrolled: &X509Attest
 }
 
 /// Checks the certificate of a group's device.
-pub(super) fn check_member(device: &DeviceCertificate<'_>, enrolled: &X509Attestation) -> Result<Attested, String> {
+pub(super) fn check_member<'a>(
+    device: &DeviceCertificate<'_>,
+    cas: impl Iterator<Item = &'a Certificate>,
+) -> Result<Attested, String> {
     let mut fault = String::new();
-    for ca in enrolled.certificates() {
+    for ca in cas {
         match device.check_signed_by(ca) {
             Ok(()) => {
                 return Ok(Attested::X509 { certificate: device.certificate().clone(), signer: Some(ca.clone()) });
