@@ -36,7 +36,7 @@ allocation = {{ iot_hubs = ["hub", "nub"] }}       #! 35 enrollment_groups[1].al
 [[enrollment_groups]]
 enrollment_group_id = "G"                          #! 23 enrollment_groups[2].enrollment_group_id: "G" is there twice
 primary_key = "c2hvcnQ="                           #! 15 enrollment_groups[2].primary_key: a symmetric key has 5 bytes
-allocation.policy = "costum"                       #! 21 enrollment_groups[2].allocation.policy: "costum" is none of "static", "hashed", "custom"; did you mean "custom"?
+allocation.policy = "costum"                       #! 21 enrollment_groups[2].allocation.policy: "costum" is none of "static", "hashed", "geoLatency", "custom"; did you mean "custom"?
 reprovision_policy = true                          #! 22 enrollment_groups[2].reprovision_policy: this is true, but a string is expected
 [[individual_enrollments]]
 registration_id = "-Ω"                             #! 19 individual_enrollments[0].registration_id: "-Ω": the registration ID has a character
