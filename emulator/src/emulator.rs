@@ -8,15 +8,15 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError, ContosoOptions},
     contoso::Webhook,
-    doors::{device_http::DeviceHttp, device_mqtt::DeviceMqtt},
-    identity::{ca::ServerCertificate, error::CredentialError, ids},
+    doors::{device_mqtt::DeviceMqtt, http::HttpApi},
+    identity::{ca::ServerCertificate, error::CredentialError, ids, key::SymmetricKey},
     net::{
         http::Http,
         listener::{bind, serve},
         tls,
         worker::Worker,
     },
-    service::{Service, issuance::IssuingCa, script::Script},
+    service::{Service, issuance::IssuingCa, script::Script, trust::Trust, webhook::allowed::AllowedHosts},
     store::devices::DeviceRecord,
     watch::{
         journal::{Journal, Observer},
@@ -52,6 +52,8 @@ impl Emulator {
             mqtts: None,
             certificate: None,
             webhook_url: None,
+            service_key: None,
+            webhook_hosts: Vec::new(),
             time_scale: 1.0,
             observer: None,
             contoso_log: Box::new(|_| {}),
@@ -88,6 +90,29 @@ impl Emulator {
     pub fn wss_url(&self) -> Option<String> {
         let address = self.https_url.as_deref()?.strip_prefix("https")?;
         Some(format!("wss{address}/$iothub/websocket"))
+    }
+
+    /// Returns what clients of the service API connect with:
+    /// `HostName=localhost:PORT;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=…`. The HTTPS listener goes
+    /// before the HTTP listener. A key that was given is not in the text. `None` if there is neither listener, or if
+    /// the service API is off, as [`warnings`](Self::warnings) then says.
+    #[must_use]
+    pub fn service_connection_string(&self) -> Option<String> {
+        let url = self.https_url.as_deref().or(self.http_url.as_deref())?;
+        let (_, authority) = url.split_once("://")?;
+        let host = match authority.parse::<SocketAddr>() {
+            Ok(address) => self::authority(address),
+            Err(_) => authority.to_owned(),
+        };
+        self.service.connection_string(&host)
+    }
+
+    /// Returns what is allowed but hardly intended, and depends on how the emulator was started. What depends on the
+    /// configuration alone is in [`Config::warnings`].
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let has_service_api = self.http_url.is_some() || self.https_url.is_some();
+        self.service.service_api_is_off().filter(|_| has_service_api).map(str::to_owned).into_iter().collect()
     }
 
     /// Returns the certificate of the CA that signed the certificate of the TLS listeners. The CA is made at each
@@ -177,6 +202,8 @@ pub struct Builder {
     mqtts: Option<String>,
     certificate: Option<(Vec<u8>, Vec<u8>)>,
     webhook_url: Option<String>,
+    service_key: Option<SymmetricKey>,
+    webhook_hosts: Vec<String>,
     time_scale: f64,
     observer: Option<Observer>,
     contoso_log: Box<dyn Fn(&str) + Send + Sync>,
@@ -227,6 +254,24 @@ impl Builder {
         self
     }
 
+    /// Sets the key of the policy `provisioningserviceowner` of the service API. The well-known key does not count then.
+    ///
+    /// Without a key, the well-known one counts while every listener is on a loopback address, and the service API is
+    /// off if not.
+    #[must_use]
+    pub fn service_key(mut self, key: SymmetricKey) -> Self {
+        self.service_key = Some(key);
+        self
+    }
+
+    /// Lets the service API set webhooks on this host: a name or an IP address, without scheme and port. Without this,
+    /// it may set webhooks on loopback addresses and `localhost` only.
+    #[must_use]
+    pub fn allow_webhook(mut self, host: impl Into<String>) -> Self {
+        self.webhook_hosts.push(host.into());
+        self
+    }
+
     /// Divides the service's own delays by this factor: the pauses between webhook calls, scripted delays and quota
     /// windows. The time-out of webhook calls is divided too, but it is at least 10 s, or as configured if that is
     /// less. `Retry-After`, token expiry and MQTT's keep-alive stay in plain seconds, because devices count on them.
@@ -267,12 +312,18 @@ impl Builder {
         if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
             return Err(StartError::TimeScale);
         }
+        let webhook_hosts = AllowedHosts::new(&self.webhook_hosts).map_err(StartError::WebhookHost)?;
         let mut http = self.http;
         if http.is_none() && self.https.is_none() && self.mqtt.is_none() && self.mqtts.is_none() {
             http = Some("127.0.0.1:0".to_owned());
         }
         let [http, https, mqtt, mqtts] = [http, self.https, self.mqtt, self.mqtts].map(listen);
         let (http, https, mqtt, mqtts) = (http?, https?, mqtt?, mqtts?);
+        let is_local = [&http, &https, &mqtt, &mqtts]
+            .into_iter()
+            .flatten()
+            .all(|(_, address)| address.ip().to_canonical().is_loopback());
+        let trust = Trust { owner_key: self.service_key, is_local, webhook_hosts };
         let mut server = ServerCertificate::generate().map_err(|error| StartError::tls(&error))?;
         if let Some((chain, key)) = &self.certificate {
             server.present(chain, key).map_err(|error| StartError::tls(&error))?;
@@ -299,6 +350,7 @@ impl Builder {
             clock,
             contoso.as_ref().map(Webhook::url_with_key),
             issuing_ca,
+            trust,
             Journal::new(clock, self.observer),
         ));
 
@@ -311,7 +363,7 @@ impl Builder {
         let (mqtt_url, mqtts_url) = (plain_url(&mqtt, "mqtt"), secure_url(&mqtts, "mqtts"));
         let serving = Arc::clone(&service);
         let worker = Worker::start("dps-emulator", move || {
-            let http_api = |scheme| Http(Arc::new(DeviceHttp { service: Arc::clone(&serving), scheme }));
+            let http_api = |scheme| Http(Arc::new(HttpApi::new(Arc::clone(&serving), scheme)));
             let mqtt_api = |listener| DeviceMqtt { service: Arc::clone(&serving), listener };
             let tls = Some(acceptor);
             let listeners = [
@@ -375,6 +427,8 @@ pub enum StartError {
     Listen(String, io::Error),
     /// The time scale is not a number above zero.
     TimeScale,
+    /// A host of [`Builder::allow_webhook`] is not a host.
+    WebhookHost(String),
     /// The certificates could not be made, or the caller's cannot be used.
     Tls(String),
     /// The system refused something else, such as a thread.
@@ -411,6 +465,7 @@ impl fmt::Display for StartError {
             Self::Config(error) => write!(f, "the configuration cannot be used: {error}"),
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::TimeScale => f.write_str("the time scale is not a number above zero"),
+            Self::WebhookHost(fault) => write!(f, "a webhook cannot be allowed: {fault}"),
             Self::Tls(error) => write!(f, "cannot use the certificates: {error}"),
             Self::Io(error) => error.fmt(f),
         }
@@ -422,7 +477,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Config(error) => Some(error),
             Self::Listen(_, error) | Self::Io(error) => Some(error),
-            Self::TimeScale | Self::Tls(_) => None,
+            Self::TimeScale | Self::WebhookHost(_) | Self::Tls(_) => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     clock::Clock,
     config::{Behaviour, Config, ConfigError},
-    doors::{device_http::DeviceHttp, device_mqtt::DeviceMqtt},
+    doors::{device_mqtt::DeviceMqtt, http::HttpApi},
     net::{
         http::Http,
         protocol::{Peer, Protocol},
@@ -19,7 +19,11 @@ use crate::{
         issuance::IssuingCa,
         request::{Carrier, Credentials, DeviceRequest},
         script::Operation,
-        webhook::response::{HttpAnswer, Verdict, judge},
+        trust::Trust,
+        webhook::{
+            allowed::AllowedHosts,
+            response::{HttpAnswer, Verdict, judge},
+        },
     },
     store::{
         devices::DeviceRecord,
@@ -53,12 +57,13 @@ impl Service {
         config.check()?;
         let issuing_ca = IssuingCa::generate()?;
         let clock = Clock::new(1.0);
-        Ok(Self(Arc::new(service::Service::new(config, clock, None, issuing_ca, Journal::new(clock, None)))))
+        let trust = Trust { owner_key: None, is_local: true, webhook_hosts: AllowedHosts::default() };
+        Ok(Self(Arc::new(service::Service::new(config, clock, None, issuing_ca, trust, Journal::new(clock, None)))))
     }
 
     /// One connection to the HTTP listener, until it ends.
     pub async fn http(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = Http(Arc::new(DeviceHttp { service: Arc::clone(&self.0), scheme: "http" }));
+        let api = Http(Arc::new(HttpApi::new(Arc::clone(&self.0), "http")));
         let _ = api.speak(stream, Peer::default()).await;
     }
 

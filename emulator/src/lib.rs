@@ -42,7 +42,8 @@ mod watch;
 pub use config::document::Document;
 pub use config::{
     Allocation, AllocationPolicy, Behaviour, CaCertificate, CaReferences, Config, ConfigError, EnrollmentGroup,
-    Finding, IndividualEnrollment, ReprovisionPolicy, TpmAttestation, Twin, X509Attestation,
+    Finding, IndividualEnrollment, Policy, ReprovisionPolicy, Right, TpmAttestation, Twin, WELL_KNOWN_SERVICE_KEY,
+    X509Attestation,
     behaviour::{DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub},
 };
 pub use emulator::{Builder, Emulator, StartError};

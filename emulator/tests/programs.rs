@@ -78,6 +78,8 @@ fn with_json_every_line_is_an_object() {
         assert!(line["url"].as_str().unwrap().starts_with(&format!("{listener}://")));
         line
     });
+    let service = program.json()["service"]["connectionString"].as_str().unwrap().to_owned();
+    assert!(https["url"].as_str().unwrap().ends_with(service.split([';', '=']).nth(1).unwrap()), "{service}");
     let mut device = device(https["url"].as_str().unwrap(), TOASTER);
     let ca = Certificate::from_pem(&fs::read(ca.path()).unwrap()).unwrap();
     assert_eq!(Certificate::from_pem_bundle(&fs::read(issuing_ca.path()).unwrap()).unwrap().len(), 2);
@@ -181,7 +183,7 @@ fn a_service_without_hubs_is_warned_of() {
         program.line();
         let lines = program.end("-TERM").1;
         if json {
-            let warning: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+            let warning: Value = serde_json::from_str(lines.lines().nth(1).unwrap()).unwrap();
             assert!(warning["warning"].as_str().unwrap().contains("no hub is linked"), "{lines}");
         } else {
             assert!(lines.contains(": warning: linked_hubs: no hub is linked"), "{lines}");

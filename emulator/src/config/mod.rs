@@ -7,6 +7,7 @@ pub(crate) mod document;
 pub(crate) mod enrollments;
 mod error;
 pub(crate) mod finding;
+pub(crate) mod policies;
 pub(crate) mod rules;
 pub(crate) mod settings;
 mod unreadable;
@@ -29,6 +30,7 @@ pub use self::{
     },
     error::ConfigError,
     finding::Finding,
+    policies::{Policy, Right, WELL_KNOWN_SERVICE_KEY},
 };
 use crate::identity::key::SymmetricKey;
 
@@ -62,6 +64,10 @@ pub struct Config {
     /// The CAs that enrollment groups may name in `ca_references`, as the service's own list of certificates.
     #[serde(default)]
     pub ca_certificates: Vec<CaCertificate>,
+    /// Who may call the service API, besides the owner. An entry for `provisioningserviceowner` replaces the owner's
+    /// key and rights.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
     /// How the service answers.
     #[serde(default, deserialize_with = "table")]
     pub behaviour: Behaviour,
@@ -121,6 +127,7 @@ impl fmt::Debug for Config {
             .field("enrollment_groups", &self.enrollment_groups)
             .field("individual_enrollments", &self.individual_enrollments)
             .field("ca_certificates", &self.ca_certificates)
+            .field("policies", &self.policies)
             .field("behaviour", &self.behaviour)
             .finish()
     }

@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Allocation, Behaviour, CaCertificate, Config, EnrollmentGroup, IndividualEnrollment,
+    Allocation, Behaviour, CaCertificate, Config, EnrollmentGroup, IndividualEnrollment, Policy,
     enrollments::{Attestation, CaReferences},
     finding::{Finding, Path, quoted},
     webhook_url,
 };
-use crate::identity::{certificate::Certificate, ids};
+use crate::identity::{certificate::Certificate, ids, key::SymmetricKey};
 
 /// All that makes a configuration unusable.
 pub(super) fn errors(config: &Config) -> Vec<Finding> {
@@ -48,6 +48,12 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
         let path = root.key("individual_enrollments").index(at);
         errors.extend(is_there_twice(&mut names, &path.key("registration_id"), &individual.registration_id));
         errors.extend(individual_errors(individual, &path, &known));
+    }
+    let mut names = BTreeSet::new();
+    for (at, policy) in config.policies.iter().enumerate() {
+        let path = root.key("policies").index(at);
+        errors.extend(is_there_twice(&mut names, &path.key("name"), &policy.name));
+        errors.extend(policy_errors(policy, &path));
     }
     errors.extend(behaviour_errors(&config.behaviour, &root.key("behaviour")));
     errors
@@ -121,7 +127,22 @@ fn allocation_errors(allocation: &Allocation, path: &Path, linked_hubs: &[String
     errors
 }
 
-/// Refuses two enrollments of the same name, as the service does.
+/// A policy built in code may have an empty key, with which anybody could sign.
+fn policy_errors(policy: &Policy, path: &Path) -> Vec<Finding> {
+    let mut errors = Vec::new();
+    if policy.name.is_empty() {
+        errors.push(Finding::error(path.key("name"), "the policy has no name"));
+    }
+    if policy.primary_key.is_empty() {
+        errors.push(Finding::error(path.key("primary_key"), "the key is empty"));
+    }
+    if policy.secondary_key.as_ref().is_some_and(SymmetricKey::is_empty) {
+        errors.push(Finding::error(path.key("secondary_key"), "the key is empty"));
+    }
+    errors
+}
+
+/// Refuses two enrollments or policies of the same name, as the service does.
 fn is_there_twice(names: &mut BTreeSet<String>, path: &Path, name: &str) -> Option<Finding> {
     // That a name is missing is told once for each.
     let is_new = name.is_empty() || names.insert(name.to_ascii_lowercase());

@@ -1,6 +1,8 @@
 //! The configuration without its enrollments, which the store keeps.
 
-use super::{Behaviour, CaCertificate, Config, ContosoOptions, EnrollmentGroup, IndividualEnrollment, rules::Known};
+use super::{
+    Behaviour, CaCertificate, Config, ContosoOptions, EnrollmentGroup, IndividualEnrollment, Policy, rules::Known,
+};
 use crate::identity::certificate::Certificate;
 
 #[derive(Debug)]
@@ -10,6 +12,7 @@ pub(crate) struct Settings {
     pub(crate) webhook_url: Option<String>,
     contoso: ContosoOptions,
     ca_certificates: Vec<CaCertificate>,
+    pub(crate) policies: Vec<Policy>,
     pub(crate) behaviour: Behaviour,
 }
 
@@ -24,9 +27,10 @@ impl Settings {
             enrollment_groups,
             individual_enrollments,
             ca_certificates,
+            policies,
             behaviour,
         } = config;
-        let settings = Self { id_scope, linked_hubs, webhook_url, contoso, ca_certificates, behaviour };
+        let settings = Self { id_scope, linked_hubs, webhook_url, contoso, ca_certificates, policies, behaviour };
         (settings, enrollment_groups, individual_enrollments)
     }
 
@@ -44,6 +48,7 @@ impl Settings {
             enrollment_groups,
             individual_enrollments,
             ca_certificates: self.ca_certificates.clone(),
+            policies: self.policies.clone(),
             behaviour: self.behaviour.clone(),
         }
     }

@@ -37,6 +37,12 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
         warnings.extend(certificates_of_version_1(individual, &path));
         warnings.extend(falls_back(config, &individual.allocation, &path.key("allocation")));
     }
+    for (at, policy) in config.policies.iter().enumerate() {
+        if policy.rights.is_empty() {
+            let message = format!("the policy {} has no rights: its tokens are refused", quoted(&policy.name));
+            warnings.push(Finding::warning(root.key("policies").index(at).key("rights"), message));
+        }
+    }
     for (at, hub) in config.behaviour.inaccessible_hubs.iter().enumerate() {
         if !config.linked_hubs.iter().any(|linked| linked.eq_ignore_ascii_case(hub)) {
             let message = format!("{} in inaccessible_hubs has no effect: it is not in linked_hubs", quoted(hub));

@@ -1,39 +1,36 @@
 //! The device API over HTTP: routes, headers and framing.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response,
     body::Incoming,
     header::{self, HeaderMap, HeaderName, HeaderValue},
     http::request::Parts,
 };
 use percent_encoding::percent_decode_str;
 
-use super::{device_mqtt::DeviceMqtt, fault, websocket};
+use super::{device_mqtt::DeviceMqtt, exchange, fault, websocket};
 use crate::{
     clock::wall_time,
     config::Behaviour,
-    identity::ids,
     net::{
-        http::{Body, BodyFault, Connection, Handler, NoAnswer, chunked, read_body, whole},
+        http::{Body, Connection, NoAnswer},
         protocol::Peer,
     },
     service::{
-        Answer, MAX_BODY, Service, ServiceError, api_version,
+        Answer, MAX_BODY, Service, ServiceError,
         request::{Carrier, Credentials, DeviceRequest},
         script::{Action, Operation},
     },
     watch::records::RequestRecord,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
-
 /// One listener's view of the service.
-pub(crate) struct DeviceHttp {
-    pub(crate) service: Arc<Service>,
+pub(super) struct DeviceHttp {
+    pub(super) service: Arc<Service>,
     /// `http` or `https`.
-    pub(crate) scheme: &'static str,
+    pub(super) scheme: &'static str,
 }
 
 /// The request that a path names.
@@ -73,20 +70,8 @@ impl<'a> Route<'a> {
     }
 }
 
-impl Handler for DeviceHttp {
-    fn patience(&self) -> Duration {
-        self.service.patience()
-    }
-
-    fn note(&self, what: String) {
-        self.service.journal().note(self.scheme, what);
-    }
-
-    fn connection_failed(&self, peer: IpAddr, why: String) {
-        self.service.journal().connection_failed(self.scheme, peer, why);
-    }
-
-    async fn handle(
+impl DeviceHttp {
+    pub(super) async fn handle(
         &self,
         mut request: Request<Incoming>,
         connection: &Connection,
@@ -95,25 +80,12 @@ impl Handler for DeviceHttp {
             return Ok(self.upgrade(&mut request, connection));
         }
         let (head, body) = request.into_parts();
-        let path_and_query = head.uri.path_and_query().map_or_else(|| head.uri.path(), |both| both.as_str()).to_owned();
         let route = Route::parse(head.uri.path());
         let settings = self.service.settings();
         let behaviour = &settings.behaviour;
-        let mut record = RequestRecord::new(self.scheme, head.method.as_str());
-        record.path = path_and_query;
-        record.authorization = head.headers.contains_key(header::AUTHORIZATION);
+        let mut record = exchange::record(self.scheme, &head);
         record.registration_id = route.as_ref().map(|route| route.registration_id.to_string());
-
-        let body = match read_body(body, MAX_BODY, self.patience()).await {
-            Ok(body) => Ok(body),
-            Err(BodyFault::TooLong) => Err(ServiceError::too_large(MAX_BODY)),
-            Err(BodyFault::Late) => Err(ServiceError::request_timeout()),
-            Err(BodyFault::Broken) => {
-                record.outcome = "the connection broke within the body".to_owned();
-                self.service.journal().record_request(record);
-                return Err(NoAnswer);
-            }
-        };
+        let body = exchange::body(body, MAX_BODY, &self.service, &mut record).await?;
         if let Ok(body) = &body {
             record.body = String::from_utf8_lossy(body).into_owned();
         }
@@ -131,16 +103,14 @@ impl Handler for DeviceHttp {
         let (answer, action) = self.service.perform(script, ask).await;
         let headers = match &action {
             Action::Respond { headers, .. } => scripted_headers(headers),
-            Action::Raw(_) => common_headers(),
+            Action::Raw(_) => exchange::common_headers(),
             _ => self.headers(&head, route.as_ref(), &answer),
         };
         answer.record(&mut record, !fault::breaks(&action, &connection.fault));
         self.service.journal().record_request(record);
-        Ok(respond(answer, headers, behaviour.chunked))
+        Ok(exchange::respond(answer, headers, behaviour.chunked))
     }
-}
 
-impl DeviceHttp {
     async fn ask(
         &self,
         head: &Parts,
@@ -178,36 +148,17 @@ impl DeviceHttp {
             record.path = request.uri().path().to_owned();
             answer.record(&mut record, true);
             self.service.journal().record_request(record);
-            respond(answer, common_headers(), false)
+            exchange::respond(answer, exchange::common_headers(), false)
         })
     }
 
     fn headers(&self, head: &Parts, route: Option<&Route<'_>>, answer: &Answer) -> HeaderMap {
-        let mut headers = common_headers();
-        if let Some(seconds) = answer.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if let Some(code) = answer.error_code {
-            headers.insert(HeaderName::from_static("x-ms-error-code"), code.into());
-        }
-        if let Some(id) = answer.request_id.as_deref().and_then(|id| id.parse().ok()) {
-            headers.insert(REQUEST_ID, id);
-        }
-        if let Some(route) = route.filter(|_| answer.status == 405)
-            && let Ok(method) = HeaderValue::from_str(route.method().as_str())
-        {
-            headers.insert(header::ALLOW, method);
-        }
+        let method = route.map(Route::method);
+        let mut headers = exchange::headers(self.scheme, answer, method.as_ref().map(Method::as_str));
         if answer.status == 202
             && let Some(location) = self.location(head)
         {
             headers.insert(header::LOCATION, location);
-        }
-        if self.scheme == "https" {
-            headers.insert(
-                header::STRICT_TRANSPORT_SECURITY,
-                HeaderValue::from_static("max-age=31536000; includeSubDomains"),
-            );
         }
         headers
     }
@@ -230,49 +181,19 @@ fn check_head<'a>(
     if head.method != route.method() {
         return Err(ServiceError::method_not_allowed(format!("{} is for {}", head.uri.path(), route.method())));
     }
-    let query = head.uri.query().unwrap_or_default();
-    let version = form_urlencoded::parse(query.as_bytes())
-        .find(|(name, _)| name == "api-version")
-        .map(|(_, value)| value)
-        .ok_or_else(|| ServiceError::bad_request("the api-version is missing"))?;
-    if behaviour.strict_api_version && !api_version::API_VERSIONS.contains(&version.as_ref()) {
-        return Err(ServiceError::bad_request("the api-version is unknown"));
-    }
-    // Microsoft's curl examples send `Content-Encoding: utf-8`, which is no coding. It is ignored, as the rest of the
-    // head is.
-    if let Some(media_type) = head.headers.get(header::CONTENT_TYPE).filter(|_| has_body) {
-        let media_type = media_type.to_str().unwrap_or_default();
-        let essence = media_type.split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(ServiceError::unsupported_media_type(format!("the body is {essence:?}, not application/json")));
-        }
+    let version = exchange::api_version(head, behaviour)?;
+    if has_body {
+        exchange::check_media_type(head)?;
     }
     Ok(version)
 }
 
-fn respond(answer: Answer, headers: HeaderMap, is_chunked: bool) -> Response<Body> {
-    let body = if is_chunked { chunked(answer.body) } else { whole(answer.body) };
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    *response.headers_mut() = headers;
-    response
-}
-
 fn scripted_headers(scripted: &[(String, String)]) -> HeaderMap {
-    let mut headers = common_headers();
+    let mut headers = exchange::common_headers();
     for (name, value) in scripted {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
-    }
-    headers
-}
-
-fn common_headers() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    if let Ok(id) = HeaderValue::try_from(ids::guid()) {
-        headers.insert(REQUEST_ID, id);
     }
     headers
 }

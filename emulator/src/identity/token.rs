@@ -1,5 +1,7 @@
 //! SAS tokens, verified as the service does: over the text that the token carries.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::Mac;
 use percent_encoding::percent_decode_str;
@@ -66,6 +68,33 @@ impl<'a> SasToken<'a> {
         }
     }
 
+    /// Checks that the token is for this host, and for this path or a path above it, in any case and escaping.
+    ///
+    /// Ports do not count: clients write the host of the connection string, and that has a port only where the client
+    /// needs one.
+    pub(crate) fn check_endpoint(&self, host: &str, path: &str) -> Result<(), Fault> {
+        let named = percent_decode_str(self.sr).decode_utf8_lossy();
+        let (named_host, named_path) = named.split_once('/').unwrap_or((&named, ""));
+        if host.is_empty() || !without_port(named_host).eq_ignore_ascii_case(without_port(host)) {
+            return Err(format!(
+                "the token is for the host {named_host:?}, the request for {host:?}: call the service at the HostName of \
+                 the connection string"
+            ));
+        }
+        // "`/a/b` is a prefix for `/a/b/c` but not for `/a/bc`."
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        let mut segments = path.trim_start_matches('/').split('/');
+        let is_prefix = named_path
+            .split_terminator('/')
+            .all(|named| segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case(named)));
+        if is_prefix { Ok(()) } else { Err(format!("the token is for {named:?}, the request for {path:?}")) }
+    }
+
+    /// Returns the name of the key.
+    pub(crate) fn key_name(&self) -> Option<Cow<'a, str>> {
+        self.skn.map(|name| percent_decode_str(name).decode_utf8_lossy())
+    }
+
     /// Checks that the token is valid, or expired at most `leeway` seconds ago.
     pub(crate) fn check_expiry(&self, now: u64, leeway: u64) -> Result<(), Fault> {
         if now <= self.expiry.saturating_add(leeway) {
@@ -77,11 +106,9 @@ impl<'a> SasToken<'a> {
 
     /// Checks that the service accepts the name of the key.
     pub(crate) fn check_key_name(&self) -> Result<(), Fault> {
-        match self.skn {
+        match self.key_name().as_deref() {
             None | Some("" | "registration") => Ok(()),
-            Some(other) => {
-                Err(format!("the token's skn is {:?}, not registration", percent_decode_str(other).decode_utf8_lossy()))
-            }
+            Some(other) => Err(format!("the token's skn is {other:?}, not registration")),
         }
     }
 
@@ -94,6 +121,14 @@ impl<'a> SasToken<'a> {
         mac.update(b"\n");
         mac.update(self.se.as_bytes());
         mac.verify_slice(&self.sig).is_ok()
+    }
+}
+
+/// The host of an authority. An IPv6 address has brackets there.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
     }
 }
 
@@ -120,6 +155,43 @@ mod tests {
             assert!(verifies(&token), "{token}");
             let swapped = token.replace(sr, &sr.replace("my-", "your-"));
             assert!(!verifies(&swapped), "{swapped}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_for_a_host_and_what_is_below_its_path() {
+        let path = "/enrollmentGroups/a%2Fb/attestationmechanism";
+        for (sr, host) in [
+            ("localhost", "localhost"),
+            ("localhost%3A9443", "localhost:9443"),
+            ("localhost%3a9443", "LocalHost:9443"),
+            ("localhost:9443", "localhost"),
+            ("localhost", "localhost:9443"),
+            ("%6cocalhost", "localhost"),
+            ("%5B%3A%3A1%5D%3A9443", "[::1]:9443"),
+            ("[::1]", "[::1]:9443"),
+            ("localhost/", "localhost"),
+            ("localhost%2Fenrollmentgroups", "localhost"),
+            ("localhost/enrollmentGroups/", "localhost"),
+            ("localhost/enrollmentGroups%2Fa%2Fb", "localhost"),
+        ] {
+            let token = format!("SharedAccessSignature sr={sr}&sig=&se=1&skn=o");
+            assert_eq!(SasToken::parse(&token).unwrap().check_endpoint(host, path), Ok(()), "{sr} {host}");
+        }
+        for (sr, host) in [
+            ("localhost", "127.0.0.1:9443"),
+            ("localhost", ""),
+            ("", ""),
+            ("", "localhost"),
+            ("[::1]", "[::2]"),
+            ("localhost.example", "localhost"),
+            ("localhost/enrollments", "localhost"),
+            ("localhost/enrollmentGroup", "localhost"),
+            ("localhost//enrollmentGroups", "localhost"),
+            ("localhost/enrollmentGroups/a/b/attestationmechanism/c", "localhost"),
+        ] {
+            let token = format!("SharedAccessSignature sr={sr}&sig=&se=1&skn=o");
+            assert!(SasToken::parse(&token).unwrap().check_endpoint(host, path).is_err(), "{sr} {host}");
         }
     }
 }

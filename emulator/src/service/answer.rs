@@ -75,6 +75,11 @@ impl Answer {
         }
     }
 
+    /// What a client of the service API gets.
+    pub(crate) fn of_service(status: u16, body: String, outcome: &str) -> Self {
+        Self { status, body, retry_after: None, error_code: None, request_id: None, outcome: outcome.to_owned() }
+    }
+
     pub(crate) fn refusal(error: &ServiceError, behaviour: &Behaviour) -> Self {
         let tracking_id = ids::guid();
         Self {

@@ -43,6 +43,7 @@ pub(super) fn assign(
         substatus,
         twin,
         registrations: current.map_or(0, |current| current.registrations) + 1,
+        registered: true,
     }
 }
 

@@ -5,7 +5,6 @@ use crate::{
     config::{Behaviour, Config, ConfigError, settings::Settings},
     store::{
         Store,
-        devices::Device,
         enrollments::{Enrollments, Kind},
         registration_state::RegistrationState,
         running::Running,
@@ -110,7 +109,7 @@ pub(super) type Ended = (Option<String>, &'static str);
 /// Ends the registrations whose enrollment was disabled, or is not the device's any more.
 pub(super) fn end_registrations(store: &mut Store, behaviour: &Behaviour) -> Vec<Ended> {
     let mut ends = Vec::new();
-    for running in store.devices.iter().filter_map(Device::running) {
+    for running in store.devices.iter().filter_map(|(_, device)| device.running()) {
         let (id, created) = (&running.registration_id, &running.created);
         match Standing::of(&store.enrollments, running) {
             Standing::Enabled => {}

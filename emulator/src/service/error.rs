@@ -82,6 +82,11 @@ impl ServiceError {
         Self::new(401_002, &behaviour.certificate_refusal, detail)
     }
 
+    /// Unlike other reasons, this one is told to the client, who cannot find it out otherwise.
+    pub(crate) fn service_api_off(why: &str) -> Self {
+        Self::new(403_000, &format!("Forbidden: {why}."), "the service API is off")
+    }
+
     pub(crate) fn route_not_found(detail: impl Into<String>) -> Self {
         Self::new(404_000, "Not found", detail)
     }
@@ -112,6 +117,11 @@ impl ServiceError {
             "Precondition failed.",
             "the device registered again before its last registration was finished",
         )
+    }
+
+    /// Somebody else changed it in between.
+    pub(crate) fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(412_000, "Precondition failed", detail)
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {

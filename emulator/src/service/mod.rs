@@ -11,12 +11,17 @@ mod enrollment;
 mod enrollments;
 mod error;
 mod failure;
+mod if_match;
 pub(crate) mod issuance;
 mod jobs;
 mod operations;
+mod paging;
+pub(crate) mod policies;
 mod registration;
+mod registrations;
 pub(crate) mod request;
 pub(crate) mod script;
+pub(crate) mod trust;
 pub(crate) mod webhook;
 
 use std::{
@@ -29,6 +34,7 @@ use self::{
     issuance::IssuingCa,
     jobs::Jobs,
     script::{Action, Operation, Script, Scripts},
+    trust::Trust,
     webhook::calls::Webhooks,
 };
 use crate::{
@@ -60,6 +66,7 @@ pub(crate) struct Service {
     /// Where custom allocation goes if neither enrollment nor configuration names a URL.
     contoso_url: Option<String>,
     issuing_ca: IssuingCa,
+    trust: Trust,
     journal: Arc<Journal>,
 }
 
@@ -74,6 +81,7 @@ impl Service {
         clock: Clock,
         contoso_url: Option<String>,
         issuing_ca: IssuingCa,
+        trust: Trust,
         journal: Journal,
     ) -> Self {
         let (settings, groups, individuals) = Settings::split(config);
@@ -91,6 +99,7 @@ impl Service {
             webhooks: Webhooks::new(clock, Arc::clone(&journal)),
             contoso_url,
             issuing_ca,
+            trust,
             journal,
         }
     }
@@ -196,7 +205,7 @@ impl Service {
         self.journal.forget();
         self.jobs.forget();
         let forgotten = self.change(|store| {
-            let records = store.devices.iter().filter_map(|device| device.record().cloned()).collect();
+            let records = store.devices.iter().filter_map(|(_, device)| device.record().cloned()).collect();
             store.devices.clear();
             Ok::<_, NotKept>(records)
         });

@@ -65,7 +65,7 @@ impl Job {
         certificate_request: Option<CertificateRequest>,
         running: Arc<Running>,
     ) -> Self {
-        let current = device.record().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
+        let current = device.registered().map(|record| (record.assigned_hub.clone(), record.device_id.clone()));
         let current_hub = current.as_ref().map(|(hub, _)| hub.as_str());
         let offered = allocation::offered_hubs(settings, &enrollment, current_hub);
         Self { running, settings: Arc::clone(settings), current, offered, certificate_request, enrollment }
@@ -118,6 +118,7 @@ impl Service {
         {
             device.last_key = Some((key.clone(), SystemTime::now()));
         }
+        device.enrollment = Some((enrollment.kind, enrollment.id.clone()));
         let id = request.registration_id.to_ascii_lowercase();
         let operation_id = ids::operation_id(
             behaviour.constant_operation_id_middle.then(|| format!("{}/{id}", request.id_scope)).as_deref(),
@@ -240,7 +241,7 @@ fn assigned(job: &Job, devices: &mut Devices, granted: Result<Granted, Failure>)
     let running = &job.running;
     let (enrollment, behaviour) = (&job.enrollment, &job.settings.behaviour);
     let payload = allocated.payload.clone();
-    let current = devices.get(&running.registration_id).and_then(Device::record);
+    let current = devices.get(&running.registration_id).and_then(Device::registered);
     let record = assign(current, &running.registration_id, enrollment, allocated);
     let resource = format!("{}/devices/{}", ids::hub_host(&record.assigned_hub), record.device_id);
     let has_reprovisioned = running.has_reprovisioned || !behaviour.substatus_by_api_version;

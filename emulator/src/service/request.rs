@@ -28,3 +28,19 @@ pub(crate) enum Carrier {
     Http,
     Mqtt,
 }
+
+/// Which part of a query's result a client of the service API wants.
+pub(crate) struct Page {
+    /// The most items.
+    pub(crate) max_items: Option<usize>,
+    /// What the part before ended with.
+    pub(crate) continuation: Option<String>,
+}
+
+/// A part of a query's result.
+pub(crate) struct QueryPage {
+    /// A JSON array.
+    pub(crate) body: String,
+    /// What the client sends to get the next part. `None`: there is no more.
+    pub(crate) continuation: Option<String>,
+}

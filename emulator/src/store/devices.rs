@@ -10,6 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    enrollments::Kind,
     registration_state::{RegistrationState, Status, Substatus},
     running::Running,
     tracked::Tracked,
@@ -44,8 +45,11 @@ pub struct DeviceRecord {
     pub substatus: Substatus,
     /// Its twin at the hub.
     pub twin: Twin,
-    /// How many registrations were assigned so far.
+    /// How many registrations were assigned so far, or since the registration was deleted.
     pub registrations: u32,
+    /// Whether the service knows the registration. If it was deleted through the service API, the device stays at the
+    /// hub, and its next registration is an `initialAssignment`.
+    pub registered: bool,
 }
 
 /// What is known of a device that was ever let in, or whose TPM was challenged.
@@ -57,6 +61,8 @@ pub(crate) struct Device {
     pub(crate) last_key: Option<(SymmetricKey, SystemTime)>,
     /// Counted while the store is read: polls are not kept.
     polls: RefCell<Window>,
+    /// Through which enrollment it last registered.
+    pub(crate) enrollment: Option<(Kind, String)>,
     record: Option<DeviceRecord>,
     twin_size: usize,
     /// The state that a look-up tells.
@@ -81,6 +87,11 @@ pub(crate) struct Operation {
 impl Device {
     pub(crate) fn record(&self) -> Option<&DeviceRecord> {
         self.record.as_ref()
+    }
+
+    /// Where it is, as far as its next registration counts: not if its registration was deleted.
+    pub(crate) fn registered(&self) -> Option<&DeviceRecord> {
+        self.record().filter(|record| record.registered)
     }
 
     pub(crate) fn last(&self) -> Option<&RegistrationState> {
@@ -193,16 +204,16 @@ impl Devices {
     }
 
     /// Forgets a device.
-    #[allow(dead_code, reason = "the service API removes registrations")]
-    pub(crate) fn remove(&mut self, registration_id: &str) -> Option<Device> {
+    fn remove(&mut self, registration_id: &str) -> Option<Device> {
         // Its results count until it is their turn to be forgotten.
         let device = self.devices.swap_remove(&registration_id.to_ascii_lowercase())?;
         self.twins_size -= device.twin_size;
         Some(device)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Device> {
-        self.devices.values()
+    /// All devices, with their registration IDs in lower case.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Device)> {
+        self.devices.iter()
     }
 
     /// Puts a known device at its hub, unless there is no room for its twin.
@@ -256,6 +267,23 @@ impl Devices {
             }
         }
     }
+
+    /// Forgets a device's registration. The device stays at its hub. Returns the operation ID of the registration that
+    /// was running: it leaves no result.
+    pub(crate) fn forget_registration(&mut self, registration_id: &str) -> Option<String> {
+        let device = self.get_mut(registration_id)?;
+        let running = device.running.take().map(|running| running.operation_id.clone());
+        match &mut device.record {
+            Some(record) => {
+                record.registered = false;
+                device.last = None;
+                // The results count until it is their turn to be forgotten.
+                device.operations.clear();
+            }
+            None => drop(self.remove(registration_id)),
+        }
+        running
+    }
 }
 
 #[cfg(test)]
@@ -263,7 +291,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{identity::attested::Attested, store::enrollments::Kind};
+    use crate::identity::attested::Attested;
 
     fn devices(twins: usize) -> Devices {
         Devices { limits: Limits { devices: 3, twins, ..Limits::default() }, ..Devices::default() }
@@ -280,6 +308,7 @@ mod tests {
             substatus: Substatus::InitialAssignment,
             twin: Twin { desired, ..Twin::default() },
             registrations: 1,
+            registered: true,
         }
     }
 

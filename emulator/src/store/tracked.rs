@@ -41,6 +41,10 @@ impl<V: Clone> Tracked<V> {
         self.entries.keys().map(String::as_str)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.entries.iter().map(|(key, entry)| (&**key, &entry.value))
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.entries.values().map(|entry| &entry.value)
     }

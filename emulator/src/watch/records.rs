@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::text::{excerpt, mask_signatures, printable};
 use crate::clock::wall_time;
 
-/// One request of a device and its answer. It holds no key, token or signature.
+/// One request of a device, or of a client of the service API, and its answer. It holds no key, token or signature.
 ///
 /// Over MQTT, `CONNECT` and `SUBSCRIBE` are requests too, and what made the service drop the link
 /// is on record as a request with method `-`.
@@ -32,7 +32,7 @@ pub struct RequestRecord {
     pub path: String,
     /// Whether there was an `Authorization` header, or a password. What it said is not kept.
     pub authorization: bool,
-    /// The body as it was sent.
+    /// The body as it was sent. In the service API the keys are masked.
     pub body: String,
     /// The device, when the path, or over MQTT the `CONNECT`, names one.
     pub registration_id: Option<String>,
@@ -41,7 +41,7 @@ pub struct RequestRecord {
     pub http_status: Option<u16>,
     /// The answer's `Retry-After`, in MQTT's topics `retry-after`.
     pub retry_after: Option<u32>,
-    /// The answer's body.
+    /// The answer's body. In the service API the keys are masked.
     pub response_body: String,
     /// What it came to, in words, with what the real service would not say: why a token was
     /// refused, for instance.

@@ -4,6 +4,7 @@
 pub mod mqtt;
 #[cfg(unix)]
 pub mod program;
+pub mod service;
 pub mod software_tpm;
 pub mod x509;
 

@@ -40,6 +40,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) configuration: Configuration,
     #[command(flatten)]
+    pub(crate) service_api: ServiceApi,
+    #[command(flatten)]
     pub(crate) behaviour: Behaviour,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -91,6 +93,18 @@ pub(crate) struct Configuration {
     /// Check the configuration, file and flags, and tell all that is wrong. Nothing is started
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Service API (enrollments and registrations, on the HTTP and HTTPS listeners)")]
+pub(crate) struct ServiceApi {
+    /// Read the key of provisioningserviceowner from this file, or from standard input if it is `-`; it goes before the
+    /// environment's DPS_EMULATOR_SERVICE_KEY [default: a well-known key, while every listener is on loopback]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_key_file: Option<PathBuf>,
+    /// Let the service API set webhooks on this host, beside loopback; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allow_webhook: Vec<String>,
 }
 
 #[derive(Args)]

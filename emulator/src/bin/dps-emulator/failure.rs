@@ -15,6 +15,11 @@ impl Failure {
         Self { code: 1, why: Some(error.to_string()) }
     }
 
+    /// The command line is wrong.
+    pub(crate) fn command_line(error: impl fmt::Display) -> Self {
+        Self { code: 2, why: Some(error.to_string()) }
+    }
+
     /// The configuration cannot be read or used.
     pub(crate) fn config(error: impl fmt::Display) -> Self {
         Self { code: 3, why: Some(error.to_string()) }

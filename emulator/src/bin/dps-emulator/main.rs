@@ -7,6 +7,7 @@ mod check;
 mod configuration;
 mod failure;
 mod output;
+mod service_key;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -75,6 +76,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     for warning in &configuration.findings {
         lines.warning(&configuration, warning);
     }
+    for warning in emulator.warnings() {
+        lines.start_warning(&warning);
+    }
     drop(lines);
     signals.wait();
     emulator.stop();
@@ -104,6 +108,12 @@ fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulato
     if let Some(address) = &listeners.mqtts {
         builder = builder.mqtts(address);
     }
+    if let Some(key) = service_key::read(&arguments.service_api)? {
+        builder = builder.service_key(key);
+    }
+    for host in &arguments.service_api.allow_webhook {
+        builder = builder.allow_webhook(host);
+    }
     let certificates = &arguments.certificates;
     if let (Some(certificate), Some(key)) = (&certificates.tls_certificate, &certificates.tls_key) {
         let read =
@@ -112,6 +122,7 @@ fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulato
     }
     builder.start().map_err(|error| match error {
         StartError::Config(_) => Failure::config(error),
+        StartError::WebhookHost(_) => Failure::command_line(error),
         _ => Failure::start(error),
     })
 }

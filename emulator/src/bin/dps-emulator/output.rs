@@ -38,6 +38,13 @@ impl Lines {
                 format!("listening on {url}")
             });
         }
+        if let Some(connection_string) = emulator.service_connection_string() {
+            self.printer.line(if self.is_json {
+                json!({ "service": { "connectionString": connection_string } }).to_string()
+            } else {
+                format!("service API: {connection_string}")
+            });
+        }
         if !self.is_json {
             self.printer.line(about);
             if let Some(webhook) = emulator.contoso() {
@@ -52,6 +59,15 @@ impl Lines {
             json!({ "warning": warning.to_string() }).to_string()
         } else {
             printable(&configuration.line(warning))
+        });
+    }
+
+    /// What is allowed but hardly intended, and depends on how the emulator was started.
+    pub(crate) fn start_warning(&self, warning: &str) {
+        self.printer.line(if self.is_json {
+            json!({ "warning": warning }).to_string()
+        } else {
+            printable(&format!("warning: {warning}"))
         });
     }
 

@@ -1,0 +1,62 @@
+//! Shared access policies: who may call the service API, and for what.
+
+use serde::Deserialize;
+
+use crate::identity::key::SymmetricKey;
+
+/// The policy that every service has.
+pub(crate) const OWNER: &str = "provisioningserviceowner";
+
+/// The key of the policy `provisioningserviceowner`, as long as every listener is on a loopback address and no other
+/// key is given.
+///
+/// The key is public and protects nothing. Use it in tests and scripts, as you use the account key of Azurite.
+pub const WELL_KNOWN_SERVICE_KEY: &str =
+    "YXp1cmUtZHBzLWVtdWxhdG9yOiB0aGlzIGtleSBpcyB3ZWxsIGtub3duLiBJdCBwcm90ZWN0cyBub3RoaW5nLg==";
+
+/// A shared access policy: a name and a key with which clients of the service API sign, and what they may do.
+///
+/// The policy `provisioningserviceowner` always exists, with all rights, and needs no entry.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The policy's name: `SharedAccessKeyName` of a connection string.
+    pub name: String,
+    /// The key with which clients sign: `SharedAccessKey` of a connection string.
+    pub primary_key: SymmetricKey,
+    /// The secondary key, for roll-over.
+    #[serde(default)]
+    pub secondary_key: Option<SymmetricKey>,
+    /// What clients may do.
+    pub rights: Vec<Right>,
+}
+
+/// What a client of the service API may do.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+pub enum Right {
+    /// Read and query enrollments and enrollment groups.
+    EnrollmentRead,
+    /// Create, change and delete enrollments and enrollment groups, and read their keys. Includes
+    /// [`EnrollmentRead`](Self::EnrollmentRead).
+    EnrollmentWrite,
+    /// Read and query registrations.
+    RegistrationStatusRead,
+    /// Delete registrations. Includes [`RegistrationStatusRead`](Self::RegistrationStatusRead).
+    RegistrationStatusWrite,
+}
+
+impl Right {
+    /// All rights.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::EnrollmentRead, Self::EnrollmentWrite, Self::RegistrationStatusRead, Self::RegistrationStatusWrite];
+
+    /// Returns `true` if whoever has this right has `other` too.
+    pub(crate) fn includes(self, other: Self) -> bool {
+        self == other
+            || matches!(
+                (self, other),
+                (Self::EnrollmentWrite, Self::EnrollmentRead)
+                    | (Self::RegistrationStatusWrite, Self::RegistrationStatusRead)
+            )
+    }
+}

@@ -1,0 +1,72 @@
+//! Queries are answered in parts.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use super::{error::ServiceError, request::Page};
+
+/// How many items a part has if the client does not say.
+const DEFAULT_ITEMS: usize = 100;
+
+/// The most items of a part, whatever the client says.
+const MAX_ITEMS: usize = 1000;
+
+impl Page {
+    /// Picks this part of `items`, in the order of their keys. Also returns what continues after it, if there is more.
+    ///
+    /// An item that is added or deleted between two parts moves no other item from one part to another.
+    pub(super) fn pick<'k, T>(
+        &self,
+        items: impl Iterator<Item = (&'k str, T)>,
+    ) -> Result<(Vec<T>, Option<String>), ServiceError> {
+        let after = self.after()?;
+        let mut items: Vec<_> = items.filter(|(key, _)| after.as_deref().is_none_or(|after| *key > after)).collect();
+        items.sort_unstable_by_key(|(key, _)| *key);
+        let size = self.max_items.filter(|max| *max > 0).unwrap_or(DEFAULT_ITEMS).min(MAX_ITEMS);
+        let has_more = items.len() > size;
+        items.truncate(size);
+        let last = items.last().filter(|_| has_more).map(|(key, _)| BASE64_URL_SAFE_NO_PAD.encode(key));
+        Ok((items.into_iter().map(|(_, item)| item).collect(), last))
+    }
+
+    /// The key of the last item of the part before.
+    fn after(&self) -> Result<Option<String>, ServiceError> {
+        let Some(continuation) = &self.continuation else { return Ok(None) };
+        let key = BASE64_URL_SAFE_NO_PAD.decode(continuation).ok().and_then(|key| String::from_utf8(key).ok());
+        key.map(Some).ok_or_else(|| ServiceError::bad_request("x-ms-continuation is not one that the service returned"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_in_one_part() {
+        let keys: Vec<_> = (0..250).map(|number| format!("{number:03}")).collect();
+        for (max_items, sizes) in [
+            (None, vec![100, 100, 50]),
+            (Some(0), vec![100, 100, 50]),
+            (Some(125), vec![125, 125]),
+            (Some(250), vec![250]),
+            (Some(usize::MAX), vec![250]),
+        ] {
+            let (mut found, mut continuation) = (Vec::new(), None);
+            for (at, size) in sizes.iter().enumerate() {
+                let page = Page { max_items, continuation };
+                let (part, more) = page.pick(keys.iter().rev().map(|key| (&**key, key.clone()))).unwrap();
+                assert_eq!((part.len(), more.is_some()), (*size, at + 1 < sizes.len()), "{max_items:?}");
+                found.extend(part);
+                continuation = more;
+            }
+            assert_eq!(found, keys, "{max_items:?}");
+        }
+    }
+
+    #[test]
+    fn a_continuation_of_another_service_is_refused() {
+        for continuation in ["ö", "a", "_w"] {
+            let page = Page { max_items: None, continuation: Some(continuation.to_owned()) };
+            assert_eq!(page.pick([("a", ())].into_iter()).unwrap_err().status(), 400, "{continuation}");
+        }
+    }
+}

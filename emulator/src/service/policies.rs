@@ -1,0 +1,140 @@
+//! Who may call the service API: the shared access policies, and the tokens that are signed with their keys.
+
+use super::{Service, error::ServiceError, trust::Trust};
+use crate::{
+    config::{
+        policies::{OWNER, Right, WELL_KNOWN_SERVICE_KEY},
+        settings::Settings,
+    },
+    identity::{key::SymmetricKey, token::SasToken},
+};
+
+/// Why the service API is off, and what to do.
+const OFF: &str = "the service API is off, because a listener is not on a loopback address and there is no key for \
+                   provisioningserviceowner: give one in DPS_EMULATOR_SERVICE_KEY, with --service-key-file, or with \
+                   Builder::service_key";
+
+/// What a client of the service API shows to be let in.
+pub(crate) struct Caller<'a> {
+    /// A SAS token.
+    pub(crate) authorization: Option<&'a str>,
+    /// The host that the request names, perhaps with a port.
+    pub(crate) host: Option<&'a str>,
+    /// The path of the request.
+    pub(crate) path: &'a str,
+    /// When it showed the token: seconds since 1970.
+    pub(crate) shown_at: u64,
+}
+
+/// A policy with the keys that count.
+struct Usable<'a> {
+    name: &'a str,
+    keys: Vec<&'a SymmetricKey>,
+    rights: &'a [Right],
+}
+
+/// The policies of which at least one key counts, the owner's first.
+///
+/// The well-known key counts only if nobody else can reach the service, wherever it was configured.
+fn usable<'a>(trust: &'a Trust, settings: &'a Settings, well_known: &'a SymmetricKey) -> Vec<Usable<'a>> {
+    let configured = || {
+        settings.policies.iter().map(|policy| Usable {
+            name: &policy.name,
+            keys: std::iter::once(&policy.primary_key).chain(&policy.secondary_key).collect(),
+            rights: &policy.rights,
+        })
+    };
+    let is_owner = |policy: &Usable<'_>| policy.name.eq_ignore_ascii_case(OWNER);
+    let mut owner =
+        configured().find(is_owner).unwrap_or(Usable { name: OWNER, keys: vec![well_known], rights: &Right::ALL });
+    if let Some(key) = &trust.owner_key {
+        owner.keys = vec![key];
+    }
+    let others = configured().filter(|policy| !is_owner(policy));
+    let mut policies: Vec<_> = std::iter::once(owner).chain(others).collect();
+    for policy in &mut policies {
+        policy.keys.retain(|key| !key.is_empty() && (trust.is_local || *key != well_known));
+    }
+    policies.retain(|policy| !policy.keys.is_empty());
+    policies
+}
+
+fn well_known_key() -> SymmetricKey {
+    SymmetricKey::from_base64(WELL_KNOWN_SERVICE_KEY).unwrap_or_default()
+}
+
+impl Service {
+    /// Lets in a client of the service API that has this right.
+    pub(crate) fn authorize(&self, caller: &Caller<'_>, right: Right) -> Result<(), ServiceError> {
+        let (settings, well_known) = (self.settings(), well_known_key());
+        let policies = usable(&self.trust, &settings, &well_known);
+        if policies.is_empty() {
+            return Err(ServiceError::service_api_off(OFF));
+        }
+        let authorization =
+            caller.authorization.ok_or_else(|| ServiceError::unauthorized("there is no authorization"))?;
+        let policy = verify(&policies, authorization, caller, settings.behaviour.token_leeway)
+            .map_err(ServiceError::unauthorized)?;
+        if policy.rights.iter().any(|granted| granted.includes(right)) {
+            Ok(())
+        } else {
+            Err(ServiceError::unauthorized(format!("the policy {:?} does not have the right {right:?}", policy.name)))
+        }
+    }
+
+    /// Returns how clients reach the service API at `host`. The key is in the text only if it is the well-known one.
+    /// `None`: the service API is off.
+    pub(crate) fn connection_string(&self, host: &str) -> Option<String> {
+        let (settings, well_known) = (self.settings(), well_known_key());
+        let policies = usable(&self.trust, &settings, &well_known);
+        let Usable { name, keys, .. } = policies.first()?;
+        let key = match keys.contains(&&well_known) {
+            true => format!(";SharedAccessKey={WELL_KNOWN_SERVICE_KEY}"),
+            false => String::new(),
+        };
+        Some(format!("HostName={host};SharedAccessKeyName={name}{key}"))
+    }
+
+    /// Returns why the service API answers no call, and what to do, if so.
+    pub(crate) fn service_api_is_off(&self) -> Option<&'static str> {
+        usable(&self.trust, &self.settings(), &well_known_key()).is_empty().then_some(OFF)
+    }
+
+    #[allow(dead_code, reason = "the service API's enrollments call it")]
+    /// Checks a webhook's URL that came through the service API.
+    pub(crate) fn check_webhook(&self, url: &str) -> Result<(), ServiceError> {
+        self.trust.webhook_hosts.check(url).map_err(ServiceError::bad_request)
+    }
+}
+
+/// Finds the policy whose key signed the token, and checks what the token is for. The error is for the log.
+fn verify<'p, 'a>(
+    policies: &'p [Usable<'a>],
+    authorization: &str,
+    caller: &Caller<'_>,
+    leeway: u32,
+) -> Result<&'p Usable<'a>, String> {
+    let token = SasToken::parse(authorization)?;
+    let name = token.key_name().ok_or("the token has no skn: it must name the policy")?;
+    let policy = policies
+        .iter()
+        .find(|policy| policy.name.eq_ignore_ascii_case(&name))
+        .ok_or_else(|| format!("the token's skn is {name:?}, and there is no policy of this name"))?;
+    token.check_endpoint(caller.host.unwrap_or_default(), caller.path)?;
+    token.check_expiry(caller.shown_at, leeway.into())?;
+    match policy.keys.iter().any(|key| token.is_signed_by(key.bytes())) {
+        true => Ok(policy),
+        false => Err(format!("the token is not signed with a key of the policy {:?}", policy.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With an empty key, anybody could sign.
+    #[test]
+    fn the_well_known_key_is_a_key() {
+        assert_eq!(well_known_key().bytes(), b"azure-dps-emulator: this key is well known. It protects nothing.");
+    }
+}

@@ -1,0 +1,145 @@
+//! Which webhooks the service API may set: those on this machine, and those on hosts that the operator named.
+//!
+//! Whoever may write enrollments could otherwise have the emulator POST to any address that it can reach.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use reqwest::Url;
+
+use crate::config::webhook_url;
+
+/// The hosts beside loopback on which the service API may set webhooks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AllowedHosts(Vec<String>);
+
+impl AllowedHosts {
+    /// Reads host names and IP addresses.
+    ///
+    /// # Errors
+    ///
+    /// If one is more than a host: a URL, or a host with a port.
+    pub(crate) fn new(hosts: &[String]) -> Result<Self, String> {
+        hosts.iter().map(|host| read_host(host)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Checks a webhook's URL that came through the service API. The error names no secret of the URL.
+    pub(crate) fn check(&self, url: &str) -> Result<(), String> {
+        webhook_url::check(url)?;
+        let Some(host) = Url::parse(url).ok().and_then(|url| url.host_str().map(normal)) else {
+            return Err("the webhook's URL has no host".to_owned());
+        };
+        if is_loopback(&host) || self.0.contains(&host) {
+            Ok(())
+        } else {
+            Err(format!(
+                "the webhook's host {host:?} is not allowed: the service API may set a webhook on a loopback address or \
+                 localhost only; start the emulator with --allow-webhook {host} to allow this host"
+            ))
+        }
+    }
+}
+
+/// A host as [`Url`] writes it, so that both are compared in one spelling.
+fn read_host(host: &str) -> Result<String, String> {
+    let fault = || format!("{host:?} is not the name or address of a host, without scheme and port");
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let authority = match bare.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) if host.is_empty() || host.contains([':', '/', '\\', '@', '?', '#', '*']) => return Err(fault()),
+        Err(_) => host.to_owned(),
+    };
+    let url = Url::parse(&format!("http://{authority}/")).map_err(|_| fault())?;
+    url.host_str().map(normal).ok_or_else(fault)
+}
+
+/// A host in lower case and without the final dot of an absolute name. [`Url`] has made one spelling of every IP
+/// address already.
+fn normal(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+/// Returns `true` for a literal loopback address, for `localhost` and for names under `localhost`.
+///
+/// Another name may resolve to a loopback address today and to something else tomorrow, so it does not count.
+fn is_loopback(host: &str) -> bool {
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| is_loopback(address.into()))
+        || v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok_and(|address| is_loopback(address.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_on_loopback_or_on_an_allowed_host() {
+        let hosts = ["Functions.example".to_owned(), "10.0.0.7".to_owned(), "fd00::1".to_owned()];
+        let allowed = AllowedHosts::new(&hosts).unwrap();
+        for url in [
+            "http://127.0.0.1:7071/api/HttpTrigger1?code=secret",
+            "http://127.1/",
+            "http://0x7f000001/",
+            "http://2130706433/",
+            "http://127.200.3.4/",
+            "https://[::1]:8443/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://localhost:7071/",
+            "http://LOCALHOST./",
+            "http://functions.localhost/",
+            "https://functions.example/api?code=secret",
+            "https://FUNCTIONS.example.:444/",
+            "http://10.0.0.7:80/",
+            "http://[fd00:0::1]/",
+        ] {
+            assert_eq!(allowed.check(url), Ok(()), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1@evil.example/?code=secret",
+            "http://localhost@evil.example/",
+            "http://localhost:pass@evil.example/",
+            "http://evil.example#@localhost/",
+            "http://evil.example\\@localhost/",
+            "http://localhost.evil.example/",
+            "http://notlocalhost/",
+            "http://127.0.0.1.evil.example/",
+            "http://128.0.0.1/",
+            "http://0.0.0.0/",
+            "http://[::]/",
+            "http://[::ffff:10.0.0.1]/",
+            "http://10.0.0.8/",
+            "http://a.functions.example/",
+            "http://169.254.169.254/metadata",
+            "file://localhost/etc/passwd",
+            "http:127.0.0.1/",
+            "localhost:7071",
+            "",
+        ] {
+            let why = allowed.check(url).expect_err(url);
+            assert!(!why.contains("secret"), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_host_is_a_host_and_nothing_else() {
+        for host in ["functions.example", "10.0.0.7", "::1", "[fd00::80]", "Functions.Example."] {
+            assert!(AllowedHosts::new(&[host.to_owned()]).is_ok(), "{host}");
+        }
+        for host in [
+            "",
+            "http://functions.example",
+            "a.example:80",
+            "a.example:443",
+            "a.example/",
+            "u@a.example",
+            "a b",
+            "a?",
+            "a#",
+            "*",
+        ] {
+            assert!(AllowedHosts::new(&[host.to_owned()]).is_err(), "{host}");
+        }
+    }
+}
