@@ -93,8 +93,8 @@ impl Emulator {
     }
 
     /// Returns what clients of the service API connect with:
-    /// `HostName=localhost:PORT;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=…`. The HTTPS listener goes
-    /// before the HTTP listener. A key that was given is not in the text. `None` if there is neither listener, or if
+    /// `HostName=localhost:PORT;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=…`. The port 443 is left out.
+    /// The HTTPS listener goes before the HTTP listener. A key that was given is not in the text. `None` if there is neither listener, or if
     /// the service API is off, as [`warnings`](Self::warnings) then says.
     #[must_use]
     pub fn service_connection_string(&self) -> Option<String> {
@@ -104,7 +104,9 @@ impl Emulator {
             Ok(address) => self::authority(address),
             Err(_) => authority.to_owned(),
         };
-        self.service.connection_string(&host)
+        // The client for Node takes all of `HostName` for a host.
+        let host = self.https_url.as_ref().and_then(|_| host.strip_suffix(":443")).unwrap_or(&host);
+        self.service.connection_string(host)
     }
 
     /// Returns what is allowed but hardly intended, and depends on how the emulator was started. What depends on the
