@@ -21,8 +21,8 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
         warnings.push(Finding::warning(root.key("contoso"), message));
     }
     if config.enrollment_groups.is_empty() && config.individual_enrollments.is_empty() {
-        let message = "there is no enrollment: every device is refused; add [[enrollment_groups]] or \
-                       [[individual_enrollments]]";
+        let message = "there is no enrollment: every device is refused until the service API creates one; or add \
+                       [[enrollment_groups]] or [[individual_enrollments]]";
         warnings
             .push(Finding::warning(root.clone(), message).depends_on(groups.clone()).depends_on(individuals.clone()));
     }
