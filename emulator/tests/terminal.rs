@@ -8,16 +8,47 @@ use std::{
     process::{Command, Output},
 };
 
+use azure_dps_emulator::{Config, Emulator};
+use reqwest::blocking::Client;
 use serde_json::{Value, json};
-use support::DPS;
+use support::{DPS, Device, GROUP_KEY, TOASTER, derive, program::Program};
 
 const KEY: &str = "c2l4dGVlbiBieXRlcyEhIQ==";
 
+fn device(url: &str, id: &str, key: &str) -> Device {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Device {
+        client: Client::builder().no_proxy().build().unwrap(),
+        url: url.to_owned(),
+        registration_id: id.to_owned(),
+        key: derive(key, id),
+        payload: None,
+    }
+}
+
+/// The program, and the address of its first listener.
+fn start(command: &mut Command) -> (Program, String) {
+    let mut program = Program::start(command);
+    let line = program.line();
+    let plain = line.replace("\u{1b}[0m", "");
+    let url = plain.rsplit(' ').next().unwrap().to_owned();
+    (program, url)
+}
+
 /// Runs the program with a configuration until it ends by itself.
 fn run(config: &str, arguments: &[&str]) -> Output {
+    run_with(config, arguments, &[])
+}
+
+fn run_with(config: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("dps.toml"), config).unwrap();
-    Command::new(DPS).args(["--config", "dps.toml"]).args(arguments).current_dir(folder.path()).output().unwrap()
+    let mut command = Command::new(DPS);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(name);
+    }
+    command.envs(variables.iter().copied());
+    command.args(["--config", "dps.toml"]).args(arguments).current_dir(folder.path()).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -100,4 +131,98 @@ fn findings_are_objects_with_json() {
     let finding: Value = serde_json::from_str(text(&missing.stdout)).unwrap();
     assert_eq!((missing.status.code(), &finding["file"]), (Some(3), &json!("/nowhere/dps.toml")));
     assert!(finding["finding"]["message"].as_str().unwrap().starts_with("the file cannot be read: "), "{finding}");
+}
+
+/// `--verbose` prints bodies below their line, JSON in its own order; secrets are masked as in the records, and what a
+/// peer sends steers no terminal.
+#[test]
+fn bodies_are_printed_for_people() {
+    let webhook = Emulator::builder(Config::contoso()).start().unwrap();
+    let webhook = webhook.contoso().unwrap();
+    let key = webhook.url_with_key().rsplit_once("code=").unwrap().1.to_owned();
+    webhook.respond(200, json!({ "iotHubHostName": "nowhere", "echo": key, "csi": "\u{9b}2J" }).to_string());
+    let (program, url) = start(Command::new(DPS).arg("--verbose").env("DPS_EMULATOR_WEBHOOK", webhook.url_with_key()));
+    let toaster = device(&url, TOASTER, GROUP_KEY).with_payload(json!({ "b": [], "a": [1, "\u{202e}"] }));
+    toaster.failed();
+    let log = program.end("-TERM").1;
+    for lines in [
+        format!("    request:\n      {{\n        \"registrationId\": \"{TOASTER}\",\n        \"payload\": {{\n"),
+        "          \"b\": [],\n          \"a\": [\n            1,\n            \"\\u202e\"\n          ]\n".into(),
+        "    AllocationRequest:\n      {\n        \"enrollmentGroup\": {\n".into(),
+        "    webhook's answer:\n      {\n        \"iotHubHostName\": \"nowhere\",\n".into(),
+        "        \"echo\": \"****\",\n        \"csi\": \"\\u009b2J\"\n      }\n".into(),
+        "    answer:\n      {\n        \"operationId\": ".into(),
+    ] {
+        assert!(log.contains(&lines), "{lines}\n{log}");
+    }
+    for secret in [&*key, &toaster.key, "sig=", GROUP_KEY, "\u{9b}", "\u{202e}", "\u{1b}"] {
+        assert!(!log.contains(secret), "{secret:?}\n{log}");
+    }
+
+    let (program, url) = start(&mut Command::new(DPS));
+    device(&url, TOASTER, GROUP_KEY).assigned();
+    assert!(!program.end("-TERM").1.contains("AllocationRequest"));
+}
+
+/// The escapes of colour by the words that follow them.
+fn colour_of(log: &str, words: &str) -> String {
+    let (before, _) = log.split_once(words).unwrap_or_else(|| panic!("{words}\n{log}"));
+    let line = before.rsplit('\n').next().unwrap();
+    line.rsplit(" -> ").next().unwrap().to_owned()
+}
+
+/// A refused token, a success and a webhook's refusal differ in colour, and in words.
+#[test]
+fn colour_shows_what_it_came_to() {
+    let (program, url) = start(Command::new(DPS).args(["--color", "always"]));
+    device(&url, TOASTER, GROUP_KEY).assigned();
+    device(&url, "somebody-else", GROUP_KEY).failed();
+    assert_eq!(device(&url, TOASTER, "c2l4dGVlbiBieXRlcyEhIQ==").put().status(), 401);
+    let log = program.end("-TERM").1;
+    let found = ["200 assigned", "401 401002", "400 400207", "202 assigning"].map(|words| colour_of(&log, words));
+    for (at, colour) in found.iter().enumerate() {
+        assert!(colour.starts_with('\u{1b}'), "{colour:?}");
+        assert_eq!(found.iter().filter(|other| *other == colour).count(), 1, "{at} {found:?}");
+    }
+    let events = log.lines().filter(|line| line.contains(" -> "));
+    assert!(events.clone().count() > 5 && events.clone().all(|line| line.ends_with("\u{1b}[0m")), "{log}");
+}
+
+/// Colour is for terminals: not for pipes, never for JSON, and as the environment asks for.
+#[test]
+fn colour_is_used_where_it_is_wanted() {
+    let coloured = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let bad = run_with("id_scope = ''", &[&["--check"], arguments].concat(), variables);
+        assert_eq!(bad.status.code(), Some(3), "{bad:?}");
+        text(&bad.stdout).contains('\u{1b}')
+    };
+    let force = [("CLICOLOR_FORCE", "1")];
+    for (arguments, variables, expected) in [
+        (&[][..], &[][..], false),
+        (&["--color", "always"], &[], true),
+        (&["--color", "always"], &[("NO_COLOR", "1")], true),
+        (&["--color", "always", "--json"], &force, false),
+        (&[], &force, true),
+        (&[], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+        (&["--color", "never"], &force, false),
+        (&["--json"], &force, false),
+    ] {
+        assert_eq!(coloured(arguments, variables), expected, "{arguments:?} {variables:?}");
+    }
+}
+
+/// A terminal has colour, unless it has none or nobody wants any.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_colour() {
+    let terminal = |variables: &str| {
+        let command = format!("{variables} {DPS} --config /nowhere/dps.toml --check");
+        let mut script = Command::new("script");
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+            script.env_remove(name);
+        }
+        let output = script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").output();
+        text(&output.expect("script, of util-linux").stdout).contains('\u{1b}')
+    };
+    assert_eq!(["", "NO_COLOR=1", "TERM=dumb"].map(terminal), [true, false, false]);
 }

@@ -5,29 +5,38 @@ use std::{
     io::{self, Write},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, Receiver, SyncSender},
     },
     thread,
     time::Duration,
 };
 
-/// How many lines may wait for a slow reader before more are dropped.
+/// How many entries may wait for a slow reader before more are dropped, and how many bytes.
 const BACKLOG: usize = 4096;
+const BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 
 /// Standard output behind a thread, so that a reader that has stopped or gone does not hold up the service.
 #[derive(Debug)]
 pub struct Console {
     lines: SyncSender<String>,
     drained: Receiver<()>,
-    dropped: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The bytes that wait.
+    waiting: AtomicUsize,
+    /// The entries that were dropped.
+    dropped: AtomicU64,
 }
 
 /// Prints lines, from any thread.
 #[derive(Clone, Debug)]
 pub struct Printer {
     lines: SyncSender<String>,
-    dropped: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl Console {
@@ -39,21 +48,24 @@ impl Console {
     pub fn start() -> io::Result<Self> {
         let (lines, received) = mpsc::sync_channel::<String>(BACKLOG);
         let (done, drained) = mpsc::channel();
+        let counts = Arc::new(Counts::default());
+        let printed = Arc::clone(&counts);
         thread::Builder::new().name("console".to_owned()).spawn(move || {
             for line in received {
                 let mut stdout = io::stdout().lock();
                 // If the reader has gone, lines are taken and not printed.
                 let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+                printed.waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
             let _ = done.send(());
         })?;
-        Ok(Self { lines, drained, dropped: Arc::default() })
+        Ok(Self { lines, drained, counts })
     }
 
     /// A handle for printing.
     #[must_use]
     pub fn printer(&self) -> Printer {
-        Printer { lines: self.lines.clone(), dropped: Arc::clone(&self.dropped) }
+        Printer { lines: self.lines.clone(), counts: Arc::clone(&self.counts) }
     }
 
     /// Waits a moment for what is still to be printed, and says on standard error how many lines were
@@ -61,7 +73,7 @@ impl Console {
     pub fn finish(self) {
         drop(self.lines);
         let _ = self.drained.recv_timeout(Duration::from_secs(1));
-        match self.dropped.load(Ordering::Relaxed) {
+        match self.counts.dropped.load(Ordering::Relaxed) {
             0 => {}
             lines => eprintln!("{lines} lines were not printed: whoever reads them is too slow"),
         }
@@ -69,10 +81,15 @@ impl Console {
 }
 
 impl Printer {
-    /// Prints a line, or drops it when too many wait already.
+    /// Prints a line, or several that belong together. Drops them if too many wait already.
     pub fn line(&self, line: impl Into<String>) {
-        if self.lines.try_send(line.into()).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let line = line.into();
+        let Counts { waiting, dropped } = &*self.counts;
+        let bytes = line.len();
+        let has_room = waiting.fetch_add(bytes, Ordering::Relaxed) < BACKLOG_BYTES;
+        if !has_room || self.lines.try_send(line).is_err() {
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
+            dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

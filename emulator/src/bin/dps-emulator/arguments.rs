@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -139,9 +139,23 @@ pub(crate) struct Output {
     /// Print JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print the bodies of requests, answers and webhook calls, too; --json has them always
+    #[arg(long)]
+    pub(crate) verbose: bool,
     /// Print what the Contoso webhook logs too
     #[arg(long)]
     pub(crate) function_log: bool,
+    /// Use colour: `auto`, `always` or `never`; `auto` is on a terminal, unless NO_COLOR is set. Never with --json
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto, hide_possible_values = true)]
+    pub(crate) color: When,
+}
+
+/// `auto`, `always` or `never`.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
 }
 
 fn time_scale(text: &str) -> Result<f64, &'static str> {

@@ -3,15 +3,16 @@
 use azure_dps_emulator::{Finding, console::printable};
 use serde_json::json;
 
-use crate::{arguments::Output, configuration::Configuration, failure::Failure};
+use crate::{arguments::Output, colour::Paint, configuration::Configuration, failure::Failure};
 
 /// Prints all findings, and for people their number.
 pub(crate) fn report(configuration: &Configuration, output: &Output) -> Result<(), Failure> {
+    let paint = Paint::of_output(output);
     for finding in &configuration.findings {
         if output.json {
             println!("{}", json!({ "finding": finding, "file": configuration.file }));
         } else {
-            println!("{}", printable(&configuration.line(finding)));
+            println!("{}", paint.finding(finding, &printable(&configuration.line(finding))));
         }
     }
     let (errors, warnings): (Vec<_>, Vec<_>) = configuration.findings.iter().partition(|finding| finding.is_error());

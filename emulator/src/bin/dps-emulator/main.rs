@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bodies;
 mod check;
+mod colour;
 mod configuration;
 mod failure;
 mod output;

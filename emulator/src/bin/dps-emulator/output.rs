@@ -6,18 +6,20 @@ use azure_dps_emulator::{
 };
 use serde_json::json;
 
-use crate::{arguments::Output, configuration::Configuration};
+use crate::{arguments::Output, bodies, colour::Paint, configuration::Configuration};
 
 /// Prints as the command line asks for.
 #[derive(Clone)]
 pub(crate) struct Lines {
     printer: Printer,
+    paint: Paint,
     is_json: bool,
+    is_verbose: bool,
 }
 
 impl Lines {
     pub(crate) fn new(printer: Printer, output: &Output) -> Self {
-        Self { printer, is_json: output.json }
+        Self { printer, paint: Paint::of_output(output), is_json: output.json, is_verbose: output.verbose }
     }
 
     /// One line for each listener; for people, what it serves as well.
@@ -58,7 +60,7 @@ impl Lines {
         self.printer.line(if self.is_json {
             json!({ "warning": warning.to_string() }).to_string()
         } else {
-            printable(&configuration.line(warning))
+            self.paint.finding(warning, &printable(&configuration.line(warning)))
         });
     }
 
@@ -72,7 +74,16 @@ impl Lines {
     }
 
     pub(crate) fn event(&self, event: &Event) {
-        self.printer.line(if self.is_json { console::json_line(&json!(event)) } else { event.to_string() });
+        if self.is_json {
+            self.printer.line(console::json_line(&json!(event)));
+            return;
+        }
+        let mut lines = self.paint.event(event);
+        if self.is_verbose {
+            bodies::append(&mut lines, event, self.paint);
+        }
+        // One entry, so that the lines of other events do not come between.
+        self.printer.line(lines);
     }
 
     /// A line of the Contoso webhook's log.

@@ -1,0 +1,133 @@
+//! `--verbose`: the bodies below the line of their request or call.
+
+use azure_dps_emulator::{Event, console::printable};
+use serde::de::IgnoredAny;
+
+use crate::colour::Paint;
+
+const TITLE: &str = "    ";
+const BODY: &str = "      ";
+/// Deeper levels are indented no further: a body of brackets alone would become gigabytes of white space.
+const DEEPEST: usize = 32;
+
+/// Appends the bodies of an event, each below its title. Empty ones are left out.
+pub(crate) fn append(lines: &mut String, event: &Event, paint: Paint) {
+    let bodies = match event {
+        Event::Request(record) => [("request", &record.body), ("answer", &record.response_body)],
+        Event::Webhook(call) => [("AllocationRequest", &call.request_body), ("webhook's answer", &call.response_body)],
+        _ => return,
+    };
+    for (title, body) in bodies {
+        if !body.is_empty() {
+            lines.push_str(&format!("\n{TITLE}{}\n", paint.aside(&format!("{title}:"))));
+            lines.push_str(&indented(body));
+        }
+    }
+}
+
+/// JSON on lines of its own as it was sent, number by number. Anything else with its own lines.
+fn indented(body: &str) -> String {
+    if serde_json::from_str::<IgnoredAny>(body).is_ok() {
+        return json(body);
+    }
+    let lines: Vec<_> = body.lines().map(|line| format!("{BODY}{}", printable(line))).collect();
+    lines.join("\n")
+}
+
+/// Well-formed JSON with other white space. What could steer a terminal is written as JSON's escapes.
+fn json(text: &str) -> String {
+    let mut lines = BODY.to_owned();
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    let mut chars = text.chars().peekable();
+    let new_line = |lines: &mut String, depth: usize| {
+        lines.push('\n');
+        lines.push_str(BODY);
+        lines.push_str(&"  ".repeat(depth.min(DEEPEST)));
+    };
+    while let Some(c) = chars.next() {
+        if in_string {
+            push(&mut lines, c);
+            in_string = is_escaped || c != '"';
+            is_escaped = !is_escaped && c == '\\';
+            continue;
+        }
+        match c {
+            ' ' | '\t' | '\n' | '\r' => {}
+            '{' | '[' => {
+                lines.push(c);
+                while chars.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                if let Some(end) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    lines.push(end);
+                } else {
+                    depth += 1;
+                    new_line(&mut lines, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut lines, depth);
+                lines.push(c);
+            }
+            ',' => {
+                lines.push(c);
+                new_line(&mut lines, depth);
+            }
+            ':' => lines.push_str(": "),
+            _ => {
+                in_string = c == '"';
+                lines.push(c);
+            }
+        }
+    }
+    lines
+}
+
+fn push(lines: &mut String, c: char) {
+    if c.is_ascii_graphic() || c == ' ' || printable(c.encode_utf8(&mut [0; 4])).chars().eq([c]) {
+        lines.push(c);
+    } else {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            lines.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines are those of serde_json's pretty form, whatever white space was sent.
+    #[test]
+    fn json_is_laid_out_as_usual() {
+        for text in [
+            r#"{"a":[1,{"b":"x, y: {\"z\\"},null],"c":{},"d":[ ],"":"\\"}"#,
+            "[[[]],\t{ \"k\" :\r\n true } ]",
+            "\"text\"",
+            "12",
+            " { } ",
+        ] {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            let expected: Vec<_> = pretty.lines().map(|line| format!("{BODY}{line}")).collect();
+            assert_eq!(indented(text), expected.join("\n"));
+        }
+    }
+
+    /// Numbers, escapes and members that are there twice stay as they were sent; what cannot be seen is escaped.
+    #[test]
+    fn json_says_what_was_sent() {
+        let number = "12345678901234567890.123456789012345678901234567890";
+        assert_eq!(indented(number), format!("{BODY}{number}"));
+        assert_eq!(indented(r#"{"a":1,"a":"\u00e9é\/"}"#).lines().nth(2).unwrap().trim(), r#""a": "\u00e9é\/""#);
+        let steering = indented("[\"\u{9b}31m\u{202e}\u{e0001}\"]");
+        assert_eq!(steering.lines().nth(1).unwrap().trim(), r#""\u009b31m\u202e\udb40\udc01""#);
+    }
+
+    /// What is no JSON keeps its lines, and steers no terminal.
+    #[test]
+    fn other_text_keeps_its_lines() {
+        let deep = indented(&("[".repeat(20_000) + &"]".repeat(20_000)));
+        assert!(deep.len() < 40_000 * (2 * DEEPEST + 10), "{}", deep.len());
+        assert_eq!(indented("oops:\n\x1b[2J {"), format!("{BODY}oops:\n{BODY}\\u{{1b}}[2J {{"));
+    }
+}
