@@ -81,23 +81,35 @@ export class Events {
   #last = 0;
   #failures = 0;
   #timer;
+  /** Counts the calls of `connect` and `disconnect`: one that waits for an answer ends if another was called. */
+  #turn = 0;
 
   constructor(handlers) {
     this.#handlers = handlers;
   }
 
-  /** Connects, now. */
-  async connect() {
+  /** Stops following. `connect` goes on where this left off. */
+  disconnect() {
+    this.#turn += 1;
     clearTimeout(this.#timer);
     this.#source?.close();
+  }
+
+  /** Connects, now. */
+  async connect() {
+    this.disconnect();
+    const turn = this.#turn;
     try {
       const health = await call("GET", "health");
+      if (turn !== this.#turn) return;
       if (health.startedAt !== this.#started) {
         await this.#handlers.begin(health, this.#started !== null);
+        if (turn !== this.#turn) return;
         this.#started = health.startedAt;
         this.#last = 0;
       }
     } catch (error) {
+      if (turn !== this.#turn) return;
       if (error.status === 401) this.#handlers.state("token");
       else this.#lost();
       return;

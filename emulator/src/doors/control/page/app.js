@@ -1,7 +1,7 @@
 // The page: what is known, what is selected, and who tells whom.
 
 import * as api from "./api.js";
-import { callDetails, deviceDetails, failureDetails, mergePatch, requestDetails } from "./details.js";
+import { attemptsBar, callDetails, deviceDetails, failureDetails, mergePatch, requestDetails, unknownDevice } from "./details.js";
 import { byId, el, oncePerFrame } from "./dom.js";
 import { fromCall, fromFailure, fromRequest, row } from "./entries.js";
 import { enrollmentKey, firstSteps, showDevices, showEnrollments } from "./lists.js";
@@ -31,7 +31,10 @@ const counts = { request: 0, call: 0 };
 const devices = { known: new Map(), more: false, loadedAt: 0 };
 const enrollments = { known: new Map(), more: false, loadedAt: 0, busy: new Set() };
 
-/** `undefined`, `{ entry, full }` or `{ device, edit }`: `full` is a webhook call with its bodies, `edit` a twin's form. */
+/**
+ * `undefined`, `{ entry, full }` or `{ device, edit, unknown }`: `full` is a webhook call with its bodies, `edit` a twin's
+ * form, `unknown` tells that the emulator has no such device.
+ */
 let selected;
 
 // --- The timeline ---------------------------------------------------------------------------
@@ -56,8 +59,9 @@ const showTimeline = oncePerFrame(() => {
   timeline.show(shown, added);
   byId("filter-clear").hidden = !filtered;
   byId("entry-count").textContent = filtered ? `${shown.length} of ${entries.length}` : `${entries.length}${cutOff ? ", older ones are gone" : ""}`;
-  byId("request-count").textContent = counts.request;
-  byId("call-count").textContent = counts.call;
+  const more = cutOff ? "+" : "";
+  byId("request-count").textContent = counts.request + more;
+  byId("call-count").textContent = counts.call + more;
   const held = pausedAt === undefined ? 0 : entries.length - 1 - entries.findLastIndex((entry) => entry.key <= pausedAt);
   byId("pause").textContent = pausedAt === undefined ? "Pause" : `Resume (${held} new)`;
   byId("entries").hidden = shown.length === 0;
@@ -98,7 +102,13 @@ function addCall(data, underWay) {
   else if (!waited) waiting.set(id, entries.at(-1));
   const shown = selected?.entry;
   if (shown && shown === waited) selectEntry(shown, false);
-  else if (shown?.type === "call" && shown.device === data.registrationId) showDetails();
+  else if (shown?.type === "call" && shown.device === data.registrationId) showAttempts(shown);
+}
+
+function showAttempts(entry) {
+  const focused = document.activeElement?.id;
+  byId("attempts")?.replaceWith(attemptsBar(entry, attemptsOf(entry), actions));
+  if (focused?.startsWith("attempt-")) byId(focused)?.focus();
 }
 
 /** The calls of the registration to which this one belongs, in their order. */
@@ -141,17 +151,21 @@ async function selectDevice(id) {
   select(selection);
   filters.device.value = id;
   showTimeline();
-  goToDetails();
   await refreshDevice(selection);
+  if (selected === selection) goToDetails();
 }
 
 async function refreshDevice(selection) {
   try {
-    selection.device = await api.device(selection.device.registrationId);
-    if (selected === selection && !selection.edit) showDetails();
+    const now = await api.device(selection.device.registrationId);
+    // Shown anew only if it is another one: whoever reads may have selected some text.
+    const changed = JSON.stringify(now) !== JSON.stringify(selection.device);
+    selection.device = now;
+    if (selected === selection && !selection.edit && changed) showDetails();
   } catch (error) {
     if (selected !== selection) return;
-    if (error.status === 404) byId("details-body").replaceChildren(el("p", { text: `The emulator knows no device ${selection.device.registrationId}. It has not been assigned to a hub.` }));
+    selection.unknown = error.status === 404;
+    if (selection.unknown) showDetails();
     else notify(error.message, "bad");
   }
 }
@@ -245,6 +259,7 @@ function showDetails() {
 const shownKey = () => (selected?.entry ? `entry ${selected.entry.key}` : selected?.device ? `device ${selected.device.registrationId}` : "");
 
 function contents() {
+  if (selected?.unknown) return unknownDevice(selected.device.registrationId);
   if (selected?.device) return deviceDetails(selected.device, selected.edit, actions);
   const entry = selected?.entry;
   if (entry?.type === "request") return requestDetails(entry, actions);
@@ -317,6 +332,7 @@ function clear() {
   pausedAt = undefined;
   byId("pause").setAttribute("aria-pressed", "false");
   counts.request = counts.call = 0;
+  for (const field of Object.values(filters)) field.value = "";
   select(undefined);
   showTimeline();
 }
@@ -408,6 +424,7 @@ byId("pause").addEventListener("click", () => {
   showTimeline();
 });
 byId("filters").addEventListener("input", showTimeline);
+byId("filters").addEventListener("change", showTimeline);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("filters").addEventListener("reset", () => {
   // The fields are emptied after this event.
@@ -427,7 +444,8 @@ byId("back").addEventListener("click", () => {
 });
 
 byId("reset").addEventListener("click", () => {
-  byId("reset-text").textContent = `${devices.known.size} devices with their twins, the timeline, scripts, quotas, and every change of enrollments and behaviour are lost. Everything is as it was at the start.`;
+  const lost = devices.known.size === 1 ? "One device with its twin" : `${devices.known.size} devices with their twins`;
+  byId("reset-text").textContent = `${lost}, the timeline, scripts, quotas, and every change of enrollments and behaviour are lost. Everything is as it was at the start.`;
   byId("reset-dialog").returnValue = "";
   byId("reset-dialog").showModal();
 });
@@ -457,6 +475,9 @@ async function useTokenOfAddress() {
   // A wrong token is asked for again, since the first call is then refused.
   await api.startSession(token).catch(() => undefined);
 }
+
+// A browser has six connections to a server, and a stream takes one: a page that nobody sees gives its own back.
+document.addEventListener("visibilitychange", () => (document.hidden ? events.disconnect() : events.connect()));
 
 showDetails();
 await useTokenOfAddress();

@@ -54,14 +54,7 @@ export function callDetails(entry, full, attempts, actions) {
     heading(entry, data.replayOf === null ? `Webhook call, attempt ${data.attempt} of ${data.attempts}` : "Replay of a webhook call"),
     outcome(entry.tone, data.reason && !data.outcome.includes(data.reason) ? `${data.outcome}\n${data.reason}` : data.outcome),
     data.warnings.length > 0 && el("ul", { class: "warnings", "aria-label": "Warnings" }, data.warnings.map((text) => el("li", { text }))),
-    attempts.length > 1 && el("div", { class: "attempts", role: "group", "aria-label": "Attempts of this registration" },
-      el("span", { class: "quiet", text: "Attempts" }),
-      attempts.map((other) => el("button", {
-        type: "button",
-        "aria-current": other === entry ? "true" : undefined,
-        text: `${other.data.attempt}: ${other.status}`,
-        on: { click: () => actions.showEntry(other) },
-      }))),
+    attemptsBar(entry, attempts, actions),
     facts([
       ["Device", deviceLink(entry.device, actions)],
       ["Hub", data.assignedHub === null ? undefined : id(data.assignedHub)],
@@ -82,6 +75,19 @@ export function callDetails(entry, full, attempts, actions) {
   ].flat(Infinity);
 }
 
+/** The attempts of a registration. There may be more of them at any time, so the page shows them anew on their own. */
+export function attemptsBar(entry, attempts, actions) {
+  return el("div", { id: "attempts", class: "attempts", role: "group", "aria-label": "Attempts of this registration", hidden: attempts.length < 2 },
+    el("span", { class: "quiet", text: "Attempts" }),
+    attempts.map((other) => el("button", {
+      type: "button",
+      id: `attempt-${other.key}`,
+      "aria-current": other === entry ? "true" : undefined,
+      text: `${other.data.attempt}: ${other.status}`,
+      on: { click: () => actions.showEntry(other) },
+    })));
+}
+
 function bodies(full) {
   if (full === undefined) return el("p", { class: "quiet", text: "Loading the bodies …" });
   if (full instanceof Error) return el("p", { class: "error", text: `The bodies cannot be shown. ${full.message}` });
@@ -90,6 +96,11 @@ function bodies(full) {
     titledBody("AllocationRequest", full.requestBody, "It is empty."),
   ];
 }
+
+export const unknownDevice = (registrationId) => [
+  el("h3", {}, id(registrationId)),
+  el("p", { text: "The emulator knows no such device: no registration of it was accepted." }),
+];
 
 /** `edit` is undefined, or the texts `{ tags, desired, error }` of a twin that is being edited. */
 export function deviceDetails(device, edit, actions) {

@@ -10,7 +10,7 @@ export function el(tag, attributes = {}, ...children) {
     if (value === undefined || value === false || value === null) continue;
     if (name === "class") element.className = value;
     else if (name === "text") element.textContent = value;
-    else if (name === "on") for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
+    else if (name === "on") for (const [event, handler] of Object.entries(value)) handler && element.addEventListener(event, handler);
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat().filter((child) => child !== undefined && child !== null && child !== false && child !== ""));
@@ -39,4 +39,35 @@ export function oncePerFrame(action) {
     requestAnimationFrame(run);
     setTimeout(run, 250);
   };
+}
+
+/**
+ * Shows `rows` in a list: `key` names a row, `state` is everything that it shows as text, `make` creates it. A row whose
+ * state is the same stays in its place, so that a click that has begun on it ends on it, and the focus stays where it is.
+ */
+export function showRows(list, rows) {
+  const wanted = new Map(rows.map((row) => [row.key, row]));
+  const kept = new Map();
+  let focused;
+  for (const old of [...list.children]) {
+    const { key, state } = old.dataset;
+    if (wanted.get(key)?.state === state) {
+      kept.set(key, old);
+    } else {
+      if (old.contains(document.activeElement)) focused = key;
+      old.remove();
+    }
+  }
+  let place = list.firstElementChild;
+  for (const { key, state, make } of rows) {
+    let row = kept.get(key);
+    if (!row) {
+      row = make();
+      row.dataset.key = key;
+      row.dataset.state = state;
+    }
+    if (row === place) place = place.nextElementSibling;
+    else list.insertBefore(row, place);
+    if (key === focused) row.querySelector("button")?.focus();
+  }
 }

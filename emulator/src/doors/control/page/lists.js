@@ -1,6 +1,6 @@
 // The lists of devices and of enrollments.
 
-import { byId, el } from "./dom.js";
+import { byId, el, showRows } from "./dom.js";
 import { stateBadge } from "./entries.js";
 
 /** The most rows of a list. Whoever has more devices finds them by name. */
@@ -9,35 +9,18 @@ const MOST_ROWS = 200;
 const ATTESTATION = { symmetricKey: "symmetric key", x509: "X.509", tpm: "TPM" };
 const POLICY = { geoLatency: "lowest latency", custom: "custom allocation" };
 
-/** Puts `rows` into a list, and keeps the focus on the row and the button that has it: each has a `data-key`. */
-function fill(list, rows) {
-  const focused = list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  list.replaceChildren(...rows);
-  if (focused !== undefined) [...list.querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus();
-}
-
-function keyed(key, button) {
-  button.dataset.key = key;
-  return button;
-}
-
 /** `devices` are summaries, `more` tells that the emulator has others. */
 export function showDevices({ devices, more, search, selected, onSelect }) {
   const wanted = search.trim().toLowerCase();
   const found = wanted ? devices.filter((device) => device.registrationId.toLowerCase().includes(wanted)) : devices;
   const newest = found.toSorted((a, b) => compare(changedAt(b), changedAt(a)) || compare(a.registrationId, b.registrationId));
-  fill(byId("device-list"), newest.slice(0, MOST_ROWS).map((device) => {
-    const { registrationId, lastRegistration, assignedHub, substatus } = device;
-    const hub = assignedHub?.replace(/\.azure-devices\.net$/, "") ?? lastRegistration?.errorMessage ?? "no hub";
-    return el("li", {}, keyed(registrationId, el("button", {
-      type: "button",
-      "aria-current": registrationId === selected ? "true" : undefined,
-      on: { click: () => onSelect(registrationId) },
-    },
-    el("span", { class: "id", text: registrationId }),
-    el("span", { class: "about-line" }, lastRegistration && stateBadge(lastRegistration.status), el("span", { text: hub })),
-    // The usual substatus would be the same line below each device.
-    substatus && substatus !== "initialAssignment" && el("span", { class: "about-line", text: substatus }))));
+  showRows(byId("device-list"), newest.slice(0, MOST_ROWS).map((device) => {
+    const current = device.registrationId === selected;
+    return {
+      key: device.registrationId,
+      state: JSON.stringify([device, current]),
+      make: () => deviceRow(device, current, () => onSelect(device.registrationId)),
+    };
   }));
   byId("device-count").textContent = devices.length > 0 ? `${devices.length}${more ? "+" : ""}` : "";
   const hidden = found.length - MOST_ROWS;
@@ -47,32 +30,48 @@ export function showDevices({ devices, more, search, selected, onSelect }) {
   byId("device-more").hidden = note === "";
 }
 
+function deviceRow({ registrationId, lastRegistration, assignedHub, substatus }, current, onSelect) {
+  const hub = assignedHub?.replace(/\.azure-devices\.net$/, "") ?? lastRegistration?.errorMessage ?? "no hub";
+  return el("li", {}, el("button", { type: "button", "aria-current": current ? "true" : undefined, on: { click: onSelect } },
+    el("span", { class: "id", text: registrationId }),
+    el("span", { class: "about-line" }, lastRegistration && stateBadge(lastRegistration.status), el("span", { text: hub })),
+    // The usual substatus would be the same line below each device.
+    substatus && substatus !== "initialAssignment" && el("span", { class: "about-line", text: substatus })));
+}
+
 const changedAt = ({ lastRegistration }) => lastRegistration?.lastUpdatedDateTimeUtc ?? lastRegistration?.createdDateTimeUtc ?? "";
 const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
 export function showEnrollments({ enrollments, more, busy, onEnable }) {
-  const rows = enrollments.slice(0, MOST_ROWS).map((enrollment) => {
-    const { kind, id, enabled, attestation, allocationPolicy } = enrollment;
+  showRows(byId("enrollment-list"), enrollments.slice(0, MOST_ROWS).map((enrollment) => {
     const key = enrollmentKey(enrollment);
-    return el("li", {},
-      el("p", { class: "enrollment" },
-        el("span", { class: "id", text: id }),
-        el("span", { class: `badge ${enabled ? "ok" : "off"}`, text: enabled ? "enabled" : "disabled" }),
-        el("span", { class: "quiet", text: `${kind}, ${ATTESTATION[attestation] ?? attestation}, ${POLICY[allocationPolicy] ?? allocationPolicy}` })),
-      keyed(key, el("button", {
-        type: "button",
-        disabled: busy.has(key),
-        text: enabled ? "Disable" : "Enable",
-        "aria-label": `${enabled ? "Disable" : "Enable"} ${kind} ${id}`,
-        on: { click: () => onEnable(enrollment) },
-      })));
-  });
-  fill(byId("enrollment-list"), rows);
+    return {
+      key,
+      state: JSON.stringify([enrollment, busy.has(key)]),
+      make: () => enrollmentRow(enrollment, busy.has(key), () => onEnable(enrollment)),
+    };
+  }));
   byId("enrollment-count").textContent = enrollments.length > 0 ? `${enrollments.length}${more ? "+" : ""}` : "";
   byId("enrollment-empty").hidden = enrollments.length > 0;
   const note = more || enrollments.length > MOST_ROWS ? `The first ${MOST_ROWS} are listed.` : "";
   byId("enrollment-more").textContent = note;
   byId("enrollment-more").hidden = note === "";
+}
+
+function enrollmentRow({ kind, id, enabled, attestation, allocationPolicy }, busy, onEnable) {
+  return el("li", { class: "enrollment" },
+    el("span", { class: "id", text: id }),
+    el("p", {},
+      el("span", { class: `badge ${enabled ? "ok" : "off"}`, text: enabled ? "enabled" : "disabled" }),
+      ` ${kind}, ${ATTESTATION[attestation] ?? attestation}, ${POLICY[allocationPolicy] ?? allocationPolicy}`),
+    el("button", {
+      type: "button",
+      // A button that is disabled would lose the focus.
+      "aria-disabled": busy ? "true" : undefined,
+      text: enabled ? "Disable" : "Enable",
+      "aria-label": `${enabled ? "Disable" : "Enable"} ${kind} ${id}`,
+      on: { click: busy ? undefined : onEnable },
+    }));
 }
 
 export const enrollmentKey = ({ kind, id }) => `${kind} ${id}`;
