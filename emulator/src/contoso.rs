@@ -129,7 +129,7 @@ impl Webhook {
     /// The lines that the function has logged, as the tutorial shows them under *Logs*.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
-        lock(&self.function.log).to_vec()
+        lock(&self.function.log).iter().cloned().collect()
     }
 }
 

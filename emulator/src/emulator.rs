@@ -8,7 +8,11 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError, ContosoOptions},
     contoso::Webhook,
-    doors::{device_mqtt::DeviceMqtt, http::HttpApi},
+    doors::{
+        control::{Control, guard::Guard},
+        device_mqtt::DeviceMqtt,
+        http::HttpApi,
+    },
     identity::{ca::ServerCertificate, error::CredentialError, ids, key::SymmetricKey},
     net::{
         http::Http,
@@ -33,9 +37,11 @@ pub struct Emulator {
     https_url: Option<String>,
     mqtt_url: Option<String>,
     mqtts_url: Option<String>,
+    control_url: Option<String>,
     ca_pem: String,
     issuing_ca_pem: String,
-    // The service is dropped first, then the webhook that it calls.
+    // The control API is dropped first, then the service, then the webhook that it calls.
+    _control: Option<Worker>,
     _worker: Worker,
     contoso: Option<Webhook>,
 }
@@ -50,6 +56,9 @@ impl Emulator {
             https: None,
             mqtt: None,
             mqtts: None,
+            control: None,
+            control_token: None,
+            control_hosts: Vec::new(),
             certificate: None,
             webhook_url: None,
             service_key: None,
@@ -117,6 +126,12 @@ impl Emulator {
         self.service.service_api_is_off().filter(|_| has_service_api).map(str::to_owned).into_iter().collect()
     }
 
+    /// Where the control API and its page are: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn control_url(&self) -> Option<&str> {
+        self.control_url.as_deref()
+    }
+
     /// Returns the certificate of the CA that signed the certificate of the TLS listeners. The CA is made at each
     /// start. It is of no use with a [`Builder::certificate`].
     #[must_use]
@@ -138,7 +153,22 @@ impl Emulator {
         self.contoso.as_ref()
     }
 
-    /// Returns the requests of devices and their answers, in order. At most 100 000 are kept, and 64 MiB of text: the
+    /// Returns the names and URLs of all listeners.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(&'static str, String)> {
+        let listeners = [
+            ("http", &self.http_url),
+            ("https", &self.https_url),
+            ("mqtt", &self.mqtt_url),
+            ("mqtts", &self.mqtts_url),
+            ("wss", &self.wss_url()),
+            ("control", &self.control_url),
+        ];
+        listeners.into_iter().filter_map(|(name, url)| Some((name, url.clone()?))).collect()
+    }
+
+    /// Returns the requests of devices and their answers, in order. At most 10 000 are kept, and 64 MiB of text: the
     /// oldest are dropped.
     #[must_use]
     pub fn requests(&self) -> Vec<RequestRecord> {
@@ -190,6 +220,7 @@ impl fmt::Debug for Emulator {
             .field("https_url", &self.https_url)
             .field("mqtt_url", &self.mqtt_url)
             .field("mqtts_url", &self.mqtts_url)
+            .field("control_url", &self.control_url)
             .field("contoso", &self.contoso)
             .finish_non_exhaustive()
     }
@@ -202,6 +233,9 @@ pub struct Builder {
     https: Option<String>,
     mqtt: Option<String>,
     mqtts: Option<String>,
+    control: Option<String>,
+    control_token: Option<String>,
+    control_hosts: Vec<String>,
     certificate: Option<(Vec<u8>, Vec<u8>)>,
     webhook_url: Option<String>,
     service_key: Option<SymmetricKey>,
@@ -238,6 +272,31 @@ impl Builder {
     #[must_use]
     pub fn mqtts(mut self, address: impl Into<String>) -> Self {
         self.mqtts = Some(address.into());
+        self
+    }
+
+    /// Listens for the control API and serves its page; port 0 takes a free one. Without this there is no control API.
+    ///
+    /// The control API has no key, token or function key in its answers, but it changes enrollments and devices. So it
+    /// listens on a loopback address only, unless there is a [`control_token`](Self::control_token).
+    #[must_use]
+    pub fn control(mut self, address: impl Into<String>) -> Self {
+        self.control = Some(address.into());
+        self
+    }
+
+    /// Lets only those use the control API who show this token: at least 16 characters.
+    #[must_use]
+    pub fn control_token(mut self, token: impl Into<String>) -> Self {
+        self.control_token = Some(token.into());
+        self
+    }
+
+    /// Accepts this name in the `Host` of requests to the control API, with any port or as `name:port`. Names of
+    /// loopback with the port of the listener are always accepted.
+    #[must_use]
+    pub fn control_host(mut self, host: impl Into<String>) -> Self {
+        self.control_hosts.push(host.into());
         self
     }
 
@@ -319,8 +378,15 @@ impl Builder {
         if http.is_none() && self.https.is_none() && self.mqtt.is_none() && self.mqtts.is_none() {
             http = Some("127.0.0.1:0".to_owned());
         }
-        let [http, https, mqtt, mqtts] = [http, self.https, self.mqtt, self.mqtts].map(listen);
-        let (http, https, mqtt, mqtts) = (http?, https?, mqtt?, mqtts?);
+        let [http, https, mqtt, mqtts, control] = [http, self.https, self.mqtt, self.mqtts, self.control].map(listen);
+        let (http, https, mqtt, mqtts, control) = (http?, https?, mqtt?, mqtts?, control?);
+        let guard = match &control {
+            Some((_, address)) => {
+                let guard = Guard::new(*address, &self.control_hosts, self.control_token.as_deref());
+                Some(guard.map_err(StartError::Control)?)
+            }
+            None => None,
+        };
         let is_local = [&http, &https, &mqtt, &mqtts]
             .into_iter()
             .flatten()
@@ -353,7 +419,7 @@ impl Builder {
             contoso.as_ref().map(Webhook::url_with_key),
             issuing_ca,
             trust,
-            Journal::new(clock, self.observer),
+            Journal::new(clock, self.observer, control.is_some()),
         ));
 
         let plain_url =
@@ -376,17 +442,27 @@ impl Builder {
             ];
             listeners.into_iter().flatten().collect()
         })?;
-        Ok(Emulator {
+        let control_url = plain_url(&control, "http");
+        let mut emulator = Emulator {
             service,
             http_url,
             https_url,
             mqtt_url,
             mqtts_url,
+            control_url,
             ca_pem: server.ca_pem,
             issuing_ca_pem,
+            _control: None,
             _worker: worker,
             contoso,
-        })
+        };
+        if let (Some((listener, _)), Some(guard)) = (control, guard) {
+            let control = Control::new(Arc::clone(&emulator.service), emulator.listeners(), guard);
+            // A thread of its own: readers of the control API take no time from devices.
+            let start = move || vec![task::spawn(serve(listener, None, Http(Arc::new(control))))];
+            emulator._control = Some(Worker::start("dps-emulator-control", start)?);
+        }
+        Ok(emulator)
     }
 }
 
@@ -427,6 +503,8 @@ pub enum StartError {
     Config(ConfigError),
     /// The address cannot be listened on.
     Listen(String, io::Error),
+    /// The control API would be open to others, or its token cannot be used.
+    Control(String),
     /// The time scale is not a number above zero.
     TimeScale,
     /// A host of [`Builder::allow_webhook`] is not a host.
@@ -468,6 +546,7 @@ impl fmt::Display for StartError {
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::TimeScale => f.write_str("the time scale is not a number above zero"),
             Self::WebhookHost(fault) => write!(f, "a webhook cannot be allowed: {fault}"),
+            Self::Control(why) => write!(f, "cannot start the control API: {why}"),
             Self::Tls(error) => write!(f, "cannot use the certificates: {error}"),
             Self::Io(error) => error.fmt(f),
         }
@@ -479,7 +558,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Config(error) => Some(error),
             Self::Listen(_, error) | Self::Io(error) => Some(error),
-            Self::TimeScale | Self::WebhookHost(_) | Self::Tls(_) => None,
+            Self::Control(_) | Self::TimeScale | Self::WebhookHost(_) | Self::Tls(_) => None,
         }
     }
 }

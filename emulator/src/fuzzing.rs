@@ -58,7 +58,14 @@ impl Service {
         let issuing_ca = IssuingCa::generate()?;
         let clock = Clock::new(1.0);
         let trust = Trust { owner_key: None, is_local: true, webhook_hosts: AllowedHosts::default() };
-        Ok(Self(Arc::new(service::Service::new(config, clock, None, issuing_ca, trust, Journal::new(clock, None)))))
+        Ok(Self(Arc::new(service::Service::new(
+            config,
+            clock,
+            None,
+            issuing_ca,
+            trust,
+            Journal::new(clock, None, false),
+        ))))
     }
 
     /// One connection to the HTTP listener, until it ends.

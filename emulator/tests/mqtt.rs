@@ -430,7 +430,7 @@ fn a_script_breaks_the_link_of_a_device_that_has_not_subscribed_too() {
     assert!(nth(&emulator, "-", 1).outcome.contains("a script"));
 }
 
-/// "The oldest are forgotten after 100 000, or 64 MiB of text": of any of their text.
+/// "The oldest are forgotten after 10 000, or 64 MiB of text": of any of their text.
 #[test]
 fn what_is_remembered_of_requests_is_bounded() {
     const LONG: usize = 64_000;

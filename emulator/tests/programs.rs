@@ -56,8 +56,8 @@ fn without_arguments_it_is_the_tutorials_service() {
     }
 }
 
-/// "with `--json` that line is an object with "listener" and "url"": http, https, mqtt, mqtts and
-/// wss; and so is every line of the log; the CAs go where `--ca-out` and
+/// "with `--json` that line is an object with "listener" and "url"": http, https, mqtt, mqtts,
+/// wss and control; and so is every line of the log; the CAs go where `--ca-out` and
 /// `--issuing-ca-out` say.
 #[test]
 fn with_json_every_line_is_an_object() {
@@ -71,11 +71,12 @@ fn with_json_every_line_is_an_object() {
             .arg("--issuing-ca-out")
             .arg(issuing_ca.path()),
     );
-    let listeners = ["http", "https", "mqtt", "mqtts", "wss"];
+    let listeners = ["http", "https", "mqtt", "mqtts", "wss", "control"];
     let [http, https, ..] = listeners.map(|listener| {
         let line = program.json();
         assert_eq!(line["listener"], listener);
-        assert!(line["url"].as_str().unwrap().starts_with(&format!("{listener}://")));
+        let scheme = if listener == "control" { "http" } else { listener };
+        assert!(line["url"].as_str().unwrap().starts_with(&format!("{scheme}://")));
         line
     });
     let service = program.json()["service"]["connectionString"].as_str().unwrap().to_owned();
@@ -183,7 +184,8 @@ fn a_service_without_hubs_is_warned_of() {
         program.line();
         let lines = program.end("-TERM").1;
         if json {
-            let warning: Value = serde_json::from_str(lines.lines().nth(1).unwrap()).unwrap();
+            // After the listener of the control API and the connection string.
+            let warning: Value = serde_json::from_str(lines.lines().nth(2).unwrap()).unwrap();
             assert!(warning["warning"].as_str().unwrap().contains("no hub is linked"), "{lines}");
         } else {
             assert!(lines.contains(": warning: linked_hubs: no hub is linked"), "{lines}");

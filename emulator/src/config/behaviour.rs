@@ -2,14 +2,17 @@
 
 use std::num::NonZeroU32;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
+
+use crate::watch::text::excerpt;
 
 /// How the service answers where the real one varies, or where no source says what it does.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
     /// Sets the seconds in `Retry-After` on 202 and 429. `None`, in TOML `false`, omits the header. Default 3.
-    #[serde(deserialize_with = "seconds_or_false")]
+    #[serde(deserialize_with = "seconds_or_false", serialize_with = "or_false")]
     pub retry_after: Option<u32>,
     /// Sends bodies chunked, as the real service does. If false, bodies have a Content-Length. Default true.
     pub chunked: bool,
@@ -168,7 +171,7 @@ impl Default for Behaviour {
 }
 
 /// How the registration of a device ends whose webhook names a hub outside `linkedHubs`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnlinkedHub {
     /// `failed` with 400207.
@@ -181,7 +184,7 @@ pub enum UnlinkedHub {
 }
 
 /// The forms of the answer that challenges a TPM.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TpmChallenge {
     /// The message "Authorization required.", the key and its name.
@@ -193,7 +196,7 @@ pub enum TpmChallenge {
 }
 
 /// The forms of the answer to a device that is disabled.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledAnswer {
     /// An empty operation ID, and a state with times and an etag.
@@ -204,7 +207,7 @@ pub enum DisabledAnswer {
 }
 
 /// The forms of `errorMessage` when a hub refuses the service.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HubRefusalMessage {
     /// JSON in the string, with the hub's tracking ID in `ExceptionMessage`.
@@ -216,7 +219,27 @@ pub enum HubRefusalMessage {
     Plain,
 }
 
-/// Seconds, or `false` for none: TOML has no null.
+impl Behaviour {
+    /// Returns the behaviour with these switches changed, which have the names and values of the configuration file;
+    /// `null` stands for none. The error names the first one that
+    /// cannot be read.
+    pub(crate) fn changed(&self, switches: &Map<String, Value>) -> Result<Self, String> {
+        let mut all = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        let mut behaviour = self.clone();
+        for (name, value) in switches {
+            if let Value::Object(all) = &mut all {
+                all.insert(name.clone(), value.clone());
+            }
+            behaviour = Self::deserialize(&all).map_err(|error| {
+                // It may quote a long text.
+                format!("{}: {}", excerpt(name), excerpt(&error.to_string()))
+            })?;
+        }
+        Ok(behaviour)
+    }
+}
+
+/// Seconds, or `false` for none: TOML has no null. JSON has, and means the same by it.
 fn seconds_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a number of seconds, or false")]
@@ -224,9 +247,16 @@ fn seconds_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
         Some(u32),
         Flag(bool),
     }
-    match Seconds::deserialize(deserializer)? {
-        Seconds::Some(seconds) => Ok(Some(seconds)),
-        Seconds::Flag(false) => Ok(None),
-        Seconds::Flag(true) => Err(de::Error::custom("expected a number of seconds, or false")),
+    match Option::deserialize(deserializer)? {
+        Some(Seconds::Some(seconds)) => Ok(Some(seconds)),
+        Some(Seconds::Flag(false)) | None => Ok(None),
+        Some(Seconds::Flag(true)) => Err(de::Error::custom("expected a number of seconds, or false")),
+    }
+}
+
+fn or_false<S: Serializer>(seconds: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+    match seconds {
+        Some(seconds) => serializer.serialize_u32(*seconds),
+        None => serializer.serialize_bool(false),
     }
 }

@@ -150,7 +150,7 @@ fn is_there_twice(names: &mut BTreeSet<String>, path: &Path, name: &str) -> Opti
     (!is_new).then(|| Finding::error(path.clone(), message()))
 }
 
-fn behaviour_errors(behaviour: &Behaviour, path: &Path) -> Vec<Finding> {
+pub(crate) fn behaviour_errors(behaviour: &Behaviour, path: &Path) -> Vec<Finding> {
     let mut errors = Vec::new();
     for (name, seconds) in [
         ("webhook_timeout", behaviour.webhook_timeout),

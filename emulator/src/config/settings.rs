@@ -5,7 +5,7 @@ use super::{
 };
 use crate::identity::certificate::Certificate;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) id_scope: String,
     pub(crate) linked_hubs: Vec<String>,
@@ -32,6 +32,11 @@ impl Settings {
         } = config;
         let settings = Self { id_scope, linked_hubs, webhook_url, contoso, ca_certificates, policies, behaviour };
         (settings, enrollment_groups, individual_enrollments)
+    }
+
+    /// The same settings with this behaviour.
+    pub(crate) fn with(&self, behaviour: Behaviour) -> Self {
+        Self { behaviour, ..self.clone() }
     }
 
     /// The whole configuration with these enrollments.

@@ -1,5 +1,6 @@
 //! The doors: one file a protocol. A door translates, and the service decides.
 
+pub(crate) mod control;
 mod device_http;
 pub(crate) mod device_mqtt;
 mod exchange;

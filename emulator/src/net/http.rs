@@ -49,6 +49,9 @@ impl std::error::Error for NoAnswer {}
 
 /// What answers HTTP requests.
 pub(crate) trait Handler: Send + Sync + 'static {
+    /// Whether a peer that has closed its side still reads the answer.
+    const HALF_CLOSE: bool = true;
+
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -120,8 +123,7 @@ impl<H: Handler> Protocol for Http<H> {
             .title_case_headers(true)
             .header_read_timeout(patience)
             .max_buf_size(MAX_HEAD)
-            // A peer that has closed its side still reads the answer.
-            .half_close(true)
+            .half_close(H::HALF_CLOSE)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
             .await

@@ -1,8 +1,15 @@
 //! Changes of enrollments and settings, and what they do to registrations that are running.
 
-use super::{Service, failure::Failure, operations::disabled};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+};
+
+use serde_json::{Map, Value};
+
+use super::{Service, ServiceError, failure::Failure, operations::disabled};
 use crate::{
-    config::{Behaviour, Config, ConfigError, settings::Settings},
+    config::{Behaviour, Config, ConfigError, finding::Path, rules::behaviour_errors, settings::Settings},
     store::{
         Store,
         enrollments::{Enrollments, Kind},
@@ -11,11 +18,6 @@ use crate::{
         shared::NotKept,
     },
 };
-use std::{
-    fmt,
-    sync::{Arc, PoisonError},
-};
-
 /// Why settings and enrollments were not changed.
 #[derive(Debug)]
 pub(crate) enum UpdateError {
@@ -71,6 +73,54 @@ impl Standing {
 }
 
 impl Service {
+    /// Enables or disables an enrollment.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such enrollment, or the change cannot be written.
+    pub(crate) fn enable_enrollment(&self, kind: Kind, id: &str, enabled: bool) -> Result<(), ServiceError> {
+        let mut is_there = false;
+        let change = |config: &mut Config| {
+            let enrollment = match kind {
+                Kind::Group => config
+                    .enrollment_groups
+                    .iter_mut()
+                    .find(|group| group.enrollment_group_id.eq_ignore_ascii_case(id))
+                    .map(|group| &mut group.enabled),
+                Kind::Individual => config
+                    .individual_enrollments
+                    .iter_mut()
+                    .find(|individual| individual.registration_id.eq_ignore_ascii_case(id))
+                    .map(|individual| &mut individual.enabled),
+            };
+            if let Some(is_enabled) = enrollment {
+                (*is_enabled, is_there) = (enabled, true);
+            }
+        };
+        match self.update(change) {
+            Ok(()) if is_there => Ok(()),
+            Err(UpdateError::NotKept(error)) => Err(error.into()),
+            _ => Err(ServiceError::no_enrollment(format!("there is no enrollment {id}"))),
+        }
+    }
+
+    /// Changes switches of `[behaviour]`, as [`Behaviour::changed`](crate::config::Behaviour::changed) reads them.
+    pub(crate) fn change_behaviour(&self, switches: &Map<String, Value>) -> Result<(), String> {
+        // Settings change only while the store is locked.
+        let _locked = self.store();
+        let settings = self.settings();
+        let behaviour = settings.behaviour.changed(switches)?;
+        if let Some(error) = behaviour_errors(&behaviour, &Path::default()).first() {
+            return Err(error.to_string());
+        }
+        if behaviour.tls13 != settings.behaviour.tls13 {
+            return Err("tls13: the listeners read it at the start only".to_owned());
+        }
+        let settings = Arc::new(settings.with(behaviour));
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
+    }
+
     /// Changes settings and enrollments. A registration that is running ends at once if its enrollment is disabled or
     /// gone.
     ///

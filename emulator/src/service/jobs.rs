@@ -9,6 +9,9 @@ use tokio::sync::watch;
 
 type Why = Option<&'static str>;
 
+/// Why a registration was stopped of which nothing is to be known any more.
+pub(super) const FORGOTTEN: &str = "everything was reset";
+
 /// The running registrations, by their operation IDs.
 #[derive(Default)]
 pub(super) struct Jobs(Mutex<HashMap<String, watch::Sender<Why>>>);
@@ -35,7 +38,7 @@ impl Jobs {
         self.with(|jobs| jobs.remove(operation_id));
     }
 
-    #[cfg(fuzzing)]
+    /// Stops all registrations: they are forgotten, and leave no record.
     pub(super) fn forget(&self) {
         self.with(HashMap::clear);
     }
@@ -49,6 +52,6 @@ impl Stopped {
     /// Waits until the registration no longer counts. Returns the reason.
     pub(super) async fn wait(&self) -> &'static str {
         let mut stopped = self.0.clone();
-        stopped.wait_for(Option::is_some).await.ok().and_then(|why| *why).unwrap_or("the device is forgotten")
+        stopped.wait_for(Option::is_some).await.ok().and_then(|why| *why).unwrap_or(FORGOTTEN)
     }
 }

@@ -12,6 +12,7 @@ mod enrollments;
 mod error;
 mod failure;
 mod if_match;
+pub(crate) mod inspection;
 pub(crate) mod issuance;
 mod jobs;
 mod operations;
@@ -19,15 +20,21 @@ mod paging;
 pub(crate) mod policies;
 mod registration;
 mod registrations;
+pub(crate) mod replay;
 pub(crate) mod request;
+mod reset;
 pub(crate) mod script;
 pub(crate) mod trust;
+pub(crate) mod twin_patch;
+mod views;
 pub(crate) mod webhook;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
+
+use tokio::sync::Semaphore;
 
 pub(crate) use self::{answer::Answer, error::ServiceError};
 use self::{
@@ -51,6 +58,9 @@ use crate::{
 /// "Max message 96 KB".
 pub(crate) const MAX_BODY: usize = 96 * 1024;
 
+/// How many webhooks are asked again at a time, through the control API.
+const REPLAYS: usize = 16;
+
 /// The service: what it is set to, what it knows, and whom it asks.
 pub(crate) struct Service {
     /// Is changed only while the store is locked, so that whoever locks the store sees settings and enrollments that
@@ -68,6 +78,9 @@ pub(crate) struct Service {
     issuing_ca: IssuingCa,
     trust: Trust,
     journal: Arc<Journal>,
+    /// What [`Service::reset`] goes back to.
+    initial: Config,
+    replays: Semaphore,
 }
 
 /// A panic elsewhere, such as in a test's closure, must not take the service down with it.
@@ -84,13 +97,13 @@ impl Service {
         trust: Trust,
         journal: Journal,
     ) -> Self {
-        let (settings, groups, individuals) = Settings::split(config);
+        let (settings, groups, individuals) = Settings::split(config.clone());
         let mut store = Store::default();
         store.enrollments.replace(groups, individuals);
         let journal = Arc::new(journal);
         Self {
             settings: RwLock::new(Arc::new(settings)),
-            store: SharedStore::new(store),
+            store: SharedStore::new(store).watched(views::teller(&journal)),
             jobs: Jobs::default(),
             registrations: Mutex::default(),
             operations: Mutex::default(),
@@ -101,6 +114,8 @@ impl Service {
             issuing_ca,
             trust,
             journal,
+            initial: config,
+            replays: Semaphore::new(REPLAYS),
         }
     }
 
@@ -138,6 +153,20 @@ impl Service {
 
     pub(crate) fn push_script(&self, script: Script) {
         lock(&self.scripts).push(script);
+    }
+
+    /// Adds a script unless the queue is full.
+    pub(crate) fn try_push_script(&self, script: Script) -> Result<(), script::Full> {
+        lock(&self.scripts).try_push(script)
+    }
+
+    /// Returns the scripts that wait, in their order.
+    pub(crate) fn scripts(&self) -> Vec<Script> {
+        lock(&self.scripts).waiting().cloned().collect()
+    }
+
+    pub(crate) fn clear_scripts(&self) {
+        lock(&self.scripts).clear();
     }
 
     pub(crate) fn take_script(&self, operation: Operation, registration_id: &str) -> Option<Script> {
@@ -199,15 +228,14 @@ impl Service {
     /// Forgets everything but the settings and enrollments. Returns the devices that had a hub.
     #[cfg(fuzzing)]
     pub(crate) fn forget(&self) -> Vec<DeviceRecord> {
-        *lock(&self.registrations) = Window::default();
-        *lock(&self.operations) = Window::default();
-        *lock(&self.scripts) = Scripts::default();
-        self.journal.forget();
-        self.jobs.forget();
-        let forgotten = self.change(|store| {
+        let forget = |store: &mut Store| {
             let records = store.devices.iter().filter_map(|(_, device)| device.record().cloned()).collect();
             store.devices.clear();
             Ok::<_, NotKept>(records)
+        };
+        let forgotten = self.store.change(forget, |records| {
+            self.forget_all_but_the_store();
+            records
         });
         forgotten.unwrap_or_default()
     }

@@ -32,9 +32,9 @@ pub enum Operation {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Script {
-    operation: Operation,
-    registration_id: Option<String>,
-    times: u32,
+    pub(crate) operation: Operation,
+    pub(crate) registration_id: Option<String>,
+    pub(crate) times: u32,
     pub(crate) delay: Duration,
     pub(crate) action: Action,
 }
@@ -139,11 +139,34 @@ impl Script {
         self
     }
 
+    /// About how much memory it takes.
+    fn size(&self) -> usize {
+        let action = match &self.action {
+            Action::Respond { headers, body, .. } => {
+                body.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            }
+            // A tree takes several times its text.
+            Action::Merge(patch) => 8 * patch.to_string().len(),
+            Action::Raw(bytes) => bytes.len(),
+            Action::Nothing | Action::Cut(_) | Action::OmitRetryAfter | Action::PermuteTopic => 0,
+        };
+        size_of::<Self>() + action + self.registration_id.as_ref().map_or(0, String::len)
+    }
+
     fn matches(&self, operation: Operation, registration_id: &str) -> bool {
         self.operation == operation
             && self.registration_id.as_deref().is_none_or(|id| id.eq_ignore_ascii_case(registration_id))
     }
 }
+
+/// How many scripts may wait that came through the control API.
+pub(crate) const SCRIPTS: usize = 1000;
+/// How much memory they may take.
+pub(crate) const SCRIPTS_SIZE: usize = 16 * 1024 * 1024;
+
+/// There is no room for one more script.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Full;
 
 /// The scripts that wait, in the order in which they were given.
 #[derive(Default)]
@@ -156,6 +179,24 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn push(&mut self, script: Script) {
         self.queue.push(script);
+    }
+
+    /// Adds a script unless the queue is full.
+    pub(super) fn try_push(&mut self, script: Script) -> Result<(), Full> {
+        let waiting = self.waiting().map(Script::size).sum::<usize>();
+        if self.waiting().count() >= SCRIPTS || waiting + script.size() > SCRIPTS_SIZE {
+            return Err(Full);
+        }
+        self.push(script);
+        Ok(())
+    }
+
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Script> {
+        self.queue.iter().filter(|script| script.times > 0)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
     }
 
     /// Takes the first script that matches out of the queue. Without one, every `drop_every`-th request loses its

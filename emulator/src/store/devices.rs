@@ -211,6 +211,32 @@ impl Devices {
         Some(device)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Returns the first devices after this registration ID, in the order of their IDs.
+    pub(crate) fn page(&self, after: &str, limit: usize) -> Vec<(&str, &Device)> {
+        let after = after.to_ascii_lowercase();
+        let mut page: Vec<_> = self.devices.iter().filter(|(id, _)| **id > *after).collect();
+        // Only the page is sorted, not all devices.
+        if page.len() > limit {
+            page.select_nth_unstable_by_key(limit, |&(id, _)| id);
+            page.truncate(limit);
+        }
+        page.sort_unstable_by_key(|&(id, _)| id);
+        page
+    }
+
+    /// Returns the IDs of the devices that were changed since the last call, in lower case.
+    pub(super) fn take_changed(&mut self) -> Vec<String> {
+        self.devices.take_changed()
+    }
+
+    pub(super) fn remember_changed(&mut self) {
+        self.devices.remember_changed();
+    }
+
     /// All devices, with their registration IDs in lower case.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Device)> {
         self.devices.iter()
@@ -230,7 +256,6 @@ impl Devices {
     }
 
     /// Forgets all devices.
-    #[allow(dead_code, reason = "a reset does so")]
     pub(crate) fn clear(&mut self) {
         self.devices.clear();
         self.finished.clear();
@@ -352,6 +377,28 @@ mod tests {
             assert!(devices.get_or_add(id).is_ok(), "{id}");
         }
         assert!(devices.get_or_add("d").is_err());
+    }
+
+    /// Pages follow each other, in the order of IDs, without case.
+    #[test]
+    fn devices_are_read_in_pages() {
+        let mut devices = Devices::default();
+        for id in ["d", "B", "a", "e", "C"] {
+            devices.get_or_add(id).unwrap();
+        }
+        for (after, limit, expected) in [
+            ("", 9, &["a", "b", "c", "d", "e"][..]),
+            ("", 5, &["a", "b", "c", "d", "e"]),
+            ("", 2, &["a", "b"]),
+            ("B", 2, &["c", "d"]),
+            ("bb", 2, &["c", "d"]),
+            ("d", 2, &["e"]),
+            ("e", 2, &[]),
+            ("", 0, &[]),
+        ] {
+            let ids: Vec<_> = devices.page(after, limit).into_iter().map(|(id, _)| id).collect();
+            assert_eq!(ids, expected, "{after} {limit}");
+        }
     }
 
     /// The oldest results are forgotten: a poll finds no operation, and a look-up no payload.

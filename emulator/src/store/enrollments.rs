@@ -58,6 +58,16 @@ impl Entry {
     }
 }
 
+impl Kind {
+    /// How the control API names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Individual => "individual",
+        }
+    }
+}
+
 fn group_size(group: &EnrollmentGroup) -> usize {
     twin_size(&group.initial_twin) + shared_size(group.x509.as_ref(), &group.allocation)
 }
@@ -161,6 +171,19 @@ impl Enrollments {
             Kind::Group => self.group(id).map(|stamped| stamped.map(Entry::Group)),
             Kind::Individual => self.individual(id).map(|stamped| stamped.map(Entry::Individual)),
         }
+    }
+
+    /// Returns the keys of the enrollments of this kind that were changed since the last call.
+    pub(super) fn take_changed(&mut self, kind: Kind) -> Vec<String> {
+        match kind {
+            Kind::Group => self.groups.take_changed(),
+            Kind::Individual => self.individuals.take_changed(),
+        }
+    }
+
+    pub(super) fn remember_changed(&mut self) {
+        self.groups.remember_changed();
+        self.individuals.remember_changed();
     }
 
     /// The version of an enrollment.

@@ -11,11 +11,36 @@ pub(crate) mod shared;
 pub(crate) mod tracked;
 mod twin_size;
 
-use self::{devices::Devices, enrollments::Enrollments};
+use self::{
+    devices::Devices,
+    enrollments::{Enrollments, Kind},
+};
 
 /// Everything that is known. It is shared as a [`SharedStore`](shared::SharedStore).
 #[derive(Default)]
 pub(crate) struct Store {
     pub(crate) enrollments: Enrollments,
     pub(crate) devices: Devices,
+}
+
+/// What was changed in the store, by the IDs in lower case.
+pub(crate) struct Changed {
+    pub(crate) enrollments: Vec<(Kind, String)>,
+    pub(crate) devices: Vec<String>,
+}
+
+impl Store {
+    /// Returns what was changed since the last call, after [`remember_changed`](Self::remember_changed).
+    fn take_changed(&mut self) -> Changed {
+        let enrollments = [Kind::Group, Kind::Individual].into_iter().flat_map(|kind| {
+            let changed = self.enrollments.take_changed(kind);
+            changed.into_iter().map(move |id| (kind, id))
+        });
+        Changed { enrollments: enrollments.collect(), devices: self.devices.take_changed() }
+    }
+
+    fn remember_changed(&mut self) {
+        self.enrollments.remember_changed();
+        self.devices.remember_changed();
+    }
 }

@@ -5,11 +5,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::Store;
+use super::{Changed, Store};
+
+/// Is told of every change, before anybody sees it.
+pub(crate) type Watcher = Box<dyn Fn(&Store, Changed) + Send + Sync>;
 
 /// The store, as everybody shares it.
 #[derive(Default)]
-pub(crate) struct SharedStore(Mutex<Store>);
+pub(crate) struct SharedStore {
+    store: Mutex<Store>,
+    watcher: Option<Watcher>,
+}
 
 /// The store, to be read. It is locked for as long.
 pub(crate) struct Reading<'a>(MutexGuard<'a, Store>);
@@ -28,12 +34,21 @@ pub(crate) struct NotKept(pub(crate) String);
 
 impl SharedStore {
     pub(crate) fn new(store: Store) -> Self {
-        Self(Mutex::new(store))
+        Self { store: Mutex::new(store), watcher: None }
+    }
+
+    /// Tells this watcher of every change from now on.
+    pub(crate) fn watched(mut self, watcher: Option<Watcher>) -> Self {
+        if watcher.is_some() {
+            self.lock().remember_changed();
+        }
+        self.watcher = watcher;
+        self
     }
 
     /// A panic elsewhere, such as in a test's closure, must not take the store down with it.
     fn lock(&self) -> MutexGuard<'_, Store> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn read(&self) -> Reading<'_> {
@@ -54,6 +69,11 @@ impl SharedStore {
         then: impl FnOnce(T) -> U,
     ) -> Result<U, E> {
         let mut store = self.lock();
-        change(&mut store).map(then)
+        let changed = change(&mut store);
+        if let Some(watcher) = &self.watcher {
+            let what = store.take_changed();
+            watcher(&store, what);
+        }
+        changed.map(then)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 /// Entries by their keys, in the order in which they were added.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Tracked<V> {
     /// What was there before the changes that are not written yet: `None` for an entry that is new. Absent if changes
     /// are not written at all.
     before: Option<HashMap<String, Option<Numbered<V>>>>,
+    /// The keys of the entries that were changed and not told of yet. Absent if nobody is told.
+    changed: Option<IndexSet<String>>,
 }
 
 /// An entry and its place in the order.
@@ -24,7 +26,7 @@ pub(crate) struct Numbered<V> {
 
 impl<V> Default for Tracked<V> {
     fn default() -> Self {
-        Self { entries: IndexMap::new(), last: 0, before: None }
+        Self { entries: IndexMap::new(), last: 0, before: None, changed: None }
     }
 }
 
@@ -93,6 +95,9 @@ impl<V: Clone> Tracked<V> {
     /// Removes all entries.
     pub(crate) fn clear(&mut self) {
         let removed = std::mem::take(&mut self.entries);
+        if let Some(changed) = &mut self.changed {
+            changed.extend(removed.keys().cloned());
+        }
         if let Some(before) = &mut self.before {
             for (key, entry) in removed {
                 before.entry(key).or_insert(Some(entry));
@@ -100,8 +105,23 @@ impl<V: Clone> Tracked<V> {
         }
     }
 
+    /// From now on remembers which entries are changed, for [`take_changed`](Self::take_changed).
+    pub(crate) fn remember_changed(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// Returns the keys of the entries that were changed or removed since the last call.
+    pub(crate) fn take_changed(&mut self) -> Vec<String> {
+        self.changed.as_mut().map(std::mem::take).unwrap_or_default().into_iter().collect()
+    }
+
     /// Remembers the entry as it is before its change.
     fn touch(&mut self, key: &str) {
+        if let Some(changed) = &mut self.changed
+            && !changed.contains(key)
+        {
+            changed.insert(key.to_owned());
+        }
         if let Some(before) = &mut self.before
             && !before.contains_key(key)
         {

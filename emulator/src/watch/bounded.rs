@@ -26,6 +26,11 @@ impl Flood {
     }
 }
 
+/// The most entries that are kept.
+pub(crate) const ENTRIES: usize = 10_000;
+/// The most bytes of text that are kept.
+const BYTES: usize = 64 * 1024 * 1024;
+
 /// Keeps the newest entries, limited in number and size.
 #[derive(Debug)]
 pub(crate) struct Bounded<T> {
@@ -39,15 +44,12 @@ impl<T> Default for Bounded<T> {
     }
 }
 
-impl<T: Clone> Bounded<T> {
-    const ENTRIES: usize = 100_000;
-    const BYTES: usize = 64 * 1024 * 1024;
-
+impl<T> Bounded<T> {
     /// Adds `entry`, which holds `bytes` of text.
     pub(crate) fn push(&mut self, entry: T, bytes: usize) {
         self.bytes += bytes;
         self.entries.push_back((entry, bytes));
-        while self.entries.len() > Self::ENTRIES || self.bytes > Self::BYTES {
+        while self.entries.len() > ENTRIES || self.bytes > BYTES {
             let Some((_, freed)) = self.entries.pop_front() else {
                 break;
             };
@@ -55,8 +57,15 @@ impl<T: Clone> Bounded<T> {
         }
     }
 
-    pub(crate) fn to_vec(&self) -> Vec<T> {
-        self.entries.iter().map(|(entry, _)| entry.clone()).collect()
+    /// Returns the entries, oldest first.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.entries.iter().map(|(entry, _)| entry)
+    }
+
+    /// Returns the entries from the first one on that is not `before`, which holds for the oldest ones only.
+    pub(super) fn after_all(&self, before: impl Fn(&T) -> bool) -> impl Iterator<Item = &T> {
+        let first = self.entries.partition_point(|(entry, _)| before(entry));
+        self.entries.range(first..).map(|(entry, _)| entry)
     }
 }
 
@@ -72,5 +81,18 @@ mod tests {
         let shown: Vec<_> = (0..1000).filter_map(|_| flood.admit(at(1))).collect();
         assert_eq!(shown, [0; 20]);
         assert_eq!([flood.admit(at(10)), flood.admit(at(11)), flood.admit(at(11))], [None, Some(981), Some(0)]);
+    }
+
+    /// The oldest entries go first, when there are too many or when they hold too much text.
+    #[test]
+    fn entries_are_bounded_in_number_and_size() {
+        for (size, kept) in [(0, ENTRIES), (BYTES / 10, 10), (BYTES + 1, 0)] {
+            let mut bounded = Bounded::default();
+            for entry in 0..2 * ENTRIES {
+                bounded.push(entry, size);
+            }
+            let entries: Vec<_> = bounded.iter().copied().collect();
+            assert_eq!(entries, (2 * ENTRIES - kept..2 * ENTRIES).collect::<Vec<_>>(), "{size}");
+        }
     }
 }

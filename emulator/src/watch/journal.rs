@@ -1,13 +1,18 @@
-//! What happened: kept within bounds for tests to look at, and told to an observer at once.
+//! What happened: kept within bounds for tests and readers to look at, and told to an observer at once.
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
 use super::{
-    bounded::{Bounded, Flood},
+    bounded::Flood,
+    happening::Happening,
+    history::History,
     records::{ConnectionFailure, Event, RequestRecord, WebhookCall},
 };
 use crate::clock::Clock;
@@ -15,23 +20,55 @@ use crate::clock::Clock;
 /// Is told of every event, on the service's thread.
 pub(crate) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
-/// The record of requests and webhook calls.
+/// Numbered entries, oldest first.
+pub(crate) type Entries<T> = Vec<(u64, Arc<T>)>;
+
+/// The record of requests, webhook calls and other events.
 pub(crate) struct Journal {
     kept: Mutex<Kept>,
     clock: Clock,
     observer: Option<Observer>,
+    /// Whether the control API may read events. Without it they are not kept.
+    keeps_events: bool,
+    /// The number of the last event. Readers wait for it to change, and take events when they can: a slow one holds up
+    /// nobody.
+    last: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct Kept {
-    requests: Bounded<RequestRecord>,
-    webhook_calls: Bounded<WebhookCall>,
+    requests: History<RequestRecord>,
+    webhook_calls: History<AskedCall>,
+    events: History<Happening>,
     failures: Flood,
 }
 
+/// A call of a webhook, and where it went. The URL is a secret, so there is no `Debug`.
+pub(crate) struct AskedCall {
+    pub(crate) call: Arc<WebhookCall>,
+    pub(crate) url: String,
+}
+
+/// From which number on a reader wants entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    After(u64),
+    /// The newest ones.
+    Newest,
+}
+
+impl From {
+    fn read<T>(self, history: &History<T>, limit: usize) -> Entries<T> {
+        match self {
+            Self::After(number) => history.after(number, limit),
+            Self::Newest => history.newest(limit),
+        }
+    }
+}
+
 impl Journal {
-    pub(crate) fn new(clock: Clock, observer: Option<Observer>) -> Self {
-        Self { kept: Mutex::default(), clock, observer }
+    pub(crate) fn new(clock: Clock, observer: Option<Observer>, keeps_events: bool) -> Self {
+        Self { kept: Mutex::default(), clock, observer, keeps_events, last: watch::Sender::new(0) }
     }
 
     /// An observer that panics must not take the service down with it.
@@ -40,30 +77,83 @@ impl Journal {
     }
 
     pub(crate) fn requests(&self) -> Vec<RequestRecord> {
-        self.kept().requests.to_vec()
+        self.kept().requests.iter().map(|record| RequestRecord::clone(record)).collect()
     }
 
     pub(crate) fn webhook_calls(&self) -> Vec<WebhookCall> {
-        self.kept().webhook_calls.to_vec()
+        self.kept().webhook_calls.iter().map(|asked| WebhookCall::clone(&asked.call)).collect()
+    }
+
+    /// Returns the number of the last event.
+    pub(crate) fn last_event(&self) -> u64 {
+        *self.last.borrow()
+    }
+
+    pub(crate) fn read_requests(&self, from: From, limit: usize) -> Entries<RequestRecord> {
+        from.read(&self.kept().requests, limit)
+    }
+
+    pub(crate) fn read_webhook_calls(&self, from: From, limit: usize) -> Entries<AskedCall> {
+        from.read(&self.kept().webhook_calls, limit)
+    }
+
+    pub(crate) fn webhook_call(&self, number: u64) -> Option<Arc<AskedCall>> {
+        self.kept().webhook_calls.get(number)
+    }
+
+    /// Returns the events after this number, and how many before them are no longer kept.
+    pub(crate) fn read_events(&self, after: u64, limit: usize) -> (Entries<Happening>, u64) {
+        let kept = self.kept();
+        let entries = kept.events.after(after, limit);
+        // After a reset the events start with it.
+        let first = kept.events.first().unwrap_or_else(|| self.last_event() + 1);
+        (entries, first.saturating_sub(after.saturating_add(1)))
+    }
+
+    /// Returns a receiver of the number of the last event.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
     }
 
     pub(crate) fn record_request(&self, record: RequestRecord) {
-        let record = record.without_signatures();
-        let bytes = record.text_len();
-        self.kept().requests.push(record.clone(), bytes);
+        let mut record = record.without_signatures();
+        let mut kept = self.kept();
+        record.number = self.next(&kept);
+        let (shared, bytes) = (Arc::new(record.clone()), record.text_len());
+        kept.requests.push(record.number, Arc::clone(&shared), bytes);
+        self.tell(kept, Happening::Request(shared));
         self.observe(&Event::Request(record));
     }
 
-    pub(crate) fn record_webhook_call(&self, call: WebhookCall) {
-        // The request is held twice, and as a tree takes several times its text.
-        let bytes = call.request_body.len() * 8 + call.response_body.len();
-        self.kept().webhook_calls.push(call.clone(), bytes);
-        self.observe(&Event::Webhook(call));
+    /// Records a call of the webhook at `url`. Returns the call with its number.
+    pub(crate) fn record_webhook_call(&self, mut call: WebhookCall, url: &str) -> Arc<WebhookCall> {
+        let mut kept = self.kept();
+        call.number = self.next(&kept);
+        let bytes = call.text_len();
+        let call = Arc::new(call);
+        let asked = AskedCall { call: Arc::clone(&call), url: url.to_owned() };
+        kept.webhook_calls.push(call.number, Arc::new(asked), bytes);
+        self.tell(kept, Happening::Webhook(Arc::clone(&call)));
+        self.observe(&Event::Webhook(WebhookCall::clone(&call)));
+        call
     }
 
     /// Tells of a call that is not answered yet.
-    pub(crate) fn webhook_under_way(&self, call: WebhookCall) {
+    pub(crate) fn webhook_under_way(&self, mut call: WebhookCall) {
+        let kept = self.kept();
+        call.number = self.next(&kept);
+        self.tell(kept, Happening::WebhookUnderWay(Arc::new(call.clone())));
         self.observe(&Event::WebhookUnderWay(call));
+    }
+
+    /// Whether there may be readers of events.
+    pub(crate) fn keeps_events(&self) -> bool {
+        self.keeps_events
+    }
+
+    /// Tells readers that something is not as it was.
+    pub(crate) fn changed(&self, kind: &'static str, members: Map<String, Value>) {
+        self.tell(self.kept(), Happening::Changed(kind, members));
     }
 
     /// Records what concerns a listener as a whole.
@@ -73,15 +163,33 @@ impl Journal {
 
     /// Tells of a connection without a request, unless there are too many.
     pub(crate) fn connection_failed(&self, listener: &'static str, peer: IpAddr, outcome: String) {
-        let Some(hidden) = self.kept().failures.admit(self.clock.uptime()) else { return };
-        let at = SystemTime::now();
-        self.observe(&Event::ConnectionFailed(ConnectionFailure { at, listener, peer, outcome, hidden }));
+        let mut kept = self.kept();
+        let Some(hidden) = kept.failures.admit(self.clock.uptime()) else { return };
+        let failure = ConnectionFailure { at: SystemTime::now(), listener, peer, outcome, hidden };
+        self.tell(kept, Happening::ConnectionFailed(failure.clone()));
+        self.observe(&Event::ConnectionFailed(failure));
     }
 
-    /// Forgets everything.
-    #[cfg(fuzzing)]
-    pub(crate) fn forget(&self) {
-        *self.kept() = Kept::default();
+    /// Forgets everything, and tells readers so. Numbers go on, so that a reader that comes back misses nothing.
+    pub(crate) fn reset(&self) {
+        let mut kept = self.kept();
+        *kept = Kept::default();
+        self.tell(kept, Happening::Reset);
+    }
+
+    /// The number of the event that is told next.
+    fn next(&self, _locked: &Kept) -> u64 {
+        self.last_event() + 1
+    }
+
+    /// Keeps an event and wakes the readers.
+    fn tell(&self, mut kept: MutexGuard<'_, Kept>, happening: Happening) {
+        let number = self.next(&kept);
+        if self.keeps_events {
+            let bytes = happening.text_len();
+            kept.events.push(number, Arc::new(happening), bytes);
+        }
+        self.last.send_replace(number);
     }
 
     fn observe(&self, event: &Event) {

@@ -3,6 +3,8 @@
 mod bounded;
 #[doc(hidden)]
 pub mod console;
+pub(crate) mod happening;
+mod history;
 pub(crate) mod journal;
 pub(crate) mod records;
 pub(crate) mod text;

@@ -20,6 +20,8 @@ use crate::clock::wall_time;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RequestRecord {
+    /// The number of the event: it grows by one with every event of any kind.
+    pub number: u64,
     /// When it was answered.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
@@ -51,6 +53,7 @@ pub struct RequestRecord {
 impl RequestRecord {
     pub(crate) fn new(listener: &'static str, method: &str) -> Self {
         Self {
+            number: 0,
             at: SystemTime::now(),
             listener,
             // Of HTTP it may be any word, of any length.
@@ -88,6 +91,8 @@ impl RequestRecord {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct WebhookCall {
+    /// The number of the event: it grows by one with every event of any kind.
+    pub number: u64,
     /// When it was answered, or given up.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
@@ -120,6 +125,15 @@ pub struct WebhookCall {
     pub outcome: String,
     /// Hints for the author of the webhook: members of its answer that are ignored.
     pub warnings: Vec<String>,
+    /// The number of the call that was asked again through the control API. `None`: a device caused this call.
+    pub replay_of: Option<u64>,
+}
+
+impl WebhookCall {
+    /// About how much memory it takes. The request is held twice, and as a tree takes several times its text.
+    pub(crate) fn text_len(&self) -> usize {
+        self.request_body.len() * 8 + self.response_body.len()
+    }
 }
 
 /// A connection that came to no request: a TLS handshake that failed, a peer that spoke something else than
@@ -227,7 +241,7 @@ impl fmt::Display for Event {
     }
 }
 
-fn as_u64_millis(duration: Duration) -> u64 {
+pub(crate) fn as_u64_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

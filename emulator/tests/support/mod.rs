@@ -1,6 +1,7 @@
 //! A device that speaks plain HTTP and makes its own tokens.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod control;
 pub mod mqtt;
 #[cfg(unix)]
 pub mod program;

@@ -36,6 +36,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) listeners: Listeners,
     #[command(flatten)]
+    pub(crate) control: Control,
+    #[command(flatten)]
     pub(crate) certificates: Certificates,
     #[command(flatten)]
     pub(crate) configuration: Configuration,
@@ -62,6 +64,21 @@ pub(crate) struct Listeners {
     /// Listen for MQTT 3.1.1 over TLS 1.2; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) mqtts: Option<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Control API and page")]
+pub(crate) struct Control {
+    /// Listen for the control API and serve its page; port 0 takes a free one, `none` turns it off
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) control: String,
+    /// Accept this name in Host, with any port or as NAME:PORT; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) control_host: Vec<String>,
+    /// Demand the token in this file, or the one in DPS_EMULATOR_CONTROL_TOKEN; without a token the address must be
+    /// loopback
+    #[arg(long, value_name = "FILE")]
+    pub(crate) control_token_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

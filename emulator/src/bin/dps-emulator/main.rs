@@ -7,6 +7,7 @@ mod bodies;
 mod check;
 mod colour;
 mod configuration;
+mod control;
 mod failure;
 mod output;
 mod service_key;
@@ -81,6 +82,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     for warning in emulator.warnings() {
         lines.start_warning(&warning);
     }
+    lines.control_url(&emulator);
     drop(lines);
     signals.wait();
     emulator.stop();
@@ -116,6 +118,7 @@ fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulato
     for host in &arguments.service_api.allow_webhook {
         builder = builder.allow_webhook(host);
     }
+    builder = control::listen(builder, &arguments.control)?;
     let certificates = &arguments.certificates;
     if let (Some(certificate), Some(key)) = (&certificates.tls_certificate, &certificates.tls_key) {
         let read =

@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::{arguments::Output, bodies, colour::Paint, configuration::Configuration};
 
+/// How the emulator names the listener of the control API.
+const CONTROL: &str = "control";
+
 /// Prints as the command line asks for.
 #[derive(Clone)]
 pub(crate) struct Lines {
@@ -24,21 +27,12 @@ impl Lines {
 
     /// One line for each listener; for people, what it serves as well.
     pub(crate) fn announce(&self, emulator: &Emulator, about: &str) {
-        let wss_url = emulator.wss_url();
-        let listeners = [
-            ("http", emulator.http_url()),
-            ("https", emulator.https_url()),
-            ("mqtt", emulator.mqtt_url()),
-            ("mqtts", emulator.mqtts_url()),
-            ("wss", wss_url.as_deref()),
-        ];
-        for (listener, url) in listeners {
-            let Some(url) = url else { continue };
-            self.printer.line(if self.is_json {
-                json!({ "listener": listener, "url": url }).to_string()
-            } else {
-                format!("listening on {url}")
-            });
+        for (listener, url) in emulator.listeners() {
+            if self.is_json {
+                self.printer.line(json!({ "listener": listener, "url": url }).to_string());
+            } else if listener != CONTROL {
+                self.printer.line(format!("listening on {url}"));
+            }
         }
         if let Some(connection_string) = emulator.service_connection_string() {
             self.printer.line(if self.is_json {
@@ -52,6 +46,13 @@ impl Lines {
             if let Some(webhook) = emulator.contoso() {
                 self.printer.line(format!("Contoso webhook at {}", webhook.url()));
             }
+        }
+    }
+
+    /// The last line at start, for people: where to look at what follows.
+    pub(crate) fn control_url(&self, emulator: &Emulator) {
+        if let Some(url) = emulator.control_url().filter(|_| !self.is_json) {
+            self.printer.line(format!("control page at {url}/"));
         }
     }
 

@@ -15,7 +15,11 @@ use super::{
 use crate::{
     clock::{self, Clock},
     config::{Behaviour, webhook_url},
-    service::{allocation::Allocated, failure::Failure, jobs::Stopped},
+    service::{
+        allocation::Allocated,
+        failure::Failure,
+        jobs::{FORGOTTEN, Stopped},
+    },
     watch::{journal::Journal, records::WebhookCall, text},
 };
 
@@ -37,6 +41,30 @@ pub(in crate::service) struct Question<'a> {
     pub(in crate::service) stopped: &'a Stopped,
 }
 
+impl Question<'_> {
+    /// The only call of this question, before it is made.
+    fn call(&self) -> WebhookCall {
+        WebhookCall {
+            number: 0,
+            at: SystemTime::now(),
+            registration_id: self.registration_id.to_owned(),
+            url: webhook_url::masked(self.url),
+            request: serde_json::from_str(&self.body).unwrap_or_default(),
+            request_body: self.body.clone(),
+            attempt: 1,
+            attempts: 1,
+            duration: Duration::ZERO,
+            next_in: None,
+            status: None,
+            response_body: String::new(),
+            assigned_hub: None,
+            outcome: String::new(),
+            warnings: Vec::new(),
+            replay_of: None,
+        }
+    }
+}
+
 impl Webhooks {
     pub(in crate::service) fn new(clock: Clock, journal: Arc<Journal>) -> Self {
         Self { client: WebhookClient::default(), clock, journal }
@@ -49,23 +77,9 @@ impl Webhooks {
         for attempt in 1..=attempts {
             let wait = behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
             let wait = clock::wait(wait);
-            let call = WebhookCall {
-                at: SystemTime::now(),
-                registration_id: question.registration_id.to_owned(),
-                url: webhook_url::masked(question.url),
-                request: serde_json::from_str(&question.body).unwrap_or_default(),
-                request_body: question.body.clone(),
-                attempt,
-                attempts,
-                duration: Duration::ZERO,
-                next_in: (attempt < attempts).then_some(wait),
-                status: None,
-                response_body: String::new(),
-                assigned_hub: None,
-                outcome: String::new(),
-                warnings: Vec::new(),
-            };
-            match self.call(question, call).await? {
+            let next_in = (attempt < attempts).then_some(wait);
+            let call = WebhookCall { attempt, attempts, next_in, ..question.call() };
+            match self.call(question, call).await.1? {
                 Verdict::Allocated(allocated) => return Some(Ok(allocated)),
                 Verdict::Failed(failure) => return Some(Err(failure)),
                 Verdict::TryAgain(_) => tokio::select! {
@@ -77,9 +91,23 @@ impl Webhooks {
         None
     }
 
-    /// Makes one call and records it. `None`: the registration was stopped.
-    async fn call(&self, question: &Question<'_>, mut call: WebhookCall) -> Option<Verdict> {
+    /// Asks once more what the call of this number asked, for nobody's registration.
+    /// `None`: everything was reset.
+    pub(in crate::service) async fn ask_again(&self, question: &Question<'_>, number: u64) -> Option<Arc<WebhookCall>> {
+        self.call(question, WebhookCall { replay_of: Some(number), ..question.call() }).await.0
+    }
+
+    /// Makes one call and records it. There is no verdict if the registration was stopped, and no record if it is
+    /// forgotten.
+    async fn call(
+        &self,
+        question: &Question<'_>,
+        mut call: WebhookCall,
+    ) -> (Option<Arc<WebhookCall>>, Option<Verdict>) {
         let (duration, answered) = self.exchange(question, &call).await;
+        if matches!(answered, Err(FORGOTTEN)) {
+            return (None, None);
+        }
         (call.at, call.duration) = (SystemTime::now(), duration);
         let secrets = webhook_url::secrets(question.url);
         let judgement = answered.map(|answered| match answered {
@@ -109,8 +137,7 @@ impl Webhooks {
         if let Some(Verdict::Allocated(allocated)) = &verdict {
             call.assigned_hub = Some(allocated.hub.clone());
         }
-        self.journal.record_webhook_call(call);
-        verdict
+        (Some(self.journal.record_webhook_call(call, question.url)), verdict)
     }
 
     /// Waits for the call's turn and makes it. Returns how long the call took since its turn began. The error is why
@@ -172,7 +199,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let clock = Clock::new(1.0);
         let jobs = Jobs::default();
-        let journal = Arc::new(Journal::new(clock, None));
+        let journal = Arc::new(Journal::new(clock, None, false));
         let webhooks = Webhooks::new(clock, Arc::clone(&journal));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let question = Question {
@@ -209,7 +236,7 @@ mod tests {
     async fn a_call_can_be_stopped_before_its_turn() {
         let jobs = Jobs::default();
         let clock = Clock::new(1.0);
-        let journal = Arc::new(Journal::new(clock, None));
+        let journal = Arc::new(Journal::new(clock, None, false));
         let webhooks = Webhooks::new(clock, Arc::clone(&journal));
         let question = Question {
             url: "http://127.0.0.1:1/",

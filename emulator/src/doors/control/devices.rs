@@ -1,0 +1,53 @@
+//! Devices and their twins.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    call::{Call, Desk},
+    reply::{Refusal, Reply},
+};
+use crate::{
+    service::{inspection::Page, twin_patch::TwinFault},
+    watch::text::excerpt,
+};
+
+pub(super) fn list(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
+    let Page { entries, next, last_event } =
+        desk.service.device_page(call.query("after").unwrap_or_default(), call.limit()?);
+    Ok(Reply::json(&json!({ "devices": entries, "next": next, "lastEvent": last_event })))
+}
+
+pub(super) fn show(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
+    let device = desk.service.device_view(&call.parameter).ok_or_else(|| no_device(call))?;
+    Ok(Reply::json(&device))
+}
+
+pub(super) fn patch_twin(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Patch {
+        // Absent, but not null.
+        #[serde(default, deserialize_with = "members")]
+        tags: Option<Map<String, Value>>,
+        #[serde(default, deserialize_with = "members")]
+        desired: Option<Map<String, Value>>,
+    }
+    let Patch { tags, desired } = call.body()?;
+    match desk.service.patch_twin(&call.parameter, tags, desired) {
+        Ok(device) => Ok(Reply::json(&device)),
+        Err(TwinFault::NoDevice) => Err(no_device(call)),
+        Err(TwinFault::NoTwin) => Err(Refusal::conflict("the device has no hub yet, and so no twin")),
+        Err(TwinFault::Limit(why)) => Err(Refusal::bad_request(why)),
+        Err(TwinFault::NotKept(why)) => Err(Refusal::unavailable(why)),
+        Err(TwinFault::Full) => Err(Refusal::conflict("the emulator has no room for more twins")),
+    }
+}
+
+fn members<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Map<String, Value>>, D::Error> {
+    Map::deserialize(deserializer).map(Some)
+}
+
+fn no_device(call: &Call<'_>) -> Refusal {
+    Refusal::not_found(format!("no device {:?} has registered", excerpt(&call.parameter)))
+}

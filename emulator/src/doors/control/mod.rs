@@ -1,0 +1,135 @@
+//! The control API, which looks into the emulator and drives it, and the page that uses it.
+//!
+//! `docs/control-api.json` describes the calls, and `routes.rs` lists them. Every request passes the checks of
+//! `guard.rs` in the order of [`Control::answer`] before anything is looked at or done.
+
+mod behaviour;
+mod call;
+mod devices;
+mod enrollments;
+mod events;
+pub(crate) mod guard;
+mod histories;
+mod overview;
+mod page;
+mod records;
+mod reply;
+mod routes;
+mod scripts;
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use hyper::{
+    HeaderMap, Method, Request, Response,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use self::{
+    call::{Call, Desk},
+    guard::Guard,
+    reply::{Refusal, Reply},
+    routes::Answered,
+};
+use crate::{
+    net::http::{Body, BodyFault, Connection, Handler, NoAnswer, read_body},
+    service::Service,
+};
+
+/// The most bytes in the body of a call.
+const MAX_BODY: usize = 256 * 1024;
+const LISTENER: &str = "control";
+
+/// The listener of the control API and the page.
+pub(crate) struct Control {
+    desk: Desk,
+    guard: Guard,
+}
+
+impl Control {
+    /// `listeners` are the names and URLs that `health` tells.
+    pub(crate) fn new(service: Arc<Service>, listeners: Vec<(&'static str, String)>, guard: Guard) -> Self {
+        let readers = Arc::new(Semaphore::new(events::READERS));
+        Self { desk: Desk { service, started: SystemTime::now(), listeners, readers }, guard }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let (head, body) = request.into_parts();
+        let (path, headers) = (head.uri.path(), &head.headers);
+        self.guard.check_host(&head.uri, headers)?;
+        self.guard.check_origin(headers)?;
+        if head.method == Method::GET
+            && let Some(file) = page::file(path)
+        {
+            return Ok(file);
+        }
+        self.guard.check_fetch_site(headers)?;
+        let is_session =
+            routes::find(&head.method, path).is_ok_and(|(route, _)| matches!(route.answered, Answered::Session));
+        if !is_session {
+            self.guard.check_token(headers)?;
+        }
+        let (route, parameter) = routes::find(&head.method, path)?;
+        let body = if route.method == Method::GET {
+            Vec::new()
+        } else {
+            check_content_type(headers)?;
+            read_body(body, MAX_BODY, self.patience()).await.map_err(|fault| match fault {
+                BodyFault::TooLong => Refusal::too_large(MAX_BODY),
+                BodyFault::Late => Refusal::late(),
+                BodyFault::Broken => Refusal::bad_request("the connection broke within the body"),
+            })?
+        };
+        let query = head.uri.query().unwrap_or_default();
+        let call = Call::new(parameter, query, route.query, headers, &body)?;
+        match route.answered {
+            Answered::By(answer) => answer(&self.desk, &call),
+            Answered::Events => events::read(&self.desk, &call),
+            Answered::Replay => histories::replay(&self.desk, &call).await,
+            Answered::Session => self.start_session(&call),
+        }
+    }
+
+    fn start_session(&self, call: &Call<'_>) -> Result<Reply, Refusal> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Session {
+            token: String,
+        }
+        // The error of the JSON reader could quote the token.
+        let Session { token } = call.body().map_err(|_| Refusal::bad_request("the body is not {\"token\":\"…\"}"))?;
+        let mut reply = Reply::nothing();
+        reply.headers.extend(self.guard.start_session(&token)?.map(|cookie| (header::SET_COOKIE, cookie)));
+        Ok(reply)
+    }
+}
+
+/// Checks that a change is JSON. Forms of other web pages cannot send that.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let media_type = media_type.split(|&byte| byte == b';').next().unwrap_or_default();
+    if media_type.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+        Ok(())
+    } else {
+        Err(Refusal::unsupported_media_type())
+    }
+}
+
+impl Handler for Control {
+    /// A browser that has left a stream of events must not count as a reader of it.
+    const HALF_CLOSE: bool = false;
+
+    fn note(&self, what: String) {
+        self.desk.service.journal().note(LISTENER, what);
+    }
+
+    fn connection_failed(&self, peer: IpAddr, why: String) {
+        self.desk.service.journal().connection_failed(LISTENER, peer, why);
+    }
+
+    async fn handle(&self, request: Request<Incoming>, _: &Connection) -> Result<Response<Body>, NoAnswer> {
+        Ok(self.answer(request).await.unwrap_or_else(Reply::from).into_response())
+    }
+}

@@ -1,0 +1,47 @@
+//! Asking a webhook again what it was asked before.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Service, webhook::calls::Question};
+use crate::{identity::ids, watch::records::WebhookCall};
+
+/// Why a webhook is not asked again.
+#[derive(Debug)]
+pub(crate) enum NoReplay {
+    NoSuchCall,
+    TooMany,
+    /// Everything was reset while the webhook was asked.
+    Reset,
+}
+
+impl Service {
+    /// Asks the webhook of the call with this number the same again. No device changes: the new call is only
+    /// recorded.
+    pub(crate) async fn replay(&self, number: u64) -> Result<Arc<WebhookCall>, NoReplay> {
+        /// The hubs that were offered are in the request.
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Offered {
+            linked_hubs: Vec<String>,
+        }
+        let asked = self.journal.webhook_call(number).ok_or(NoReplay::NoSuchCall)?;
+        let _permit = self.replays.try_acquire().map_err(|_| NoReplay::TooMany)?;
+        let body = asked.call.request_body.clone();
+        let offered: Offered = serde_json::from_str(&body).unwrap_or_default();
+        let settings = self.settings();
+        let job = ids::guid();
+        let question = Question {
+            url: &asked.url,
+            registration_id: &asked.call.registration_id,
+            body,
+            offered: &offered.linked_hubs,
+            behaviour: &settings.behaviour,
+            stopped: &self.jobs.start(&job),
+        };
+        let call = self.webhooks.ask_again(&question, number).await;
+        self.jobs.end(&job);
+        call.ok_or(NoReplay::Reset)
+    }
+}

@@ -1,0 +1,38 @@
+//! Back to how things were after the start.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{Service, lock, script::Scripts};
+use crate::{
+    clock::window::Window,
+    config::settings::Settings,
+    store::{Store, shared::NotKept},
+};
+
+impl Service {
+    /// Makes everything as it was after the start: settings and enrollments of the configuration, no devices, no
+    /// records, no scripts, and quotas that nobody has used. Certificate authorities and connections stay.
+    pub(crate) fn reset(&self) -> Result<(), NotKept> {
+        let (settings, groups, individuals) = Settings::split(self.initial.clone());
+        let forget = |store: &mut Store| {
+            store.devices.clear();
+            // Without the old ones first, their times would stay.
+            store.enrollments.replace(Vec::new(), Vec::new());
+            store.enrollments.replace(groups, individuals);
+            Ok(())
+        };
+        self.store.change(forget, |()| {
+            *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+            self.forget_all_but_the_store();
+        })
+    }
+
+    /// Forgets what is in no store, while the store is locked, so that no request sees half of it.
+    pub(super) fn forget_all_but_the_store(&self) {
+        self.jobs.forget();
+        *lock(&self.registrations) = Window::default();
+        *lock(&self.operations) = Window::default();
+        *lock(&self.scripts) = Scripts::default();
+        self.journal.reset();
+    }
+}

@@ -1,0 +1,132 @@
+//! How devices and enrollments are shown to people and programs. No key is in it.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    config::{Allocation, enrollments::Attestation, webhook_url},
+    store::{
+        Store,
+        devices::Device,
+        enrollments::{Kind, Stamp},
+        shared::Watcher,
+    },
+    watch::journal::Journal,
+};
+
+/// Tells readers of events how the devices and enrollments are that were changed. `None`: there are no readers.
+pub(super) fn teller(journal: &Arc<Journal>) -> Option<Watcher> {
+    if !journal.keeps_events() {
+        return None;
+    }
+    let journal = Arc::clone(journal);
+    Some(Box::new(move |store, changed| {
+        for (kind, id) in changed.enrollments {
+            let enrollment = enrollment_view(store, kind, &id);
+            let id = enrollment.as_ref().and_then(|view| view.get("id").cloned()).unwrap_or(Value::String(id));
+            let event = json!({ "kind": kind.name(), "id": id, "enrollment": enrollment });
+            journal.changed("enrollment", members(event));
+        }
+        for id in changed.devices {
+            let device = store.devices.get(&id).map(|device| device_summary(store, &id, device));
+            let id = device.as_ref().and_then(|view| view.get("registrationId").cloned()).unwrap_or(Value::String(id));
+            journal.changed("device", members(json!({ "registrationId": id, "device": device })));
+        }
+    }))
+}
+
+pub(super) fn device_view(store: &Store, registration_id: &str) -> Option<Map<String, Value>> {
+    let device = store.devices.get(registration_id)?;
+    let mut view = device_summary(store, registration_id, device);
+    view.insert("twin".to_owned(), json!(device.record().map(|record| &record.twin)));
+    Some(view)
+}
+
+/// A device without its twin.
+pub(super) fn device_summary(store: &Store, registration_id: &str, device: &Device) -> Map<String, Value> {
+    let (record, last) = (device.record(), device.last());
+    // As the device wrote it last.
+    let id = last.map(|last| &*last.registration_id).or(record.map(|record| &*record.registration_id));
+    members(json!({
+        "registrationId": id.unwrap_or(registration_id),
+        "enrollment": record.map(|record| json!({
+            "kind": enrollment_kind(store, registration_id, &record.enrollment_id).name(),
+            "id": record.enrollment_id,
+        })),
+        "assignedHub": record.map(|record| &record.assigned_hub),
+        "deviceId": record.map(|record| &record.device_id),
+        "substatus": record.map(|record| record.substatus),
+        "registrations": record.map_or(0, |record| record.registrations),
+        "lastRegistration": last.map(|last| json!({
+            "status": last.status,
+            "errorCode": last.error_code,
+            "errorMessage": last.error_message,
+            "createdDateTimeUtc": last.created_date_time_utc,
+            "lastUpdatedDateTimeUtc": last.last_updated_date_time_utc,
+        })),
+    }))
+}
+
+/// The ID of an individual enrollment is the registration ID of its device. A group may have it as well, but then the
+/// individual enrollment takes precedence.
+fn enrollment_kind(store: &Store, registration_id: &str, enrollment_id: &str) -> Kind {
+    let is_own = registration_id.eq_ignore_ascii_case(enrollment_id);
+    if is_own
+        && (store.enrollments.individual(enrollment_id).is_some() || store.enrollments.group(enrollment_id).is_none())
+    {
+        Kind::Individual
+    } else {
+        Kind::Group
+    }
+}
+
+pub(super) fn enrollment_view(store: &Store, kind: Kind, id: &str) -> Option<Map<String, Value>> {
+    Some(match kind {
+        Kind::Group => {
+            let group = store.enrollments.group(id)?;
+            let entry = &group.entry;
+            let attestation = entry.attestation().ok();
+            view(kind, &entry.enrollment_group_id, entry.enabled, attestation, &entry.allocation, &group.stamp)
+        }
+        Kind::Individual => {
+            let individual = store.enrollments.individual(id)?;
+            let entry = &individual.entry;
+            let attestation = entry.attestation().ok();
+            view(kind, &entry.registration_id, entry.enabled, attestation, &entry.allocation, &individual.stamp)
+        }
+    })
+}
+
+fn view(
+    kind: Kind,
+    id: &str,
+    enabled: bool,
+    attestation: Option<Attestation<'_>>,
+    allocation: &Allocation,
+    stamp: &Stamp,
+) -> Map<String, Value> {
+    members(json!({
+        "kind": kind.name(),
+        "id": id,
+        "enabled": enabled,
+        "attestation": attestation.map(|attestation| match attestation {
+            Attestation::SymmetricKey { .. } => "symmetricKey",
+            Attestation::X509(_) | Attestation::CaReferences(_) => "x509",
+            Attestation::Tpm(_) => "tpm",
+        }),
+        "allocationPolicy": allocation.policy,
+        "iotHubs": allocation.iot_hubs,
+        "webhookUrl": allocation.webhook_url.as_deref().map(webhook_url::masked),
+        "etag": stamp.etag,
+        "createdDateTimeUtc": stamp.created,
+        "lastUpdatedDateTimeUtc": stamp.updated,
+    }))
+}
+
+fn members(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
