@@ -59,7 +59,6 @@ impl Settings {
     }
 
     /// What a new or changed enrollment may name.
-    #[allow(dead_code, reason = "the service API changes enrollments")]
     pub(crate) fn known(&self) -> Known<'_> {
         Known { linked_hubs: &self.linked_hubs, ca_certificates: &self.ca_certificates }
     }

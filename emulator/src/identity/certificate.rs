@@ -3,6 +3,7 @@
 use std::{fmt, fs};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use pem::{EncodeConfig, LineEnding, Pem};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use sha1::Sha1;
@@ -36,6 +37,22 @@ impl Certificate {
         Self::from_der(der).map_err(|fault| CredentialError(format!("a certificate cannot be read: {fault}")))
     }
 
+    /// Reads a certificate as clients of the service API send it: PEM, or base64 of PEM or of DER.
+    pub(crate) fn from_text(text: &str) -> Result<Self, CredentialError> {
+        if text.contains("-----BEGIN") {
+            return Self::from_pem(text);
+        }
+        let compact: String = text.split_ascii_whitespace().collect();
+        let bytes = BASE64_STANDARD
+            .decode(compact)
+            .map_err(|_| CredentialError("a certificate is neither PEM nor base64".to_owned()))?;
+        match str::from_utf8(&bytes) {
+            Ok(pem) if pem.contains("-----BEGIN") => Self::from_pem(pem),
+            _ => Self::from_der(bytes.into())
+                .map_err(|fault| CredentialError(format!("a certificate cannot be read: {fault}"))),
+        }
+    }
+
     pub(super) fn from_der(der: CertificateDer<'static>) -> Result<Self, Fault> {
         let info = Box::new(CertificateInfo::of(&parse(&der)?, &der));
         Ok(Self { der, info })
@@ -53,6 +70,12 @@ impl Certificate {
     /// Its DER.
     pub(crate) fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// Its PEM.
+    pub(crate) fn pem(&self) -> String {
+        let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        pem::encode_config(&Pem::new("CERTIFICATE", &*self.der), config)
     }
 
     /// Its DER, for JSON.
@@ -101,6 +124,10 @@ pub(crate) struct CertificateInfo {
 }
 
 impl CertificateInfo {
+    pub(crate) fn sha256_thumbprint(&self) -> &str {
+        &self.sha256_thumbprint
+    }
+
     fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Self {
         let validity = certificate.validity();
         Self {

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Deserializer, de};
@@ -27,6 +28,17 @@ impl SymmetricKey {
         } else {
             Err(CredentialError(format!("a symmetric key has {} bytes; 16 to 64 are allowed", bytes.len())))
         }
+    }
+
+    /// Makes a key as the service makes them: 64 random bytes. `None`: the system has no random numbers.
+    pub(crate) fn random() -> Option<Self> {
+        let mut bytes = vec![0; 64];
+        rand::fill(&mut bytes).ok().map(|()| Self(bytes))
+    }
+
+    /// The key as the portal shows it.
+    pub(crate) fn to_base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.0)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

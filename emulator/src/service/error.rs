@@ -119,6 +119,11 @@ impl ServiceError {
         )
     }
 
+    /// Without `If-Match` an enrollment is created, and never changed.
+    pub(crate) fn enrollment_exists(id: &str) -> Self {
+        Self::new(409_201, "Enrollment already exists", format!("{id:?} is there already, and there is no If-Match"))
+    }
+
     /// Somebody else changed it in between.
     pub(crate) fn precondition_failed(detail: impl Into<String>) -> Self {
         Self::new(412_000, "Precondition failed", detail)
@@ -137,9 +142,13 @@ impl ServiceError {
         Self { retry_after, ..Self::new(429_001, "Operations are being throttled for this tenant.", detail) }
     }
 
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(500_000, "Internal server error", detail)
+    }
+
     /// What was asked for could not be written, and so was not done.
     fn not_kept(detail: String) -> Self {
-        Self::new(500_000, "Internal server error", detail)
+        Self::internal(detail)
     }
 
     /// Replaces the code, as the configuration says.

@@ -12,20 +12,25 @@ const MAX_ITEMS: usize = 1000;
 
 impl Page {
     /// Picks this part of `items`, in the order of their keys. Also returns what continues after it, if there is more.
+    /// Items for which `see` returns `None` are left out.
     ///
     /// An item that is added or deleted between two parts moves no other item from one part to another.
-    pub(super) fn pick<'k, T>(
+    pub(super) fn pick<'k, I, T>(
         &self,
-        items: impl Iterator<Item = (&'k str, T)>,
+        items: impl Iterator<Item = (&'k str, I)>,
+        mut see: impl FnMut(I) -> Option<T>,
     ) -> Result<(Vec<T>, Option<String>), ServiceError> {
         let after = self.after()?;
         let mut items: Vec<_> = items.filter(|(key, _)| after.as_deref().is_none_or(|after| *key > after)).collect();
         items.sort_unstable_by_key(|(key, _)| *key);
         let size = self.max_items.filter(|max| *max > 0).unwrap_or(DEFAULT_ITEMS).min(MAX_ITEMS);
-        let has_more = items.len() > size;
-        items.truncate(size);
-        let last = items.last().filter(|_| has_more).map(|(key, _)| BASE64_URL_SAFE_NO_PAD.encode(key));
-        Ok((items.into_iter().map(|(_, item)| item).collect(), last))
+        let seen = items.into_iter().filter_map(|(key, item)| Some((key, see(item)?))).take(size + 1);
+        let (mut keys, mut seen): (Vec<_>, Vec<_>) = seen.unzip();
+        let has_more = seen.len() > size;
+        keys.truncate(size);
+        seen.truncate(size);
+        let last = keys.last().filter(|_| has_more).map(|key| BASE64_URL_SAFE_NO_PAD.encode(key));
+        Ok((seen, last))
     }
 
     /// The key of the last item of the part before.
@@ -53,7 +58,7 @@ mod tests {
             let (mut found, mut continuation) = (Vec::new(), None);
             for (at, size) in sizes.iter().enumerate() {
                 let page = Page { max_items, continuation };
-                let (part, more) = page.pick(keys.iter().rev().map(|key| (&**key, key.clone()))).unwrap();
+                let (part, more) = page.pick(keys.iter().rev().map(|key| (&**key, key.clone())), Some).unwrap();
                 assert_eq!((part.len(), more.is_some()), (*size, at + 1 < sizes.len()), "{max_items:?}");
                 found.extend(part);
                 continuation = more;
@@ -66,7 +71,7 @@ mod tests {
     fn a_continuation_of_another_service_is_refused() {
         for continuation in ["ö", "a", "_w"] {
             let page = Page { max_items: None, continuation: Some(continuation.to_owned()) };
-            assert_eq!(page.pick([("a", ())].into_iter()).unwrap_err().status(), 400, "{continuation}");
+            assert_eq!(page.pick([("a", ())].into_iter(), Some).unwrap_err().status(), 400, "{continuation}");
         }
     }
 }

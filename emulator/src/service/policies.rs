@@ -100,7 +100,6 @@ impl Service {
         usable(&self.trust, &self.settings(), &well_known_key()).is_empty().then_some(OFF)
     }
 
-    #[allow(dead_code, reason = "the service API's enrollments call it")]
     /// Checks a webhook's URL that came through the service API.
     pub(crate) fn check_webhook(&self, url: &str) -> Result<(), ServiceError> {
         self.trust.webhook_hosts.check(url).map_err(ServiceError::bad_request)

@@ -7,6 +7,7 @@ use super::{
     Service, ServiceError,
     answer::json,
     if_match,
+    query::Filter,
     request::{Page, QueryPage},
 };
 use crate::store::{
@@ -19,7 +20,7 @@ use crate::store::{
 /// `DeviceRegistrationState`, in the order of its specification.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct DeviceRegistrationState<'a> {
+pub(super) struct DeviceRegistrationState<'a> {
     registration_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_date_time_utc: Option<&'a str>,
@@ -41,6 +42,20 @@ struct DeviceRegistrationState<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
 }
+
+const MEMBERS: [&str; 11] = [
+    "registrationId",
+    "createdDateTimeUtc",
+    "assignedHub",
+    "deviceId",
+    "status",
+    "substatus",
+    "errorCode",
+    "errorMessage",
+    "lastUpdatedDateTimeUtc",
+    "etag",
+    "payload",
+];
 
 impl<'a> From<&'a RegistrationState> for DeviceRegistrationState<'a> {
     fn from(state: &'a RegistrationState) -> Self {
@@ -82,7 +97,8 @@ impl Service {
     }
 
     /// Returns the registrations of the devices that came through an enrollment. The body may be empty.
-    pub(crate) fn query_registrations(&self, id: &str, _body: &[u8], page: &Page) -> Result<QueryPage, ServiceError> {
+    pub(crate) fn query_registrations(&self, id: &str, body: &[u8], page: &Page) -> Result<QueryPage, ServiceError> {
+        let filter = Filter::read(body, &MEMBERS)?;
         let store = self.store();
         let kind = match (store.enrollments.group(id), store.enrollments.individual(id)) {
             (Some(_), _) => Kind::Group,
@@ -94,7 +110,8 @@ impl Service {
             let state = device.last().filter(|_| *of_kind == kind && of_id.eq_ignore_ascii_case(id))?;
             Some((key, DeviceRegistrationState::from(state)))
         });
-        let (registrations, continuation) = page.pick(registrations)?;
+        let (registrations, continuation) =
+            page.pick(registrations, |state| filter.matches(&state).then_some(state))?;
         Ok(QueryPage { body: json(&registrations), continuation })
     }
 }

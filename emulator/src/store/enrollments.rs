@@ -194,13 +194,19 @@ impl Enrollments {
         }
     }
 
+    /// The names in lower case.
+    pub(crate) fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
+        let (groups, individuals) = match kind {
+            Kind::Group => (Some(self.groups.keys()), None),
+            Kind::Individual => (None, Some(self.individuals.keys())),
+        };
+        groups.into_iter().flatten().chain(individuals.into_iter().flatten())
+    }
+
     /// The names in lower case that come after `after`, in their order.
     pub(crate) fn names_after(&self, kind: Kind, after: Option<&str>) -> Vec<&str> {
         let comes_after = |name: &&str| after.is_none_or(|after| *name > after);
-        let mut names: Vec<_> = match kind {
-            Kind::Group => self.groups.keys().filter(comes_after).collect(),
-            Kind::Individual => self.individuals.keys().filter(comes_after).collect(),
-        };
+        let mut names: Vec<_> = self.names(kind).filter(comes_after).collect();
         names.sort_unstable();
         names
     }

@@ -2,8 +2,6 @@
 //! data means is decided above it, in `service`.
 
 pub(crate) mod devices;
-// The service API uses all of it.
-#[allow(dead_code)]
 pub(crate) mod enrollments;
 pub(crate) mod registration_state;
 pub(crate) mod running;

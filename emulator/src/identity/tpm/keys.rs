@@ -55,6 +55,12 @@ impl fmt::Debug for EndorsementKey {
     }
 }
 
+impl Serialize for EndorsementKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 impl<'de> Deserialize<'de> for EndorsementKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_base64(&String::deserialize(deserializer)?).map_err(de::Error::custom)

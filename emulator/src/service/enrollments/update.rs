@@ -7,17 +7,19 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{Service, ServiceError, failure::Failure, operations::disabled};
 use crate::{
     config::{Behaviour, Config, ConfigError, finding::Path, rules::behaviour_errors, settings::Settings},
+    service::{Service, failure::Failure, operations::disabled},
     store::{
         Store,
+        devices::Device,
         enrollments::{Enrollments, Kind},
         registration_state::RegistrationState,
         running::Running,
         shared::NotKept,
     },
 };
+
 /// Why settings and enrollments were not changed.
 #[derive(Debug)]
 pub(crate) enum UpdateError {
@@ -73,37 +75,6 @@ impl Standing {
 }
 
 impl Service {
-    /// Enables or disables an enrollment.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such enrollment, or the change cannot be written.
-    pub(crate) fn enable_enrollment(&self, kind: Kind, id: &str, enabled: bool) -> Result<(), ServiceError> {
-        let mut is_there = false;
-        let change = |config: &mut Config| {
-            let enrollment = match kind {
-                Kind::Group => config
-                    .enrollment_groups
-                    .iter_mut()
-                    .find(|group| group.enrollment_group_id.eq_ignore_ascii_case(id))
-                    .map(|group| &mut group.enabled),
-                Kind::Individual => config
-                    .individual_enrollments
-                    .iter_mut()
-                    .find(|individual| individual.registration_id.eq_ignore_ascii_case(id))
-                    .map(|individual| &mut individual.enabled),
-            };
-            if let Some(is_enabled) = enrollment {
-                (*is_enabled, is_there) = (enabled, true);
-            }
-        };
-        match self.update(change) {
-            Ok(()) if is_there => Ok(()),
-            Err(UpdateError::NotKept(error)) => Err(error.into()),
-            _ => Err(ServiceError::no_enrollment(format!("there is no enrollment {id}"))),
-        }
-    }
-
     /// Changes switches of `[behaviour]`, as [`Behaviour::changed`](crate::config::Behaviour::changed) reads them.
     pub(crate) fn change_behaviour(&self, switches: &Map<String, Value>) -> Result<(), String> {
         // Settings change only while the store is locked.
@@ -136,7 +107,7 @@ impl Service {
             config.check()?;
             let (settings, groups, individuals) = Settings::split(config);
             store.enrollments.replace(groups, individuals);
-            let ended = end_registrations(store, &settings.behaviour);
+            let ended = end_registrations(store, &settings.behaviour, None);
             Ok((settings, ended))
         };
         self.store.change(changed, |(settings, ended)| {
@@ -146,7 +117,7 @@ impl Service {
     }
 
     /// Stops the tasks of registrations that ended.
-    pub(super) fn stop(&self, ended: Vec<Ended>) {
+    pub(in crate::service) fn stop(&self, ended: Vec<Ended>) {
         for (operation_id, why) in ended {
             self.jobs.stop(operation_id, why);
         }
@@ -154,12 +125,19 @@ impl Service {
 }
 
 /// The operation ID of a registration that ended, and why.
-pub(super) type Ended = (Option<String>, &'static str);
+pub(in crate::service) type Ended = (Option<String>, &'static str);
 
-/// Ends the registrations whose enrollment was disabled, or is not the device's any more.
-pub(super) fn end_registrations(store: &mut Store, behaviour: &Behaviour) -> Vec<Ended> {
+/// Ends the registrations whose enrollment was disabled, or is not the device's any more: of all devices, or of `only`
+/// one if the change concerns no other.
+pub(in crate::service) fn end_registrations(
+    store: &mut Store,
+    behaviour: &Behaviour,
+    only: Option<&str>,
+) -> Vec<Ended> {
+    let all = only.is_none().then(|| store.devices.iter().map(|(_, device)| device));
+    let one = only.and_then(|id| store.devices.get(id));
     let mut ends = Vec::new();
-    for running in store.devices.iter().filter_map(|(_, device)| device.running()) {
+    for running in all.into_iter().flatten().chain(one).filter_map(Device::running) {
         let (id, created) = (&running.registration_id, &running.created);
         match Standing::of(&store.enrollments, running) {
             Standing::Enabled => {}

@@ -1,0 +1,87 @@
+//! The values that a condition compares.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::lexer::{Token, Tokens};
+
+/// One side of a comparison.
+#[derive(Debug)]
+pub(super) enum Operand {
+    /// A member, by its names from outer to inner.
+    Member(Vec<String>),
+    Literal(Value),
+}
+
+impl Operand {
+    /// `name` is the one after FROM, which may stand before a member.
+    pub(super) fn parse(tokens: &mut Tokens, name: Option<&str>, members: &[&str]) -> Result<Self, String> {
+        if let Some(literal) = literal(tokens) {
+            return Ok(Self::Literal(literal));
+        }
+        let Some(word) = tokens.word() else {
+            return Err(format!("{} where a member or a value is expected", tokens.here()));
+        };
+        let is_member = |path: &[&str]| path.first().is_some_and(|first| members.contains(first));
+        let path: Vec<_> = word.split('.').collect();
+        let path = match &*path {
+            [first, rest @ ..] if !is_member(&path) && (Some(*first) == name || is_collection(first)) => rest,
+            path => path,
+        };
+        if !is_member(path) {
+            let word: String = word.chars().take(100).collect();
+            return Err(format!("{word:?} is no member; there are {}", members.join(", ")));
+        }
+        Ok(Self::Member(path.iter().map(|name| (*name).to_owned()).collect()))
+    }
+
+    /// Its value in an item. `None`: the item has no such member.
+    pub(super) fn value<'a>(&'a self, item: &'a Value) -> Option<&'a Value> {
+        match self {
+            Self::Literal(value) => Some(value),
+            Self::Member(path) => path.iter().try_fold(item, |value, name| value.get(name)),
+        }
+    }
+}
+
+/// A collection may be named before its members although the query has no FROM.
+fn is_collection(name: &str) -> bool {
+    ["enrollments", "enrollmentGroups", "registrations", "deviceRegistrations"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Takes a text, a number, `true`, `false` or `null`.
+pub(super) fn literal(tokens: &mut Tokens) -> Option<Value> {
+    for (keyword, value) in [("true", Value::Bool(true)), ("false", Value::Bool(false)), ("null", Value::Null)] {
+        if tokens.take_word(keyword) {
+            return Some(value);
+        }
+    }
+    match tokens.next_value()? {
+        Token::Text(text) => Some(Value::String(text)),
+        Token::Number(number) => serde_json::Number::from_f64(number).map(Value::Number),
+        Token::Word(_) | Token::Symbol(_) => None,
+    }
+}
+
+/// How two values compare. `None`: they are not of one kind.
+pub(super) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left, right) {
+        (Value::String(left), Value::String(right)) => Some(match (time(left), time(right)) {
+            (Some(left), Some(right)) => left.cmp(&right),
+            _ => left.cmp(right),
+        }),
+        (Value::Number(left), Value::Number(right)) => left.as_f64()?.partial_cmp(&right.as_f64()?),
+        (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),
+        (Value::Null, Value::Null) => Some(Ordering::Equal),
+        _ => None,
+    }
+}
+
+/// Times do not compare as texts, because their fractions have no zeros at the end.
+fn time(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
