@@ -193,6 +193,54 @@ fn a_service_without_hubs_is_warned_of() {
     }
 }
 
+/// The control API is there without being asked for, in the last line; a token may be in a file or in the environment;
+/// and without one other machines cannot reach it.
+#[test]
+fn the_program_has_a_control_api() {
+    const TOKEN: &str = "sixteen-letters!";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
+    let client = device("", TOASTER).client;
+    for (arguments, variable, has_token) in [
+        (vec![], None, false),
+        (vec!["--control", "127.0.0.1:0"], None, false),
+        (vec!["--control-token-file", file.path().to_str().unwrap()], None, true),
+        (vec!["--control", "0.0.0.0:0"], Some(TOKEN), true),
+    ] {
+        let mut command = Command::new(DPS);
+        command.args(&arguments).envs(variable.map(|token| ("DPS_EMULATOR_CONTROL_TOKEN", token)));
+        let mut program = Program::start(&mut command);
+        let line = (0..5).map(|_| program.line()).find(|line| line.starts_with("control page at ")).unwrap();
+        let url = line["control page at ".len()..].trim_end_matches('/').replace("0.0.0.0", "127.0.0.1");
+        let status = |token: Option<&str>| {
+            let request = client.get(format!("{url}/_emulator/health"));
+            let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+            request.send().unwrap().status().as_u16()
+        };
+        assert_eq!((status(None), status(Some(TOKEN))), (if has_token { 401 } else { 200 }, 200), "{arguments:?}");
+        assert_eq!(client.get(&url).send().unwrap().status(), 200);
+        let (end, rest) = program.end("-TERM");
+        assert_eq!((end.code(), rest.contains(TOKEN)), (Some(0), false));
+        assert_eq!(rest, "", "a line after the last one");
+    }
+    let mut program = Program::start(Command::new(DPS).args(["--control", "none"]));
+    while !program.line().starts_with("Contoso webhook at ") {}
+    assert_eq!(program.end("-TERM").1, "");
+    for (arguments, token, words) in [
+        (["--control", "0.0.0.0:0"], "", "set a token in DPS_EMULATOR_CONTROL_TOKEN or with --control-token-file"),
+        (["--control", "127.0.0.1:0"], "short", "fewer than 16 characters"),
+        (["--control-token-file", "/nowhere"], "", "/nowhere: No such file"),
+        (["--control", "nowhere"], "", "cannot listen on nowhere"),
+    ] {
+        let mut command = Command::new(DPS);
+        command.args(arguments).envs((!token.is_empty()).then_some(("DPS_EMULATOR_CONTROL_TOKEN", token)));
+        let output = command.output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains(words) && (token.is_empty() || !errors.contains(token)), "{errors}");
+    }
+}
+
 /// A key may come from a file, too.
 #[test]
 fn the_webhooks_key_may_be_in_a_file() {

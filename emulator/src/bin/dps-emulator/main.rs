@@ -10,6 +10,7 @@ mod configuration;
 mod control;
 mod failure;
 mod output;
+mod secret;
 mod service_key;
 
 use std::{fs, path::PathBuf, process::ExitCode};

@@ -1,0 +1,38 @@
+//! Secrets, which are not on the command line, where other users see them, but in a file, on standard input or in the
+//! environment.
+
+use std::{
+    env::{self, VarError},
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use crate::failure::Failure;
+
+/// A secret is far shorter.
+const LONGEST_FILE: u64 = 4096;
+
+/// Reads a secret, if there is one, and says where it was. The file goes before the environment.
+pub(crate) fn read(file: Option<&Path>, variable: &str) -> Result<Option<(String, String)>, Failure> {
+    let (source, text) = match file {
+        Some(path) => {
+            let text = read_file(path).map_err(|error| Failure::start(format!("{}: {error}", path.display())))?;
+            (path.display().to_string(), text)
+        }
+        None => match env::var(variable) {
+            Ok(text) => (variable.to_owned(), text),
+            Err(VarError::NotPresent) => return Ok(None),
+            Err(VarError::NotUnicode(_)) => return Err(Failure::config(format!("{variable} is not text"))),
+        },
+    };
+    Ok(Some((source, text.trim().to_owned())))
+}
+
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let mut file: Box<dyn Read> =
+        if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    file.by_ref().take(LONGEST_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
