@@ -52,14 +52,14 @@ export function callDetails(entry, full, attempts, actions) {
   const { data } = entry;
   return [
     heading(entry, data.replayOf === null ? `Webhook call, attempt ${data.attempt} of ${data.attempts}` : "Replay of a webhook call"),
-    outcome(entry.tone, data.reason && !data.outcome.includes(data.reason) ? `${data.outcome}\n${data.reason}` : data.outcome),
+    outcome(entry.tone, data.reason && !data.outcome.includes(data.reason) ? `${entry.outcome}\n${data.reason}` : entry.outcome),
     data.warnings.length > 0 && el("ul", { class: "warnings", "aria-label": "Warnings" }, data.warnings.map((text) => el("li", { text }))),
     attemptsBar(entry, attempts, actions),
     facts([
       ["Device", deviceLink(entry.device, actions)],
       ["Hub", data.assignedHub === null ? undefined : id(data.assignedHub)],
       ["Attempt", data.replayOf === null ? `${data.attempt} of ${data.attempts}` : "replay, which changes no device"],
-      ["Next attempt", data.nextInMs === null || entry.underWay ? undefined : `${duration(data.nextInMs)} after this one`],
+      ["Next attempt", data.nextInMs === null || entry.underWay ? undefined : `${duration(data.nextInMs)} of the service's time after this one`],
       [entry.underWay ? "Waits since" : "Answered", entry.underWay ? duration(data.durationMs) : when(data.at)],
       ["Duration", entry.underWay ? undefined : duration(data.durationMs)],
       ["Webhook", id(`POST ${data.url}`)],

@@ -76,7 +76,7 @@ export function fromCall(data, underWay) {
     status: underWay ? "waits" : data.status === null ? "no answer" : String(data.status),
     device: data.registrationId,
     at: data.at,
-    outcome: data.outcome,
+    outcome: data.nextInMs === null ? data.outcome : `${data.outcome} in ${duration(data.nextInMs)}`,
     size: data.outcome.length + data.url.length,
     underWay,
     data,
