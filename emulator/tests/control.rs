@@ -314,8 +314,8 @@ fn what_is_shown_is_what_happened() {
     assert_ne!(device["twin"]["desired"], json!({}));
     let nobody = control.get("devices/nobody");
     assert_eq!(
-        (&nobody["lastRegistration"]["errorCode"], &nobody["twin"], &nobody["assignedHub"]),
-        (&json!(400_207), &Value::Null, &Value::Null)
+        (&nobody["lastRegistration"]["errorCode"], &nobody["twin"], &nobody["assignedHub"], &nobody["enrollment"]),
+        (&json!(400_207), &Value::Null, &Value::Null, &device["enrollment"])
     );
     let calls = control.get("webhook-calls");
     let calls = calls["webhookCalls"].as_array().unwrap();

@@ -37,7 +37,7 @@ impl Service {
         let next = (devices.len() > limit).then(|| devices.truncate(limit)).and(devices.last());
         Page {
             next: next.map(|(id, _)| (*id).to_owned()),
-            entries: devices.iter().map(|(id, device)| device_summary(&store, id, device)).collect(),
+            entries: devices.iter().map(|(id, device)| device_summary(id, device)).collect(),
             last_event: self.journal.last_event(),
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn teller(journal: &Arc<Journal>) -> Option<Watcher> {
             journal.changed("enrollment", members(event));
         }
         for id in changed.devices {
-            let device = store.devices.get(&id).map(|device| device_summary(store, &id, device));
+            let device = store.devices.get(&id).map(|device| device_summary(&id, device));
             let id = device.as_ref().and_then(|view| view.get("registrationId").cloned()).unwrap_or(Value::String(id));
             journal.changed("device", members(json!({ "registrationId": id, "device": device })));
         }
@@ -38,22 +38,19 @@ pub(super) fn teller(journal: &Arc<Journal>) -> Option<Watcher> {
 
 pub(super) fn device_view(store: &Store, registration_id: &str) -> Option<Map<String, Value>> {
     let device = store.devices.get(registration_id)?;
-    let mut view = device_summary(store, registration_id, device);
+    let mut view = device_summary(registration_id, device);
     view.insert("twin".to_owned(), json!(device.record().map(|record| &record.twin)));
     Some(view)
 }
 
 /// A device without its twin.
-pub(super) fn device_summary(store: &Store, registration_id: &str, device: &Device) -> Map<String, Value> {
+pub(super) fn device_summary(registration_id: &str, device: &Device) -> Map<String, Value> {
     let (record, last) = (device.record(), device.last());
     // As the device wrote it last.
     let id = last.map(|last| &*last.registration_id).or(record.map(|record| &*record.registration_id));
     members(json!({
         "registrationId": id.unwrap_or(registration_id),
-        "enrollment": record.map(|record| json!({
-            "kind": enrollment_kind(store, registration_id, &record.enrollment_id).name(),
-            "id": record.enrollment_id,
-        })),
+        "enrollment": device.enrollment.as_ref().map(|(kind, id)| json!({ "kind": kind.name(), "id": id })),
         "assignedHub": record.map(|record| &record.assigned_hub),
         "deviceId": record.map(|record| &record.device_id),
         "substatus": record.map(|record| record.substatus),
@@ -66,19 +63,6 @@ pub(super) fn device_summary(store: &Store, registration_id: &str, device: &Devi
             "lastUpdatedDateTimeUtc": last.last_updated_date_time_utc,
         })),
     }))
-}
-
-/// The ID of an individual enrollment is the registration ID of its device. A group may have it as well, but then the
-/// individual enrollment takes precedence.
-fn enrollment_kind(store: &Store, registration_id: &str, enrollment_id: &str) -> Kind {
-    let is_own = registration_id.eq_ignore_ascii_case(enrollment_id);
-    if is_own
-        && (store.enrollments.individual(enrollment_id).is_some() || store.enrollments.group(enrollment_id).is_none())
-    {
-        Kind::Individual
-    } else {
-        Kind::Group
-    }
 }
 
 pub(super) fn enrollment_view(store: &Store, kind: Kind, id: &str) -> Option<Map<String, Value>> {

@@ -42,8 +42,11 @@ fn set_enabled(desk: &Desk, call: &Call<'_>, enabled: bool) -> Result<Reply, Ref
             ));
         }
     };
-    // Only the ID can be wrong: the enrollment may have been deleted meanwhile.
-    desk.service.enable_enrollment(kind, &call.parameter, enabled).map_err(|_| no_enrollment(call))?;
+    desk.service.enable_enrollment(kind, &call.parameter, enabled).map_err(|error| match error.status() {
+        // It was deleted meanwhile.
+        404 => no_enrollment(call),
+        _ => Refusal::unavailable(error.detail),
+    })?;
     desk.service
         .enrollment_view(kind, &call.parameter)
         .map_or_else(|| Err(no_enrollment(call)), |enrollment| Ok(Reply::json(&enrollment)))
