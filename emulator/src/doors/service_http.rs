@@ -20,11 +20,16 @@ use crate::{
         policies::Caller,
         request::{Page, QueryPage},
     },
+    store::enrollments::Kind,
 };
 
 /// The most bytes in a body: enough for a bulk operation whose enrollments have certificates and long twins. A client
 /// whose token is not good may send no more than a device.
 const MAX_SERVICE_BODY: usize = 1024 * 1024;
+
+const ENROLLMENTS: &str = "enrollments";
+const ENROLLMENT_GROUPS: &str = "enrollmentGroups";
+const REGISTRATIONS: &str = "registrations";
 
 const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
@@ -37,71 +42,99 @@ pub(super) struct ServiceHttp {
     pub(super) scheme: &'static str,
 }
 
-/// What a path names.
-#[derive(Debug, PartialEq)]
-enum Resource<'a> {
-    /// A collection without an ID: "405: a rest operation is missing the enrollment or registration ID parameters".
-    Registrations,
-    Registration(Cow<'a, str>),
-    RegistrationsOf(Cow<'a, str>),
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    Put(Kind),
+    Read(Kind),
+    Delete(Kind),
+    AttestationMechanism(Kind),
+    /// A bulk operation.
+    Change(Kind),
+    Query(Kind),
+    ReadRegistration,
+    DeleteRegistration,
+    QueryRegistrations,
 }
 
-/// What a call does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Verb {
-    Read,
-    Delete,
-    Query,
+/// What a path names, and what can be done with it.
+#[derive(Debug, PartialEq)]
+struct Route<'a> {
+    /// Of an enrollment or a registration. Empty if the path names none.
+    id: Cow<'a, str>,
+    calls: Vec<(Method, Call)>,
 }
 
 /// Returns `true` if the path is the service API's. The paths of devices begin with the ID scope, whatever its name is.
 pub(super) fn is_for(path: &str, id_scope: &str) -> bool {
     let mut segments = path.trim_start_matches('/').split('/');
     let root = segments.next().unwrap_or_default();
-    let is_root =
-        ["enrollments", "enrollmentGroups", "registrations"].iter().any(|name| name.eq_ignore_ascii_case(root));
-    let is_device = root == id_scope && segments.next() == Some("registrations") && segments.next().is_some();
+    let is_root = [ENROLLMENTS, ENROLLMENT_GROUPS, REGISTRATIONS].iter().any(|name| name.eq_ignore_ascii_case(root));
+    let is_device = root == id_scope && segments.next() == Some(REGISTRATIONS) && segments.next().is_some();
     is_root && !is_device
 }
 
-impl<'a> Resource<'a> {
+impl Call {
+    /// The right that the call needs.
+    fn right(self) -> Right {
+        match self {
+            Self::Read(_) | Self::Query(_) => Right::EnrollmentRead,
+            // Keys are no part of what a reader may see: Azure's role for readers has no right to them either.
+            Self::Put(_) | Self::Delete(_) | Self::Change(_) | Self::AttestationMechanism(_) => Right::EnrollmentWrite,
+            Self::ReadRegistration | Self::QueryRegistrations => Right::RegistrationStatusRead,
+            Self::DeleteRegistration => Right::RegistrationStatusWrite,
+        }
+    }
+}
+
+impl<'a> Route<'a> {
     /// Decodes each path segment by itself. Node ends the path of a bulk operation with a slash, and writes
     /// `enrollmentgroups`.
-    fn parse(path: &'a str) -> Option<Self> {
+    fn parse(path: &'a str, method: &Method) -> Option<Self> {
         let path = path.strip_prefix('/')?;
         let segments: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
         let (root, rest) = segments.split_first()?;
-        let decode = |segment: &'a str| percent_decode_str(segment).decode_utf8().ok();
-        if root.eq_ignore_ascii_case("registrations") {
-            match rest {
-                [] => return Some(Self::Registrations),
-                [id] => return Some(Self::Registration(decode(id)?)),
-                [id, query] if query.eq_ignore_ascii_case("query") => return Some(Self::RegistrationsOf(decode(id)?)),
-                _ => return None,
-            }
+        if rest.first().is_some_and(|id| id.is_empty()) {
+            return None;
         }
-        None
+        let is = |segment: &str, name: &str| segment.eq_ignore_ascii_case(name);
+        let kind = match root {
+            root if is(root, ENROLLMENTS) => Some(Kind::Individual),
+            root if is(root, ENROLLMENT_GROUPS) => Some(Kind::Group),
+            root if is(root, REGISTRATIONS) => None,
+            _ => return None,
+        };
+        let (id, calls) = match (kind, rest) {
+            (Some(kind), []) => ("", vec![(Method::POST, Call::Change(kind))]),
+            // An enrollment may be called `query`.
+            (Some(kind), [query]) if method == Method::POST && is(query, "query") => {
+                ("", vec![(Method::POST, Call::Query(kind))])
+            }
+            (Some(kind), [id]) => {
+                let calls = [
+                    (Method::GET, Call::Read(kind)),
+                    (Method::PUT, Call::Put(kind)),
+                    (Method::DELETE, Call::Delete(kind)),
+                ];
+                (*id, calls.to_vec())
+            }
+            (Some(kind), [id, name]) if is(name, "attestationmechanism") => {
+                (*id, vec![(Method::POST, Call::AttestationMechanism(kind))])
+            }
+            // "405: a rest operation is missing the enrollment or registration ID parameters."
+            (None, []) => ("", vec![]),
+            (None, [id]) => {
+                (*id, vec![(Method::GET, Call::ReadRegistration), (Method::DELETE, Call::DeleteRegistration)])
+            }
+            (None, [id, query]) if is(query, "query") => (*id, vec![(Method::POST, Call::QueryRegistrations)]),
+            _ => return None,
+        };
+        Some(Self { id: percent_decode_str(id).decode_utf8().ok()?, calls })
     }
 
-    /// The methods that it has, and what each does.
-    fn verbs(&self) -> &'static [(Method, Verb)] {
-        match self {
-            Self::Registrations => &[],
-            Self::Registration(_) => &[(Method::GET, Verb::Read), (Method::DELETE, Verb::Delete)],
-            Self::RegistrationsOf(_) => &[(Method::POST, Verb::Query)],
-        }
-    }
-
-    /// The right that a call needs.
-    fn right(&self, verb: Verb) -> Right {
-        match (self, verb) {
-            (Self::Registrations | Self::Registration(_) | Self::RegistrationsOf(_), Verb::Delete) => {
-                Right::RegistrationStatusWrite
-            }
-            (Self::Registrations | Self::Registration(_) | Self::RegistrationsOf(_), _) => {
-                Right::RegistrationStatusRead
-            }
-        }
+    /// The methods that are allowed, for the header.
+    fn methods(&self) -> String {
+        self.calls.iter().map(|(method, _)| method.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -136,19 +169,19 @@ impl ServiceHttp {
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, NoAnswer> {
         let (head, body) = request.into_parts();
         let mut record = exchange::record(self.scheme, &head);
-        let resource = Resource::parse(head.uri.path());
-        let admitted = self.admit(&head, resource.as_ref());
+        let route = Route::parse(head.uri.path(), &head.method);
+        let admitted = self.admit(&head, route.as_ref());
         let limit = if admitted.is_ok() { MAX_SERVICE_BODY } else { MAX_BODY };
         let body = exchange::body(body, limit, &self.service, &mut record).await?;
         if let Ok(body) = &body {
             record.body = masked(body);
         }
-        let reply = admitted.and_then(|(resource, verb)| {
+        let reply = admitted.and_then(|(id, call)| {
             let body = body?;
             if !body.is_empty() {
                 exchange::check_media_type(&head)?;
             }
-            self.call(&head, resource, verb, &body)
+            self.call(&head, id, call, &body)
         });
 
         let settings = self.service.settings();
@@ -156,9 +189,8 @@ impl ServiceHttp {
             Ok(reply) => (Answer::of_service(reply.status, reply.body, reply.outcome), reply.headers),
             Err(error) => (Answer::refusal(&error, &settings.behaviour), HeaderMap::new()),
         };
-        let allowed: Option<Vec<_>> =
-            resource.as_ref().map(|resource| resource.verbs().iter().map(|(method, _)| method.as_str()).collect());
-        let mut headers = exchange::headers(self.scheme, &answer, allowed.map(|methods| methods.join(", ")).as_deref());
+        let allowed = route.as_ref().map(Route::methods);
+        let mut headers = exchange::headers(self.scheme, &answer, allowed.as_deref());
         headers.extend(more);
         answer.record(&mut record, true);
         record.response_body = masked(answer.body.as_bytes());
@@ -166,16 +198,12 @@ impl ServiceHttp {
         Ok(exchange::respond(answer, headers, settings.behaviour.chunked))
     }
 
-    /// Checks all but the body: the body of a client who is not let in is not looked at.
-    fn admit<'r, 'p>(
-        &self,
-        head: &Parts,
-        resource: Option<&'r Resource<'p>>,
-    ) -> Result<(&'r Resource<'p>, Verb), ServiceError> {
-        let resource = resource.ok_or_else(|| ServiceError::route_not_found("no such path in the service API"))?;
-        let verb = resource.verbs().iter().find(|(method, _)| *method == head.method).map(|(_, verb)| *verb);
-        let verb = verb.ok_or_else(|| {
-            ServiceError::method_not_allowed(format!("{} has no {}", head.uri.path(), head.method.as_str()))
+    /// Checks all but the body: the body of a client who is not let in is not looked at. Returns the ID and the call.
+    fn admit<'r>(&self, head: &Parts, route: Option<&'r Route<'_>>) -> Result<(&'r str, Call), ServiceError> {
+        let route = route.ok_or_else(|| ServiceError::route_not_found("no such path in the service API"))?;
+        let call = route.calls.iter().find(|(method, _)| *method == head.method).map(|(_, call)| *call);
+        let call = call.ok_or_else(|| {
+            ServiceError::method_not_allowed(format!("{} is for {:?}", head.uri.path(), route.methods()))
         })?;
         let caller = Caller {
             authorization: text(head, &header::AUTHORIZATION)?,
@@ -183,23 +211,40 @@ impl ServiceHttp {
             path: head.uri.path(),
             shown_at: wall_time::unix_seconds(),
         };
-        self.service.authorize(&caller, resource.right(verb))?;
+        self.service.authorize(&caller, call.right())?;
         exchange::api_version(head, &self.service.settings().behaviour)?;
-        Ok((resource, verb))
+        Ok((&route.id, call))
     }
 
-    fn call(&self, head: &Parts, resource: &Resource<'_>, verb: Verb, body: &[u8]) -> Result<Reply, ServiceError> {
+    fn call(&self, head: &Parts, id: &str, call: Call, body: &[u8]) -> Result<Reply, ServiceError> {
         let service = &self.service;
         let if_match = text(head, &header::IF_MATCH)?;
-        match (resource, verb) {
-            (Resource::Registrations, _) => Err(ServiceError::method_not_allowed("the path has no registration ID")),
-            (Resource::Registration(id), Verb::Delete) => {
+        match call {
+            Call::Put(kind) => {
+                service.put_enrollment(kind, id, body, if_match).map(|body| Reply::ok(body, "enrollment stored"))
+            }
+            Call::Read(kind) => service.read_enrollment(kind, id).map(|body| Reply::ok(body, "enrollment read")),
+            Call::Delete(kind) => {
+                service.delete_enrollment(kind, id, if_match).map(|()| Reply::deleted("enrollment deleted"))
+            }
+            Call::AttestationMechanism(kind) => {
+                service.attestation_mechanism(kind, id).map(|body| Reply::ok(body, "attestation mechanism read"))
+            }
+            Call::Change(kind) => {
+                service.change_enrollments(kind, body).map(|body| Reply::ok(body, "enrollments changed"))
+            }
+            Call::Query(kind) => {
+                let item_type = match kind {
+                    Kind::Individual => "enrollment",
+                    Kind::Group => "enrollmentGroup",
+                };
+                service.query_enrollments(kind, body, &page(head)?).map(|page| Reply::page(page, item_type))
+            }
+            Call::ReadRegistration => service.read_registration(id).map(|body| Reply::ok(body, "registration read")),
+            Call::DeleteRegistration => {
                 service.delete_registration(id, if_match).map(|()| Reply::deleted("registration deleted"))
             }
-            (Resource::Registration(id), _) => {
-                service.read_registration(id).map(|body| Reply::ok(body, "registration read"))
-            }
-            (Resource::RegistrationsOf(id), _) => {
+            Call::QueryRegistrations => {
                 service.query_registrations(id, body, &page(head)?).map(|page| Reply::page(page, "deviceRegistration"))
             }
         }
@@ -253,6 +298,33 @@ mod tests {
             ("/enrollmentGroups/registrations/attestationmechanism", true),
         ] {
             assert_eq!(is_for(path, "enrollments"), is_services, "{path}");
+        }
+    }
+    #[test]
+    fn a_path_is_read_in_any_case_and_with_a_slash_at_its_end() {
+        use Kind::{Group, Individual};
+        for (method, path, id, call) in [
+            (Method::PUT, "/enrollmentGroups/a", "a", Call::Put(Group)),
+            (Method::GET, "/enrollmentgroups/a%2Fb/", "a/b", Call::Read(Group)),
+            (Method::DELETE, "/ENROLLMENTS/a%3Ab", "a:b", Call::Delete(Individual)),
+            (Method::POST, "/enrollmentgroups/a/attestationmechanism", "a", Call::AttestationMechanism(Group)),
+            (Method::POST, "/enrollments/a/AttestationMechanism/", "a", Call::AttestationMechanism(Individual)),
+            (Method::POST, "/enrollments/", "", Call::Change(Individual)),
+            (Method::POST, "/enrollmentGroups", "", Call::Change(Group)),
+            (Method::POST, "/enrollments/query", "", Call::Query(Individual)),
+            (Method::POST, "/enrollmentGroups/Query/", "", Call::Query(Group)),
+            (Method::GET, "/enrollments/query", "query", Call::Read(Individual)),
+            (Method::GET, "/registrations/query", "query", Call::ReadRegistration),
+            (Method::DELETE, "/registrations/a", "a", Call::DeleteRegistration),
+            (Method::POST, "/registrations/query/query", "query", Call::QueryRegistrations),
+        ] {
+            let route = Route::parse(path, &method).unwrap();
+            assert_eq!((&*route.id, route.calls.contains(&(method, call))), (id, true), "{path}");
+        }
+        for path in
+            ["/enrollments//", "/enrollments/a/b", "/registrations/a/b", "/registrations/a/query/b", "/%FF", "/", ""]
+        {
+            assert_eq!(Route::parse(path, &Method::POST), None, "{path}");
         }
     }
 }

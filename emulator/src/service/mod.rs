@@ -8,7 +8,6 @@ mod assignment;
 mod attestation;
 mod device_registration;
 mod enrollment;
-#[allow(dead_code, reason = "the door of the service API calls it")]
 mod enrollments;
 mod error;
 mod failure;
