@@ -34,6 +34,9 @@ fn fault(error: &Error<serde_json::Error>) -> ServiceError {
     let expected = text.rsplit_once(", expected ").map(|(_, expected)| expected);
     let expected = expected.map(|expected| expected.split_once(" at line ").map_or(expected, |(what, _)| what));
     let why = match expected {
+        Some("a map") => "an object is expected".to_owned(),
+        Some("a sequence") => "a list is expected".to_owned(),
+        Some(expected) if expected.starts_with("struct ") => "an object is expected".to_owned(),
         Some(expected) => format!("{expected} is expected"),
         None if text.starts_with("duplicate field") => "a member is there twice".to_owned(),
         None => "this cannot be read".to_owned(),

@@ -101,8 +101,8 @@ impl Service {
     }
 
     /// Checks a webhook's URL that came through the service API.
-    pub(crate) fn check_webhook(&self, url: &str) -> Result<(), ServiceError> {
-        self.trust.webhook_hosts.check(url).map_err(ServiceError::bad_request)
+    pub(super) fn check_webhook(&self, url: &str) -> Result<(), String> {
+        self.trust.webhook_hosts.check(url)
     }
 }
 

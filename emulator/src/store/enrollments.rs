@@ -284,3 +284,66 @@ impl Enrollments {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Twin;
+
+    fn group(id: &str, text: usize) -> Entry {
+        let tags = [("a".to_owned(), "x".repeat(text).into())].into_iter().collect();
+        let initial_twin = Twin { tags, ..Twin::default() };
+        Entry::Group(EnrollmentGroup { enrollment_group_id: id.to_owned(), initial_twin, ..EnrollmentGroup::default() })
+    }
+
+    fn individual(id: &str) -> Entry {
+        Entry::Individual(IndividualEnrollment { registration_id: id.to_owned(), ..IndividualEnrollment::default() })
+    }
+
+    #[test]
+    fn enrollments_are_bounded() {
+        let mut enrollments = Enrollments { limits: Limits { enrollments: 3, size: 10_000 }, ..Enrollments::default() };
+        for (entry, result) in [
+            (group("a", 4000), Ok(())),
+            (group("b", 4000), Ok(())),
+            (individual("a"), Ok(())),
+            (individual("b"), Err(Full)),
+            // One that is there already needs no more room than it takes.
+            (group("A", 5000), Ok(())),
+            (group("a", 9000), Err(Full)),
+            (individual("A"), Ok(())),
+        ] {
+            assert_eq!(enrollments.put(entry.clone()), result, "{entry:?}");
+        }
+        assert_eq!(enrollments.group("a").unwrap().entry.enrollment_group_id, "A");
+        // What is deleted makes room.
+        assert!(enrollments.remove(Kind::Group, "B"));
+        assert!(!enrollments.remove(Kind::Group, "b"));
+        assert_eq!(enrollments.put(individual("b")), Ok(()));
+        assert_eq!(enrollments.put(group("a", 9000)), Ok(()));
+        let names = |kind| enrollments.names_after(kind, None);
+        assert_eq!((names(Kind::Group), names(Kind::Individual)), (vec!["a"], vec!["a", "b"]));
+        assert_eq!(enrollments.names_after(Kind::Individual, Some("a")), ["b"]);
+    }
+
+    #[test]
+    fn a_changed_enrollment_has_a_new_tag_and_its_time_of_creation() {
+        let mut enrollments = Enrollments::default();
+        let stamp = |enrollments: &Enrollments| enrollments.stamp(Kind::Group, "g").unwrap().clone();
+        enrollments.put(group("g", 1)).unwrap();
+        let first = stamp(&enrollments);
+        assert_eq!(first.created, first.updated);
+        // Also if it says the same as before: the next one who sends the first tag comes too late.
+        enrollments.put(group("G", 1)).unwrap();
+        let second = stamp(&enrollments);
+        assert_eq!(second.created, first.created);
+        assert_ne!(second.etag, first.etag);
+        // The configuration changes only what is not as before.
+        let Some(Stamped { entry: Entry::Group(same), .. }) = enrollments.get(Kind::Group, "g") else { panic!() };
+        enrollments.replace(vec![same.clone()], vec![]);
+        assert_eq!(stamp(&enrollments).etag, second.etag);
+        enrollments.replace(vec![EnrollmentGroup { enabled: false, ..same }], vec![]);
+        assert_ne!(stamp(&enrollments).etag, second.etag);
+        assert_eq!(stamp(&enrollments).created, first.created);
+    }
+}

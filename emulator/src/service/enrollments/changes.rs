@@ -82,7 +82,7 @@ impl Service {
         if let Some(url) = webhook_url(&entry)
             && stored.as_ref().and_then(webhook_url) != Some(url)
         {
-            self.check_webhook(url)?;
+            self.check_webhook(url).map_err(|fault| bad_member("customAllocationDefinition.webhookUrl", fault))?;
         }
         self.set(store, settings, entry)
     }
