@@ -133,10 +133,10 @@ impl Serialize for Finding {
 }
 
 /// A place in a configuration.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub(crate) struct Path(pub(super) Vec<Step>);
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(crate) enum Step {
     Key(String),
     Index(usize),
@@ -186,20 +186,33 @@ impl fmt::Display for Path {
     }
 }
 
+/// As it is displayed: a key in the wrong place stays hidden.
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A text of the configuration in quotes, unless it may be a key in the wrong place.
 pub(crate) fn quoted(text: &str) -> String {
     if may_be_secret(text) { format!("\"****\" ({} characters)", text.chars().count()) } else { format!("{text:?}") }
 }
 
-/// Whether a text could be a symmetric key, a connection string, a token or a function key.
+/// Whether a text could be, or have in it, a symmetric key, a connection string, a token or a function key.
 fn may_be_secret(text: &str) -> bool {
     const LONGEST_NAME: usize = 128;
-    // A key with a letter too few is no base64, and still a key.
+    // A key of 16 bytes without padding. A key with a letter too few is no base64, and still a key.
     const SHORTEST_KEY: usize = 22;
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    // Names have long words, too, but hardly in both cases.
+    let is_key = |word: &str| {
+        let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
+        word.len() >= SHORTEST_KEY && has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)
+    };
     let lower = text.to_ascii_lowercase();
     SymmetricKey::from_base64(text).is_ok()
         || text.len() >= SHORTEST_KEY && (text.chars().all(is_base64) || text.ends_with('='))
+        || text.split(|c| !is_base64(c)).any(is_key)
         || text.chars().count() > LONGEST_NAME
         || ["key=", "sig=", "code="].iter().any(|name| lower.contains(name))
 }
@@ -211,7 +224,14 @@ mod tests {
     /// Names are shown, and what may be a key is not, wherever it stands.
     #[test]
     fn keys_are_not_quoted() {
-        for name in ["linked_hubs", "hub-1.azure-devices.net", "refuse_concurrent_registration", "my hub", "a\"b"] {
+        for name in [
+            "linked_hubs",
+            "hub-1.azure-devices.net",
+            "refuse_concurrent_registration",
+            "my hub",
+            "a\"b",
+            "verylongnamesofhubs2026.azure-devices.net",
+        ] {
             assert_eq!(quoted(name), format!("{name:?}"));
         }
         for secret in [
@@ -221,9 +241,11 @@ mod tests {
             "SharedAccessSignature sr=a&sig=b",
             "https://host/api?code=secret",
             "Xq3-_8vPzz1bQ-cYl0T3x9sAzFuabcd==",
+            "my key: c2l4dGVlbiBieXRlcyEhIQ",
         ] {
             assert!(!quoted(secret).contains(&secret[1..5]), "{secret}");
             let path = Path::default().key(secret).index(3).key("x").to_string();
+            assert_eq!(format!("{:?}", Path::default().key(secret).index(3).key("x")), path);
             assert!(!path.contains(&secret[1..5]) && path.ends_with("[3].x"), "{path}");
         }
         assert_eq!(Path::default().key("tags").key("a b").key("c-d").to_string(), r#"tags."a b".c-d"#);
