@@ -108,8 +108,8 @@ impl Service {
     /// # Errors
     ///
     /// When it cannot be used.
-    pub fn update(&self, config: Config) -> Result<(), ConfigError> {
-        self.0.update(|current| *current = config).map_err(|error| ConfigError(error.to_string()))
+    pub fn update(&self, config: Config) -> Result<(), Box<dyn std::error::Error>> {
+        self.0.update(|current| *current = config).map_err(|error| error.to_string().into())
     }
 
     /// Begins anew, and tells which devices had a hub.

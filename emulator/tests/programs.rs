@@ -47,6 +47,7 @@ fn without_arguments_it_is_the_tutorials_service() {
         format!("POST {TOASTER} -> 200 allocated {TOASTERS_HUB}"),
         format!("GET  {TOASTER} -> 200 assigned {TOASTERS_HUB}"),
         "?****): Unrecognized device registration.".into(),
+        "ms, the built-in webhook, for no webhook_url is set: http://127.0.0.1:".into(),
         "failed 400207 Custom allocation failed with status code: 400".into(),
     ] {
         assert!(log.contains(&what), "{what}\n{log}");
@@ -124,6 +125,7 @@ fn a_webhook_of_its_own_can_be_called() {
     let (status, function_log) = webhook.end("-TERM");
     assert_eq!(status.code(), Some(0));
     assert!(function_log.contains("[Information] C# HTTP trigger function processed a request."));
+    assert!(log.contains("-> 200 allocated") && !log.contains("built-in"), "{log}");
     assert!(!format!("{log}{function_log}").contains(key));
 }
 

@@ -111,7 +111,7 @@ impl Service {
             operations: Mutex::default(),
             scripts: Mutex::default(),
             clock,
-            webhooks: Webhooks::new(clock, Arc::clone(&journal)),
+            webhooks: Webhooks::new(clock, Arc::clone(&journal)).with_built_in(contoso_url.clone()),
             contoso_url,
             issuing_ca,
             trust,

@@ -100,6 +100,8 @@ pub struct WebhookCall {
     pub registration_id: String,
     /// The URL, with the query masked.
     pub url: String,
+    /// Whether it is the built-in Contoso webhook, which is called because nobody has named another one.
+    pub built_in: bool,
     /// The `AllocationRequest`.
     pub request: Value,
     /// The `AllocationRequest` as it was sent, in its order.
@@ -208,7 +210,8 @@ impl fmt::Display for WebhookCall {
         if let Some(next_in) = self.next_in {
             write!(f, ", next in {next_in:?}")?;
         }
-        write!(f, ", {})", printable(&self.url))?;
+        let built_in = if self.built_in { "the built-in webhook, for no webhook_url is set: " } else { "" };
+        write!(f, ", {built_in}{})", printable(&self.url))?;
         if self.assigned_hub.is_none() && !self.response_body.is_empty() {
             write!(f, ": {}", excerpt(&self.response_body))?;
         }

@@ -26,6 +26,8 @@ use crate::{
 /// Calls webhooks and records the calls.
 pub(in crate::service) struct Webhooks {
     client: WebhookClient,
+    /// The URL of the Contoso webhook inside.
+    built_in: Option<String>,
     clock: Clock,
     journal: Arc<Journal>,
 }
@@ -41,16 +43,25 @@ pub(in crate::service) struct Question<'a> {
     pub(in crate::service) stopped: &'a Stopped,
 }
 
-impl Question<'_> {
+impl Webhooks {
+    pub(in crate::service) fn new(clock: Clock, journal: Arc<Journal>) -> Self {
+        Self { client: WebhookClient::default(), built_in: None, clock, journal }
+    }
+
+    pub(in crate::service) fn with_built_in(self, url: Option<String>) -> Self {
+        Self { built_in: url, ..self }
+    }
+
     /// The only call of this question, before it is made.
-    fn call(&self) -> WebhookCall {
+    fn first_call(&self, question: &Question<'_>) -> WebhookCall {
         WebhookCall {
             number: 0,
             at: SystemTime::now(),
-            registration_id: self.registration_id.to_owned(),
-            url: webhook_url::masked(self.url),
-            request: serde_json::from_str(&self.body).unwrap_or_default(),
-            request_body: self.body.clone(),
+            registration_id: question.registration_id.to_owned(),
+            url: webhook_url::masked(question.url),
+            built_in: self.built_in.as_deref() == Some(question.url),
+            request: serde_json::from_str(&question.body).unwrap_or_default(),
+            request_body: question.body.clone(),
             attempt: 1,
             attempts: 1,
             duration: Duration::ZERO,
@@ -63,12 +74,6 @@ impl Question<'_> {
             replay_of: None,
         }
     }
-}
-
-impl Webhooks {
-    pub(in crate::service) fn new(clock: Clock, journal: Arc<Journal>) -> Self {
-        Self { client: WebhookClient::default(), clock, journal }
-    }
 
     /// Calls the webhook until it gives an answer that counts. `None`: the registration was stopped.
     pub(in crate::service) async fn ask(&self, question: &Question<'_>) -> Option<Result<Allocated, Failure>> {
@@ -78,7 +83,7 @@ impl Webhooks {
             let wait = behaviour.webhook_retry_initial + behaviour.webhook_retry_increment * f64::from(attempt - 1);
             let wait = clock::wait(wait);
             let next_in = (attempt < attempts).then_some(wait);
-            let call = WebhookCall { attempt, attempts, next_in, ..question.call() };
+            let call = WebhookCall { attempt, attempts, next_in, ..self.first_call(question) };
             match self.call(question, call).await.1? {
                 Verdict::Allocated(allocated) => return Some(Ok(allocated)),
                 Verdict::Failed(failure) => return Some(Err(failure)),
@@ -94,7 +99,7 @@ impl Webhooks {
     /// Asks once more what the call of this number asked, for nobody's registration.
     /// `None`: everything was reset.
     pub(in crate::service) async fn ask_again(&self, question: &Question<'_>, number: u64) -> Option<Arc<WebhookCall>> {
-        self.call(question, WebhookCall { replay_of: Some(number), ..question.call() }).await.0
+        self.call(question, WebhookCall { replay_of: Some(number), ..self.first_call(question) }).await.0
     }
 
     /// Makes one call and records it. There is no verdict if the registration was stopped, and no record if it is
