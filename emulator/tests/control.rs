@@ -13,6 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::{
     control::{Control, Events},
+    service::ServiceClient,
     *,
 };
 
@@ -336,6 +337,54 @@ fn what_is_shown_is_what_happened() {
     let function = emulator.contoso().unwrap().url_with_key();
     let function_key = function.split_once("code=").unwrap().1;
     for secret in [GROUP_KEY, &toaster.key, "sig=", "SharedAccessSignature", "code=", function_key] {
+        assert!(!everything.contains(secret), "{secret}");
+    }
+}
+
+/// Enrollments that the service API makes are shown, and told of, without what is secret in them.
+#[test]
+fn the_service_apis_secrets_are_in_no_answer() {
+    let (emulator, control) = start();
+    let service = ServiceClient::new(&emulator);
+    let mut events = control.events_after(0);
+    let secret = "function-key-of-this-test";
+    let enrollment = json!({
+        "enrollmentGroupId": "made",
+        "attestation": {
+            "type": "symmetricKey",
+            "symmetricKey": { "primaryKey": OTHER_KEY, "secondaryKey": GROUP_KEY },
+        },
+        "allocationPolicy": "custom",
+        "iotHubs": [TOASTERS_HUB],
+        "customAllocationDefinition": {
+            "webhookUrl": format!("http://127.0.0.1:1/api/x?code={secret}"),
+            "apiVersion": "2021-10-01",
+        },
+        "initialTwin": { "tags": {}, "properties": { "desired": {} } },
+    });
+    let (status, answer) = service.put("/enrollmentGroups/made", &enrollment);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(service.post("/enrollmentGroups/made/attestationmechanism", &json!({})).0, 200);
+    let device = Device::new(&emulator, "made-1", &derive(OTHER_KEY, "made-1"));
+    device.failed();
+    assert_eq!(service.delete("/registrations/made-1").0, 204);
+    assert_eq!(service.delete("/enrollmentGroups/made").0, 204);
+    let last = control.get("health")["lastEvent"].as_u64().unwrap();
+    let seen = events.until(|_, data| data["number"] == last);
+    let made: Vec<_> = seen.iter().filter(|(_, kind, _)| kind == "enrollment").map(|(.., data)| data).collect();
+    assert_eq!(made[0]["enrollment"]["webhookUrl"], "http://127.0.0.1:1/api/x?****");
+    assert_eq!((&made[1]["id"], &made[1]["enrollment"]), (&json!("made"), &Value::Null));
+    let gone = seen.iter().rev().find(|(_, kind, _)| kind == "device").unwrap();
+    assert_eq!((&gone.2["registrationId"], &gone.2["device"]), (&json!("made-1"), &Value::Null));
+    let number = &control.get("webhook-calls")["webhookCalls"][0]["number"];
+    let everything = [
+        control.get("requests").to_string(),
+        control.get(&format!("webhook-calls/{number}")).to_string(),
+        control.post(&format!("webhook-calls/{number}/replay"), &json!({})).to_string(),
+        format!("{seen:?}"),
+    ]
+    .concat();
+    for secret in [OTHER_KEY, GROUP_KEY, &device.key, secret, "sig=", "SharedAccessSignature"] {
         assert!(!everything.contains(secret), "{secret}");
     }
 }
