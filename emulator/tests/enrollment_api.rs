@@ -496,6 +496,12 @@ fn what_is_wrong_with_an_enrollment_is_named() {
         let (code, message) = failed(client.put(&format!("/enrollments/{id}"), &merged(individual(id), changes)));
         assert!(code == 400_000 && message.starts_with(&format!("Bad request: {fault}")), "{message} / {fault}");
     }
+    for (id, why) in [("g!", "has a character"), ("g_", "ends in a special"), (&*"g".repeat(129), "is longer than 128")]
+    {
+        let (_, message) = failed(client.put(&format!("/enrollmentGroups/{id}"), &group(id)));
+        let (member, fault) = (message.contains("enrollmentGroupId: "), format!("the enrollment group ID {why}"));
+        assert!(member && message.contains(&fault), "{message}");
+    }
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     for body in ["", "{", "null", "1", "[]", "{}{}", &*deep, "{\"a\":\"\u{1}\"}"] {
         let request = client.request(Method::PUT, "/enrollmentGroups/g").header(CONTENT_TYPE, "application/json");

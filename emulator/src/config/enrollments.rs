@@ -10,7 +10,7 @@ use crate::identity::{certificate::Certificate, key::SymmetricKey, tpm::Endorsem
 
 /// Devices that share a group key, or whose certificates a CA of the group has signed.
 ///
-/// It has either keys or [`x509`](Self::x509).
+/// It has either keys or [`x509`](Self::x509) or [`ca_references`](Self::ca_references).
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnrollmentGroup {

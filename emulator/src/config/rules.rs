@@ -68,9 +68,7 @@ pub(crate) struct Known<'a> {
 /// What makes a group, which is at `path`, unusable by itself.
 pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
-    if group.enrollment_group_id.is_empty() {
-        errors.push(Finding::error(path.key("enrollment_group_id"), "the enrollment group has no ID"));
-    }
+    errors.extend(name_error(ids::check_group_id, &group.enrollment_group_id, path.key("enrollment_group_id")));
     errors.extend(attestation_error(&group.attestation(), path));
     if let Some(x509) = &group.x509 {
         for (name, certificate) in x509.named_certificates() {
@@ -94,14 +92,17 @@ pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'
 /// What makes an individual enrollment, which is at `path`, unusable by itself.
 pub(crate) fn individual_errors(individual: &IndividualEnrollment, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
-    if let Err(fault) = ids::check_registration_id(&individual.registration_id) {
-        let id = quoted(&individual.registration_id);
-        let message = if individual.registration_id.is_empty() { fault.into() } else { format!("{id}: {fault}") };
-        errors.push(Finding::error(path.key("registration_id"), message));
-    }
+    let id = &individual.registration_id;
+    errors.extend(name_error(ids::check_registration_id, id, path.key("registration_id")));
     errors.extend(attestation_error(&individual.attestation(), path));
     errors.extend(allocation_errors(&individual.allocation, &path.key("allocation"), known.linked_hubs));
     errors
+}
+
+fn name_error(check: fn(&str) -> Result<(), String>, name: &str, path: Path) -> Option<Finding> {
+    let fault = check(name).err()?;
+    let message = if name.is_empty() { fault } else { format!("{}: {fault}", quoted(name)) };
+    Some(Finding::error(path, message))
 }
 
 fn attestation_error(attestation: &Result<Attestation<'_>, &'static str>, path: &Path) -> Option<Finding> {

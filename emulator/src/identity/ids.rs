@@ -4,17 +4,28 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// "Up to 128 characters; alphanumeric plus `-` `.` `_` `:`; the last one alphanumeric or `-`."
-pub(crate) fn check_registration_id(id: &str) -> Result<(), &'static str> {
+/// Checks the name of a device.
+pub(crate) fn check_registration_id(id: &str) -> Result<(), String> {
+    check_name(id).map_err(|fault| format!("the registration ID {fault}"))
+}
+
+/// Checks the name of an enrollment group.
+pub(crate) fn check_group_id(id: &str) -> Result<(), String> {
+    check_name(id).map_err(|fault| format!("the enrollment group ID {fault}"))
+}
+
+/// "A case-insensitive string (up to 128 characters long) of alphanumeric characters plus the special characters: `-`,
+/// `.`, `_`, `:`. The last character must be alphanumeric or dash." It is the same for both.
+fn check_name(id: &str) -> Result<(), &'static str> {
     let special = |c: char| matches!(c, '-' | '.' | '_' | ':');
     if id.is_empty() {
-        Err("the registration ID is empty")
+        Err("is empty")
     } else if id.len() > 128 {
-        Err("the registration ID is longer than 128 characters")
+        Err("is longer than 128 characters")
     } else if !id.chars().all(|c| c.is_ascii_alphanumeric() || special(c)) {
-        Err("the registration ID has a character that is not allowed")
+        Err("has a character that is not allowed")
     } else if id.ends_with(['.', '_', ':']) {
-        Err("the registration ID ends in a special character")
+        Err("ends in a special character")
     } else {
         Ok(())
     }

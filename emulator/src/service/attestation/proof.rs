@@ -84,7 +84,8 @@ impl<'a> Proof<'a> {
             }
             (Self::Certificate(device), Attestation::X509(x509)) => x509::check_member(device, x509.certificates()),
             (Self::Certificate(device), Attestation::CaReferences(references)) => {
-                x509::check_member(device, references.names().filter_map(|name| settings.ca_certificate(name)))
+                let cas = references.names().filter_map(|name| settings.ca_certificate(name));
+                x509::check_member(device, cas)
             }
             _ => Err(OTHER_KIND.to_owned()),
         }

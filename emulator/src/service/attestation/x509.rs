@@ -20,7 +20,7 @@ pub(super) fn check_member<'a>(
     device: &DeviceCertificate<'_>,
     cas: impl Iterator<Item = &'a Certificate>,
 ) -> Result<Attested, String> {
-    let mut fault = String::new();
+    let mut fault = "its CAs are not in ca_certificates".to_owned();
     for ca in cas {
         match device.check_signed_by(ca) {
             Ok(()) => {
