@@ -5,6 +5,9 @@
 //! by hash, or by really POSTing an `AllocationRequest` to a custom allocation webhook. [`contoso::Webhook`] is the
 //! function of Microsoft's tutorial as such a webhook.
 //!
+//! Microsoft's service SDKs manage enrollments and registrations on the same listeners:
+//! [`Emulator::service_connection_string`].
+//!
 //! It is a library for tests: it takes a free port, keeps a log of what it was asked, can be
 //! scripted to misbehave, lets the service's waiting pass faster, and stops when it is dropped.
 //!

@@ -41,9 +41,9 @@ fn last_outcome(emulator: &Emulator) -> String {
 /// a `/` as it is.
 #[test]
 fn tokens_in_the_spelling_of_every_client_are_good() {
-    let emulator = contoso();
+    let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
     Device::of_group(&emulator, TOASTER).assigned();
-    let client = ServiceClient::new(&emulator);
+    let client = ServiceClient::over_tls(&emulator);
     let (key, se) = (WELL_KNOWN_SERVICE_KEY, now() + 600);
     let port = client.host().rsplit_once(':').unwrap().1;
     let raw = |sr: &str| hmac(key, &format!("{sr}\n{se}"));
@@ -121,6 +121,33 @@ fn a_token_that_is_not_good_is_refused_with_401() {
     let shown = format!("{:?}", emulator.requests());
     for secret in [WELL_KNOWN_SERVICE_KEY, "Bearer", "sig=", &sign(WELL_KNOWN_SERVICE_KEY, sr, se)] {
         assert!(!shown.contains(secret), "{secret}");
+    }
+}
+
+/// A web page may have its own name resolved to 127.0.0.1, and knows the well-known key.
+#[test]
+fn a_foreign_host_cannot_use_the_well_known_key_over_http() {
+    let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
+    let given = builder(Config::contoso()).service_key(key(OTHER_KEY)).start().unwrap();
+    let secure = ServiceClient::over_tls(&emulator);
+    let plain = ServiceClient::new(&emulator);
+    let with_key = ServiceClient::new(&given).with_policy(OWNER, OTHER_KEY);
+    for (client, emulator, host, status) in [
+        (&plain, &emulator, "evil.example", 401),
+        (&plain, &emulator, "127.0.0.1.evil.example", 401),
+        (&plain, &emulator, "global.azure-devices-provisioning.net", 401),
+        (&plain, &emulator, "localhost", 404),
+        (&plain, &emulator, "dps.localhost", 404),
+        (&plain, &emulator, "[::1]", 404),
+        (&secure, &emulator, "dps.example", 404),
+        (&with_key, &given, "dps.example", 404),
+    ] {
+        let se = now() + 600;
+        let token = format!("SharedAccessSignature sr={host}&sig={}&se={se}&skn={OWNER}", sign(&client.key, host, se));
+        let request = client.unsigned(Method::GET, "/registrations/a").header(HOST, format!("{host}:8080"));
+        let got = request.header(AUTHORIZATION, token).send().unwrap().status();
+        assert_eq!(got, status, "{host}: {}", last_outcome(emulator));
+        assert_eq!(last_outcome(emulator).contains("the well-known key is not for the host"), status == 401, "{host}");
     }
 }
 

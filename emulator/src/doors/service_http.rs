@@ -207,6 +207,7 @@ impl ServiceHttp {
         })?;
         let caller = Caller {
             authorization: text(head, &header::AUTHORIZATION)?,
+            scheme: self.scheme,
             host: text(head, &header::HOST)?,
             path: head.uri.path(),
             shown_at: wall_time::unix_seconds(),

@@ -7,6 +7,7 @@ use hmac::Mac;
 use percent_encoding::percent_decode_str;
 
 use super::key::mac;
+use crate::net::host::without_port;
 
 /// The parts of a token as they were sent. Only the signature is decoded.
 #[derive(Debug)]
@@ -121,14 +122,6 @@ impl<'a> SasToken<'a> {
         mac.update(b"\n");
         mac.update(self.se.as_bytes());
         mac.verify_slice(&self.sig).is_ok()
-    }
-}
-
-/// The host of an authority. An IPv6 address has brackets there.
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 

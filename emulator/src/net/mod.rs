@@ -1,6 +1,7 @@
 //! Ground: listeners, TLS, the protocols on a connection, and the thread that they run on.
 
 pub(crate) mod fault;
+pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod mqtt;

@@ -7,6 +7,7 @@ use crate::{
         settings::Settings,
     },
     identity::{key::SymmetricKey, token::SasToken},
+    net::host,
 };
 
 /// Why the service API is off, and what to do.
@@ -18,6 +19,8 @@ const OFF: &str = "the service API is off, because a listener is not on a loopba
 pub(crate) struct Caller<'a> {
     /// A SAS token.
     pub(crate) authorization: Option<&'a str>,
+    /// `http` or `https`.
+    pub(crate) scheme: &'a str,
     /// The host that the request names, perhaps with a port.
     pub(crate) host: Option<&'a str>,
     /// The path of the request.
@@ -73,8 +76,16 @@ impl Service {
         }
         let authorization =
             caller.authorization.ok_or_else(|| ServiceError::unauthorized("there is no authorization"))?;
-        let policy = verify(&policies, authorization, caller, settings.behaviour.token_leeway)
-            .map_err(ServiceError::unauthorized)?;
+        let leeway = settings.behaviour.token_leeway;
+        let (policy, key) = verify(&policies, authorization, caller, leeway).map_err(ServiceError::unauthorized)?;
+        // A web page may have its own name resolved to 127.0.0.1. Over HTTPS its browser finds no certificate for it.
+        let name = host::normal(host::without_port(caller.host.unwrap_or_default()));
+        if *key == well_known && caller.scheme == "http" && !host::is_loopback(&name) {
+            return Err(ServiceError::unauthorized(format!(
+                "the well-known key is not for the host {name:?} over HTTP, because any web page could use it so: call \
+                 localhost, use HTTPS, or give a key"
+            )));
+        }
         if policy.rights.iter().any(|granted| granted.includes(right)) {
             Ok(())
         } else {
@@ -106,13 +117,13 @@ impl Service {
     }
 }
 
-/// Finds the policy whose key signed the token, and checks what the token is for. The error is for the log.
+/// Finds the policy and its key that signed the token, and checks what the token is for. The error is for the log.
 fn verify<'p, 'a>(
     policies: &'p [Usable<'a>],
     authorization: &str,
     caller: &Caller<'_>,
     leeway: u32,
-) -> Result<&'p Usable<'a>, String> {
+) -> Result<(&'p Usable<'a>, &'a SymmetricKey), String> {
     let token = SasToken::parse(authorization)?;
     let name = token.key_name().ok_or("the token has no skn: it must name the policy")?;
     let policy = policies
@@ -121,10 +132,9 @@ fn verify<'p, 'a>(
         .ok_or_else(|| format!("the token's skn is {name:?}, and there is no policy of this name"))?;
     token.check_endpoint(caller.host.unwrap_or_default(), caller.path)?;
     token.check_expiry(caller.shown_at, leeway.into())?;
-    match policy.keys.iter().any(|key| token.is_signed_by(key.bytes())) {
-        true => Ok(policy),
-        false => Err(format!("the token is not signed with a key of the policy {:?}", policy.name)),
-    }
+    let key = policy.keys.iter().find(|key| token.is_signed_by(key.bytes()));
+    let key = key.ok_or_else(|| format!("the token is not signed with a key of the policy {:?}", policy.name))?;
+    Ok((policy, key))
 }
 
 #[cfg(test)]

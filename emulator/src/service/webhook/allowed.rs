@@ -2,11 +2,14 @@
 //!
 //! Whoever may write enrollments could otherwise have the emulator POST to any address that it can reach.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use reqwest::Url;
 
-use crate::config::webhook_url;
+use crate::{
+    config::webhook_url,
+    net::host::{is_loopback, normal},
+};
 
 /// The hosts beside loopback on which the service API may set webhooks.
 #[derive(Clone, Debug, Default)]
@@ -50,24 +53,6 @@ fn read_host(host: &str) -> Result<String, String> {
     };
     let url = Url::parse(&format!("http://{authority}/")).map_err(|_| fault())?;
     url.host_str().map(normal).ok_or_else(fault)
-}
-
-/// A host in lower case and without the final dot of an absolute name. [`Url`] has made one spelling of every IP
-/// address already.
-fn normal(host: &str) -> String {
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
-}
-
-/// Returns `true` for a literal loopback address, for `localhost` and for names under `localhost`.
-///
-/// Another name may resolve to a loopback address today and to something else tomorrow, so it does not count.
-fn is_loopback(host: &str) -> bool {
-    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
-    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<Ipv4Addr>().is_ok_and(|address| is_loopback(address.into()))
-        || v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok_and(|address| is_loopback(address.into())))
 }
 
 #[cfg(test)]

@@ -1,0 +1,29 @@
+//! Hosts, as peers and configurations write them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The host of an authority. An IPv6 address has brackets there.
+pub(crate) fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// A host in lower case, and without the final dot of an absolute name.
+pub(crate) fn normal(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+/// Returns `true` for a literal loopback address, for `localhost` and for names under `localhost`. The host is
+/// [`normal`].
+///
+/// Another name may resolve to a loopback address today and to something else tomorrow, so it does not count.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| is_loopback(address.into()))
+        || v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok_and(|address| is_loopback(address.into())))
+}
