@@ -21,6 +21,9 @@
 //! # Ok::<(), azure_dps_emulator::StartError>(())
 //! ```
 //!
+//! [`Builder::control`] starts an HTTP API for tests in other languages, and a page for people, which show and do the
+//! same.
+//!
 //! `docs/source.md` tells where to find what in the source.
 
 #![forbid(unsafe_code)]
