@@ -48,6 +48,8 @@ class Emulator:
                 setattr(self, said["listener"], urllib.parse.urlsplit(said["url"]).netloc)
             if said.get("listener") == "control":
                 self.control = said["url"].rstrip("/")
+            if "service" in said:
+                self.service = dict(part.split("=", 1) for part in said["service"]["connectionString"].split(";"))
                 break
         else:
             raise RuntimeError(self.process.stderr.read())
@@ -63,6 +65,26 @@ class Emulator:
         connection = http.client.HTTPConnection(self.control_address, timeout=20)
         sent = {"Content-Type": "application/json"} if method != "GET" else {}
         connection.request(method, f"/_emulator/{path}", json.dumps(body or {}) if method != "GET" else None, {**sent, **(headers or {})})
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()
+        return response.status, json.loads(text) if text else None
+
+    def ask_service(self, method, path, body=None):
+        """Asks the service API, as a service SDK does. Returns the status and the answer."""
+        expiry = int(time.time()) + 3600
+        resource = urllib.parse.quote(self.service["HostName"], safe="")
+        key = base64.b64decode(self.service["SharedAccessKey"])
+        signature = base64.b64encode(hmac.new(key, f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()).decode()
+        authorization = (
+            f"SharedAccessSignature sr={resource}&sig={urllib.parse.quote(signature, safe='')}&se={expiry}"
+            f"&skn={self.service['SharedAccessKeyName']}"
+        )
+        connection = http.client.HTTPConnection(self.service["HostName"], timeout=20)
+        connection.request(
+            method, f"{path}?api-version=2021-10-01", json.dumps(body) if body is not None else None,
+            {"Authorization": authorization, "Content-Type": "application/json"},
+        )
         response = connection.getresponse()
         text = response.read()
         connection.close()

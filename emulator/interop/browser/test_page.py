@@ -1,6 +1,7 @@
 """The page of the emulator in headless Chromium: what it shows of real registrations, what it does, and that it keeps
 strangers out. Started by run.sh."""
 
+import base64
 import concurrent.futures
 import http.client
 import importlib.util
@@ -261,6 +262,31 @@ class Actions(PageTest):
         browser.until(lambda: "enabled" in browser.texts("#enrollment-list .badge"), "the enrollment is enabled")
         self.assertEqual(provision(self.emulator, "disabled-1")[1]["status"], "assigned")
 
+    def test_an_enrollment_of_the_service_api_appears_and_goes(self):
+        browser = self.browser
+        path, key = "/enrollmentGroups/from-a-service-sdk", base64.b64encode(b"a key of the test, 32 bytes long").decode()
+        group = {
+            "enrollmentGroupId": "from-a-service-sdk",
+            "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": key, "secondaryKey": key}},
+            "allocationPolicy": "hashed",
+            "provisioningStatus": "disabled",
+        }
+        status, answer = self.emulator.ask_service("PUT", path, group)
+        self.assertEqual(status, 200, answer)
+        listed = "#enrollment-list [data-key='group from-a-service-sdk']"
+        browser.until(lambda: "disabled" in browser.text(listed), "the enrollment is listed")
+        self.assertIn("hashed", browser.text(listed))
+        status, answer = self.emulator.ask_service("POST", f"{path}/attestationmechanism")
+        self.assertEqual((status, answer["symmetricKey"]["primaryKey"]), (200, key))
+        # The SDK gives and gets keys. The page has none.
+        for row in (f"PUT {path}", f"POST {path}/attestationmechanism"):
+            self.until_row(row, "200")
+            browser.select_row(row)
+            self.until_details("Request body", "from-a-service-sdk")
+            self.assertNotIn(key, browser.script("return document.body.textContent"))
+        self.assertEqual(self.emulator.ask_service("DELETE", path)[0], 204)
+        browser.until(lambda: browser.text(listed) == "", "the enrollment is gone")
+
     def test_reset_asks_first_and_forgets_everything(self):
         browser, device = self.browser, "reset-1"
         provision(self.emulator, device)
@@ -479,12 +505,13 @@ class Many(PageTest):
 class Strangers(unittest.TestCase):
     """Pages of other origins, and names that somebody's DNS lets point to this machine."""
 
-    def setUp(self):
-        self.emulator = self.enterContext(Emulator())
-        provision(self.emulator, "breakroom499-contoso-tstrsd-007")
-        self.port = self.emulator.control_address.rsplit(":", 1)[1]
-        self.page = self.enterContext(Server(lambda *_: (200, "text/html", "<!doctype html><title>stranger</title><body>")))
-        self.browser = self.enterContext(Browser("--host-resolver-rules=MAP *.test 127.0.0.1"))
+    @classmethod
+    def setUpClass(cls):
+        cls.emulator = cls.enterClassContext(Emulator())
+        provision(cls.emulator, "breakroom499-contoso-tstrsd-007")
+        cls.port = cls.emulator.control_address.rsplit(":", 1)[1]
+        cls.page = cls.enterClassContext(Server(lambda *_: (200, "text/html", "<!doctype html><title>stranger</title><body>")))
+        cls.browser = cls.enterClassContext(Browser("--host-resolver-rules=MAP *.test 127.0.0.1"))
 
     def unharmed(self):
         self.assertEqual(self.emulator.device_ids(), ["breakroom499-contoso-tstrsd-007"])
@@ -630,6 +657,16 @@ class Token(unittest.TestCase):
         browser.one("#token").send_keys("a-secret+of-20-signs", Keys.ENTER)
         browser.until(lambda: browser.text("#connection") == "Live", "the page is connected")
         self.assertEqual(browser.text("#id-scope"), "0ne00002193")
+
+
+    def test_a_token_may_be_added_to_the_address_of_an_open_page(self):
+        browser = self.browser
+        browser.driver.get(self.emulator.control)
+        browser.until(lambda: "asks for a token" in browser.text("dialog[open]"), "the page asks")
+        browser.driver.get(f"{self.emulator.control}/#token=a-secret%2Bof-20-signs")
+        browser.until(lambda: browser.text("#connection") == "Live", "the page is connected")
+        self.assertEqual(browser.all("dialog[open]"), [])
+        self.assertNotIn("token", browser.driver.current_url)
 
 
 class FirstSteps(unittest.TestCase):

@@ -467,14 +467,24 @@ byId("token-dialog").addEventListener("submit", async (event) => {
   }
 });
 
-/** A token in the address is exchanged for a cookie, and does not stay in the address bar or in the history. */
+/**
+ * A token in the address is exchanged for a cookie, and does not stay in the address bar or in the history. Returns
+ * `true` if there was the right one. A wrong one is asked for again, since the first call is then refused.
+ */
 async function useTokenOfAddress() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token === null) return;
+  if (token === null) return false;
   history.replaceState(null, "", location.pathname + location.search);
-  // A wrong token is asked for again, since the first call is then refused.
-  await api.startSession(token).catch(() => undefined);
+  return api.startSession(token).then(() => true, () => false);
 }
+
+// The address may get a token while the page is open.
+addEventListener("hashchange", async () => {
+  if (await useTokenOfAddress()) {
+    byId("token-dialog").close();
+    events.connect();
+  }
+});
 
 // A browser has six connections to a server, and a stream takes one: a page that nobody sees gives its own back.
 document.addEventListener("visibilitychange", () => (document.hidden ? events.disconnect() : events.connect()));
