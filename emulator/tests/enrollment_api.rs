@@ -502,6 +502,9 @@ fn what_is_wrong_with_an_enrollment_is_named() {
         let (member, fault) = (message.contains("enrollmentGroupId: "), format!("the enrollment group ID {why}"));
         assert!(member && message.contains(&fault), "{message}");
     }
+    let long = merged(group("g"), json!({ "iotHubs": ["h".repeat(100_000)] }));
+    let (_, message) = failed(client.put("/enrollmentGroups/g", &long));
+    assert!(message.starts_with("Bad request: iotHubs[0]: ") && message.len() < 600, "{message:.600}");
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     for body in ["", "{", "null", "1", "[]", "{}{}", &*deep, "{\"a\":\"\u{1}\"}"] {
         let request = client.request(Method::PUT, "/enrollmentGroups/g").header(CONTENT_TYPE, "application/json");

@@ -1,5 +1,7 @@
 //! The JSON that clients of the service API send.
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Deserializer, Value, error::Category};
 use serde_path_to_error::{Error, Path, deserialize};
@@ -19,9 +21,10 @@ pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, Service
     deserialize(value).map_err(|error| fault(&error))
 }
 
-/// A member that cannot be used, and why.
-pub(super) fn bad_member(member: &str, why: impl std::fmt::Display) -> ServiceError {
-    ServiceError::bad_request(format!("{member}: {why}"))
+/// A member that cannot be used, and why. What is quoted of a body may be long.
+pub(super) fn bad_member(member: &str, why: impl fmt::Display) -> ServiceError {
+    const MOST: usize = 500;
+    ServiceError::bad_request(format!("{member}: {why}").chars().take(MOST).collect::<String>())
 }
 
 fn fault(error: &Error<serde_json::Error>) -> ServiceError {
