@@ -4,7 +4,7 @@
 #   emulator/interop/browser/run.sh [TEST…]             TEST such as Webhooks or Devices.test_a_twin_is_edited
 #   emulator/interop/browser/run.sh --screenshot FILE   makes emulator/docs/page.png
 #
-# Needs Chromium and its chromedriver, and Python 3.11 with venv. On Debian, as root, they are installed. Where they
+# Needs Chromium, its chromedriver, a font, and Python 3.11 with venv. On Debian, as root, they are installed. Where they
 # cannot be had, the test is skipped. With CI=true it fails.
 #
 # DPS_EMULATOR names the program. Without it, target/debug/dps-emulator is built.
@@ -25,6 +25,7 @@ has_browser() { command -v chromium || command -v chromium-browser || command -v
 has_python() { python3 -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)'; }
 want chromium has_browser
 want chromium-driver command -v chromedriver
+want fonts-dejavu-core has_file /usr/share/fonts/*/*/*.[ot]tf
 want python3-venv has_python
 (install_wanted) || true
 { has_browser && command -v chromedriver && has_python; } >/dev/null 2>&1 ||
