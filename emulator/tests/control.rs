@@ -162,12 +162,16 @@ fn a_call_that_cannot_be_answered_says_why() {
         ("POST", &format!("webhook-calls/{number}/replay"), json!({ "x": 1 }), 400, "badRequest", "unknown field `x`"),
         ("POST", "reset", json!({ "x": 1 }), 400, "badRequest", "unknown field `x`"),
         ("POST", "reset", json!("x"), 400, "badRequest", "invalid type"),
+        ("POST", "reset", json!([]), 400, "badRequest", "no JSON object"),
+        ("POST", "devices/unknown/twin", json!([]), 400, "badRequest", "no JSON object"),
         ("POST", "devices/unknown/twin", json!({}), 404, "notFound", "\"unknown\""),
         ("POST", "devices/nobody/twin", json!({}), 409, "conflict", "no hub"),
         ("POST", "enrollments/unknown/enable", json!({}), 404, "notFound", "\"unknown\""),
         ("POST", &format!("enrollments/{GROUP}/enable"), json!({}), 409, "conflict", "?kind=group or ?kind=individual"),
         ("POST", &format!("enrollments/{GROUP}/enable?kind=x"), json!({}), 400, "badRequest", "kind is \"x\""),
         ("POST", "scripts", json!({}), 400, "badRequest", "missing field `operation`"),
+        ("POST", "scripts", json!(["register", null, 1, 0, "delay"]), 400, "badRequest", "expected a map"),
+        ("POST", "scripts", script(json!({ "fault": { "cut": [5] } })), 400, "badRequest", "not an array"),
         ("POST", "scripts", script(json!({ "operation": "x" })), 400, "badRequest", "unknown variant `x`"),
         ("POST", "scripts", script(json!({ "x": 1 })), 400, "badRequest", "unknown field `x`"),
         ("POST", "scripts", script(json!({ "times": 0 })), 400, "badRequest", "times is 0"),
@@ -511,6 +515,10 @@ fn behaviour_is_changed_by_the_names_of_the_file() {
     let before = control.get("behaviour");
     // Its own answer changes nothing.
     assert_eq!(control.post("behaviour", &before), before);
+    // JSON does not tell 5.0 from 5.
+    let changed = control.post("behaviour", &json!({ "retry_after": 5.0, "empty_tracking_ids": [400_012.0] }));
+    assert_eq!((&changed["retry_after"], &changed["empty_tracking_ids"]), (&json!(5), &json!([400_012])));
+    control.post("behaviour", &before);
     for (change, check) in [
         (json!({ "retry_after": 17 }), &(|| assert_eq!(toaster.put().headers()["retry-after"], "17")) as &dyn Fn()),
         (json!({ "retry_after": false }), &|| assert!(!toaster.put().headers().contains_key("retry-after"))),
@@ -538,6 +546,7 @@ fn behaviour_is_changed_by_the_names_of_the_file() {
         (json!({ "retry_afer": 5 }), "retry_afer: unknown field `retry_afer`"),
         (json!({ "chunked": false, "retry_after": true }), "retry_after: expected a number of seconds, or false"),
         (json!({ "retry_after": -1 }), "retry_after: "),
+        (json!({ "retry_after": 1.5 }), "retry_after: "),
         (json!({ "chunked": null }), "chunked: invalid type: null"),
         (json!({ "unlinked_hub": "x" }), "unlinked_hub: unknown variant `x`"),
         (json!({ "webhook_timeout": -1 }), "webhook_timeout: "),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    call::{Call, Desk},
+    call::{Call, Desk, with_integers},
     reply::{Refusal, Reply},
 };
 
@@ -13,6 +13,7 @@ pub(super) fn show(desk: &Desk, _: &Call<'_>) -> Result<Reply, Refusal> {
 
 pub(super) fn change(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let switches: Map<String, Value> = call.body()?;
+    let switches = switches.into_iter().map(|(name, value)| (name, with_integers(value))).collect();
     desk.service.change_behaviour(&switches).map_err(Refusal::bad_request)?;
     show(desk, call)
 }

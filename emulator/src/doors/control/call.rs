@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use hyper::HeaderMap;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::reply::Refusal;
@@ -85,10 +86,16 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Reads the body as JSON.
+    /// Reads the body as a JSON object.
     pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         // The error may quote a long text.
-        serde_json::from_slice(self.body).map_err(|error| Refusal::bad_request(excerpt(&error.to_string())))
+        let value =
+            serde_json::from_slice(self.body).map_err(|error| Refusal::bad_request(excerpt(&error.to_string())))?;
+        // serde would read an array as a structure.
+        if !self.body.trim_ascii_start().starts_with(b"{") {
+            return Err(Refusal::bad_request("the body is no JSON object".to_owned()));
+        }
+        Ok(value)
     }
 
     /// Refuses a body with members. It may be missing.
@@ -97,6 +104,20 @@ impl<'a> Call<'a> {
         #[serde(deny_unknown_fields)]
         struct Empty {}
         if self.body.is_empty() { Ok(()) } else { self.body::<Empty>().map(|Empty {}| ()) }
+    }
+}
+
+/// JSON has one kind of number: 5.0 is an integer. serde tells them apart.
+pub(super) fn with_integers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => {
+            match number.to_string().strip_suffix(".0").and_then(|digits| digits.parse::<i64>().ok()) {
+                Some(integer) => integer.into(),
+                None => Value::Number(number),
+            }
+        }
+        Value::Array(items) => items.into_iter().map(with_integers).collect(),
+        other => other,
     }
 }
 

@@ -82,6 +82,11 @@ pub(super) fn show(desk: &Desk, _: &Call<'_>) -> Result<Reply, Refusal> {
 }
 
 pub(super) fn add(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
+    // serde would read an array as the members of a fault.
+    let members: Map<String, Value> = call.body()?;
+    if members.get("fault").and_then(Value::as_object).is_some_and(|fault| fault.values().any(Value::is_array)) {
+        return Err(Refusal::bad_request("the members of a fault are an object, not an array"));
+    }
     let script = Script::try_from(call.body::<Order>()?).map_err(Refusal::bad_request)?;
     let waiting = Order::from(script.clone());
     desk.service.try_push_script(script).map_err(|_| {
