@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Runs Microsoft's own clients, unmodified, against the emulator:
 #
-#   cargo build -p azure-dps-emulator && emulator/interop/run.sh [device]
+#   cargo build -p azure-dps-emulator && emulator/interop/run.sh [service] [device] [schemathesis]
 #
-#   device  the device SDKs provision the devices of the tutorial
+#   service       the service SDKs create enrollments, device SDKs provision through them
+#   device        the device SDKs provision the devices of the tutorial
+#   schemathesis  Schemathesis holds the control API against docs/control-api.json
 #
-# DPS_EMULATOR_BIN names the folder of the programs (target/debug).
+# Without an argument all of them run. DPS_EMULATOR_BIN names the folder of the programs (target/debug).
 #
 # Some clients use the ports 443 and 8883 only. A network namespace has these ports free, and needs neither
-# root nor a change of the machine. Where a user may not make a namespace, the step is skipped. With CI=true it fails.
+# root nor a change of the machine. Where a user may not make a namespace, `service` and `device` are
+# skipped. With CI=true they fail.
 #
 # The clients are installed into target/interop, once for each list of versions.
 set -euo pipefail
@@ -71,11 +74,27 @@ with_emulator() {
     local config=()
     while [ "$1" != -- ]; do config+=("$1"); shift; done
     shift
-    start wss dps-emulator "${config[@]}" --https 127.0.0.1:443 --mqtts 127.0.0.1:8883 \
+    start connectionString dps-emulator "${config[@]}" --https 127.0.0.1:443 --mqtts 127.0.0.1:8883 \
         --ca-out "$work/ca.pem" --json
-    export NODE_EXTRA_CA_CERTS="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem"
+    DPS_CONNECTION_STRING="$(sed -n 's/.*"connectionString":"\([^"]*\)".*/\1/p' "$work/dps-emulator.out")"
+    export DPS_CONNECTION_STRING NODE_EXTRA_CA_CERTS="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem"
     "$@" || { grep -v '"listener"' "$work/dps-emulator.out" | tail -n 20 >&2; exit 1; }
     stop
+}
+
+# certificates: of a device, and of a CA with a device that it certifies.
+certificates() {
+    (
+        cd "$work"
+        new=(openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+        "${new[@]}" -x509 -subj /CN=front-door-lock -addext extendedKeyUsage=clientAuth \
+            -keyout front-door-lock.key -out front-door-lock.pem
+        "${new[@]}" -x509 -subj '/CN=Factory CA' -keyout factory-ca.key -out factory-ca.pem
+        "${new[@]}" -subj /CN=back-door-lock -keyout back-door-lock.key -out back-door-lock.csr
+        openssl x509 -req -in back-door-lock.csr -CA factory-ca.pem -CAkey factory-ca.key -CAcreateserial \
+            -extfile <(echo extendedKeyUsage=clientAuth) -out back-door-lock.pem
+    ) 2>/dev/null
+    export DPS_CERTIFICATES="$work"
 }
 
 # --- A sequence, in its namespace -----------------------------------------------------------
@@ -83,10 +102,18 @@ with_emulator() {
 node() { NODE_PATH="$cache/node/node_modules" command node "$here/node/$1"; }
 python() { "$cache/clients/bin/python" -B "$here/python/$1"; }
 
-# sequence STEP CLIENT FILE
+# sequence STEP CLIENT FILE: an emulator, with a webhook but without enrollments for `service`.
 sequence() {
     ip link set lo up
-    with_emulator --retry-after 1 -- "${@:2}"
+    if [ "$1" = device ]; then
+        with_emulator --retry-after 1 -- "${@:2}"
+        return
+    fi
+    certificates
+    CONTOSO_FUNCTION_KEY=interop start listening contoso-webhook
+    DPS_WEBHOOK="$(sed -n 's/listening on //p' "$work/contoso-webhook.out")?code=interop"
+    export DPS_WEBHOOK
+    with_emulator --config "$here/dps.toml" -- "${@:2}"
 }
 
 # --- Which steps ----------------------------------------------------------------------------
@@ -103,7 +130,7 @@ namespaced() {
     fi
     local running=()
     for sequence in "$@"; do
-        "${namespace[@]}" bash "$0" --sequence "$step" "${sequence%/*}" "${sequence#*/}" >"$work/${sequence#*/}" 2>&1 &
+        timeout 120 "${namespace[@]}" bash "$0" --sequence "$step" "${sequence%/*}" "${sequence#*/}" >"$work/${sequence#*/}" 2>&1 &
         running+=($!)
     done
     for sequence in "$@"; do
@@ -119,11 +146,12 @@ if [ "${1:-}" = --sequence ]; then
     exit
 fi
 
-[ $# -gt 0 ] || set -- device
+[ $# -gt 0 ] || set -- service device schemathesis
 (
     # shellcheck source=../../.ci/packages
     source "$root/.ci/packages"
     want iproute2 command -v ip
+    want openssl command -v openssl
     want nodejs command -v node
     want npm command -v npm
     want python3-venv python3 -c 'import ensurepip, venv'
@@ -131,10 +159,19 @@ fi
 )
 for step in "$@"; do
     case "$step" in
+    service)
+        python_client clients
+        node_clients
+        namespaced service node/service.js python/service.py python/service_2018.py python/az_requests.py
+        ;;
     device)
         python_client clients
         node_clients
         namespaced device node/provision.js python/provision.py
+        ;;
+    schemathesis)
+        python_client schemathesis
+        "$here/schemathesis.sh" "$bin/dps-emulator" "$cache/schemathesis/bin/schemathesis"
         ;;
     *)
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
