@@ -637,6 +637,8 @@ fn a_replay_asks_the_webhook_and_changes_no_device() {
     assert_eq!(control.get(&format!("devices/{TOASTER}")), before);
     assert_eq!(emulator.webhook_calls().len(), 6);
     assert_eq!(emulator.webhook_calls()[1].replay_of, number.as_u64());
+    let line = emulator.webhook_calls()[1].to_string();
+    assert!(line.contains(&format!(", a replay of call {number}, ")), "{line}");
 }
 
 /// Too many replays at a time are refused, and a reset ends those that run.

@@ -207,6 +207,9 @@ impl fmt::Display for WebhookCall {
             self.attempts,
             Duration::from_millis(as_u64_millis(self.duration)),
         )?;
+        if let Some(number) = self.replay_of {
+            write!(f, ", a replay of call {number}")?;
+        }
         if let Some(next_in) = self.next_in {
             write!(f, ", next in {next_in:?}")?;
         }
