@@ -390,12 +390,15 @@ fn changes_go_by_the_entity_tag() {
         for if_match in ["*", "\"0000f176-0000-0700-0000-62eaad1e0000\""] {
             assert_eq!(failed(put(&client, path, body, Some(if_match))).0, 404_201, "{if_match}");
         }
-        assert_eq!(failed(client.get(path)).0, 404_201);
+        let (code, message) = failed(client.get(path));
+        assert!(code == 404_201 && message.starts_with("Enrollment not found: there is no "), "{message}");
+        assert!(message.ends_with("\"Lock-1\"."), "{message}");
         assert_eq!(failed(delete(None)).0, 404_201);
         assert_eq!(failed(client.send(Method::POST, &format!("{path}/attestationmechanism"))).0, 404_201);
 
         let first = created(&client, path, body);
-        assert_eq!(failed(put(&client, path, body, None)).0, 409_201);
+        let (code, message) = failed(put(&client, path, body, None));
+        assert!(code == 409_201 && message.contains("send If-Match with its etag, or *"), "{message}");
         // IDs have no case.
         let lower = format!("{collection}/lock-1");
         assert_eq!(failed(put(&client, &lower, body, None)).0, 409_201);

@@ -121,7 +121,8 @@ impl ServiceError {
 
     /// Without `If-Match` an enrollment is created, and never changed.
     pub(crate) fn enrollment_exists(id: &str) -> Self {
-        Self::new(409_201, "Enrollment already exists", format!("{id:?} is there already, and there is no If-Match"))
+        let message = "Enrollment already exists. To change it, send If-Match with its etag, or *.";
+        Self::new(409_201, message, format!("{id:?} is there already, and there is no If-Match"))
     }
 
     /// Somebody else changed it in between.

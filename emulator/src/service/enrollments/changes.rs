@@ -148,7 +148,9 @@ impl Service {
 
 fn unknown(kind: Kind, id: &str) -> ServiceError {
     let what = if kind == Kind::Group { "enrollment group" } else { "individual enrollment" };
-    ServiceError::no_enrollment(format!("there is no {what} {id:?}"))
+    let detail = format!("there is no {what} {id:?}");
+    let message = format!("Enrollment not found: {detail}.");
+    ServiceError { message, ..ServiceError::no_enrollment(detail) }
 }
 
 fn document(store: &Store, kind: Kind, id: &str) -> Result<String, ServiceError> {
