@@ -111,7 +111,9 @@ fn what_does_not_verify_is_401() {
     }
     // And the same token whole is good.
     accepted(&device, &sas(&sr, &good, se, ""));
-    assert!(emulator.requests()[3].outcome.contains("expired 10 s ago"));
+    // Within 9 s, however slow the machine is.
+    let outcome = &emulator.requests()[3].outcome;
+    assert!(outcome.contains("the token expired 1"), "{outcome}");
 }
 
 /// "Needed on every call incl. polling GET."

@@ -36,7 +36,7 @@ pub struct RequestRecord {
     pub authorization: bool,
     /// The body as it was sent. In the service API the keys are masked.
     pub body: String,
-    /// The device, when the path, or over MQTT the `CONNECT`, names one.
+    /// The device, when the path, or over MQTT the `CONNECT`, names one. In the service API `None`.
     pub registration_id: Option<String>,
     /// The answer's HTTP status, which MQTT's topics have too; `None` when there was no answer,
     /// because a script kept it back or nobody had subscribed to it.
