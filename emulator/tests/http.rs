@@ -357,3 +357,18 @@ fn a_half_closed_connection_is_answered() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
+
+/// A call of the service API that misses its path reaches the device API. Its keys stay out of the records.
+#[test]
+fn a_body_without_a_route_leaves_no_key_on_record() {
+    let emulator = contoso();
+    let device = Device::of_group(&emulator, TOASTER);
+    for path in ["/enrollment/x", "/enrolmentGroups/x"] {
+        let body = json!({ "attestation": { "symmetricKey": { "primaryKey": OTHER_KEY } } }).to_string();
+        let answer = device.unsigned(Method::PUT, path).body(body).send().unwrap();
+        assert_eq!(answer.status(), 404);
+    }
+    let records = emulator.requests();
+    assert!(records.iter().all(|record| record.body.contains("****")) && records.len() == 2, "{records:?}");
+    assert!(!format!("{records:?}").contains(OTHER_KEY));
+}

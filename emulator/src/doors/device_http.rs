@@ -10,7 +10,7 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 
-use super::{device_mqtt::DeviceMqtt, exchange, fault, websocket};
+use super::{device_mqtt::DeviceMqtt, exchange, fault, masked::masked, websocket};
 use crate::{
     clock::wall_time,
     config::Behaviour,
@@ -87,7 +87,11 @@ impl DeviceHttp {
         record.registration_id = route.as_ref().map(|route| route.registration_id.to_string());
         let body = exchange::body(body, MAX_BODY, &self.service, &mut record).await?;
         if let Ok(body) = &body {
-            record.body = String::from_utf8_lossy(body).into_owned();
+            record.body = match route {
+                Some(_) => String::from_utf8_lossy(body).into_owned(),
+                // It may be a call of the service API whose path is misspelt.
+                None => masked(body),
+            };
         }
 
         let script = route
