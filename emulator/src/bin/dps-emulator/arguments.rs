@@ -14,6 +14,10 @@ Examples:
       dps-emulator --mqtt 127.0.0.1:1883 --mqtts 127.0.0.1:8883 --https 127.0.0.1:8443 --ca-out ca.pem
   Your own enrollments, and your own function:
       dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
+  The page and the control API on a fixed port. The connection string for Microsoft's tools is printed, too:
+      dps-emulator --http 127.0.0.1:8080 --control 127.0.0.1:8090
+  See in the terminal what devices and the webhook send:
+      dps-emulator --verbose
   Only check a configuration:
       dps-emulator --config my-dps.toml --check
   The quotas of the real service, answered with 429 when they are used up:
