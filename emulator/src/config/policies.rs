@@ -50,7 +50,7 @@ impl Right {
     pub(crate) const ALL: [Self; 4] =
         [Self::EnrollmentRead, Self::EnrollmentWrite, Self::RegistrationStatusRead, Self::RegistrationStatusWrite];
 
-    /// Returns `true` if whoever has this right has `other` too.
+    /// Returns `true` if a policy with this right has `other` too.
     pub(crate) fn includes(self, other: Self) -> bool {
         self == other
             || matches!(

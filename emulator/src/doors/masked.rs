@@ -32,7 +32,7 @@ fn mask(json: &mut Value) {
                 let is_url = name.eq_ignore_ascii_case("webhookUrl");
                 match value {
                     Value::Null => {}
-                    // Whatever is there in the place of a key may be one.
+                    // Any value under this name may be a key.
                     _ if SECRET_NAMES.iter().any(|secret| name.eq_ignore_ascii_case(secret)) => *value = MASK.into(),
                     Value::String(url) if is_url => *url = webhook_url::masked(url),
                     _ if is_url => *value = MASK.into(),

@@ -36,9 +36,9 @@ struct Usable<'a> {
     rights: &'a [Right],
 }
 
-/// The policies of which at least one key counts, the owner's first.
+/// The policies that have at least one key that counts. The owner's comes first.
 ///
-/// The well-known key counts only if nobody else can reach the service, wherever it was configured.
+/// The well-known key counts only if every listener is on loopback. It does not matter where it was configured.
 fn usable<'a>(trust: &'a Trust, settings: &'a Settings, well_known: &'a SymmetricKey) -> Vec<Usable<'a>> {
     let configured = || {
         settings.policies.iter().map(|policy| Usable {

@@ -4,7 +4,7 @@
 use azure_dps_emulator::{Emulator, WELL_KNOWN_SERVICE_KEY};
 use reqwest::{
     Method,
-    blocking::{Client, RequestBuilder},
+    blocking::{Client, RequestBuilder, Response},
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use serde_json::Value;
@@ -90,4 +90,22 @@ impl ServiceClient {
         let request = self.request(method, path).header(CONTENT_TYPE, "application/json");
         answer(request.body(body.to_string()).send().unwrap())
     }
+}
+
+/// Checks the answer of a refusal of the service API. Returns its code and message.
+pub fn refused(response: Response) -> (u64, String) {
+    let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let [kind, code, id] = ["content-type", "x-ms-error-code", "x-ms-request-id"].map(header);
+    assert_eq!(kind.as_deref(), Some("application/json; charset=utf-8"));
+    assert_eq!(id.unwrap().len(), 36);
+    let (status, body) = answer(response);
+    let members: Vec<_> = body.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["errorCode", "trackingId", "message", "timestampUtc"]);
+    let error_code = body["errorCode"].as_u64().unwrap();
+    assert_eq!((error_code / 1000, code), (status.into(), Some(error_code.to_string())));
+    (error_code, body["message"].as_str().unwrap().to_owned())
+}
+
+pub fn last_outcome(emulator: &Emulator) -> String {
+    emulator.requests().last().unwrap().outcome.clone()
 }

@@ -1,6 +1,6 @@
 //! Which webhooks the service API may set: those on this machine, and those on hosts that the operator named.
 //!
-//! Whoever may write enrollments could otherwise have the emulator POST to any address that it can reach.
+//! Otherwise a client that may write enrollments could have the emulator POST to any address.
 
 use std::net::Ipv6Addr;
 
