@@ -482,6 +482,17 @@ fn what_is_wrong_with_an_enrollment_is_named() {
         (json!({ "iotHubs": [TOASTERS_HUB, "nub"] }), "iotHubs[1]: \"nub\" is not in linked_hubs"),
         (json!({ "iotHubs": TOASTERS_HUB }), "iotHubs: a list is expected"),
         (json!({ "iotHubHostName": "nub" }), "iotHubHostName: \"nub\" is not in linked_hubs"),
+        (json!({ "attestation": ["symmetricKey"] }), "attestation: an object is expected"),
+        (
+            json!({ "attestation": { "type": "symmetricKey", "symmetricKey": [OTHER_KEY, OTHER_KEY] } }),
+            "attestation.symmetricKey: an object is expected",
+        ),
+        (
+            x509(json!({ "signingCertificates": { "primary": [device] } })),
+            "attestation.x509.signingCertificates.primary: an",
+        ),
+        (json!({ "capabilities": [true] }), "capabilities: an object is expected"),
+        (json!({ "initialTwin": [] }), "initialTwin: an object is expected"),
         (json!({ "capabilities": { "iotEdge": "yes" } }), "capabilities.iotEdge: a boolean is expected"),
         (json!({ "initialTwin": { "tags": [] } }), "initialTwin.tags: an object is expected"),
     ] {

@@ -1,8 +1,11 @@
 //! The JSON that clients of the service API send.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer as Source,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Deserializer, Value, error::Category};
 use serde_path_to_error::{Error, Path, deserialize};
 
@@ -11,14 +14,47 @@ use super::error::ServiceError;
 /// Reads a body. What does not fit is named by its path.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
     let mut deserializer = Deserializer::from_slice(body);
-    let value = deserialize(&mut deserializer).map_err(|error| fault(&error))?;
+    let Whole(value) = deserialize(&mut deserializer).map_err(|error| fault(&error))?;
     deserializer.end().map_err(|error| ServiceError::bad_request(format!("the body is not JSON: {error}")))?;
-    Ok(value)
+    value.ok_or_else(|| bad_member("the body", "an object is expected"))
 }
 
 /// Reads a part of a body.
 pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, ServiceError> {
-    deserialize(value).map_err(|error| fault(&error))
+    let Whole(value) = deserialize(value).map_err(|error| fault(&error))?;
+    value.ok_or_else(|| bad_member("the item", "an object is expected"))
+}
+
+/// Reads an object or `null`, and not a list of its values, which serde reads, too.
+pub(super) fn object<'de, D: Source<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    deserializer.deserialize_any(Object(PhantomData))
+}
+
+/// An object as a whole.
+struct Whole<T>(Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Source<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object(deserializer).map(Self)
+    }
 }
 
 /// A member that cannot be used, and why. What is quoted of a body may be long.
@@ -39,7 +75,6 @@ fn fault(error: &Error<serde_json::Error>) -> ServiceError {
     let why = match expected {
         Some("a map") => "an object is expected".to_owned(),
         Some("a sequence") => "a list is expected".to_owned(),
-        Some(expected) if expected.starts_with("struct ") => "an object is expected".to_owned(),
         Some(expected) => format!("{expected} is expected"),
         None if text.starts_with("duplicate field") => "a member is there twice".to_owned(),
         None => "this cannot be read".to_owned(),

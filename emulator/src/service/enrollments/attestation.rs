@@ -5,7 +5,10 @@ use serde::Deserialize;
 use crate::{
     config::{CaReferences, TpmAttestation, X509Attestation, enrollments::Attestation as Stored},
     identity::{certificate::Certificate, key::SymmetricKey, tpm::EndorsementKey},
-    service::{error::ServiceError, json_body::bad_member},
+    service::{
+        error::ServiceError,
+        json_body::{bad_member, object},
+    },
     store::enrollments::Kind,
 };
 
@@ -14,8 +17,11 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub(super) struct AttestationInput {
     r#type: Option<String>,
+    #[serde(default, deserialize_with = "object")]
     symmetric_key: Option<SymmetricKeyInput>,
+    #[serde(default, deserialize_with = "object")]
     x509: Option<X509Input>,
+    #[serde(default, deserialize_with = "object")]
     tpm: Option<TpmInput>,
 }
 
@@ -29,14 +35,19 @@ struct SymmetricKeyInput {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct X509Input {
+    #[serde(default, deserialize_with = "object")]
     client_certificates: Option<CertificatesInput>,
+    #[serde(default, deserialize_with = "object")]
     signing_certificates: Option<CertificatesInput>,
+    #[serde(default, deserialize_with = "object")]
     ca_references: Option<CaReferencesInput>,
 }
 
 #[derive(Default, Deserialize)]
 struct CertificatesInput {
+    #[serde(default, deserialize_with = "object")]
     primary: Option<CertificateInput>,
+    #[serde(default, deserialize_with = "object")]
     secondary: Option<CertificateInput>,
 }
 
@@ -44,6 +55,7 @@ struct CertificatesInput {
 #[derive(Deserialize)]
 struct CertificateInput {
     certificate: Option<String>,
+    #[serde(default, deserialize_with = "object")]
     info: Option<InfoInput>,
 }
 

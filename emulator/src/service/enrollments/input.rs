@@ -8,7 +8,10 @@ use crate::{
     config::{
         Allocation, AllocationPolicy, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, Twin, webhook_url,
     },
-    service::{error::ServiceError, json_body::bad_member},
+    service::{
+        error::ServiceError,
+        json_body::{bad_member, object},
+    },
     store::enrollments::{Entry, Kind},
 };
 
@@ -21,16 +24,21 @@ pub(super) struct Input {
     registration_id: Option<String>,
     device_id: Option<String>,
     optional_device_information: Option<Map<String, Value>>,
+    #[serde(default, deserialize_with = "object")]
     attestation: Option<AttestationInput>,
+    #[serde(default, deserialize_with = "object")]
     capabilities: Option<Capabilities>,
+    #[serde(default, deserialize_with = "object")]
     initial_twin: Option<TwinInput>,
     /// Counts in a bulk operation. Elsewhere `If-Match` counts.
     pub(super) etag: Option<String>,
     provisioning_status: Option<String>,
+    #[serde(default, deserialize_with = "object")]
     reprovision_policy: Option<ReprovisionInput>,
     allocation_policy: Option<String>,
     iot_hubs: Option<Vec<String>>,
     iot_hub_host_name: Option<String>,
+    #[serde(default, deserialize_with = "object")]
     custom_allocation_definition: Option<CustomAllocationInput>,
     credential_policy_name: Option<String>,
 }
@@ -44,6 +52,7 @@ struct Capabilities {
 #[derive(Deserialize)]
 struct TwinInput {
     tags: Option<Map<String, Value>>,
+    #[serde(default, deserialize_with = "object")]
     properties: Option<TwinProperties>,
 }
 
