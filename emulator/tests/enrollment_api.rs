@@ -676,7 +676,7 @@ fn queries_filter_enrollments_and_registrations() {
     }
 }
 
-/// Whoever may no longer come is told at once, even while a webhook decides on his hub.
+/// A device that may no longer come is told so at once, even while a webhook decides on its hub.
 #[test]
 fn a_change_ends_registrations_that_are_running() {
     type Act = fn(&ServiceClient);
