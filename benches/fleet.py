@@ -4,6 +4,7 @@ over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are t
 
     python3 benches/fleet.py [--json] [--devices 10,100] [--transport mqtt] [--idle]
     python3 benches/fleet.py --quota 100 --devices 250
+    python3 benches/fleet.py --data --devices 2000,2000,2000
 
 Builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
 number. The emulator asks for 1 s between polls. Prints the table of the README, as Markdown; --json has
@@ -12,6 +13,10 @@ more: the answers lost, the devices that registered again because of that, and t
 With --quota the emulator allows so many registrations a minute, and nothing gets lost or throttled
 besides. The table then is about the refused calls: status 429. The first wave is the first call of each
 device.
+
+With --data each number is measured twice: in memory, and with the emulator's --data. The folder is in
+the system's folder for temporary files. After the second run the emulator is started again from its
+folder: once as it was stopped, once as a SIGKILL leaves it.
 
 Exits with 1 if a device is not assigned exactly once: the device was told of one assignment, a look-up
 afterwards names the same hub and device ID, no answer ever named another hub for it, and no other
@@ -45,6 +50,7 @@ QUOTA_HEADER = "| devices at once | assigned, once each | seconds | refused call
 
 class Emulator:
     def __init__(self, directory, *arguments):
+        started = time.monotonic()
         self.ca = os.path.join(directory, "ca.pem")
         self.log = os.path.join(directory, "log")
         command = [os.path.join(TARGET, "dps-emulator"), "--json", "--retry-after", "1", "--ca-out", self.ca,
@@ -57,6 +63,7 @@ class Emulator:
                 sys.exit(self.process.stderr.read().decode())
             time.sleep(0.02)
             self.urls = {line["listener"]: line["url"] for line in self.lines() if "listener" in line}
+        self.started_in = time.monotonic() - started
 
     def lines(self):
         with open(self.log) as log:
@@ -70,6 +77,10 @@ class Emulator:
     def processor_seconds(self):
         threads = glob.glob(f"/proc/{self.process.pid}/task/*/schedstat")
         return sum(int(open(thread).read().split()[0]) for thread in threads) / 1e9
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
     def stop(self):
         """How long it takes to end, and what it has to say then."""

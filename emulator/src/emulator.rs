@@ -1,6 +1,6 @@
 //! Starting the service, looking into it, and stopping it.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::task;
 
@@ -20,8 +20,11 @@ use crate::{
         tls,
         worker::Worker,
     },
-    service::{Service, issuance::IssuingCa, script::Script, trust::Trust, webhook::allowed::AllowedHosts},
-    store::devices::DeviceRecord,
+    service::{Service, authorities::Authorities, script::Script, trust::Trust, webhook::allowed::AllowedHosts},
+    store::{
+        devices::DeviceRecord,
+        disk::{DataError, Disk},
+    },
     watch::{
         journal::{Journal, Observer},
         records::{Event, RequestRecord, WebhookCall},
@@ -40,6 +43,7 @@ pub struct Emulator {
     control_url: Option<String>,
     ca_pem: String,
     issuing_ca_pem: String,
+    renewed_ca: Option<&'static str>,
     // The control API is dropped first, then the service, then the webhook that it calls.
     _control: Option<Worker>,
     _worker: Worker,
@@ -63,6 +67,7 @@ impl Emulator {
             webhook_url: None,
             service_key: None,
             webhook_hosts: Vec::new(),
+            data: None,
             time_scale: 1.0,
             observer: None,
             contoso_log: Box::new(|_| {}),
@@ -123,7 +128,8 @@ impl Emulator {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let has_service_api = self.http_url.is_some() || self.https_url.is_some();
-        self.service.service_api_is_off().filter(|_| has_service_api).map(str::to_owned).into_iter().collect()
+        let service_api = self.service.service_api_is_off().filter(|_| has_service_api);
+        service_api.into_iter().chain(self.renewed_ca).map(str::to_owned).collect()
     }
 
     /// Where the control API and its page are: `http://127.0.0.1:PORT`.
@@ -133,14 +139,14 @@ impl Emulator {
     }
 
     /// Returns the certificate of the CA that signed the certificate of the TLS listeners. The CA is made at each
-    /// start. It is of no use with a [`Builder::certificate`].
+    /// start, or once with [`Builder::data`]. It is of no use with a [`Builder::certificate`].
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
     /// Returns the certificates of the CA that issues certificates to devices: the intermediate that signs them, then
-    /// its root. The CA is made at each start. [`Certificate::from_pem`](crate::Certificate::from_pem) reads the first
+    /// its root. The CA is made at each start, or once with [`Builder::data`]. [`Certificate::from_pem`](crate::Certificate::from_pem) reads the first
     /// one: an enrollment group with the intermediate accepts the devices that have an issued certificate.
     #[must_use]
     pub fn issuing_ca_pem(&self) -> &str {
@@ -201,7 +207,8 @@ impl Emulator {
     ///
     /// # Panics
     ///
-    /// If the changed configuration cannot be used, for the reasons of [`Builder::start`]. Nothing is changed then.
+    /// If the changed configuration cannot be used, for the reasons of [`Builder::start`], or cannot be written into the
+    /// folder of [`Builder::data`]. Nothing is changed then.
     #[track_caller]
     pub fn update(&self, change: impl FnOnce(&mut Config)) {
         if let Err(error) = self.service.update(change) {
@@ -240,6 +247,7 @@ pub struct Builder {
     webhook_url: Option<String>,
     service_key: Option<SymmetricKey>,
     webhook_hosts: Vec<String>,
+    data: Option<PathBuf>,
     time_scale: f64,
     observer: Option<Observer>,
     contoso_log: Box<dyn Fn(&str) + Send + Sync>,
@@ -333,6 +341,20 @@ impl Builder {
         self
     }
 
+    /// Keeps enrollments, devices, twins, operations and CAs in this folder, so that they are there again at the next
+    /// start. The folder is made if it is not there. No other emulator can use it meanwhile.
+    ///
+    /// Nothing is answered before it is written. The guarantee holds if the process is killed, not if the machine loses
+    /// its power. Keys are in the folder: on Unix only its owner can read it.
+    ///
+    /// The enrollments of the configuration are created once, if their IDs were never known in the folder. After that
+    /// the folder's count. All other settings are the configuration's at every start.
+    #[must_use]
+    pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data = Some(folder.into());
+        self
+    }
+
     /// Divides the service's own delays by this factor: the pauses between webhook calls, scripted delays and quota
     /// windows. The time-out of webhook calls is divided too, but it is at least 10 s, or as configured if that is
     /// less. `Retry-After`, token expiry and MQTT's keep-alive stay in plain seconds, because devices count on them.
@@ -361,7 +383,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// If the configuration cannot be used, or an address cannot be listened on.
+    /// If the configuration cannot be used, an address cannot be listened on, or the data folder cannot be used.
     pub fn start(self) -> Result<Emulator, StartError> {
         // The webhook client needs a process-wide provider. An error means that there is one already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -392,12 +414,16 @@ impl Builder {
             .flatten()
             .all(|(_, address)| address.ip().to_canonical().is_loopback());
         let trust = Trust { owner_key: self.service_key, is_local, webhook_hosts };
-        let mut server = ServerCertificate::generate().map_err(|error| StartError::tls(&error))?;
+        let disk = self.data.as_deref().map(Disk::open).transpose()?;
+        let authorities = match &disk {
+            Some(disk) => Authorities::of(disk)?,
+            None => Authorities::generate().map_err(|error| StartError::tls(&error))?,
+        };
+        let mut server = ServerCertificate::generate(&authorities.server).map_err(|error| StartError::tls(&error))?;
         if let Some((chain, key)) = &self.certificate {
             server.present(chain, key).map_err(|error| StartError::tls(&error))?;
         }
-        let issuing_ca = IssuingCa::generate().map_err(|error| StartError::tls(&error))?;
-        let issuing_ca_pem = issuing_ca.pem();
+        let issuing_ca_pem = authorities.issuing.pem();
         let acceptor =
             tls::acceptor(server.chain, server.key, config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
 
@@ -417,10 +443,11 @@ impl Builder {
             config,
             clock,
             contoso.as_ref().map(Webhook::url_with_key),
-            issuing_ca,
+            authorities.issuing,
             trust,
             Journal::new(clock, self.observer, control.is_some()),
-        ));
+            disk,
+        )?);
 
         let plain_url =
             |listener: &Option<Listener>, scheme| listener.as_ref().map(|(_, address)| format!("{scheme}://{address}"));
@@ -431,6 +458,7 @@ impl Builder {
         let (mqtt_url, mqtts_url) = (plain_url(&mqtt, "mqtt"), secure_url(&mqtts, "mqtts"));
         let serving = Arc::clone(&service);
         let worker = Worker::start("dps-emulator", move || {
+            serving.resume();
             let http_api = |scheme| Http(Arc::new(HttpApi::new(Arc::clone(&serving), scheme)));
             let mqtt_api = |listener| DeviceMqtt { service: Arc::clone(&serving), listener };
             let tls = Some(acceptor);
@@ -450,8 +478,9 @@ impl Builder {
             mqtt_url,
             mqtts_url,
             control_url,
-            ca_pem: server.ca_pem,
+            ca_pem: authorities.server.pem().to_owned(),
             issuing_ca_pem,
+            renewed_ca: authorities.renewed,
             _control: None,
             _worker: worker,
             contoso,
@@ -474,6 +503,7 @@ impl fmt::Debug for Builder {
             .field("https", &self.https)
             .field("mqtt", &self.mqtt)
             .field("mqtts", &self.mqtts)
+            .field("data", &self.data)
             .field("time_scale", &self.time_scale)
             .finish_non_exhaustive()
     }
@@ -511,6 +541,8 @@ pub enum StartError {
     WebhookHost(String),
     /// The certificates could not be made, or the caller's cannot be used.
     Tls(String),
+    /// The data folder cannot be used: another process uses it, a newer version wrote it, other users can read it, ….
+    Data(String),
     /// The system refused something else, such as a thread.
     Io(io::Error),
 }
@@ -533,6 +565,12 @@ impl From<CredentialError> for StartError {
     }
 }
 
+impl From<DataError> for StartError {
+    fn from(DataError(why): DataError) -> Self {
+        Self::Data(why)
+    }
+}
+
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -548,6 +586,7 @@ impl fmt::Display for StartError {
             Self::WebhookHost(fault) => write!(f, "a webhook cannot be allowed: {fault}"),
             Self::Control(why) => write!(f, "cannot start the control API: {why}"),
             Self::Tls(error) => write!(f, "cannot use the certificates: {error}"),
+            Self::Data(error) => f.write_str(error),
             Self::Io(error) => error.fmt(f),
         }
     }
@@ -558,7 +597,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Config(error) => Some(error),
             Self::Listen(_, error) | Self::Io(error) => Some(error),
-            Self::Control(_) | Self::TimeScale | Self::WebhookHost(_) | Self::Tls(_) => None,
+            Self::Control(_) | Self::TimeScale | Self::WebhookHost(_) | Self::Tls(_) | Self::Data(_) => None,
         }
     }
 }

@@ -58,14 +58,9 @@ impl Service {
         let issuing_ca = IssuingCa::generate()?;
         let clock = Clock::new(1.0);
         let trust = Trust { owner_key: None, is_local: true, webhook_hosts: AllowedHosts::default() };
-        Ok(Self(Arc::new(service::Service::new(
-            config,
-            clock,
-            None,
-            issuing_ca,
-            trust,
-            Journal::new(clock, None, false),
-        ))))
+        service::Service::new(config, clock, None, issuing_ca, trust, Journal::new(clock, None, false), None)
+            .map(|service| Self(Arc::new(service)))
+            .map_err(|error| error.to_string().into())
     }
 
     /// One connection to the HTTP listener, until it ends.

@@ -166,7 +166,7 @@ impl<'a> Attestation<'a> {
 /// The certificates of X.509 attestation. A group names CAs; an individual enrollment names the device certificate.
 ///
 /// In TOML each is PEM, or the path of a PEM file from the working directory. The first certificate in it counts.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct X509Attestation {
     /// The certificate.
@@ -187,7 +187,7 @@ impl X509Attestation {
 }
 
 /// The CAs of a group, by their names in [`Config::ca_certificates`](crate::Config::ca_certificates).
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaReferences {
     /// The CA's name.
@@ -220,7 +220,7 @@ pub struct CaCertificate {
 }
 
 /// The TPM of TPM attestation.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TpmAttestation {
     /// The endorsement key, by which it is known.
@@ -293,7 +293,7 @@ pub enum AllocationPolicy {
 }
 
 /// What happens to a device that has a hub and registers again.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReprovisionPolicy {
     /// It stays at its hub.

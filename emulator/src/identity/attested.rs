@@ -1,11 +1,17 @@
 //! By what a device proved who it is.
 
-use super::{certificate::Certificate, key::SymmetricKey, tpm::TpmKeys};
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug)]
+use super::{
+    certificate::Certificate,
+    key::{SymmetricKey, kept},
+    tpm::TpmKeys,
+};
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Attested {
     /// With this key of the enrollment. A device of a group has a key derived from it.
-    SymmetricKey(SymmetricKey),
+    SymmetricKey(#[serde(with = "kept")] SymmetricKey),
     X509 {
         certificate: Certificate,
         /// The CA of the group that vouches for it.

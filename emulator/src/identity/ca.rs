@@ -1,8 +1,8 @@
-//! The certificates that the emulator makes for itself: a CA, and the TLS listeners' server certificate by it.
+//! The CAs of the emulator, and the TLS listeners' server certificate by one of them.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData,
 };
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -10,26 +10,94 @@ use rustls::pki_types::{
 };
 use time::{Duration, OffsetDateTime};
 
+use super::certificate::parse;
+
 /// The names under which the emulator is reached. The last one is for a device with a fixed host and a line in the
 /// hosts file.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "global.azure-devices-provisioning.net"];
 
-/// A CA made at start and the server certificate that it signed, unless the user brings another.
-pub(crate) struct ServerCertificate {
-    pub(crate) ca_pem: String,
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) key: PrivateKeyDer<'static>,
+/// A CA: its certificate, and its key.
+pub(crate) struct Ca {
+    pem: String,
+    der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
 }
 
-impl ServerCertificate {
-    pub(crate) fn generate() -> Result<Self, rcgen::Error> {
+impl Ca {
+    /// The CA that signs the certificate of the TLS listeners.
+    pub(crate) fn of_server() -> Result<Self, rcgen::Error> {
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "azure-dps-emulator CA");
         (ca.not_before, ca.not_after) = validity();
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
+        Self::root(ca)
+    }
 
+    /// A CA that vouches for itself.
+    pub(crate) fn root(params: CertificateParams) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        Ok(Self::new(&certificate, Issuer::new(params, key)))
+    }
+
+    /// A CA that another one vouches for.
+    pub(crate) fn under(params: CertificateParams, parent: &Self) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let certificate = parent.sign(&params, &key)?;
+        Ok(Self::new(&certificate, Issuer::new(params, key)))
+    }
+
+    fn new(certificate: &Certificate, issuer: Issuer<'static, KeyPair>) -> Self {
+        Self { pem: certificate.pem(), der: certificate.der().clone(), issuer }
+    }
+
+    /// Makes a certificate for a key.
+    pub(crate) fn sign(
+        &self,
+        params: &CertificateParams,
+        key: &impl PublicKeyData,
+    ) -> Result<Certificate, rcgen::Error> {
+        params.signed_by(key, &self.issuer)
+    }
+
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// The certificate and the key in PEM, to be kept.
+    pub(crate) fn to_kept(&self) -> String {
+        self.pem.clone() + &self.issuer.key().serialize_pem()
+    }
+
+    /// Reads what [`to_kept`](Self::to_kept) wrote.
+    pub(crate) fn from_kept(text: &str) -> Result<Self, String> {
+        let key = text.find("-----BEGIN PRIVATE KEY-----").ok_or("there is no key")?;
+        let (pem, key) = text.split_at(key);
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;
+        let key = KeyPair::from_pem(key).map_err(|error| error.to_string())?;
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| error.to_string())?;
+        Ok(Self { pem: pem.to_owned(), der, issuer })
+    }
+
+    /// Whether no client trusts it any more.
+    pub(crate) fn has_expired(&self) -> bool {
+        !parse(&self.der).is_ok_and(|certificate| certificate.validity().is_valid())
+    }
+}
+
+/// The server certificate, by the CA unless the user brings another.
+pub(crate) struct ServerCertificate {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+impl ServerCertificate {
+    pub(crate) fn generate(ca: &Ca) -> Result<Self, rcgen::Error> {
         let mut server = CertificateParams::new(NAMES.map(str::to_owned))?;
         server.distinguished_name.push(DnType::CommonName, "azure-dps-emulator");
         (server.not_before, server.not_after) = validity();
@@ -37,8 +105,8 @@ impl ServerCertificate {
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
-        let server = server.signed_by(&key, &ca)?;
-        Ok(Self { ca_pem: ca.pem(), chain: vec![server.der().clone()], key: key.into() })
+        let server = ca.sign(&server, &key)?;
+        Ok(Self { chain: vec![server.der().clone()], key: key.into() })
     }
 
     /// Takes the user's server certificate, with its chain, and its key instead.

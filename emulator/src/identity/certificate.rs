@@ -5,7 +5,7 @@ use std::{fmt, fs};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pem::{EncodeConfig, LineEnding, Pem};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use time::format_description::well_known::Rfc3339;
@@ -92,6 +92,19 @@ impl Certificate {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Certificate").field(&self.info.subject_name).finish()
+    }
+}
+
+impl Serialize for Certificate {
+    /// As PEM.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (base64, mut pem) = (self.base64(), "-----BEGIN CERTIFICATE-----\n".to_owned());
+        for line in base64.as_bytes().chunks(64) {
+            pem.extend(line.iter().copied().map(char::from));
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+        serializer.serialize_str(&pem)
     }
 }
 

@@ -71,6 +71,46 @@ impl<'de> Deserialize<'de> for SymmetricKey {
     }
 }
 
+/// How a key is kept on the disk: as base64. A key is written nowhere else, and so it has no `Serialize` of its own.
+pub(crate) mod kept {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::SymmetricKey;
+
+    pub(crate) fn serialize<S: Serializer>(key: &SymmetricKey, serializer: S) -> Result<S::Ok, S::Error> {
+        BASE64_STANDARD.encode(key.bytes()).serialize(serializer)
+    }
+
+    /// It may be the default, which is no key.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SymmetricKey, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(SymmetricKey::default());
+        }
+        SymmetricKey::from_base64(&text).map_err(de::Error::custom)
+    }
+}
+
+/// The same for a key that may be absent.
+pub(crate) mod kept_option {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{SymmetricKey, kept};
+
+    pub(crate) fn serialize<S: Serializer>(key: &Option<SymmetricKey>, serializer: S) -> Result<S::Ok, S::Error> {
+        match key {
+            Some(key) => kept::serialize(key, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SymmetricKey>, D::Error> {
+        // A key that is there is never empty.
+        Option::<SymmetricKey>::deserialize(deserializer)
+    }
+}
+
 /// A device's key: the HMAC of its registration ID under its group's key.
 pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str) -> Vec<u8> {
     mac(group_key.bytes()).map_or_else(Vec::new, |mut mac| {

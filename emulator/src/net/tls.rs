@@ -79,8 +79,8 @@ impl ClientCertVerifier for AnyClient {
 }
 
 /// What to do if the client rejects the server's certificate.
-const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start (or the issuer of \
-                     --tls-certificate), and name the server as the certificate does: localhost, for example";
+const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start without --data (or the \
+                     issuer of --tls-certificate), and name the server as the certificate does: localhost, for example";
 
 /// Why no request may have come after a handshake, and what to do. Some clients, such as Node and curl, check the
 /// certificate or its names only then.

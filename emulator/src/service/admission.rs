@@ -15,7 +15,7 @@ use crate::{
     identity::{ids, key::SymmetricKey, tpm::Challenge},
     store::{
         Store,
-        devices::Device,
+        devices::{Device, LastKey},
         enrollments::{Enrollments, Stamped},
     },
 };
@@ -111,7 +111,7 @@ fn check_address(settings: &Settings, request: &DeviceRequest<'_>) -> Result<(),
 
 /// The key that blocks the enrollment's other key.
 fn blocking_key<'a>(device: &'a Device, settings: &Settings, clock: Clock) -> Option<&'a SymmetricKey> {
-    let (key, at) = device.last_key.as_ref()?;
+    let LastKey { key, at } = device.last_key.as_ref()?;
     let blocked_for = settings.behaviour.other_key_blocked_for;
     (clock.since(*at).as_secs_f64() < blocked_for).then_some(key)
 }

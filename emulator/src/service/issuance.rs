@@ -2,8 +2,8 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SerialNumber, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SerialNumber,
+    SubjectPublicKeyInfo,
 };
 use uuid::Uuid;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
@@ -11,26 +11,28 @@ use x509_parser::{certification_request::X509CertificationRequest, prelude::From
 use super::error::ServiceError;
 use crate::{
     config::Behaviour,
-    identity::{ca, certificate},
+    identity::{
+        ca::{Ca, validity},
+        certificate,
+    },
 };
 
 /// A root, and its intermediate, which signs the devices' certificates.
 pub(crate) struct IssuingCa {
-    root: CertifiedIssuer<'static, KeyPair>,
-    intermediate: CertifiedIssuer<'static, KeyPair>,
+    pub(super) root: Ca,
+    pub(super) intermediate: Ca,
 }
 
 impl IssuingCa {
     pub(crate) fn generate() -> Result<Self, rcgen::Error> {
-        let root = CertifiedIssuer::self_signed(ca("azure-dps-emulator issuing root", 1), KeyPair::generate()?)?;
-        let intermediate = ca("azure-dps-emulator issuing CA", 0);
-        let intermediate = CertifiedIssuer::signed_by(intermediate, KeyPair::generate()?, &root)?;
+        let root = Ca::root(ca("azure-dps-emulator issuing root", 1))?;
+        let intermediate = Ca::under(ca("azure-dps-emulator issuing CA", 0), &root)?;
         Ok(Self { root, intermediate })
     }
 
     /// The intermediate's certificate, followed by the root's.
     pub(crate) fn pem(&self) -> String {
-        self.intermediate.pem() + &self.root.pem()
+        self.intermediate.pem().to_owned() + self.root.pem()
     }
 
     /// Issues a certificate for a TLS client. Returns the chain from leaf to root, each certificate as base64 of its
@@ -38,13 +40,13 @@ impl IssuingCa {
     pub(crate) fn issue(&self, request: &CertificateRequest) -> Result<Vec<String>, rcgen::Error> {
         let mut leaf = CertificateParams::default();
         leaf.distinguished_name.push(DnType::CommonName, &*request.registration_id);
-        (leaf.not_before, leaf.not_after) = ca::validity();
+        (leaf.not_before, leaf.not_after) = validity();
         // By default it is made of the key, and a device may come again with the same key.
         leaf.serial_number = Some(SerialNumber::from_slice(Uuid::new_v4().as_bytes()));
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = leaf.signed_by(&request.key, &self.intermediate)?;
+        let leaf = self.intermediate.sign(&leaf, &request.key)?;
         Ok([leaf.der(), self.intermediate.der(), self.root.der()].map(|der| BASE64_STANDARD.encode(der)).to_vec())
     }
 }
@@ -52,7 +54,7 @@ impl IssuingCa {
 fn ca(name: &str, path_length: u8) -> CertificateParams {
     let mut ca = CertificateParams::default();
     ca.distinguished_name.push(DnType::CommonName, name);
-    (ca.not_before, ca.not_after) = ca::validity();
+    (ca.not_before, ca.not_after) = validity();
     ca.use_authority_key_identifier_extension = true;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -6,6 +6,7 @@ mod answer;
 pub(crate) mod api_version;
 mod assignment;
 mod attestation;
+pub(crate) mod authorities;
 mod device_registration;
 mod enrollment;
 mod enrollments;
@@ -25,6 +26,7 @@ mod registrations;
 pub(crate) mod replay;
 pub(crate) mod request;
 mod reset;
+mod resumption;
 pub(crate) mod script;
 pub(crate) mod trust;
 pub(crate) mod twin_patch;
@@ -52,6 +54,7 @@ use crate::{
     store::{
         Store,
         devices::DeviceRecord,
+        disk::{DataError, Disk},
         shared::{NotKept, Reading, SharedStore},
     },
     watch::journal::Journal,
@@ -98,14 +101,13 @@ impl Service {
         issuing_ca: IssuingCa,
         trust: Trust,
         journal: Journal,
-    ) -> Self {
+        disk: Option<Disk>,
+    ) -> Result<Self, DataError> {
         let (settings, groups, individuals) = Settings::split(config.clone());
-        let mut store = Store::default();
-        store.enrollments.replace(groups, individuals);
         let journal = Arc::new(journal);
-        Self {
+        Ok(Self {
             settings: RwLock::new(Arc::new(settings)),
-            store: SharedStore::new(store).watched(views::teller(&journal)),
+            store: SharedStore::open(disk, groups, individuals)?.watched(views::teller(&journal)),
             jobs: Jobs::default(),
             registrations: Mutex::default(),
             operations: Mutex::default(),
@@ -118,7 +120,7 @@ impl Service {
             journal,
             initial: config,
             replays: Semaphore::new(REPLAYS),
-        }
+        })
     }
 
     /// What is known, to be read.
@@ -232,7 +234,7 @@ impl Service {
     pub(crate) fn forget(&self) -> Vec<DeviceRecord> {
         let forget = |store: &mut Store| {
             let records = store.devices.iter().filter_map(|(_, device)| device.record().cloned()).collect();
-            store.devices.clear();
+            store.devices.reset();
             Ok::<_, NotKept>(records)
         };
         let forgotten = self.store.change(forget, |records| {

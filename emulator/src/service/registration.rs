@@ -28,7 +28,7 @@ use crate::{
     identity::ids,
     store::{
         Store,
-        devices::{Device, Devices},
+        devices::{Device, Devices, LastKey},
         registration_state::{RegistrationState, Status},
         running::Running,
         shared::NotKept,
@@ -47,7 +47,7 @@ enum Begun {
 }
 
 /// What a registration in the background works on: the state of things when it began.
-struct Job {
+pub(super) struct Job {
     running: Arc<Running>,
     enrollment: Enrollment,
     settings: Arc<Settings>,
@@ -58,7 +58,7 @@ struct Job {
 }
 
 impl Job {
-    fn new(
+    pub(super) fn new(
         settings: &Arc<Settings>,
         device: &Device,
         enrollment: Enrollment,
@@ -116,7 +116,7 @@ impl Service {
         if let Attested::SymmetricKey(key) = &enrollment.attested
             && request.credentials.carrier == Carrier::Http
         {
-            device.last_key = Some((key.clone(), SystemTime::now()));
+            device.last_key = Some(LastKey { key: key.clone(), at: SystemTime::now() });
         }
         device.enrollment = Some((enrollment.kind, enrollment.id.clone()));
         let id = request.registration_id.to_ascii_lowercase();
@@ -157,7 +157,7 @@ impl Service {
     }
 
     /// Lets a registration go on in the background until the device has its hub.
-    fn run(self: &Arc<Self>, job: Box<Job>) -> JoinHandle<()> {
+    pub(super) fn run(self: &Arc<Self>, job: Box<Job>) -> JoinHandle<()> {
         let stopped = self.jobs.start(&job.running.operation_id);
         let service = Arc::clone(self);
         tokio::spawn(async move {

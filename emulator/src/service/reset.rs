@@ -15,10 +15,7 @@ impl Service {
     pub(crate) fn reset(&self) -> Result<(), NotKept> {
         let (settings, groups, individuals) = Settings::split(self.initial.clone());
         let forget = |store: &mut Store| {
-            store.devices.clear();
-            // Without the old ones first, their times would stay.
-            store.enrollments.replace(Vec::new(), Vec::new());
-            store.enrollments.replace(groups, individuals);
+            store.reset(groups, individuals);
             Ok(())
         };
         self.store.change(forget, |()| {

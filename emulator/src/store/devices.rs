@@ -7,19 +7,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     enrollments::Kind,
     registration_state::{RegistrationState, Status, Substatus},
     running::Running,
-    tracked::Tracked,
+    tracked::{Row, Tracked},
     twin_size::twin_size,
 };
 use crate::{
     clock::window::Window,
     config::Twin,
-    identity::{key::SymmetricKey, tpm::Challenge},
+    identity::{
+        key::{SymmetricKey, kept},
+        tpm::Challenge,
+    },
 };
 
 /// How many of a device's operations can still be polled.
@@ -29,7 +32,7 @@ const OPERATIONS_PER_DEVICE: usize = 4;
 const RESULT: usize = 1024;
 
 /// A device that has a hub, as the hub would know it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DeviceRecord {
@@ -58,27 +61,35 @@ pub(crate) struct Device {
     /// The last challenge of its TPM.
     pub(crate) challenge: Option<Arc<Challenge>>,
     /// The enrollment's key with which it last registered over HTTP, and when.
-    pub(crate) last_key: Option<(SymmetricKey, SystemTime)>,
+    pub(crate) last_key: Option<LastKey>,
     /// Counted while the store is read: polls are not kept.
     polls: RefCell<Window>,
     /// Through which enrollment it last registered.
     pub(crate) enrollment: Option<(Kind, String)>,
-    record: Option<DeviceRecord>,
+    pub(super) record: Option<DeviceRecord>,
     twin_size: usize,
     /// The state that a look-up tells.
-    last: Option<Arc<RegistrationState>>,
-    operations: VecDeque<Operation>,
-    running: Option<Arc<Running>>,
+    pub(super) last: Option<Arc<RegistrationState>>,
+    pub(super) operations: VecDeque<Operation>,
+    pub(super) running: Option<Arc<Running>>,
+}
+
+/// A key of an enrollment, and when a device registered with it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct LastKey {
+    #[serde(with = "kept")]
+    pub(crate) key: SymmetricKey,
+    pub(crate) at: SystemTime,
 }
 
 /// A registration that can be polled.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
-    id: String,
+    pub(super) id: String,
     /// Counted while the store is read: polls are not kept.
     pub(crate) polls: Cell<u32>,
     /// The place of the result in the order of all results.
-    finished: u64,
+    pub(super) finished: u64,
     /// Shared with the look-up's state, because the webhook's payload may be long. A registration that was stopped
     /// has no result.
     pub(crate) result: Option<Arc<RegistrationState>>,
@@ -134,6 +145,12 @@ impl Device {
     /// Returns `true` if this registration was running until now, and so may change the record.
     pub(crate) fn take_running(&mut self, operation_id: &str) -> bool {
         self.running.take_if(|running| running.operation_id == operation_id).is_some()
+    }
+
+    /// Sets the record of a device that is read from the disk.
+    pub(super) fn set_record(&mut self, record: Option<DeviceRecord>) {
+        self.twin_size = record.as_ref().map_or(0, |record| twin_size(&record.twin));
+        self.record = record;
     }
 }
 
@@ -242,6 +259,44 @@ impl Devices {
         self.devices.iter()
     }
 
+    pub(super) fn tracked(&self) -> &Tracked<Device> {
+        &self.devices
+    }
+
+    pub(super) fn keep_changes(&mut self) {
+        self.devices.keep_changes();
+    }
+
+    pub(super) fn take_back_changes(&mut self) {
+        self.devices.take_back_changes();
+        self.recount();
+    }
+
+    /// Takes the rows of the disk.
+    pub(super) fn load(&mut self, rows: Vec<Row<Device>>) {
+        self.devices.load(rows);
+        self.recount();
+    }
+
+    /// Counts again what there is.
+    fn recount(&mut self) {
+        self.twins_size = self.devices.values().map(|device| device.twin_size).sum();
+        let mut finished: Vec<_> = self
+            .devices
+            .iter()
+            .flat_map(|(key, device)| device.operations.iter().map(move |operation| (key, operation)))
+            .filter_map(|(key, operation)| {
+                let size = RESULT + operation.result.as_ref()?.size();
+                let operation_id = operation.id.clone();
+                Some((operation.finished, Finished { device: key.to_owned(), operation_id, size }))
+            })
+            .collect();
+        finished.sort_unstable_by_key(|(number, _)| *number);
+        self.last_finished = finished.last().map_or(0, |(number, _)| *number);
+        self.results_size = finished.iter().map(|(_, finished)| finished.size).sum();
+        self.finished = finished.into_iter().map(|(_, finished)| finished).collect();
+    }
+
     /// Puts a known device at its hub, unless there is no room for its twin.
     pub(crate) fn assign(&mut self, record: DeviceRecord) -> Result<(), Full> {
         let Some(device) = self.devices.get_mut(&record.registration_id.to_ascii_lowercase()) else { return Ok(()) };
@@ -256,8 +311,8 @@ impl Devices {
     }
 
     /// Forgets all devices.
-    pub(crate) fn clear(&mut self) {
-        self.devices.clear();
+    pub(crate) fn reset(&mut self) {
+        self.devices.reset();
         self.finished.clear();
         (self.results_size, self.twins_size) = (0, 0);
     }

@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use std::collections::HashSet;
+
 use super::{
-    tracked::Tracked,
+    tracked::{Row, Tracked},
     twin_size::{map_size, twin_size},
 };
 use crate::{
@@ -86,7 +88,7 @@ fn shared_size(x509: Option<&X509Attestation>, allocation: &Allocation) -> usize
 }
 
 /// The version of an enrollment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Stamp {
     /// With its quotes.
     pub(crate) etag: String,
@@ -142,7 +144,7 @@ pub(crate) struct Full;
 pub(crate) struct Enrollments {
     groups: Tracked<Stamped<EnrollmentGroup>>,
     individuals: Tracked<Stamped<IndividualEnrollment>>,
-    /// The sum of all sizes. A change that was taken back may leave it wrong: it is a bound, not a count.
+    /// The sum of all sizes.
     size: usize,
     limits: Limits,
 }
@@ -266,8 +268,7 @@ impl Enrollments {
     /// Replaces all enrollments by the configuration's, which no limit counts for. The stamp of one that is as before
     /// stays; a changed one keeps its time of creation.
     pub(crate) fn replace(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
-        let entries = groups.into_iter().map(Entry::Group).chain(individuals.into_iter().map(Entry::Individual));
-        let stamped: Vec<_> = entries
+        let stamped: Vec<_> = entries(groups, individuals)
             .map(|entry| {
                 let stamp = match self.get(entry.kind(), entry.id()) {
                     Some(before) if before.entry == entry => before.stamp,
@@ -283,6 +284,87 @@ impl Enrollments {
             self.set(entry, stamp);
         }
     }
+
+    /// Goes back to these enrollments, as if there had never been others.
+    pub(crate) fn reset(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
+        self.groups.reset();
+        self.individuals.reset();
+        self.replace(groups, individuals);
+    }
+
+    /// Adds the enrollments whose names were never known.
+    pub(super) fn add_unknown(
+        &mut self,
+        groups: Vec<EnrollmentGroup>,
+        individuals: Vec<IndividualEnrollment>,
+        known: &Known,
+    ) {
+        for entry in entries(groups, individuals) {
+            let names = match entry.kind() {
+                Kind::Group => &known.groups,
+                Kind::Individual => &known.individuals,
+            };
+            if !names.contains(&entry.id().to_ascii_lowercase()) {
+                self.set(entry, Stamp::after(None));
+            }
+        }
+    }
+
+    /// Takes the rows of the disk. Returns the names that are known, those of deleted enrollments too.
+    pub(super) fn load(
+        &mut self,
+        groups: Vec<Row<Stamped<EnrollmentGroup>>>,
+        individuals: Vec<Row<Stamped<IndividualEnrollment>>>,
+    ) -> Known {
+        let known = Known {
+            groups: groups.iter().map(|(key, _)| key.clone()).collect(),
+            individuals: individuals.iter().map(|(key, _)| key.clone()).collect(),
+        };
+        self.groups.load(groups);
+        self.individuals.load(individuals);
+        self.recount();
+        known
+    }
+
+    pub(super) fn tracked_groups(&self) -> &Tracked<Stamped<EnrollmentGroup>> {
+        &self.groups
+    }
+
+    pub(super) fn tracked_individuals(&self) -> &Tracked<Stamped<IndividualEnrollment>> {
+        &self.individuals
+    }
+
+    pub(super) fn is_changed(&self) -> bool {
+        self.groups.is_changed() || self.individuals.is_changed()
+    }
+
+    pub(super) fn keep_changes(&mut self) {
+        self.groups.keep_changes();
+        self.individuals.keep_changes();
+    }
+
+    pub(super) fn take_back_changes(&mut self) {
+        self.groups.take_back_changes();
+        self.individuals.take_back_changes();
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        let groups = self.groups.values().map(|group| group_size(&group.entry));
+        let individuals = self.individuals.values().map(|individual| individual_size(&individual.entry));
+        self.size = groups.chain(individuals).sum();
+    }
+}
+
+/// The names in lower case that enrollments have or once had.
+#[derive(Debug)]
+pub(super) struct Known {
+    groups: HashSet<String>,
+    individuals: HashSet<String>,
+}
+
+fn entries(groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) -> impl Iterator<Item = Entry> {
+    groups.into_iter().map(Entry::Group).chain(individuals.into_iter().map(Entry::Individual))
 }
 
 #[cfg(test)]

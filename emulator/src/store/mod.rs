@@ -2,6 +2,7 @@
 //! data means is decided above it, in `service`.
 
 pub(crate) mod devices;
+pub(crate) mod disk;
 pub(crate) mod enrollments;
 pub(crate) mod registration_state;
 pub(crate) mod running;
@@ -13,6 +14,7 @@ use self::{
     devices::Devices,
     enrollments::{Enrollments, Kind},
 };
+use crate::config::{EnrollmentGroup, IndividualEnrollment};
 
 /// Everything that is known. It is shared as a [`SharedStore`](shared::SharedStore).
 #[derive(Default)]
@@ -40,5 +42,25 @@ impl Store {
     fn remember_changed(&mut self) {
         self.enrollments.remember_changed();
         self.devices.remember_changed();
+    }
+
+    /// Goes back to these enrollments, and to no devices.
+    pub(crate) fn reset(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
+        self.enrollments.reset(groups, individuals);
+        self.devices.reset();
+    }
+
+    fn is_changed(&self) -> bool {
+        self.enrollments.is_changed() || self.devices.tracked().is_changed()
+    }
+
+    fn keep_changes(&mut self) {
+        self.enrollments.keep_changes();
+        self.devices.keep_changes();
+    }
+
+    fn take_back_changes(&mut self) {
+        self.enrollments.take_back_changes();
+        self.devices.take_back_changes();
     }
 }

@@ -1,12 +1,13 @@
 //! A registration that is running.
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::enrollments::Kind;
 use crate::identity::attested::Attested;
 
 /// The one registration of a device that may still change its record, with everything that it needs to go on.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Running {
     pub(crate) operation_id: String,
     pub(crate) registration_id: String,
@@ -16,7 +17,6 @@ pub(crate) struct Running {
     /// The payload for the webhook.
     pub(crate) payload: Option<Box<RawValue>>,
     /// The base64 of a certificate request that is to be fulfilled.
-    #[allow(dead_code, reason = "a registration that goes on after a restart reads it")]
     pub(crate) csr: Option<String>,
     /// Whether the device's api-version has `reprovisionedToInitialAssignment`.
     pub(crate) has_reprovisioned: bool,

@@ -5,26 +5,37 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Changed, Store};
+use super::{
+    Changed, Store,
+    disk::{DataError, Disk},
+};
+use crate::config::{EnrollmentGroup, IndividualEnrollment};
 
 /// Is told of every change, before anybody sees it.
 pub(crate) type Watcher = Box<dyn Fn(&Store, Changed) + Send + Sync>;
 
 /// The store, as everybody shares it.
-#[derive(Default)]
 pub(crate) struct SharedStore {
-    store: Mutex<Store>,
+    kept: Mutex<Kept>,
     watcher: Option<Watcher>,
 }
 
+/// The store in memory, and on the disk if there is a data folder.
+struct Kept {
+    store: Store,
+    disk: Option<Disk>,
+    /// Why nothing can be written any more.
+    fault: Option<String>,
+}
+
 /// The store, to be read. It is locked for as long.
-pub(crate) struct Reading<'a>(MutexGuard<'a, Store>);
+pub(crate) struct Reading<'a>(MutexGuard<'a, Kept>);
 
 impl Deref for Reading<'_> {
     type Target = Store;
 
     fn deref(&self) -> &Store {
-        &self.0
+        &self.0.store
     }
 }
 
@@ -33,22 +44,38 @@ impl Deref for Reading<'_> {
 pub(crate) struct NotKept(pub(crate) String);
 
 impl SharedStore {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store: Mutex::new(store), watcher: None }
+    /// The store of a service with these enrollments: in memory, or in a data folder.
+    ///
+    /// The enrollments are created in the folder once. What became of them since then stays.
+    pub(crate) fn open(
+        disk: Option<Disk>,
+        groups: Vec<EnrollmentGroup>,
+        individuals: Vec<IndividualEnrollment>,
+    ) -> Result<Self, DataError> {
+        let mut store = Store::default();
+        if let Some(disk) = &disk {
+            let known = disk.load(&mut store)?;
+            store.enrollments.add_unknown(groups, individuals, &known);
+            disk.write(&store).map_err(DataError)?;
+            store.keep_changes();
+        } else {
+            store.enrollments.replace(groups, individuals);
+        }
+        Ok(Self { kept: Mutex::new(Kept { store, disk, fault: None }), watcher: None })
     }
 
     /// Tells this watcher of every change from now on.
     pub(crate) fn watched(mut self, watcher: Option<Watcher>) -> Self {
         if watcher.is_some() {
-            self.lock().remember_changed();
+            self.lock().store.remember_changed();
         }
         self.watcher = watcher;
         self
     }
 
     /// A panic elsewhere, such as in a test's closure, must not take the store down with it.
-    fn lock(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn read(&self) -> Reading<'_> {
@@ -68,12 +95,37 @@ impl SharedStore {
         change: impl FnOnce(&mut Store) -> Result<T, E>,
         then: impl FnOnce(T) -> U,
     ) -> Result<U, E> {
-        let mut store = self.lock();
-        let changed = change(&mut store);
+        let mut kept = self.lock();
+        let changed = change(&mut kept.store);
+        let written = kept.write();
         if let Some(watcher) = &self.watcher {
-            let what = store.take_changed();
-            watcher(&store, what);
+            let what = kept.store.take_changed();
+            if written.is_ok() {
+                watcher(&kept.store, what);
+            }
         }
+        written?;
         changed.map(then)
+    }
+}
+
+impl Kept {
+    /// Writes what was changed, or takes it back.
+    fn write(&mut self) -> Result<(), NotKept> {
+        let Some(disk) = self.disk.as_ref().filter(|_| self.store.is_changed()) else { return Ok(()) };
+        if self.fault.is_none() {
+            self.fault = disk.write(&self.store).err();
+        }
+        // The database refuses everything after a fault, and so does this: what is on the disk is what is in memory.
+        match &self.fault {
+            None => {
+                self.store.keep_changes();
+                Ok(())
+            }
+            Some(fault) => {
+                self.store.take_back_changes();
+                Err(NotKept(format!("{fault}. Nothing is changed any more until the emulator is started again")))
+            }
+        }
     }
 }

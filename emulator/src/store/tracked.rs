@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
 
+/// An entry by its key, or `None` if it was deleted.
+pub(super) type Row<V> = (String, Option<Numbered<V>>);
+
 /// Entries by their keys, in the order in which they were added.
 #[derive(Debug)]
 pub(crate) struct Tracked<V> {
@@ -15,6 +18,8 @@ pub(crate) struct Tracked<V> {
     before: Option<HashMap<String, Option<Numbered<V>>>>,
     /// The keys of the entries that were changed and not told of yet. Absent if nobody is told.
     changed: Option<IndexSet<String>>,
+    /// Whether all is forgotten that was there before these changes, deleted entries too.
+    was_reset: bool,
 }
 
 /// An entry and its place in the order.
@@ -26,7 +31,7 @@ pub(crate) struct Numbered<V> {
 
 impl<V> Default for Tracked<V> {
     fn default() -> Self {
-        Self { entries: IndexMap::new(), last: 0, before: None, changed: None }
+        Self { entries: IndexMap::new(), last: 0, before: None, changed: None, was_reset: false }
     }
 }
 
@@ -43,17 +48,17 @@ impl<V: Clone> Tracked<V> {
         self.entries.keys().map(String::as_str)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        self.entries.iter().map(|(key, entry)| (&**key, &entry.value))
-    }
-
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.entries.values().map(|entry| &entry.value)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.entries.iter().map(|(key, entry)| (&**key, &entry.value))
+    }
+
     /// The entry, to be changed.
     pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut V> {
-        self.touch(key);
+        self.entries.contains_key(key).then(|| self.touch(key))?;
         self.entries.get_mut(key).map(|entry| &mut entry.value)
     }
 
@@ -82,13 +87,13 @@ impl<V: Clone> Tracked<V> {
 
     /// Removes an entry. The others keep their order.
     pub(crate) fn remove(&mut self, key: &str) -> Option<V> {
-        self.touch(key);
+        self.entries.contains_key(key).then(|| self.touch(key))?;
         self.entries.shift_remove(key).map(|entry| entry.value)
     }
 
     /// Removes an entry quickly, which changes the order.
     pub(crate) fn swap_remove(&mut self, key: &str) -> Option<V> {
-        self.touch(key);
+        self.entries.contains_key(key).then(|| self.touch(key))?;
         self.entries.swap_remove(key).map(|entry| entry.value)
     }
 
@@ -113,6 +118,58 @@ impl<V: Clone> Tracked<V> {
     /// Returns the keys of the entries that were changed or removed since the last call.
     pub(crate) fn take_changed(&mut self) -> Vec<String> {
         self.changed.as_mut().map(std::mem::take).unwrap_or_default().into_iter().collect()
+    }
+
+    /// Removes all entries, and all that is remembered of deleted ones.
+    pub(crate) fn reset(&mut self) {
+        self.clear();
+        self.was_reset = self.before.is_some();
+    }
+
+    /// Takes these entries, and remembers changes from now on.
+    pub(super) fn load(&mut self, rows: Vec<Row<V>>) {
+        self.entries = rows.into_iter().filter_map(|(key, entry)| Some((key, entry?))).collect();
+        self.sort();
+        self.before = Some(HashMap::new());
+    }
+
+    pub(super) fn is_changed(&self) -> bool {
+        self.was_reset || self.before.as_ref().is_some_and(|before| !before.is_empty())
+    }
+
+    pub(super) fn was_reset(&self) -> bool {
+        self.was_reset
+    }
+
+    /// The entries that were changed, as they are now; `None` for one that was deleted.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&str, Option<&Numbered<V>>)> {
+        self.before.iter().flat_map(HashMap::keys).map(|key| (&**key, self.entries.get(key)))
+    }
+
+    /// The changes are written.
+    pub(super) fn keep_changes(&mut self) {
+        self.was_reset = false;
+        if let Some(before) = &mut self.before {
+            before.clear();
+        }
+    }
+
+    /// Makes the entries what they were before the changes.
+    pub(super) fn take_back_changes(&mut self) {
+        self.was_reset = false;
+        let before = self.before.as_mut().map(std::mem::take).unwrap_or_default();
+        for (key, entry) in before {
+            match entry {
+                Some(entry) => drop(self.entries.insert(key, entry)),
+                None => drop(self.entries.swap_remove(&key)),
+            }
+        }
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.entries.sort_unstable_by(|_, one, _, other| one.number.cmp(&other.number));
+        self.last = self.entries.last().map_or(0, |(_, entry)| entry.number);
     }
 
     /// Remembers the entry as it is before its change.

@@ -18,6 +18,8 @@ Examples:
       dps-emulator --http 127.0.0.1:8080 --control 127.0.0.1:8090
   See in the terminal what devices and the webhook send:
       dps-emulator --verbose
+  Keep everything over restarts; the CA's certificate is in dps-data/ca.pem:
+      dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --data dps-data
   Only check a configuration:
       dps-emulator --config my-dps.toml --check
   The quotas of the real service, answered with 429 when they are used up:
@@ -88,7 +90,7 @@ pub(crate) struct Control {
 #[derive(Args)]
 #[command(next_help_heading = "Certificates")]
 pub(crate) struct Certificates {
-    /// Write the certificate of the CA made at start here
+    /// Write the certificate of the CA here; it is new at each start, unless there is --data
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_out: Option<PathBuf>,
     /// Write the certificates of the CA that issues certificates to devices here: it, then its root
@@ -111,6 +113,9 @@ pub(crate) struct Configuration {
     /// Call this custom allocation webhook; a function key (?code=…) is better in the environment
     #[arg(long, value_name = "URL", env = "DPS_EMULATOR_WEBHOOK", hide_env_values = true)]
     pub(crate) webhook: Option<String>,
+    /// Keep enrollments, devices and CAs in this folder, so that they are there again at the next start
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
     /// Check the configuration, file and flags, and tell all that is wrong. Nothing is started
     #[arg(long)]
     pub(crate) check: bool,

@@ -120,6 +120,9 @@ fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulato
         builder = builder.allow_webhook(host);
     }
     builder = control::listen(builder, &arguments.control)?;
+    if let Some(folder) = &arguments.configuration.data {
+        builder = builder.data(folder);
+    }
     let certificates = &arguments.certificates;
     if let (Some(certificate), Some(key)) = (&certificates.tls_certificate, &certificates.tls_key) {
         let read =

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::error::Unspecified;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The two keys that a device shows of its TPM.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TpmKeys {
     pub(crate) endorsement_key: StorageKey,
@@ -42,6 +42,24 @@ impl IdentityKey {
     }
 }
 
+/// How a key is kept on the disk: as base64.
+mod kept {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::IdentityKey;
+
+    pub(super) fn serialize<S: Serializer>(key: &IdentityKey, serializer: S) -> Result<S::Ok, S::Error> {
+        BASE64_STANDARD.encode(key.bytes()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IdentityKey, D::Error> {
+        let bytes = BASE64_STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| de::Error::custom("a TPM's key has not 32 bytes"))?;
+        Ok(IdentityKey(bytes.into()))
+    }
+}
+
 impl fmt::Debug for IdentityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("IdentityKey(****)")
@@ -49,8 +67,9 @@ impl fmt::Debug for IdentityKey {
 }
 
 /// The last challenge of a TPM: to sign with a key that only this TPM can decrypt.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Challenge {
     pub(crate) keys: TpmKeys,
+    #[serde(with = "kept")]
     pub(crate) key: IdentityKey,
 }

@@ -7,4 +7,4 @@ mod input;
 mod output;
 mod query;
 mod rules;
-mod update;
+pub(super) mod update;

@@ -1,0 +1,66 @@
+//! Registrations that were running when the emulator stopped.
+
+use std::sync::Arc;
+
+use super::{
+    Service, enrollment::Enrollment, enrollments::update::end_registrations, failure::Failure,
+    issuance::CertificateRequest, registration::Job,
+};
+use crate::store::{
+    Store, enrollments::Kind, registration_state::RegistrationState, running::Running, shared::NotKept,
+};
+
+impl Service {
+    /// Lets registrations go on that were running when the emulator stopped, with the same operation IDs. They ask the
+    /// webhook anew, and go by the enrollments and settings of now.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let resumed = self.change(|store| {
+            let settings = self.settings();
+            // No task of theirs is running yet.
+            end_registrations(store, &settings.behaviour, None);
+            let running: Vec<_> = store.devices.iter().filter_map(|(_, device)| device.running().cloned()).collect();
+            let mut jobs = Vec::new();
+            for running in running {
+                match self.job(store, &running) {
+                    Ok(job) => jobs.push(job),
+                    Err(Failure { code, message }) => {
+                        let state = RegistrationState::failed(&running.registration_id, code, message);
+                        if let Some(device) = store.devices.get_mut(&running.registration_id) {
+                            device.end(state.stored(&running.created));
+                        }
+                    }
+                }
+            }
+            Ok::<_, NotKept>(jobs)
+        });
+        match resumed {
+            Ok(jobs) => {
+                for job in jobs {
+                    // Nobody waits for it.
+                    drop(self.run(Box::new(job)));
+                }
+            }
+            Err(NotKept(why)) => self.journal.note("data", format!("no registration goes on: {why}")),
+        }
+    }
+
+    /// What a registration goes on with.
+    fn job(&self, store: &Store, running: &Arc<Running>) -> Result<Job, Failure> {
+        let settings = self.settings();
+        let (kind, id) = &running.enrollment;
+        let attested = running.attested.clone();
+        let enrollment = match kind {
+            Kind::Group => store.enrollments.group(id).map(|group| Enrollment::of_group(group, attested)),
+            Kind::Individual => {
+                store.enrollments.individual(id).map(|individual| Enrollment::of_individual(individual, attested))
+            }
+        };
+        let enrollment = enrollment.ok_or_else(Failure::enrollment_gone)?;
+        let device = store.devices.get(&running.registration_id).ok_or_else(Failure::enrollment_gone)?;
+        let has_policy = enrollment.certificate_policy.is_some();
+        let csr = running.csr.as_deref();
+        let request = CertificateRequest::wanted(csr, &running.registration_id, has_policy, &settings.behaviour)
+            .map_err(|refusal| Failure::not_issued(&refusal.detail))?;
+        Ok(Job::new(&settings, device, enrollment, request, Arc::clone(running)))
+    }
+}

@@ -1,0 +1,218 @@
+//! How entries are written: as JSON. `tests.rs` has a row of each kind, which every later version must read.
+
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
+
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::super::{
+    devices::{Device, DeviceRecord, LastKey, Operation},
+    enrollments::{Kind, Stamp, Stamped},
+    registration_state::RegistrationState,
+    running::Running,
+};
+use crate::{
+    config::{
+        Allocation, AllocationPolicy, CaReferences, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy,
+        TpmAttestation, Twin, X509Attestation,
+    },
+    identity::{
+        key::{SymmetricKey, kept, kept_option},
+        tpm::Challenge,
+    },
+};
+
+/// An entry that is kept as JSON.
+pub(super) trait Form: Sized {
+    /// Whether it is remembered that the entry was there, once it is deleted.
+    const LEAVES_A_TRACE: bool;
+
+    fn to_json(&self) -> serde_json::Result<Vec<u8>>;
+    fn from_json(json: &[u8]) -> serde_json::Result<Self>;
+}
+
+/// Twins may be nested as deeply as whoever sent them nested them.
+fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    reader.disable_recursion_limit();
+    T::deserialize(&mut reader)
+}
+
+/// An enrollment and its version.
+#[derive(Deserialize, Serialize)]
+struct StampedForm<S, E> {
+    stamp: S,
+    entry: E,
+}
+
+/// Keys are in it, and so `EnrollmentGroup` itself cannot be written by mistake. The compiler checks that no field is
+/// missing.
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "EnrollmentGroup")]
+struct GroupForm {
+    enrollment_group_id: String,
+    enabled: bool,
+    #[serde(with = "kept")]
+    primary_key: SymmetricKey,
+    #[serde(with = "kept_option")]
+    secondary_key: Option<SymmetricKey>,
+    x509: Option<X509Attestation>,
+    ca_references: Option<CaReferences>,
+    certificate_policy: Option<String>,
+    #[serde(with = "AllocationForm")]
+    allocation: Allocation,
+    reprovision_policy: ReprovisionPolicy,
+    initial_twin: Twin,
+    iot_edge: bool,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "IndividualEnrollment")]
+struct IndividualForm {
+    registration_id: String,
+    device_id: Option<String>,
+    enabled: bool,
+    #[serde(with = "kept")]
+    primary_key: SymmetricKey,
+    #[serde(with = "kept_option")]
+    secondary_key: Option<SymmetricKey>,
+    x509: Option<X509Attestation>,
+    tpm: Option<TpmAttestation>,
+    certificate_policy: Option<String>,
+    #[serde(with = "AllocationForm")]
+    allocation: Allocation,
+    reprovision_policy: ReprovisionPolicy,
+    initial_twin: Twin,
+    iot_edge: bool,
+    optional_device_information: Map<String, Value>,
+}
+
+/// A webhook's URL has a function key in it.
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Allocation")]
+struct AllocationForm {
+    policy: AllocationPolicy,
+    iot_hubs: Vec<String>,
+    iot_hub_host_name: Option<String>,
+    webhook_url: Option<String>,
+    api_version: String,
+}
+
+#[derive(Deserialize)]
+struct OwnGroup(#[serde(with = "GroupForm")] EnrollmentGroup);
+
+struct GroupRef<'a>(&'a EnrollmentGroup);
+
+impl Serialize for GroupRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        GroupForm::serialize(self.0, serializer)
+    }
+}
+
+impl Form for Stamped<EnrollmentGroup> {
+    const LEAVES_A_TRACE: bool = true;
+
+    fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&StampedForm { stamp: &self.stamp, entry: GroupRef(&self.entry) })
+    }
+
+    fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        let StampedForm::<Stamp, OwnGroup> { stamp, entry } = read(json)?;
+        Ok(Self { entry: entry.0, stamp })
+    }
+}
+
+#[derive(Deserialize)]
+struct OwnIndividual(#[serde(with = "IndividualForm")] IndividualEnrollment);
+
+struct IndividualRef<'a>(&'a IndividualEnrollment);
+
+impl Serialize for IndividualRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        IndividualForm::serialize(self.0, serializer)
+    }
+}
+
+impl Form for Stamped<IndividualEnrollment> {
+    const LEAVES_A_TRACE: bool = true;
+
+    fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&StampedForm { stamp: &self.stamp, entry: IndividualRef(&self.entry) })
+    }
+
+    fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        let StampedForm::<Stamp, OwnIndividual> { stamp, entry } = read(json)?;
+        Ok(Self { entry: entry.0, stamp })
+    }
+}
+
+/// A device, without its polls.
+#[derive(Deserialize, Serialize)]
+struct DeviceForm<'a> {
+    challenge: Option<Arc<Challenge>>,
+    last_key: Option<Cow<'a, LastKey>>,
+    enrollment: Option<Cow<'a, (Kind, String)>>,
+    record: Option<Cow<'a, DeviceRecord>>,
+    /// The state that a look-up tells, unless it is the result of the last operation.
+    last: Option<Arc<RegistrationState>>,
+    is_last_the_result: bool,
+    operations: VecDeque<OperationForm<'a>>,
+    running: Option<Arc<Running>>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct OperationForm<'a> {
+    id: Cow<'a, str>,
+    finished: u64,
+    result: Option<Arc<RegistrationState>>,
+}
+
+impl Form for Device {
+    const LEAVES_A_TRACE: bool = false;
+
+    fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let result = self.operations.back().and_then(|operation| operation.result.as_ref());
+        let is_last_the_result = match (&self.last, result) {
+            (Some(last), Some(result)) => Arc::ptr_eq(last, result),
+            _ => false,
+        };
+        let operations = self.operations.iter().map(|Operation { id, polls: _, finished, result }| OperationForm {
+            id: Cow::Borrowed(id),
+            finished: *finished,
+            result: result.clone(),
+        });
+        serde_json::to_vec(&DeviceForm {
+            challenge: self.challenge.clone(),
+            last_key: self.last_key.as_ref().map(Cow::Borrowed),
+            enrollment: self.enrollment.as_ref().map(Cow::Borrowed),
+            record: self.record.as_ref().map(Cow::Borrowed),
+            last: self.last.clone().filter(|_| !is_last_the_result),
+            is_last_the_result,
+            operations: operations.collect(),
+            running: self.running.clone(),
+        })
+    }
+
+    fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        let form: DeviceForm<'_> = read(json)?;
+        let operations: VecDeque<_> = form
+            .operations
+            .into_iter()
+            .map(|OperationForm { id, finished, result }| Operation {
+                id: id.into_owned(),
+                finished,
+                result,
+                polls: Default::default(),
+            })
+            .collect();
+        let result = operations.back().and_then(|operation| operation.result.clone());
+        let mut device = Self::default();
+        device.challenge = form.challenge;
+        device.last_key = form.last_key.map(Cow::into_owned);
+        device.last = if form.is_last_the_result { result } else { form.last };
+        device.enrollment = form.enrollment.map(Cow::into_owned);
+        (device.operations, device.running) = (operations, form.running);
+        device.set_record(form.record.map(Cow::into_owned));
+        Ok(device)
+    }
+}

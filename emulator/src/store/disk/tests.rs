@@ -1,0 +1,251 @@
+//! What is written is read again, whenever the process is killed and whatever the disk refuses.
+
+use std::{
+    io::{self, ErrorKind},
+    sync::{Arc, Mutex},
+};
+
+use redb::StorageBackend;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Disk, folder::Folder, forms::Form, open};
+use crate::{
+    config::{EnrollmentGroup, IndividualEnrollment, Twin},
+    store::{
+        Store,
+        devices::{Device, DeviceRecord},
+        enrollments::{Entry, Kind, Stamped},
+        registration_state::{RegistrationState, Status, Substatus},
+        running::Running,
+        shared::{NotKept, SharedStore},
+    },
+};
+
+/// A file in memory that can be copied at each write, and can refuse writes.
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<Mutex<File>>);
+
+#[derive(Debug, Default)]
+struct File {
+    bytes: Vec<u8>,
+    /// The file as a kill leaves it: before each write, and in the middle of it.
+    copies: Option<Vec<Vec<u8>>>,
+    /// How many writes there is room for.
+    room: Option<usize>,
+}
+
+impl Memory {
+    fn of(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(File { bytes, ..File::default() })))
+    }
+
+    /// The data folder with this database.
+    fn disk(&self, directory: &TempDir) -> Disk {
+        Disk { folder: Folder::open(&directory.path().join("data")).unwrap(), database: open(self.clone()).unwrap() }
+    }
+
+    /// What a process that is started now finds.
+    fn found(&self, directory: &TempDir) -> Value {
+        let bytes = self.0.lock().unwrap().bytes.clone();
+        let mut store = Store::default();
+        Self::of(bytes).disk(directory).load(&mut store).unwrap();
+        content(&store)
+    }
+}
+
+impl StorageBackend for Memory {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let offset = usize::try_from(offset).unwrap();
+        Ok(self.0.lock().unwrap().bytes[offset..offset + length].to_vec())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.lock().unwrap().bytes.resize(usize::try_from(length).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut file = self.0.lock().unwrap();
+        let File { bytes, copies, room } = &mut *file;
+        let offset = usize::try_from(offset).unwrap();
+        if let Some(copies) = copies {
+            copies.push(bytes.clone());
+            // The system writes whole pages: what fits into one is written as a whole.
+            if data.len() > 4096 {
+                let mut torn = bytes.clone();
+                torn[offset..offset + 4096].copy_from_slice(&data[..4096]);
+                copies.push(torn);
+            }
+        }
+        if let Some(room) = room {
+            *room = room.checked_sub(1).ok_or(ErrorKind::StorageFull)?;
+        }
+        bytes[offset..offset + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+/// Everything that is kept.
+fn content(store: &Store) -> Value {
+    let json = |form: serde_json::Result<Vec<u8>>| value(&form.unwrap());
+    json!({
+        "groups": store.enrollments.groups().map(|group| json(group.to_json())).collect::<Vec<_>>(),
+        "individuals": store.enrollments.individuals().map(|each| json(each.to_json())).collect::<Vec<_>>(),
+        "devices": store.devices.iter().map(|(_, device)| json(device.to_json())).collect::<Vec<_>>(),
+    })
+}
+
+fn group(id: &str) -> EnrollmentGroup {
+    EnrollmentGroup { enrollment_group_id: id.to_owned(), ..EnrollmentGroup::default() }
+}
+
+fn individual(id: &str) -> IndividualEnrollment {
+    IndividualEnrollment { registration_id: id.to_owned(), ..IndividualEnrollment::default() }
+}
+
+/// Assigns a device, with a payload of this length.
+fn assign(store: &mut Store, id: &str, length: usize) {
+    let running = Running {
+        operation_id: format!("operation of {id}"),
+        registration_id: id.to_owned(),
+        ..serde_json::from_value(golden_device()["running"].clone()).unwrap()
+    };
+    store.devices.get_or_add(id).unwrap().begin(Arc::new(running));
+    let record = DeviceRecord {
+        registration_id: id.to_owned(),
+        substatus: Substatus::InitialAssignment,
+        twin: Twin::default(),
+        ..serde_json::from_value(golden_device()["record"].clone()).unwrap()
+    };
+    store.devices.assign(record).unwrap();
+    store.devices.get_mut(id).unwrap().take_running(&format!("operation of {id}"));
+    let payload = serde_json::value::to_raw_value(&"x".repeat(length)).ok();
+    let state = RegistrationState { payload, ..RegistrationState::new(id, Status::Assigned) };
+    store.devices.finish(id, &format!("operation of {id}"), state);
+}
+
+type Change = fn(&mut Store);
+
+/// Changes of all kinds, each upon the one before.
+const CHANGES: [(&str, Change); 7] = [
+    ("a group", |store| store.enrollments.put(Entry::Group(group("b"))).unwrap()),
+    ("an individual enrollment", |store| store.enrollments.put(Entry::Individual(individual("d"))).unwrap()),
+    ("a device", |store| assign(store, "Device-1", 10)),
+    ("a long payload", |store| assign(store, "device-2", 100_000)),
+    ("a deletion", |store| assert!(store.enrollments.remove(Kind::Group, "B"))),
+    ("a device less", |store| drop(store.devices.forget_registration("device-1"))),
+    ("a reset", |store| store.reset(vec![group("z"), group("a")], Vec::new())),
+];
+
+fn shared(disk: Disk) -> SharedStore {
+    SharedStore::open(Some(disk), vec![group("c"), group("a")], vec![individual("x")]).unwrap()
+}
+
+fn change(store: &SharedStore, change: Change) -> Result<(), NotKept> {
+    let change = |store: &mut Store| {
+        change(store);
+        Ok(())
+    };
+    store.change(change, |()| ())
+}
+
+/// A process that is killed at any moment, in the middle of a write too, leaves the state before the change or after.
+#[test]
+fn a_kill_leaves_the_state_before_or_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let memory = Memory::default();
+    let store = shared(memory.disk(&directory));
+    for (what, each) in CHANGES {
+        let before = content(&store.read());
+        assert_eq!(memory.found(&directory), before, "{what}");
+        memory.0.lock().unwrap().copies = Some(Vec::new());
+        change(&store, each).unwrap();
+        let after = content(&store.read());
+        assert_ne!(after, before, "{what}");
+        // When the change returns, it is written.
+        assert_eq!(memory.found(&directory), after, "{what}");
+        let copies = memory.0.lock().unwrap().copies.take().unwrap();
+        assert!(copies.len() > 2, "{what}: {}", copies.len());
+        for (number, copy) in copies.into_iter().enumerate() {
+            let found = Memory::of(copy).found(&directory);
+            assert!(found == before || found == after, "{what}, write {number}: {found}");
+        }
+    }
+}
+
+/// If the disk is full, nothing is changed: neither in memory nor on the disk.
+#[test]
+fn what_cannot_be_written_is_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    for (what, each) in [CHANGES[0], CHANGES[3], CHANGES[6]] {
+        for room in 0.. {
+            let memory = Memory::default();
+            let store = shared(memory.disk(&directory));
+            for (_, earlier) in CHANGES.into_iter().take_while(|(name, _)| *name != what) {
+                change(&store, earlier).unwrap();
+            }
+            let before = content(&store.read());
+            memory.0.lock().unwrap().room = Some(room);
+            let Err(NotKept(why)) = change(&store, each) else {
+                assert!(room > 2, "{what}: {room} writes are enough");
+                break;
+            };
+            assert!(why.contains("cannot be written"), "{why}");
+            assert_eq!(content(&store.read()), before, "{what}, {room} writes");
+            // From now on nothing is changed, even if there is room again.
+            memory.0.lock().unwrap().room = None;
+            assert!(change(&store, |store| assign(store, "late", 1)).is_err());
+            assert_eq!(content(&store.read()), before);
+            assert_eq!(memory.found(&directory), before, "{what}, {room} writes");
+            drop(store);
+            assert_eq!(memory.found(&directory), before, "{what}, {room} writes, stopped");
+        }
+    }
+}
+
+/// A change that changes nothing writes nothing.
+#[test]
+fn what_is_only_read_is_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let memory = Memory::default();
+    let store = shared(memory.disk(&directory));
+    memory.0.lock().unwrap().room = Some(0);
+    let read = |store: &mut Store| Ok::<_, NotKept>(store.devices.get_mut("nobody").is_none());
+    assert!(store.change(read, |nobody| nobody).unwrap());
+}
+
+fn value(json: &[u8]) -> Value {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    reader.disable_recursion_limit();
+    Value::deserialize(&mut reader).unwrap()
+}
+
+fn golden_device() -> Value {
+    value(include_bytes!("golden/device.json"))
+}
+
+/// Every later version reads these rows. If this test fails, the format has changed: give it a new number, and read the
+/// old one too.
+#[test]
+fn rows_of_format_1_are_read() {
+    fn check<V: Form>(row: &[u8]) {
+        let read = V::from_json(row).unwrap();
+        let written = value(&read.to_json().unwrap());
+        assert_eq!(written, value(row), "{written:#}");
+    }
+    check::<Device>(include_bytes!("golden/device.json"));
+    check::<Device>(include_bytes!("golden/device-x509.json"));
+    check::<Device>(include_bytes!("golden/device-tpm.json"));
+    check::<Stamped<EnrollmentGroup>>(include_bytes!("golden/group.json"));
+    check::<Stamped<IndividualEnrollment>>(include_bytes!("golden/individual.json"));
+}

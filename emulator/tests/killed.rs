@@ -1,0 +1,258 @@
+//! An emulator that is killed with SIGKILL, again and again, under load: nothing that was answered is lost.
+//!
+//! `DPS_EMULATOR_KILLS=1000 cargo test --release -p azure-dps-emulator --test killed -- --nocapture` is the long form.
+#![cfg(unix)]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    env,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use azure_dps_emulator::{Config, Emulator, WELL_KNOWN_SERVICE_KEY};
+use reqwest::{Method, blocking::Client, header::CONTENT_TYPE};
+use serde_json::{Value, json};
+use support::{
+    program::Program,
+    service::{OWNER, ServiceClient},
+    *,
+};
+
+const WORKERS: usize = 4;
+
+/// What was answered, and so has to be there from then on.
+#[derive(Default)]
+struct Answered {
+    /// Operations: the device, and the answer to a poll once there is a result.
+    operations: HashMap<String, (String, Option<Value>)>,
+    /// The last assignment of each device.
+    devices: HashMap<String, Value>,
+    /// Individual enrollments: what the service answered last, or `None` if it was deleted.
+    enrollments: HashMap<String, Option<Value>>,
+}
+
+/// The program, and its URL.
+struct Running {
+    program: Program,
+    url: String,
+}
+
+impl Running {
+    fn start(folder: &Path) -> Self {
+        let mut command = Command::new(DPS);
+        command.args(["--json", "--control", "none", "--http", "127.0.0.1:0", "--data"]).arg(folder);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).stdin(Stdio::null()).spawn().unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut program = Program { child, lines };
+        // A registration that goes on may call its webhook before.
+        loop {
+            let line = program.json();
+            if line["listener"] == "http" {
+                return Self { url: line["url"].as_str().unwrap().to_owned(), program };
+            }
+        }
+    }
+}
+
+fn device(client: &Client, url: &str, id: &str) -> Device {
+    Device {
+        client: client.clone(),
+        url: url.to_owned(),
+        registration_id: id.to_owned(),
+        key: derive(GROUP_KEY, id),
+        payload: Some(payload()),
+    }
+}
+
+fn client() -> Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
+}
+
+fn send(request: reqwest::blocking::RequestBuilder) -> Option<(u16, Value)> {
+    let response = request.send().ok()?;
+    let status = response.status().as_u16();
+    // An answer that is cut off tells nothing.
+    let text = response.text().ok()?;
+    Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+}
+
+/// Registers devices and changes enrollments until the emulator is gone. `None`: it is gone.
+fn work(url: &str, worker: usize, round: usize, answered: &Mutex<Answered>, progress: &mpsc::Sender<()>) -> Option<()> {
+    let client = client();
+    let service = ServiceClient {
+        client: client.clone(),
+        url: url.to_owned(),
+        policy: OWNER.to_owned(),
+        key: WELL_KNOWN_SERVICE_KEY.to_owned(),
+    };
+    for turn in 0.. {
+        // Some devices come again.
+        let id = format!("{worker}-{}-{}-contoso-tstrsd-007", if turn % 3 == 0 { 0 } else { round }, turn % 10);
+        let device = device(&client, url, &id);
+        let path = device.path();
+        let put = device.request(Method::PUT, &format!("{path}/register{VERSION}"));
+        let put = put.header(CONTENT_TYPE, "application/json").body(device.registration().to_string());
+        let (status, body) = send(put)?;
+        assert_eq!(status, 202, "{body}");
+        let operation = body["operationId"].as_str().unwrap().to_owned();
+        // From now on the last assignment may be another one.
+        answered.lock().unwrap().devices.remove(&id);
+        answered.lock().unwrap().operations.insert(operation.clone(), (id.clone(), None));
+        let result = loop {
+            let (status, body) = send(device.request(Method::GET, &format!("{path}/operations/{operation}{VERSION}")))?;
+            match status {
+                202 => {}
+                200 => break body,
+                _ => panic!("{status} {body}"),
+            }
+        };
+        assert_eq!(result["status"], "assigned", "{result}");
+        let mut known = answered.lock().unwrap();
+        known.devices.insert(id.clone(), result["registrationState"].clone());
+        known.operations.insert(operation, (id, Some(result)));
+        drop(known);
+
+        let id = format!("enrollment-{worker}-{}", turn % 5);
+        let path = format!("/enrollments/{id}");
+        // Until there is an answer, the change may be done or not.
+        let before = answered.lock().unwrap().enrollments.remove(&id).flatten();
+        if before.is_some() && turn % 4 == 3 {
+            let (status, body) = send(service.request(Method::DELETE, &path))?;
+            assert_eq!(status, 204, "{body}");
+            answered.lock().unwrap().enrollments.insert(id, None);
+        } else {
+            let twin = json!({ "tags": { "turn": turn, "round": round } });
+            let body = json!({ "registrationId": id, "attestation": { "type": "symmetricKey" }, "initialTwin": twin });
+            let put = || {
+                let put = service.request(Method::PUT, &path).header(CONTENT_TYPE, "application/json");
+                put.body(body.to_string())
+            };
+            let (status, body) = match send(put())? {
+                // It is there already.
+                (409, _) => send(put().header("If-Match", "*"))?,
+                created => created,
+            };
+            assert_eq!(status, 200, "{body}");
+            answered.lock().unwrap().enrollments.insert(id, Some(body));
+        }
+        let _ = progress.send(());
+    }
+    None
+}
+
+/// Checks that everything is there that was answered. Operations that were running go on, and are waited for.
+fn check(url: &str, answered: &mut Answered) {
+    let client = client();
+    let service = ServiceClient {
+        client: client.clone(),
+        url: url.to_owned(),
+        policy: OWNER.to_owned(),
+        key: WELL_KNOWN_SERVICE_KEY.to_owned(),
+    };
+    // A device's fifth operation displaces its first one.
+    let operations: Vec<_> = answered.operations.drain().collect();
+    for (operation, (id, expected)) in operations {
+        let device = device(&client, url, &id);
+        match expected {
+            // The next registration may have begun and not been answered; then this one has no result.
+            None => {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                loop {
+                    let (status, body) = answer(device.get(&operation));
+                    assert!(matches!(status, 200 | 202), "{operation} of {id}: {status} {body}");
+                    if status == 200 {
+                        assert_eq!(body["status"], "assigned", "{body}");
+                        break;
+                    }
+                    assert!(Instant::now() < deadline, "{operation} of {id} does not go on");
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+            Some(expected) => assert_eq!(poll_again(&device, &operation), (200, expected), "{operation} of {id}"),
+        }
+    }
+    for (id, expected) in &answered.devices {
+        let (status, state) = device(&client, url, id).lookup();
+        assert_eq!((status, &state), (200, expected), "{id}");
+    }
+    for (id, expected) in &answered.enrollments {
+        let (status, body) = service.get(&format!("/enrollments/{id}"));
+        match expected {
+            Some(expected) => {
+                assert_eq!((status, &body["etag"]), (200, &expected["etag"]), "{id}");
+                assert_eq!(body["initialTwin"], expected["initialTwin"], "{id}");
+            }
+            None => assert_eq!(status, 404, "{id}"),
+        }
+    }
+}
+
+/// The result of an operation. After a restart an operation may have to be polled once more.
+fn poll_again(device: &Device, operation: &str) -> (u16, Value) {
+    match answer(device.get(operation)) {
+        (202, _) => answer(device.get(operation)),
+        told => told,
+    }
+}
+
+#[test]
+fn nothing_that_was_answered_is_lost() {
+    let kills = env::var("DPS_EMULATOR_KILLS").map_or(10, |kills| kills.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("data");
+    let answered = Mutex::new(Answered::default());
+    let (mut devices, mut operations, mut enrollments, mut restarts) = (0, 0, 0, Vec::new());
+    let mut running = Running::start(&folder);
+    for round in 1..=kills {
+        // No two rounds are alike, and every run is another one. Most kills come when all are at work, some at once.
+        let random = u64::try_from(uuid::Uuid::new_v4().as_u128() >> 64).unwrap();
+        let (life, at_once) = (Duration::from_micros(random % 150_000), random % 7 == 0);
+        thread::scope(|scope| {
+            let (progress, begun) = mpsc::channel();
+            for worker in 0..WORKERS {
+                let (url, answered, progress) = (running.url.clone(), &answered, progress.clone());
+                scope.spawn(move || work(&url, worker, round, answered, &progress));
+            }
+            drop(progress);
+            if !at_once {
+                // A worker that fails ends early, and the test with it.
+                let _ = begun.recv_timeout(Duration::from_secs(20));
+            }
+            thread::sleep(life);
+            running.program.child.kill().unwrap();
+            running.program.child.wait().unwrap();
+        });
+        let started = Instant::now();
+        running = Running::start(&folder);
+        restarts.push(started.elapsed());
+        let mut answered = answered.lock().unwrap();
+        devices = devices.max(answered.devices.len());
+        operations += answered.operations.len();
+        enrollments += answered.enrollments.len();
+        check(&running.url, &mut answered);
+    }
+    running.program.child.kill().unwrap();
+    running.program.child.wait().unwrap();
+
+    // The hub's side is not seen through the device API.
+    let emulator = Emulator::builder(Config::contoso()).data(&folder).start().unwrap();
+    for (id, state) in &answered.lock().unwrap().devices {
+        let record = emulator.device(id).unwrap();
+        assert_eq!(record.assigned_hub, state["assignedHub"], "{id}");
+        assert!(record.twin.desired.contains_key("state"), "{id}: {:?}", record.twin);
+    }
+    restarts.sort_unstable();
+    let (median, longest) = (restarts[restarts.len() / 2], restarts.last().unwrap());
+    println!(
+        "{kills} kills: {operations} operations, {devices} devices and {enrollments} changes of enrollments checked; \
+         a restart took {median:?}, at most {longest:?}"
+    );
+    assert!(operations > kills, "{operations} operations in {kills} lives");
+}
