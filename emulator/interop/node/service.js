@@ -230,9 +230,9 @@ async function deletions(keys) {
     service.deleteDeviceRegistrationState(HEAT_PUMP, '"AAAAAAAAAAA="'), 'InvalidEtagError', 412000);
   await ok('deleteDeviceRegistrationState, its etag', service.deleteDeviceRegistrationState(state));
   await refused('getDeviceRegistrationState, deleted', service.getDeviceRegistrationState(HEAT_PUMP), 'Error', 404201);
-  const anew = await ok(`device ${HEAT_PUMP} registers anew`,
+  const again = await ok(`device ${HEAT_PUMP} registers again`,
     provision(Http, HEAT_PUMP, deviceKey(keys.secondaryKey, HEAT_PUMP)), (state) => `${state.assignedHub}, ${state.substatus}`);
-  assert.strictEqual(anew.assignedHub, HEAT_PUMPS);
+  assert.strictEqual(again.assignedHub, HEAT_PUMPS);
 
   const { responseBody: group } = await service.getEnrollmentGroup(GROUP);
   await ok('deleteEnrollmentGroup, its etag', service.deleteEnrollmentGroup(group));

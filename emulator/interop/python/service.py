@@ -243,7 +243,7 @@ def deletions(keys):
     refused(
         "device_registration_state.get, deleted", lambda: registrations.get(HEAT_PUMP), ResourceNotFoundError, 404, 404201
     )
-    provisioned(f"device {HEAT_PUMP} registers anew", HEAT_PUMP, device_key(keys["primaryKey"], HEAT_PUMP), HEAT_PUMPS)
+    provisioned(f"device {HEAT_PUMP} registers again", HEAT_PUMP, device_key(keys["primaryKey"], HEAT_PUMP), HEAT_PUMPS)
 
     ok("enrollment_group.delete, if_match", groups.delete(GROUP, if_match=groups.get(GROUP)["etag"]))
     refused("enrollment_group.get, deleted", lambda: groups.get(GROUP), ResourceNotFoundError, 404, 404201)

@@ -116,7 +116,7 @@ refused("get_individual_enrollment, deleted", lambda: service.get_individual_enr
 
 ok("delete, registration state", service.delete(service.get_registration_state(HEAT_PUMP)))
 refused("get_registration_state, deleted", lambda: service.get_registration_state(HEAT_PUMP), 404, 404201)
-provisioned(f"device {HEAT_PUMP} registers anew", HEAT_PUMP, device_key(keys.primary_key, HEAT_PUMP), HEAT_PUMPS)
+provisioned(f"device {HEAT_PUMP} registers again", HEAT_PUMP, device_key(keys.primary_key, HEAT_PUMP), HEAT_PUMPS)
 ok("delete, group", service.delete(service.get_enrollment_group(GROUP)))
 refusal = provision(TOASTER, device_key(keys.primary_key, TOASTER))
 assert "service error status code" in refusal, refusal
