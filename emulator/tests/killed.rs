@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     collections::HashMap,
-    env,
+    env, fs,
     path::Path,
     process::{Command, Stdio},
     sync::{Mutex, mpsc},
@@ -45,9 +45,20 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path) -> Self {
-        let mut command = Command::new(DPS);
+        Self::of(Command::new(DPS), folder)
+    }
+
+    /// On a disk on which no file can be longer than this.
+    fn with_limit(folder: &Path, bytes: u64) -> Self {
+        let mut shell = Command::new("sh");
+        // POSIX counts blocks of 512 bytes. A write beyond is an error, as on a full disk, if the signal is ignored.
+        shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {}; exec {DPS} \"$@\"", bytes / 512)).arg("sh");
+        Self::of(shell, folder)
+    }
+
+    fn of(mut command: Command, folder: &Path) -> Self {
         command.args(["--json", "--control", "none", "--http", "127.0.0.1:0", "--data"]).arg(folder);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let lines = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut program = Program { child, lines };
         // A registration that goes on may call its webhook before.
@@ -70,6 +81,15 @@ fn device(client: &Client, url: &str, id: &str) -> Device {
     }
 }
 
+fn service(client: &Client, url: &str) -> ServiceClient {
+    ServiceClient {
+        client: client.clone(),
+        url: url.to_owned(),
+        policy: OWNER.to_owned(),
+        key: WELL_KNOWN_SERVICE_KEY.to_owned(),
+    }
+}
+
 fn client() -> Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
@@ -86,24 +106,19 @@ fn send(request: reqwest::blocking::RequestBuilder) -> Option<(u16, Value)> {
 /// Registers devices and changes enrollments until the emulator is gone. `None`: it is gone.
 fn work(url: &str, worker: usize, round: usize, answered: &Mutex<Answered>, progress: &mpsc::Sender<()>) -> Option<()> {
     let client = client();
-    let service = ServiceClient {
-        client: client.clone(),
-        url: url.to_owned(),
-        policy: OWNER.to_owned(),
-        key: WELL_KNOWN_SERVICE_KEY.to_owned(),
-    };
+    let service = service(&client, url);
     for turn in 0.. {
         // Some devices come again.
         let id = format!("{worker}-{}-{}-contoso-tstrsd-007", if turn % 3 == 0 { 0 } else { round }, turn % 10);
         let device = device(&client, url, &id);
         let path = device.path();
+        // Until there is an answer, the device may have been assigned again or not.
+        answered.lock().unwrap().devices.remove(&id);
         let put = device.request(Method::PUT, &format!("{path}/register{VERSION}"));
         let put = put.header(CONTENT_TYPE, "application/json").body(device.registration().to_string());
         let (status, body) = send(put)?;
         assert_eq!(status, 202, "{body}");
         let operation = body["operationId"].as_str().unwrap().to_owned();
-        // From now on the last assignment may be another one.
-        answered.lock().unwrap().devices.remove(&id);
         answered.lock().unwrap().operations.insert(operation.clone(), (id.clone(), None));
         let result = loop {
             let (status, body) = send(device.request(Method::GET, &format!("{path}/operations/{operation}{VERSION}")))?;
@@ -150,12 +165,7 @@ fn work(url: &str, worker: usize, round: usize, answered: &Mutex<Answered>, prog
 /// Checks that everything is there that was answered. Operations that were running go on, and are waited for.
 fn check(url: &str, answered: &mut Answered) {
     let client = client();
-    let service = ServiceClient {
-        client: client.clone(),
-        url: url.to_owned(),
-        policy: OWNER.to_owned(),
-        key: WELL_KNOWN_SERVICE_KEY.to_owned(),
-    };
+    let service = service(&client, url);
     // A device's fifth operation displaces its first one.
     let operations: Vec<_> = answered.operations.drain().collect();
     for (operation, (id, expected)) in operations {
@@ -255,4 +265,54 @@ fn nothing_that_was_answered_is_lost() {
          a restart took {median:?}, at most {longest:?}"
     );
     assert!(operations > kills, "{operations} operations in {kills} lives");
+}
+
+/// When the disk is full, a request is refused with 500, and what was there stays: in memory, and on the disk.
+#[test]
+fn a_full_disk_refuses_changes_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("data");
+    Running::start(&folder).program.end("-TERM");
+    let length = fs::metadata(folder.join("emulator.redb")).unwrap().len();
+    let mut limited = Running::with_limit(&folder, length + 64 * 1024);
+    let client = client();
+    let body = |id: usize| {
+        let twin = json!({ "tags": { "text": "x".repeat(4000) } });
+        json!({ "registrationId": id.to_string(), "attestation": { "type": "symmetricKey" }, "initialTwin": twin })
+    };
+    let put = |running: &Running, id| service(&client, &running.url).put(&format!("/enrollments/{id}"), &body(id));
+    let get = |running: &Running, id| service(&client, &running.url).get(&format!("/enrollments/{id}"));
+    let mut there = Vec::new();
+    let refused = loop {
+        let id = there.len();
+        assert!(id < 5000, "the disk is never full");
+        match put(&limited, id) {
+            (200, enrollment) => there.push(enrollment["etag"].clone()),
+            refused => break refused,
+        }
+    };
+    assert_eq!((refused.0, &refused.1["errorCode"]), (500, &json!(500_000)), "{}", refused.1);
+    assert!(there.len() > 5, "{}", there.len());
+    let check = |running: &Running| {
+        for (id, etag) in there.iter().enumerate() {
+            let (status, enrollment) = get(running, id);
+            assert_eq!((status, &enrollment["etag"]), (200, etag), "{id}");
+        }
+        assert_eq!(get(running, there.len()).0, 404);
+    };
+    check(&limited);
+    // It stays so until the emulator is started again.
+    assert_eq!(put(&limited, there.len()).0, 500);
+    let outcome = loop {
+        let outcome = limited.program.json()["request"]["outcome"].as_str().unwrap_or_default().to_owned();
+        if outcome.starts_with("500000") {
+            break outcome;
+        }
+    };
+    assert!(outcome.contains("data cannot be written"), "{outcome}");
+    limited.program.end("-KILL");
+
+    let running = Running::start(&folder);
+    check(&running);
+    assert_eq!(put(&running, there.len()).0, 200);
 }
