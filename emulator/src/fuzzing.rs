@@ -8,8 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     clock::Clock,
-    config::{Behaviour, Config, ConfigError},
-    doors::{device_mqtt::DeviceMqtt, http::HttpApi},
+    config::{Behaviour, Config},
+    doors::{
+        control::{Control, guard::Guard},
+        device_mqtt::DeviceMqtt,
+        http::HttpApi,
+    },
     net::{
         http::Http,
         protocol::{Peer, Protocol},
@@ -29,11 +33,23 @@ use crate::{
         devices::DeviceRecord,
         registration_state::{RegistrationState, Status},
     },
-    watch::journal::Journal,
+    watch::{journal::Journal, records::Event},
 };
 
 /// The service, on whatever runtime it is called.
-pub struct Service(Arc<service::Service>);
+pub struct Service {
+    service: Arc<service::Service>,
+    control: Arc<Control>,
+    /// The same for those who show [`CONTROL_TOKEN`].
+    guarded_control: Arc<Control>,
+}
+
+/// The token of [`Service::guarded_control`].
+pub const CONTROL_TOKEN: &str = "control-token-of-the-seeds";
+/// The port that the control API takes for its own.
+pub const CONTROL_PORT: u16 = 8090;
+/// The other host of the control API, with any port.
+pub const CONTROL_HOST: &str = "emulator.test";
 
 /// A request after TLS and framing.
 pub struct Request<'a> {
@@ -58,21 +74,62 @@ impl Service {
         let issuing_ca = IssuingCa::generate()?;
         let clock = Clock::new(1.0);
         let trust = Trust { owner_key: None, is_local: true, webhook_hosts: AllowedHosts::default() };
-        service::Service::new(config, clock, None, issuing_ca, trust, Journal::new(clock, None, false), None)
-            .map(|service| Self(Arc::new(service)))
-            .map_err(|error| error.to_string().into())
+        let journal = Journal::new(clock, None, true);
+        let service = service::Service::new(config, clock, None, issuing_ca, trust, journal, None);
+        let service = Arc::new(service.map_err(|error| error.to_string())?);
+        let control = |token| -> Result<_, String> {
+            let guard = Guard::new(([127, 0, 0, 1], CONTROL_PORT).into(), &[CONTROL_HOST.to_owned()], token)?;
+            Ok(Arc::new(Control::new(Arc::clone(&service), Vec::new(), guard)))
+        };
+        Ok(Self { control: control(None)?, guarded_control: control(Some(CONTROL_TOKEN))?, service })
     }
 
     /// One connection to the HTTP listener, until it ends.
     pub async fn http(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = Http(Arc::new(HttpApi::new(Arc::clone(&self.0), "http")));
+        let api = Http(Arc::new(HttpApi::new(Arc::clone(&self.service), "http")));
         let _ = api.speak(stream, Peer::default()).await;
     }
 
     /// One connection to the MQTT listener, until it ends.
     pub async fn mqtt(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = DeviceMqtt { service: Arc::clone(&self.0), listener: "mqtt" };
+        let api = DeviceMqtt { service: Arc::clone(&self.service), listener: "mqtt" };
         let _ = api.speak(stream, Peer::default()).await;
+    }
+
+    /// One connection to the control listener, until it ends.
+    pub async fn control(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let _ = Http(Arc::clone(&self.control)).speak(stream, Peer::default()).await;
+    }
+
+    /// The same for a control listener with a token.
+    pub async fn guarded_control(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let _ = Http(Arc::clone(&self.guarded_control)).speak(stream, Peer::default()).await;
+    }
+
+    /// Whether the enrollments and settings pass the rules of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// When they do not.
+    pub fn check(&self) -> Result<(), Box<dyn std::error::Error>> {
+        self.service.update(|_| ()).map_err(|error| error.to_string().into())
+    }
+
+    /// What is on record of requests and webhook calls, as programs and as people see it.
+    pub fn records(&self) -> Vec<String> {
+        let journal = self.service.journal();
+        let requests = journal.requests().into_iter().map(Event::Request);
+        let events = requests.chain(journal.webhook_calls().into_iter().map(Event::Webhook));
+        events.map(|event| format!("{event} {event:?} {}", serde_json::to_string(&event).unwrap_or_default())).collect()
+    }
+
+    /// Makes everything as it was at first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written. It is in memory.
+    pub fn reset(&self) -> Result<(), Box<dyn std::error::Error>> {
+        self.service.reset().map_err(|_| "the store cannot be written".into())
     }
 
     /// One request: the status of its answer, and the body.
@@ -90,11 +147,11 @@ impl Service {
             body: request.body,
         };
         let answer = match request.operation {
-            Operation::Register => self.0.register(&device_request).await,
-            Operation::Status => self.0.operation_status(&device_request, request.operation_id),
-            Operation::Lookup | Operation::Connect => self.0.look_up(&device_request),
+            Operation::Register => self.service.register(&device_request).await,
+            Operation::Status => self.service.operation_status(&device_request, request.operation_id),
+            Operation::Lookup | Operation::Connect => self.service.look_up(&device_request),
         };
-        let answer = answer.unwrap_or_else(|error| Answer::refusal(&error, &self.0.settings().behaviour));
+        let answer = answer.unwrap_or_else(|error| Answer::refusal(&error, &self.service.settings().behaviour));
         (answer.status, answer.body)
     }
 
@@ -104,12 +161,12 @@ impl Service {
     ///
     /// When it cannot be used.
     pub fn update(&self, config: Config) -> Result<(), Box<dyn std::error::Error>> {
-        self.0.update(|current| *current = config).map_err(|error| error.to_string().into())
+        self.service.update(|current| *current = config).map_err(|error| error.to_string().into())
     }
 
     /// Begins anew, and tells which devices had a hub.
     pub fn forget(&self) -> Vec<DeviceRecord> {
-        self.0.forget()
+        self.service.forget()
     }
 }
 

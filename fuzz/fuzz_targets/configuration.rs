@@ -1,29 +1,32 @@
-//! A configuration: one that is accepted is TOML, can be used as it is, and lets nobody in who shows
-//! nothing; one that is refused is told the line.
+//! A configuration: one that is accepted is TOML, can be used as it is, and lets nobody in who shows nothing; of one
+//! that is refused all errors are told. What is told has a place in the text, and quotes no key.
 
 #![no_main]
 
 use std::sync::LazyLock;
 
 use azure_dps_emulator::fuzzing::Request;
-use azure_dps_emulator::{Config, Operation};
+use azure_dps_emulator::{Config, Document, Finding, Operation};
+use azure_dps_fuzz::secrets::{FUNCTION_KEY, SECRETS};
 use azure_dps_fuzz::{Emulator, NOW, check_answer, said};
 use libfuzzer_sys::fuzz_target;
 
 static EMULATOR: LazyLock<Emulator> = LazyLock::new(Emulator::new);
 
 fuzz_target!(|text: &str| {
+    let findings = Document::read(text).findings();
+    for finding in &findings {
+        check_finding(text, finding);
+    }
     let config = match Config::from_toml(text) {
         Ok(config) => config,
         Err(error) => {
-            let error = error.to_string();
-            if let Some(line) = error.strip_prefix("line ") {
-                let line: usize = line.split_once(':').unwrap().0.parse().unwrap();
-                assert!(line <= text.matches('\n').count() + 1, "{error}");
-            }
+            let errors: Vec<_> = findings.into_iter().filter(Finding::is_error).collect();
+            assert!(!errors.is_empty() && error.findings() == errors, "{error}");
             return;
         }
     };
+    assert!(!findings.iter().any(Finding::is_error), "{findings:?}");
     EMULATOR.run(false, async |service| {
         let ids = config.individual_enrollments.iter().map(|each| each.registration_id.clone());
         let ids: Vec<String> = ids.chain(["d".to_owned()]).collect();
@@ -54,3 +57,19 @@ fuzz_target!(|text: &str| {
         assert!(service.forget().is_empty());
     });
 });
+
+/// The place is in the text, and no key is quoted.
+fn check_finding(text: &str, finding: &Finding) {
+    if let (Some(line), Some(column)) = (finding.line(), finding.column()) {
+        let line = text.split('\n').nth(line - 1).unwrap();
+        assert!((1..=line.chars().count() + 1).contains(&column), "{finding}");
+    }
+    let told = format!("{finding} {finding:?} {}", serde_json::to_string(finding).unwrap());
+    for key in SECRETS {
+        // A function key is a secret in a URL only.
+        let with_name = format!("code={key}");
+        if key != FUNCTION_KEY || text.matches(key).count() == text.matches(&with_name).count() {
+            assert!(!told.contains(key), "{finding}");
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! What the targets share: inputs in parts, and the emulator that those of its parsers ask.
 
+pub mod http;
+pub mod secrets;
+
 use std::{
     io,
     pin::Pin,
@@ -66,6 +69,10 @@ pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
 fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
     memmem::find(bytes, part)
 }
+
+/// A token of the owner of the service API, for the host `localhost`.
+pub const SERVICE_TOKEN: &str = "SharedAccessSignature sr=localhost&sig=mgUV8300wLa3DvxFCLYUhQjUL80sezqog7I%2FrFw6XvQ%3D&\
+    se=4102444800&skn=provisioningserviceowner";
 
 /// A token for one of the devices of `emulator.toml` with a key. The case of their IDs does not count.
 pub fn token(registration_id: &str) -> Option<String> {
@@ -214,6 +221,12 @@ fn config() -> Config {
 
 /// Registers `d`, to have an operation that can be asked for.
 async fn operation_id(service: &Service) -> String {
+    let body = register(service).await;
+    serde_json::from_str::<Value>(&body).unwrap()["operationId"].as_str().unwrap().to_owned()
+}
+
+/// Registers `d`, and returns what it is told.
+pub async fn register(service: &Service) -> String {
     let authorization = token("d");
     let request = Request {
         operation: Operation::Register,
@@ -227,7 +240,7 @@ async fn operation_id(service: &Service) -> String {
     };
     let (_, body) = service.answer(&request).await;
     tokio::task::yield_now().await;
-    serde_json::from_str::<Value>(&body).unwrap()["operationId"].as_str().unwrap().to_owned()
+    body
 }
 
 /// An answer of the device API: its status is one of the documented, and says what the body says. The
