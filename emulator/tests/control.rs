@@ -280,7 +280,7 @@ fn lists_are_read_in_pages() {
 #[test]
 fn a_page_of_long_requests_is_shorter() {
     let (emulator, control) = start();
-    let body = "x".repeat(96 * 1024);
+    let body = json!("x".repeat(96 * 1024 - 2)).to_string();
     let device = Device::of_group(&emulator, TOASTER);
     for _ in 0..100 {
         device.unsigned(Method::PUT, "/nothing").body(body.clone()).send().unwrap();
@@ -862,7 +862,7 @@ fn a_slow_reader_holds_up_nobody() {
     let (emulator, control) = start();
     let mut slow: Vec<_> = (0..3).map(|_| control.events_after(0)).collect();
     let device = Device::of_group(&emulator, TOASTER);
-    let body = "x".repeat(96 * 1024);
+    let body = json!("x".repeat(96 * 1024 - 2)).to_string();
     for _ in 0..REQUESTS {
         device.unsigned(Method::PUT, "/nothing").body(body.clone()).send().unwrap();
     }
@@ -872,7 +872,12 @@ fn a_slow_reader_holds_up_nobody() {
         // What was under way is read, then the reader is told of a gap, and goes on behind it.
         let (mut expected, mut gap) = (1, None);
         while gap.is_none() {
-            let (number, kind, data) = reader.next();
+            assert!(expected <= last, "it missed nothing");
+            let Some((number, kind, data)) = reader.try_next() else {
+                // On a slow machine it was idle for so long that the connection was closed. It comes back.
+                *reader = control.events_after(expected - 1);
+                continue;
+            };
             if kind == "missed" {
                 expected += data["missed"].as_u64().unwrap();
                 gap = Some(data["missed"].as_u64().unwrap());

@@ -28,7 +28,7 @@ impl Control {
 
     pub fn at(url: &str) -> Self {
         // No test waits for ever.
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(120)).build().unwrap();
         Self { client, url: url.to_owned() }
     }
 
@@ -105,10 +105,17 @@ impl Events {
 
     #[allow(clippy::should_implement_trait, reason = "the stream has no end")]
     pub fn next(&mut self) -> (u64, String, Value) {
+        self.try_next().expect("the stream has ended")
+    }
+
+    /// The same, or `None` if the connection has ended.
+    pub fn try_next(&mut self) -> Option<(u64, String, Value)> {
         let (mut id, mut kind, mut data) = (None, None, None);
         loop {
             let mut line = String::new();
-            assert!(self.0.read_line(&mut line).unwrap() > 0, "the stream has ended");
+            if self.0.read_line(&mut line).unwrap_or(0) == 0 {
+                return None;
+            }
             match line.trim_end_matches('\n').split_once(": ") {
                 Some(("id", text)) => id = Some(text.parse().unwrap()),
                 Some(("event", text)) => kind = Some(text.to_owned()),
@@ -117,7 +124,7 @@ impl Events {
                 None if line == "\n" => {
                     // A block without data is a comment, or the time after which to come again.
                     if let Some(data) = data.take() {
-                        return (id.unwrap(), kind.unwrap(), data);
+                        return Some((id.unwrap(), kind.unwrap(), data));
                     }
                 }
                 _ => panic!("{line:?}"),
