@@ -12,6 +12,9 @@ use self::{
 };
 use super::{error::ServiceError, json_body};
 
+/// The longest query. Each condition is checked with each item while nothing else is answered.
+const LONGEST: usize = 16 * 1024;
+
 /// Which items a query is about.
 #[derive(Debug)]
 pub(super) struct Filter(Option<Condition>);
@@ -34,6 +37,9 @@ impl Filter {
     }
 
     fn parse(text: &str, members: &[&str]) -> Result<Self, String> {
+        if text.len() > LONGEST {
+            return Err(format!("it has {} bytes; at most {LONGEST} are allowed", text.len()));
+        }
         let unwrapped = unwrap(text.trim());
         let mut tokens = Tokens::new(&unwrapped)?;
         // Microsoft's sample for Node queries for "*".
@@ -157,7 +163,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_named() {
         let nested = format!("SELECT * WHERE {}registrationId = 'a'{}", "(".repeat(100), ")".repeat(100));
-        let negated = format!("SELECT * WHERE {}registrationId = 'a'", "NOT ".repeat(100_000));
+        let negated = format!("SELECT * WHERE {}registrationId = 'a'", "NOT ".repeat(1000));
+        let long = format!("SELECT * WHERE registrationId = 'a'{}", " OR etag = ''".repeat(2000));
         for (query, named) in [
             ("DELETE FROM enrollments", "\"DELETE\" is not understood"),
             ("SELECT registrationId FROM enrollments", "\"registrationId\" where * is expected"),
@@ -176,6 +183,7 @@ mod tests {
             ("SELECT * WHERE registrationId = 1e999", "\"1e999\" is no number"),
             (&nested, "too deeply nested"),
             (&negated, "too deeply nested"),
+            (&long, "at most 16384 are allowed"),
         ] {
             let fault = matches(query).unwrap_err();
             assert!(fault.contains(named), "{fault} / {named}");
