@@ -19,12 +19,14 @@ pub(crate) fn check(url: &str) -> Result<(), String> {
 }
 
 /// A webhook's URL as it may be shown: the query holds the function key, and what is before an `@` a
-/// password.
+/// password. The text may be no URL, too.
 pub(crate) fn masked(url: &str) -> String {
     let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?****"));
-    let (scheme, rest) =
-        address.split_once("://").map_or(("", address), |(_, rest)| address.split_at(address.len() - rest.len()));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let rest = address.split_once(':').map_or(address, |(_, rest)| rest);
+    // URLs are read so: any number of slashes of both kinds begins the authority, and line breaks do not count.
+    let rest = rest.trim_start_matches(|c: char| matches!(c, '/' | '\\') || c.is_ascii_control() || c == ' ');
+    let (scheme, rest) = address.split_at(address.len() - rest.len());
+    let (authority, path) = rest.split_at(rest.find(['/', '\\', '#']).unwrap_or(rest.len()));
     match authority.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}****@{host}{path}{query}"),
         None => format!("{address}{query}"),
@@ -55,4 +57,47 @@ pub(crate) fn secrets(url: &str) -> Vec<String> {
     // One may be a part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many slashes there are, and of whichever kind: [`Url`] finds the password, and so must we.
+    #[test]
+    fn a_password_is_masked_wherever_urls_may_have_one() {
+        for start in [
+            "http://",
+            "HTTPS://",
+            "http:/",
+            "http:",
+            "http:///",
+            "http:////",
+            "http://\\",
+            "http:\\\\",
+            "http:/\t/",
+            "http://\r\n/",
+            " http://",
+        ] {
+            for user in ["user:S3CRET", ":S3CRET", "S3CRET", "a@b:S3CRET"] {
+                for end in ["", "/api/f", "\\api", "#part", "/a@b", "?code=S3CRET", "/?code=S3CRET"] {
+                    let url = format!("{start}{user}@127.0.0.1{end}");
+                    let parsed = Url::parse(&url).unwrap();
+                    assert!(format!("{}{:?}", parsed.username(), parsed.password()).contains("S3CRET"), "{url:?}");
+                    assert!(!masked(&url).contains("S3CRET"), "{url:?}: {}", masked(&url));
+                    assert!(masked(&url).contains("****@127.0.0.1"), "{url:?}");
+                }
+            }
+        }
+        for (url, shown) in [
+            ("http://127.0.0.1:7071/api/@me?code=S3CRET", "http://127.0.0.1:7071/api/@me?****"),
+            ("https://[::1]:8443/", "https://[::1]:8443/"),
+            ("localhost:7071/api", "localhost:7071/api"),
+            ("functions.example", "functions.example"),
+            ("user@functions.example/a", "****@functions.example/a"),
+            ("", ""),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+    }
 }

@@ -1,13 +1,20 @@
 //! Bodies of the service API as they may be put on record: without keys.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use crate::config::webhook_url;
 
 const MASK: &str = "****";
 
-/// Names of members whose text is a secret, in lower case.
-const SECRET_NAMES: [&str; 3] = ["primarykey", "secondarykey", "sharedaccesskey"];
+/// Names of members whose value is a secret, in lower case and without anything but letters.
+const SECRET_NAMES: [&str; 4] = ["primarykey", "secondarykey", "sharedaccesskey", "sharedaccesssignature"];
+
+/// Names of members that are objects, as above. In them, or in their place, an unknown text may be a key.
+const PARENTS: [&str; 2] = ["attestation", "symmetrickey"];
+
+/// Of any kind: `-----BEGIN EC PRIVATE KEY-----`.
+const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 
 /// A body without keys, and without what is secret in the URLs of webhooks. Of a body that is not JSON only the length
 /// is kept, because nobody knows where a key is in there.
@@ -29,11 +36,17 @@ fn mask(json: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(mask),
         Value::Object(members) => {
             for (name, value) in members {
-                let is_url = name.eq_ignore_ascii_case("webhookUrl");
+                let letters = letters(name);
+                let is_url = letters == "webhookurl";
                 match value {
                     Value::Null => {}
                     // Any value under this name may be a key.
-                    _ if SECRET_NAMES.iter().any(|secret| name.eq_ignore_ascii_case(secret)) => *value = MASK.into(),
+                    _ if SECRET_NAMES.contains(&&*letters) => *value = MASK.into(),
+                    Value::Object(members) if letters == "symmetrickey" => {
+                        members.values_mut().filter(|value| !value.is_null()).for_each(|value| *value = MASK.into());
+                    }
+                    Value::Object(_) if !is_url => mask(value),
+                    _ if PARENTS.contains(&&*letters) => *value = MASK.into(),
                     Value::String(url) if is_url => *url = webhook_url::masked(url),
                     _ if is_url => *value = MASK.into(),
                     _ => mask(value),
@@ -45,14 +58,31 @@ fn mask(json: &mut Value) {
     }
 }
 
-/// Masks a text that holds members with keys, such as JSON in a string, and the query of a URL.
+/// A name in lower case and without anything but letters: clients also write `primary_key`.
+fn letters(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Masks a text that holds members with keys, such as JSON in a string, a private key, a token, and the query of a URL.
 fn mask_text(text: &mut String) {
-    let lower = text.to_ascii_lowercase();
-    if SECRET_NAMES.iter().any(|name| lower.contains(name)) || lower.contains("sharedaccesssignature") {
+    let letters = letters(text);
+    // JSON may have a name with escapes.
+    let is_secret = SECRET_NAMES.iter().any(|name| letters.contains(name))
+        || text.contains("\\u00")
+        || text.contains("sig=")
+        || has_private_key(text.as_bytes());
+    // Microsoft's tools send certificates as base64 of PEM, too.
+    let inside = || BASE64_STANDARD.decode(text.split_ascii_whitespace().collect::<String>());
+    if is_secret || inside().is_ok_and(|inside| has_private_key(&inside)) {
         *text = MASK.to_owned();
-    } else if lower.starts_with("http://") || lower.starts_with("https://") {
-        *text = webhook_url::masked(text);
+    } else if let Some(at) = text.find("://") {
+        *text = format!("{}{}", &text[..at], webhook_url::masked(&text[at..]));
     }
+}
+
+/// Whether a text has a private key in PEM. Files of certificates often have one.
+fn has_private_key(text: &[u8]) -> bool {
+    text.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY)
 }
 
 #[cfg(test)]
@@ -78,6 +108,28 @@ mod tests {
             (r#"{"webhookurl":{"a":"S3CRET"}}"#, r#"{"webhookurl":"****"}"#),
             (r#"["https://a.example/?code=S3CRET"]"#, r#"["https://a.example/?****"]"#),
             (r#"{"query":"{'primaryKey': 'S3CRET'}"}"#, r#"{"query":"****"}"#),
+            // Names as they are not, but may be written.
+            (
+                r#"{"primary_key":"S3CRET","Secondary-Key ":"S3CRET"}"#,
+                r#"{"primary_key":"****","Secondary-Key ":"****"}"#,
+            ),
+            (r#"{"primary\u004bey":"S3CRET"}"#, r#"{"primaryKey":"****"}"#),
+            (r#"{"symmetricKey":{"key":"S3CRET","key2":null}}"#, r#"{"symmetricKey":{"key":"****","key2":null}}"#),
+            (r#"{"symmetric_key":["S3CRET"]}"#, r#"{"symmetric_key":"****"}"#),
+            (r#"{"attestation":"S3CRET"}"#, r#"{"attestation":"****"}"#),
+            (r#"{"tags":{"a":"{\"primary\\u004bey\":\"S3CRET\"}"}}"#, r#"{"tags":{"a":"****"}}"#),
+            (r#"{"tags":{"a":"{\"primary_key\":\"S3CRET\"}"}}"#, r#"{"tags":{"a":"****"}}"#),
+            (r#"{"a":"HostName=b;SharedAccessKey=S3CRET"}"#, r#"{"a":"****"}"#),
+            (r#"{"a":"sr=b&sig=S3CRET&se=1"}"#, r#"{"a":"****"}"#),
+            (r#"{"a":"note: see https://u:S3CRET@b/?code=S3CRET"}"#, r#"{"a":"note: see https://****@b/?****"}"#),
+            (r#"{"webhookUrl":"http:///u:S3CRET@b/"}"#, r#"{"webhookUrl":"http:///****@b/"}"#),
+            (
+                r#"{"certificate":"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}"#,
+                r#"{"certificate":"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}"#,
+            ),
+            (r#"{"certificate":"-----BEGIN EC PRIVATE KEY-----\nS3CRET"}"#, r#"{"certificate":"****"}"#),
+            // The base64 of "-----BEGIN PRIVATE KEY-----".
+            (r#"{"certificate":"LS0tLS1CRUdJTiBQUklW\nQVRFIEtFWS0tLS0t"}"#, r#"{"certificate":"****"}"#),
             (
                 r#"{"webhookUrl":"http://a/?code=S3CRET","webhookUrl":"http://b/?code=S3CRET"}"#,
                 r#"{"webhookUrl":"http://b/?****"}"#,
