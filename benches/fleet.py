@@ -4,7 +4,8 @@ over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are t
 
     python3 benches/fleet.py [--json] [--devices 10,100] [--transport mqtt] [--idle]
     python3 benches/fleet.py --quota 100 --devices 250
-    python3 benches/fleet.py --data --devices 2000,2000,2000
+    python3 benches/fleet.py --data --devices 2000
+    python3 benches/fleet.py --open 100000
 
 Builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
 number. The emulator asks for 1 s between polls. Prints the table of the README, as Markdown; --json has
@@ -15,8 +16,11 @@ besides. The table then is about the refused calls: status 429. The first wave i
 device.
 
 With --data each number is measured twice: in memory, and with the emulator's --data. The folder is in
-the system's folder for temporary files. After the second run the emulator is started again from its
-folder: once as it was stopped, once as a SIGKILL leaves it.
+the system's folder for temporary files.
+
+With --open the emulator registers so many devices over HTTP with --data, one request each. Then it is
+stopped and started again, and killed and started again. Prints how long both starts take, and the memory
+and the folder's size then.
 
 Exits with 1 if a device is not assigned exactly once: the device was told of one assignment, a look-up
 afterwards names the same hub and device ID, no answer ever named another hub for it, and no other
@@ -25,8 +29,11 @@ device has its identity. (The service assigns a device that registers again to t
 Needs Linux: memory and processor time come from /proc."""
 
 import argparse
+import base64
 import collections
 import glob
+import hmac
+import http.client
 import json
 import os
 import re
@@ -37,6 +44,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
@@ -92,10 +100,11 @@ class Emulator:
         return time.monotonic() - started
 
 
-def run(devices, transport, quota):
+def run(devices, transport, quota, is_kept):
     trouble = ["--registrations-per-minute", quota] if quota else ["--drop-every", EVERY, "--throttle-webhook-every", EVERY]
     with tempfile.TemporaryDirectory() as directory:
-        emulator = Emulator(directory, *trouble)
+        data = ["--data", os.path.join(directory, "data")] if is_kept else []
+        emulator = Emulator(directory, *trouble, *data)
         at_rest, before = emulator.memory("VmRSS"), emulator.processor_seconds()
         url = {"http": emulator.urls["https"], "mqtt": emulator.urls["mqtts"].replace("mqtts", "https")}[transport]
         command = [os.path.join(TARGET, "examples", "fleet"), "--id-scope", "0ne00002193", "--devices", str(devices),
@@ -136,6 +145,7 @@ def run(devices, transport, quota):
     ]
     return {
         "devices": devices,
+        "isKept": is_kept,
         "assigned": report["assigned"],
         "faults": faults,
         "registeredAgain": sum(registered.values()) - devices,
@@ -161,6 +171,50 @@ def run(devices, transport, quota):
             "processorSecondsPerDevice": (usage.ru_utime + usage.ru_stime) / devices,
         },
     }
+
+
+def reopen(devices):
+    """How long the emulator takes to start with so many devices: as it was stopped, and as it was killed."""
+    def token(device):
+        key = hmac.digest(base64.b64decode(KEY), device.encode(), "sha256")
+        resource, expiry = f"0ne00002193%2Fregistrations%2F{device}", int(time.time()) + 3600
+        signature = base64.b64encode(hmac.digest(key, f"{resource}\n{expiry}".encode(), "sha256"))
+        return f"SharedAccessSignature sr={resource}&sig={urllib.parse.quote_plus(signature)}&se={expiry}"
+
+    with tempfile.TemporaryDirectory() as directory:
+        configuration, folder = os.path.join(directory, "config.toml"), os.path.join(directory, "data")
+        with open(configuration, "w") as file:
+            file.write(f"""
+                id_scope = "0ne00002193"
+                linked_hubs = ["contoso-toasters-hub-1098.azure-devices.net"]
+                behaviour = {{ result_at_once = true }}
+                [[enrollment_groups]]
+                enrollment_group_id = "all"
+                primary_key = "{KEY}"
+                initial_twin = {{ tags = {{ site = "north" }}, desired = {{ interval = 60, colour = "blue" }} }}
+                """)
+        arguments = ["--data", folder, "--config", configuration, "--control", "none"]
+        emulator = Emulator(directory, *arguments)
+        connection = http.client.HTTPConnection(emulator.urls["http"].split("://")[1])
+        began = time.monotonic()
+        for number in range(devices):
+            device = f"device-{number:06}-of-the-fleet"
+            connection.request("PUT", f"/0ne00002193/registrations/{device}/register?api-version=2021-06-01", "{}",
+                               {"Authorization": token(device), "Content-Type": "application/json"})
+            response = connection.getresponse()
+            if b'"assigned"' not in response.read():
+                sys.exit(f"{device} is not assigned: {response.status}")
+        filled = time.monotonic() - began
+        emulator.stop()
+        stopped = Emulator(directory, *arguments)
+        costs = {"devices": devices, "registeredInSeconds": filled, "openBytes": stopped.memory("VmHWM"),
+                 "folderBytes": os.stat(os.path.join(folder, "emulator.redb")).st_blocks * 512,
+                 "startedInSeconds": {"stopped": stopped.started_in}}
+        stopped.kill()
+        killed = Emulator(directory, *arguments)
+        costs["startedInSeconds"]["killed"] = killed.started_in
+        killed.kill()
+    return costs
 
 
 def idle():
@@ -195,14 +249,21 @@ def main():
     parser.add_argument("--devices", default="10,100,1000,2000", help="how many, with commas between")
     parser.add_argument("--transport", choices=["http", "mqtt"], default="http")
     parser.add_argument("--quota", metavar="N", help="registrations that the emulator allows in a minute")
+    parser.add_argument("--data", action="store_true", help="measure each number with --data, too")
+    parser.add_argument("--open", type=int, metavar="N", help="only measure how long a start with N devices takes")
     parser.add_argument("--idle", action="store_true", help="measure idle connections too")
     arguments = parser.parse_args()
     for package in [["-p", "azure-dps-emulator", "--bin", "dps-emulator"], ["-p", "azure-dps", "--example", "fleet"]]:
         subprocess.run(["cargo", "build", "--quiet", "--release", *package], cwd=ROOT, check=True)
 
+    if arguments.open:
+        print(json.dumps(reopen(arguments.open)))
+        return
+
     runs = []
-    for devices in map(int, arguments.devices.split(",")):
-        each = run(devices, arguments.transport, arguments.quota)
+    numbers = map(int, arguments.devices.split(","))
+    for devices, is_kept in [(number, kept) for number in numbers for kept in [False, True][:1 + arguments.data]]:
+        each = run(devices, arguments.transport, arguments.quota, is_kept)
         runs.append(each)
         if arguments.json:
             continue
@@ -211,7 +272,7 @@ def main():
             print(header, re.sub(r"[^|]+", "---", header), sep="\n")
         latency, emulator, fleet, refused = (each[name] for name in ["latencySeconds", "emulator", "fleet", "refusedCalls"])
         number = lambda count: f"{count:,}".replace(",", " ")
-        cells = [number(devices), number(each["assigned"])]
+        cells = [number(devices) + (", with --data" if is_kept else ""), number(each["assigned"])]
         if arguments.quota:
             cells += [f"{each['seconds']:.0f}", f"{refused['mean']:.1f}, {refused['most']}",
                       str(refused["mostInASecondAfterTheFirstWave"])]

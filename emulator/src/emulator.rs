@@ -216,7 +216,8 @@ impl Emulator {
         }
     }
 
-    /// Stops the service: connections are closed, running operations forgotten.
+    /// Stops the service: connections are closed, running operations forgotten. With [`Builder::data`] they go on at the
+    /// next start.
     pub fn stop(self) {}
 }
 

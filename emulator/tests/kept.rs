@@ -138,7 +138,7 @@ fn groups(emulator: &Emulator) -> Vec<(String, bool)> {
 }
 
 /// The configuration's enrollments are created when their IDs were never known. What was changed or deleted since then
-/// stays so, whoever did it, and whatever the file says.
+/// stays so, through the service API or in Rust, whatever the file says.
 #[test]
 fn enrollments_of_the_configuration_are_created_once() {
     /// The groups of the configuration, what is changed, and the groups that there are then.

@@ -221,7 +221,7 @@ fn nothing_that_was_answered_is_lost() {
     let (mut devices, mut operations, mut enrollments, mut restarts) = (0, 0, 0, Vec::new());
     let mut running = Running::start(&folder);
     for round in 1..=kills {
-        // No two rounds are alike, and every run is another one. Most kills come when all are at work, some at once.
+        // Every round is another one. Most kills come when all are at work, some at once.
         let random = u64::try_from(uuid::Uuid::new_v4().as_u128() >> 64).unwrap();
         let (life, at_once) = (Duration::from_micros(random % 150_000), random % 7 == 0);
         thread::scope(|scope| {

@@ -12,11 +12,11 @@ use crate::store::{
 
 impl Service {
     /// Lets registrations go on that were running when the emulator stopped, with the same operation IDs. They ask the
-    /// webhook anew, and go by the enrollments and settings of now.
+    /// webhook again, and go by the enrollments and settings of now.
     pub(crate) fn resume(self: &Arc<Self>) {
         let resumed = self.change(|store| {
             let settings = self.settings();
-            // No task of theirs is running yet.
+            // They have no task yet that would have to be stopped.
             end_registrations(store, &settings.behaviour, None);
             let running: Vec<_> = store.devices.iter().filter_map(|(_, device)| device.running().cloned()).collect();
             let mut jobs = Vec::new();
