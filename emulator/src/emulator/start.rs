@@ -1,0 +1,155 @@
+//! Starting an emulator: its store, its listeners and their threads.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::task;
+
+use super::{
+    builder::Builder,
+    error::StartError,
+    running::{Emulator, authority},
+};
+use crate::{
+    clock::Clock,
+    config::ContosoOptions,
+    contoso::Webhook,
+    doors::{
+        control::{Control, guard::Guard},
+        device_mqtt::DeviceMqtt,
+        http::HttpApi,
+    },
+    identity::{ca::ServerCertificate, ids},
+    net::{
+        http::Http,
+        listener::{bind, serve},
+        tls,
+        worker::Worker,
+    },
+    service::{Service, authorities::Authorities, trust::Trust, webhook::allowed::AllowedHosts},
+    store::disk::Disk,
+    watch::journal::Journal,
+};
+
+impl Builder {
+    /// Starts the service. It listens when this returns.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot be used, an address cannot be listened on, or the data folder cannot be used.
+    pub fn start(self) -> Result<Emulator, StartError> {
+        // The webhook client needs a process-wide provider. An error means that there is one already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut config = self.config;
+        if let Some(url) = self.webhook_url {
+            config.webhook_url = Some(url);
+        }
+        config.check()?;
+        if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
+            return Err(StartError::TimeScale);
+        }
+        let webhook_hosts = AllowedHosts::new(&self.webhook_hosts).map_err(StartError::WebhookHost)?;
+        let mut http = self.http;
+        if http.is_none() && self.https.is_none() && self.mqtt.is_none() && self.mqtts.is_none() {
+            http = Some("127.0.0.1:0".to_owned());
+        }
+        let [http, https, mqtt, mqtts, control] = [http, self.https, self.mqtt, self.mqtts, self.control].map(listen);
+        let (http, https, mqtt, mqtts, control) = (http?, https?, mqtt?, mqtts?, control?);
+        let guard = match &control {
+            Some((_, address)) => {
+                let guard = Guard::new(*address, &self.control_hosts, self.control_token.as_deref());
+                Some(guard.map_err(StartError::Control)?)
+            }
+            None => None,
+        };
+        let is_local = [&http, &https, &mqtt, &mqtts]
+            .into_iter()
+            .flatten()
+            .all(|(_, address)| address.ip().to_canonical().is_loopback());
+        let trust = Trust { owner_key: self.service_key, is_local, webhook_hosts };
+        let disk = self.data.as_deref().map(Disk::open).transpose()?;
+        let authorities = match &disk {
+            Some(disk) => Authorities::of(disk)?,
+            None => Authorities::generate().map_err(|error| StartError::tls(&error))?,
+        };
+        let mut server = ServerCertificate::generate(&authorities.server).map_err(|error| StartError::tls(&error))?;
+        if let Some((chain, key)) = &self.certificate {
+            server.present(chain, key).map_err(|error| StartError::tls(&error))?;
+        }
+        let issuing_ca_pem = authorities.issuing.pem();
+        let acceptor =
+            tls::acceptor(server.chain, server.key, config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
+
+        let contoso = if config.webhook_url.is_none() {
+            let options = ContosoOptions {
+                // The tutorial's function has one too: its URL ends in `?****`.
+                function_key: Some(config.contoso.function_key.clone().unwrap_or_else(ids::guid)),
+                ..config.contoso.clone()
+            };
+            let webhook = Webhook::start_with_log("127.0.0.1:0", options, self.contoso_log)?;
+            Some(webhook)
+        } else {
+            None
+        };
+        let clock = Clock::new(self.time_scale);
+        let service = Arc::new(Service::new(
+            config,
+            clock,
+            contoso.as_ref().map(Webhook::url_with_key),
+            authorities.issuing,
+            trust,
+            Journal::new(clock, self.observer, control.is_some()),
+            disk,
+        )?);
+
+        let plain_url =
+            |listener: &Option<Listener>, scheme| listener.as_ref().map(|(_, address)| format!("{scheme}://{address}"));
+        let secure_url = |listener: &Option<Listener>, scheme| {
+            listener.as_ref().map(|(_, address)| format!("{scheme}://{}", authority(*address)))
+        };
+        let (http_url, https_url) = (plain_url(&http, "http"), secure_url(&https, "https"));
+        let (mqtt_url, mqtts_url) = (plain_url(&mqtt, "mqtt"), secure_url(&mqtts, "mqtts"));
+        let serving = Arc::clone(&service);
+        let worker = Worker::start("dps-emulator", move || {
+            serving.resume();
+            let http_api = |scheme| Http(Arc::new(HttpApi::new(Arc::clone(&serving), scheme)));
+            let mqtt_api = |listener| DeviceMqtt { service: Arc::clone(&serving), listener };
+            let tls = Some(acceptor);
+            let listeners = [
+                http.map(|(listener, _)| task::spawn(serve(listener, None, http_api("http")))),
+                https.map(|(listener, _)| task::spawn(serve(listener, tls.clone(), http_api("https")))),
+                mqtt.map(|(listener, _)| task::spawn(serve(listener, None, mqtt_api("mqtt")))),
+                mqtts.map(|(listener, _)| task::spawn(serve(listener, tls, mqtt_api("mqtts")))),
+            ];
+            listeners.into_iter().flatten().collect()
+        })?;
+        let control_url = plain_url(&control, "http");
+        let mut emulator = Emulator {
+            service,
+            http_url,
+            https_url,
+            mqtt_url,
+            mqtts_url,
+            control_url,
+            ca_pem: authorities.server.pem().to_owned(),
+            issuing_ca_pem,
+            renewed_ca: authorities.renewed,
+            _control: None,
+            _worker: worker,
+            contoso,
+        };
+        if let (Some((listener, _)), Some(guard)) = (control, guard) {
+            let control = Control::new(Arc::clone(&emulator.service), emulator.listeners(), guard);
+            // A thread of its own: readers of the control API take no time from devices.
+            let start = move || vec![task::spawn(serve(listener, None, Http(Arc::new(control))))];
+            emulator._control = Some(Worker::start("dps-emulator-control", start)?);
+        }
+        Ok(emulator)
+    }
+}
+
+type Listener = (std::net::TcpListener, SocketAddr);
+
+fn listen(address: Option<String>) -> Result<Option<Listener>, StartError> {
+    let bind = |address: String| bind(&address).map_err(|error| StartError::Listen(address, error));
+    address.map(bind).transpose()
+}
