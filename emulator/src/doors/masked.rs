@@ -16,11 +16,17 @@ const PARENTS: [&str; 2] = ["attestation", "symmetrickey"];
 /// Of any kind: `-----BEGIN EC PRIVATE KEY-----`.
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 
+/// The longest body that is kept. The answer to a query may be longer than all that is kept of the history.
+const LONGEST: usize = 1024 * 1024;
+
 /// A body without keys, and without what is secret in the URLs of webhooks. Of a body that is not JSON only the length
-/// is kept, because nobody knows where a key is in there.
+/// is kept, because nobody knows where a key is in there. Of a very long one, too.
 pub(super) fn masked(body: &[u8]) -> String {
     if body.iter().all(u8::is_ascii_whitespace) {
         return String::new();
+    }
+    if body.len() > LONGEST {
+        return format!("({} bytes, which is too long to keep)", body.len());
     }
     match serde_json::from_slice(body) {
         Ok(mut json) => {
@@ -88,6 +94,14 @@ fn has_private_key(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_very_long_body_is_not_kept() {
+        let longer = format!("[\"{}\"]", "a".repeat(LONGEST - 3));
+        assert_eq!(masked(longer.as_bytes()), "(1048577 bytes, which is too long to keep)");
+        let kept = format!("[\"{}\"]", "a".repeat(LONGEST - 4));
+        assert_eq!(masked(kept.as_bytes()), kept);
+    }
 
     #[test]
     fn a_body_on_record_holds_no_key() {
