@@ -226,3 +226,14 @@ fn a_terminal_has_colour() {
     };
     assert_eq!(["", "NO_COLOR=1", "TERM=dumb"].map(terminal), [true, false, false]);
 }
+
+/// `--check | head -1`: a reader that closes the pipe changes no exit code, and nothing panics.
+#[test]
+fn check_survives_a_closed_pipe() {
+    for (arguments, code) in [(&["--check"][..], 0), (&["--check", "--json", "--config", "/nowhere/dps.toml"], 3)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let checked = Command::new(DPS).args(arguments).stdout(writer).output().unwrap();
+        assert_eq!(checked.status.code(), Some(code), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}

@@ -2,29 +2,38 @@
 
 use azure_dps_emulator::{Finding, console::printable};
 use serde_json::json;
+use std::io::{self, Write};
 
 use crate::{arguments::Output, colour::Paint, configuration::Configuration, failure::Failure};
 
 /// Prints all findings, and for people their number.
 pub(crate) fn report(configuration: &Configuration, output: &Output) -> Result<(), Failure> {
+    // A reader that has seen enough, such as `head`, closes the pipe. The exit code is the same.
+    let _ = print(configuration, output);
+    if configuration.has_errors() { Err(Failure::checked()) } else { Ok(()) }
+}
+
+fn print(configuration: &Configuration, output: &Output) -> io::Result<()> {
     let paint = Paint::of_output(output);
+    let mut out = io::stdout().lock();
     for finding in &configuration.findings {
         if output.json {
-            println!("{}", json!({ "finding": finding, "file": configuration.file }));
+            writeln!(out, "{}", json!({ "finding": finding, "file": configuration.file }))?;
         } else {
-            println!("{}", paint.finding(finding, &printable(&configuration.line(finding))));
+            writeln!(out, "{}", paint.finding(finding, &printable(&configuration.line(finding))))?;
         }
     }
     let (errors, warnings): (Vec<_>, Vec<_>) = configuration.findings.iter().partition(|finding| finding.is_error());
     if !output.json {
         let name = configuration.file.as_deref().unwrap_or("the built-in configuration");
         let verdict = if errors.is_empty() { "can be used" } else { "cannot be used" };
-        println!(
+        writeln!(
+            out,
             "{}",
             printable(&format!("{name} {verdict}: {}, {}", count(&errors, "error"), count(&warnings, "warning")))
-        );
+        )?;
     }
-    if configuration.has_errors() { Err(Failure::checked()) } else { Ok(()) }
+    Ok(())
 }
 
 fn count(findings: &[&Finding], name: &str) -> String {
