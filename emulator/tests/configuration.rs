@@ -76,6 +76,16 @@ fn what_is_no_table_or_no_toml_is_told_at_its_place() {
         ("linked_hubs = 'h'", &["2:15 linked_hubs: this is the string \"h\", but a list is expected"]),
         ("[[linked_hubs]]", &["2:1 linked_hubs[0]: this is a table, but a string is expected"]),
         ("'a b'.c = 1", &["2:1 \"a b\": this key is unknown; there are: id_scope, linked_hubs"]),
+        // What cannot be read is not told to be missing as well.
+        (
+            "[[enrollment_groups]]\nenrollment_group_id = 'g'\nx509.primary = '/nowhere.pem'",
+            &["4:16 enrollment_groups[0].x509.primary: a certificate's file cannot be read: "],
+        ),
+        (
+            "[[individual_enrollments]]\nregistration_id = 'i'\ntpm.endorsement_key = 'x'",
+            &["4:23 individual_enrollments[0].tpm.endorsement_key: "],
+        ),
+        ("[[policies]]\nname = 'p'\nprimary_key = 'x'\nrights = []", &["4:15 policies[0].primary_key: "]),
         ("x", &["2:2 : this is no TOML: key with no value, expected `=`"]),
         ("linked_hubs = ['a', 'b'\n", &["2:24 : this is no TOML: "]),
         (

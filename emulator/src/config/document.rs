@@ -84,7 +84,12 @@ impl<'a> Document<'a> {
         let (original, _) = self.look_up(&path);
         let (message, meant) = unreadable::explain(error.message(), lookup(&self.readable, &path));
         let place = span.map(|span| position(self.text, span.start));
-        self.findings.push(Finding::error(path.clone(), message).placed(original.clone(), place));
+        // What was left out is missing now.
+        let missing = error.message().strip_prefix("missing field `").map(|name| name.trim_end_matches('`'));
+        let is_told = missing.is_some_and(|name| self.unread.contains(&original.clone().key(name)));
+        if !is_told {
+            self.findings.push(Finding::error(path.clone(), message).placed(original.clone(), place));
+        }
         self.unread.extend(meant.map(|meant| original.clone().sibling(meant)));
         self.unread.push(original);
         found.is_some_and(|path| remove(&mut self.readable, &path.0))

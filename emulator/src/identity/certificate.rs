@@ -116,8 +116,11 @@ impl<'de> Deserialize<'de> for Certificate {
             return Self::from_pem(&text).map_err(de::Error::custom);
         }
         // The text may be a key in the wrong place: never repeat it.
-        let text = fs::read_to_string(text)
-            .map_err(|error| de::Error::custom(format!("a certificate's file cannot be read: {error}")))?;
+        let text = fs::read_to_string(text).map_err(|error| {
+            de::Error::custom(format!(
+                "a certificate's file cannot be read: {error}. A path counts from the working directory"
+            ))
+        })?;
         Self::from_pem(&text).map_err(de::Error::custom)
     }
 }

@@ -15,7 +15,7 @@ Examples:
   Your own enrollments, and your own function:
       dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
   The page and the control API on a fixed port. The connection string for Microsoft's tools is printed, too:
-      dps-emulator --http 127.0.0.1:8080 --control 127.0.0.1:8090
+      dps-emulator --http 127.0.0.1:8080 --control 127.0.0.1:8085
   See in the terminal what devices and the webhook send:
       dps-emulator --verbose
   Keep everything over restarts; the CA's certificate is in dps-data/ca.pem:

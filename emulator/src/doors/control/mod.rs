@@ -60,7 +60,8 @@ impl Control {
         let (path, headers) = (head.uri.path(), &head.headers);
         self.guard.check_host(&head.uri, headers)?;
         self.guard.check_origin(headers)?;
-        if head.method == Method::GET
+        // hyper leaves out the body of an answer to HEAD.
+        if (head.method == Method::GET || head.method == Method::HEAD)
             && let Some(file) = page::file(path)
         {
             return Ok(file);
