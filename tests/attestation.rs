@@ -300,7 +300,7 @@ impl Cell {
         let endorsement_key = EndorsementKey::from_base64(&endorsement_key(&TPM)).unwrap();
         self.enroll(IndividualEnrollment {
             registration_id: TOASTER.into(),
-            tpm: Some(TpmAttestation { endorsement_key }),
+            tpm: Some(TpmAttestation { endorsement_key, storage_root_key: None }),
             ..Default::default()
         });
         let run = |mut machine: Machine| {

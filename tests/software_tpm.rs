@@ -26,7 +26,10 @@ fn enrolled() -> Emulator {
     config.behaviour.retry_after = Some(1);
     config.individual_enrollments.push(IndividualEnrollment {
         registration_id: ID.into(),
-        tpm: Some(TpmAttestation { endorsement_key: EndorsementKey::from_base64(&endorsement_key(&TPM)).unwrap() }),
+        tpm: Some(TpmAttestation {
+            endorsement_key: EndorsementKey::from_base64(&endorsement_key(&TPM)).unwrap(),
+            storage_root_key: None,
+        }),
         ..IndividualEnrollment::default()
     });
     let emulator = Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").mqtts("127.0.0.1:0");
