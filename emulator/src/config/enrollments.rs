@@ -68,6 +68,19 @@ impl EnrollmentGroup {
             Err("ca_references beside keys or x509: an enrollment has one kind of attestation")
         }
     }
+
+    pub(crate) fn common(&self) -> Common<'_> {
+        Common {
+            id: &self.enrollment_group_id,
+            enabled: self.enabled,
+            attestation: self.attestation(),
+            certificate_policy: self.certificate_policy.as_deref(),
+            allocation: &self.allocation,
+            reprovision_policy: self.reprovision_policy,
+            initial_twin: &self.initial_twin,
+            iot_edge: self.iot_edge,
+        }
+    }
 }
 
 /// One device, with a key, a certificate or a TPM of its own.
@@ -136,6 +149,33 @@ impl IndividualEnrollment {
             Err("tpm beside keys or x509: an enrollment has one kind of attestation")
         }
     }
+
+    pub(crate) fn common(&self) -> Common<'_> {
+        Common {
+            id: &self.registration_id,
+            enabled: self.enabled,
+            attestation: self.attestation(),
+            certificate_policy: self.certificate_policy.as_deref(),
+            allocation: &self.allocation,
+            reprovision_policy: self.reprovision_policy,
+            initial_twin: &self.initial_twin,
+            iot_edge: self.iot_edge,
+        }
+    }
+}
+
+/// What groups and individual enrollments have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common<'a> {
+    /// The group's or the individual enrollment's name.
+    pub(crate) id: &'a str,
+    pub(crate) enabled: bool,
+    pub(crate) attestation: Result<Attestation<'a>, &'static str>,
+    pub(crate) certificate_policy: Option<&'a str>,
+    pub(crate) allocation: &'a Allocation,
+    pub(crate) reprovision_policy: ReprovisionPolicy,
+    pub(crate) initial_twin: &'a Twin,
+    pub(crate) iot_edge: bool,
 }
 
 /// How the devices of an enrollment prove who they are.
@@ -148,6 +188,15 @@ pub(crate) enum Attestation<'a> {
 }
 
 impl<'a> Attestation<'a> {
+    /// How the service names the kind.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::SymmetricKey { .. } => "symmetricKey",
+            Self::X509(_) | Self::CaReferences(_) => "x509",
+            Self::Tpm(_) => "tpm",
+        }
+    }
+
     /// The attestation of an enrollment, which must have exactly one kind.
     fn of(
         primary: &'a SymmetricKey,

@@ -11,32 +11,24 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{EnrollmentGroup, IndividualEnrollment, enrollments::Attestation, settings::Settings},
+    config::{IndividualEnrollment, enrollments::Attestation, settings::Settings},
     identity::{ids, key::SymmetricKey, tpm::Challenge},
     store::{
         Store,
         devices::{Device, LastKey},
-        enrollments::{Enrollments, Stamped},
+        enrollments::{Enrollments, Stamped, Stored},
     },
 };
 
 /// The enrollment that lets a device in, and by what the device proved who it is.
 pub(super) struct Admitted<'a> {
-    found: Found<'a>,
+    found: Stored<'a>,
     attested: Attested,
-}
-
-enum Found<'a> {
-    Group(&'a Stamped<EnrollmentGroup>),
-    Individual(&'a Stamped<IndividualEnrollment>),
 }
 
 impl Admitted<'_> {
     pub(super) fn enrollment(self) -> Enrollment {
-        match self.found {
-            Found::Group(group) => Enrollment::of_group(group, self.attested),
-            Found::Individual(individual) => Enrollment::of_individual(individual, self.attested),
-        }
+        Enrollment::new(self.found, self.attested)
     }
 }
 
@@ -134,7 +126,7 @@ fn find<'a>(
     let mut faults = Vec::new();
     if let Some(stamped) = individual {
         match proof.of_device(&stamped.entry, memory) {
-            Ok(attested) => return Ok(Admitted { found: Found::Individual(stamped), attested }),
+            Ok(attested) => return Ok(Admitted { found: stamped.into(), attested }),
             Err(fault) => faults.push(format!("{}: {fault}", stamped.entry.registration_id)),
         }
     }
@@ -142,7 +134,7 @@ fn find<'a>(
         for group in enrollments.groups() {
             match proof.of_member(settings, &group.entry, registration_id, memory) {
                 Ok(attested) => {
-                    let found = individual.map_or(Found::Group(group), Found::Individual);
+                    let found = individual.map_or(group.into(), Stored::from);
                     return Ok(Admitted { found, attested });
                 }
                 Err(fault) => faults.push(format!("{}: {fault}", group.entry.enrollment_group_id)),

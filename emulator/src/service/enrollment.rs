@@ -2,8 +2,8 @@
 
 use super::attestation::Attested;
 use crate::{
-    config::{Allocation, EnrollmentGroup, IndividualEnrollment, ReprovisionPolicy, Twin},
-    store::enrollments::{Kind, Stamp, Stamped},
+    config::{Allocation, ReprovisionPolicy, Twin},
+    store::enrollments::{EntryRef, Kind, Stamp, Stored},
 };
 
 #[derive(Clone, Debug)]
@@ -23,36 +23,23 @@ pub(super) struct Enrollment {
 }
 
 impl Enrollment {
-    pub(super) fn of_group(group: &Stamped<EnrollmentGroup>, attested: Attested) -> Self {
-        let Stamped { entry: group, stamp } = group;
+    /// The enrollment, which lets a device in that proved `attested`.
+    pub(super) fn new(Stored { entry, stamp }: Stored<'_>, attested: Attested) -> Self {
+        let common = entry.common();
         Self {
-            kind: Kind::Group,
-            id: group.enrollment_group_id.clone(),
-            enabled: group.enabled,
-            device_id: None,
+            kind: entry.kind(),
+            id: common.id.to_owned(),
+            enabled: common.enabled,
+            device_id: match entry {
+                EntryRef::Group(_) => None,
+                EntryRef::Individual(individual) => individual.device_id.clone(),
+            },
             attested,
-            certificate_policy: group.certificate_policy.clone(),
-            allocation: group.allocation.clone(),
-            reprovision_policy: group.reprovision_policy,
-            initial_twin: group.initial_twin.clone(),
-            iot_edge: group.iot_edge,
-            stamp: stamp.clone(),
-        }
-    }
-
-    pub(super) fn of_individual(individual: &Stamped<IndividualEnrollment>, attested: Attested) -> Self {
-        let Stamped { entry: individual, stamp } = individual;
-        Self {
-            kind: Kind::Individual,
-            id: individual.registration_id.clone(),
-            enabled: individual.enabled,
-            device_id: individual.device_id.clone(),
-            attested,
-            certificate_policy: individual.certificate_policy.clone(),
-            allocation: individual.allocation.clone(),
-            reprovision_policy: individual.reprovision_policy,
-            initial_twin: individual.initial_twin.clone(),
-            iot_edge: individual.iot_edge,
+            certificate_policy: common.certificate_policy.map(str::to_owned),
+            allocation: common.allocation.clone(),
+            reprovision_policy: common.reprovision_policy,
+            initial_twin: common.initial_twin.clone(),
+            iot_edge: common.iot_edge,
             stamp: stamp.clone(),
         }
     }

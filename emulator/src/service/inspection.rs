@@ -51,12 +51,11 @@ impl Service {
     pub(crate) fn enrollment_page(&self, after: &str, limit: usize) -> Page {
         let store = self.store();
         let (after_kind, after_id) = after.split_once('/').unwrap_or((after, ""));
-        let after_id = after_id.to_ascii_lowercase();
         let mut page = Vec::new();
         for kind in [Kind::Group, Kind::Individual].into_iter().filter(|kind| kind.name() >= after_kind) {
-            let after = (kind.name() == after_kind).then_some(&*after_id);
-            let names = store.enrollments.names_after(kind, after).into_iter().map(|id| (kind, id));
-            page.extend(names.take(limit + 1 - page.len()));
+            let after = if kind.name() == after_kind { after_id } else { "" };
+            let names = store.enrollments.page(kind, after, limit + 1 - page.len());
+            page.extend(names.into_iter().map(|id| (kind, id)));
         }
         let next = (page.len() > limit).then(|| page.truncate(limit)).and(page.last());
         Page {

@@ -9,6 +9,7 @@ mod attestation;
 pub(crate) mod authorities;
 mod device_registration;
 mod enrollment;
+mod enrollment_json;
 mod enrollments;
 mod error;
 mod failure;
@@ -68,8 +69,7 @@ const REPLAYS: usize = 16;
 
 /// The service: what it is set to, what it knows, and whom it asks.
 pub(crate) struct Service {
-    /// Is changed only while the store is locked, so that whoever locks the store sees settings and enrollments that
-    /// belong together.
+    /// Is changed only while the store is locked: under the lock, settings and enrollments belong together.
     settings: RwLock<Arc<Settings>>,
     store: SharedStore,
     jobs: Jobs,
@@ -133,7 +133,7 @@ impl Service {
         self.store.change(change, |changed| changed)
     }
 
-    /// The settings of now. They stay as they are for whoever holds them.
+    /// The settings of now. What is returned does not change.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }

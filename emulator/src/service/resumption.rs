@@ -6,9 +6,7 @@ use super::{
     Service, enrollment::Enrollment, enrollments::update::end_registrations, failure::Failure,
     issuance::CertificateRequest, registration::Job,
 };
-use crate::store::{
-    Store, enrollments::Kind, registration_state::RegistrationState, running::Running, shared::NotKept,
-};
+use crate::store::{Store, registration_state::RegistrationState, running::Running, shared::NotKept};
 
 impl Service {
     /// Lets registrations go on that were running when the emulator stopped, with the same operation IDs. They ask the
@@ -49,13 +47,8 @@ impl Service {
         let settings = self.settings();
         let (kind, id) = &running.enrollment;
         let attested = running.attested.clone();
-        let enrollment = match kind {
-            Kind::Group => store.enrollments.group(id).map(|group| Enrollment::of_group(group, attested)),
-            Kind::Individual => {
-                store.enrollments.individual(id).map(|individual| Enrollment::of_individual(individual, attested))
-            }
-        };
-        let enrollment = enrollment.ok_or_else(Failure::enrollment_gone)?;
+        let stored = store.enrollments.get(*kind, id).ok_or_else(Failure::enrollment_gone)?;
+        let enrollment = Enrollment::new(stored, attested);
         let device = store.devices.get(&running.registration_id).ok_or_else(Failure::enrollment_gone)?;
         let has_policy = enrollment.certificate_policy.is_some();
         let csr = running.csr.as_deref();

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    config::{Allocation, enrollments::Attestation, webhook_url},
+    config::{
+        enrollments::{Attestation, Common},
+        webhook_url,
+    },
     store::{
         Store,
         devices::Device,
-        enrollments::{Kind, Stamp},
+        enrollments::{Kind, Stored},
         shared::Watcher,
     },
     watch::journal::Journal,
@@ -66,46 +69,20 @@ pub(super) fn device_summary(registration_id: &str, device: &Device) -> Map<Stri
 }
 
 pub(super) fn enrollment_view(store: &Store, kind: Kind, id: &str) -> Option<Map<String, Value>> {
-    Some(match kind {
-        Kind::Group => {
-            let group = store.enrollments.group(id)?;
-            let entry = &group.entry;
-            let attestation = entry.attestation().ok();
-            view(kind, &entry.enrollment_group_id, entry.enabled, attestation, &entry.allocation, &group.stamp)
-        }
-        Kind::Individual => {
-            let individual = store.enrollments.individual(id)?;
-            let entry = &individual.entry;
-            let attestation = entry.attestation().ok();
-            view(kind, &entry.registration_id, entry.enabled, attestation, &entry.allocation, &individual.stamp)
-        }
-    })
-}
-
-fn view(
-    kind: Kind,
-    id: &str,
-    enabled: bool,
-    attestation: Option<Attestation<'_>>,
-    allocation: &Allocation,
-    stamp: &Stamp,
-) -> Map<String, Value> {
-    members(json!({
+    let Stored { entry, stamp } = store.enrollments.get(kind, id)?;
+    let Common { id, enabled, attestation, allocation, .. } = entry.common();
+    Some(members(json!({
         "kind": kind.name(),
         "id": id,
         "enabled": enabled,
-        "attestation": attestation.map(|attestation| match attestation {
-            Attestation::SymmetricKey { .. } => "symmetricKey",
-            Attestation::X509(_) | Attestation::CaReferences(_) => "x509",
-            Attestation::Tpm(_) => "tpm",
-        }),
+        "attestation": attestation.ok().map(Attestation::kind),
         "allocationPolicy": allocation.policy,
         "iotHubs": allocation.iot_hubs,
         "webhookUrl": allocation.webhook_url.as_deref().map(webhook_url::masked),
         "etag": stamp.etag,
         "createdDateTimeUtc": stamp.created,
         "lastUpdatedDateTimeUtc": stamp.updated,
-    }))
+    })))
 }
 
 fn members(object: Value) -> Map<String, Value> {

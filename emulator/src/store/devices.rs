@@ -234,15 +234,8 @@ impl Devices {
 
     /// Returns the first devices after this registration ID, in the order of their IDs.
     pub(crate) fn page(&self, after: &str, limit: usize) -> Vec<(&str, &Device)> {
-        let after = after.to_ascii_lowercase();
-        let mut page: Vec<_> = self.devices.iter().filter(|(id, _)| **id > *after).collect();
-        // Only the page is sorted, not all devices.
-        if page.len() > limit {
-            page.select_nth_unstable_by_key(limit, |&(id, _)| id);
-            page.truncate(limit);
-        }
-        page.sort_unstable_by_key(|&(id, _)| id);
-        page
+        let page = self.devices.page(after, limit).into_iter();
+        page.filter_map(|id| Some((id, self.devices.get(id)?))).collect()
     }
 
     /// Returns the IDs of the devices that were changed since the last call, in lower case.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::wall_time,
-    config::{Allocation, EnrollmentGroup, IndividualEnrollment, X509Attestation},
+    config::{EnrollmentGroup, IndividualEnrollment, X509Attestation, enrollments::Common},
     identity::ids,
 };
 
@@ -29,11 +29,18 @@ pub(crate) enum Entry {
     Individual(IndividualEnrollment),
 }
 
+/// The same, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum EntryRef<'a> {
+    Group(&'a EnrollmentGroup),
+    Individual(&'a IndividualEnrollment),
+}
+
 impl Entry {
-    pub(crate) fn id(&self) -> &str {
+    pub(crate) fn as_ref(&self) -> EntryRef<'_> {
         match self {
-            Self::Group(group) => &group.enrollment_group_id,
-            Self::Individual(individual) => &individual.registration_id,
+            Self::Group(group) => EntryRef::Group(group),
+            Self::Individual(individual) => EntryRef::Individual(individual),
         }
     }
 
@@ -43,20 +50,42 @@ impl Entry {
             Self::Individual(individual) => &mut individual.enabled,
         }
     }
+}
 
-    pub(crate) fn kind(&self) -> Kind {
+impl<'a> EntryRef<'a> {
+    pub(crate) fn to_entry(self) -> Entry {
+        match self {
+            Self::Group(group) => Entry::Group(group.clone()),
+            Self::Individual(individual) => Entry::Individual(individual.clone()),
+        }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Group(_) => Kind::Group,
             Self::Individual(_) => Kind::Individual,
         }
     }
 
-    /// About how much memory the parts take whose size a client chooses.
-    fn size(&self) -> usize {
+    pub(crate) fn common(self) -> Common<'a> {
         match self {
-            Self::Group(group) => group_size(group),
-            Self::Individual(individual) => individual_size(individual),
+            Self::Group(group) => group.common(),
+            Self::Individual(individual) => individual.common(),
         }
+    }
+
+    /// About how much memory the parts take whose size a client chooses.
+    fn size(self) -> usize {
+        let (x509, information) = match self {
+            Self::Group(group) => (&group.x509, 0),
+            Self::Individual(individual) => (&individual.x509, map_size(&individual.optional_device_information)),
+        };
+        let Common { initial_twin, allocation, .. } = self.common();
+        let certificates = x509.iter().flat_map(X509Attestation::certificates);
+        twin_size(initial_twin)
+            + information
+            + certificates.map(|certificate| certificate.der().len()).sum::<usize>()
+            + allocation.webhook_url.as_ref().map_or(0, String::len)
     }
 }
 
@@ -68,23 +97,6 @@ impl Kind {
             Self::Individual => "individual",
         }
     }
-}
-
-fn group_size(group: &EnrollmentGroup) -> usize {
-    twin_size(&group.initial_twin) + shared_size(group.x509.as_ref(), &group.allocation)
-}
-
-fn individual_size(individual: &IndividualEnrollment) -> usize {
-    twin_size(&individual.initial_twin)
-        + map_size(&individual.optional_device_information)
-        + shared_size(individual.x509.as_ref(), &individual.allocation)
-}
-
-/// What both kinds have.
-fn shared_size(x509: Option<&X509Attestation>, allocation: &Allocation) -> usize {
-    let certificates = x509.into_iter().flat_map(X509Attestation::certificates);
-    certificates.map(|certificate| certificate.der().len()).sum::<usize>()
-        + allocation.webhook_url.as_ref().map_or(0, String::len)
 }
 
 /// The version of an enrollment.
@@ -112,9 +124,22 @@ pub(crate) struct Stamped<E> {
     pub(crate) stamp: Stamp,
 }
 
-impl<E: Clone> Stamped<E> {
-    fn map<T>(&self, make: fn(E) -> T) -> Stamped<T> {
-        Stamped { entry: make(self.entry.clone()), stamp: self.stamp.clone() }
+/// An enrollment of either kind and its version, as the store has them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'a> {
+    pub(crate) entry: EntryRef<'a>,
+    pub(crate) stamp: &'a Stamp,
+}
+
+impl<'a> From<&'a Stamped<EnrollmentGroup>> for Stored<'a> {
+    fn from(Stamped { entry, stamp }: &'a Stamped<EnrollmentGroup>) -> Self {
+        Self { entry: EntryRef::Group(entry), stamp }
+    }
+}
+
+impl<'a> From<&'a Stamped<IndividualEnrollment>> for Stored<'a> {
+    fn from(Stamped { entry, stamp }: &'a Stamped<IndividualEnrollment>) -> Self {
+        Self { entry: EntryRef::Individual(entry), stamp }
     }
 }
 
@@ -167,11 +192,10 @@ impl Enrollments {
         self.individuals.values()
     }
 
-    /// An enrollment, which is copied.
-    pub(crate) fn get(&self, kind: Kind, id: &str) -> Option<Stamped<Entry>> {
+    pub(crate) fn get(&self, kind: Kind, id: &str) -> Option<Stored<'_>> {
         match kind {
-            Kind::Group => self.group(id).map(|stamped| stamped.map(Entry::Group)),
-            Kind::Individual => self.individual(id).map(|stamped| stamped.map(Entry::Individual)),
+            Kind::Group => self.group(id).map(Stored::from),
+            Kind::Individual => self.individual(id).map(Stored::from),
         }
     }
 
@@ -188,14 +212,6 @@ impl Enrollments {
         self.individuals.remember_changed();
     }
 
-    /// The version of an enrollment.
-    pub(crate) fn stamp(&self, kind: Kind, id: &str) -> Option<&Stamp> {
-        match kind {
-            Kind::Group => self.group(id).map(|group| &group.stamp),
-            Kind::Individual => self.individual(id).map(|individual| &individual.stamp),
-        }
-    }
-
     /// The names in lower case.
     pub(crate) fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
         let (groups, individuals) = match kind {
@@ -205,12 +221,12 @@ impl Enrollments {
         groups.into_iter().flatten().chain(individuals.into_iter().flatten())
     }
 
-    /// The names in lower case that come after `after`, in their order.
-    pub(crate) fn names_after(&self, kind: Kind, after: Option<&str>) -> Vec<&str> {
-        let comes_after = |name: &&str| after.is_none_or(|after| *name > after);
-        let mut names: Vec<_> = self.names(kind).filter(comes_after).collect();
-        names.sort_unstable();
-        names
+    /// The first names in lower case after this one, in their order.
+    pub(crate) fn page(&self, kind: Kind, after: &str, limit: usize) -> Vec<&str> {
+        match kind {
+            Kind::Group => self.groups.page(after, limit),
+            Kind::Individual => self.individuals.page(after, limit),
+        }
     }
 
     /// Creates or replaces an enrollment, and gives it a new stamp.
@@ -219,26 +235,22 @@ impl Enrollments {
     ///
     /// If there is no room. Nothing is changed then.
     pub(crate) fn put(&mut self, entry: Entry) -> Result<(), Full> {
-        let before = self.size_of(entry.kind(), entry.id());
-        let size = entry.size();
-        let is_full = match before {
-            None => self.groups.len() + self.individuals.len() >= self.limits.enrollments,
-            Some(_) => false,
-        };
-        let before = before.unwrap_or_default();
+        let stored = self.stored(entry.as_ref());
+        let is_full = stored.is_none() && self.groups.len() + self.individuals.len() >= self.limits.enrollments;
+        let (before, size) = (stored.map_or(0, |stored| stored.entry.size()), entry.as_ref().size());
         if is_full || (size > before && self.size.saturating_sub(before) + size > self.limits.size) {
             return Err(Full);
         }
-        let stamp = Stamp::after(self.stamp(entry.kind(), entry.id()));
+        let stamp = Stamp::after(stored.map(|stored| stored.stamp));
         self.set(entry, stamp);
         Ok(())
     }
 
     /// Sets an enrollment with this stamp.
     fn set(&mut self, entry: Entry, stamp: Stamp) {
-        self.size += entry.size();
-        self.size = self.size.saturating_sub(self.size_of(entry.kind(), entry.id()).unwrap_or_default());
-        let key = entry.id().to_ascii_lowercase();
+        let before = self.stored(entry.as_ref()).map_or(0, |stored| stored.entry.size());
+        self.size = (self.size + entry.as_ref().size()).saturating_sub(before);
+        let key = entry.as_ref().common().id.to_ascii_lowercase();
         match entry {
             Entry::Group(entry) => drop(self.groups.insert(key, Stamped { entry, stamp })),
             Entry::Individual(entry) => drop(self.individuals.insert(key, Stamped { entry, stamp })),
@@ -247,8 +259,8 @@ impl Enrollments {
 
     /// Deletes an enrollment. Returns `false` if there is none.
     pub(crate) fn remove(&mut self, kind: Kind, id: &str) -> bool {
-        let Some(size) = self.size_of(kind, id) else { return false };
-        self.size = self.size.saturating_sub(size);
+        let Some(stored) = self.get(kind, id) else { return false };
+        self.size = self.size.saturating_sub(stored.entry.size());
         let key = id.to_ascii_lowercase();
         match kind {
             Kind::Group => drop(self.groups.remove(&key)),
@@ -258,11 +270,9 @@ impl Enrollments {
         true
     }
 
-    fn size_of(&self, kind: Kind, id: &str) -> Option<usize> {
-        match kind {
-            Kind::Group => self.group(id).map(|group| group_size(&group.entry)),
-            Kind::Individual => self.individual(id).map(|individual| individual_size(&individual.entry)),
-        }
+    /// The enrollment of the same kind and name.
+    fn stored(&self, entry: EntryRef<'_>) -> Option<Stored<'_>> {
+        self.get(entry.kind(), entry.common().id)
     }
 
     /// Replaces all enrollments by the configuration's, which no limit counts for. The stamp of one that is as before
@@ -270,9 +280,9 @@ impl Enrollments {
     pub(crate) fn replace(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
         let stamped: Vec<_> = entries(groups, individuals)
             .map(|entry| {
-                let stamp = match self.get(entry.kind(), entry.id()) {
-                    Some(before) if before.entry == entry => before.stamp,
-                    before => Stamp::after(before.map(|before| before.stamp).as_ref()),
+                let stamp = match self.stored(entry.as_ref()) {
+                    Some(before) if before.entry == entry.as_ref() => before.stamp.clone(),
+                    before => Stamp::after(before.map(|before| before.stamp)),
                 };
                 (entry, stamp)
             })
@@ -300,11 +310,11 @@ impl Enrollments {
         known: &Known,
     ) {
         for entry in entries(groups, individuals) {
-            let names = match entry.kind() {
-                Kind::Group => &known.groups,
-                Kind::Individual => &known.individuals,
+            let names = match entry {
+                Entry::Group(_) => &known.groups,
+                Entry::Individual(_) => &known.individuals,
             };
-            if !names.contains(&entry.id().to_ascii_lowercase()) {
+            if !names.contains(&entry.as_ref().common().id.to_ascii_lowercase()) {
                 self.set(entry, Stamp::after(None));
             }
         }
@@ -350,9 +360,9 @@ impl Enrollments {
     }
 
     fn recount(&mut self) {
-        let groups = self.groups.values().map(|group| group_size(&group.entry));
-        let individuals = self.individuals.values().map(|individual| individual_size(&individual.entry));
-        self.size = groups.chain(individuals).sum();
+        let groups = self.groups.values().map(|group| EntryRef::Group(&group.entry));
+        let individuals = self.individuals.values().map(|individual| EntryRef::Individual(&individual.entry));
+        self.size = groups.chain(individuals).map(EntryRef::size).sum();
     }
 }
 
@@ -403,15 +413,15 @@ mod tests {
         assert!(!enrollments.remove(Kind::Group, "b"));
         assert_eq!(enrollments.put(individual("b")), Ok(()));
         assert_eq!(enrollments.put(group("a", 9000)), Ok(()));
-        let names = |kind| enrollments.names_after(kind, None);
+        let names = |kind| enrollments.page(kind, "", 9);
         assert_eq!((names(Kind::Group), names(Kind::Individual)), (vec!["a"], vec!["a", "b"]));
-        assert_eq!(enrollments.names_after(Kind::Individual, Some("a")), ["b"]);
+        assert_eq!(enrollments.page(Kind::Individual, "A", 9), ["b"]);
     }
 
     #[test]
     fn a_changed_enrollment_has_a_new_tag_and_its_time_of_creation() {
         let mut enrollments = Enrollments::default();
-        let stamp = |enrollments: &Enrollments| enrollments.stamp(Kind::Group, "g").unwrap().clone();
+        let stamp = |enrollments: &Enrollments| enrollments.get(Kind::Group, "g").unwrap().stamp.clone();
         enrollments.put(group("g", 1)).unwrap();
         let first = stamp(&enrollments);
         assert_eq!(first.created, first.updated);
@@ -421,7 +431,7 @@ mod tests {
         assert_eq!(second.created, first.created);
         assert_ne!(second.etag, first.etag);
         // The configuration changes only what is not as before.
-        let Some(Stamped { entry: Entry::Group(same), .. }) = enrollments.get(Kind::Group, "g") else { panic!() };
+        let same = enrollments.group("g").unwrap().entry.clone();
         enrollments.replace(vec![same.clone()], vec![]);
         assert_eq!(stamp(&enrollments).etag, second.etag);
         enrollments.replace(vec![EnrollmentGroup { enabled: false, ..same }], vec![]);

@@ -56,6 +56,19 @@ impl<V: Clone> Tracked<V> {
         self.entries.iter().map(|(key, entry)| (&**key, &entry.value))
     }
 
+    /// The keys of the first entries after this key in any case, in their order.
+    pub(crate) fn page(&self, after: &str, limit: usize) -> Vec<&str> {
+        let after = after.to_ascii_lowercase();
+        let mut page: Vec<_> = self.keys().filter(|key| **key > *after).collect();
+        // Only the page is sorted, not all entries.
+        if page.len() > limit {
+            page.select_nth_unstable(limit);
+            page.truncate(limit);
+        }
+        page.sort_unstable();
+        page
+    }
+
     /// The entry, to be changed.
     pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut V> {
         self.entries.contains_key(key).then(|| self.touch(key))?;

@@ -19,7 +19,7 @@ use crate::{
     store::{
         Store,
         devices::Device,
-        enrollments::{Entry, Kind, Stamped},
+        enrollments::{Entry, EntryRef, Kind},
     },
 };
 
@@ -69,18 +69,18 @@ impl Service {
     ) -> Result<Vec<Ended>, ServiceError> {
         let id = input.id(kind)?.to_owned();
         let stored = store.enrollments.get(kind, &id);
-        match (condition, &stored) {
+        match (condition, stored) {
             (Condition::New, Some(_)) => return Err(ServiceError::enrollment_exists(&id)),
             (Condition::Known | Condition::Matching(_), None) => return Err(unknown(kind, &id)),
             (Condition::Matching(etag), Some(stored)) => if_match::check(Some(etag), &stored.stamp.etag)?,
             (Condition::New, None) | (Condition::Known, Some(_)) => {}
         }
         let stored = stored.map(|stored| stored.entry);
-        let entry = input.entry(kind, stored.as_ref())?;
+        let entry = input.entry(kind, stored)?;
         rules::check(&entry, &settings.known())?;
         // The operator's own file may name a webhook on any host.
-        if let Some(url) = webhook_url(&entry)
-            && stored.as_ref().and_then(webhook_url) != Some(url)
+        if let Some(url) = webhook_url(entry.as_ref())
+            && stored.and_then(webhook_url) != Some(url)
         {
             self.check_webhook(url).map_err(|fault| bad_member("customAllocationDefinition.webhookUrl", fault))?;
         }
@@ -89,12 +89,15 @@ impl Service {
 
     /// Sets an enrollment that is checked already.
     fn set(&self, store: &mut Store, settings: &Settings, entry: Entry) -> Result<Vec<Ended>, ServiceError> {
-        let (kind, id) = (entry.kind(), entry.id().to_owned());
+        let only = match &entry {
+            Entry::Group(_) => None,
+            Entry::Individual(individual) => Some(individual.registration_id.clone()),
+        };
         store
             .enrollments
             .put(entry)
             .map_err(|_| ServiceError::throttled(&settings.behaviour, "the emulator knows too many enrollments"))?;
-        Ok(end_registrations(store, &settings.behaviour, (kind == Kind::Individual).then_some(&*id)))
+        Ok(end_registrations(store, &settings.behaviour, only.as_deref()))
     }
 
     /// Returns an enrollment without its keys.
@@ -120,22 +123,23 @@ impl Service {
         id: &str,
         if_match: Option<&str>,
     ) -> Result<Vec<Ended>, ServiceError> {
-        let stamp = store.enrollments.stamp(kind, id).ok_or_else(|| unknown(kind, id))?;
-        if_match::check(if_match, &stamp.etag)?;
+        let stored = store.enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?;
+        if_match::check(if_match, &stored.stamp.etag)?;
         store.enrollments.remove(kind, id);
         Ok(end_registrations(store, &settings.behaviour, (kind == Kind::Individual).then_some(id)))
     }
 
     /// Returns the attestation of an enrollment with its keys.
     pub(crate) fn attestation_mechanism(&self, kind: Kind, id: &str) -> Result<String, ServiceError> {
-        let stamped = self.store().enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?;
-        Ok(json(&Mechanism::of(&stamped.entry, Keys::Told)))
+        let store = self.store();
+        let stored = store.enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?;
+        Ok(json(&Mechanism::of(stored.entry, Keys::Told)))
     }
 
     /// Enables or disables an enrollment.
     pub(crate) fn enable_enrollment(&self, kind: Kind, id: &str, enabled: bool) -> Result<(), ServiceError> {
         let enable = |store: &mut Store| {
-            let mut entry = store.enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?.entry;
+            let mut entry = store.enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?.entry.to_entry();
             if *entry.enabled_mut() == enabled {
                 return Ok(Vec::new());
             }
@@ -154,18 +158,15 @@ fn unknown(kind: Kind, id: &str) -> ServiceError {
 }
 
 fn document(store: &Store, kind: Kind, id: &str) -> Result<String, ServiceError> {
-    let stamped: Stamped<Entry> = store.enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?;
+    let stored = store.enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?;
     // The state of a device of an individual enrollment is a part of it.
     let device = store.devices.get(id).filter(|device| {
         kind == Kind::Individual && device.enrollment.as_ref().is_some_and(|(came_through, _)| *came_through == kind)
     });
     let state = device.and_then(Device::last);
-    Ok(json(&Output::new(&stamped, state.map(DeviceRegistrationState::from))))
+    Ok(json(&Output::new(stored, state.map(DeviceRegistrationState::from))))
 }
 
-fn webhook_url(entry: &Entry) -> Option<&str> {
-    match entry {
-        Entry::Group(group) => group.allocation.webhook_url.as_deref(),
-        Entry::Individual(individual) => individual.allocation.webhook_url.as_deref(),
-    }
+fn webhook_url(entry: EntryRef<'_>) -> Option<&str> {
+    entry.common().allocation.webhook_url.as_deref()
 }

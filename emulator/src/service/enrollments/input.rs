@@ -12,7 +12,7 @@ use crate::{
         error::ServiceError,
         json_body::{bad_member, object},
     },
-    store::enrollments::{Entry, Kind},
+    store::enrollments::{Entry, EntryRef, Kind},
 };
 
 /// `EnrollmentGroup` or `IndividualEnrollment`. Members that the service makes, such as times, are ignored, and so are
@@ -87,36 +87,27 @@ impl Input {
 
     /// The enrollment that it describes. What a client cannot send, because it was never told, stays as `stored` has
     /// it.
-    pub(super) fn entry(self, kind: Kind, stored: Option<&Entry>) -> Result<Entry, ServiceError> {
+    pub(super) fn entry(self, kind: Kind, stored: Option<EntryRef<'_>>) -> Result<Entry, ServiceError> {
         let id = self.id(kind)?.to_owned();
-        let stored_attestation = stored.and_then(|stored| match stored {
-            Entry::Group(group) => group.attestation().ok(),
-            Entry::Individual(individual) => individual.attestation().ok(),
-        });
+        let stored = stored.map(EntryRef::common);
         let attestation = self.attestation.ok_or_else(|| bad_member("attestation", "it is missing"))?;
-        let attestation = attestation.read(kind, stored_attestation)?;
+        let attestation = attestation.read(kind, stored.and_then(|stored| stored.attestation.ok()))?;
         let enabled = match self.provisioning_status.as_deref() {
             None => true,
             Some(status) if status.eq_ignore_ascii_case("enabled") => true,
             Some(status) if status.eq_ignore_ascii_case("disabled") => false,
             Some(_) => return Err(bad_member("provisioningStatus", "enabled or disabled is expected")),
         };
-        let (stored_allocation, stored_policy) = match stored {
-            Some(Entry::Group(group)) => (Some(&group.allocation), group.certificate_policy.clone()),
-            Some(Entry::Individual(individual)) => {
-                (Some(&individual.allocation), individual.certificate_policy.clone())
-            }
-            None => (None, None),
-        };
         let allocation = allocation(
             self.allocation_policy.as_deref(),
             self.iot_hubs,
             self.iot_hub_host_name,
             self.custom_allocation_definition,
-            stored_allocation,
+            stored.map(|stored| stored.allocation),
         )?;
         // Clients of older api-versions do not know it, and would take it away.
-        let certificate_policy = self.credential_policy_name.or(stored_policy).filter(|name| !name.is_empty());
+        let stored_policy = || Some(stored?.certificate_policy?.to_owned());
+        let certificate_policy = self.credential_policy_name.or_else(stored_policy).filter(|name| !name.is_empty());
         let reprovision_policy = reprovision_policy(self.reprovision_policy.as_ref());
         let initial_twin = self.initial_twin.map(TwinInput::read).unwrap_or_default();
         let iot_edge = self.capabilities.and_then(|capabilities| capabilities.iot_edge).unwrap_or(false);

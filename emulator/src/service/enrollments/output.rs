@@ -4,55 +4,41 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    config::{
-        Allocation, AllocationPolicy, ReprovisionPolicy, TpmAttestation, Twin, X509Attestation,
-        enrollments::Attestation, webhook_url,
-    },
+    config::{AllocationPolicy, TpmAttestation, X509Attestation, enrollments::Attestation},
     identity::{
         certificate::{Certificate, CertificateInfo},
         tpm::EndorsementKey,
     },
-    service::registrations::DeviceRegistrationState,
-    store::enrollments::{Entry, Stamped},
+    service::{
+        enrollment_json::{Capabilities, CustomAllocationDefinition, ReprovisionSettings, TwinState},
+        registrations::DeviceRegistrationState,
+    },
+    store::enrollments::{EntryRef, Kind, Stored},
 };
 
-/// The members of an enrollment group.
-pub(super) const GROUP_MEMBERS: [&str; 14] = [
-    "enrollmentGroupId",
-    "attestation",
-    "capabilities",
-    "iotHubHostName",
-    "initialTwin",
-    "etag",
-    "provisioningStatus",
-    "reprovisionPolicy",
-    "createdDateTimeUtc",
-    "lastUpdatedDateTimeUtc",
-    "allocationPolicy",
-    "iotHubs",
-    "customAllocationDefinition",
-    "credentialPolicyName",
-];
-
-/// The members of an individual enrollment.
-pub(super) const INDIVIDUAL_MEMBERS: [&str; 16] = [
-    "registrationId",
-    "deviceId",
-    "optionalDeviceInformation",
-    "attestation",
-    "capabilities",
-    "iotHubHostName",
-    "initialTwin",
-    "etag",
-    "provisioningStatus",
-    "reprovisionPolicy",
-    "createdDateTimeUtc",
-    "lastUpdatedDateTimeUtc",
-    "allocationPolicy",
-    "iotHubs",
-    "customAllocationDefinition",
-    "credentialPolicyName",
-];
+/// The members of an enrollment.
+pub(super) fn members(kind: Kind) -> Vec<&'static str> {
+    let own: &[_] = match kind {
+        Kind::Group => &["enrollmentGroupId"],
+        Kind::Individual => &["registrationId", "deviceId", "optionalDeviceInformation"],
+    };
+    let of_both = [
+        "attestation",
+        "capabilities",
+        "iotHubHostName",
+        "initialTwin",
+        "etag",
+        "provisioningStatus",
+        "reprovisionPolicy",
+        "createdDateTimeUtc",
+        "lastUpdatedDateTimeUtc",
+        "allocationPolicy",
+        "iotHubs",
+        "customAllocationDefinition",
+        "credentialPolicyName",
+    ];
+    [own, &of_both].concat()
+}
 
 /// `EnrollmentGroup` or `IndividualEnrollment`. Keys are not in it.
 #[derive(Serialize)]
@@ -73,49 +59,18 @@ pub(super) struct Output<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     iot_hub_host_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    initial_twin: Option<TwinOutput<'a>>,
+    initial_twin: Option<TwinState<'a>>,
     etag: &'a str,
     provisioning_status: &'static str,
-    reprovision_policy: ReprovisionOutput,
+    reprovision_policy: ReprovisionSettings,
     created_date_time_utc: &'a str,
     last_updated_date_time_utc: &'a str,
     allocation_policy: AllocationPolicy,
     iot_hubs: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    custom_allocation_definition: Option<CustomAllocationOutput<'a>>,
+    custom_allocation_definition: Option<CustomAllocationDefinition<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     credential_policy_name: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Capabilities {
-    iot_edge: bool,
-}
-
-#[derive(Serialize)]
-struct TwinOutput<'a> {
-    tags: &'a Map<String, Value>,
-    properties: TwinProperties<'a>,
-}
-
-#[derive(Serialize)]
-struct TwinProperties<'a> {
-    desired: &'a Map<String, Value>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReprovisionOutput {
-    update_hub_assignment: bool,
-    migrate_device_data: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CustomAllocationOutput<'a> {
-    webhook_url: String,
-    api_version: &'a str,
 }
 
 /// `AttestationMechanism`.
@@ -179,31 +134,13 @@ pub(super) enum Keys {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(stamped: &'a Stamped<Entry>, state: Option<DeviceRegistrationState<'a>>) -> Self {
-        let stamp = &stamped.stamp;
-        let (group, individual) = match &stamped.entry {
-            Entry::Group(group) => (Some(group), None),
-            Entry::Individual(individual) => (None, Some(individual)),
+    pub(super) fn new(Stored { entry, stamp }: Stored<'a>, state: Option<DeviceRegistrationState<'a>>) -> Self {
+        let (group, individual) = match entry {
+            EntryRef::Group(group) => (Some(group), None),
+            EntryRef::Individual(individual) => (None, Some(individual)),
         };
-        let (enabled, iot_edge, reprovision_policy, initial_twin, allocation, certificate_policy) = match &stamped.entry
-        {
-            Entry::Group(each) => (
-                each.enabled,
-                each.iot_edge,
-                each.reprovision_policy,
-                &each.initial_twin,
-                &each.allocation,
-                &each.certificate_policy,
-            ),
-            Entry::Individual(each) => (
-                each.enabled,
-                each.iot_edge,
-                each.reprovision_policy,
-                &each.initial_twin,
-                &each.allocation,
-                &each.certificate_policy,
-            ),
-        };
+        let common = entry.common();
+        let allocation = common.allocation;
         Self {
             enrollment_group_id: group.map(|group| &*group.enrollment_group_id),
             registration_id: individual.map(|individual| &*individual.registration_id),
@@ -212,44 +149,31 @@ impl<'a> Output<'a> {
             optional_device_information: individual
                 .map(|individual| &individual.optional_device_information)
                 .filter(|information| !information.is_empty()),
-            attestation: Mechanism::of(&stamped.entry, Keys::Hidden),
-            capabilities: Capabilities { iot_edge },
+            attestation: Mechanism::of(entry, Keys::Hidden),
+            capabilities: Capabilities { iot_edge: common.iot_edge },
             iot_hub_host_name: allocation.iot_hub_host_name.as_deref(),
-            initial_twin: (*initial_twin != Twin::default()).then_some(TwinOutput {
-                tags: &initial_twin.tags,
-                properties: TwinProperties { desired: &initial_twin.desired },
-            }),
+            initial_twin: TwinState::of(common.initial_twin),
             etag: &stamp.etag,
-            provisioning_status: if enabled { "enabled" } else { "disabled" },
-            reprovision_policy: ReprovisionOutput {
-                update_hub_assignment: reprovision_policy != ReprovisionPolicy::Never,
-                migrate_device_data: reprovision_policy == ReprovisionPolicy::Migrate,
-            },
+            provisioning_status: if common.enabled { "enabled" } else { "disabled" },
+            reprovision_policy: common.reprovision_policy.into(),
             created_date_time_utc: &stamp.created,
             last_updated_date_time_utc: &stamp.updated,
             allocation_policy: allocation.policy,
             iot_hubs: &allocation.iot_hubs,
-            custom_allocation_definition: CustomAllocationOutput::of(allocation),
-            credential_policy_name: certificate_policy.as_deref(),
+            custom_allocation_definition: allocation
+                .webhook_url
+                .as_deref()
+                .map(|url| CustomAllocationDefinition::new(url, allocation)),
+            credential_policy_name: common.certificate_policy,
         }
-    }
-}
-
-impl<'a> CustomAllocationOutput<'a> {
-    fn of(allocation: &'a Allocation) -> Option<Self> {
-        let webhook_url = webhook_url::masked(allocation.webhook_url.as_deref()?);
-        Some(Self { webhook_url, api_version: &allocation.api_version })
     }
 }
 
 impl<'a> Mechanism<'a> {
     /// `None`: an enrollment without attestation, which the rules do not allow.
-    pub(super) fn of(entry: &'a Entry, keys: Keys) -> Option<Self> {
-        let (attestation, certificates): (_, fn(_) -> X509Output<'a>) = match entry {
-            Entry::Group(group) => (group.attestation().ok()?, X509Output::SigningCertificates),
-            Entry::Individual(individual) => (individual.attestation().ok()?, X509Output::ClientCertificates),
-        };
-        let none = Self { r#type: "x509", tpm: None, x509: None, symmetric_key: None };
+    pub(super) fn of(entry: EntryRef<'a>, keys: Keys) -> Option<Self> {
+        let attestation = entry.common().attestation.ok()?;
+        let none = Self { r#type: attestation.kind(), tpm: None, x509: None, symmetric_key: None };
         Some(match attestation {
             Attestation::SymmetricKey { primary, secondary } => {
                 let symmetric_key = match keys {
@@ -259,11 +183,15 @@ impl<'a> Mechanism<'a> {
                         secondary_key: secondary.map(|secondary| secondary.to_base64()),
                     },
                 };
-                Self { r#type: "symmetricKey", symmetric_key: Some(symmetric_key), ..none }
+                Self { symmetric_key: Some(symmetric_key), ..none }
             }
             Attestation::X509(X509Attestation { primary, secondary }) => {
                 let pair = Pair { primary: told(primary), secondary: secondary.as_ref().map(told) };
-                Self { x509: Some(certificates(pair)), ..none }
+                let x509 = match entry {
+                    EntryRef::Group(_) => X509Output::SigningCertificates(pair),
+                    EntryRef::Individual(_) => X509Output::ClientCertificates(pair),
+                };
+                Self { x509: Some(x509), ..none }
             }
             Attestation::CaReferences(references) => {
                 let pair = Pair { primary: &*references.primary, secondary: references.secondary.as_deref() };
@@ -271,7 +199,7 @@ impl<'a> Mechanism<'a> {
             }
             Attestation::Tpm(TpmAttestation { endorsement_key, storage_root_key }) => {
                 let tpm = TpmOutput { endorsement_key, storage_root_key: storage_root_key.as_deref() };
-                Self { r#type: "tpm", tpm: Some(tpm), ..none }
+                Self { tpm: Some(tpm), ..none }
             }
         })
     }

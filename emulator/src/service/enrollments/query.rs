@@ -1,6 +1,6 @@
 //! Enrollments are listed.
 
-use super::output::{GROUP_MEMBERS, INDIVIDUAL_MEMBERS, Output};
+use super::output::{Output, members};
 use crate::{
     service::{
         Service,
@@ -15,17 +15,13 @@ use crate::{
 impl Service {
     /// Returns the enrollments that a query is about, without the states of their devices.
     pub(crate) fn query_enrollments(&self, kind: Kind, body: &[u8], page: &Page) -> Result<QueryPage, ServiceError> {
-        let filter = match kind {
-            Kind::Group => Filter::read(body, &GROUP_MEMBERS),
-            Kind::Individual => Filter::read(body, &INDIVIDUAL_MEMBERS),
-        }?;
+        let filter = Filter::read(body, &members(kind))?;
         let store = self.store();
         let enrollments = store.enrollments.names(kind).map(|name| (name, name));
-        let (stamped, continuation) = page.pick(enrollments, |name| {
-            let stamped = store.enrollments.get(kind, name)?;
-            filter.matches(&Output::new(&stamped, None)).then_some(stamped)
+        let (items, continuation) = page.pick(enrollments, |name| {
+            let item = Output::new(store.enrollments.get(kind, name)?, None);
+            filter.matches(&item).then_some(item)
         })?;
-        let items: Vec<_> = stamped.iter().map(|stamped| Output::new(stamped, None)).collect();
         Ok(QueryPage { body: json(&items), continuation })
     }
 }

@@ -1,15 +1,20 @@
 //! What a webhook is asked: the `AllocationRequest`.
 
 use serde::Serialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use crate::{
-    config::{AllocationPolicy, ReprovisionPolicy, Twin, webhook_url},
+    config::{AllocationPolicy, ReprovisionPolicy},
     identity::{
         certificate::{Certificate, CertificateInfo},
         tpm::TpmKeys,
     },
-    service::{answer::json, attestation::Attested, enrollment::Enrollment},
+    service::{
+        answer::json,
+        attestation::Attested,
+        enrollment::Enrollment,
+        enrollment_json::{Capabilities, CustomAllocationDefinition, ReprovisionSettings, TwinState},
+    },
 };
 
 /// `AllocationRequest`, in the order in which the tutorial's log shows it.
@@ -53,37 +58,6 @@ struct EnrollmentEntry<'a> {
 #[derive(Serialize)]
 struct Attestation {
     r#type: &'static str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Capabilities {
-    iot_edge: bool,
-}
-
-#[derive(Serialize)]
-struct TwinState<'a> {
-    tags: &'a Map<String, Value>,
-    properties: Properties<'a>,
-}
-
-#[derive(Serialize)]
-struct Properties<'a> {
-    desired: &'a Map<String, Value>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReprovisionSettings {
-    update_hub_assignment: bool,
-    migrate_device_data: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CustomAllocationDefinition<'a> {
-    webhook_url: String,
-    api_version: &'a str,
 }
 
 /// What is known of the device that registers.
@@ -159,7 +133,6 @@ impl<'a> AllocationRequest<'a> {
         omits_unset: bool,
     ) -> Self {
         let is_group = enrollment.group().is_some();
-        let twin = &enrollment.initial_twin;
         let policy = enrollment.reprovision_policy;
         let entry = EnrollmentEntry {
             enrollment_group_id: is_group.then_some(&enrollment.id),
@@ -174,24 +147,15 @@ impl<'a> AllocationRequest<'a> {
             },
             capabilities: (!omits_unset || enrollment.iot_edge)
                 .then_some(Capabilities { iot_edge: enrollment.iot_edge }),
-            initial_twin: (*twin != Twin::default())
-                .then_some(TwinState { tags: &twin.tags, properties: Properties { desired: &twin.desired } }),
+            initial_twin: TwinState::of(&enrollment.initial_twin),
             etag: &enrollment.stamp.etag,
             provisioning_status: "enabled",
-            reprovision_policy: (!omits_unset || policy != ReprovisionPolicy::default()).then_some(
-                ReprovisionSettings {
-                    update_hub_assignment: policy != ReprovisionPolicy::Never,
-                    migrate_device_data: policy == ReprovisionPolicy::Migrate,
-                },
-            ),
+            reprovision_policy: (!omits_unset || policy != ReprovisionPolicy::default()).then_some(policy.into()),
             created_date_time_utc: &enrollment.stamp.created,
             last_updated_date_time_utc: &enrollment.stamp.updated,
             allocation_policy: enrollment.allocation.policy,
             iot_hubs: Some(&*enrollment.allocation.iot_hubs).filter(|hubs| !(omits_unset && hubs.is_empty())),
-            custom_allocation_definition: CustomAllocationDefinition {
-                webhook_url: webhook_url::masked(webhook_url),
-                api_version: &enrollment.allocation.api_version,
-            },
+            custom_allocation_definition: CustomAllocationDefinition::new(webhook_url, &enrollment.allocation),
         };
         let (individual_enrollment, enrollment_group) =
             if is_group { (None, Some(entry)) } else { (Some(entry), None) };
