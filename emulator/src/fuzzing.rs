@@ -164,7 +164,7 @@ impl Service {
         self.service.update(|current| *current = config).map_err(|error| error.to_string().into())
     }
 
-    /// Begins anew, and tells which devices had a hub.
+    /// Forgets everything. Returns the devices that had a hub.
     pub fn forget(&self) -> Vec<DeviceRecord> {
         self.service.forget()
     }

@@ -1,4 +1,4 @@
-//! What is told of a configuration: all that is wrong with it, and where.
+//! The findings of a configuration: all that is wrong with it, and where.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn findings(text: &str) -> Vec<String> {
     findings.iter().map(|each| format!("{}{} {}: {}", level(each), place(each), each.path(), each.message())).collect()
 }
 
-/// Each line of the configuration that is wrong has a comment with what is told of it.
+/// Each line of the configuration that is wrong has a comment with its finding.
 #[test]
 fn all_that_is_wrong_is_found_at_its_place() {
     let text = format!(
@@ -139,7 +139,7 @@ fn the_number_of_findings_is_bounded() {
     assert_eq!(found.len(), 100);
 }
 
-/// Custom allocation without a webhook calls the tutorial's function, which is told of unless it is intended.
+/// Custom allocation without a webhook calls the tutorial's function. There is a warning unless this is intended.
 #[test]
 fn a_custom_policy_that_falls_back_to_the_tutorials_webhook_is_warned_of() {
     let custom = format!(

@@ -751,7 +751,7 @@ fn a_reset_goes_back_to_the_start() {
     assert!(
         emulator.device(TOASTER).is_none() && emulator.requests().is_empty() && emulator.webhook_calls().is_empty()
     );
-    // The webhook's late answer changes nothing, and the device can begin anew.
+    // The webhook's late answer changes nothing, and the device can register again.
     let _ = try_answer(&call, &json!({ "iotHubHostName": HEATPUMPS_HUB }));
     assert_eq!(heat_pump.get(&running).status(), 404);
     let operation_id = toaster.register();
@@ -819,7 +819,7 @@ fn events_are_told_in_order_and_again() {
     }
 }
 
-/// A call that takes long is told of before it ends.
+/// There is an event for a call that takes long, before the call ends.
 #[test]
 fn a_call_under_way_is_told() {
     let description = Description::read();
@@ -869,7 +869,7 @@ fn a_slow_reader_holds_up_nobody() {
     Device::of_group(&emulator, TOASTER).assigned();
     let last = control.get("health")["lastEvent"].as_u64().unwrap();
     for reader in &mut slow {
-        // What was under way is read, then the reader is told of a gap, and goes on behind it.
+        // What was under way is read, then the reader learns of a gap, and goes on behind it.
         let (mut expected, mut gap) = (1, None);
         while gap.is_none() {
             assert!(expected <= last, "it missed nothing");

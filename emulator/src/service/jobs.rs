@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 type Why = Option<&'static str>;
 
-/// Why a registration was stopped of which nothing is to be known any more.
+/// Why a registration was stopped by a reset.
 pub(super) const FORGOTTEN: &str = "everything was reset";
 
 /// The running registrations, by their operation IDs.

@@ -1,4 +1,4 @@
-//! The one lock before the store: whoever reads cannot change, and no change is forgotten.
+//! The one lock before the store. A reader cannot change it, and no change is forgotten.
 
 use std::{
     ops::Deref,

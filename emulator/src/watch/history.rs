@@ -1,4 +1,4 @@
-//! Numbered entries, of which readers take what they have not seen.
+//! Numbered entries. Readers take the entries that they have not seen.
 
 use std::sync::Arc;
 

@@ -47,7 +47,7 @@ impl Configuration {
         self.findings.iter().any(Finding::is_error)
     }
 
-    /// A finding as compilers tell of theirs: `my-dps.toml:3:1: error: scope: this key is unknown`.
+    /// A finding in the form that compilers use: `my-dps.toml:3:1: error: scope: this key is unknown`.
     pub(crate) fn line(&self, finding: &Finding) -> String {
         let place = match (&self.file, finding.line(), finding.column()) {
             (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),

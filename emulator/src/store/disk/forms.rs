@@ -31,7 +31,7 @@ pub(super) trait Form: Sized {
     fn from_json(json: &[u8]) -> serde_json::Result<Self>;
 }
 
-/// Twins may be nested as deeply as whoever sent them nested them.
+/// The nesting of a twin has no limit but the size of its body.
 fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();

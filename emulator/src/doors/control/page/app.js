@@ -158,7 +158,7 @@ async function selectDevice(id) {
 async function refreshDevice(selection) {
   try {
     const now = await api.device(selection.device.registrationId);
-    // Shown anew only if it is another one: whoever reads may have selected some text.
+    // Shown again only if it is another one: the reader may have selected some text.
     const changed = JSON.stringify(now) !== JSON.stringify(selection.device);
     selection.device = now;
     if (selected === selection && !selection.edit && changed) showDetails();
@@ -382,7 +382,7 @@ const events = new api.Events({
     byId("id-scope").textContent = health.idScope;
     byId("device-empty").replaceChildren(...firstSteps(health));
     await load();
-    if (restarted) notify("The emulator was restarted. The timeline begins anew.", "ok");
+    if (restarted) notify("The emulator was restarted. The timeline starts again.", "ok");
   },
   state(name) {
     const words = { live: "Live", lost: "Not connected. Trying again …", token: "A token is wanted" };

@@ -75,7 +75,7 @@ export function callDetails(entry, full, attempts, actions) {
   ].flat(Infinity);
 }
 
-/** The attempts of a registration. There may be more of them at any time, so the page shows them anew on their own. */
+/** The attempts of a registration. There may be more of them at any time, so the page updates them alone. */
 export function attemptsBar(entry, attempts, actions) {
   return el("div", { id: "attempts", class: "attempts", role: "group", "aria-label": "Attempts of this registration", hidden: attempts.length < 2 },
     el("span", { class: "quiet", text: "Attempts" }),

@@ -3,7 +3,7 @@
 import { byId, el, showRows } from "./dom.js";
 import { stateBadge } from "./entries.js";
 
-/** The most rows of a list. Whoever has more devices finds them by name. */
+/** The most rows of a list. Other devices are found by name. */
 const MOST_ROWS = 200;
 
 const ATTESTATION = { symmetricKey: "symmetric key", x509: "X.509", tpm: "TPM" };
