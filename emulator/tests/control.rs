@@ -417,7 +417,7 @@ fn scripts_of_every_kind_break_an_answer() {
         ),
         (json!("dropConnection"), &|| assert!(register().is_err())),
         (json!({ "cut": { "bytes": 20 } }), &|| assert!(register().is_err())),
-        (json!({ "raw": { "text": "HTTP/1.1 207 x\r\nContent-Length: 0\r\n\r\n" } }), &|| {
+        (json!({ "raw": { "text": "HTTP/1.1 207 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" } }), &|| {
             assert_eq!(register().unwrap().status(), 207);
         }),
         (json!({ "raw": { "base64": "AP8BAg==" } }), &|| assert!(register().is_err())),

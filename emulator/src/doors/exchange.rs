@@ -12,7 +12,7 @@ use hyper::{
 use crate::{
     config::Behaviour,
     identity::ids,
-    net::http::{Body, BodyFault, NoAnswer, chunked, read_body, whole},
+    net::http::{Body, BodyFault, NoAnswer, chunked, media_type, read_body, whole},
     service::{Answer, Service, ServiceError, api_version},
     watch::records::RequestRecord,
 };
@@ -65,13 +65,11 @@ pub(super) fn api_version<'a>(head: &'a Parts, behaviour: &Behaviour) -> Result<
 /// Microsoft's curl examples send `Content-Encoding: utf-8`, which is no coding. It is ignored, as the rest of the head
 /// is.
 pub(super) fn check_media_type(head: &Parts) -> Result<(), ServiceError> {
-    let Some(media_type) = head.headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let media_type = media_type.to_str().unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(ServiceError::unsupported_media_type(format!("the body is {essence:?}, not application/json")))
+    match media_type(&head.headers) {
+        Some(media_type) if !media_type.eq_ignore_ascii_case("application/json") => {
+            Err(ServiceError::unsupported_media_type(format!("the body is {media_type:?}, not application/json")))
+        }
+        _ => Ok(()),
     }
 }
 

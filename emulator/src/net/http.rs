@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{
     Request, Response,
     body::{Bytes, Frame, Incoming},
+    header::{CONTENT_TYPE, HeaderMap},
     server::conn::http1,
     service::service_fn,
 };
@@ -173,6 +174,12 @@ pub(crate) async fn read_body(mut body: Incoming, limit: usize, patience: Durati
         if length <= limit { Ok(bytes) } else { Err(BodyFault::TooLong) }
     };
     tokio::time::timeout(patience, read).await.unwrap_or(Err(BodyFault::Late))
+}
+
+/// The media type of a body, without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
+    Some(value.split(';').next().unwrap_or_default().trim())
 }
 
 /// A body with a Content-Length.

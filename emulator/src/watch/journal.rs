@@ -119,10 +119,11 @@ impl Journal {
         let mut record = record.without_signatures();
         let mut kept = self.kept();
         record.number = self.next(&kept);
-        let (shared, bytes) = (Arc::new(record.clone()), record.text_len());
-        kept.requests.push(record.number, Arc::clone(&shared), bytes);
-        self.tell(kept, Happening::Request(shared));
-        self.observe(&Event::Request(record));
+        let bytes = record.text_len();
+        let record = Arc::new(record);
+        kept.requests.push(record.number, Arc::clone(&record), bytes);
+        self.tell(kept, Happening::Request(Arc::clone(&record)));
+        self.observe(|| Event::Request(RequestRecord::clone(&record)));
     }
 
     /// Records a call of the webhook at `url`. Returns the call with its number.
@@ -134,7 +135,7 @@ impl Journal {
         let asked = AskedCall { call: Arc::clone(&call), url: url.to_owned() };
         kept.webhook_calls.push(call.number, Arc::new(asked), bytes);
         self.tell(kept, Happening::Webhook(Arc::clone(&call)));
-        self.observe(&Event::Webhook(WebhookCall::clone(&call)));
+        self.observe(|| Event::Webhook(WebhookCall::clone(&call)));
         call
     }
 
@@ -142,8 +143,9 @@ impl Journal {
     pub(crate) fn webhook_under_way(&self, mut call: WebhookCall) {
         let kept = self.kept();
         call.number = self.next(&kept);
-        self.tell(kept, Happening::WebhookUnderWay(Arc::new(call.clone())));
-        self.observe(&Event::WebhookUnderWay(call));
+        let call = Arc::new(call);
+        self.tell(kept, Happening::WebhookUnderWay(Arc::clone(&call)));
+        self.observe(|| Event::WebhookUnderWay(WebhookCall::clone(&call)));
     }
 
     /// Whether there may be readers of events.
@@ -167,7 +169,7 @@ impl Journal {
         let Some(hidden) = kept.failures.admit(self.clock.uptime()) else { return };
         let failure = ConnectionFailure { at: SystemTime::now(), listener, peer, outcome, hidden };
         self.tell(kept, Happening::ConnectionFailed(failure.clone()));
-        self.observe(&Event::ConnectionFailed(failure));
+        self.observe(|| Event::ConnectionFailed(failure));
     }
 
     /// Forgets everything, and tells readers so. Numbers go on, so that a reader that comes back misses nothing.
@@ -192,9 +194,10 @@ impl Journal {
         self.last.send_replace(number);
     }
 
-    fn observe(&self, event: &Event) {
+    /// Makes the event only if somebody observes.
+    fn observe(&self, event: impl FnOnce() -> Event) {
         if let Some(observer) = &self.observer {
-            observer(event);
+            observer(&event());
         }
     }
 }

@@ -19,11 +19,7 @@ mod scripts;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use hyper::{
-    HeaderMap, Method, Request, Response,
-    body::Incoming,
-    header::{self, HeaderValue},
-};
+use hyper::{HeaderMap, Method, Request, Response, body::Incoming, header};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -34,7 +30,7 @@ use self::{
     routes::Answered,
 };
 use crate::{
-    net::http::{Body, BodyFault, Connection, Handler, NoAnswer, read_body},
+    net::http::{Body, BodyFault, Connection, Handler, NoAnswer, media_type, read_body},
     service::Service,
 };
 
@@ -67,12 +63,11 @@ impl Control {
             return Ok(file);
         }
         self.guard.check_fetch_site(headers)?;
-        let is_session =
-            routes::find(&head.method, path).is_ok_and(|(route, _)| matches!(route.answered, Answered::Session));
-        if !is_session {
+        let found = routes::find(&head.method, path);
+        if !matches!(&found, Ok((route, _)) if matches!(route.answered, Answered::Session)) {
             self.guard.check_token(headers)?;
         }
-        let (route, parameter) = routes::find(&head.method, path)?;
+        let (route, parameter) = found?;
         let body = if route.method == Method::GET {
             Vec::new()
         } else {
@@ -109,12 +104,9 @@ impl Control {
 
 /// Checks that a change is JSON. Forms of other web pages cannot send that.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let media_type = media_type.split(|&byte| byte == b';').next().unwrap_or_default();
-    if media_type.trim_ascii().eq_ignore_ascii_case(b"application/json") {
-        Ok(())
-    } else {
-        Err(Refusal::unsupported_media_type())
+    match media_type(headers) {
+        Some(media_type) if media_type.eq_ignore_ascii_case("application/json") => Ok(()),
+        _ => Err(Refusal::unsupported_media_type()),
     }
 }
 
