@@ -98,13 +98,7 @@ impl fmt::Debug for Certificate {
 impl Serialize for Certificate {
     /// As PEM.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (base64, mut pem) = (self.base64(), "-----BEGIN CERTIFICATE-----\n".to_owned());
-        for line in base64.as_bytes().chunks(64) {
-            pem.extend(line.iter().copied().map(char::from));
-            pem.push('\n');
-        }
-        pem.push_str("-----END CERTIFICATE-----\n");
-        serializer.serialize_str(&pem)
+        serializer.serialize_str(&self.pem())
     }
 }
 

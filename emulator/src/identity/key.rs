@@ -73,13 +73,12 @@ impl<'de> Deserialize<'de> for SymmetricKey {
 
 /// How a key is kept on the disk: as base64. A key is written nowhere else, and so it has no `Serialize` of its own.
 pub(crate) mod kept {
-    use base64::{Engine as _, prelude::BASE64_STANDARD};
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     use super::SymmetricKey;
 
     pub(crate) fn serialize<S: Serializer>(key: &SymmetricKey, serializer: S) -> Result<S::Ok, S::Error> {
-        BASE64_STANDARD.encode(key.bytes()).serialize(serializer)
+        key.to_base64().serialize(serializer)
     }
 
     /// It may be the default, which is no key.

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Order {
-    operation: Matching,
+    operation: Operation,
     #[serde(default)]
     registration_id: Option<String>,
     #[serde(default = "once")]
@@ -32,15 +32,6 @@ struct Order {
 
 fn once() -> u32 {
     1
-}
-
-#[derive(Clone, Copy, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum Matching {
-    Register,
-    Status,
-    Lookup,
-    Connect,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -110,13 +101,7 @@ impl TryFrom<Order> for Script {
         if times == 0 {
             return Err("times is 0: a script is for at least one request".to_owned());
         }
-        let is_connect = matches!(operation, Matching::Connect);
-        let operation = match operation {
-            Matching::Register => Operation::Register,
-            Matching::Status => Operation::Status,
-            Matching::Lookup => Operation::Lookup,
-            Matching::Connect => Operation::Connect,
-        };
+        let is_connect = operation == Operation::Connect;
         let script = match fault {
             Fault::DropConnection => Self::drop_connection(operation),
             Fault::Delay => Self::delay(operation, Duration::ZERO),
@@ -158,12 +143,6 @@ impl TryFrom<Order> for Script {
 
 impl From<Script> for Order {
     fn from(script: Script) -> Self {
-        let operation = match script.operation {
-            Operation::Register => Matching::Register,
-            Operation::Status => Matching::Status,
-            Operation::Lookup => Matching::Lookup,
-            Operation::Connect => Matching::Connect,
-        };
         let fault = match script.action {
             Action::Nothing => Fault::Delay,
             Action::Respond { status, headers, body } => {
@@ -185,7 +164,7 @@ impl From<Script> for Order {
             Action::PermuteTopic => Fault::PermuteTopic,
         };
         Self {
-            operation,
+            operation: script.operation,
             registration_id: script.registration_id,
             times: script.times,
             delay_ms: u64::try_from(script.delay.as_millis()).unwrap_or(u64::MAX),

@@ -164,7 +164,7 @@ fn explain(path: &Path, fault: &DatabaseError) -> DataError {
         }
         fault => format!(
             "{path}: the database cannot be opened: {fault}. If the machine lost its power, the data may be lost: \
-             delete the folder to begin anew"
+             delete the folder to start with no data"
         ),
     })
 }
