@@ -263,8 +263,13 @@ fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
 fn a_client_that_closes_after_the_handshake_is_told_of() {
     let service = Service::start();
     for listener in ["https", "mqtts"] {
-        service.say_in_tls(listener, tls_config(&service.emulator, None), "localhost", b"");
-        service.tells(listener, "the client closed the connection after the TLS handshake", "--ca-out");
+        for (name, closed) in [
+            ("LocalHost", "the client closed the connection after the TLS handshake for localhost, without"),
+            ("127.0.0.1", "the client closed the connection after the TLS handshake, without"),
+        ] {
+            service.say_in_tls(listener, tls_config(&service.emulator, None), name, b"");
+            service.tells(listener, closed, "--ca-out");
+        }
     }
     assert!(service.failures.lock().unwrap().is_empty());
 }

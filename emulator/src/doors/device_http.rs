@@ -129,7 +129,7 @@ impl DeviceHttp {
             api_version: &check_head(head, route, !body.is_empty(), behaviour)?,
             credentials: Credentials {
                 authorization: head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
-                certificates: peer,
+                certificates: &peer.certificates,
                 shown_at: wall_time::unix_seconds(),
                 carrier: Carrier::Http,
             },

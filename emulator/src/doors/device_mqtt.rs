@@ -101,7 +101,7 @@ impl Device {
             registration_id: &self.registration_id,
             credentials: Credentials {
                 authorization: self.password.as_deref(),
-                certificates: &self.peer,
+                certificates: &self.peer.certificates,
                 // Credentials are checked as of CONNECT. A token that expires later does not end the session.
                 shown_at: self.connected_at,
                 carrier: Carrier::Mqtt,

@@ -1,6 +1,6 @@
 //! MQTT over WebSocket: the upgrade of an HTTP connection, on any path, to subprotocol `mqtt`.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
@@ -56,7 +56,7 @@ pub(super) fn upgrade(
     let (mut response, websocket) = hyper_tungstenite::upgrade(request, Some(config))
         .map_err(|error| ServiceError::bad_request(format!("no WebSocket: {error}")))?;
     response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    let peer = Arc::clone(&connection.peer);
+    let peer = connection.peer.clone();
     connection.go_on_with(async move {
         // A connection that breaks is of no concern to others.
         let _ = serve(websocket, mqtt, peer).await;

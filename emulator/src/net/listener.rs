@@ -101,11 +101,17 @@ async fn serve_connection<P: Protocol>(
     };
     match (handshake, first.get()) {
         (Ok(stream), _) => {
-            let peer = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+            let (_, session) = stream.get_ref();
+            let peer = Peer {
+                certificates: session.peer_certificates().unwrap_or_default().into(),
+                // rustls converts the name to lower case.
+                server_name: session.server_name().map(Into::into),
+            };
+            let server_name = peer.server_name.clone();
             let (stream, first) = Sniffed::new(stream);
             let spoken = speak(stream, address, peer, protocol).await;
             if first.get() == Some(&None) {
-                protocol.connection_failed(address, tls::closed_unused());
+                protocol.connection_failed(address, tls::closed_unused(server_name.as_deref()));
             }
             spoken
         }

@@ -15,9 +15,16 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
-/// The certificates that a TLS client showed, its own first. The client holds the key of its own one. Nothing else
-/// about them is verified.
-pub(crate) type Peer = Arc<[CertificateDer<'static>]>;
+/// What a client showed in the TLS handshake. Empty without TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// The client's certificates, its own first. The client holds the key of its own one. Nothing else about them is
+    /// verified.
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
+    /// The host that the client dialled (Server Name Indication), in lower case. Absent if the client dialled an IP
+    /// address.
+    pub(crate) server_name: Option<Arc<str>>,
+}
 
 /// What is spoken on a listener's connections.
 pub(crate) trait Protocol: Send + Sync + 'static {

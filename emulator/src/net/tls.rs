@@ -84,10 +84,11 @@ const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at 
 
 /// Why no request may have come after a handshake, and what to do. Some clients, such as Node and curl, check the
 /// certificate or its names only then.
-pub(crate) fn closed_unused() -> String {
+pub(crate) fn closed_unused(server_name: Option<&str>) -> String {
+    let dialled = server_name.map(|name| format!(" for {name}")).unwrap_or_default();
     format!(
-        "the client closed the connection after the TLS handshake, without a request; it may reject the server's \
-         certificate: {TRUST}"
+        "the client closed the connection after the TLS handshake{dialled}, without a request; it may reject the \
+         server's certificate: {TRUST}"
     )
 }
 
