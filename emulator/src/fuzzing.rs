@@ -14,6 +14,7 @@ use crate::{
         device_mqtt::DeviceMqtt,
         http::HttpApi,
     },
+    hub::{Hub, shared::Shared},
     net::{
         http::Http,
         protocol::{Peer, Protocol},
@@ -30,7 +31,7 @@ use crate::{
         },
     },
     store::{
-        devices::DeviceRecord,
+        device::DeviceRecord,
         registration_state::{RegistrationState, Status},
     },
     watch::{journal::Journal, records::Event},
@@ -74,12 +75,15 @@ impl Service {
         let issuing_ca = IssuingCa::generate()?;
         let clock = Clock::new(1.0);
         let trust = Trust { owner_key: None, is_local: true, webhook_hosts: AllowedHosts::default() };
-        let journal = Journal::new(clock, None, true);
-        let service = service::Service::new(config, clock, None, issuing_ca, trust, journal, None);
-        let service = Arc::new(service.map_err(|error| error.to_string())?);
+        let journal = Arc::new(Journal::new(clock, None, true));
+        let watchers = service::views::teller(&journal);
+        let shared = Shared::open(config.clone(), clock, journal, None, watchers).map_err(|error| error.to_string())?;
+        let shared = Arc::new(shared);
+        let hub = Arc::new(Hub::new(Arc::clone(&shared)));
+        let service = Arc::new(service::Service::new(shared, config, None, issuing_ca, trust));
         let control = |token| -> Result<_, String> {
             let guard = Guard::new(([127, 0, 0, 1], CONTROL_PORT).into(), &[CONTROL_HOST.to_owned()], token)?;
-            Ok(Arc::new(Control::new(Arc::clone(&service), Vec::new(), guard)))
+            Ok(Arc::new(Control::new(Arc::clone(&service), Arc::clone(&hub), Vec::new(), guard)))
         };
         Ok(Self { control: control(None)?, guarded_control: control(Some(CONTROL_TOKEN))?, service })
     }

@@ -38,6 +38,8 @@ mod emulator;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "no part of the public API")]
 pub mod fuzzing;
+#[allow(dead_code, reason = "the door that uses it is under way")]
+mod hub;
 mod identity;
 mod net;
 mod service;
@@ -55,7 +57,7 @@ pub use config::{
 pub use emulator::{Builder, Emulator, StartError};
 pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};
 pub use service::script::{Operation, Script};
-pub use store::{devices::DeviceRecord, registration_state::Substatus};
+pub use store::{device::DeviceRecord, hub_device::HubStatus, registration_state::Substatus, twin::DeviceTwin};
 #[doc(hidden)]
 pub use watch::console;
 pub use watch::records::{ConnectionFailure, Event, RequestRecord, WebhookCall};

@@ -135,7 +135,14 @@ fn an_individual_enrollment_has_its_own_key_id_and_twin() {
     }
     let record = emulator.device(TOASTER).unwrap();
     assert_eq!(record.enrollment_id, TOASTER);
-    assert_eq!(json!(record.twin), json!({ "tags": { "floor": 4 }, "desired": { "state": "ready" } }));
+    let twin = json!({
+        "tags": { "floor": 4 },
+        "desired": { "state": "ready" },
+        "desiredVersion": 1,
+        "reported": {},
+        "reportedVersion": 1,
+    });
+    assert_eq!(json!(record.twin), twin);
 }
 
 /// An individual enrollment takes precedence over a group: the group's key no longer counts.

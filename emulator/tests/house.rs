@@ -13,10 +13,11 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The floors from top to bottom. A file may import from its own folder, and from the floors below. The folders of one
 /// floor do not know each other.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["emulator", "fuzzing"],
     &["doors", "contoso"],
     &["service"],
+    &["hub"],
     &["store"],
     &["config"],
     &["identity"],

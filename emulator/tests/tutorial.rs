@@ -30,7 +30,8 @@ fn each_device_has_its_divisions_twin() {
     ] {
         Device::of_group(&emulator, registration_id).assigned();
         let twin = emulator.device(registration_id).unwrap().twin;
-        assert_eq!(json!(twin), json!({ "tags": tags, "desired": desired }));
+        assert_eq!((json!(twin.tags), json!(twin.desired)), (tags, desired));
+        assert_eq!((twin.desired_version, twin.reported.len(), twin.reported_version), (1, 0, 1));
     }
 }
 

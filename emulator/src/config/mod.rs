@@ -10,6 +10,7 @@ pub(crate) mod finding;
 pub(crate) mod policies;
 pub(crate) mod rules;
 pub(crate) mod settings;
+pub(crate) mod twin_limits;
 mod unreadable;
 mod warnings;
 pub(crate) mod webhook_url;

@@ -1,9 +1,30 @@
 //! The configuration without its enrollments, which the store keeps.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use super::{
     Behaviour, CaCertificate, Config, ContosoOptions, EnrollmentGroup, IndividualEnrollment, Policy, rules::Known,
 };
 use crate::identity::certificate::Certificate;
+
+/// The settings, as DPS and the hub share them. They are changed only while the store is locked: under the lock, settings
+/// and enrollments belong together.
+pub(crate) struct SharedSettings(RwLock<Arc<Settings>>);
+
+impl SharedSettings {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(RwLock::new(Arc::new(settings)))
+    }
+
+    /// The settings of now. What is returned does not change.
+    pub(crate) fn read(&self) -> Arc<Settings> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set(&self, settings: Settings) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {

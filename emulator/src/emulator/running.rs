@@ -5,9 +5,10 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use crate::{
     config::Config,
     contoso::Webhook,
+    hub::Hub,
     net::worker::Worker,
     service::{Service, script::Script},
-    store::devices::DeviceRecord,
+    store::device::DeviceRecord,
     watch::records::{RequestRecord, WebhookCall},
 };
 
@@ -16,6 +17,7 @@ use crate::{
 /// It needs no async runtime: the service runs on its own thread.
 pub struct Emulator {
     pub(super) service: Arc<Service>,
+    pub(super) hub: Arc<Hub>,
     pub(super) http_url: Option<String>,
     pub(super) https_url: Option<String>,
     pub(super) mqtt_url: Option<String>,

@@ -18,6 +18,7 @@ use crate::{
         device_mqtt::DeviceMqtt,
         http::HttpApi,
     },
+    hub::{Hub, shared::Shared},
     identity::{ca::ServerCertificate, ids},
     net::{
         http::Http,
@@ -25,7 +26,7 @@ use crate::{
         tls,
         worker::Worker,
     },
-    service::{Service, authorities::Authorities, trust::Trust, webhook::allowed::AllowedHosts},
+    service::{Service, authorities::Authorities, trust::Trust, views, webhook::allowed::AllowedHosts},
     store::disk::Disk,
     watch::journal::Journal,
 };
@@ -91,15 +92,12 @@ impl Builder {
             None
         };
         let clock = Clock::new(self.time_scale);
-        let service = Arc::new(Service::new(
-            config,
-            clock,
-            contoso.as_ref().map(Webhook::url_with_key),
-            authorities.issuing,
-            trust,
-            Journal::new(clock, self.observer, control.is_some()),
-            disk,
-        )?);
+        let journal = Arc::new(Journal::new(clock, self.observer, control.is_some()));
+        let watchers = views::teller(&journal);
+        let shared = Arc::new(Shared::open(config.clone(), clock, journal, disk, watchers)?);
+        let hub = Arc::new(Hub::new(Arc::clone(&shared)));
+        let contoso_url = contoso.as_ref().map(Webhook::url_with_key);
+        let service = Arc::new(Service::new(shared, config, contoso_url, authorities.issuing, trust));
 
         let plain_url =
             |listener: &Option<Listener>, scheme| listener.as_ref().map(|(_, address)| format!("{scheme}://{address}"));
@@ -125,6 +123,7 @@ impl Builder {
         let control_url = plain_url(&control, "http");
         let mut emulator = Emulator {
             service,
+            hub,
             http_url,
             https_url,
             mqtt_url,
@@ -138,7 +137,8 @@ impl Builder {
             contoso,
         };
         if let (Some((listener, _)), Some(guard)) = (control, guard) {
-            let control = Control::new(Arc::clone(&emulator.service), emulator.listeners(), guard);
+            let control =
+                Control::new(Arc::clone(&emulator.service), Arc::clone(&emulator.hub), emulator.listeners(), guard);
             // A thread of its own: readers of the control API take no time from devices.
             let start = move || vec![task::spawn(serve(listener, None, Http(Arc::new(control))))];
             emulator._control = Some(Worker::start("dps-emulator-control", start)?);

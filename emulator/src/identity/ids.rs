@@ -53,6 +53,16 @@ pub(crate) fn hub_host(hub: &str) -> &str {
     hub.split_once(':').map_or(hub, |(host, _)| host)
 }
 
+/// Returns `true` if both names are of one hub. A port counts only if both names have one.
+pub(crate) fn is_same_hub(one: &str, other: &str) -> bool {
+    let ports = [one, other].map(|hub| hub.split_once(':').map(|(_, port)| port));
+    hub_host(one).eq_ignore_ascii_case(hub_host(other))
+        && match ports {
+            [Some(one), Some(other)] => one == other,
+            _ => true,
+        }
+}
+
 /// A new GUID.
 pub(crate) fn guid() -> String {
     Uuid::new_v4().to_string()

@@ -15,7 +15,7 @@ use crate::{
     identity::{ids, key::SymmetricKey, tpm::Challenge},
     store::{
         Store,
-        devices::{Device, LastKey},
+        device::{Device, LastKey},
         enrollments::{Enrollments, Stamped, Stored},
     },
 };

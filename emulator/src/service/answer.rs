@@ -9,7 +9,10 @@ use super::error::ServiceError;
 use crate::{
     config::Behaviour,
     identity::ids,
-    store::registration_state::{RegistrationState, Status},
+    store::{
+        merge::merge,
+        registration_state::{RegistrationState, Status},
+    },
     watch::records::RequestRecord,
 };
 
@@ -118,26 +121,6 @@ impl Answer {
         record.retry_after = self.retry_after;
         record.response_body.clone_from(&self.body);
         record.outcome.clone_from(&self.outcome);
-    }
-}
-
-/// RFC 7396.
-pub(super) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    if let Value::Object(target) = target {
-        for (name, value) in patch {
-            if value.is_null() {
-                target.remove(name);
-            } else {
-                merge(target.entry(name.as_str()).or_insert(Value::Null), value);
-            }
-        }
     }
 }
 

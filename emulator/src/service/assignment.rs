@@ -3,7 +3,7 @@
 use super::{allocation::Allocated, enrollment::Enrollment};
 use crate::{
     config::ReprovisionPolicy,
-    store::{devices::DeviceRecord, registration_state::Substatus},
+    store::{device::DeviceRecord, hub_device::HubStatus, registration_state::Substatus},
 };
 
 /// Makes the record of a device that is assigned.
@@ -16,7 +16,7 @@ pub(super) fn assign(
     enrollment: &Enrollment,
     allocated: Allocated,
 ) -> DeviceRecord {
-    let initial_twin = || allocated.initial_twin.unwrap_or_else(|| enrollment.initial_twin.clone());
+    let initial_twin = || allocated.initial_twin.unwrap_or_else(|| enrollment.initial_twin.clone()).into();
     let (substatus, twin) = match current {
         None => (Substatus::InitialAssignment, initial_twin()),
         // "Device has been re-provisioned to a previously assigned IoT hub."
@@ -41,6 +41,7 @@ pub(super) fn assign(
         assigned_hub: allocated.hub,
         device_id: device_id.to_owned(),
         substatus,
+        hub_status: HubStatus::Enabled,
         twin,
         registrations: current.map_or(0, |current| current.registrations) + 1,
         registered: true,

@@ -38,7 +38,7 @@ impl Service {
         Page {
             next: next.map(|(id, _)| (*id).to_owned()),
             entries: devices.iter().map(|(id, device)| device_summary(id, device)).collect(),
-            last_event: self.journal.last_event(),
+            last_event: self.shared.journal.last_event(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Service {
         Page {
             next: next.map(|(kind, id)| format!("{}/{id}", kind.name())),
             entries: page.iter().filter_map(|&(kind, id)| enrollment_view(&store, kind, id)).collect(),
-            last_event: self.journal.last_event(),
+            last_event: self.shared.journal.last_event(),
         }
     }
 

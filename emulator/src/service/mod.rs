@@ -30,12 +30,11 @@ mod reset;
 mod resumption;
 pub(crate) mod script;
 pub(crate) mod trust;
-pub(crate) mod twin_patch;
-mod views;
+pub(crate) mod views;
 pub(crate) mod webhook;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -52,11 +51,11 @@ use self::{
 use crate::{
     clock::{self, Clock, window::Window},
     config::{Behaviour, Config, settings::Settings},
+    hub::shared::Shared,
     store::{
         Store,
-        devices::DeviceRecord,
-        disk::{DataError, Disk},
-        shared::{NotKept, Reading, SharedStore},
+        device::DeviceRecord,
+        shared::{NotKept, Reading},
     },
     watch::journal::Journal,
 };
@@ -69,20 +68,16 @@ const REPLAYS: usize = 16;
 
 /// The service: what it is set to, what it knows, and whom it asks.
 pub(crate) struct Service {
-    /// Is changed only while the store is locked: under the lock, settings and enrollments belong together.
-    settings: RwLock<Arc<Settings>>,
-    store: SharedStore,
+    shared: Arc<Shared>,
     jobs: Jobs,
     registrations: Mutex<Window>,
     operations: Mutex<Window>,
     scripts: Mutex<Scripts>,
-    clock: Clock,
     webhooks: Webhooks,
     /// Where custom allocation goes if neither enrollment nor configuration names a URL.
     contoso_url: Option<String>,
     issuing_ca: IssuingCa,
     trust: Trust,
-    journal: Arc<Journal>,
     /// What [`Service::reset`] goes back to.
     initial: Config,
     replays: Semaphore,
@@ -95,55 +90,49 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Service {
     pub(crate) fn new(
-        config: Config,
-        clock: Clock,
+        shared: Arc<Shared>,
+        initial: Config,
         contoso_url: Option<String>,
         issuing_ca: IssuingCa,
         trust: Trust,
-        journal: Journal,
-        disk: Option<Disk>,
-    ) -> Result<Self, DataError> {
-        let (settings, groups, individuals) = Settings::split(config.clone());
-        let journal = Arc::new(journal);
-        Ok(Self {
-            settings: RwLock::new(Arc::new(settings)),
-            store: SharedStore::open(disk, groups, individuals)?.watched(views::teller(&journal)),
+    ) -> Self {
+        let webhooks = Webhooks::new(shared.clock, Arc::clone(&shared.journal)).with_built_in(contoso_url.clone());
+        Self {
+            shared,
             jobs: Jobs::default(),
             registrations: Mutex::default(),
             operations: Mutex::default(),
             scripts: Mutex::default(),
-            clock,
-            webhooks: Webhooks::new(clock, Arc::clone(&journal)).with_built_in(contoso_url.clone()),
+            webhooks,
             contoso_url,
             issuing_ca,
             trust,
-            journal,
-            initial: config,
+            initial,
             replays: Semaphore::new(REPLAYS),
-        })
+        }
     }
 
     /// What is known, to be read.
     fn store(&self) -> Reading<'_> {
-        self.store.read()
+        self.shared.store.read()
     }
 
     /// Changes what is known, and writes it: see [`SharedStore::change`].
     fn change<T, E: From<NotKept>>(&self, change: impl FnOnce(&mut Store) -> Result<T, E>) -> Result<T, E> {
-        self.store.change(change, |changed| changed)
+        self.shared.store.change(change, |changed| changed)
     }
 
     /// The settings of now. What is returned does not change.
     pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+        self.shared.settings.read()
     }
 
     pub(crate) fn clock(&self) -> Clock {
-        self.clock
+        self.shared.clock
     }
 
     pub(crate) fn journal(&self) -> &Journal {
-        &self.journal
+        &self.shared.journal
     }
 
     /// How long a client may take for what it has to do.
@@ -186,7 +175,7 @@ impl Service {
         ask: impl Future<Output = Result<Answer, ServiceError>>,
     ) -> (Answer, Action) {
         if let Some(script) = &script {
-            self.clock.sleep(script.delay).await;
+            self.shared.clock.sleep(script.delay).await;
         }
         let action = script.map_or(Action::Nothing, |script| script.action);
         let mut answer = match &action {
@@ -222,7 +211,7 @@ impl Service {
         behaviour: &Behaviour,
         why: &str,
     ) -> Result<(), ServiceError> {
-        if lock(window).admit(self.clock.elapsed(), Duration::from_secs(60), limit) {
+        if lock(window).admit(self.shared.clock.elapsed(), Duration::from_secs(60), limit) {
             Ok(())
         } else {
             Err(ServiceError::throttled(behaviour, why))

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{Behaviour, behaviour::DisabledAnswer},
     store::{
-        devices::Device,
+        device::Device,
         registration_state::{RegistrationState, Status},
     },
 };
@@ -25,9 +25,9 @@ impl Service {
             let settings = self.settings();
             let behaviour = &settings.behaviour;
             self.admit_operation(behaviour)?;
-            authenticate(&settings, &store, request, self.clock)?;
+            authenticate(&settings, &store, request, self.shared.clock)?;
             if let Some(device) = store.devices.get(request.registration_id)
-                && !device.admit_poll(self.clock.elapsed(), behaviour.device_polls_per_10s)
+                && !device.admit_poll(self.shared.clock.elapsed(), behaviour.device_polls_per_10s)
             {
                 return Err(ServiceError::throttled(behaviour, "too many polls of one device in 10 s"));
             }
@@ -40,7 +40,7 @@ impl Service {
         self.change(|store| {
             let settings = self.settings();
             self.admit_operation(&settings.behaviour)?;
-            let (_, registration) = read_and_authenticate(&settings, store, request, self.clock)?;
+            let (_, registration) = read_and_authenticate(&settings, store, request, self.shared.clock)?;
             if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
                 return Err(ServiceError::bad_request("a look-up takes no csr"));
             }
@@ -52,7 +52,7 @@ impl Service {
     /// Checks the credentials of a request, whatever else the request says.
     pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
         let store = self.store();
-        authenticate(&self.settings(), &store, request, self.clock).map(drop)
+        authenticate(&self.settings(), &store, request, self.shared.clock).map(drop)
     }
 
     /// The answer to a register request or a poll.

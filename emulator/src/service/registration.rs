@@ -28,7 +28,9 @@ use crate::{
     identity::ids,
     store::{
         Store,
-        devices::{Device, Devices, LastKey},
+        device::{Device, LastKey},
+        devices::Devices,
+        hub_device::HubDevice,
         registration_state::{RegistrationState, Status},
         running::Running,
         shared::NotKept,
@@ -78,7 +80,7 @@ type Granted = (Allocated, Option<Vec<String>>);
 impl Service {
     /// Starts a registration.
     pub(crate) async fn register(self: &Arc<Self>, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
-        let begun = self.store.change(
+        let begun = self.shared.store.change(
             |store| self.begin(store, request),
             |(begun, superseded)| {
                 self.jobs.stop(superseded, SUPERSEDED);
@@ -105,7 +107,7 @@ impl Service {
         let settings = self.settings();
         let behaviour = &settings.behaviour;
         self.admit_registration(behaviour)?;
-        let (enrollment, registration) = match read_and_authenticate(&settings, store, request, self.clock) {
+        let (enrollment, registration) = match read_and_authenticate(&settings, store, request, self.shared.clock) {
             Err(error) if error.code == 404_201 && behaviour.not_found_as_failed => {
                 let state = RegistrationState::failed(request.registration_id, error.code, error.message);
                 return Ok((Begun::Answered(Answer::operation("", &state)), None));
@@ -230,7 +232,7 @@ impl Service {
         });
         // The registration stays running, and goes on after the next start.
         if let Err(NotKept(why)) = finished {
-            self.journal.note("data", format!("{}: the result is not written: {why}", running.registration_id));
+            self.shared.journal.note("data", format!("{}: the result is not written: {why}", running.registration_id));
         }
     }
 }
@@ -254,6 +256,6 @@ fn assigned(job: &Job, devices: &mut Devices, granted: Result<Granted, Failure>)
         issued_certificate_chain,
         ..RegistrationState::new(&running.registration_id, Status::Assigned)
     };
-    devices.assign(record).map_err(|_| Failure::too_many_twins())?;
+    devices.assign(record, HubDevice::default()).map_err(|_| Failure::too_many_twins())?;
     Ok(state)
 }

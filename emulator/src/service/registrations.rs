@@ -12,7 +12,7 @@ use super::{
 };
 use crate::store::{
     Store,
-    devices::Device,
+    device::Device,
     enrollments::Kind,
     registration_state::{RegistrationState, Status, Substatus},
 };
@@ -93,7 +93,7 @@ impl Service {
             if_match::check(if_match, state.etag.as_deref().unwrap_or_default())?;
             Ok(store.devices.forget_registration(id))
         };
-        self.store.change(delete, |running| self.jobs.stop(running, "its registration was deleted"))
+        self.shared.store.change(delete, |running| self.jobs.stop(running, "its registration was deleted"))
     }
 
     /// Returns the registrations of the devices that came through an enrollment. The body may be empty.

@@ -26,7 +26,7 @@ impl Service {
         struct Offered {
             linked_hubs: Vec<String>,
         }
-        let asked = self.journal.webhook_call(number).ok_or(NoReplay::NoSuchCall)?;
+        let asked = self.shared.journal.webhook_call(number).ok_or(NoReplay::NoSuchCall)?;
         let _permit = self.replays.try_acquire().map_err(|_| NoReplay::TooMany)?;
         let body = asked.call.request_body.clone();
         let offered: Offered = serde_json::from_str(&body).unwrap_or_default();

@@ -1,7 +1,5 @@
 //! Back to how things were after the start.
 
-use std::sync::{Arc, PoisonError};
-
 use super::{Service, lock, script::Scripts};
 use crate::{
     clock::window::Window,
@@ -18,8 +16,8 @@ impl Service {
             store.reset(groups, individuals);
             Ok(())
         };
-        self.store.change(forget, |()| {
-            *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.shared.store.change(forget, |()| {
+            self.shared.settings.set(settings);
             self.forget_all_but_the_store();
         })
     }
@@ -30,6 +28,6 @@ impl Service {
         *lock(&self.registrations) = Window::default();
         *lock(&self.operations) = Window::default();
         *lock(&self.scripts) = Scripts::default();
-        self.journal.reset();
+        self.shared.journal.reset();
     }
 }

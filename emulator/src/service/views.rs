@@ -11,7 +11,7 @@ use crate::{
     },
     store::{
         Store,
-        devices::Device,
+        device::Device,
         enrollments::{Kind, Stored},
         shared::Watcher,
     },
@@ -19,21 +19,21 @@ use crate::{
 };
 
 /// Tells readers of events how the devices and enrollments are that were changed. `None`: there are no readers.
-pub(super) fn teller(journal: &Arc<Journal>) -> Option<Watcher> {
+pub(crate) fn teller(journal: &Arc<Journal>) -> Option<Watcher> {
     if !journal.keeps_events() {
         return None;
     }
     let journal = Arc::clone(journal);
     Some(Box::new(move |store, changed| {
-        for (kind, id) in changed.enrollments {
-            let enrollment = enrollment_view(store, kind, &id);
-            let id = enrollment.as_ref().and_then(|view| view.get("id").cloned()).unwrap_or(Value::String(id));
+        for &(kind, ref id) in &changed.enrollments {
+            let enrollment = enrollment_view(store, kind, id);
+            let id = enrollment.as_ref().and_then(|view| view.get("id").cloned()).unwrap_or_else(|| json!(id));
             let event = json!({ "kind": kind.name(), "id": id, "enrollment": enrollment });
             journal.changed("enrollment", members(event));
         }
-        for id in changed.devices {
-            let device = store.devices.get(&id).map(|device| device_summary(&id, device));
-            let id = device.as_ref().and_then(|view| view.get("registrationId").cloned()).unwrap_or(Value::String(id));
+        for id in &changed.devices {
+            let device = store.devices.get(id).map(|device| device_summary(id, device));
+            let id = device.as_ref().and_then(|view| view.get("registrationId").cloned()).unwrap_or_else(|| json!(id));
             journal.changed("device", members(json!({ "registrationId": id, "device": device })));
         }
     }))

@@ -1,164 +1,19 @@
-//! The devices: where each is, and how its registrations went.
+//! All devices, and how much of them is kept.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
-use serde::{Deserialize, Serialize};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    enrollments::Kind,
-    registration_state::{RegistrationState, Status, Substatus},
-    running::Running,
+    device::{Device, DeviceRecord},
+    hub_device::{HubDevice, HubStatus},
+    registration_state::RegistrationState,
+    renamed::Renamed,
     tracked::{Row, Tracked},
-    twin_size::twin_size,
+    twin::DeviceTwin,
 };
-use crate::{
-    clock::window::Window,
-    config::Twin,
-    identity::{
-        key::{SymmetricKey, kept},
-        tpm::Challenge,
-    },
-};
-
-/// How many of a device's operations can still be polled.
-const OPERATIONS_PER_DEVICE: usize = 4;
+use crate::identity::ids;
 
 /// What a result takes besides what the webhook returned: more than it takes.
 const RESULT: usize = 1024;
-
-/// A device that has a hub, as the hub would know it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct DeviceRecord {
-    /// The device's registration ID, as it last wrote it.
-    pub registration_id: String,
-    /// The enrollment through which it last came.
-    pub enrollment_id: String,
-    /// The hub to which it is assigned.
-    pub assigned_hub: String,
-    /// Its ID there.
-    pub device_id: String,
-    /// How it came there.
-    pub substatus: Substatus,
-    /// Its twin at the hub.
-    pub twin: Twin,
-    /// How many registrations were assigned so far, or since the registration was deleted.
-    pub registrations: u32,
-    /// Whether the service knows the registration. If it was deleted through the service API, the device stays at the
-    /// hub, and its next registration is an `initialAssignment`.
-    pub registered: bool,
-}
-
-/// What is known of a device that was ever let in, or whose TPM was challenged.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Device {
-    /// The last challenge of its TPM.
-    pub(crate) challenge: Option<Arc<Challenge>>,
-    /// The enrollment's key with which it last registered over HTTP, and when.
-    pub(crate) last_key: Option<LastKey>,
-    /// Counted while the store is read: polls are not kept.
-    polls: RefCell<Window>,
-    /// Through which enrollment it last registered.
-    pub(crate) enrollment: Option<(Kind, String)>,
-    pub(super) record: Option<DeviceRecord>,
-    twin_size: usize,
-    /// The state that a look-up tells.
-    pub(super) last: Option<Arc<RegistrationState>>,
-    pub(super) operations: VecDeque<Operation>,
-    pub(super) running: Option<Arc<Running>>,
-}
-
-/// A key of an enrollment, and when a device registered with it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct LastKey {
-    #[serde(with = "kept")]
-    pub(crate) key: SymmetricKey,
-    pub(crate) at: SystemTime,
-}
-
-/// A registration that can be polled.
-#[derive(Clone, Debug)]
-pub(crate) struct Operation {
-    pub(super) id: String,
-    /// Counted while the store is read: polls are not kept.
-    pub(crate) polls: Cell<u32>,
-    /// The place of the result in the order of all results.
-    pub(super) finished: u64,
-    /// Shared with the look-up's state, because the webhook's payload may be long. A registration that was stopped
-    /// has no result.
-    pub(crate) result: Option<Arc<RegistrationState>>,
-}
-
-impl Device {
-    pub(crate) fn record(&self) -> Option<&DeviceRecord> {
-        self.record.as_ref()
-    }
-
-    /// Where it is, as far as its next registration counts: not if its registration was deleted.
-    pub(crate) fn registered(&self) -> Option<&DeviceRecord> {
-        self.record().filter(|record| record.registered)
-    }
-
-    pub(crate) fn last(&self) -> Option<&RegistrationState> {
-        self.last.as_deref()
-    }
-
-    pub(crate) fn running(&self) -> Option<&Arc<Running>> {
-        self.running.as_ref()
-    }
-
-    /// An operation that can be polled.
-    pub(crate) fn operation(&self, id: &str) -> Option<&Operation> {
-        self.operations.iter().find(|operation| operation.id == id)
-    }
-
-    /// Counts a poll, unless there were more than `limit` in 10 s.
-    pub(crate) fn admit_poll(&self, now: Duration, limit: Option<u32>) -> bool {
-        self.polls.borrow_mut().admit(now, Duration::from_secs(10), limit)
-    }
-
-    /// Begins a registration. Returns the operation ID of the one that it supersedes.
-    pub(crate) fn begin(&mut self, running: Arc<Running>) -> Option<String> {
-        let state = RegistrationState::new(&running.registration_id, Status::Assigning).stored(&running.created);
-        self.operations.push_back(Operation::new(&running.operation_id));
-        if self.operations.len() > OPERATIONS_PER_DEVICE {
-            self.operations.pop_front();
-        }
-        let superseded = self.end(state);
-        self.running = Some(running);
-        superseded
-    }
-
-    /// Sets the state that a look-up tells. Returns the operation ID of the registration that was running: it leaves
-    /// no result.
-    pub(crate) fn end(&mut self, state: RegistrationState) -> Option<String> {
-        self.last = Some(Arc::new(state));
-        self.running.take().map(|running| running.operation_id.clone())
-    }
-
-    /// Returns `true` if this registration was running until now, and so may change the record.
-    pub(crate) fn take_running(&mut self, operation_id: &str) -> bool {
-        self.running.take_if(|running| running.operation_id == operation_id).is_some()
-    }
-
-    /// Sets the record of a device that is read from the disk.
-    pub(super) fn set_record(&mut self, record: Option<DeviceRecord>) {
-        self.twin_size = record.as_ref().map_or(0, |record| twin_size(&record.twin));
-        self.record = record;
-    }
-}
-
-impl Operation {
-    fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), polls: Cell::new(0), finished: 0, result: None }
-    }
-}
 
 /// The most that is kept.
 #[derive(Debug)]
@@ -193,6 +48,7 @@ struct Finished {
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     devices: Tracked<Device>,
+    renamed: Renamed,
     /// The finished operations, oldest first, and the sum of their sizes.
     finished: VecDeque<Finished>,
     /// The place of the last one in their order.
@@ -218,6 +74,27 @@ impl Devices {
             return Err(Full);
         }
         Ok(self.devices.get_or_add(key))
+    }
+
+    /// Returns the devices that have this ID at a hub, with their registration IDs in lower case. Some may have been
+    /// removed from their hub.
+    pub(crate) fn named(&self, device_id: &str) -> impl Iterator<Item = (&str, &Device)> {
+        let key = device_id.to_ascii_lowercase();
+        let same = self.devices.get_key_value(&key);
+        same.into_iter()
+            .chain(self.renamed.of(device_id).filter_map(|key| self.devices.get_key_value(key)))
+            .filter(move |(_, device)| device.record().is_some_and(|record| record.device_id == device_id))
+    }
+
+    /// Returns the device with this ID at this hub, with its registration ID in lower case. `hub` is a host, perhaps
+    /// with a port. A port counts only if both names have one.
+    pub(crate) fn at_hub(&self, hub: &str, device_id: &str) -> Option<(&str, &Device)> {
+        let is_there =
+            |device: &Device| device.at_hub().is_some_and(|record| ids::is_same_hub(&record.assigned_hub, hub));
+        // Two hubs may differ in their ports alone: the exact name goes first.
+        let is_exact =
+            |device: &Device| device.record().is_some_and(|record| record.assigned_hub.eq_ignore_ascii_case(hub));
+        self.named(device_id).filter(|(_, device)| is_there(device)).max_by_key(|(_, device)| is_exact(device))
     }
 
     /// Forgets a device.
@@ -274,6 +151,7 @@ impl Devices {
     /// Counts again what there is.
     fn recount(&mut self) {
         self.twins_size = self.devices.values().map(|device| device.twin_size).sum();
+        self.renamed = self.devices.iter().filter_map(|(key, device)| Some((key, device.record()?))).collect();
         let mut finished: Vec<_> = self
             .devices
             .iter()
@@ -291,21 +169,63 @@ impl Devices {
     }
 
     /// Puts a known device at its hub, unless there is no room for its twin.
-    pub(crate) fn assign(&mut self, record: DeviceRecord) -> Result<(), Full> {
-        let Some(device) = self.devices.get_mut(&record.registration_id.to_ascii_lowercase()) else { return Ok(()) };
-        let size = twin_size(&record.twin);
-        let twins_size = self.twins_size - device.twin_size + size;
-        if twins_size > self.limits.twins && size > device.twin_size {
-            return Err(Full);
+    ///
+    /// A hub has one device of an ID: if another registration was there with this ID, it is there no more.
+    pub(crate) fn assign(&mut self, record: DeviceRecord, hub: HubDevice) -> Result<(), Full> {
+        let key = record.registration_id.to_ascii_lowercase();
+        let Some(device) = self.devices.get(&key) else { return Ok(()) };
+        let twins_size = self.twins_size_with(device, &record.twin).ok_or(Full)?;
+        let replaced = self.at_hub(&record.assigned_hub, &record.device_id).map(|(other, _)| other.to_owned());
+        let Some(device) = self.devices.get_mut(&key) else { return Ok(()) };
+        if let Some(old) = &device.record {
+            self.renamed.remove(&key, old);
         }
-        (self.twins_size, device.twin_size) = (twins_size, size);
-        device.record = Some(record);
+        self.renamed.add(&key, &record);
+        device.set_record(Some(record));
+        device.hub = hub;
+        self.twins_size = twins_size;
+        if let Some(replaced) = replaced.filter(|other| *other != key) {
+            self.remove_from_hub(&replaced);
+        }
         Ok(())
+    }
+
+    /// Changes the twin of a device that has a hub, unless there is no room for it.
+    pub(crate) fn set_twin(&mut self, registration_id: &str, twin: DeviceTwin) -> Result<(), Full> {
+        let key = registration_id.to_ascii_lowercase();
+        let Some(device) = self.devices.get(&key) else { return Ok(()) };
+        let twins_size = self.twins_size_with(device, &twin).ok_or(Full)?;
+        let Some(device) = self.devices.get_mut(&key) else { return Ok(()) };
+        if let Some(record) = device.record.take() {
+            device.set_record(Some(DeviceRecord { twin, ..record }));
+            self.twins_size = twins_size;
+        }
+        Ok(())
+    }
+
+    /// The size of all twins once the device has this one, if there is room for it.
+    fn twins_size_with(&self, device: &Device, twin: &DeviceTwin) -> Option<usize> {
+        let size = twin.size();
+        let twins_size = self.twins_size - device.twin_size + size;
+        (twins_size <= self.limits.twins || size <= device.twin_size).then_some(twins_size)
+    }
+
+    /// Lets the hub forget a device, with its twin and session. Its registration stays.
+    pub(crate) fn remove_from_hub(&mut self, registration_id: &str) {
+        let Some(device) = self.get_mut(registration_id) else { return };
+        let Some(record) = device.record.take() else { return };
+        let old_size = device.twin_size;
+        let hub_status = HubStatus::Removed;
+        device.set_record(Some(DeviceRecord { hub_status, twin: DeviceTwin::default(), ..record }));
+        device.hub = HubDevice::default();
+        // An empty twin takes nothing.
+        self.twins_size -= old_size;
     }
 
     /// Forgets all devices.
     pub(crate) fn reset(&mut self) {
         self.devices.reset();
+        self.renamed = Renamed::default();
         self.finished.clear();
         (self.results_size, self.twins_size) = (0, 0);
     }
@@ -364,7 +284,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::identity::attested::Attested;
+    use crate::{
+        identity::{attested::Attested, key::SymmetricKey},
+        store::{
+            enrollments::Kind,
+            registration_state::{Status, Substatus},
+            running::Running,
+        },
+    };
 
     fn devices(twins: usize) -> Devices {
         Devices { limits: Limits { devices: 3, twins, ..Limits::default() }, ..Devices::default() }
@@ -379,7 +306,8 @@ mod tests {
             assigned_hub: "hub".to_owned(),
             device_id: registration_id.to_owned(),
             substatus: Substatus::InitialAssignment,
-            twin: Twin { desired, ..Twin::default() },
+            hub_status: HubStatus::Enabled,
+            twin: DeviceTwin { desired, ..DeviceTwin::default() },
             registrations: 1,
             registered: true,
         }
@@ -387,7 +315,7 @@ mod tests {
 
     fn assign(devices: &mut Devices, registration_id: &str, length: usize) -> Result<(), Full> {
         devices.get_or_add(registration_id).unwrap();
-        devices.assign(record(registration_id, length))
+        devices.assign(record(registration_id, length), HubDevice::default())
     }
 
     /// All twins together are bounded. What has no room is not kept, and what gets smaller makes room.
@@ -408,14 +336,6 @@ mod tests {
         // One that stays as it is needs no room.
         devices.limits.twins = 0;
         assert_eq!(assign(&mut devices, "b", 9000), Ok(()));
-    }
-
-    /// Small members count more than their text, as they do in memory.
-    #[test]
-    fn a_twin_counts_as_a_tree() {
-        let tags = (0..1000).map(|number| (number.to_string(), json!([number]))).collect();
-        let size = twin_size(&Twin { tags, ..Twin::default() });
-        assert!((100_000..400_000).contains(&size), "{size}");
     }
 
     #[test]
@@ -479,5 +399,73 @@ mod tests {
         assert_eq!(kept(&devices, "a"), (true, true));
         finish(&mut devices, "b");
         assert_eq!([kept(&devices, "a"), kept(&devices, "b")], [(false, false), (true, true)]);
+    }
+
+    /// A device is found by its hub and its ID there. The case of a hub does not count, its port only if both names
+    /// have one. A device ID has case.
+    #[test]
+    fn a_device_is_found_at_its_hub() {
+        let mut devices = Devices::default();
+        for (registration_id, hub, device_id) in [
+            ("Device-1", "Hub.example", "Device-1"),
+            ("device-2", "hub.example", "other"),
+            ("device-3", "localhost:8443", "same"),
+            ("device-4", "localhost:8444", "same"),
+            ("device-5", "other.example", "device-1"),
+        ] {
+            devices.get_or_add(registration_id).unwrap();
+            let record = DeviceRecord {
+                assigned_hub: hub.to_owned(),
+                device_id: device_id.to_owned(),
+                ..record(registration_id, 1)
+            };
+            devices.assign(record, HubDevice::default()).unwrap();
+        }
+        for (hub, device_id, expected) in [
+            ("hub.example", "Device-1", Some("device-1")),
+            ("HUB.example:9883", "Device-1", Some("device-1")),
+            ("hub.example", "device-1", None),
+            ("hub.example", "DEVICE-1", None),
+            ("other.example", "device-1", Some("device-5")),
+            ("hub.example", "other", Some("device-2")),
+            ("hub.example", "device-2", None),
+            ("localhost:8443", "same", Some("device-3")),
+            ("localhost:8444", "same", Some("device-4")),
+            ("localhost:8445", "same", None),
+            ("hub", "other", None),
+            ("", "", None),
+        ] {
+            let found = devices.at_hub(hub, device_id).map(|(id, _)| id);
+            assert_eq!(found, expected, "{hub} {device_id}");
+        }
+        assert!(matches!(devices.at_hub("localhost", "same"), Some(("device-3" | "device-4", _))));
+    }
+
+    /// A hub has one device of an ID: the registration that came last has it. It is found as long as the hub knows it.
+    #[test]
+    fn a_hub_has_one_device_of_an_id() {
+        let mut devices = devices(usize::MAX);
+        let put = |devices: &mut Devices, registration_id: &str, device_id: &str| {
+            devices.get_or_add(registration_id).unwrap();
+            let record = DeviceRecord { device_id: device_id.to_owned(), ..record(registration_id, 1000) };
+            devices.assign(record, HubDevice::default()).unwrap();
+        };
+        let owner = |devices: &Devices, device_id: &str| devices.at_hub("hub", device_id).map(|(id, _)| id.to_owned());
+        put(&mut devices, "a", "same");
+        put(&mut devices, "b", "same");
+        assert_eq!(owner(&devices, "same").as_deref(), Some("b"));
+        let replaced = devices.get("a").unwrap();
+        assert!(replaced.at_hub().is_none() && replaced.record().unwrap().twin == DeviceTwin::default());
+        assert_eq!(devices.twins_size, devices.get("b").unwrap().twin_size);
+        put(&mut devices, "a", "same");
+        assert_eq!(owner(&devices, "same").as_deref(), Some("a"));
+        // A new device ID replaces the old one.
+        put(&mut devices, "a", "A");
+        assert_eq!((owner(&devices, "same"), owner(&devices, "A").as_deref()), (None, Some("a")));
+        devices.remove_from_hub("A");
+        assert_eq!((owner(&devices, "A"), devices.twins_size), (None, 0));
+        put(&mut devices, "b", "c");
+        devices.reset();
+        assert_eq!(owner(&devices, "c"), None);
     }
 }

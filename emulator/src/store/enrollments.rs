@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 use super::{
+    json_size::map_size,
     tracked::{Row, Tracked},
-    twin_size::{map_size, twin_size},
 };
 use crate::{
     clock::wall_time,
@@ -82,7 +82,8 @@ impl<'a> EntryRef<'a> {
         };
         let Common { initial_twin, allocation, .. } = self.common();
         let certificates = x509.iter().flat_map(X509Attestation::certificates);
-        twin_size(initial_twin)
+        map_size(&initial_twin.tags)
+            + map_size(&initial_twin.desired)
             + information
             + certificates.map(|certificate| certificate.der().len()).sum::<usize>()
             + allocation.webhook_url.as_ref().map_or(0, String::len)

@@ -1,14 +1,19 @@
 //! What is known: enrollments, devices, their operations and twins. The store keeps data and its bounds; what the
-//! data means is decided above it, in `service`.
+//! data means is decided above it, in `hub` and `service`.
 
+pub(crate) mod device;
 pub(crate) mod devices;
 pub(crate) mod disk;
 pub(crate) mod enrollments;
+pub(crate) mod hub_device;
+mod json_size;
+pub(crate) mod merge;
 pub(crate) mod registration_state;
+mod renamed;
 pub(crate) mod running;
 pub(crate) mod shared;
 pub(crate) mod tracked;
-mod twin_size;
+pub(crate) mod twin;
 
 use self::{
     devices::Devices,

@@ -12,12 +12,12 @@ use super::{
 use crate::config::{EnrollmentGroup, IndividualEnrollment};
 
 /// Is told of every change, before anybody sees it.
-pub(crate) type Watcher = Box<dyn Fn(&Store, Changed) + Send + Sync>;
+pub(crate) type Watcher = Box<dyn Fn(&Store, &Changed) + Send + Sync>;
 
 /// The store, as everybody shares it.
 pub(crate) struct SharedStore {
     kept: Mutex<Kept>,
-    watcher: Option<Watcher>,
+    watchers: Vec<Watcher>,
 }
 
 /// The store in memory, and on the disk if there is a data folder.
@@ -61,15 +61,13 @@ impl SharedStore {
         } else {
             store.enrollments.replace(groups, individuals);
         }
-        Ok(Self { kept: Mutex::new(Kept { store, disk, fault: None }), watcher: None })
+        Ok(Self { kept: Mutex::new(Kept { store, disk, fault: None }), watchers: Vec::new() })
     }
 
-    /// Tells this watcher of every change from now on.
-    pub(crate) fn watched(mut self, watcher: Option<Watcher>) -> Self {
-        if watcher.is_some() {
-            self.lock().store.remember_changed();
-        }
-        self.watcher = watcher;
+    /// Tells this watcher, too, of every change from now on.
+    pub(crate) fn watched(mut self, watcher: Watcher) -> Self {
+        self.lock().store.remember_changed();
+        self.watchers.push(watcher);
         self
     }
 
@@ -98,10 +96,12 @@ impl SharedStore {
         let mut kept = self.lock();
         let changed = change(&mut kept.store);
         let written = kept.write();
-        if let Some(watcher) = &self.watcher {
+        if !self.watchers.is_empty() {
             let what = kept.store.take_changed();
             if written.is_ok() {
-                watcher(&kept.store, what);
+                for watcher in &self.watchers {
+                    watcher(&kept.store, &what);
+                }
             }
         }
         written?;

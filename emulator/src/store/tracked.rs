@@ -44,6 +44,11 @@ impl<V: Clone> Tracked<V> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
+    /// The entry, with the key as it is kept.
+    pub(crate) fn get_key_value(&self, key: &str) -> Option<(&str, &V)> {
+        self.entries.get_key_value(key).map(|(key, entry)| (&**key, &entry.value))
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::reply::Refusal;
 use crate::{
+    hub::Hub,
     service::Service,
     watch::{journal::From, text::excerpt},
 };
@@ -21,6 +22,7 @@ const MAX_LIMIT: usize = 1000;
 /// What calls work on.
 pub(super) struct Desk {
     pub(super) service: Arc<Service>,
+    pub(super) hub: Arc<Hub>,
     pub(super) started: SystemTime,
     /// The names and URLs of all listeners.
     pub(super) listeners: Vec<(&'static str, String)>,

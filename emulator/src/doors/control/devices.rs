@@ -7,10 +7,7 @@ use super::{
     call::{Call, Desk},
     reply::{Refusal, Reply},
 };
-use crate::{
-    service::{inspection::Page, twin_patch::TwinFault},
-    watch::text::excerpt,
-};
+use crate::{hub::twins::TwinFault, service::inspection::Page, watch::text::excerpt};
 
 pub(super) fn list(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let Page { entries, next, last_event } =
@@ -34,10 +31,10 @@ pub(super) fn patch_twin(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal>
         desired: Option<Map<String, Value>>,
     }
     let Patch { tags, desired } = call.body()?;
-    match desk.service.patch_twin(&call.parameter, tags, desired) {
-        Ok(device) => Ok(Reply::json(&device)),
+    match desk.hub.patch_twin(&call.parameter, tags, desired) {
+        Ok(()) => show(desk, call),
         Err(TwinFault::NoDevice) => Err(no_device(call)),
-        Err(TwinFault::NoTwin) => Err(Refusal::conflict("the device has no hub yet, and so no twin")),
+        Err(TwinFault::NoTwin) => Err(Refusal::conflict("the device is at no hub, and so has no twin")),
         Err(TwinFault::Limit(why)) => Err(Refusal::bad_request(why)),
         Err(TwinFault::NotKept(why)) => Err(Refusal::unavailable(why)),
         Err(TwinFault::Full) => Err(Refusal::conflict("the emulator has no room for more twins")),

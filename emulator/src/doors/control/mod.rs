@@ -30,6 +30,7 @@ use self::{
     routes::Answered,
 };
 use crate::{
+    hub::Hub,
     net::http::{Body, BodyFault, Connection, Handler, NoAnswer, media_type, read_body},
     service::Service,
 };
@@ -46,9 +47,14 @@ pub(crate) struct Control {
 
 impl Control {
     /// `listeners` are the names and URLs that `health` tells.
-    pub(crate) fn new(service: Arc<Service>, listeners: Vec<(&'static str, String)>, guard: Guard) -> Self {
+    pub(crate) fn new(
+        service: Arc<Service>,
+        hub: Arc<Hub>,
+        listeners: Vec<(&'static str, String)>,
+        guard: Guard,
+    ) -> Self {
         let readers = Arc::new(Semaphore::new(events::READERS));
-        Self { desk: Desk { service, started: SystemTime::now(), listeners, readers }, guard }
+        Self { desk: Desk { service, hub, started: SystemTime::now(), listeners, readers }, guard }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {

@@ -86,7 +86,7 @@ impl Service {
             }
             Ok::<_, ServiceError>((errors, ended))
         };
-        self.store.change(change, |(errors, ended)| {
+        self.shared.store.change(change, |(errors, ended)| {
             self.stop(ended);
             json(&BulkResult { is_successful: errors.is_empty(), errors })
         })

@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         Store,
-        devices::Device,
+        device::Device,
         enrollments::{Entry, EntryRef, Kind},
     },
 };
@@ -52,7 +52,7 @@ impl Service {
             let ended = self.put(store, &self.settings(), kind, input, condition)?;
             Ok((document(store, kind, id)?, ended))
         };
-        self.store.change(put, |(document, ended)| {
+        self.shared.store.change(put, |(document, ended)| {
             self.stop(ended);
             document
         })
@@ -111,7 +111,7 @@ impl Service {
     /// the devices, too.
     pub(crate) fn delete_enrollment(&self, kind: Kind, id: &str, if_match: Option<&str>) -> Result<(), ServiceError> {
         let delete = |store: &mut Store| self.delete(store, &self.settings(), kind, id, if_match);
-        self.store.change(delete, |ended| self.stop(ended))
+        self.shared.store.change(delete, |ended| self.stop(ended))
     }
 
     /// Deletes an enrollment. Returns the registrations that ended by this.
@@ -146,7 +146,7 @@ impl Service {
             *entry.enabled_mut() = enabled;
             self.set(store, &self.settings(), entry)
         };
-        self.store.change(enable, |ended| self.stop(ended))
+        self.shared.store.change(enable, |ended| self.stop(ended))
     }
 }
 

@@ -1,9 +1,6 @@
 //! Changes of enrollments and settings, and what they do to registrations that are running.
 
-use std::{
-    fmt,
-    sync::{Arc, PoisonError},
-};
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -12,7 +9,7 @@ use crate::{
     service::{Service, failure::Failure, operations::disabled},
     store::{
         Store,
-        devices::Device,
+        device::Device,
         enrollments::{Enrollments, Kind},
         registration_state::RegistrationState,
         running::Running,
@@ -87,8 +84,7 @@ impl Service {
         if behaviour.tls13 != settings.behaviour.tls13 {
             return Err("tls13: the listeners read it at the start only".to_owned());
         }
-        let settings = Arc::new(settings.with(behaviour));
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.shared.settings.set(settings.with(behaviour));
         Ok(())
     }
 
@@ -110,8 +106,8 @@ impl Service {
             let ended = end_registrations(store, &settings.behaviour, None);
             Ok((settings, ended))
         };
-        self.store.change(changed, |(settings, ended)| {
-            *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.shared.store.change(changed, |(settings, ended)| {
+            self.shared.settings.set(settings);
             self.stop(ended);
         })
     }

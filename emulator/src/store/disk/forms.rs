@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::super::{
-    devices::{Device, DeviceRecord, LastKey, Operation},
+    device::{Device, DeviceRecord, LastKey, Operation},
     enrollments::{Kind, Stamp, Stamped},
+    hub_device::HubDevice,
     registration_state::RegistrationState,
     running::Running,
 };
@@ -153,6 +154,8 @@ struct DeviceForm<'a> {
     last_key: Option<Cow<'a, LastKey>>,
     enrollment: Option<Cow<'a, (Kind, String)>>,
     record: Option<Cow<'a, DeviceRecord>>,
+    #[serde(default)]
+    hub: Cow<'a, HubDevice>,
     /// The state that a look-up tells, unless it is the result of the last operation.
     last: Option<Arc<RegistrationState>>,
     is_last_the_result: bool,
@@ -186,6 +189,7 @@ impl Form for Device {
             last_key: self.last_key.as_ref().map(Cow::Borrowed),
             enrollment: self.enrollment.as_ref().map(Cow::Borrowed),
             record: self.record.as_ref().map(Cow::Borrowed),
+            hub: Cow::Borrowed(&self.hub),
             last: self.last.clone().filter(|_| !is_last_the_result),
             is_last_the_result,
             operations: operations.collect(),
@@ -212,6 +216,7 @@ impl Form for Device {
         device.last = if form.is_last_the_result { result } else { form.last };
         device.enrollment = form.enrollment.map(Cow::into_owned);
         (device.operations, device.running) = (operations, form.running);
+        device.hub = form.hub.into_owned();
         device.set_record(form.record.map(Cow::into_owned));
         Ok(device)
     }

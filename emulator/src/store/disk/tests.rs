@@ -12,14 +12,16 @@ use tempfile::TempDir;
 
 use super::{Disk, folder::Folder, forms::Form, open};
 use crate::{
-    config::{EnrollmentGroup, IndividualEnrollment, Twin},
+    config::{EnrollmentGroup, IndividualEnrollment},
     store::{
         Store,
-        devices::{Device, DeviceRecord},
+        device::{Device, DeviceRecord},
         enrollments::{Entry, Kind, Stamped},
+        hub_device::HubDevice,
         registration_state::{RegistrationState, Status, Substatus},
         running::Running,
         shared::{NotKept, SharedStore},
+        twin::DeviceTwin,
     },
 };
 
@@ -124,10 +126,10 @@ fn assign(store: &mut Store, id: &str, length: usize) {
     let record = DeviceRecord {
         registration_id: id.to_owned(),
         substatus: Substatus::InitialAssignment,
-        twin: Twin::default(),
+        twin: DeviceTwin::default(),
         ..serde_json::from_value(golden_device()["record"].clone()).unwrap()
     };
-    store.devices.assign(record).unwrap();
+    store.devices.assign(record, HubDevice::default()).unwrap();
     store.devices.get_mut(id).unwrap().take_running(&format!("operation of {id}"));
     let payload = serde_json::value::to_raw_value(&"x".repeat(length)).ok();
     let state = RegistrationState { payload, ..RegistrationState::new(id, Status::Assigned) };
@@ -234,18 +236,44 @@ fn golden_device() -> Value {
     value(include_bytes!("golden/device.json"))
 }
 
-/// Every later version reads these rows. If this test fails, the format has changed: give it a new number, and read the
-/// old one too.
+/// A row is read, and then written as `expected`.
+fn check<V: Form>(row: &[u8], expected: &Value) {
+    let read = V::from_json(row).unwrap();
+    let written = value(&read.to_json().unwrap());
+    assert_eq!(written, *expected, "{written:#}");
+}
+
+/// Every later version reads these rows. If this test fails, the format has changed: keep the rows, as those of format
+/// 1 are kept, and add rows of the new format.
+#[test]
+fn rows_of_format_2_are_read() {
+    fn check_same<V: Form>(row: &[u8]) {
+        check::<V>(row, &value(row));
+    }
+    check_same::<Device>(include_bytes!("golden/device.json"));
+    check_same::<Device>(include_bytes!("golden/device-x509.json"));
+    check_same::<Device>(include_bytes!("golden/device-x509-group.json"));
+    check_same::<Device>(include_bytes!("golden/device-tpm.json"));
+    check_same::<Stamped<EnrollmentGroup>>(include_bytes!("golden/group.json"));
+    check_same::<Stamped<IndividualEnrollment>>(include_bytes!("golden/individual.json"));
+}
+
+/// Format 1 knew neither reported properties nor what the hub knows of a device. Enrollments are the same.
 #[test]
 fn rows_of_format_1_are_read() {
-    fn check<V: Form>(row: &[u8]) {
-        let read = V::from_json(row).unwrap();
-        let written = value(&read.to_json().unwrap());
-        assert_eq!(written, value(row), "{written:#}");
+    for row in [
+        &include_bytes!("golden/format-1/device.json")[..],
+        include_bytes!("golden/format-1/device-x509.json"),
+        include_bytes!("golden/format-1/device-tpm.json"),
+    ] {
+        let mut expected = value(row);
+        expected["hub"] = json!({ "authentication": "Unknown", "session": null });
+        if let Some(record) = expected["record"].as_object_mut() {
+            record.insert("hubStatus".to_owned(), json!("enabled"));
+            for (name, new) in [("desiredVersion", json!(1)), ("reported", json!({})), ("reportedVersion", json!(1))] {
+                record["twin"][name] = new;
+            }
+        }
+        check::<Device>(row, &expected);
     }
-    check::<Device>(include_bytes!("golden/device.json"));
-    check::<Device>(include_bytes!("golden/device-x509.json"));
-    check::<Device>(include_bytes!("golden/device-tpm.json"));
-    check::<Stamped<EnrollmentGroup>>(include_bytes!("golden/group.json"));
-    check::<Stamped<IndividualEnrollment>>(include_bytes!("golden/individual.json"));
 }

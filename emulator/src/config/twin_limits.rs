@@ -1,13 +1,11 @@
-//! Changes of a device's twin, within the limits of the hub.
+//! What a twin may hold: the hub's documentation, "Device twin size" and "format".
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::{Service, answer::merge, views::device_view};
-use crate::{config::Twin, store::shared::NotKept, watch::text::excerpt};
+use crate::watch::text::excerpt;
 
-/// Limits of device twins: the hub's documentation, "Device twin size" and "format".
 const MAX_NAME: usize = 1024;
 const MAX_STRING: usize = 4096;
 const MAX_INTEGER: i64 = 4_503_599_627_370_495;
@@ -15,62 +13,30 @@ const MIN_INTEGER: i64 = -4_503_599_627_370_496;
 const MAX_DEPTH: usize = 10;
 const MAX_TAGS: usize = 8 * 1024;
 const MAX_DESIRED: usize = 32 * 1024;
+const MAX_REPORTED: usize = 32 * 1024;
 
-/// Why a twin is not changed.
-#[derive(Debug)]
-pub(crate) enum TwinFault {
-    NoDevice,
-    /// The device has no hub, and so no twin.
-    NoTwin,
-    /// The twin would break a limit.
-    Limit(String),
-    /// There is no room for more twins.
-    Full,
-    /// The change could not be written.
-    NotKept(String),
+/// A part of a twin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Tags,
+    Desired,
+    #[allow(dead_code, reason = "the door of the hub uses it")]
+    Reported,
 }
 
-impl Service {
-    /// Merges these members into tags and desired properties (RFC 7396). Returns the device.
-    pub(crate) fn patch_twin(
-        &self,
-        registration_id: &str,
-        tags: Option<Map<String, Value>>,
-        desired: Option<Map<String, Value>>,
-    ) -> Result<Map<String, Value>, TwinFault> {
-        self.change(|store| {
-            let device = store.devices.get(registration_id).ok_or(TwinFault::NoDevice)?;
-            let mut record = device.record().ok_or(TwinFault::NoTwin)?.clone();
-            let Twin { tags: old_tags, desired: old_desired } = &mut record.twin;
-            for (name, old, patch, limit) in
-                [("tags", old_tags, tags, MAX_TAGS), ("desired", old_desired, desired, MAX_DESIRED)]
-            {
-                let Some(patch) = patch else { continue };
-                *old = merged(std::mem::take(old), patch);
-                let size = object_size(&name, old, 1).map_err(TwinFault::Limit)?;
-                if size > limit {
-                    return Err(TwinFault::Limit(format!("{name} would have {size} bytes; the limit is {limit}")));
-                }
-            }
-            store.devices.assign(record).map_err(|_| TwinFault::Full)?;
-            device_view(store, registration_id).ok_or(TwinFault::NoDevice)
-        })
-    }
-}
-
-impl From<NotKept> for TwinFault {
-    fn from(NotKept(why): NotKept) -> Self {
-        Self::NotKept(why)
-    }
-}
-
-fn merged(old: Map<String, Value>, patch: Map<String, Value>) -> Map<String, Value> {
-    let mut value = Value::Object(old);
-    merge(&mut value, &Value::Object(patch));
-    match value {
-        Value::Object(members) => members,
-        // The patch is an object, and so is what it is merged into.
-        _ => Map::new(),
+impl Part {
+    /// Checks that the part may hold these members. The error names what breaks a limit.
+    pub(crate) fn check(self, members: &Map<String, Value>) -> Result<(), String> {
+        let (name, limit) = match self {
+            Self::Tags => ("tags", MAX_TAGS),
+            Self::Desired => ("desired", MAX_DESIRED),
+            Self::Reported => ("reported", MAX_REPORTED),
+        };
+        let size = object_size(&name, members, 1)?;
+        if size > limit {
+            return Err(format!("{name} would have {size} bytes; the limit is {limit}"));
+        }
+        Ok(())
     }
 }
 

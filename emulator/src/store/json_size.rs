@@ -1,16 +1,9 @@
-//! How much memory twins and other JSON take, which is bounded for all of them.
+//! How much memory JSON takes, such as twins, which are bounded.
 
 use serde_json::{Map, Value};
 
-use crate::config::Twin;
-
 /// A member of an object: its hash, its place in the index, its name and its value.
 const MEMBER: usize = size_of::<(u64, usize, String, Value)>();
-
-/// About how many bytes a twin takes. As a tree it takes several times its text.
-pub(super) fn twin_size(twin: &Twin) -> usize {
-    map_size(&twin.tags) + map_size(&twin.desired)
-}
 
 /// About how many bytes an object takes.
 pub(super) fn map_size(members: &Map<String, Value>) -> usize {

@@ -1,0 +1,65 @@
+//! Device twins.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::json_size::map_size;
+use crate::config::Twin;
+
+/// A device's twin at its hub.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DeviceTwin {
+    /// The tags, which the device does not see.
+    pub tags: Map<String, Value>,
+    /// The desired properties, without `$version`.
+    pub desired: Map<String, Value>,
+    /// The `$version` of the desired properties. It starts at 1, and each change adds 1.
+    pub desired_version: u64,
+    /// The properties that the device reported, without `$version`.
+    pub reported: Map<String, Value>,
+    /// The `$version` of the reported properties. It starts at 1, and each change adds 1.
+    pub reported_version: u64,
+}
+
+impl Default for DeviceTwin {
+    fn default() -> Self {
+        Self { tags: Map::new(), desired: Map::new(), desired_version: 1, reported: Map::new(), reported_version: 1 }
+    }
+}
+
+impl From<Twin> for DeviceTwin {
+    /// The twin of a new device.
+    fn from(Twin { tags, desired }: Twin) -> Self {
+        Self { tags, desired, ..Self::default() }
+    }
+}
+
+impl DeviceTwin {
+    /// About how many bytes it takes in memory. As a tree it takes several times its text.
+    pub(super) fn size(&self) -> usize {
+        map_size(&self.tags) + map_size(&self.desired) + map_size(&self.reported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Small members count more than their text, as they do in memory. What the device reports counts, too.
+    #[test]
+    fn a_twin_counts_as_a_tree() {
+        let members: Map<_, _> = (0..1000).map(|number| (number.to_string(), json!([number]))).collect();
+        for twin in [
+            DeviceTwin { tags: members.clone(), ..DeviceTwin::default() },
+            DeviceTwin { desired: members.clone(), ..DeviceTwin::default() },
+            DeviceTwin { reported: members.clone(), ..DeviceTwin::default() },
+        ] {
+            let size = twin.size();
+            assert!((100_000..400_000).contains(&size), "{size}");
+        }
+    }
+}
