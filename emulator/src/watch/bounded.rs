@@ -4,20 +4,19 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::clock::window::Window;
 
-/// Limits how many events are shown that anybody can cause, and counts the others.
+/// Limits how many events are shown that anybody can cause, to so many in 10 s, and counts the others.
 #[derive(Debug, Default)]
-pub(crate) struct Flood {
+pub(crate) struct Flood<const SHOWN: u32> {
     shown: Window,
     hidden: u64,
 }
 
-impl Flood {
-    const SHOWN: u32 = 20;
+impl<const SHOWN: u32> Flood<SHOWN> {
     const PERIOD: Duration = Duration::from_secs(10);
 
     /// Returns how many events were hidden before this one, or `None` if this one is hidden.
     pub(crate) fn admit(&mut self, now: Duration) -> Option<u64> {
-        if self.shown.admit(now, Self::PERIOD, Some(Self::SHOWN)) {
+        if self.shown.admit(now, Self::PERIOD, Some(SHOWN)) {
             Some(std::mem::take(&mut self.hidden))
         } else {
             self.hidden += 1;
@@ -76,7 +75,7 @@ mod tests {
     /// Of a flood, the first ones are shown, and how many were hidden is told by the next that is.
     #[test]
     fn a_flood_is_counted_and_not_shown() {
-        let mut flood = Flood::default();
+        let mut flood = Flood::<20>::default();
         let at = Duration::from_secs;
         let shown: Vec<_> = (0..1000).filter_map(|_| flood.admit(at(1))).collect();
         assert_eq!(shown, [0; 20]);

@@ -1,9 +1,10 @@
 //! What happened: kept within bounds for tests and readers to look at, and told to an observer at once.
 
 use std::{
+    fmt::Write,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use serde_json::{Map, Value};
@@ -27,6 +28,7 @@ pub(crate) type Entries<T> = Vec<(u64, Arc<T>)>;
 pub(crate) struct Journal {
     kept: Mutex<Kept>,
     clock: Clock,
+    started: Instant,
     observer: Option<Observer>,
     /// Whether the control API may read events. Without it they are not kept.
     keeps_events: bool,
@@ -40,7 +42,8 @@ struct Kept {
     requests: History<RequestRecord>,
     webhook_calls: History<AskedCall>,
     events: History<Happening>,
-    failures: Flood,
+    failures: Flood<20>,
+    telemetry: Flood<100>,
 }
 
 /// A call of a webhook, and where it went. The URL is a secret, so there is no `Debug`.
@@ -68,7 +71,14 @@ impl From {
 
 impl Journal {
     pub(crate) fn new(clock: Clock, observer: Option<Observer>, keeps_events: bool) -> Self {
-        Self { kept: Mutex::default(), clock, observer, keeps_events, last: watch::Sender::new(0) }
+        Self {
+            kept: Mutex::default(),
+            clock,
+            started: Instant::now(),
+            observer,
+            keeps_events,
+            last: watch::Sender::new(0),
+        }
     }
 
     /// An observer that panics must not take the service down with it.
@@ -116,8 +126,24 @@ impl Journal {
     }
 
     pub(crate) fn record_request(&self, record: RequestRecord) {
-        let mut record = record.without_signatures();
+        let record = record.without_signatures();
+        self.keep_request(self.kept(), record);
+    }
+
+    /// Records a message of telemetry, unless there are too many: then the next one that is on record tells how many are
+    /// not.
+    #[allow(dead_code)] // Until there is telemetry.
+    pub(crate) fn record_telemetry(&self, mut record: RequestRecord) {
         let mut kept = self.kept();
+        // In real time, however fast the service's time passes: it is the reader who has to keep up.
+        let Some(hidden) = kept.telemetry.admit(self.started.elapsed()) else { return };
+        if hidden > 0 {
+            let _ = write!(record.outcome, " ({hidden} messages before this one are not on record)");
+        }
+        self.keep_request(kept, record.without_signatures());
+    }
+
+    fn keep_request(&self, mut kept: MutexGuard<'_, Kept>, mut record: RequestRecord) {
         record.number = self.next(&kept);
         let bytes = record.text_len();
         let record = Arc::new(record);
@@ -199,5 +225,29 @@ impl Journal {
         if let Some(observer) = &self.observer {
             observer(&event());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fleet that sends telemetry does not push what else happened out of the record, and what is hidden is told.
+    #[test]
+    fn telemetry_does_not_flood_the_record() {
+        let journal = Journal::new(Clock::new(1000.0), None, true);
+        let telemetry = || RequestRecord { outcome: "telemetry".to_owned(), ..RequestRecord::new("mqtts", "PUBLISH") };
+        journal.record_request(RequestRecord::new("https", "PUT"));
+        for _ in 0..20_000 {
+            journal.record_telemetry(telemetry());
+        }
+        assert_eq!((journal.last_event(), journal.requests().len()), (101, 101));
+        // Ten seconds later, the next one is on record again.
+        let later =
+            Journal { started: journal.started.checked_sub(std::time::Duration::from_secs(10)).unwrap(), ..journal };
+        later.record_telemetry(telemetry());
+        let requests = later.requests();
+        assert_eq!(requests[0].method, "PUT");
+        assert_eq!(requests[101].outcome, "telemetry (19900 messages before this one are not on record)");
     }
 }

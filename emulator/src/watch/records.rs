@@ -16,6 +16,10 @@ use crate::clock::wall_time;
 ///
 /// Over MQTT, `CONNECT` and `SUBSCRIBE` are requests too, and what made the service drop the link
 /// is on record as a request with method `-`.
+///
+/// At a hub, `GET` reads the twin, `PATCH` reports properties, and `PUBLISH` is telemetry. What the hub sends by itself is
+/// on record, too: `NOTIFY` is a change of the desired properties. At most 100 messages of telemetry in 10 s are on
+/// record, so that a fleet does not push everything else out; all of them are counted.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -27,7 +31,7 @@ pub struct RequestRecord {
     pub at: SystemTime,
     /// `http`, `https`, `mqtt`, `mqtts`, or MQTT over WebSocket: `ws`, `wss`.
     pub listener: &'static str,
-    /// `PUT`, `GET`, `POST`, …; over MQTT the `PUT` or `GET` of the topic.
+    /// `PUT`, `GET`, `POST`, …; over MQTT the `PUT` or `GET` of the topic, or a word of the list above.
     pub method: String,
     /// The path with its query, as it was asked; over MQTT the topic, the user name of a `CONNECT`,
     /// or the filters of a `SUBSCRIBE`.
@@ -38,6 +42,8 @@ pub struct RequestRecord {
     pub body: String,
     /// The device, when the path, or over MQTT the `CONNECT`, names one. In the service API `None`.
     pub registration_id: Option<String>,
+    /// The hub at which the request arrived, as the device names it. `None`: it arrived at DPS.
+    pub hub: Option<String>,
     /// The answer's HTTP status, which MQTT's topics have too; `None` when there was no answer,
     /// because a script kept it back or nobody had subscribed to it.
     pub http_status: Option<u16>,
@@ -62,6 +68,7 @@ impl RequestRecord {
             authorization: false,
             body: String::new(),
             registration_id: None,
+            hub: None,
             http_status: None,
             retry_after: None,
             response_body: String::new(),
@@ -74,6 +81,7 @@ impl RequestRecord {
         Self {
             path: mask_signatures(&self.path),
             registration_id: self.registration_id.as_deref().map(mask_signatures),
+            hub: self.hub.as_deref().map(mask_signatures),
             outcome: mask_signatures(&self.outcome),
             ..self
         }
@@ -81,8 +89,8 @@ impl RequestRecord {
 
     /// How much text it holds, which is bounded for all of them.
     pub(crate) fn text_len(&self) -> usize {
-        let id = self.registration_id.as_ref().map_or(0, String::len);
-        id + self.path.len() + self.body.len() + self.response_body.len() + self.outcome.len()
+        let ids = [&self.registration_id, &self.hub].into_iter().flatten().map(String::len).sum::<usize>();
+        ids + self.path.len() + self.body.len() + self.response_body.len() + self.outcome.len()
     }
 }
 
