@@ -89,7 +89,7 @@ pub enum Error {
     InvalidHub(InvalidHub),
     /// Bytes that were kept are no record of this device.
     Record(RecordError),
-    /// A returned payload does not fit the type that it was to be read into.
+    /// A returned payload, or a twin's properties, do not fit the type that they were to be read into.
     Payload(PayloadError),
     /// The TPM could not activate the key that the service encrypted for it: it is not the one
     /// that was enrolled, or it was cleared since.
@@ -112,7 +112,7 @@ pub enum Error {
     Disabled,
     /// A status look-up found a registration that has no hub, or has none yet.
     Unassigned,
-    /// An answer is not what DPS sends.
+    /// An answer is not what DPS, or the hub, sends.
     Malformed(Malformed),
     /// The service answered that it is still assigning the device, until the run's time
     /// ([`RetryPolicy::timeout`](crate::RetryPolicy::timeout)) was used up.
@@ -576,7 +576,7 @@ impl fmt::Display for TrackingId {
     }
 }
 
-/// An answer that is not what DPS sends: a truncated or contradictory document, or
+/// An answer that is not what DPS, or the hub, sends: a truncated or contradictory document, or
 /// something else that speaks HTTP.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -624,7 +624,7 @@ impl fmt::Debug for Malformed {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the answer is not what DPS sends: ")?;
+        f.write_str("the service's answer is invalid: ")?;
         match self {
             Malformed::HttpHead => f.write_str("its HTTP head is malformed"),
             Malformed::TooManyHeaders => f.write_str("it has too many header lines"),

@@ -131,6 +131,7 @@
 //! | [`Hub`](after::Hub) | what the hub's client connects with: host, client ID, user name, token, connection string |
 //! | [`Record`](after::Record) | the assignment in flash. Bytes that are torn, changed or another device's are refused |
 //! | [`Reprovisioning`](after::Reprovisioning) | decides whether to connect to the hub or to ask DPS, when, and with which key |
+//! | [`twin`](after::twin) | the device's settings at the hub: the topics, and how to read what arrives |
 //!
 //! None of them does I/O. A program that does not call them does not contain them. Start with
 //! [how to drive it](after::Reprovisioning#how-to-drive-it).
@@ -159,6 +160,8 @@
 //! | the message of [`Step::Sign`] | [`Sizes::sas_token`] |
 //! | user name, password and messages of an MQTT session | [`Sizes::mqtt_user_name`], [`Sizes::sas_token`], [`Sizes::mqtt_publish`]; the client's own: [`Sizes::mqtt_answer`] |
 //! | user name, token and connection strings of the hub | [`Sizes::hub_user_name`], [`Sizes::hub_token`], [`Sizes::hub_connection_string`], [`Sizes::hub_x509_connection_string`] |
+//! | the topic of telemetry | [`Sizes::hub_telemetry_topic`] |
+//! | the topics of the twin; the client's, for the twin | [`twin::TOPIC_LEN`](after::twin::TOPIC_LEN), [`twin::answer_len`](after::twin::answer_len) |
 //! | a [`Record`](after::Record) | [`Sizes::record`] |
 //!
 //! 1 344 bytes in all are enough for the devices in the tutorial: buffer, state machine and key. A
@@ -221,6 +224,7 @@
 //! [`Sizes::hub_token`]: provisioning::Sizes::hub_token
 //! [`Sizes::hub_connection_string`]: provisioning::Sizes::hub_connection_string
 //! [`Sizes::hub_x509_connection_string`]: provisioning::Sizes::hub_x509_connection_string
+//! [`Sizes::hub_telemetry_topic`]: provisioning::Sizes::hub_telemetry_topic
 //! [`Sizes::record`]: provisioning::Sizes::record
 #![no_std]
 #![forbid(unsafe_code)]

@@ -4,7 +4,9 @@ mod support;
 
 use azure_dps::{
     Assignment, Provisioning,
-    provisioning::{Answer, OwnedAssignment, Substatus},
+    after::Record,
+    identity::KeyChoice,
+    provisioning::{Answer, ConnectionProfile, OwnedAssignment, Substatus},
 };
 use support::*;
 
@@ -54,13 +56,13 @@ fn every_documented_field() {
         (certificate.not_after(), "2017-11-20T12:34:18Z"),
         (certificate.serial_number(), "000000000000000000"),
         (x509.signing_certificate_info().unwrap().subject_name(), "CN=group intermediate"),
-        (assignment.connection_profile(), "classic"),
         (assignment.issued_client_certificate(), "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
         (assignment.device_hostname(), "toaster.local"),
         (assignment.device_ip_address(), "10.0.0.7"),
     ] {
         assert_eq!(field.unwrap().to_string(), expected);
     }
+    assert_eq!(assignment.connection_profile(), ConnectionProfile::Classic);
     assert_eq!(certificate.version(), Some(3));
     let chain: Vec<_> =
         assignment.issued_certificate_chain().unwrap().map(|each| each.base64().unwrap().raw()).collect();
@@ -70,6 +72,53 @@ fn every_documented_field() {
     assert!(settings.get("certificateType").unwrap().text().unwrap() == "serverCertificate");
     assert!(assignment.field("somethingNew").unwrap().bool().unwrap());
     assert!(assignment.field("errorMessage").is_none());
+}
+
+/// What is not known is never taken for a classic hub, and kept as it came: in an answer, a copy and a record.
+#[test]
+fn connection_profiles() {
+    for (json, expected) in [
+        ("null", "Classic"),
+        (r#""classic""#, "Classic"),
+        (r#""Classic""#, "Classic"),
+        (r#""mqttV5""#, "MqttV5"),
+        (r#""MqttV5""#, "MqttV5"),
+        (r#""mqtt\u00565""#, "MqttV5"),
+        (r#""gen\u0033""#, r#"Other(Text("gen\u0033"))"#),
+        (r#""""#, r#"Other(Text(""))"#),
+        ("5", r#"Other(Text("5"))"#),
+        (r#"{"a":"b"}"#, r#"Other(Text("{"a":"b"}"))"#),
+    ] {
+        let text = ASSIGNED.replace(r#""substatus""#, &format!(r#""connectionProfile":{json},"substatus""#));
+        assert_ne!(text, ASSIGNED);
+        let mut provisioning = toaster();
+        let assignment = read(&mut provisioning, &text);
+        let mut record = [0; 1024];
+        let record = assignment.write_record(&registration(TOASTER), KeyChoice::Primary, &mut record).unwrap();
+        let record = Record::read(record, &registration(TOASTER)).unwrap();
+        let owned: OwnedAssignment = assignment.owned().unwrap();
+        for profile in
+            [assignment.connection_profile(), owned.connection_profile(), record.assignment().connection_profile()]
+        {
+            assert_eq!(format!("{profile:?}"), expected, "{json}");
+        }
+    }
+    let mut provisioning = toaster();
+    assert_eq!(read(&mut provisioning, ASSIGNED).connection_profile(), ConnectionProfile::Classic);
+
+    // An unknown one that is too long for the copy is no reason to forget it.
+    for (len, fits) in [(OwnedAssignment::<0>::MAX_PROFILE, true), (OwnedAssignment::<0>::MAX_PROFILE + 1, false)] {
+        let name = "x".repeat(len);
+        let text = ASSIGNED.replace(r#""substatus""#, &format!(r#""connectionProfile":"{name}","substatus""#));
+        let mut provisioning = toaster();
+        let owned: Result<OwnedAssignment, _> = read(&mut provisioning, &text).owned();
+        match owned {
+            Ok(owned) => assert!(
+                fits && matches!(owned.connection_profile(), ConnectionProfile::Other(text) if text == name.as_str())
+            ),
+            Err(error) => assert!(!fits && error.needed == len),
+        }
+    }
 }
 
 #[test]

@@ -1427,7 +1427,7 @@ fn connack_return_codes() {
     for (return_code, expected) in [
         (0, HubOutcome::Accepted),
         (1, HubOutcome::Refused(400)),
-        (2, HubOutcome::Refused(400)),
+        (2, HubOutcome::Refused(401)),
         (3, HubOutcome::Refused(503)),
         (4, HubOutcome::Refused(401)),
         (5, HubOutcome::Refused(401)),

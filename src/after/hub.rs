@@ -224,6 +224,50 @@ impl<'a> Hub<'a> {
         writer.finish().map(|token| text(token))
     }
 
+    /// Writes the topic of a message from the device to the cloud (telemetry) into `buffer`, which must hold
+    /// [`Sizes::hub_telemetry_topic`](crate::provisioning::Sizes::hub_telemetry_topic) bytes and the
+    /// percent-encoded `properties`, with a `=` and a `&` each.
+    ///
+    /// ```
+    /// use azure_dps::after::Hub;
+    ///
+    /// let hub = Hub::new("hub.azure-devices.net", "dev-1")?;
+    /// let mut topic = [0; 128];
+    /// assert_eq!(hub.write_telemetry_topic(&[], &mut topic)?, "devices/dev-1/messages/events/");
+    /// // The hub's routes can look into the message.
+    /// let json = [("$.ct", "application/json"), ("$.ce", "utf-8")];
+    /// assert_eq!(
+    ///     hub.write_telemetry_topic(&json, &mut topic)?,
+    ///     "devices/dev-1/messages/events/%24.ct=application%2Fjson&%24.ce=utf-8",
+    /// );
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`] with the exact size.
+    ///
+    /// Source: [sending device-to-cloud messages](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-hub#sending-device-to-cloud-messages).
+    #[inline]
+    pub fn write_telemetry_topic<'b>(
+        &self,
+        properties: &[(&str, &str)],
+        buffer: &'b mut [u8],
+    ) -> Result<&'b str, BufferTooSmall> {
+        let mut writer = Writer::new(buffer);
+        writer.str("devices/");
+        writer.str(self.device_id);
+        writer.str("/messages/events/");
+        let mut separator = "";
+        for (name, value) in properties {
+            writer.str(separator);
+            writer.percent(name.as_bytes());
+            writer.byte(b'=');
+            writer.percent(value.as_bytes());
+            separator = "&";
+        }
+        writer.finish().map(|topic| text(topic))
+    }
+
     #[inline]
     fn write_resource(&self, writer: &mut Writer<'_>) {
         writer.str(self.host);

@@ -295,9 +295,22 @@ pub enum HubOutcome {
 }
 
 impl HubOutcome {
-    /// What a hub answered to MQTT's CONNECT, by its return code: 401 for codes 4 and 5, 503 for
-    /// 3, else 400. If the hub closes an MQTT session, it gives no reason: that is
-    /// [`HubOutcome::Unreachable`].
+    /// Returns what a hub answered to the CONNECT of MQTT 3.1.1, by the return code of its CONNACK:
+    ///
+    /// | code | outcome | what is known of it |
+    /// |---|---|---|
+    /// | 0 | [`Accepted`](Self::Accepted) | |
+    /// | 5 | `Refused(401)` | the hub's answer to every CONNECT that fails: a wrong key, a token that has expired, a clock that is off by more than 5 minutes, a device that is unknown, disabled or at another hub |
+    /// | 2, 4 | `Refused(401)` | not seen. Microsoft's clients take them for a 5 |
+    /// | 3 | `Refused(503)` | seen, and passing: the same hub again |
+    /// | 1, any other | `Refused(400)` | not seen. The hub does not speak this version of MQTT: the same hub again, for a while |
+    ///
+    /// A hub does not say why it refuses a device. Before you report a 5, look at the clock: the token's
+    /// expiry was made from it.
+    ///
+    /// A hub that closes the connection before or after its CONNACK gives no reason: that is
+    /// [`HubOutcome::Unreachable`]. If a hub refuses a question in a session,
+    /// [`Refusal::hub_outcome`](super::twin::Refusal::hub_outcome) has the outcome.
     ///
     /// ```
     /// use azure_dps::after::HubOutcome;
@@ -306,12 +319,13 @@ impl HubOutcome {
     /// assert_eq!(HubOutcome::from_connack(5), HubOutcome::Refused(401));
     /// ```
     ///
-    /// Source: [CONNACK](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718035).
+    /// Sources: [CONNACK](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718035),
+    /// [reliability of the C SDK](https://github.com/Azure/azure-iot-sdk-c/blob/main/doc/connection_and_messaging_reliability.md).
     pub const fn from_connack(return_code: u8) -> Self {
         match return_code {
             0 => HubOutcome::Accepted,
             3 => HubOutcome::Refused(503),
-            4 | 5 => HubOutcome::Refused(401),
+            2 | 4 | 5 => HubOutcome::Refused(401),
             _ => HubOutcome::Refused(400),
         }
     }

@@ -171,9 +171,15 @@ impl<'b> Assignment<'b> {
         Some(CertificateChain::new(chain.elements()))
     }
 
-    /// `classic` or `mqttV5` (2026-11-02-preview); absent means classic.
-    pub fn connection_profile(&self) -> Option<Text<'b>> {
-        self.text("connectionProfile")
+    /// Returns how the hub is spoken to (2026-11-02-preview). Look at this before you connect.
+    ///
+    /// The api-versions that this crate sends by default do not have it, so the hub is a classic one.
+    #[inline]
+    pub fn connection_profile(&self) -> ConnectionProfile<'b> {
+        match self.field("connectionProfile") {
+            Some(value) => ConnectionProfile::read(value.text().unwrap_or(Text::checked(value.bytes()))),
+            None => ConnectionProfile::Classic,
+        }
     }
 
     /// The trust bundle (2021-11-01-preview).
@@ -220,8 +226,9 @@ impl<'b> Assignment<'b> {
     /// A copy that outlives the buffer, with room for `PAYLOAD` bytes of returned payload.
     ///
     /// # Errors
-    /// [`BufferTooSmall`] if the payload is longer than `PAYLOAD` or a name is longer than
-    /// [`OwnedAssignment::MAX_NAME`].
+    /// [`BufferTooSmall`] if the payload is longer than `PAYLOAD`, a name is longer than
+    /// [`OwnedAssignment::MAX_NAME`], or an unknown connection profile is longer than
+    /// [`OwnedAssignment::MAX_PROFILE`].
     pub fn owned<const PAYLOAD: usize>(&self) -> Result<OwnedAssignment<PAYLOAD>, BufferTooSmall> {
         let too_small = |needed| BufferTooSmall { needed, exact: true };
         let hub = self.assigned_hub;
@@ -232,6 +239,13 @@ impl<'b> Assignment<'b> {
             payload: match payload {
                 Some(payload) => Some(String::try_from(payload).map_err(|_| too_small(payload.len()))?),
                 None => None,
+            },
+            connection_profile: match self.connection_profile() {
+                ConnectionProfile::Classic => OwnedProfile::Classic,
+                ConnectionProfile::MqttV5 => OwnedProfile::MqttV5,
+                ConnectionProfile::Other(text) => {
+                    OwnedProfile::Other(String::try_from(text.raw()).map_err(|_| too_small(text.raw().len()))?)
+                }
             },
         })
     }
@@ -354,6 +368,59 @@ impl<'b> Substatus<'b> {
     }
 }
 
+/// How a hub is spoken to.
+///
+/// ```
+/// use azure_dps::{Assignment, provisioning::ConnectionProfile};
+///
+/// fn may_connect(assignment: &Assignment<'_>) -> bool {
+///     match assignment.connection_profile() {
+///         ConnectionProfile::Classic => true,
+///         // This device speaks MQTT 3.1.1 alone. It logs the name of the profile and does not connect.
+///         _ => false,
+///     }
+/// }
+/// # use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, provisioning::Answer};
+/// # let mut provisioning = Provisioning::new(
+/// #     Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?), Attestation::x509());
+/// # let body = br#"{"status":"assigned","registrationState":{"assignedHub":"h","deviceId":"dev-1",
+/// #     "connectionProfile":"mqttV5"}}"#;
+/// # provisioning.start(core::time::Duration::ZERO, 0);
+/// # provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
+/// # assert!(!may_connect(&provisioning.result(body)?));
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
+///
+/// If the device does not speak what the profile asks for, do not connect, and do not guess: report the
+/// name of the profile to the operator.
+///
+/// Source: [DPS, 2026-11-02-preview](https://github.com/Azure/azure-rest-api-specs/pull/45041).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
+pub enum ConnectionProfile<'b> {
+    /// `classic`, or none: MQTT 3.1.1, AMQP and HTTP. All of [`after`](crate::after) is for this one.
+    Classic,
+    /// `mqttV5`: MQTT 5, with topics and messages of its own.
+    MqttV5,
+    /// A profile that this version does not know.
+    Other(Text<'b>),
+}
+
+impl<'b> ConnectionProfile<'b> {
+    /// Without regard to case: tools show `Classic` and `MqttV5`.
+    #[inline]
+    fn read(text: Text<'b>) -> Self {
+        if text.eq_ignore_ascii_case("classic") {
+            ConnectionProfile::Classic
+        } else if text.eq_ignore_ascii_case("mqttV5") {
+            ConnectionProfile::MqttV5
+        } else {
+            ConnectionProfile::Other(text)
+        }
+    }
+}
+
 /// What the service saw of a device certificate.
 ///
 /// Source: [X509DeviceAttestation, registration result](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
@@ -429,7 +496,7 @@ impl<'b> CertificateInfo<'b> {
     }
 }
 
-/// An assignment that owns what it says, in fixed space: 272 bytes and `PAYLOAD` more. It
+/// An assignment that owns what it says, in fixed space: 304 bytes and `PAYLOAD` more. It
 /// outlives the buffer; what outlives the boot is a [`Record`](crate::after::Record).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
@@ -437,14 +504,28 @@ pub struct OwnedAssignment<const PAYLOAD: usize = 256> {
     assigned_hub: String<{ MAX_NAME + MAX_PORT }, u8>,
     device_id: String<{ MAX_NAME }, u8>,
     payload: Option<String<PAYLOAD, u32>>,
+    connection_profile: OwnedProfile,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
+enum OwnedProfile {
+    Classic,
+    MqttV5,
+    /// As it stands in the JSON.
+    Other(String<MAX_PROFILE, u8>),
 }
 
 const MAX_NAME: usize = 128;
+const MAX_PROFILE: usize = 30;
 
 impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
     /// The longest host name of a hub, and the longest device ID, that are kept, in bytes. A port
     /// has room of its own. A hub's own name has at most 50 characters and a device ID at most 128.
     pub const MAX_NAME: usize = MAX_NAME;
+
+    /// The longest name of an unknown connection profile that is kept, in bytes.
+    pub const MAX_PROFILE: usize = MAX_PROFILE;
 
     /// See [`Assignment::assigned_hub`].
     pub fn assigned_hub(&self) -> &str {
@@ -459,5 +540,14 @@ impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
     /// The raw JSON of [`Assignment::payload`].
     pub fn payload(&self) -> Option<&str> {
         self.payload.as_deref()
+    }
+
+    /// See [`Assignment::connection_profile`].
+    pub fn connection_profile(&self) -> ConnectionProfile<'_> {
+        match &self.connection_profile {
+            OwnedProfile::Classic => ConnectionProfile::Classic,
+            OwnedProfile::MqttV5 => ConnectionProfile::MqttV5,
+            OwnedProfile::Other(text) => ConnectionProfile::Other(Text::checked(text.as_bytes())),
+        }
     }
 }

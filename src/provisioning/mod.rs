@@ -18,7 +18,7 @@ mod sizes;
 mod state_machine;
 mod step;
 
-pub use assignment::{Assignment, CertificateInfo, OwnedAssignment, Substatus, X509};
+pub use assignment::{Assignment, CertificateInfo, ConnectionProfile, OwnedAssignment, Substatus, X509};
 pub use attestation::Attestation;
 pub use document::Details;
 pub(crate) use document::{Document, Status};

@@ -365,6 +365,11 @@ impl Sizes {
         SCHEME.len() + self.hub_host + "%2Fdevices%2F".len() + self.device_id.encoded + SIGNED
     }
 
+    /// [`Hub::write_telemetry_topic`](crate::after::Hub::write_telemetry_topic) without properties.
+    pub const fn hub_telemetry_topic(&self) -> usize {
+        "devices//messages/events/".len() + self.device_id.plain
+    }
+
     /// [`Hub::write_connection_string`](crate::after::Hub::write_connection_string), for a key of any
     /// length. A derived key has 44 characters, 44 fewer than the longest.
     pub const fn hub_connection_string(&self) -> usize {

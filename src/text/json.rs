@@ -196,6 +196,11 @@ impl<'b> Iterator for Elements<'b> {
 pub struct Text<'b>(&'b [u8]);
 
 impl<'b> Text<'b> {
+    /// What was checked to be the inside of a string, or is text without escapes.
+    pub(crate) const fn checked(text: &'b [u8]) -> Self {
+        Self(text)
+    }
+
     /// The text between the quotes, undecoded.
     pub fn raw(&self) -> &'b str {
         text(self.0)

@@ -39,7 +39,7 @@ impl fmt::Display for BufferTooSmall {
     }
 }
 
-/// Why a returned payload was not read into a type.
+/// Why a returned payload, or a twin's properties, were not read into a type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
@@ -70,9 +70,9 @@ impl fmt::Debug for PayloadError {
 impl fmt::Display for PayloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PayloadError::Missing(member) => write!(f, "the returned payload has no `{member}`"),
-            PayloadError::BufferTooSmall(error) => write!(f, "a string of the returned payload: {error}"),
-            PayloadError::Unfit => f.write_str("the returned payload does not fit the type it was to be read into"),
+            PayloadError::Missing(member) => write!(f, "the JSON has no `{member}`"),
+            PayloadError::BufferTooSmall(error) => write!(f, "a string of the JSON: {error}"),
+            PayloadError::Unfit => f.write_str("the JSON does not fit the type it was to be read into"),
         }
     }
 }

@@ -18,10 +18,10 @@ fn proof() {
             used((assignment.tpm_authentication_key().is_some(), assignment.enrollment_group_id().is_some()));
             used(assignment.x509().and_then(|x509| x509.certificate_info()?.version()));
             used(assignment.issued_certificate_chain().map(|chain| chain.count()));
-            used((assignment.connection_profile().is_some(), assignment.trust_bundle().is_some()));
+            used((assignment.connection_profile(), assignment.trust_bundle().is_some()));
             used((assignment.field(text()).is_some(), assignment.registration_state().raw()));
             let Ok(owned) = &assignment.owned::<64>() else { return };
-            used((owned.assigned_hub(), owned.device_id(), owned.payload()));
+            used((owned.assigned_hub(), owned.device_id(), owned.payload(), owned.connection_profile()));
         },
     );
 }
