@@ -11,8 +11,8 @@ use crate::{
     config::{Behaviour, Config},
     doors::{
         control::{Control, guard::Guard},
-        device_mqtt::DeviceMqtt,
         http::HttpApi,
+        mqtt::Mqtt,
     },
     hub::{Hub, shared::Shared},
     net::{
@@ -96,7 +96,7 @@ impl Service {
 
     /// One connection to the MQTT listener, until it ends.
     pub async fn mqtt(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = DeviceMqtt { service: Arc::clone(&self.service), listener: "mqtt" };
+        let api = Mqtt { service: Arc::clone(&self.service), listener: "mqtt" };
         let _ = api.speak(stream, Peer::default()).await;
     }
 

@@ -164,7 +164,7 @@ fn a_malformed_connect_is_refused_in_connack() {
         (TOASTER, format!("{SCOPE}/registrations/{TOASTER}"), 4),
         (TOASTER, format!("{SCOPE}/registrations/{TOASTER}/?{version}"), 4),
         (TOASTER, format!("{SCOPE}/registrations/{TOASTER}/api-version=2031-01-01"), 4),
-        (TOASTER, format!("hub/{TOASTER}/?{version}"), 4),
+        (TOASTER, format!("/{TOASTER}/?{version}"), 4),
     ] {
         let mut client = Client::open(&emulator, "mqtt", TOASTER);
         let mut connect = Connect::new(client_id);

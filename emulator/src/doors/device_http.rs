@@ -10,7 +10,7 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 
-use super::{device_mqtt::DeviceMqtt, exchange, fault, masked::masked, websocket};
+use super::{exchange, fault, masked::masked, mqtt::Mqtt, websocket};
 use crate::{
     clock::wall_time,
     config::Behaviour,
@@ -145,7 +145,7 @@ impl DeviceHttp {
     /// Switches to MQTT over WebSocket.
     fn upgrade(&self, request: &mut Request<Incoming>, connection: &Connection) -> Response<Body> {
         let listener = if self.scheme == "https" { "wss" } else { "ws" };
-        let mqtt = DeviceMqtt { service: Arc::clone(&self.service), listener };
+        let mqtt = Mqtt { service: Arc::clone(&self.service), listener };
         websocket::upgrade(request, connection, mqtt).unwrap_or_else(|error| {
             let answer = Answer::refusal(&error, &self.service.settings().behaviour);
             let mut record = RequestRecord::new(listener, request.method().as_str());

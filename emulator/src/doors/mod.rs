@@ -2,10 +2,10 @@
 
 pub(crate) mod control;
 mod device_http;
-pub(crate) mod device_mqtt;
 mod exchange;
 mod fault;
 pub(crate) mod http;
 mod masked;
+pub(crate) mod mqtt;
 mod service_http;
 mod websocket;

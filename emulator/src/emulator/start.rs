@@ -15,8 +15,8 @@ use crate::{
     contoso::Webhook,
     doors::{
         control::{Control, guard::Guard},
-        device_mqtt::DeviceMqtt,
         http::HttpApi,
+        mqtt::Mqtt,
     },
     hub::{Hub, shared::Shared},
     identity::{ca::ServerCertificate, ids},
@@ -110,7 +110,7 @@ impl Builder {
         let worker = Worker::start("dps-emulator", move || {
             serving.resume();
             let http_api = |scheme| Http(Arc::new(HttpApi::new(Arc::clone(&serving), scheme)));
-            let mqtt_api = |listener| DeviceMqtt { service: Arc::clone(&serving), listener };
+            let mqtt_api = |listener| Mqtt { service: Arc::clone(&serving), listener };
             let tls = Some(acceptor);
             let listeners = [
                 http.map(|(listener, _)| task::spawn(serve(listener, None, http_api("http")))),

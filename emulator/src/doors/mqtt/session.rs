@@ -1,0 +1,292 @@
+//! A session with either service: packets, subscriptions, acknowledgements and answers.
+
+use std::collections::BTreeMap;
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use hyper::body::Bytes;
+use mqtt_proto::{
+    Pid, QoS, QosPid, TopicName,
+    v3::{Packet, Publish, Subscribe, SubscribeReturnCode},
+};
+use tokio::time::{Duration, Instant};
+
+use crate::{
+    doors::fault,
+    net::{
+        mqtt::{Link, LinkError},
+        protocol::Stream,
+    },
+    service::{Answer, script::Action},
+    watch::{journal::Journal, records::RequestRecord},
+};
+
+/// How many messages of a session are answered at the same time. More messages wait unread.
+const MAX_IN_FLIGHT: usize = 8;
+
+/// What a service does in a session with one device.
+pub(super) trait Side: Sync {
+    /// What a message asks for.
+    type Route: Send;
+
+    /// The filters that devices may subscribe to.
+    type Filter: Copy + Ord + Send + Sync;
+
+    /// The highest QoS of messages to the device.
+    const MAX_QOS: QoS;
+
+    fn journal(&self) -> &Journal;
+
+    /// Begins the record of something that the device does.
+    fn record(&self, method: &str) -> RequestRecord;
+
+    /// How long the device may be silent.
+    fn silence(&self) -> Option<Duration>;
+
+    /// Reads a filter.
+    fn filter(&self, filter: &str) -> Result<Self::Filter, UnknownFilter>;
+
+    /// Is told of the subscriptions whenever they change. An error ends the session.
+    fn subscribed(&self, _: &Granted<Self::Filter>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Reads what a message is for. An error ends the session.
+    fn route(&self, publish: &Publish) -> Result<Self::Route, String>;
+
+    /// Whether a message is acknowledged when it comes. If not, it is acknowledged in place of an answer.
+    fn acknowledges_first(route: &Self::Route) -> bool;
+
+    /// Carries out a message. The answer is not sent yet.
+    fn carry_out(&self, route: Self::Route, publish: Publish) -> impl Future<Output = Exchange<Self::Filter>> + Send;
+
+    /// Waits until the service itself wants something of the device.
+    fn order(&self) -> impl Future<Output = Order<Self::Filter>> + Send {
+        std::future::pending()
+    }
+}
+
+/// What a filter leads to that is not documented.
+pub(super) enum UnknownFilter {
+    /// The return code 0x80.
+    Refused(String),
+    /// The end of the session.
+    Dropped(String),
+}
+
+/// What a service wants of a device.
+pub(super) enum Order<F> {
+    /// Sends this to the device if it has subscribed to the filter.
+    Send { filter: F, topic: String, body: String, outcome: String },
+    /// Ends the session.
+    Close(String),
+}
+
+/// A message that was carried out.
+pub(super) struct Exchange<F> {
+    pub(super) record: RequestRecord,
+    pub(super) action: Action,
+    pub(super) reply: Reply<F>,
+}
+
+pub(super) enum Reply<F> {
+    /// A message to a device that has subscribed to the filter.
+    Message { filter: F, topic: String, answer: Answer },
+    /// The acknowledgement, or nothing at QoS 0.
+    Acknowledgement(Option<Pid>),
+}
+
+type InFlight<'a, F> = FuturesUnordered<BoxFuture<'a, Exchange<F>>>;
+
+/// What a device has subscribed to, and the QoS that was granted.
+pub(super) type Granted<F> = BTreeMap<F, QoS>;
+
+struct Subscriptions<F> {
+    granted: Granted<F>,
+    next_pid: Pid,
+}
+
+impl<F: Ord> Subscriptions<F> {
+    /// "When a device app subscribes to a topic with QoS 2, DPS grants maximum QoS level 1." So does a hub.
+    fn grant(&mut self, filter: F, qos: QoS) -> SubscribeReturnCode {
+        let (granted, code) = match qos {
+            QoS::Level0 => (QoS::Level0, SubscribeReturnCode::MaxLevel0),
+            QoS::Level1 | QoS::Level2 => (QoS::Level1, SubscribeReturnCode::MaxLevel1),
+        };
+        self.granted.insert(filter, granted);
+        code
+    }
+
+    /// How a message is sent. Returns `None` if the device has not subscribed to it.
+    fn qos_pid(&mut self, filter: &F, max: QoS) -> Option<QosPid> {
+        if *self.granted.get(filter)?.min(&max) == QoS::Level0 {
+            return Some(QosPid::Level0);
+        }
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        Some(QosPid::Level1(pid))
+    }
+}
+
+/// Serves a connected device until either side ends the session. Returns an error unless the device said DISCONNECT.
+pub(super) async fn serve<S: Stream, D: Side>(
+    link: &mut Link<S>,
+    side: &D,
+    granted: Granted<D::Filter>,
+) -> Result<(), LinkError> {
+    let mut in_flight = InFlight::new();
+    let subscriptions = Subscriptions { granted, next_pid: Pid::default() };
+    let ended = packets(link, side, subscriptions, &mut in_flight).await;
+    record_end(side, &ended);
+    link.close().await;
+    // Requests that came are carried out, although the device no longer waits.
+    while let Some(Exchange { mut record, reply, .. }) = in_flight.next().await {
+        if let Reply::Message { answer, .. } = reply {
+            answer.record(&mut record, false);
+        }
+        record.outcome.push_str(", but the device had gone");
+        side.journal().record_request(record);
+    }
+    ended
+}
+
+async fn packets<'a, S: Stream, D: Side>(
+    link: &mut Link<S>,
+    side: &'a D,
+    mut subscriptions: Subscriptions<D::Filter>,
+    in_flight: &mut InFlight<'a, D::Filter>,
+) -> Result<(), LinkError> {
+    let deadline = || side.silence().map(|silence| Instant::now() + silence);
+    let mut next = deadline();
+    loop {
+        let packet = tokio::select! {
+            Some(exchange) = in_flight.next() => {
+                deliver(link, side, &mut subscriptions, exchange).await?;
+                continue;
+            }
+            order = side.order() => {
+                obey(link, side, &mut subscriptions, order).await?;
+                continue;
+            }
+            packet = link.receive_until(next), if in_flight.len() < MAX_IN_FLIGHT => packet?,
+        };
+        next = deadline();
+        match packet {
+            Packet::Publish(publish) => {
+                let route = side.route(&publish).map_err(LinkError::Protocol)?;
+                match publish.qos_pid {
+                    QosPid::Level1(pid) if D::acknowledges_first(&route) => link.send(Packet::Puback(pid)).await?,
+                    QosPid::Level0 | QosPid::Level1(_) => {}
+                    // A hub "closes the network connection". No source says what DPS does.
+                    QosPid::Level2(_) => return Err(LinkError::Protocol("a message with QoS 2".to_owned())),
+                }
+                in_flight.push(side.carry_out(route, publish).boxed());
+            }
+            Packet::Subscribe(subscribe) => {
+                let codes = grant(side, &mut subscriptions, &subscribe)?;
+                link.send_suback(subscribe.pid, codes).await?;
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                for filter in &unsubscribe.topics {
+                    if let Ok(filter) = side.filter(filter) {
+                        subscriptions.granted.remove(&filter);
+                    }
+                }
+                side.subscribed(&subscriptions.granted).map_err(LinkError::Protocol)?;
+                link.send(Packet::Unsuback(unsubscribe.pid)).await?;
+            }
+            Packet::Pingreq => link.send(Packet::Pingresp).await?,
+            // TCP loses nothing, so nothing is delivered again.
+            Packet::Puback(_) => {}
+            Packet::Disconnect => return Ok(()),
+            other => return Err(LinkError::Protocol(format!("an unexpected {:?}", other.get_type()))),
+        }
+    }
+}
+
+/// Carries out a SUBSCRIBE, and puts it on record.
+fn grant<D: Side>(
+    side: &D,
+    subscriptions: &mut Subscriptions<D::Filter>,
+    subscribe: &Subscribe,
+) -> Result<Vec<SubscribeReturnCode>, LinkError> {
+    let (mut codes, mut outcome) = (Vec::new(), "subscribed".to_owned());
+    for (filter, qos) in &subscribe.topics {
+        codes.push(match side.filter(filter) {
+            Ok(filter) => subscriptions.grant(filter, *qos),
+            Err(UnknownFilter::Refused(why)) => {
+                outcome = format!("refused: {why}");
+                SubscribeReturnCode::Failure
+            }
+            Err(UnknownFilter::Dropped(why)) => return Err(LinkError::Protocol(why)),
+        });
+    }
+    side.subscribed(&subscriptions.granted).map_err(LinkError::Protocol)?;
+    let filters: Vec<&str> = subscribe.topics.iter().map(|(filter, _)| &**filter).collect();
+    side.journal().record_request(RequestRecord { path: filters.join(" "), outcome, ..side.record("SUBSCRIBE") });
+    Ok(codes)
+}
+
+/// Sends the reply to a message, and puts it on record.
+async fn deliver<S: Stream, D: Side>(
+    link: &mut Link<S>,
+    side: &D,
+    subscriptions: &mut Subscriptions<D::Filter>,
+    exchange: Exchange<D::Filter>,
+) -> Result<(), LinkError> {
+    let Exchange { mut record, action, reply } = exchange;
+    let breaks = fault::breaks(&action, &link.fault);
+    let packet = match reply {
+        Reply::Message { filter, topic, answer } => {
+            let qos_pid = subscriptions.qos_pid(&filter, D::MAX_QOS);
+            answer.record(&mut record, qos_pid.is_some() && !breaks);
+            match qos_pid {
+                Some(qos_pid) => Some(message(qos_pid, &topic, Bytes::from(answer.body))?),
+                None => {
+                    record.outcome.push_str(", but the device has not subscribed");
+                    None
+                }
+            }
+        }
+        Reply::Acknowledgement(pid) => pid.map(Packet::Puback),
+    };
+    side.journal().record_request(record);
+    match packet {
+        Some(packet) => link.send(packet).await,
+        // Otherwise the script's fault would break the next answer.
+        None if breaks => Err(LinkError::Protocol("a script broke it".to_owned())),
+        None => Ok(()),
+    }
+}
+
+async fn obey<S: Stream, D: Side>(
+    link: &mut Link<S>,
+    side: &D,
+    subscriptions: &mut Subscriptions<D::Filter>,
+    order: Order<D::Filter>,
+) -> Result<(), LinkError> {
+    match order {
+        Order::Close(why) => Err(LinkError::Protocol(why)),
+        Order::Send { filter, topic, body, outcome } => {
+            let Some(qos_pid) = subscriptions.qos_pid(&filter, D::MAX_QOS) else { return Ok(()) };
+            let packet = message(qos_pid, &topic, Bytes::from(body.clone()))?;
+            let record = RequestRecord { path: topic, response_body: body, outcome, ..side.record("NOTIFY") };
+            side.journal().record_request(record);
+            link.send(packet).await
+        }
+    }
+}
+
+fn message(qos_pid: QosPid, topic: &str, body: Bytes) -> Result<Packet, LinkError> {
+    Ok(Publish::new(qos_pid, TopicName::try_from(topic)?, body).into())
+}
+
+/// Records why the service ended the session. A client that leaves is not recorded.
+fn record_end(side: &impl Side, ended: &Result<(), LinkError>) {
+    let why = match ended {
+        Ok(()) | Err(LinkError::Io(_)) => return,
+        Err(LinkError::OtherProtocol) => "it speaks another protocol",
+        Err(LinkError::Protocol(why)) => why,
+    };
+    let outcome = format!("the link was dropped: {why}");
+    side.journal().record_request(RequestRecord { outcome, ..side.record("-") });
+}
