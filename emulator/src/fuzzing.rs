@@ -76,8 +76,10 @@ impl Service {
         let clock = Clock::new(1.0);
         let trust = Trust { owner_key: None, is_local: true, webhook_hosts: AllowedHosts::default() };
         let journal = Arc::new(Journal::new(clock, None, true));
-        let watchers = service::views::teller(&journal);
-        let shared = Shared::open(config.clone(), clock, journal, None, watchers).map_err(|error| error.to_string())?;
+        let activity = Arc::default();
+        let watchers = service::views::teller(&journal, &activity);
+        let shared = Shared::open(config.clone(), clock, journal, None, activity, watchers)
+            .map_err(|error| error.to_string())?;
         let shared = Arc::new(shared);
         let hub = Arc::new(Hub::new(Arc::clone(&shared)));
         let service = Arc::new(service::Service::new(shared, config, None, issuing_ca, trust));

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use crate::{
     config::Config,
     contoso::Webhook,
-    hub::Hub,
+    hub::{Hub, activity::TelemetryMessage},
     net::worker::Worker,
     service::{Service, script::Script},
     store::device::DeviceRecord,
@@ -147,6 +147,13 @@ impl Emulator {
     #[must_use]
     pub fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
         self.service.device(registration_id)
+    }
+
+    /// Returns the last messages that a device sent to its hub, oldest first: at most 10. At most 64 MiB of all devices are
+    /// kept.
+    #[must_use]
+    pub fn telemetry(&self, registration_id: &str) -> Vec<TelemetryMessage> {
+        self.hub.telemetry(registration_id).iter().map(|message| TelemetryMessage::clone(message)).collect()
     }
 
     /// Adds a script to the queue: a fault that the next matching request meets.

@@ -93,8 +93,9 @@ impl Builder {
         };
         let clock = Clock::new(self.time_scale);
         let journal = Arc::new(Journal::new(clock, self.observer, control.is_some()));
-        let watchers = views::teller(&journal);
-        let shared = Arc::new(Shared::open(config.clone(), clock, journal, disk, watchers)?);
+        let activity = Arc::default();
+        let watchers = views::teller(&journal, &activity);
+        let shared = Arc::new(Shared::open(config.clone(), clock, journal, disk, activity, watchers)?);
         let hub = Arc::new(Hub::new(Arc::clone(&shared)));
         let contoso_url = contoso.as_ref().map(Webhook::url_with_key);
         let service = Arc::new(Service::new(shared, config, contoso_url, authorities.issuing, trust));

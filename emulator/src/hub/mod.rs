@@ -3,12 +3,16 @@
 //! DPS and the hubs share one store: DPS puts a device at a hub ([`Devices::assign`](crate::store::devices::Devices)),
 //! and the hub serves it there.
 
+pub(crate) mod activity;
 pub(crate) mod shared;
 pub(crate) mod twins;
 
 use std::sync::Arc;
 
-use self::shared::Shared;
+use self::{
+    activity::{Activity, TelemetryMessage},
+    shared::Shared,
+};
 
 /// All linked hubs. A device is told apart by its hub and its ID there.
 pub(crate) struct Hub {
@@ -18,5 +22,28 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// What the devices did.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.shared.activity
+    }
+
+    /// Returns the last messages of a device, oldest first.
+    pub(crate) fn telemetry(&self, registration_id: &str) -> Vec<Arc<TelemetryMessage>> {
+        self.shared.activity.telemetry(registration_id)
+    }
+
+    /// A device is connected from now on. `session` tells its connections apart. Readers of events are told.
+    pub(crate) fn connected(&self, registration_id: &str, session: u64) {
+        self.shared.activity.connected(registration_id, session);
+        self.shared.store.tell(registration_id);
+    }
+
+    /// A connection of a device has ended. Readers of events are told.
+    pub(crate) fn disconnected(&self, registration_id: &str, session: u64) {
+        if self.shared.activity.disconnected(registration_id, session) {
+            self.shared.store.tell(registration_id);
+        }
     }
 }

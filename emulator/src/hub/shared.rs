@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::activity::Activity;
 use crate::{
     clock::Clock,
     config::{
@@ -15,12 +16,13 @@ use crate::{
     watch::journal::Journal,
 };
 
-/// The store, the settings, the record of what happened, and the time.
+/// The store, the settings, the record of what happened, the time, and what devices do at their hubs.
 pub(crate) struct Shared {
     pub(crate) store: SharedStore,
     pub(crate) settings: SharedSettings,
     pub(crate) journal: Arc<Journal>,
     pub(crate) clock: Clock,
+    pub(crate) activity: Arc<Activity>,
 }
 
 impl Shared {
@@ -30,11 +32,12 @@ impl Shared {
         clock: Clock,
         journal: Arc<Journal>,
         disk: Option<Disk>,
+        activity: Arc<Activity>,
         watchers: impl IntoIterator<Item = Watcher>,
     ) -> Result<Self, DataError> {
         let (settings, groups, individuals) = Settings::split(config);
         let store = SharedStore::open(disk, groups, individuals)?;
         let store = watchers.into_iter().fold(store, SharedStore::watched);
-        Ok(Self { store, settings: SharedSettings::new(settings), journal, clock })
+        Ok(Self { store, settings: SharedSettings::new(settings), journal, clock, activity })
     }
 }

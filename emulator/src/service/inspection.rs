@@ -37,14 +37,14 @@ impl Service {
         let next = (devices.len() > limit).then(|| devices.truncate(limit)).and(devices.last());
         Page {
             next: next.map(|(id, _)| (*id).to_owned()),
-            entries: devices.iter().map(|(id, device)| device_summary(id, device)).collect(),
+            entries: devices.iter().map(|(id, device)| device_summary(id, device, &self.shared.activity)).collect(),
             last_event: self.shared.journal.last_event(),
         }
     }
 
     /// Returns a device with its twin.
     pub(crate) fn device_view(&self, registration_id: &str) -> Option<Map<String, Value>> {
-        device_view(&self.store(), registration_id)
+        device_view(&self.store(), registration_id, &self.shared.activity)
     }
 
     /// Returns the enrollments after this one: `group/ID` or `individual/ID`.

@@ -28,6 +28,7 @@ impl Service {
         *lock(&self.registrations) = Window::default();
         *lock(&self.operations) = Window::default();
         *lock(&self.scripts) = Scripts::default();
+        self.shared.activity.reset();
         self.shared.journal.reset();
     }
 }

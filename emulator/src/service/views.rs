@@ -5,25 +5,28 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    clock::wall_time,
     config::{
         enrollments::{Attestation, Common},
         webhook_url,
     },
+    hub::activity::{Activity, TelemetryMessage},
     store::{
         Store,
         device::Device,
         enrollments::{Kind, Stored},
+        hub_device::HubStatus,
         shared::Watcher,
     },
     watch::journal::Journal,
 };
 
 /// Tells readers of events how the devices and enrollments are that were changed. `None`: there are no readers.
-pub(crate) fn teller(journal: &Arc<Journal>) -> Option<Watcher> {
+pub(crate) fn teller(journal: &Arc<Journal>, activity: &Arc<Activity>) -> Option<Watcher> {
     if !journal.keeps_events() {
         return None;
     }
-    let journal = Arc::clone(journal);
+    let (journal, activity) = (Arc::clone(journal), Arc::clone(activity));
     Some(Box::new(move |store, changed| {
         for &(kind, ref id) in &changed.enrollments {
             let enrollment = enrollment_view(store, kind, id);
@@ -32,22 +35,40 @@ pub(crate) fn teller(journal: &Arc<Journal>) -> Option<Watcher> {
             journal.changed("enrollment", members(event));
         }
         for id in &changed.devices {
-            let device = store.devices.get(id).map(|device| device_summary(id, device));
+            let device = store.devices.get(id).map(|device| device_summary(id, device, &activity));
             let id = device.as_ref().and_then(|view| view.get("registrationId").cloned()).unwrap_or_else(|| json!(id));
             journal.changed("device", members(json!({ "registrationId": id, "device": device })));
         }
     }))
 }
 
-pub(super) fn device_view(store: &Store, registration_id: &str) -> Option<Map<String, Value>> {
+pub(super) fn device_view(store: &Store, registration_id: &str, activity: &Activity) -> Option<Map<String, Value>> {
     let device = store.devices.get(registration_id)?;
-    let mut view = device_summary(registration_id, device);
-    view.insert("twin".to_owned(), json!(device.record().map(|record| &record.twin)));
+    let mut view = device_summary(registration_id, device, activity);
+    view.insert("twin".to_owned(), json!(device.at_hub().map(|record| &record.twin)));
+    if let Some(Value::Object(hub)) = view.get_mut("hub") {
+        hub.insert("telemetry".to_owned(), telemetry_view(&activity.telemetry(registration_id)));
+    }
     Some(view)
 }
 
-/// A device without its twin.
-pub(super) fn device_summary(registration_id: &str, device: &Device) -> Map<String, Value> {
+/// The last telemetry of a device.
+pub(crate) fn telemetry_view(messages: &[Arc<TelemetryMessage>]) -> Value {
+    let messages = messages.iter().map(|message| {
+        json!({
+            "at": wall_time::rfc3339(message.at),
+            "hub": message.hub,
+            "properties": message.properties,
+            "body": String::from_utf8_lossy(&message.body),
+            "size": message.size,
+        })
+    });
+    messages.collect()
+}
+
+/// A device without its twin and its telemetry.
+pub(super) fn device_summary(registration_id: &str, device: &Device, activity: &Activity) -> Map<String, Value> {
+    let seen = activity.seen(registration_id);
     let (record, last) = (device.record(), device.last());
     // As the device wrote it last.
     let id = last.map(|last| &*last.registration_id).or(record.map(|record| &*record.registration_id));
@@ -64,6 +85,12 @@ pub(super) fn device_summary(registration_id: &str, device: &Device) -> Map<Stri
             "errorMessage": last.error_message,
             "createdDateTimeUtc": last.created_date_time_utc,
             "lastUpdatedDateTimeUtc": last.last_updated_date_time_utc,
+        })),
+        "hub": device.at_hub().map(|record| json!({
+            "enabled": record.hub_status == HubStatus::Enabled,
+            "connectionState": if seen.is_connected { "connected" } else { "disconnected" },
+            "since": seen.since.map(wall_time::rfc3339),
+            "telemetryCount": seen.messages,
         })),
     }))
 }

@@ -109,6 +109,20 @@ impl SharedStore {
     }
 }
 
+impl SharedStore {
+    /// Tells the watchers of a device that changed outside the store: it connected, for instance.
+    pub(crate) fn tell(&self, registration_id: &str) {
+        if self.watchers.is_empty() {
+            return;
+        }
+        let what = Changed { enrollments: Vec::new(), devices: vec![registration_id.to_ascii_lowercase()] };
+        let kept = self.lock();
+        for watcher in &self.watchers {
+            watcher(&kept.store, &what);
+        }
+    }
+}
+
 impl Kept {
     /// Writes what was changed, or takes it back.
     fn write(&mut self) -> Result<(), NotKept> {

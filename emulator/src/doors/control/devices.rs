@@ -7,7 +7,11 @@ use super::{
     call::{Call, Desk},
     reply::{Refusal, Reply},
 };
-use crate::{hub::twins::TwinFault, service::inspection::Page, watch::text::excerpt};
+use crate::{
+    hub::twins::TwinFault,
+    service::{inspection::Page, views::telemetry_view},
+    watch::text::excerpt,
+};
 
 pub(super) fn list(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let Page { entries, next, last_event } =
@@ -18,6 +22,17 @@ pub(super) fn list(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
 pub(super) fn show(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let device = desk.service.device_view(&call.parameter).ok_or_else(|| no_device(call))?;
     Ok(Reply::json(&device))
+}
+
+/// The last telemetry of a device.
+pub(super) fn telemetry(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
+    let device = desk.service.device_view(&call.parameter).ok_or_else(|| no_device(call))?;
+    let messages = desk.hub.telemetry(&call.parameter);
+    let count = desk.hub.activity().seen(&call.parameter).messages;
+    let registration_id = &device["registrationId"];
+    Ok(Reply::json(
+        &json!({ "registrationId": registration_id, "count": count, "messages": telemetry_view(&messages) }),
+    ))
 }
 
 pub(super) fn patch_twin(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {

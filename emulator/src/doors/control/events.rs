@@ -2,6 +2,9 @@
 //!
 //! A reader takes events from the journal when its connection has room, so a slow one holds up nobody. If it falls so
 //! far behind that events are no longer kept, it is told how many it missed.
+//!
+//! Telemetry is no event of the journal: each reader is told who sent how much since it was told last, and that at most
+//! once a second. So what a reader gets is bounded, however much telemetry a fleet sends, and it pushes no event out.
 
 use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
 
@@ -11,14 +14,17 @@ use hyper::{
     StatusCode,
     body::{Bytes, Frame},
 };
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::Instant,
+};
 
 use super::{
     call::{Call, Desk, number},
-    records::data,
+    records::{data, telemetry},
     reply::{Refusal, Reply},
 };
-use crate::{net::http::Body, service::Service};
+use crate::{hub::Hub, net::http::Body, service::Service};
 
 /// How many may read events at a time.
 pub(super) const READERS: usize = 64;
@@ -26,12 +32,22 @@ pub(super) const READERS: usize = 64;
 const BATCH: usize = 64;
 /// After how long without an event a comment is written, so that nobody takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a reader is told of telemetry.
+const TELEMETRY: Duration = Duration::from_secs(1);
+/// How many devices it is told of.
+const SENDERS: usize = 100;
 
 struct Reader {
     service: Arc<Service>,
+    hub: Arc<Hub>,
     last: watch::Receiver<u64>,
     /// The number of the last event that was written.
     seen: u64,
+    telemetry: watch::Receiver<u64>,
+    /// The number of the last message of telemetry that it was told of.
+    told: u64,
+    /// When it may be told of more.
+    told_again: Instant,
     /// What is written next, whatever happens.
     first: Option<String>,
     _permit: OwnedSemaphorePermit,
@@ -46,6 +62,7 @@ pub(super) fn read(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let journal = desk.service.journal();
     let last = journal.watch();
     let last_event = journal.last_event();
+    let telemetry = desk.hub.activity().watch();
     let mut first = "retry: 1000\n: the events of azure-dps-emulator\n\n".to_owned();
     let seen = match last_seen.map(|(name, seen)| number(name, seen)).transpose()? {
         None => last_event,
@@ -59,7 +76,19 @@ pub(super) fn read(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let permit = Arc::clone(&desk.readers)
         .try_acquire_owned()
         .map_err(|_| Refusal::unavailable(format!("{READERS} read events already: close one of them")))?;
-    let reader = Reader { service: Arc::clone(&desk.service), last, seen, first: Some(first), _permit: permit };
+    // A reader that comes back may have missed any.
+    let told = if last_seen.is_some() { 0 } else { *telemetry.borrow() };
+    let reader = Reader {
+        service: Arc::clone(&desk.service),
+        hub: Arc::clone(&desk.hub),
+        last,
+        seen,
+        telemetry,
+        told,
+        told_again: Instant::now(),
+        first: Some(first),
+        _permit: permit,
+    };
     Ok(Reply::new(StatusCode::OK, "text/event-stream; charset=utf-8", body(reader)))
 }
 
@@ -89,12 +118,44 @@ impl Reader {
                 write_event(&mut text, number, happening.kind(), &data(number, &happening));
                 self.seen = number;
             }
+            if let Some(data) = self.new_telemetry() {
+                // The reader goes on after the same number.
+                write_event(&mut text, self.seen, "telemetry", &data);
+            }
             if !text.is_empty() {
                 return text;
             }
-            if tokio::time::timeout(KEEP_ALIVE, self.last.changed()).await.is_err() {
+            if tokio::time::timeout(KEEP_ALIVE, self.changed()).await.is_err() {
                 return ": nothing new\n\n".to_owned();
             }
+        }
+    }
+
+    /// Who sent telemetry, if it is time to tell.
+    fn new_telemetry(&mut self) -> Option<String> {
+        if Instant::now() < self.told_again {
+            return None;
+        }
+        let (senders, last) = self.hub.activity().senders(self.told, SENDERS);
+        self.told = last;
+        if senders.devices.is_empty() {
+            return None;
+        }
+        self.told_again = Instant::now() + TELEMETRY;
+        Some(telemetry(&senders))
+    }
+
+    /// Waits until there is something to tell.
+    async fn changed(&mut self) {
+        let (told, again) = (self.told, self.told_again);
+        let telemetry = async {
+            // The senders are in memory as long as the receivers are.
+            let _ = self.telemetry.wait_for(|&last| last > told).await;
+            tokio::time::sleep_until(again).await;
+        };
+        tokio::select! {
+            _ = self.last.changed() => {}
+            () = telemetry => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::wall_time,
+    hub::activity::Senders,
     watch::{
         happening::Happening,
         records::{WebhookCall, as_u64_millis},
@@ -37,6 +38,12 @@ pub(super) fn whole_call(call: &WebhookCall) -> Value {
     whole["requestBody"] = json!(call.request_body);
     whole["responseBody"] = json!(call.response_body);
     whole
+}
+
+/// The data of an event that tells of telemetry.
+pub(super) fn telemetry(Senders { devices, more, messages }: &Senders) -> String {
+    let devices = devices.iter().map(|(id, count)| json!({ "registrationId": id, "count": count }));
+    json!({ "messages": messages, "devices": devices.collect::<Vec<_>>(), "more": more }).to_string()
 }
 
 /// The data of an event.

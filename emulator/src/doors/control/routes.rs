@@ -39,7 +39,7 @@ const fn route(method: Method, path: &'static str, query: &'static [&'static str
 
 const PAGE: &[&str] = &["after", "limit"];
 
-static ROUTES: [Route; 20] = {
+static ROUTES: [Route; 21] = {
     use Answered::{By, Events, Replay, Session};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -50,6 +50,7 @@ static ROUTES: [Route; 20] = {
         route(POST, "/_emulator/session", &[], Session),
         route(GET, "/_emulator/devices", PAGE, By(devices::list)),
         route(GET, "/_emulator/devices/{id}", &[], By(devices::show)),
+        route(GET, "/_emulator/devices/{id}/telemetry", &[], By(devices::telemetry)),
         route(POST, "/_emulator/devices/{id}/twin", &[], By(devices::patch_twin)),
         route(GET, "/_emulator/enrollments", PAGE, By(enrollments::list)),
         route(POST, "/_emulator/enrollments/{id}/enable", &["kind"], By(enrollments::enable)),

@@ -1,0 +1,300 @@
+//! What devices did at their hubs since the start: whether each one is connected, and its last telemetry. It is in memory
+//! only, and bounded.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use tokio::sync::watch;
+
+/// How many messages of a device are kept.
+const MESSAGES: usize = 10;
+/// How much of a body is kept.
+const BODY: usize = 16 * 1024;
+/// The most bytes of all messages that are kept.
+const BYTES: usize = 64 * 1024 * 1024;
+/// What a message takes besides its text: more than it takes.
+const MESSAGE: usize = 512;
+
+/// A message that a device sent to its hub.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct TelemetryMessage {
+    /// The hub that received it.
+    pub hub: String,
+    /// When the hub received it.
+    pub at: SystemTime,
+    /// The property bag of the topic, decoded. The names of system properties begin with `$.`. `None` is a property
+    /// without a value.
+    pub properties: BTreeMap<String, Option<String>>,
+    /// The body. Of a longer body only the first 16 KiB are kept.
+    pub body: Vec<u8>,
+    /// The length of the whole body.
+    pub size: usize,
+}
+
+impl TelemetryMessage {
+    pub(crate) fn new(hub: &str, properties: BTreeMap<String, Option<String>>, body: &[u8]) -> Self {
+        let (kept, size) = (&body[..body.len().min(BODY)], body.len());
+        Self { hub: hub.to_owned(), at: SystemTime::now(), properties, body: kept.to_owned(), size }
+    }
+
+    fn bytes(&self) -> usize {
+        let properties = self.properties.iter();
+        let text = properties.map(|(name, value)| MESSAGE / 4 + name.len() + value.as_ref().map_or(0, String::len));
+        MESSAGE + self.hub.len() + self.body.len() + text.sum::<usize>()
+    }
+}
+
+/// Whether a device is connected, and how much telemetry it has sent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) is_connected: bool,
+    /// When the connection began or ended.
+    pub(crate) since: Option<SystemTime>,
+    /// How many messages it has sent.
+    pub(crate) messages: u64,
+}
+
+/// The devices that sent telemetry after some message.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Senders {
+    /// The registration IDs, and how many messages each has sent so far. The last sender comes first.
+    pub(crate) devices: Vec<(String, u64)>,
+    /// How many devices there are besides.
+    pub(crate) more: usize,
+    /// How many messages they sent.
+    pub(crate) messages: u64,
+}
+
+/// The activity of all devices.
+pub(crate) struct Activity {
+    kept: Mutex<Kept>,
+    /// The number of the last message. Readers wait for it to change.
+    last: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// By registration IDs in lower case.
+    devices: HashMap<String, Device>,
+    /// The devices by the numbers of their last messages.
+    senders: BTreeMap<u64, String>,
+    /// The devices of all messages that are kept, by the numbers of the messages.
+    messages: BTreeMap<u64, String>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Device {
+    registration_id: String,
+    /// The session of the last connection.
+    session: u64,
+    seen: Seen,
+    messages: VecDeque<(u64, Arc<TelemetryMessage>)>,
+    /// The number of its last message.
+    last: u64,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), last: watch::Sender::new(0) }
+    }
+}
+
+impl Activity {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A device is connected from now on. `session` tells its connections apart.
+    pub(crate) fn connected(&self, registration_id: &str, session: u64) {
+        let mut kept = self.kept();
+        let device = kept.device(registration_id);
+        device.session = session;
+        (device.seen.is_connected, device.seen.since) = (true, Some(SystemTime::now()));
+    }
+
+    /// A connection of the device has ended. Returns `true` if the device is no longer connected: if no other connection
+    /// took its place.
+    pub(crate) fn disconnected(&self, registration_id: &str, session: u64) -> bool {
+        let mut kept = self.kept();
+        let device = kept.devices.get_mut(&registration_id.to_ascii_lowercase());
+        let Some(device) = device.filter(|device| device.session == session && device.seen.is_connected) else {
+            return false;
+        };
+        (device.seen.is_connected, device.seen.since) = (false, Some(SystemTime::now()));
+        true
+    }
+
+    /// Counts and keeps a message of a device.
+    pub(crate) fn received(&self, registration_id: &str, message: TelemetryMessage) {
+        let mut kept = self.kept();
+        let number = *self.last.borrow() + 1;
+        kept.add(registration_id, number, message);
+        self.last.send_replace(number);
+    }
+
+    pub(crate) fn seen(&self, registration_id: &str) -> Seen {
+        self.kept().devices.get(&registration_id.to_ascii_lowercase()).map_or(Seen::default(), |device| device.seen)
+    }
+
+    /// Returns the last messages of a device, oldest first.
+    pub(crate) fn telemetry(&self, registration_id: &str) -> Vec<Arc<TelemetryMessage>> {
+        let kept = self.kept();
+        let messages = kept.devices.get(&registration_id.to_ascii_lowercase()).map(|device| device.messages.iter());
+        messages.into_iter().flatten().map(|(_, message)| Arc::clone(message)).collect()
+    }
+
+    /// Returns a receiver of the number of the last message.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// Returns who sent the messages after this number, up to the last one, and the number of the last one.
+    pub(crate) fn senders(&self, after: u64, limit: usize) -> (Senders, u64) {
+        let kept = self.kept();
+        let last = *self.last.borrow();
+        let mut numbers = kept.senders.range(after.saturating_add(1)..).rev().map(|(_, key)| key);
+        let devices = numbers.by_ref().take(limit).filter_map(|key| kept.devices.get(key));
+        let devices = devices.map(|device| (device.registration_id.clone(), device.seen.messages)).collect();
+        (Senders { devices, more: numbers.count(), messages: last.saturating_sub(after) }, last)
+    }
+
+    /// Forgets all devices.
+    pub(crate) fn reset(&self) {
+        *self.kept() = Kept::default();
+    }
+}
+
+impl Kept {
+    fn device(&mut self, registration_id: &str) -> &mut Device {
+        let device = self.devices.entry(registration_id.to_ascii_lowercase()).or_default();
+        if device.registration_id != registration_id {
+            registration_id.clone_into(&mut device.registration_id);
+        }
+        device
+    }
+
+    fn add(&mut self, registration_id: &str, number: u64, message: TelemetryMessage) {
+        let bytes = message.bytes();
+        let device = self.device(registration_id);
+        let last = std::mem::replace(&mut device.last, number);
+        device.seen.messages += 1;
+        device.messages.push_back((number, Arc::new(message)));
+        let oldest = device.messages.front().map(|&(number, _)| number).filter(|_| device.messages.len() > MESSAGES);
+        let key = registration_id.to_ascii_lowercase();
+        self.senders.remove(&last);
+        self.senders.insert(number, key.clone());
+        self.messages.insert(number, key);
+        self.bytes += bytes;
+        if let Some(oldest) = oldest {
+            self.drop_message(oldest);
+        }
+        while self.bytes > BYTES
+            && let Some((&oldest, _)) = self.messages.first_key_value()
+        {
+            self.drop_message(oldest);
+        }
+    }
+
+    /// Drops a message, which is the oldest of its device.
+    fn drop_message(&mut self, number: u64) {
+        let device = self.messages.remove(&number).and_then(|key| self.devices.get_mut(&key));
+        if let Some((_, message)) = device.and_then(|device| device.messages.pop_front()) {
+            self.bytes -= message.bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &[u8]) -> TelemetryMessage {
+        TelemetryMessage::new("hub", BTreeMap::from([("a".to_owned(), None)]), body)
+    }
+
+    fn bodies(activity: &Activity, id: &str) -> Vec<String> {
+        let messages = activity.telemetry(id);
+        messages.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect()
+    }
+
+    /// The last messages of each device are kept, and all are counted. A chatty device takes nothing from another one.
+    #[test]
+    fn the_last_messages_are_kept() {
+        let activity = Activity::default();
+        activity.received("Quiet", message(b"q"));
+        for number in 0..25 {
+            activity.received("chatty", message(number.to_string().as_bytes()));
+        }
+        assert_eq!(bodies(&activity, "CHATTY"), (15..25).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!((bodies(&activity, "quiet"), activity.seen("quiet").messages), (vec!["q".to_owned()], 1));
+        assert_eq!(activity.seen("chatty").messages, 25);
+        assert_eq!((bodies(&activity, "unknown"), activity.seen("unknown")), (vec![], Seen::default()));
+        let kept = activity.kept();
+        assert_eq!((kept.messages.len(), kept.senders.len()), (1 + MESSAGES, 2));
+    }
+
+    /// All messages together are bounded: the oldest are dropped, whoever sent them. A long body is cut.
+    #[test]
+    fn messages_are_bounded() {
+        let activity = Activity::default();
+        let body = vec![b'x'; 256 * 1024];
+        activity.received("a", message(&body));
+        assert_eq!((activity.telemetry("a")[0].body.len(), activity.telemetry("a")[0].size), (BODY, body.len()));
+        let devices = 2 * BYTES / (BODY * MESSAGES);
+        for device in 0..devices {
+            for _ in 0..MESSAGES {
+                activity.received(&device.to_string(), message(&body));
+            }
+        }
+        let kept = activity.kept();
+        let sum: usize = kept.devices.values().flat_map(|device| &device.messages).map(|(_, kept)| kept.bytes()).sum();
+        assert!(sum == kept.bytes && sum <= BYTES && sum > BYTES - 2 * BODY, "{sum} {}", kept.bytes);
+        drop(kept);
+        assert_eq!((bodies(&activity, "a").len(), activity.seen("a").messages), (0, 1));
+        assert_eq!(bodies(&activity, &(devices - 1).to_string()).len(), MESSAGES);
+    }
+
+    /// A reader learns who sent telemetry since it looked last: each device once, however many messages there were.
+    #[test]
+    fn senders_are_told_once() {
+        let activity = Activity::default();
+        for id in ["a", "b", "A", "c", "a"] {
+            activity.received(id, message(b""));
+        }
+        let (senders, last) = activity.senders(0, 2);
+        let devices = [("a", 3), ("c", 1)].map(|(id, count)| (id.to_owned(), count)).to_vec();
+        assert_eq!((senders, last), (Senders { devices, more: 1, messages: 5 }, 5));
+        assert_eq!(activity.senders(5, 2).0, Senders { devices: vec![], more: 0, messages: 0 });
+        activity.received("b", message(b""));
+        let devices = vec![("b".to_owned(), 2)];
+        assert_eq!(activity.senders(5, 2), (Senders { devices, more: 0, messages: 1 }, 6));
+        // Numbers go on, so that a reader misses nothing.
+        activity.reset();
+        activity.received("b", message(b""));
+        assert_eq!(activity.senders(6, 2), (Senders { devices: vec![("b".to_owned(), 1)], more: 0, messages: 1 }, 7));
+    }
+
+    /// The end of a connection counts only if no other one took its place.
+    #[test]
+    fn a_device_is_connected_until_its_last_connection_ends() {
+        let activity = Activity::default();
+        activity.connected("a", 1);
+        activity.connected("A", 2);
+        let since = activity.seen("a").since;
+        assert!(!activity.disconnected("a", 1));
+        assert_eq!(activity.seen("a"), Seen { is_connected: true, since, messages: 0 });
+        assert!(activity.disconnected("a", 2) && !activity.disconnected("a", 2));
+        let seen = activity.seen("a");
+        assert!(!seen.is_connected && seen.since >= since);
+        // What ends after a reset is not remembered.
+        activity.connected("a", 3);
+        activity.reset();
+        assert!(!activity.disconnected("a", 3));
+        assert_eq!(activity.seen("a"), Seen::default());
+    }
+}
