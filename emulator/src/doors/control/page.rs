@@ -14,6 +14,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/app.css", CSS, include_str!("page/app.css")),
     ("/app.js", JAVASCRIPT, include_str!("page/app.js")),
     ("/details.js", JAVASCRIPT, include_str!("page/details.js")),
+    ("/device.js", JAVASCRIPT, include_str!("page/device.js")),
     ("/dom.js", JAVASCRIPT, include_str!("page/dom.js")),
     ("/entries.js", JAVASCRIPT, include_str!("page/entries.js")),
     ("/icon.svg", SVG, include_str!("page/icon.svg")),

@@ -2,7 +2,7 @@
 
 const ROOT = "_emulator/";
 /** The kinds of events that the page knows. */
-const KINDS = ["request", "webhook", "webhookUnderWay", "connectionFailed", "device", "enrollment", "reset", "missed"];
+const KINDS = ["request", "webhook", "webhookUnderWay", "connectionFailed", "device", "telemetry", "enrollment", "reset", "missed"];
 /** Milliseconds between attempts to reach an emulator that is gone. */
 const RETRY_AFTER = [500, 1000, 2000, 3000];
 
@@ -41,6 +41,9 @@ const one = encodeURIComponent;
 
 export const device = (id) => call("GET", `devices/${one(id)}`);
 export const changeTwin = (id, patch) => call("POST", `devices/${one(id)}/twin`, patch);
+/** Does something to a device at its hub: `enable`, `disable` or `disconnect`. */
+export const atHub = (id, action) => call("POST", `devices/${one(id)}/hub/${action}`);
+export const removeFromHub = (id) => call("DELETE", `devices/${one(id)}/hub`);
 export const webhookCall = (number) => call("GET", `webhook-calls/${number}`);
 export const replay = (number) => call("POST", `webhook-calls/${number}/replay`);
 export const enable = ({ kind, id }, enabled) =>

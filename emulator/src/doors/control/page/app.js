@@ -1,8 +1,9 @@
 // The page: what is known, what is selected, and who tells whom.
 
 import * as api from "./api.js";
-import { attemptsBar, callDetails, deviceDetails, failureDetails, mergePatch, requestDetails, unknownDevice } from "./details.js";
-import { byId, el, oncePerFrame } from "./dom.js";
+import { attemptsBar, callDetails, failureDetails, requestDetails } from "./details.js";
+import { deviceParts, mergePatch, unknownDevice } from "./device.js";
+import { byId, el, oncePerFrame, showRows } from "./dom.js";
 import { fromCall, fromFailure, fromRequest, row } from "./entries.js";
 import { enrollmentKey, firstSteps, showDevices, showEnrollments } from "./lists.js";
 import { Timeline } from "./timeline.js";
@@ -32,10 +33,12 @@ const devices = { known: new Map(), more: false, loadedAt: 0 };
 const enrollments = { known: new Map(), more: false, loadedAt: 0, busy: new Set() };
 
 /**
- * `undefined`, `{ entry, full }` or `{ device, edit, unknown }`: `full` is a webhook call with its bodies, `edit` a twin's
- * form, `unknown` tells that the emulator has no such device.
+ * `undefined`, `{ entry, full }` or `{ device, edit, unknown, reading }`: `full` is a webhook call with its bodies, `edit` a
+ * twin's form, `unknown` tells that the emulator has no such device, `reading` is the read that is under way.
  */
 let selected;
+/** The selection whose device the user is asked about: whether it is to be deleted from its hub. */
+let removing;
 
 // --- The timeline ---------------------------------------------------------------------------
 
@@ -155,13 +158,24 @@ async function selectDevice(id) {
   if (selected === selection) goToDetails();
 }
 
+/** Reads the device again. While a read is under way, others wait for one that follows it: a device may change often. */
 async function refreshDevice(selection) {
+  if (selection.reading) {
+    selection.changedMeanwhile = true;
+    return selection.reading;
+  }
+  selection.reading = readDevice(selection);
+  await selection.reading;
+  selection.reading = undefined;
+  if (!selection.changedMeanwhile || selected !== selection) return undefined;
+  selection.changedMeanwhile = false;
+  return refreshDevice(selection);
+}
+
+async function readDevice(selection) {
   try {
-    const now = await api.device(selection.device.registrationId);
-    // Shown again only if it is another one: the reader may have selected some text.
-    const changed = JSON.stringify(now) !== JSON.stringify(selection.device);
-    selection.device = now;
-    if (selected === selection && !selection.edit && changed) showDetails();
+    selection.device = await api.device(selection.device.registrationId);
+    if (selected === selection) showDetails();
   } catch (error) {
     if (selected !== selection) return;
     selection.unknown = error.status === 404;
@@ -200,23 +214,42 @@ const actions = {
   editTwin: () => {
     const pretty = (value) => JSON.stringify(value, null, 2);
     const { tags, desired } = selected.device.twin;
-    selected.edit = { tags: { text: pretty(tags) }, desired: { text: pretty(desired) } };
+    // The device may change its twin while somebody edits it: the patch is made against what was there at first.
+    selected.edit = { base: { tags, desired }, tags: { text: pretty(tags) }, desired: { text: pretty(desired) } };
     showDetails();
     selected.edit.tags.box.focus();
   },
   cancelTwin: () => endEdit(selected),
   saveTwin: async (tags, desired) => {
     const selection = selected;
-    const { twin, registrationId } = selection.device;
+    const { registrationId } = selection.device;
+    const { base } = selection.edit;
     try {
-      const patch = { tags: mergePatch(twin.tags, object("tags", tags)), desired: mergePatch(twin.desired, object("desired", desired)) };
+      const patch = { tags: mergePatch(base.tags, object("tags", tags)), desired: mergePatch(base.desired, object("desired", desired)) };
+      // What is not changed is not named: a patch of the desired properties raises their version.
+      for (const name of Object.keys(patch)) if (Object.keys(patch[name]).length === 0) delete patch[name];
       selection.device = await api.changeTwin(registrationId, patch);
       if (selected === selection) endEdit(selection);
       notify(`The twin of ${registrationId} is changed.`, "ok");
     } catch (error) {
-      selection.edit = { tags: { text: tags }, desired: { text: desired }, error: error.message };
+      selection.edit = { base, tags: { text: tags }, desired: { text: desired }, error: error.message };
       if (selected === selection) showDetails();
     }
+  },
+  atHub: (action) => attempt(async () => {
+    const selection = selected;
+    const { registrationId, assignedHub } = selection.device;
+    selection.device = await api.atHub(registrationId, action);
+    if (selected === selection) showDetails();
+    const done = { enable: `is enabled at ${assignedHub}`, disable: `is disabled at ${assignedHub}`, disconnect: `was disconnected from ${assignedHub}` };
+    notify(`${registrationId} ${done[action]}.`, "ok");
+  }),
+  removeFromHub: () => {
+    removing = selected;
+    const { registrationId, assignedHub } = removing.device;
+    byId("remove-text").textContent = `${registrationId} and its twin are deleted from ${assignedHub}. The hub refuses the device until it registers again.`;
+    byId("remove-dialog").returnValue = "";
+    byId("remove-dialog").showModal();
   },
 };
 
@@ -248,19 +281,30 @@ async function appears(find) {
 
 function showDetails() {
   const body = byId("details-body");
-  const focused = body.contains(document.activeElement) ? document.activeElement.id : undefined;
-  const scrolled = body.scrollTop;
-  body.replaceChildren(...contents().filter(Boolean));
-  body.scrollTop = body.dataset.shows === shownKey() ? scrolled : 0;
+  const isSame = body.dataset.shows === shownKey();
+  if (selected?.device && !selected.unknown) {
+    if (!isSame) body.replaceChildren();
+    showRows(body, deviceParts(selected.device, selected.edit, actions));
+  } else {
+    const focused = body.contains(document.activeElement) ? document.activeElement.id : undefined;
+    const scrolled = body.scrollTop;
+    body.replaceChildren(...contents().filter(Boolean));
+    body.scrollTop = isSame ? scrolled : 0;
+    if (focused) (document.getElementById(focused) ?? body).focus({ preventScroll: true });
+  }
+  if (!isSame) body.scrollTop = 0;
   body.dataset.shows = shownKey();
-  if (focused) (document.getElementById(focused) ?? body).focus({ preventScroll: true });
 }
 
-const shownKey = () => (selected?.entry ? `entry ${selected.entry.key}` : selected?.device ? `device ${selected.device.registrationId}` : "");
+/** What the details show: another entry or device begins at its top. */
+function shownKey() {
+  if (selected?.entry) return `entry ${selected.entry.key}`;
+  if (selected?.device) return `${selected.unknown ? "unknown" : "device"} ${selected.device.registrationId.toLowerCase()}`;
+  return "";
+}
 
 function contents() {
   if (selected?.unknown) return unknownDevice(selected.device.registrationId);
-  if (selected?.device) return deviceDetails(selected.device, selected.edit, actions);
   const entry = selected?.entry;
   if (entry?.type === "request") return requestDetails(entry, actions);
   if (entry?.type === "failure") return failureDetails(entry);
@@ -344,6 +388,7 @@ function onEvent(kind, data) {
     case "webhookUnderWay": return addCall(data, true);
     case "connectionFailed": return addEntry(fromFailure(data));
     case "device": return onDevice(data);
+    case "telemetry": return onTelemetry(data);
     case "enrollment":
       if (data.number <= enrollments.loadedAt) return undefined;
       keep(enrollments, enrollmentKey(data), data.enrollment);
@@ -371,6 +416,18 @@ function onDevice({ number, registrationId, device }) {
     if (device) refreshDevice(selected);
     else select(undefined);
   }
+}
+
+/** Tells the new counts of devices. `more` others sent telemetry, too: then the selected one may be among them. */
+function onTelemetry({ devices: counts, more }) {
+  for (const { registrationId, count } of counts) {
+    const key = registrationId.toLowerCase();
+    const known = devices.known.get(key);
+    if (known?.hub) devices.known.set(key, { ...known, hub: { ...known.hub, telemetryCount: count } });
+  }
+  listDevices();
+  const shown = selected?.device && deviceKey(selected.device);
+  if (shown && (more > 0 || counts.some((one) => deviceKey(one) === shown))) refreshDevice(selected);
 }
 
 const events = new api.Events({
@@ -451,6 +508,19 @@ byId("reset").addEventListener("click", () => {
 });
 byId("reset-dialog").addEventListener("close", () => {
   if (byId("reset-dialog").returnValue === "reset") attempt(api.reset);
+});
+
+byId("remove-dialog").addEventListener("close", () => {
+  if (byId("remove-dialog").returnValue !== "remove") return;
+  const selection = removing;
+  const { registrationId, assignedHub } = selection.device;
+  attempt(async () => {
+    selection.device = await api.removeFromHub(registrationId);
+    if (selected === selection) showDetails();
+    // The button that was pressed is gone.
+    byId("details-body").focus({ preventScroll: true });
+    notify(`${registrationId} is deleted from ${assignedHub}.`, "ok");
+  });
 });
 
 byId("token-dialog").addEventListener("cancel", (event) => event.preventDefault());

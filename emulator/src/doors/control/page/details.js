@@ -1,13 +1,13 @@
-// The details of what is selected: a request, a webhook call, a failed connection or a device.
+// The details of the entry that is selected: a request, a webhook call or a failed connection.
 
 import { el, facts } from "./dom.js";
-import { badge, clock, duration, stateBadge } from "./entries.js";
+import { badge, clock, duration, hubMark } from "./entries.js";
 import { titledBody } from "./json.js";
 
 const heading = (entry, title = entry.title) => el("h3", {}, badge(entry.tone, entry.status), " ", title);
-const outcome = (tone, text) => el("p", { class: `outcome-line ${tone}`, text });
-const when = (at) => el("time", { datetime: at, text: `${at.slice(0, 10)} ${clock(at)} UTC` });
-const id = (text) => el("span", { class: "id", text });
+export const outcome = (tone, text) => el("p", { class: `outcome-line ${tone}`, text });
+export const when = (at) => el("time", { datetime: at, text: `${at.slice(0, 10)} ${clock(at)} UTC` });
+export const id = (text) => el("span", { class: "id", text });
 
 function deviceLink(device, actions) {
   if (!device) return undefined;
@@ -17,10 +17,11 @@ function deviceLink(device, actions) {
 export function requestDetails(entry, actions) {
   const { data } = entry;
   return [
-    heading(entry),
+    heading(entry, entry.hub ? [hubMark(), entry.title] : entry.title),
     outcome(entry.tone, data.outcome),
     facts([
       ["Device", deviceLink(entry.device, actions)],
+      ["Hub", entry.hub && id(entry.hub)],
       ["Answered", when(data.at)],
       ["Request", id(`${data.method} ${data.path}`)],
       ["Listener", data.listener],
@@ -95,70 +96,4 @@ function bodies(full) {
     titledBody("What came back", full.responseBody, full.status === null ? "Nothing came back." : "The answer has no body."),
     titledBody("AllocationRequest", full.requestBody, "It is empty."),
   ];
-}
-
-export const unknownDevice = (registrationId) => [
-  el("h3", {}, id(registrationId)),
-  el("p", { text: "The emulator knows no such device: no registration of it was accepted." }),
-];
-
-/** `edit` is undefined, or the texts `{ tags, desired, error }` of a twin that is being edited. */
-export function deviceDetails(device, edit, actions) {
-  const last = device.lastRegistration;
-  const failed = last?.errorMessage ? `${last.errorCode ?? ""} ${last.errorMessage}`.trim() : undefined;
-  return [
-    el("h3", {}, last && stateBadge(last.status), " ", id(device.registrationId)),
-    failed && outcome("bad", failed),
-    facts([
-      ["Hub", device.assignedHub === null ? "none" : id(device.assignedHub)],
-      ["Device ID", device.deviceId === null ? undefined : id(device.deviceId)],
-      ["Substatus", device.substatus],
-      ["Enrollment", device.enrollment && el("span", {}, id(device.enrollment.id), ` (${device.enrollment.kind})`)],
-      ["Assigned", device.registrations === 1 ? "once" : `${device.registrations} times`],
-      ["Registered", last?.createdDateTimeUtc && when(last.createdDateTimeUtc)],
-      ["Updated", last?.lastUpdatedDateTimeUtc && when(last.lastUpdatedDateTimeUtc)],
-    ]),
-    device.twin === undefined
-      ? el("p", { class: "quiet", text: "Loading the twin …" })
-      : device.twin === null
-        ? el("p", { class: "quiet", text: "There is no twin, because the device has no hub." })
-        : edit
-          ? twinForm(edit, actions)
-          : [
-              titledBody("Twin: tags", JSON.stringify(device.twin.tags), ""),
-              titledBody("Twin: desired properties", JSON.stringify(device.twin.desired), ""),
-              el("p", { class: "buttons" }, el("button", { type: "button", id: "edit-twin", text: "Edit the twin", on: { click: actions.editTwin } })),
-            ],
-  ].flat(Infinity);
-}
-
-function twinForm(edit, actions) {
-  const field = (name, title) => el("label", { class: "titled" }, el("h4", { text: title }),
-    (edit[name].box = el("textarea", { name, spellcheck: "false", rows: "8" }, edit[name].text)));
-  const form = el("form", { id: "twin-form" },
-    field("tags", "Twin: tags"),
-    field("desired", "Twin: desired properties"),
-    el("p", { class: "error", role: "alert", text: edit.error ?? "" }),
-    el("p", { class: "buttons" },
-      el("button", { class: "main", text: "Save" }),
-      el("button", { type: "button", text: "Cancel", on: { click: actions.cancelTwin } })));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    actions.saveTwin(edit.tags.box.value, edit.desired.box.value);
-  });
-  return form;
-}
-
-/** The merge patch (RFC 7396) that makes `after` of `before`. */
-export function mergePatch(before, after) {
-  const plain = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-  // Without a prototype, so that a member named __proto__ is a member like the others.
-  const patch = Object.create(null);
-  for (const name of Object.keys(before)) if (!Object.hasOwn(after, name)) patch[name] = null;
-  for (const [name, value] of Object.entries(after)) {
-    const old = Object.hasOwn(before, name) ? before[name] : undefined;
-    if (JSON.stringify(old) === JSON.stringify(value)) continue;
-    patch[name] = plain(old) && plain(value) ? mergePatch(old, value) : value;
-  }
-  return patch;
 }

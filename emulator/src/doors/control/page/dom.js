@@ -44,17 +44,19 @@ export function oncePerFrame(action) {
 /**
  * Shows `rows` in a list: `key` names a row, `state` is everything that it shows as text, `make` creates it. A row whose
  * state is the same stays in its place, so that a click that has begun on it ends on it, and the focus stays where it is.
+ * If the row that has the focus is made again, the focus goes to the control with the same `id`, or to the first button.
  */
 export function showRows(list, rows) {
   const wanted = new Map(rows.map((row) => [row.key, row]));
   const kept = new Map();
   let focused;
+  let control;
   for (const old of [...list.children]) {
     const { key, state } = old.dataset;
     if (wanted.get(key)?.state === state) {
       kept.set(key, old);
     } else {
-      if (old.contains(document.activeElement)) focused = key;
+      if (old.contains(document.activeElement)) [focused, control] = [key, document.activeElement.id];
       old.remove();
     }
   }
@@ -68,6 +70,6 @@ export function showRows(list, rows) {
     }
     if (row === place) place = place.nextElementSibling;
     else list.insertBefore(row, place);
-    if (key === focused) row.querySelector("button")?.focus();
+    if (key === focused) (document.getElementById(control) ?? row.querySelector("button"))?.focus({ preventScroll: true });
   }
 }

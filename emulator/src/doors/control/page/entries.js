@@ -31,8 +31,15 @@ export function badge(tone, text) {
 /** The badge of a registration's state. */
 export const stateBadge = (status) => badge(STATE[status] ?? "plain", status);
 
-/** `register`, `poll`, `service` or `other`, and what a person calls it. */
-function kindOf({ method, path }) {
+/** Whether a device is connected to its hub. */
+export const connectionBadge = (state) => el("span", { class: `connected ${state === "connected" ? "yes" : "no"}`, text: state === "connected" ? "connected" : "not connected" });
+
+/** What a device does at its hub, by the method of the request. `-` is a link that was dropped. */
+const AT_HUB = { CONNECT: "Connect", SUBSCRIBE: "Subscribe", GET: "Read twin", PATCH: "Report", PUBLISH: "Telemetry", NOTIFY: "Desired change", "-": "Link" };
+
+/** `register`, `poll`, `hub`, `telemetry`, `service` or `other`, and what a person calls it. */
+function kindOf({ hub, method, path }) {
+  if (hub !== null) return [method === "PUBLISH" ? "telemetry" : "hub", AT_HUB[method] ?? method];
   if (/\/registrations\/[^/]+\/register\b|^\$dps\/registrations\/PUT\//i.test(path)) return ["register", "Register"];
   if (/\/operations\/|^\$dps\/registrations\/GET\//i.test(path)) return ["poll", "Poll"];
   if (/^\/(enrollments|enrollmentGroups|registrations)\b/i.test(path)) return ["service", `${method} ${path.split("?")[0]}`];
@@ -61,7 +68,7 @@ export function fromRequest(data) {
   // The title of a call of the service API has its path.
   const device = kind === "service" ? undefined : (data.registrationId ?? undefined);
   const size = data.path.length + data.body.length + data.responseBody.length + data.outcome.length;
-  return { key: data.number, type: "request", kind, title, tone, status, device, at: data.at, outcome: data.outcome, size, data };
+  return { key: data.number, type: "request", kind, title, tone, status, device, hub: data.hub, at: data.at, outcome: data.outcome, size, data };
 }
 
 /** `underWay` if the webhook has not answered yet. */
@@ -99,11 +106,14 @@ export function fromFailure(data) {
   };
 }
 
+/** Marks what happened at a hub. Everything else happened at DPS. */
+export const hubMark = () => el("span", { class: "mark", text: "Hub" });
+
 /** The contents of an entry's row. */
 export function row(entry) {
   return [
     badge(entry.tone, entry.status),
-    el("span", { class: "what", text: entry.title }),
+    el("span", { class: "what" }, entry.hub && hubMark(), entry.title),
     el("span", { class: "id", text: entry.device ?? "" }),
     el("time", { datetime: entry.at, text: clock(entry.at) }),
     el("span", { class: "outcome", text: entry.outcome }),

@@ -1,7 +1,7 @@
 // The lists of devices and of enrollments.
 
 import { byId, el, showRows } from "./dom.js";
-import { stateBadge } from "./entries.js";
+import { connectionBadge, stateBadge } from "./entries.js";
 
 /** The most rows of a list. Other devices are found by name. */
 const MOST_ROWS = 200;
@@ -30,13 +30,19 @@ export function showDevices({ devices, more, search, selected, onSelect }) {
   byId("device-more").hidden = note === "";
 }
 
-function deviceRow({ registrationId, lastRegistration, assignedHub, substatus }, current, onSelect) {
+function deviceRow({ registrationId, lastRegistration, assignedHub, substatus, hub: atHub }, current, onSelect) {
   const hub = assignedHub?.replace(/\.azure-devices\.net$/, "") ?? lastRegistration?.errorMessage ?? "no hub";
   return el("li", {}, el("button", { type: "button", "aria-current": current ? "true" : undefined, on: { click: onSelect } },
     el("span", { class: "id", text: registrationId }),
     el("span", { class: "about-line" }, lastRegistration && stateBadge(lastRegistration.status), el("span", { text: hub })),
+    atHub && el("span", { class: "about-line" }, connectionBadge(atHub.connectionState), el("span", { text: atHubNow(atHub) })),
     // The usual substatus would be the same line below each device.
     substatus && substatus !== "initialAssignment" && el("span", { class: "about-line", text: substatus })));
+}
+
+function atHubNow({ enabled, telemetryCount }) {
+  const telemetry = telemetryCount === 0 ? "" : telemetryCount === 1 ? "1 message" : `${telemetryCount} messages`;
+  return [enabled ? "" : "disabled at the hub", telemetry].filter(Boolean).join(", ");
 }
 
 const changedAt = ({ lastRegistration }) => lastRegistration?.lastUpdatedDateTimeUtc ?? lastRegistration?.createdDateTimeUtc ?? "";
