@@ -55,7 +55,7 @@ pub use config::{
     behaviour::{DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub},
 };
 pub use emulator::{Builder, Emulator, StartError};
-pub use hub::activity::TelemetryMessage;
+pub use hub::activity::{Telemetry, TelemetryMessage};
 pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};
 pub use service::script::{Operation, Script};
 pub use store::{device::DeviceRecord, hub_device::HubStatus, registration_state::Substatus, twin::DeviceTwin};

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use crate::{
     config::Config,
     contoso::Webhook,
-    hub::{Hub, activity::TelemetryMessage},
+    hub::{Hub, activity::Telemetry},
     net::worker::Worker,
     service::{Service, script::Script},
     store::device::DeviceRecord,
@@ -149,11 +149,16 @@ impl Emulator {
         self.service.device(registration_id)
     }
 
-    /// Returns the last messages that a device sent to its hub, oldest first: at most 10. At most 64 MiB of all devices are
-    /// kept.
+    /// Returns what a device has sent to its hub.
     #[must_use]
-    pub fn telemetry(&self, registration_id: &str) -> Vec<TelemetryMessage> {
-        self.hub.telemetry(registration_id).iter().map(|message| TelemetryMessage::clone(message)).collect()
+    pub fn telemetry(&self, registration_id: &str) -> Telemetry {
+        self.hub.telemetry(registration_id)
+    }
+
+    /// Returns `true` if the device is connected to its hub.
+    #[must_use]
+    pub fn is_connected(&self, registration_id: &str) -> bool {
+        self.hub.activity().seen(registration_id).is_connected
     }
 
     /// Adds a script to the queue: a fault that the next matching request meets.

@@ -10,41 +10,50 @@ use std::{
 use tokio::sync::watch;
 
 /// How many messages of a device are kept.
-const MESSAGES: usize = 10;
-/// How much of a body is kept.
-const BODY: usize = 16 * 1024;
+const MESSAGES: usize = 32;
 /// The most bytes of all messages that are kept.
-const BYTES: usize = 64 * 1024 * 1024;
-/// What a message takes besides its text: more than it takes.
-const MESSAGE: usize = 512;
+const BYTES: usize = 32 * 1024 * 1024;
+/// What a message takes besides its body and its properties: more than it takes.
+const MESSAGE: usize = 256;
 
-/// A message that a device sent to its hub.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What a device has sent to its hub.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Telemetry {
+    /// How many messages, since the emulator started.
+    pub count: u64,
+    /// The last ones, oldest first: at most 32. If the messages of all devices take more than 32 MiB, the oldest ones
+    /// are dropped.
+    pub last: Vec<Arc<TelemetryMessage>>,
+}
+
+/// A message of a device to its hub.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TelemetryMessage {
-    /// The hub that received it.
-    pub hub: String,
     /// When the hub received it.
     pub at: SystemTime,
-    /// The property bag of the topic, decoded. The names of system properties begin with `$.`. `None` is a property
-    /// without a value.
-    pub properties: BTreeMap<String, Option<String>>,
-    /// The body. Of a longer body only the first 16 KiB are kept.
+    /// The properties of the topic, decoded, in their order. Those of the system begin with `$.`, such as `$.ct`.
+    pub properties: Vec<(String, String)>,
+    /// The body.
     pub body: Vec<u8>,
-    /// The length of the whole body.
-    pub size: usize,
 }
 
 impl TelemetryMessage {
-    pub(crate) fn new(hub: &str, properties: BTreeMap<String, Option<String>>, body: &[u8]) -> Self {
-        let (kept, size) = (&body[..body.len().min(BODY)], body.len());
-        Self { hub: hub.to_owned(), at: SystemTime::now(), properties, body: kept.to_owned(), size }
+    pub(crate) fn new(properties: Vec<(String, String)>, body: Vec<u8>) -> Self {
+        Self { at: SystemTime::now(), properties, body }
     }
 
-    fn bytes(&self) -> usize {
-        let properties = self.properties.iter();
-        let text = properties.map(|(name, value)| MESSAGE / 4 + name.len() + value.as_ref().map_or(0, String::len));
-        MESSAGE + self.hub.len() + self.body.len() + text.sum::<usize>()
+    /// Returns the value of a property.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties.iter().find(|(each, _)| each == name).map(|(_, value)| &**value)
+    }
+
+    /// About how much memory it takes.
+    fn size(&self) -> usize {
+        let properties = self.properties.iter().map(|(name, value)| 64 + name.len() + value.len());
+        MESSAGE + self.body.len() + properties.sum::<usize>()
     }
 }
 
@@ -141,11 +150,13 @@ impl Activity {
         self.kept().devices.get(&registration_id.to_ascii_lowercase()).map_or(Seen::default(), |device| device.seen)
     }
 
-    /// Returns the last messages of a device, oldest first.
-    pub(crate) fn telemetry(&self, registration_id: &str) -> Vec<Arc<TelemetryMessage>> {
+    pub(crate) fn telemetry(&self, registration_id: &str) -> Telemetry {
         let kept = self.kept();
-        let messages = kept.devices.get(&registration_id.to_ascii_lowercase()).map(|device| device.messages.iter());
-        messages.into_iter().flatten().map(|(_, message)| Arc::clone(message)).collect()
+        let device = kept.devices.get(&registration_id.to_ascii_lowercase());
+        device.map_or_else(Telemetry::default, |device| Telemetry {
+            count: device.seen.messages,
+            last: device.messages.iter().map(|(_, message)| Arc::clone(message)).collect(),
+        })
     }
 
     /// Returns a receiver of the number of the last message.
@@ -179,7 +190,7 @@ impl Kept {
     }
 
     fn add(&mut self, registration_id: &str, number: u64, message: TelemetryMessage) {
-        let bytes = message.bytes();
+        let bytes = message.size();
         let device = self.device(registration_id);
         let last = std::mem::replace(&mut device.last, number);
         device.seen.messages += 1;
@@ -204,7 +215,7 @@ impl Kept {
     fn drop_message(&mut self, number: u64) {
         let device = self.messages.remove(&number).and_then(|key| self.devices.get_mut(&key));
         if let Some((_, message)) = device.and_then(|device| device.messages.pop_front()) {
-            self.bytes -= message.bytes();
+            self.bytes -= message.size();
         }
     }
 }
@@ -214,11 +225,11 @@ mod tests {
     use super::*;
 
     fn message(body: &[u8]) -> TelemetryMessage {
-        TelemetryMessage::new("hub", BTreeMap::from([("a".to_owned(), None)]), body)
+        TelemetryMessage::new(vec![("a".to_owned(), String::new())], body.to_vec())
     }
 
     fn bodies(activity: &Activity, id: &str) -> Vec<String> {
-        let messages = activity.telemetry(id);
+        let messages = activity.telemetry(id).last;
         messages.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect()
     }
 
@@ -227,33 +238,32 @@ mod tests {
     fn the_last_messages_are_kept() {
         let activity = Activity::default();
         activity.received("Quiet", message(b"q"));
-        for number in 0..25 {
+        for number in 0..50 {
             activity.received("chatty", message(number.to_string().as_bytes()));
         }
-        assert_eq!(bodies(&activity, "CHATTY"), (15..25).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(bodies(&activity, "CHATTY"), (18..50).map(|number| number.to_string()).collect::<Vec<_>>());
         assert_eq!((bodies(&activity, "quiet"), activity.seen("quiet").messages), (vec!["q".to_owned()], 1));
-        assert_eq!(activity.seen("chatty").messages, 25);
+        assert_eq!(activity.telemetry("chatty").count, 50);
         assert_eq!((bodies(&activity, "unknown"), activity.seen("unknown")), (vec![], Seen::default()));
         let kept = activity.kept();
         assert_eq!((kept.messages.len(), kept.senders.len()), (1 + MESSAGES, 2));
     }
 
-    /// All messages together are bounded: the oldest are dropped, whoever sent them. A long body is cut.
+    /// All messages together are bounded: the oldest are dropped, whoever sent them.
     #[test]
     fn messages_are_bounded() {
         let activity = Activity::default();
         let body = vec![b'x'; 256 * 1024];
         activity.received("a", message(&body));
-        assert_eq!((activity.telemetry("a")[0].body.len(), activity.telemetry("a")[0].size), (BODY, body.len()));
-        let devices = 2 * BYTES / (BODY * MESSAGES);
+        let devices = 2 * BYTES / (body.len() * MESSAGES);
         for device in 0..devices {
             for _ in 0..MESSAGES {
                 activity.received(&device.to_string(), message(&body));
             }
         }
         let kept = activity.kept();
-        let sum: usize = kept.devices.values().flat_map(|device| &device.messages).map(|(_, kept)| kept.bytes()).sum();
-        assert!(sum == kept.bytes && sum <= BYTES && sum > BYTES - 2 * BODY, "{sum} {}", kept.bytes);
+        let sum: usize = kept.devices.values().flat_map(|device| &device.messages).map(|(_, kept)| kept.size()).sum();
+        assert!(sum == kept.bytes && sum <= BYTES && sum > BYTES - 2 * body.len(), "{sum} {}", kept.bytes);
         drop(kept);
         assert_eq!((bodies(&activity, "a").len(), activity.seen("a").messages), (0, 1));
         assert_eq!(bodies(&activity, &(devices - 1).to_string()).len(), MESSAGES);

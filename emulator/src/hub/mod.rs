@@ -10,7 +10,7 @@ pub(crate) mod twins;
 use std::sync::Arc;
 
 use self::{
-    activity::{Activity, TelemetryMessage},
+    activity::{Activity, Telemetry},
     shared::Shared,
 };
 
@@ -29,8 +29,8 @@ impl Hub {
         &self.shared.activity
     }
 
-    /// Returns the last messages of a device, oldest first.
-    pub(crate) fn telemetry(&self, registration_id: &str) -> Vec<Arc<TelemetryMessage>> {
+    /// Returns what a device has sent.
+    pub(crate) fn telemetry(&self, registration_id: &str) -> Telemetry {
         self.shared.activity.telemetry(registration_id)
     }
 

@@ -21,6 +21,9 @@ use crate::{
     watch::journal::Journal,
 };
 
+/// How much of a message's body is shown.
+const SHOWN: usize = 16 * 1024;
+
 /// Tells readers of events how the devices and enrollments are that were changed. `None`: there are no readers.
 pub(crate) fn teller(journal: &Arc<Journal>, activity: &Arc<Activity>) -> Option<Watcher> {
     if !journal.keeps_events() {
@@ -47,21 +50,20 @@ pub(super) fn device_view(store: &Store, registration_id: &str, activity: &Activ
     let mut view = device_summary(registration_id, device, activity);
     view.insert("twin".to_owned(), json!(device.at_hub().map(|record| &record.twin)));
     if let Some(Value::Object(hub)) = view.get_mut("hub") {
-        hub.insert("telemetry".to_owned(), telemetry_view(&activity.telemetry(registration_id)));
+        hub.insert("telemetry".to_owned(), telemetry_view(&activity.telemetry(registration_id).last));
     }
     Some(view)
 }
 
-/// The last telemetry of a device.
+/// The last telemetry of a device, with the beginning of long bodies.
 pub(crate) fn telemetry_view(messages: &[Arc<TelemetryMessage>]) -> Value {
     let messages = messages.iter().map(|message| {
-        json!({
-            "at": wall_time::rfc3339(message.at),
-            "hub": message.hub,
-            "properties": message.properties,
-            "body": String::from_utf8_lossy(&message.body),
-            "size": message.size,
-        })
+        let TelemetryMessage { at, properties, body } = &**message;
+        let properties: Vec<_> =
+            properties.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        let (start, size) = (&body[..body.len().min(SHOWN)], body.len());
+        let text = String::from_utf8_lossy(start);
+        json!({ "at": wall_time::rfc3339(*at), "properties": properties, "body": text, "size": size })
     });
     messages.collect()
 }

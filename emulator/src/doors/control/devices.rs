@@ -8,6 +8,7 @@ use super::{
     reply::{Refusal, Reply},
 };
 use crate::{
+    hub::activity::Telemetry,
     hub::twins::TwinFault,
     service::{inspection::Page, views::telemetry_view},
     watch::text::excerpt,
@@ -27,12 +28,9 @@ pub(super) fn show(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
 /// The last telemetry of a device.
 pub(super) fn telemetry(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let device = desk.service.device_view(&call.parameter).ok_or_else(|| no_device(call))?;
-    let messages = desk.hub.telemetry(&call.parameter);
-    let count = desk.hub.activity().seen(&call.parameter).messages;
+    let Telemetry { count, last } = desk.hub.telemetry(&call.parameter);
     let registration_id = &device["registrationId"];
-    Ok(Reply::json(
-        &json!({ "registrationId": registration_id, "count": count, "messages": telemetry_view(&messages) }),
-    ))
+    Ok(Reply::json(&json!({ "registrationId": registration_id, "count": count, "messages": telemetry_view(&last) })))
 }
 
 pub(super) fn patch_twin(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {

@@ -5,6 +5,9 @@ import { el, facts } from "./dom.js";
 import { connectionBadge, stateBadge } from "./entries.js";
 import { body, titledBody } from "./json.js";
 
+/** The control API gives so many bytes of a message. */
+const MOST_BODY = 16 * 1024;
+
 export const unknownDevice = (registrationId) => [
   el("h3", {}, id(registrationId)),
   el("p", { text: "The emulator knows no such device: no registration of it was accepted." }),
@@ -89,10 +92,11 @@ function telemetry(count, messages) {
 }
 
 function message({ at, properties, body: text, size }) {
-  const bag = Object.entries(properties).map(([name, value]) => (value === null ? name : `${name}=${value}`));
+  const bag = properties.map(({ name, value }) => `${name}=${value}`);
   return el("li", {},
     el("p", { class: "quiet" }, when(at), bag.length > 0 && [" ", id(bag.join(" & "))]),
-    size === 0 ? quiet("The message has no body.") : body(text));
+    size === 0 ? quiet("The message has no body.") : body(text),
+    size > MOST_BODY && quiet(`The message has ${size} bytes. This is its beginning.`));
 }
 
 function twinForm(edit, actions) {
