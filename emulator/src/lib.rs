@@ -56,7 +56,11 @@ pub use config::{
 };
 pub use emulator::{Builder, Emulator, StartError};
 pub use hub::activity::{Telemetry, TelemetryMessage};
+#[doc(hidden)]
+pub use identity::server_certificate::gateway_name;
 pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};
+#[doc(hidden)]
+pub use net::host::listening_address;
 pub use service::script::{Operation, Script};
 pub use store::{device::DeviceRecord, hub_device::HubStatus, registration_state::Substatus, twin::DeviceTwin};
 #[doc(hidden)]

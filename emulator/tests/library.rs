@@ -260,7 +260,7 @@ fn a_bad_set_up_is_refused() {
     let taken = contoso();
     let taken = taken.http_url().unwrap().strip_prefix("http://").unwrap();
     let start = |config: Config| Emulator::builder(config).http(taken).start();
-    assert!(matches!(start(Config::contoso()), Err(StartError::Listen(..))));
+    assert!(matches!(start(Config::contoso()), Err(StartError::Listen { listener: "http", .. })));
     assert!(matches!(start(Config::default()), Err(StartError::Config(_))));
     let webhook = Emulator::builder(Config::contoso()).webhook("127.0.0.1:7071").start();
     assert!(matches!(webhook, Err(StartError::Config(_))));

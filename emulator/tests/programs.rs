@@ -232,7 +232,7 @@ fn the_program_has_a_control_api() {
         (["--control", "0.0.0.0:0"], "", "set a token in DPS_EMULATOR_CONTROL_TOKEN or with --control-token-file"),
         (["--control", "127.0.0.1:0"], "short", "fewer than 16 characters"),
         (["--control-token-file", "/nowhere"], "", "/nowhere: No such file"),
-        (["--control", "nowhere"], "", "cannot listen on nowhere"),
+        (["--control", "nowhere.invalid:0"], "", "--control: cannot listen on nowhere.invalid:0"),
     ] {
         let mut command = Command::new(DPS);
         command.args(arguments).envs((!token.is_empty()).then_some(("DPS_EMULATOR_CONTROL_TOKEN", token)));
@@ -283,7 +283,8 @@ fn exit_codes_tell_what_was_wrong() {
         assert_eq!((got, stdout.as_str()), (code, ""), "{arguments:?}");
         assert!(stderr.contains(why), "{stderr}");
     }
-    assert_eq!(run(WEBHOOK, &["--listen", "nowhere"]).0, 1);
+    assert_eq!(run(WEBHOOK, &["--listen", "300.0.0.1:0"]).0, 1);
+    assert_eq!(run(WEBHOOK, &["--listen", "7071"]).0, 2);
     assert_eq!(run(WEBHOOK, &["--what"]).0, 2);
     for program in [DPS, WEBHOOK] {
         let (code, help, _) = run(program, &["--help"]);
@@ -293,12 +294,28 @@ fn exit_codes_tell_what_was_wrong() {
     }
 }
 
+/// On a narrow terminal the descriptions are wrapped. Examples are short enough to stay as they are.
+#[test]
+fn help_fits_the_terminal() {
+    for program in [DPS, WEBHOOK] {
+        let [narrow, wide] = ["80", "200"].map(|columns| {
+            let output = Command::new(program).arg("--help").env("COLUMNS", columns).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        });
+        let long: Vec<_> = narrow.lines().filter(|line| line.chars().count() > 80).collect();
+        assert_eq!(long, [""; 0]);
+        let [narrow, wide] = [&narrow, &wide].map(|help| help.split_once("Examples:").unwrap().1);
+        assert_eq!(narrow, wide);
+    }
+}
+
 /// The README's table has every flag of `--help` and no other, with the same names for the values.
 #[test]
 fn the_readme_has_every_flag() {
     let help = |program| String::from_utf8(Command::new(program).arg("--help").output().unwrap().stdout).unwrap();
     let flags = |text: &str| -> BTreeSet<String> {
-        let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("--"));
+        // Not the lines of examples, which are indented more.
+        let lines = text.lines().filter_map(|line| line.strip_prefix("      ")).filter(|line| line.starts_with("--"));
         let words = lines.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
         words
             .map(|words| match words[..] {

@@ -7,6 +7,7 @@ use std::{fs, num::NonZeroU32, path::PathBuf, process::ExitCode};
 use azure_dps_emulator::{
     console::{self, Console, Signals, log_time, printable},
     contoso::{ContosoOptions, Webhook},
+    listening_address,
 };
 use clap::Parser;
 
@@ -28,7 +29,7 @@ Exit codes:
 #[command(name = "contoso-webhook", version, after_help = EXAMPLES)]
 struct Arguments {
     /// Listen here; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = listening_address)]
     listen: String,
     /// Answer 401 to callers without this key. Better in the environment or in a file than here,
     /// where every user of the machine sees it
@@ -79,7 +80,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
     let webhook = Webhook::start_with_log(&arguments.listen, options, move |line| {
         printer.line(format!("{} [Information] {}", log_time(), printable(line)));
     })
-    .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    .map_err(|error| format!("--listen: cannot listen on {}: {error}", arguments.listen))?;
     console.printer().line(format!("listening on {}", webhook.url()));
     signals.wait();
     drop(webhook);

@@ -1,6 +1,7 @@
 //! A configuration is read from its text, and checked.
 
-use super::{Config, ConfigError, Finding, document::Document, rules, warnings};
+use super::{Config, ConfigError, Finding, document::Document, finding::Path, rules, warnings};
+use crate::identity::server_certificate::{host_names, lacks_names, own};
 
 impl Config {
     /// Reads a configuration, refusing what it does not know.
@@ -36,6 +37,26 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         warnings::warnings(self)
+    }
+
+    /// Returns the hosts that the certificate of the TLS listeners has to name: hubs, then gateways.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn host_names(&self, gateways: &[String]) -> Vec<String> {
+        host_names(self.linked_hubs.iter().chain(gateways))
+    }
+
+    /// Returns what is wrong with a certificate for the TLS listeners, or hardly intended.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn check_certificate(&self, chain_pem: &[u8], key_pem: &[u8], gateways: &[String]) -> Option<Finding> {
+        match own(chain_pem, key_pem) {
+            Ok(certificate) => {
+                let why = lacks_names(&certificate, &self.host_names(gateways))?;
+                Some(Finding::warning(Path::default(), why))
+            }
+            Err(why) => Some(Finding::error(Path::default(), why)),
+        }
     }
 
     /// Checks the rules between fields, which hold for configurations built in code too.

@@ -20,6 +20,7 @@ pub struct Builder {
     pub(super) control_token: Option<String>,
     pub(super) control_hosts: Vec<String>,
     pub(super) certificate: Option<(Vec<u8>, Vec<u8>)>,
+    pub(super) gateway_names: Vec<String>,
     pub(super) webhook_url: Option<String>,
     pub(super) service_key: Option<SymmetricKey>,
     pub(super) webhook_hosts: Vec<String>,
@@ -43,6 +44,7 @@ impl Emulator {
             control_token: None,
             control_hosts: Vec::new(),
             certificate: None,
+            gateway_names: Vec::new(),
             webhook_url: None,
             service_key: None,
             webhook_hosts: Vec::new(),
@@ -114,6 +116,15 @@ impl Builder {
     #[must_use]
     pub fn certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
         self.certificate = Some((chain_pem.into(), key_pem.into()));
+        self
+    }
+
+    /// Adds this name or IP address to the certificate of the TLS listeners. Devices dial it if `GatewayHostName` is in
+    /// their connection string, or if they reach the emulator from another machine. Linked hubs, `localhost`,
+    /// `hub.localhost`, `127.0.0.1` and `::1` are in the certificate without this.
+    #[must_use]
+    pub fn gateway_name(mut self, name: impl Into<String>) -> Self {
+        self.gateway_names.push(name.into());
         self
     }
 

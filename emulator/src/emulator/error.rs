@@ -11,13 +11,23 @@ pub enum StartError {
     /// The configuration cannot be used.
     Config(ConfigError),
     /// The address cannot be listened on.
-    Listen(String, io::Error),
+    #[non_exhaustive]
+    Listen {
+        /// The listener: `http`, `https`, `mqtt`, `mqtts` or `control`.
+        listener: &'static str,
+        /// The address that was given for it.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The control API would be open to others, or its token cannot be used.
     Control(String),
     /// The time scale is not a number above zero.
     TimeScale,
     /// A host of [`Builder::allow_webhook`](crate::Builder::allow_webhook) is not a host.
     WebhookHost(String),
+    /// A name of [`Builder::gateway_name`](crate::Builder::gateway_name) is not a host.
+    GatewayName(String),
     /// The certificates could not be made, or the caller's cannot be used.
     Tls(String),
     /// The data folder cannot be used: another process uses it, a newer version wrote it, other users can read it, ….
@@ -60,9 +70,16 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => write!(f, "the configuration cannot be used: {error}"),
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listen { address, error, .. } => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    f.write_str("; port 0 takes a free one")?;
+                }
+                Ok(())
+            }
             Self::TimeScale => f.write_str("the time scale is not a number above zero"),
             Self::WebhookHost(fault) => write!(f, "a webhook cannot be allowed: {fault}"),
+            Self::GatewayName(fault) => write!(f, "a gateway name cannot be used: {fault}"),
             Self::Control(why) => write!(f, "cannot start the control API: {why}"),
             Self::Tls(error) => write!(f, "cannot use the certificates: {error}"),
             Self::Data(error) => f.write_str(error),
@@ -75,8 +92,13 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(error) => Some(error),
-            Self::Listen(_, error) | Self::Io(error) => Some(error),
-            Self::Control(_) | Self::TimeScale | Self::WebhookHost(_) | Self::Tls(_) | Self::Data(_) => None,
+            Self::Listen { error, .. } | Self::Io(error) => Some(error),
+            Self::Control(_)
+            | Self::TimeScale
+            | Self::WebhookHost(_)
+            | Self::GatewayName(_)
+            | Self::Tls(_)
+            | Self::Data(_) => None,
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
+use rustls::sign::CertifiedKey;
+
 use crate::{
     config::Config,
     contoso::Webhook,
     hub::{Hub, activity::Telemetry},
+    identity::server_certificate::{host_names, lacks_names},
     net::worker::Worker,
     service::{Service, script::Script},
     store::device::DeviceRecord,
@@ -26,6 +29,8 @@ pub struct Emulator {
     pub(super) ca_pem: String,
     pub(super) issuing_ca_pem: String,
     pub(super) renewed_ca: Option<&'static str>,
+    pub(super) own_certificate: Option<Arc<CertifiedKey>>,
+    pub(super) gateway_names: Vec<String>,
     // The control API is dropped first, then the service, then the webhook that it calls.
     pub(super) _control: Option<Worker>,
     pub(super) _worker: Worker,
@@ -85,7 +90,10 @@ impl Emulator {
     pub fn warnings(&self) -> Vec<String> {
         let has_service_api = self.http_url.is_some() || self.https_url.is_some();
         let service_api = self.service.service_api_is_off().filter(|_| has_service_api);
-        service_api.into_iter().chain(self.renewed_ca).map(str::to_owned).collect()
+        let lacking = self.own_certificate.as_ref().and_then(|own| {
+            lacks_names(own, &host_names(self.service.settings().linked_hubs.iter().chain(&self.gateway_names)))
+        });
+        service_api.into_iter().chain(self.renewed_ca).map(str::to_owned).chain(lacking).collect()
     }
 
     /// Where the control API and its page are: `http://127.0.0.1:PORT`.

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use rustls::{server::ResolvesServerCert, sign::SingleCertAndKey};
 use tokio::task;
 
 use super::{
@@ -19,7 +20,10 @@ use crate::{
         mqtt::Mqtt,
     },
     hub::{Hub, shared::Shared},
-    identity::{ca::ServerCertificate, ids},
+    identity::{
+        ids,
+        server_certificate::{self, HubNames},
+    },
     net::{
         http::Http,
         listener::{bind, serve},
@@ -48,13 +52,16 @@ impl Builder {
         if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
             return Err(StartError::TimeScale);
         }
+        let gateway_names = self.gateway_names.iter().map(|name| server_certificate::gateway_name(name));
+        let gateway_names: Vec<_> = gateway_names.collect::<Result<_, _>>().map_err(StartError::GatewayName)?;
         let webhook_hosts = AllowedHosts::new(&self.webhook_hosts).map_err(StartError::WebhookHost)?;
         let mut http = self.http;
         if http.is_none() && self.https.is_none() && self.mqtt.is_none() && self.mqtts.is_none() {
             http = Some("127.0.0.1:0".to_owned());
         }
-        let [http, https, mqtt, mqtts, control] = [http, self.https, self.mqtt, self.mqtts, self.control].map(listen);
-        let (http, https, mqtt, mqtts, control) = (http?, https?, mqtt?, mqtts?, control?);
+        let (http, https) = (listen("http", http)?, listen("https", self.https)?);
+        let (mqtt, mqtts) = (listen("mqtt", self.mqtt)?, listen("mqtts", self.mqtts)?);
+        let control = listen("control", self.control)?;
         let guard = match &control {
             Some((_, address)) => {
                 let guard = Guard::new(*address, &self.control_hosts, self.control_token.as_deref());
@@ -72,13 +79,10 @@ impl Builder {
             Some(disk) => Authorities::of(disk)?,
             None => Authorities::generate().map_err(|error| StartError::tls(&error))?,
         };
-        let mut server = ServerCertificate::generate(&authorities.server).map_err(|error| StartError::tls(&error))?;
-        if let Some((chain, key)) = &self.certificate {
-            server.present(chain, key).map_err(|error| StartError::tls(&error))?;
-        }
-        let issuing_ca_pem = authorities.issuing.pem();
-        let acceptor =
-            tls::acceptor(server.chain, server.key, config.behaviour.tls13).map_err(|error| StartError::tls(&error))?;
+        let own_certificate = self.certificate.map(|(chain, key)| server_certificate::own(&chain, &key).map(Arc::new));
+        let own_certificate = own_certificate.transpose().map_err(StartError::Tls)?;
+        let (ca_pem, issuing_ca_pem) = (authorities.server.pem().to_owned(), authorities.issuing.pem());
+        let (tls13, linked_hubs) = (config.behaviour.tls13, config.linked_hubs.clone());
 
         let contoso = if config.webhook_url.is_none() {
             let options = ContosoOptions {
@@ -97,6 +101,16 @@ impl Builder {
         let watchers = views::teller(&journal, &activity);
         let shared = Arc::new(Shared::open(config.clone(), clock, journal, disk, activity, watchers)?);
         let hub = Arc::new(Hub::new(Arc::clone(&shared)));
+        let certificate: Arc<dyn ResolvesServerCert> = match &own_certificate {
+            Some(own) => Arc::new(SingleCertAndKey::from(Arc::clone(own))),
+            None => {
+                let hub = Arc::clone(&hub);
+                let is_hub = move |host: &str| hub.has_host(host);
+                let names = HubNames::new(authorities.server, gateway_names.clone(), &linked_hubs, is_hub);
+                Arc::new(names.map_err(StartError::Tls)?)
+            }
+        };
+        let acceptor = tls::acceptor(certificate, tls13).map_err(StartError::Tls)?;
         let contoso_url = contoso.as_ref().map(Webhook::url_with_key);
         let service = Arc::new(Service::new(shared, config, contoso_url, authorities.issuing, trust));
 
@@ -130,12 +144,14 @@ impl Builder {
             mqtt_url,
             mqtts_url,
             control_url,
-            ca_pem: authorities.server.pem().to_owned(),
+            ca_pem,
             issuing_ca_pem,
             renewed_ca: authorities.renewed,
             _control: None,
             _worker: worker,
             contoso,
+            own_certificate,
+            gateway_names,
         };
         if let (Some((listener, _)), Some(guard)) = (control, guard) {
             let control =
@@ -150,7 +166,7 @@ impl Builder {
 
 type Listener = (std::net::TcpListener, SocketAddr);
 
-fn listen(address: Option<String>) -> Result<Option<Listener>, StartError> {
-    let bind = |address: String| bind(&address).map_err(|error| StartError::Listen(address, error));
+fn listen(listener: &'static str, address: Option<String>) -> Result<Option<Listener>, StartError> {
+    let bind = |address: String| bind(&address).map_err(|error| StartError::Listen { listener, address, error });
     address.map(bind).transpose()
 }

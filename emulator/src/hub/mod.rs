@@ -13,6 +13,7 @@ use self::{
     activity::{Activity, Telemetry},
     shared::Shared,
 };
+use crate::identity::ids;
 
 /// All linked hubs. A device is told apart by its hub and its ID there.
 pub(crate) struct Hub {
@@ -45,5 +46,14 @@ impl Hub {
         if self.shared.activity.disconnected(registration_id, session) {
             self.shared.store.tell(registration_id);
         }
+    }
+
+    /// Returns `true` if a hub has this host name: a linked hub, or one that a device is assigned to.
+    pub(crate) fn has_host(&self, host: &str) -> bool {
+        let is_host = |hub: &str| ids::is_same_hub(hub, host);
+        let is_linked = self.shared.settings.read().linked_hubs.iter().any(|hub| is_host(hub));
+        let store = self.shared.store.read();
+        let mut assigned = store.devices.iter().filter_map(|(_, device)| Some(&device.at_hub()?.assigned_hub));
+        is_linked || assigned.any(|hub| is_host(hub))
     }
 }

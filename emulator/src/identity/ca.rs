@@ -1,20 +1,12 @@
-//! The CAs of the emulator, and the TLS listeners' server certificate by one of them.
+//! The CAs of the emulator.
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer,
-    pem::{self, PemObject},
-};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 
 use super::certificate::parse;
-
-/// The names under which the emulator is reached. The last one is for a device with a fixed host and a line in the
-/// hosts file.
-const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "global.azure-devices-provisioning.net"];
 
 /// A CA: its certificate, and its key.
 pub(crate) struct Ca {
@@ -87,38 +79,6 @@ impl Ca {
     /// Whether no client trusts it any more.
     pub(crate) fn has_expired(&self) -> bool {
         !parse(&self.der).is_ok_and(|certificate| certificate.validity().is_valid())
-    }
-}
-
-/// The server certificate, by the CA unless the user brings another.
-pub(crate) struct ServerCertificate {
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) key: PrivateKeyDer<'static>,
-}
-
-impl ServerCertificate {
-    pub(crate) fn generate(ca: &Ca) -> Result<Self, rcgen::Error> {
-        let mut server = CertificateParams::new(NAMES.map(str::to_owned))?;
-        server.distinguished_name.push(DnType::CommonName, "azure-dps-emulator");
-        (server.not_before, server.not_after) = validity();
-        server.use_authority_key_identifier_extension = true;
-        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate()?;
-        let server = ca.sign(&server, &key)?;
-        Ok(Self { chain: vec![server.der().clone()], key: key.into() })
-    }
-
-    /// Takes the user's server certificate, with its chain, and its key instead.
-    pub(crate) fn present(&mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
-        self.chain = CertificateDer::pem_slice_iter(chain_pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("the certificate's PEM cannot be read: {error}"))?;
-        self.key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
-            pem::Error::NoItemsFound => "there is no private key in PEM".to_owned(),
-            error => format!("the key's PEM cannot be read: {error}"),
-        })?;
-        Ok(())
     }
 }
 

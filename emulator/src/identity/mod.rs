@@ -7,5 +7,6 @@ pub(crate) mod device_certificate;
 pub(crate) mod error;
 pub(crate) mod ids;
 pub(crate) mod key;
+pub(crate) mod server_certificate;
 pub(crate) mod token;
 pub(crate) mod tpm;

@@ -27,3 +27,19 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || host.parse::<Ipv4Addr>().is_ok_and(|address| is_loopback(address.into()))
         || v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok_and(|address| is_loopback(address.into())))
 }
+
+/// Reads an address to listen on, for the programs.
+///
+/// # Errors
+///
+/// If the host or the port is missing.
+pub fn listening_address(text: &str) -> Result<String, String> {
+    let is_host = |host: &str| !host.is_empty() && (!host.contains(':') || host.starts_with('['));
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => {
+            let port = text.parse::<u16>().unwrap_or(8080);
+            Err(format!("it must be ADDR:PORT, for example 127.0.0.1:{port} or [::1]:{port}"))
+        }
+    }
+}

@@ -7,18 +7,17 @@ use rustls::{
     PeerIncompatible, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
+    pki_types::{CertificateDer, UnixTime},
+    server::{
+        ResolvesServerCert,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     version::{TLS12, TLS13},
 };
 use tokio_rustls::TlsAcceptor;
 
 /// Accepts TLS 1.2, as the real service, and 1.3 on request.
-pub(crate) fn acceptor(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    tls13: bool,
-) -> Result<TlsAcceptor, String> {
+pub(crate) fn acceptor(certificate: Arc<dyn ResolvesServerCert>, tls13: bool) -> Result<TlsAcceptor, String> {
     let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
     // The provider is named here, because a process-wide default is up to the program.
     let provider = aws_lc_rs::default_provider();
@@ -27,8 +26,7 @@ pub(crate) fn acceptor(
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(Arc::new(any_client))
-        .with_single_cert(chain, key)
-        .map_err(|error| explain_own(&error))?;
+        .with_cert_resolver(certificate);
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -80,7 +78,7 @@ impl ClientCertVerifier for AnyClient {
 
 /// What to do if the client rejects the server's certificate.
 const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start without --data (or the \
-                     issuer of --tls-certificate), and name the server as the certificate does: localhost, for example";
+                     issuer of --tls-certificate), and name the server as the certificate does: localhost, a linked hub, or a --gateway-name";
 
 /// Why no request may have come after a handshake, and what to do. Some clients, such as Node and curl, check the
 /// certificate or its names only then.
@@ -140,7 +138,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
 }
 
 /// Why the user's certificate and key cannot be used.
-fn explain_own(error: &Error) -> String {
+pub(crate) fn explain_own(error: &Error) -> String {
     match error {
         Error::NoCertificatesPresented => "there is no certificate in PEM".to_owned(),
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => "the key is not the certificate's".to_owned(),

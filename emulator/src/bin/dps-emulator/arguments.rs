@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, str::FromStr};
 
+use azure_dps_emulator::{gateway_name, listening_address};
 use clap::{Args, Parser, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -9,29 +10,42 @@ Examples:
   The tutorial's set-up on a free port of 127.0.0.1:
       dps-emulator
   On fixed ports, HTTPS too; the CA's certificate is written to ca.pem:
-      dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem
+      dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 \\
+          --ca-out ca.pem
   MQTT, plain and over TLS, and over WebSocket on the HTTPS port:
-      dps-emulator --mqtt 127.0.0.1:1883 --mqtts 127.0.0.1:8883 --https 127.0.0.1:8443 --ca-out ca.pem
+      dps-emulator --mqtt 127.0.0.1:1883 --mqtts 127.0.0.1:8883 \\
+          --https 127.0.0.1:8443 --ca-out ca.pem
+  Print what to add to /etc/hosts, so that devices find the hubs here:
+      dps-emulator --config my-dps.toml --hosts
+  Devices on another machine, or with a gateway host name, dial gateway.local:
+      dps-emulator --mqtts 0.0.0.0:8883 --gateway-name gateway.local \\
+          --ca-out ca.pem
   Your own enrollments, and your own function:
-      dps-emulator --config my-dps.toml --webhook http://127.0.0.1:7071/api/HttpTrigger1
-  The page and the control API on a fixed port. The connection string for Microsoft's tools is printed, too:
+      dps-emulator --config my-dps.toml \\
+          --webhook http://127.0.0.1:7071/api/HttpTrigger1
+  The page and the control API on a fixed port. The connection string for
+  Microsoft's tools is printed, too:
       dps-emulator --http 127.0.0.1:8080 --control 127.0.0.1:8085
   See in the terminal what devices and the webhook send:
       dps-emulator --verbose
   Keep everything over restarts; the CA's certificate is in dps-data/ca.pem:
-      dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --data dps-data
+      dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 \\
+          --data dps-data
   Only check a configuration:
       dps-emulator --config my-dps.toml --check
   The quotas of the real service, answered with 429 when they are used up:
-      dps-emulator --registrations-per-minute 1000 --operations-per-minute 1000 --device-polls-per-10s 5
+      dps-emulator --registrations-per-minute 1000 \\
+          --operations-per-minute 1000 --device-polls-per-10s 5
 
-Without --config it is the set-up of Microsoft's tutorial \"Use custom allocation policies\":
-  ID scope 0ne00002193, enrollment group contoso-custom-allocated-devices with the tutorial's key,
-  the hubs contoso-toasters-hub-1098 and contoso-heatpumps-hub-1098, and the Contoso webhook.
+Without --config it is the set-up of Microsoft's tutorial \"Use custom
+allocation policies\":
+  ID scope 0ne00002193, enrollment group contoso-custom-allocated-devices
+  with the tutorial's key, the hubs contoso-toasters-hub-1098 and
+  contoso-heatpumps-hub-1098, and the Contoso webhook.
 
 Exit codes:
-  0  stopped by Ctrl-C or SIGTERM; with --check: the configuration can be used
-  1  it could not start: an address is taken, a file cannot be read or written, …
+  0  stopped by Ctrl-C or SIGTERM; --check: the configuration can be used
+  1  it could not start: an address is taken, a file cannot be read, …
   2  the command line is wrong
   3  the configuration cannot be read or used";
 
@@ -46,6 +60,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) certificates: Certificates,
     #[command(flatten)]
+    pub(crate) names: Names,
+    #[command(flatten)]
     pub(crate) configuration: Configuration,
     #[command(flatten)]
     pub(crate) service_api: ServiceApi,
@@ -59,16 +75,16 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Listeners for devices")]
 pub(crate) struct Listeners {
     /// Listen for plain HTTP; port 0 takes a free one [default: 127.0.0.1:0 without other listeners]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listening_address)]
     pub(crate) http: Option<String>,
     /// Listen for HTTPS and for MQTT over WebSocket (TLS 1.2); port 0 takes a free one
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listening_address)]
     pub(crate) https: Option<String>,
     /// Listen for plain MQTT 3.1.1; port 0 takes a free one
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listening_address)]
     pub(crate) mqtt: Option<String>,
     /// Listen for MQTT 3.1.1 over TLS 1.2; port 0 takes a free one
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listening_address)]
     pub(crate) mqtts: Option<String>,
 }
 
@@ -76,7 +92,7 @@ pub(crate) struct Listeners {
 #[command(next_help_heading = "Control API and page")]
 pub(crate) struct Control {
     /// Listen for the control API and serve its page; port 0 takes a free one, `none` turns it off
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = control_address)]
     pub(crate) control: String,
     /// Accept this name in Host, with any port or as NAME:PORT; may be given more than once
     #[arg(long, value_name = "NAME")]
@@ -102,6 +118,18 @@ pub(crate) struct Certificates {
     /// The key of --tls-certificate, PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Names of hubs")]
+pub(crate) struct Names {
+    /// Add this name to the certificate: devices dial it if it is their gateway host name, or if they are on another
+    /// machine. Linked hubs, localhost and hub.localhost are always in the certificate; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = gateway_name)]
+    pub(crate) gateway_name: Vec<String>,
+    /// Print lines for a hosts file, one for each linked hub and gateway name. Nothing is started
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) hosts: bool,
 }
 
 #[derive(Args)]
@@ -182,6 +210,10 @@ pub(crate) enum When {
     Auto,
     Always,
     Never,
+}
+
+fn control_address(text: &str) -> Result<String, String> {
+    if text == "none" { Ok(text.to_owned()) } else { listening_address(text) }
 }
 
 fn time_scale(text: &str) -> Result<f64, &'static str> {

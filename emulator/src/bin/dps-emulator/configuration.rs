@@ -1,6 +1,6 @@
 //! The configuration: the file, then the flags that go before it, and what is wrong with them.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use azure_dps_emulator::{Config, Document, Finding};
 
@@ -18,8 +18,17 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads as much of it as possible.
+    /// Reads as much of it as possible. The certificate of the TLS listeners is read only to be checked: at a start the
+    /// emulator reads it.
     pub(crate) fn read(arguments: &Arguments) -> Self {
+        let mut configuration = Self::read_file(arguments);
+        if arguments.configuration.check {
+            configuration.findings.extend(certificate_finding(&configuration.config, arguments));
+        }
+        configuration
+    }
+
+    fn read_file(arguments: &Arguments) -> Self {
         let Some(path) = &arguments.configuration.config else {
             let mut config = Config::contoso();
             apply_flags(&mut config, arguments);
@@ -69,6 +78,19 @@ impl Configuration {
             Ok(self)
         }
     }
+}
+
+/// What is wrong with the certificate that a flag names.
+fn certificate_finding(config: &Config, arguments: &Arguments) -> Option<Finding> {
+    let flags = &arguments.certificates;
+    let (certificate, key) = (flags.tls_certificate.as_ref()?, flags.tls_key.as_ref()?);
+    let unreadable = |path: &Path, error| Finding::of_text(format!("{}: {error}", path.display()));
+    let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error));
+    let finding = match (read(certificate), read(key)) {
+        (Ok(chain), Ok(key)) => config.check_certificate(&chain, &key, &arguments.names.gateway_name)?,
+        (Err(finding), _) | (_, Err(finding)) => finding,
+    };
+    Some(finding.of_option("--tls-certificate"))
 }
 
 /// What a flag has set is not the file's fault.

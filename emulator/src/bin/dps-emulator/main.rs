@@ -9,6 +9,7 @@ mod colour;
 mod configuration;
 mod control;
 mod failure;
+mod hosts;
 mod output;
 mod secret;
 mod service_key;
@@ -53,6 +54,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return check::report(&configuration, &arguments.output);
     }
     let configuration = configuration.usable()?;
+    if arguments.names.hosts {
+        hosts::print(&configuration.config.host_names(&arguments.names.gateway_name));
+        return Ok(());
+    }
     let config = &configuration.config;
     let about = format!(
         "ID scope {}, {} enrollment group(s), {} individual enrollment(s), {} linked hub(s)",
@@ -119,6 +124,9 @@ fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulato
     for host in &arguments.service_api.allow_webhook {
         builder = builder.allow_webhook(host);
     }
+    for name in &arguments.names.gateway_name {
+        builder = builder.gateway_name(name);
+    }
     builder = control::listen(builder, &arguments.control)?;
     if let Some(folder) = &arguments.configuration.data {
         builder = builder.data(folder);
@@ -131,6 +139,7 @@ fn start(arguments: &Arguments, config: Config, lines: &Lines) -> Result<Emulato
     }
     builder.start().map_err(|error| match error {
         StartError::Config(_) => Failure::config(error),
+        StartError::Listen { listener, .. } => Failure::start(format!("--{listener}: {error}")),
         StartError::WebhookHost(_) => Failure::command_line(error),
         _ => Failure::start(error),
     })
