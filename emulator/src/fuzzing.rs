@@ -81,7 +81,7 @@ impl Service {
         let shared = Shared::open(config.clone(), clock, journal, None, activity, watchers)
             .map_err(|error| error.to_string())?;
         let shared = Arc::new(shared);
-        let hub = Arc::new(Hub::new(Arc::clone(&shared)));
+        let hub = Arc::new(Hub::new(Arc::clone(&shared), issuing_ca.certificate()?));
         let service = Arc::new(service::Service::new(shared, config, None, issuing_ca, trust));
         let control = |token| -> Result<_, String> {
             let guard = Guard::new(([127, 0, 0, 1], CONTROL_PORT).into(), &[CONTROL_HOST.to_owned()], token)?;

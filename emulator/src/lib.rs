@@ -55,7 +55,10 @@ pub use config::{
     behaviour::{DisabledAnswer, HubRefusalMessage, TpmChallenge, UnlinkedHub},
 };
 pub use emulator::{Builder, Emulator, StartError};
-pub use hub::activity::{Telemetry, TelemetryMessage};
+pub use hub::{
+    activity::{Telemetry, TelemetryMessage},
+    error::HubError,
+};
 #[doc(hidden)]
 pub use identity::server_certificate::gateway_name;
 pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};

@@ -367,8 +367,8 @@ fn a_webhook_that_answers_garbage_fails_its_device_only() {
 /// smaller twin does.
 #[test]
 fn twins_beyond_the_bound_fail_their_devices() {
-    // As a tree this takes some 6 MB.
-    let tags = json!({ "list": vec![0; 90_000] });
+    // The hub counts empty lists for nothing. As a tree this takes some 4 MB.
+    let tags = json!({ "list": vec![json!([]); 60_000] });
     let (url, _) = webhook(usize::MAX, move |request| {
         let is_large = request["deviceRuntimeContext"]["registrationId"] != TOASTER;
         let tags = if is_large { tags.clone() } else { json!({}) };

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::enrollments::Twin;
 use crate::watch::text::excerpt;
 
 const MAX_NAME: usize = 1024;
@@ -38,6 +39,12 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// Checks that a twin may start so.
+pub(crate) fn check(twin: &Twin) -> Result<(), String> {
+    Part::Tags.check(&twin.tags)?;
+    Part::Desired.check(&twin.desired)
 }
 
 /// Returns the size of the members as the hub counts it. The error names what breaks a limit.

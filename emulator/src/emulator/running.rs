@@ -3,11 +3,12 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use rustls::sign::CertifiedKey;
+use serde_json::Value;
 
 use crate::{
     config::Config,
     contoso::Webhook,
-    hub::{Hub, activity::Telemetry},
+    hub::{Hub, activity::Telemetry, error::HubError},
     identity::server_certificate::{host_names, lacks_names},
     net::worker::Worker,
     service::{Service, script::Script},
@@ -167,6 +168,42 @@ impl Emulator {
     #[must_use]
     pub fn is_connected(&self, registration_id: &str) -> bool {
         self.hub.activity().seen(registration_id).is_connected
+    }
+
+    /// Changes a device's twin at its hub: merges `tags` and `desired` of this object into the twin (JSON merge patch:
+    /// `null` deletes a member). A connected device is told of the desired properties.
+    ///
+    /// ```no_run
+    /// # let emulator = azure_dps_emulator::Builder::new(azure_dps_emulator::Config::contoso()).start()?;
+    /// emulator.patch_twin("breakroom499-contoso-tstrsd-007", serde_json::json!({ "desired": { "state": "off" } }))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the device is at no hub, if the patch has other members, or if the twin would break a limit of the hub.
+    pub fn patch_twin(&self, registration_id: &str, patch: Value) -> Result<(), HubError> {
+        self.hub.patch_twin_with(registration_id, patch)
+    }
+
+    /// Disables a device at its hub, or enables it again. A disabled device cannot connect, and a live connection is
+    /// dropped. Its enrollment stays as it is, so that it can register.
+    ///
+    /// # Errors
+    ///
+    /// If the device is at no hub.
+    pub fn set_hub_enabled(&self, registration_id: &str, enabled: bool) -> Result<(), HubError> {
+        self.hub.set_enabled(registration_id, enabled)
+    }
+
+    /// Removes a device from its hub, with its twin. A live connection is dropped. DPS still knows the registration;
+    /// the next one creates the device at a hub again, with the initial twin.
+    ///
+    /// # Errors
+    ///
+    /// If the device is at no hub.
+    pub fn remove_from_hub(&self, registration_id: &str) -> Result<(), HubError> {
+        self.hub.remove_device(registration_id)
     }
 
     /// Adds a script to the queue: a fault that the next matching request meets.

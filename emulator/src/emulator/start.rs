@@ -83,6 +83,7 @@ impl Builder {
         let own_certificate = own_certificate.transpose().map_err(StartError::Tls)?;
         let (ca_pem, issuing_ca_pem) = (authorities.server.pem().to_owned(), authorities.issuing.pem());
         let (tls13, linked_hubs) = (config.behaviour.tls13, config.linked_hubs.clone());
+        let issuing_ca = authorities.issuing.certificate().map_err(|error| StartError::tls(&error))?;
 
         let contoso = if config.webhook_url.is_none() {
             let options = ContosoOptions {
@@ -100,7 +101,7 @@ impl Builder {
         let activity = Arc::default();
         let watchers = views::teller(&journal, &activity);
         let shared = Arc::new(Shared::open(config.clone(), clock, journal, disk, activity, watchers)?);
-        let hub = Arc::new(Hub::new(Arc::clone(&shared)));
+        let hub = Arc::new(Hub::new(Arc::clone(&shared), issuing_ca));
         let certificate: Arc<dyn ResolvesServerCert> = match &own_certificate {
             Some(own) => Arc::new(SingleCertAndKey::from(Arc::clone(own))),
             None => {

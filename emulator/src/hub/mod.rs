@@ -4,7 +4,13 @@
 //! and the hub serves it there.
 
 pub(crate) mod activity;
+pub(crate) mod admission;
+mod credentials;
+pub(crate) mod error;
+mod registry;
 pub(crate) mod shared;
+#[cfg(test)]
+mod tests;
 pub(crate) mod twins;
 
 use std::sync::Arc;
@@ -13,16 +19,18 @@ use self::{
     activity::{Activity, Telemetry},
     shared::Shared,
 };
-use crate::identity::ids;
+use crate::identity::{certificate::Certificate, ids};
 
 /// All linked hubs. A device is told apart by its hub and its ID there.
 pub(crate) struct Hub {
     shared: Arc<Shared>,
+    /// The CA that issues certificates to devices.
+    issuing_ca: Certificate,
 }
 
 impl Hub {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: Arc<Shared>, issuing_ca: Certificate) -> Self {
+        Self { shared, issuing_ca }
     }
 
     /// What the devices did.

@@ -1,57 +1,108 @@
 //! The twins of devices: how they are read and changed.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Hub;
+use super::{Hub, admission::Admitted, error::HubError};
 use crate::{
     config::twin_limits::Part,
-    store::{merge::merged, shared::NotKept},
+    store::{Store, device::DeviceRecord, merge::merged, twin::DeviceTwin},
 };
 
-/// Why a twin is not changed.
-#[derive(Debug)]
-pub(crate) enum TwinFault {
-    NoDevice,
-    /// The device is at no hub, and so has no twin.
-    NoTwin,
-    /// The twin would break a limit.
-    Limit(String),
-    /// There is no room for more twins.
-    Full,
-    /// The change could not be written.
-    NotKept(String),
-}
-
-impl From<NotKept> for TwinFault {
-    fn from(NotKept(why): NotKept) -> Self {
-        Self::NotKept(why)
-    }
+/// A change of a twin, as operators write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    #[serde(default)]
+    tags: Option<Map<String, Value>>,
+    #[serde(default)]
+    desired: Option<Map<String, Value>>,
 }
 
 impl Hub {
+    /// Changes a twin by an object with `tags` and `desired`.
+    pub(crate) fn patch_twin_with(&self, registration_id: &str, patch: Value) -> Result<(), HubError> {
+        let read = |patch: Value| -> serde_json::Result<Patch> {
+            // A struct is read from a list of its values, too.
+            Patch::deserialize(Value::Object(Map::deserialize(patch)?))
+        };
+        let Patch { tags, desired } =
+            read(patch).map_err(|error| HubError::Json(format!("the patch cannot be read: {error}")))?;
+        self.patch_twin(registration_id, tags, desired)
+    }
+
+    /// Returns what a device sees of its twin.
+    pub(crate) fn twin_document(&self, session: &Admitted) -> Result<String, HubError> {
+        let store = self.shared.store.read();
+        let DeviceTwin { desired, desired_version, reported, reported_version, .. } = &record_of(&store, session)?.twin;
+        let desired = with_version(desired, *desired_version);
+        Ok(format!(r#"{{"desired":{desired},"reported":{}}}"#, with_version(reported, *reported_version)))
+    }
+
+    /// Merges what a device reports into its reported properties (RFC 7396). Returns the new `$version`.
+    pub(crate) fn report(&self, session: &Admitted, body: &[u8]) -> Result<u64, HubError> {
+        let patch: Value =
+            serde_json::from_slice(body).map_err(|error| HubError::Json(format!("the body is no JSON: {error}")))?;
+        let Value::Object(patch) = patch else {
+            return Err(HubError::Json("the body is JSON, but no object of reported properties".to_owned()));
+        };
+        self.shared.store.change(
+            |store| {
+                let mut twin = record_of(store, session)?.twin.clone();
+                twin.reported = patched(Part::Reported, twin.reported, patch)?;
+                twin.reported_version = twin.reported_version.saturating_add(1);
+                let version = twin.reported_version;
+                store.devices.set_twin(&session.registration_id, twin).map_err(|_| HubError::Full)?;
+                Ok(version)
+            },
+            |version| version,
+        )
+    }
+
     /// Merges these members into tags and desired properties (RFC 7396), as an operator does.
     pub(crate) fn patch_twin(
         &self,
         registration_id: &str,
         tags: Option<Map<String, Value>>,
         desired: Option<Map<String, Value>>,
-    ) -> Result<(), TwinFault> {
+    ) -> Result<(), HubError> {
         self.shared.store.change(
             |store| {
-                let device = store.devices.get(registration_id).ok_or(TwinFault::NoDevice)?;
-                let mut twin = device.at_hub().ok_or(TwinFault::NoTwin)?.twin.clone();
+                let device = store.devices.get(registration_id).ok_or(HubError::NoDevice)?;
+                let mut twin = device.at_hub().ok_or(HubError::NotAtHub)?.twin.clone();
                 if let Some(patch) = tags {
-                    twin.tags = merged(twin.tags, patch);
-                    Part::Tags.check(&twin.tags).map_err(TwinFault::Limit)?;
+                    twin.tags = patched(Part::Tags, twin.tags, patch)?;
                 }
                 if let Some(patch) = desired {
-                    twin.desired = merged(twin.desired, patch);
-                    Part::Desired.check(&twin.desired).map_err(TwinFault::Limit)?;
+                    twin.desired = patched(Part::Desired, twin.desired, patch)?;
                     twin.desired_version = twin.desired_version.saturating_add(1);
                 }
-                store.devices.set_twin(registration_id, twin).map_err(|_| TwinFault::Full)
+                store.devices.set_twin(registration_id, twin).map_err(|_| HubError::Full)
             },
             |()| (),
         )
     }
+}
+
+/// The device of a session, if it still is at the hub to which it connected.
+fn record_of<'a>(store: &'a Store, session: &Admitted) -> Result<&'a DeviceRecord, HubError> {
+    let found = store.devices.at_hub(&session.hub, &session.device_id);
+    let own = found.filter(|(key, _)| key.eq_ignore_ascii_case(&session.registration_id));
+    own.and_then(|(_, device)| device.record()).ok_or(HubError::NotAtHub)
+}
+
+/// The part of a twin after this patch. A patch that deletes has to keep the limits, too, so it is checked by itself.
+fn patched(part: Part, old: Map<String, Value>, patch: Map<String, Value>) -> Result<Map<String, Value>, HubError> {
+    part.check(&patch).map_err(HubError::Limit)?;
+    let new = merged(old, patch);
+    part.check(&new).map_err(HubError::Limit)?;
+    Ok(new)
+}
+
+/// Properties as a device reads them: with their version.
+fn with_version(members: &Map<String, Value>, version: u64) -> String {
+    let mut text = Value::Object(members.clone()).to_string();
+    text.pop();
+    let comma = if members.is_empty() { "" } else { "," };
+    format!(r#"{text}{comma}"$version":{version}}}"#)
 }

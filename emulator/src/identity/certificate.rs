@@ -1,6 +1,6 @@
 //! X.509 certificates, and what the service tells of one.
 
-use std::{fmt, fs};
+use std::{fmt, fs, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pem::{EncodeConfig, LineEnding, Pem};
@@ -18,11 +18,11 @@ use x509_parser::{
 
 use super::error::CredentialError;
 
-/// An X.509 certificate.
+/// An X.509 certificate. Its clones share it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Certificate {
-    pub(super) der: CertificateDer<'static>,
-    info: Box<CertificateInfo>,
+    pub(super) der: Arc<CertificateDer<'static>>,
+    info: Arc<CertificateInfo>,
 }
 
 impl Certificate {
@@ -54,8 +54,8 @@ impl Certificate {
     }
 
     pub(super) fn from_der(der: CertificateDer<'static>) -> Result<Self, Fault> {
-        let info = Box::new(CertificateInfo::of(&parse(&der)?, &der));
-        Ok(Self { der, info })
+        let info = Arc::new(CertificateInfo::of(&parse(&der)?, &der));
+        Ok(Self { der: Arc::new(der), info })
     }
 
     pub(crate) fn is_ca(&self) -> bool {
@@ -75,12 +75,12 @@ impl Certificate {
     /// Its PEM.
     pub(crate) fn pem(&self) -> String {
         let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
-        pem::encode_config(&Pem::new("CERTIFICATE", &*self.der), config)
+        pem::encode_config(&Pem::new("CERTIFICATE", &**self.der), config)
     }
 
     /// Its DER, for JSON.
     pub(crate) fn base64(&self) -> String {
-        BASE64_STANDARD.encode(&self.der)
+        BASE64_STANDARD.encode(self.der())
     }
 
     /// What the service tells of it.

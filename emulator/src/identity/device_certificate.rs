@@ -47,7 +47,7 @@ impl<'a> DeviceCertificate<'a> {
         // The verifier trusts a root without looking at its validity.
         check_validity(&parse(&ca.der)?, self.now).map_err(|fault| format!("the CA's certificate {fault}"))?;
         let mut roots = RootCertStore::empty();
-        roots.add(ca.der.clone()).map_err(|error| error.to_string())?;
+        roots.add(CertificateDer::clone(&ca.der)).map_err(|error| error.to_string())?;
         WebPkiClientVerifier::builder_with_provider(roots.into(), aws_lc_rs::default_provider().into())
             .build()
             .map_err(|error| error.to_string())?

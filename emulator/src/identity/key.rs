@@ -36,6 +36,11 @@ impl SymmetricKey {
         rand::fill(&mut bytes).ok().map(|()| Self(bytes))
     }
 
+    /// A key of 32 bytes, such as the one for a TPM.
+    pub(super) fn of_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes.into())
+    }
+
     /// The key as the portal shows it.
     pub(crate) fn to_base64(&self) -> String {
         BASE64_STANDARD.encode(&self.0)
@@ -111,11 +116,11 @@ pub(crate) mod kept_option {
 }
 
 /// A device's key: the HMAC of its registration ID under its group's key.
-pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str) -> Vec<u8> {
-    mac(group_key.bytes()).map_or_else(Vec::new, |mut mac| {
+pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str) -> SymmetricKey {
+    SymmetricKey(mac(group_key.bytes()).map_or_else(Vec::new, |mut mac| {
         mac.update(registration_id.as_bytes());
         mac.finalize().into_bytes().to_vec()
-    })
+    }))
 }
 
 /// HMAC accepts keys of any length, so `None` cannot happen. It would verify nothing.
@@ -139,7 +144,7 @@ mod tests {
             ("mainbuilding167-contoso-hpsd-088", "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg="),
         ] {
             let derived = derive_device_key(&group, registration_id);
-            assert_eq!(BASE64_STANDARD.encode(derived), key);
+            assert_eq!(derived.to_base64(), key);
         }
     }
 }

@@ -6,8 +6,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::Mac;
 use percent_encoding::percent_decode_str;
 
-use super::key::mac;
-use crate::net::host::without_port;
+use super::{ids, key::mac};
+use crate::{net::host::without_port, watch::text::excerpt};
 
 /// The parts of a token as they were sent. Only the signature is decoded.
 #[derive(Debug)]
@@ -89,6 +89,25 @@ impl<'a> SasToken<'a> {
             .split_terminator('/')
             .all(|named| segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case(named)));
         if is_prefix { Ok(()) } else { Err(format!("the token is for {named:?}, the request for {path:?}")) }
+    }
+
+    /// Checks that the token is for this device at this hub, in any escaping. The device ID has case.
+    pub(crate) fn check_device(&self, hub: &str, device_id: &str) -> Result<(), Fault> {
+        let named = percent_decode_str(self.sr).decode_utf8_lossy();
+        let is_it = named.split_once('/').is_some_and(|(named_hub, path)| {
+            ids::is_same_hub(named_hub, hub) && path.strip_prefix("devices/").is_some_and(|named| named == device_id)
+        });
+        if is_it {
+            Ok(())
+        } else {
+            let (named, expected) = (excerpt(&named), format!("{hub}/devices/{device_id}"));
+            Err(format!("the token's sr is {named:?}; sign {:?}", excerpt(&expected)))
+        }
+    }
+
+    /// Returns when the token expires, in seconds since 1970.
+    pub(crate) fn expiry(&self) -> u64 {
+        self.expiry
     }
 
     /// Returns the name of the key.

@@ -27,8 +27,8 @@ pub(super) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    pub(super) fn enrollment(self) -> Enrollment {
-        Enrollment::new(self.found, self.attested)
+    fn enrollment(self, settings: &Settings, registration_id: &str) -> Enrollment {
+        Enrollment::new(self.found, self.attested, settings, registration_id)
     }
 }
 
@@ -77,7 +77,8 @@ pub(super) fn read_and_authenticate(
             return Err(ServiceError::unauthorized("the TPM was not challenged with these keys"));
         }
     }
-    Ok((authenticate(settings, store, request, clock)?.enrollment(), registration))
+    let admitted = authenticate(settings, store, request, clock)?;
+    Ok((admitted.enrollment(settings, request.registration_id), registration))
 }
 
 /// The device, which from now on is known.

@@ -1,32 +1,47 @@
 //! Where a device is after an allocation, and with which twin: what re-provisioning means.
 
-use super::{allocation::Allocated, enrollment::Enrollment};
+use super::{allocation::Allocated, enrollment::Enrollment, failure::Failure};
 use crate::{
-    config::ReprovisionPolicy,
-    store::{device::DeviceRecord, hub_device::HubStatus, registration_state::Substatus},
+    config::{ReprovisionPolicy, twin_limits},
+    store::{
+        device::{Device, DeviceRecord},
+        devices::{Devices, Full},
+        hub_device::{Authentication, HubDevice, HubStatus},
+        registration_state::Substatus,
+    },
 };
 
 /// Makes the record of a device that is assigned.
 ///
 /// "DPS only uses initialTwin property in the response if the current IoT hub is changed and the reprovisioning policy
 /// set on the enrollment entry is *Reprovision and reset to initial config*."
+///
+/// # Errors
+///
+/// If the device starts with an initial twin that breaks a limit of the hub.
 pub(super) fn assign(
     current: Option<&DeviceRecord>,
     registration_id: &str,
     enrollment: &Enrollment,
     allocated: Allocated,
-) -> DeviceRecord {
-    let initial_twin = || allocated.initial_twin.unwrap_or_else(|| enrollment.initial_twin.clone()).into();
-    let (substatus, twin) = match current {
-        None => (Substatus::InitialAssignment, initial_twin()),
+) -> Result<DeviceRecord, Failure> {
+    let initial_twin = || {
+        let twin = allocated.initial_twin.unwrap_or_else(|| enrollment.initial_twin.clone());
+        twin_limits::check(&twin).map_err(|why| Failure::twin_refused(&why))?;
+        Ok(twin.into())
+    };
+    // A device that was removed from its hub left no twin.
+    let current_twin = current.filter(|current| current.hub_status != HubStatus::Removed).map(|current| &current.twin);
+    let (substatus, twin) = match (current, current_twin) {
+        (None, _) => (Substatus::InitialAssignment, initial_twin()?),
         // "Device has been re-provisioned to a previously assigned IoT hub."
-        Some(current) if current.assigned_hub == allocated.hub => {
-            (Substatus::ReprovisionedToInitialAssignment, current.twin.clone())
+        (Some(current), twin) if current.assigned_hub == allocated.hub => {
+            (Substatus::ReprovisionedToInitialAssignment, twin.cloned().map_or_else(initial_twin, Ok)?)
         }
-        Some(_) if enrollment.reprovision_policy == ReprovisionPolicy::Reset => {
-            (Substatus::DeviceDataReset, initial_twin())
+        (Some(_), Some(twin)) if enrollment.reprovision_policy != ReprovisionPolicy::Reset => {
+            (Substatus::DeviceDataMigrated, twin.clone())
         }
-        Some(current) => (Substatus::DeviceDataMigrated, current.twin.clone()),
+        (Some(_), _) => (Substatus::DeviceDataReset, initial_twin()?),
     };
     // A hub's device IDs have case, registration IDs have none: the device keeps the ID that it has.
     let kept_id = current.map(|current| &current.device_id);
@@ -35,7 +50,7 @@ pub(super) fn assign(
         (None, Some(kept_id)) if kept_id.eq_ignore_ascii_case(registration_id) => kept_id,
         _ => registration_id,
     };
-    DeviceRecord {
+    Ok(DeviceRecord {
         registration_id: registration_id.to_owned(),
         enrollment_id: enrollment.id.clone(),
         assigned_hub: allocated.hub,
@@ -45,7 +60,25 @@ pub(super) fn assign(
         twin,
         registrations: current.map_or(0, |current| current.registrations) + 1,
         registered: true,
+    })
+}
+
+/// Puts a device at its hub, and lets it prove there by `authentication` who it is.
+///
+/// The hub keeps an identity that it has: a device that an operator disabled stays disabled, and the session of a device
+/// that comes back is kept.
+pub(super) fn put_at_hub(
+    devices: &mut Devices,
+    mut record: DeviceRecord,
+    authentication: Authentication,
+) -> Result<(), Full> {
+    let existing = devices.at_hub(&record.assigned_hub, &record.device_id);
+    if let Some(existing) = existing.and_then(|(_, device)| device.record()) {
+        record.hub_status = existing.hub_status;
     }
+    let is_own = |(key, _): &(&str, &Device)| key.eq_ignore_ascii_case(&record.registration_id);
+    let session = existing.filter(is_own).and_then(|(_, device)| device.hub.session.clone());
+    devices.assign(record, HubDevice { authentication, session })
 }
 
 /// The substatus that a device is told. Old api-versions do not know that a device came back to its hub.

@@ -1,9 +1,12 @@
 //! What an enrollment says about one device, be it a group or an individual enrollment.
 
-use super::attestation::Attested;
+use super::{attestation::Attested, hub_identity::authentication};
 use crate::{
-    config::{Allocation, ReprovisionPolicy, Twin},
-    store::enrollments::{EntryRef, Kind, Stamp, Stored},
+    config::{Allocation, ReprovisionPolicy, Twin, settings::Settings},
+    store::{
+        enrollments::{EntryRef, Kind, Stamp, Stored},
+        hub_device::Authentication,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -14,6 +17,8 @@ pub(super) struct Enrollment {
     pub(super) enabled: bool,
     pub(super) device_id: Option<String>,
     pub(super) attested: Attested,
+    /// How the device is to prove at its hub who it is.
+    pub(super) authentication: Authentication,
     pub(super) certificate_policy: Option<String>,
     pub(super) allocation: Allocation,
     pub(super) reprovision_policy: ReprovisionPolicy,
@@ -24,9 +29,15 @@ pub(super) struct Enrollment {
 
 impl Enrollment {
     /// The enrollment, which lets a device in that proved `attested`.
-    pub(super) fn new(Stored { entry, stamp }: Stored<'_>, attested: Attested) -> Self {
+    pub(super) fn new(
+        Stored { entry, stamp }: Stored<'_>,
+        attested: Attested,
+        settings: &Settings,
+        registration_id: &str,
+    ) -> Self {
         let common = entry.common();
         Self {
+            authentication: authentication(entry, &attested, settings, registration_id),
             kind: entry.kind(),
             id: common.id.to_owned(),
             enabled: common.enabled,

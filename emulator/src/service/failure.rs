@@ -79,6 +79,12 @@ impl Failure {
         Self { code: 429_001, message: "The emulator has no room for more twins".to_owned() }
     }
 
+    /// The hub refuses the initial twin. No source says what the service answers then: the code is the one with which
+    /// hubs refuse arguments, as the code of `hub_unauthorized` is the hub's.
+    pub(super) fn twin_refused(why: &str) -> Self {
+        Self { code: 400_004, message: format!("The IoT hub refused the initial twin: {why}") }
+    }
+
     /// No hub is linked. Code and text are those of the real service.
     pub(crate) fn hub_not_found() -> Self {
         Self { code: 401_001, message: "IoTHub not found.".to_owned() }

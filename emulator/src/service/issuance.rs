@@ -13,7 +13,8 @@ use crate::{
     config::Behaviour,
     identity::{
         ca::{Ca, validity},
-        certificate,
+        certificate::{self, Certificate},
+        error::CredentialError,
     },
 };
 
@@ -33,6 +34,11 @@ impl IssuingCa {
     /// The intermediate's certificate, followed by the root's.
     pub(crate) fn pem(&self) -> String {
         self.intermediate.pem().to_owned() + self.root.pem()
+    }
+
+    /// The certificate of the intermediate.
+    pub(crate) fn certificate(&self) -> Result<Certificate, CredentialError> {
+        Certificate::from_pem(self.intermediate.pem())
     }
 
     /// Issues a certificate for a TLS client. Returns the chain from leaf to root, each certificate as base64 of its

@@ -13,6 +13,7 @@ mod enrollment_json;
 mod enrollments;
 mod error;
 mod failure;
+mod hub_identity;
 mod if_match;
 pub(crate) mod inspection;
 pub(crate) mod issuance;

@@ -9,7 +9,7 @@ use super::{
     admission::{known_device, read_and_authenticate},
     allocation::{self, Allocated},
     api_version,
-    assignment::{assign, told_substatus},
+    assignment::{assign, put_at_hub, told_substatus},
     attestation::Attested,
     enrollment::Enrollment,
     failure::Failure,
@@ -30,7 +30,7 @@ use crate::{
         Store,
         device::{Device, LastKey},
         devices::Devices,
-        hub_device::HubDevice,
+        hub_device::Authentication,
         registration_state::{RegistrationState, Status},
         running::Running,
         shared::NotKept,
@@ -115,7 +115,7 @@ impl Service {
             other => other?,
         };
         let device = known_device(&settings, store, request.registration_id)?;
-        if let Attested::SymmetricKey(key) = &enrollment.attested
+        if let Some(key) = enrollment.attested.enrollment_key()
             && request.credentials.carrier == Carrier::Http
         {
             device.last_key = Some(LastKey { key: key.clone(), at: SystemTime::now() });
@@ -244,11 +244,21 @@ fn assigned(job: &Job, devices: &mut Devices, granted: Result<Granted, Failure>)
     let (enrollment, behaviour) = (&job.enrollment, &job.settings.behaviour);
     let payload = allocated.payload.clone();
     let current = devices.get(&running.registration_id).and_then(Device::registered);
-    let record = assign(current, &running.registration_id, enrollment, allocated);
+    let record = assign(current, &running.registration_id, enrollment, allocated)?;
     let resource = format!("{}/devices/{}", ids::hub_host(&record.assigned_hub), record.device_id);
     let has_reprovisioned = running.has_reprovisioned || !behaviour.substatus_by_api_version;
+    // The challenge was encrypted for the same TPM, so that this will be, too.
+    let (tpm_key, authentication_key) = match &running.attested {
+        Attested::Tpm(keys) => keys.new_key(&resource).ok().unzip(),
+        _ => (None, None),
+    };
+    let authentication = match tpm_key {
+        Some(key) => Authentication::Keys { primary: key.into(), secondary: None },
+        None => enrollment.authentication.clone(),
+    };
+    let with_info = behaviour.certificate_info_in_result;
     let state = RegistrationState {
-        attestation: running.attested.result(enrollment.group(), behaviour.certificate_info_in_result, &resource),
+        attestation: running.attested.result(enrollment.group(), with_info, authentication_key),
         assigned_hub: Some(record.assigned_hub.clone()),
         device_id: Some(record.device_id.clone()),
         substatus: Some(told_substatus(record.substatus, has_reprovisioned)),
@@ -256,6 +266,6 @@ fn assigned(job: &Job, devices: &mut Devices, granted: Result<Granted, Failure>)
         issued_certificate_chain,
         ..RegistrationState::new(&running.registration_id, Status::Assigned)
     };
-    devices.assign(record, HubDevice::default()).map_err(|_| Failure::too_many_twins())?;
+    put_at_hub(devices, record, authentication).map_err(|_| Failure::too_many_twins())?;
     Ok(state)
 }

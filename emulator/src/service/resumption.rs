@@ -48,7 +48,7 @@ impl Service {
         let (kind, id) = &running.enrollment;
         let attested = running.attested.clone();
         let stored = store.enrollments.get(*kind, id).ok_or_else(Failure::enrollment_gone)?;
-        let enrollment = Enrollment::new(stored, attested);
+        let enrollment = Enrollment::new(stored, attested, &settings, &running.registration_id);
         let device = store.devices.get(&running.registration_id).ok_or_else(Failure::enrollment_gone)?;
         let has_policy = enrollment.certificate_policy.is_some();
         let csr = running.csr.as_deref();

@@ -210,6 +210,14 @@ impl Devices {
         (twins_size <= self.limits.twins || size <= device.twin_size).then_some(twins_size)
     }
 
+    /// Enables or disables a device that is at a hub.
+    pub(crate) fn set_hub_status(&mut self, registration_id: &str, status: HubStatus) {
+        let device = self.get_mut(registration_id);
+        if let Some(record) = device.and_then(|device| device.record.as_mut()) {
+            record.hub_status = status;
+        }
+    }
+
     /// Lets the hub forget a device, with its twin and session. Its registration stays.
     pub(crate) fn remove_from_hub(&mut self, registration_id: &str) {
         let Some(device) = self.get_mut(registration_id) else { return };

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     hub::activity::Telemetry,
-    hub::twins::TwinFault,
+    hub::error::HubError,
     service::{inspection::Page, views::telemetry_view},
     watch::text::excerpt,
 };
@@ -46,11 +46,10 @@ pub(super) fn patch_twin(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal>
     let Patch { tags, desired } = call.body()?;
     match desk.hub.patch_twin(&call.parameter, tags, desired) {
         Ok(()) => show(desk, call),
-        Err(TwinFault::NoDevice) => Err(no_device(call)),
-        Err(TwinFault::NoTwin) => Err(Refusal::conflict("the device is at no hub, and so has no twin")),
-        Err(TwinFault::Limit(why)) => Err(Refusal::bad_request(why)),
-        Err(TwinFault::NotKept(why)) => Err(Refusal::unavailable(why)),
-        Err(TwinFault::Full) => Err(Refusal::conflict("the emulator has no room for more twins")),
+        Err(HubError::NoDevice) => Err(no_device(call)),
+        Err(error @ (HubError::NotAtHub | HubError::Full)) => Err(Refusal::conflict(error.to_string())),
+        Err(error @ (HubError::Json(_) | HubError::Limit(_))) => Err(Refusal::bad_request(error.to_string())),
+        Err(error @ HubError::NotKept(_)) => Err(Refusal::unavailable(error.to_string())),
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     activation::{authentication_key, random},
     keys::{EndorsementKey, StorageKey},
 };
+use crate::identity::key::SymmetricKey;
 
 /// The two keys that a device shows of its TPM.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -39,6 +40,12 @@ pub(crate) struct IdentityKey(Zeroizing<[u8; 32]>);
 impl IdentityKey {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_slice()
+    }
+}
+
+impl From<IdentityKey> for SymmetricKey {
+    fn from(key: IdentityKey) -> Self {
+        Self::of_bytes(*key.0)
     }
 }
 

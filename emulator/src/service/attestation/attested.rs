@@ -5,17 +5,17 @@ use crate::{identity::certificate::Certificate, store::registration_state::Attes
 
 impl Attested {
     /// What the result tells, as devices have logged it: of keys only the group, of certificates too, unless
-    /// `with_info` asks for all that the specification has. A TPM gets a new key, for `resource`.
+    /// `with_info` asks for all that the specification has. A TPM gets `authentication_key`.
     pub(in crate::service) fn result(
         &self,
         group: Option<&str>,
         with_info: bool,
-        resource: &str,
+        authentication_key: Option<String>,
     ) -> Option<AttestationResult> {
         let info = |certificate: &Certificate| with_info.then(|| Box::new(certificate.info().clone()));
         let group = group.map(str::to_owned);
         match self {
-            Self::SymmetricKey(_) => {
+            Self::SymmetricKey(_) | Self::DerivedKey { .. } => {
                 group.map(|enrollment_group_id| AttestationResult::SymmetricKey { enrollment_group_id })
             }
             Self::X509 { certificate, signer } => Some(AttestationResult::X509 {
@@ -23,10 +23,7 @@ impl Attested {
                 enrollment_group_id: group,
                 signing_certificate_info: signer.as_ref().and_then(info),
             }),
-            // The challenge was encrypted for the same TPM, so that this will be, too.
-            Self::Tpm(keys) => {
-                keys.new_key(resource).ok().map(|(_, authentication_key)| AttestationResult::Tpm { authentication_key })
-            }
+            Self::Tpm(_) => authentication_key.map(|authentication_key| AttestationResult::Tpm { authentication_key }),
         }
     }
 }

@@ -16,13 +16,14 @@ fn find_key(
     primary: &SymmetricKey,
     secondary: Option<&SymmetricKey>,
     last_key: Option<&SymmetricKey>,
-    is_signed_by: impl Fn(&SymmetricKey) -> bool,
+    attested_by: impl Fn(&SymmetricKey) -> Option<Attested>,
 ) -> Result<Attested, String> {
     let mut keys = std::iter::once(primary).chain(secondary);
-    let key = keys.clone().find(|key| is_signed_by(key)).ok_or("the token is signed with another key")?;
+    let (key, attested) =
+        keys.clone().find_map(|key| Some((key, attested_by(key)?))).ok_or("the token is signed with another key")?;
     match last_key {
         Some(last) if last != key && keys.any(|key| key == last) => Err(BLOCKED.to_owned()),
-        _ => Ok(Attested::SymmetricKey(key.clone())),
+        _ => Ok(attested),
     }
 }
 
@@ -33,7 +34,9 @@ pub(super) fn check_device(
     secondary: Option<&SymmetricKey>,
     last_key: Option<&SymmetricKey>,
 ) -> Result<Attested, String> {
-    find_key(primary, secondary, last_key, |key| token.is_signed_by(key.bytes()))
+    find_key(primary, secondary, last_key, |key| {
+        token.is_signed_by(key.bytes()).then(|| Attested::SymmetricKey(key.clone()))
+    })
 }
 
 /// Checks the token of a group's device.
@@ -48,8 +51,10 @@ pub(super) fn check_member(
     registration_id: &str,
 ) -> Result<Attested, String> {
     let lower = registration_id.to_ascii_lowercase();
+    let spellings = || std::iter::once(registration_id).chain(Some(&*lower).filter(|lower| *lower != registration_id));
     find_key(primary, secondary, last_key, |key| {
-        token.is_signed_by(&derive_device_key(key, registration_id))
-            || (lower != registration_id && token.is_signed_by(&derive_device_key(key, &lower)))
+        let is_signed = |spelling: &&str| token.is_signed_by(derive_device_key(key, spelling).bytes());
+        let derived_from = spellings().find(is_signed)?.to_owned();
+        Some(Attested::DerivedKey { group_key: key.clone(), derived_from })
     })
 }

@@ -113,7 +113,7 @@ impl<'a> DeviceRuntimeContext<'a> {
 impl<'a> DeviceAttestation<'a> {
     fn of(attested: &'a Attested) -> Self {
         match attested {
-            Attested::SymmetricKey(_) => Self::SymmetricKey {},
+            Attested::SymmetricKey(_) | Attested::DerivedKey { .. } => Self::SymmetricKey {},
             Attested::X509 { certificate, signer } => Self::X509 {
                 client_certificate: certificate.base64(),
                 certificate_info: certificate.info(),
@@ -140,7 +140,7 @@ impl<'a> AllocationRequest<'a> {
             device_id: enrollment.device_id.as_deref(),
             attestation: Attestation {
                 r#type: match enrollment.attested {
-                    Attested::SymmetricKey(_) => "symmetricKey",
+                    Attested::SymmetricKey(_) | Attested::DerivedKey { .. } => "symmetricKey",
                     Attested::X509 { .. } => "x509",
                     Attested::Tpm(_) => "tpm",
                 },

@@ -1,0 +1,124 @@
+//! The token or certificate that a device shows to its hub.
+
+use rustls::pki_types::CertificateDer;
+
+use crate::{
+    identity::{certificate::Certificate, device_certificate::DeviceCertificate, key::SymmetricKey, token::SasToken},
+    store::hub_device::Authentication,
+    watch::text::excerpt,
+};
+
+/// What a device shows, and for what.
+pub(super) struct Shown<'a> {
+    pub(super) hub: &'a str,
+    pub(super) device_id: &'a str,
+    /// The common name of the device's certificates.
+    pub(super) registration_id: &'a str,
+    /// Not empty.
+    pub(super) password: Option<&'a str>,
+    pub(super) certificates: &'a [CertificateDer<'static>],
+    pub(super) shown_at: u64,
+    /// For how many seconds after its expiry a token is accepted.
+    pub(super) leeway: u64,
+}
+
+impl Shown<'_> {
+    /// Checks that it proves the identity that DPS created at the hub. Returns when the token expires, if there is one.
+    /// The error is for the log only.
+    ///
+    /// As at DPS, a token goes before a certificate.
+    pub(super) fn check(
+        &self,
+        authentication: &Authentication,
+        issuing_ca: &Certificate,
+    ) -> Result<Option<u64>, String> {
+        match (self.password, self.certificates) {
+            (Some(password), _) => self.check_token(password, authentication).map(Some),
+            (None, [leaf, intermediates @ ..]) => {
+                self.check_certificate(leaf, intermediates, authentication, issuing_ca).map(|()| None)
+            }
+            (None, []) => Err(match authentication {
+                Authentication::Certificates(_) | Authentication::Authorities(_) => {
+                    "the device showed no client certificate in the TLS handshake, and its enrollment has X.509: \
+                     connect over TLS with the certificate"
+                }
+                Authentication::Keys { .. } | Authentication::Unknown => {
+                    "there is no password: it is the token for the hub, or absent if the device has a certificate"
+                }
+            }
+            .to_owned()),
+        }
+    }
+
+    fn check_token(&self, password: &str, authentication: &Authentication) -> Result<u64, String> {
+        let token = SasToken::parse(password).map_err(|fault| {
+            format!("the password is no token: {fault}. A token begins with SharedAccessSignature sr=")
+        })?;
+        if let Some(name) = token.key_name().filter(|name| !name.is_empty()) {
+            return Err(format!(
+                "the token names the policy {:?} (skn): tokens of policies are not emulated. Sign with the key of the \
+                 device, without skn",
+                excerpt(&name)
+            ));
+        }
+        token.check_device(self.hub, self.device_id)?;
+        token
+            .check_expiry(self.shown_at, self.leeway)
+            .map_err(|fault| format!("{fault}: sign a new one, and check the clock of the device"))?;
+        match authentication {
+            Authentication::Keys { primary, secondary } => {
+                let mut keys = std::iter::once(primary).chain(secondary).filter(|key| !key.is_empty());
+                if keys.any(|key: &SymmetricKey| token.is_signed_by(key.bytes())) {
+                    Ok(token.expiry())
+                } else {
+                    Err("the token is signed with neither key of the device. A device of a group has a key derived \
+                         from its registration ID. If the enrollment's keys were changed, the hub has the new ones \
+                         after the device registers with DPS again"
+                        .to_owned())
+                }
+            }
+            Authentication::Certificates(_) | Authentication::Authorities(_) => Err(
+                "the device sent a token, but its enrollment has X.509: leave the password out, and connect over TLS \
+                 with the certificate"
+                    .to_owned(),
+            ),
+            Authentication::Unknown => Err(UNKNOWN.to_owned()),
+        }
+    }
+
+    fn check_certificate(
+        &self,
+        leaf: &CertificateDer<'static>,
+        intermediates: &[CertificateDer<'static>],
+        authentication: &Authentication,
+        issuing_ca: &Certificate,
+    ) -> Result<(), String> {
+        let device = DeviceCertificate::read(leaf, intermediates, self.registration_id, self.shown_at)?;
+        let why = match authentication {
+            Authentication::Certificates(own) if own.contains(device.certificate()) => return Ok(()),
+            Authentication::Certificates(_) => "the certificate is not that of the enrollment".to_owned(),
+            Authentication::Authorities(authorities) => {
+                let mut fault = "the enrollment names no CA".to_owned();
+                for ca in authorities {
+                    match device.check_signed_by(ca) {
+                        Ok(()) => return Ok(()),
+                        Err(other) => fault = format!("no CA of the enrollment signed the certificate: {other}"),
+                    }
+                }
+                fault
+            }
+            Authentication::Keys { .. } => {
+                "the device sent a certificate and no password, but its enrollment has keys: send a token as the \
+                 password"
+                    .to_owned()
+            }
+            Authentication::Unknown => UNKNOWN.to_owned(),
+        };
+        // Certificates that DPS issued are good besides what the enrollment names.
+        device.check_signed_by(issuing_ca).map_err(|_| format!("{why}. Nor was it issued by DPS"))
+    }
+}
+
+/// What a device is told whose identity was not kept.
+const UNKNOWN: &str = "an earlier version of the emulator assigned the device, and did not keep its credentials: register \
+                       with DPS again";

@@ -1,0 +1,40 @@
+//! The registry of the hubs, as an operator changes it: devices are disabled, enabled and removed.
+
+use super::{Hub, error::HubError};
+use crate::store::{
+    Store,
+    device::{Device, DeviceRecord},
+    hub_device::HubStatus,
+};
+
+impl Hub {
+    /// Disables a device at its hub, or enables it again. Its twin and its session stay.
+    pub(crate) fn set_enabled(&self, registration_id: &str, enabled: bool) -> Result<(), HubError> {
+        let status = if enabled { HubStatus::Enabled } else { HubStatus::Disabled };
+        let change = |store: &mut Store| {
+            check_at_hub(store, registration_id)?;
+            store.devices.set_hub_status(registration_id, status);
+            Ok(())
+        };
+        self.shared.store.change(change, |()| ())
+    }
+
+    /// Removes a device from its hub, with its twin and its session. DPS does not notice: its registration stays, and
+    /// the next one creates the device at a hub again.
+    pub(crate) fn remove_device(&self, registration_id: &str) -> Result<(), HubError> {
+        let change = |store: &mut Store| {
+            check_at_hub(store, registration_id)?;
+            store.devices.remove_from_hub(registration_id);
+            Ok(())
+        };
+        self.shared.store.change(change, |()| ())
+    }
+}
+
+fn check_at_hub<'a>(store: &'a Store, registration_id: &str) -> Result<&'a DeviceRecord, HubError> {
+    store
+        .devices
+        .get(registration_id)
+        .ok_or(HubError::NoDevice)
+        .and_then(|device| Device::at_hub(device).ok_or(HubError::NotAtHub))
+}
