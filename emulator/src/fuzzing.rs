@@ -40,6 +40,7 @@ use crate::{
 /// The service, on whatever runtime it is called.
 pub struct Service {
     service: Arc<service::Service>,
+    hub: Arc<Hub>,
     control: Arc<Control>,
     /// The same for those who show [`CONTROL_TOKEN`].
     guarded_control: Arc<Control>,
@@ -87,18 +88,18 @@ impl Service {
             let guard = Guard::new(([127, 0, 0, 1], CONTROL_PORT).into(), &[CONTROL_HOST.to_owned()], token)?;
             Ok(Arc::new(Control::new(Arc::clone(&service), Arc::clone(&hub), Vec::new(), guard)))
         };
-        Ok(Self { control: control(None)?, guarded_control: control(Some(CONTROL_TOKEN))?, service })
+        Ok(Self { control: control(None)?, guarded_control: control(Some(CONTROL_TOKEN))?, service, hub })
     }
 
     /// One connection to the HTTP listener, until it ends.
     pub async fn http(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = Http(Arc::new(HttpApi::new(Arc::clone(&self.service), "http")));
+        let api = Http(Arc::new(HttpApi::new(Arc::clone(&self.service), Arc::clone(&self.hub), "http")));
         let _ = api.speak(stream, Peer::default()).await;
     }
 
     /// One connection to the MQTT listener, until it ends.
     pub async fn mqtt(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let api = Mqtt { service: Arc::clone(&self.service), listener: "mqtt" };
+        let api = Mqtt { service: Arc::clone(&self.service), hub: Arc::clone(&self.hub), listener: "mqtt" };
         let _ = api.speak(stream, Peer::default()).await;
     }
 
@@ -155,7 +156,7 @@ impl Service {
         let answer = match request.operation {
             Operation::Register => self.service.register(&device_request).await,
             Operation::Status => self.service.operation_status(&device_request, request.operation_id),
-            Operation::Lookup | Operation::Connect => self.service.look_up(&device_request),
+            _ => self.service.look_up(&device_request),
         };
         let answer = answer.unwrap_or_else(|error| Answer::refusal(&error, &self.service.settings().behaviour));
         (answer.status, answer.body)

@@ -38,7 +38,6 @@ mod emulator;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "no part of the public API")]
 pub mod fuzzing;
-#[allow(dead_code, reason = "the door that uses it is under way")]
 mod hub;
 mod identity;
 mod net;

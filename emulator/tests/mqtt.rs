@@ -513,7 +513,7 @@ fn who_breaks_the_rules_is_dropped() {
         (b"\xc1\x00".to_vec(), "invalid header"),
         (b"\x82\x02\x00\x07".to_vec(), "empty subscription"),
         (b"\x82\x06\x00\x07\x00\xffab".to_vec(), "shorter than what it holds"),
-        (b"\x30\xff\xff\xff\x7f".to_vec(), "more than 262144 bytes"),
+        (b"\x30\xff\xff\xff\x7f".to_vec(), "more than 327680 bytes"),
         (b"\x30\xff\xff\xff\xff\x01".to_vec(), "integer"),
         (b"\x30\x04\x00\x02\xff\xff".to_vec(), "invalid string"),
     ] {

@@ -117,6 +117,11 @@ pub struct Behaviour {
     pub inaccessible_hubs: Vec<String>,
     /// Sets the form of `errorMessage` for [`inaccessible_hubs`](Self::inaccessible_hubs).
     pub hub_refusal_message: HubRefusalMessage,
+    /// Sets for how many seconds of the service's time a session with a hub outlives its token. Default 600: "about 10
+    /// minutes after expiry".
+    pub hub_session_after_expiry: f64,
+    /// Names hubs that cannot be reached: CONNECT is answered with code 3, and live sessions end. Default none.
+    pub unavailable_hubs: Vec<String>,
     /// Sends a `status` in answers with HTTP status 202. Default true. Microsoft's own mock of the service, in
     /// iot-identity-service, sends none.
     pub status_in_202: bool,
@@ -165,6 +170,8 @@ impl Default for Behaviour {
             disabled_answer: DisabledAnswer::default(),
             inaccessible_hubs: Vec::new(),
             hub_refusal_message: HubRefusalMessage::default(),
+            hub_session_after_expiry: 600.0,
+            unavailable_hubs: Vec::new(),
             status_in_202: true,
         }
     }

@@ -159,6 +159,7 @@ pub(crate) fn behaviour_errors(behaviour: &Behaviour, path: &Path) -> Vec<Findin
         ("webhook_retry_increment", behaviour.webhook_retry_increment),
         ("client_timeout", behaviour.client_timeout),
         ("other_key_blocked_for", behaviour.other_key_blocked_for),
+        ("hub_session_after_expiry", behaviour.hub_session_after_expiry),
     ] {
         if Duration::try_from_secs_f64(seconds).is_err() {
             let message = format!("{seconds:?} is no number of seconds that can be waited for");

@@ -1,6 +1,8 @@
 //! The configuration without its enrollments, which the store keeps.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use super::{
     Behaviour, CaCertificate, Config, ContosoOptions, EnrollmentGroup, IndividualEnrollment, Policy, rules::Known,
@@ -9,20 +11,25 @@ use crate::identity::certificate::Certificate;
 
 /// The settings, as DPS and the hub share them. They are changed only while the store is locked: under the lock, settings
 /// and enrollments belong together.
-pub(crate) struct SharedSettings(RwLock<Arc<Settings>>);
+pub(crate) struct SharedSettings(watch::Sender<Arc<Settings>>);
 
 impl SharedSettings {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self(RwLock::new(Arc::new(settings)))
+        Self(watch::Sender::new(Arc::new(settings)))
     }
 
     /// The settings of now. What is returned does not change.
     pub(crate) fn read(&self) -> Arc<Settings> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Returns a receiver that is told when the settings change.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Settings>> {
+        self.0.subscribe()
     }
 
     pub(crate) fn set(&self, settings: Settings) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.0.send_replace(Arc::new(settings));
     }
 }
 

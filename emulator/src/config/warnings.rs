@@ -43,11 +43,16 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
             warnings.push(Finding::warning(root.key("policies").index(at).key("rights"), message));
         }
     }
-    for (at, hub) in config.behaviour.inaccessible_hubs.iter().enumerate() {
-        if !config.linked_hubs.iter().any(|linked| linked.eq_ignore_ascii_case(hub)) {
-            let message = format!("{} in inaccessible_hubs has no effect: it is not in linked_hubs", quoted(hub));
-            let path = root.key("behaviour").key("inaccessible_hubs").index(at);
-            warnings.push(Finding::warning(path, message).depends_on(linked_hubs.clone()));
+    let behaviour = &config.behaviour;
+    for (key, hubs) in
+        [("inaccessible_hubs", &behaviour.inaccessible_hubs), ("unavailable_hubs", &behaviour.unavailable_hubs)]
+    {
+        for (at, hub) in hubs.iter().enumerate() {
+            if !config.linked_hubs.iter().any(|linked| linked.eq_ignore_ascii_case(hub)) {
+                let message = format!("{} in {key} has no effect: it is not in linked_hubs", quoted(hub));
+                let path = root.key("behaviour").key(key).index(at);
+                warnings.push(Finding::warning(path, message).depends_on(linked_hubs.clone()));
+            }
         }
     }
     warnings

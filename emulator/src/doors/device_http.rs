@@ -14,6 +14,7 @@ use super::{exchange, fault, masked::masked, mqtt::Mqtt, websocket};
 use crate::{
     clock::wall_time,
     config::Behaviour,
+    hub::Hub,
     net::{
         http::{Body, Connection, NoAnswer},
         protocol::Peer,
@@ -29,6 +30,7 @@ use crate::{
 /// One listener's view of the service.
 pub(super) struct DeviceHttp {
     pub(super) service: Arc<Service>,
+    pub(super) hub: Arc<Hub>,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
 }
@@ -64,8 +66,8 @@ impl<'a> Route<'a> {
         match self.operation {
             Operation::Register => Method::PUT,
             Operation::Status => Method::GET,
-            // No path is a CONNECT.
-            Operation::Lookup | Operation::Connect => Method::POST,
+            // No path is any other operation.
+            _ => Method::POST,
         }
     }
 }
@@ -138,14 +140,14 @@ impl DeviceHttp {
         match route.operation {
             Operation::Register => self.service.register(&request).await,
             Operation::Status => self.service.operation_status(&request, &route.operation_id),
-            Operation::Lookup | Operation::Connect => self.service.look_up(&request),
+            _ => self.service.look_up(&request),
         }
     }
 
     /// Switches to MQTT over WebSocket.
     fn upgrade(&self, request: &mut Request<Incoming>, connection: &Connection) -> Response<Body> {
         let listener = if self.scheme == "https" { "wss" } else { "ws" };
-        let mqtt = Mqtt { service: Arc::clone(&self.service), listener };
+        let mqtt = Mqtt { service: Arc::clone(&self.service), hub: Arc::clone(&self.hub), listener };
         websocket::upgrade(request, connection, mqtt).unwrap_or_else(|error| {
             let answer = Answer::refusal(&error, &self.service.settings().behaviour);
             let mut record = RequestRecord::new(listener, request.method().as_str());

@@ -6,6 +6,7 @@ use hyper::{Request, Response, body::Incoming};
 
 use super::{device_http::DeviceHttp, service_http, service_http::ServiceHttp, websocket};
 use crate::{
+    hub::Hub,
     net::http::{Body, Connection, Handler, NoAnswer},
     service::Service,
 };
@@ -20,9 +21,9 @@ pub(crate) struct HttpApi {
 }
 
 impl HttpApi {
-    pub(crate) fn new(service: Arc<Service>, scheme: &'static str) -> Self {
+    pub(crate) fn new(service: Arc<Service>, hub: Arc<Hub>, scheme: &'static str) -> Self {
         Self {
-            device_api: DeviceHttp { service: Arc::clone(&service), scheme },
+            device_api: DeviceHttp { service: Arc::clone(&service), hub, scheme },
             service_api: ServiceHttp { service: Arc::clone(&service), scheme },
             service,
             scheme,

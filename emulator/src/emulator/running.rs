@@ -206,6 +206,12 @@ impl Emulator {
         self.hub.remove_device(registration_id)
     }
 
+    /// Drops the link of a device to its hub. The device can connect again at once. Returns `false` if the device was
+    /// not connected.
+    pub fn disconnect(&self, registration_id: &str) -> bool {
+        self.hub.disconnect(registration_id, "the operator disconnected the device")
+    }
+
     /// Adds a script to the queue: a fault that the next matching request meets.
     pub fn script(&self, script: Script) {
         self.service.push_script(script);

@@ -122,11 +122,12 @@ impl Builder {
         };
         let (http_url, https_url) = (plain_url(&http, "http"), secure_url(&https, "https"));
         let (mqtt_url, mqtts_url) = (plain_url(&mqtt, "mqtt"), secure_url(&mqtts, "mqtts"));
-        let serving = Arc::clone(&service);
+        let (serving, serving_hub) = (Arc::clone(&service), Arc::clone(&hub));
         let worker = Worker::start("dps-emulator", move || {
             serving.resume();
-            let http_api = |scheme| Http(Arc::new(HttpApi::new(Arc::clone(&serving), scheme)));
-            let mqtt_api = |listener| Mqtt { service: Arc::clone(&serving), listener };
+            let http_api =
+                |scheme| Http(Arc::new(HttpApi::new(Arc::clone(&serving), Arc::clone(&serving_hub), scheme)));
+            let mqtt_api = |listener| Mqtt { service: Arc::clone(&serving), hub: Arc::clone(&serving_hub), listener };
             let tls = Some(acceptor);
             let listeners = [
                 http.map(|(listener, _)| task::spawn(serve(listener, None, http_api("http")))),

@@ -4,9 +4,9 @@
 
 use rustls::pki_types::CertificateDer;
 
-use super::{Hub, credentials::Shown};
+use super::{Hub, admitted::Admitted, credentials::Shown};
 use crate::{
-    config::settings::Settings,
+    config::{Behaviour, settings::Settings},
     identity::ids,
     net::host::without_port,
     store::{
@@ -25,7 +25,6 @@ pub(crate) struct HubConnect<'a> {
     pub(crate) device_id: &'a str,
     /// The module in the user name.
     pub(crate) module_id: Option<&'a str>,
-    pub(crate) api_version: Option<&'a str>,
     pub(crate) client_id: &'a str,
     pub(crate) password: Option<&'a str>,
     /// The certificates of the TLS handshake, the device's own first.
@@ -34,18 +33,6 @@ pub(crate) struct HubConnect<'a> {
     pub(crate) server_name: Option<&'a str>,
     /// When the device showed this, in seconds since 1970.
     pub(crate) shown_at: u64,
-}
-
-/// A device that is let in.
-#[derive(Clone, Debug)]
-pub(crate) struct Admitted {
-    /// The registration ID, as the device last wrote it.
-    pub(crate) registration_id: String,
-    /// The hub as it is linked to DPS.
-    pub(crate) hub: String,
-    pub(crate) device_id: String,
-    /// When the token expires, in seconds since 1970. Absent if the device showed a certificate.
-    pub(crate) token_expiry: Option<u64>,
 }
 
 /// A device that is not let in.
@@ -68,7 +55,7 @@ pub(crate) enum RefusalAnswer {
 }
 
 impl Refused {
-    fn new(why: impl Into<String>) -> Self {
+    pub(super) fn new(why: impl Into<String>) -> Self {
         Self { why: why.into(), registration_id: None, answer: RefusalAnswer::NotAuthorized }
     }
 
@@ -88,6 +75,10 @@ impl Hub {
     /// Lets a device in, or says why not.
     pub(crate) fn admit(&self, connect: &HubConnect<'_>) -> Result<Admitted, Refused> {
         let settings = self.shared.settings.read();
+        if is_unavailable(&settings.behaviour, connect.hub) {
+            let why = format!("{} is unavailable: unavailable_hubs names it", excerpt(connect.hub));
+            return Err(Refused { answer: RefusalAnswer::Unavailable, ..Refused::new(why) });
+        }
         let known = find(&self.shared.store.read(), &settings, connect)?;
         // Signatures are verified without the lock.
         let Known { registration_id, hub, authentication } = known;
@@ -106,16 +97,6 @@ impl Hub {
             }
             Err(why) => Err(Refused::new(why).of(&registration_id)),
         }
-    }
-}
-
-impl Admitted {
-    /// Returns `true` if the device still is at its hub, and enabled there.
-    pub(crate) fn is_valid(&self, store: &Store) -> bool {
-        store.devices.at_hub(&self.hub, &self.device_id).is_some_and(|(key, device)| {
-            key.eq_ignore_ascii_case(&self.registration_id)
-                && device.record().is_some_and(|record| record.hub_status == HubStatus::Enabled)
-        })
     }
 }
 
@@ -146,9 +127,6 @@ fn check(settings: &Settings, connect: &HubConnect<'_>, record: Option<&DeviceRe
             excerpt(module_id)
         ));
     }
-    if connect.api_version.is_none_or(str::is_empty) {
-        return Err(format!("the user name has no api-version: send {hub}/{device_id}/?api-version=2021-04-12"));
-    }
     if client_id != device_id {
         return Err(format!(
             "the client ID is {:?}, the device ID in the user name {device_id:?}: they have to be the same",
@@ -167,6 +145,11 @@ fn check(settings: &Settings, connect: &HubConnect<'_>, record: Option<&DeviceRe
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the configuration says that a hub cannot be reached.
+pub(super) fn is_unavailable(behaviour: &Behaviour, hub: &str) -> bool {
+    behaviour.unavailable_hubs.iter().any(|unavailable| ids::is_same_hub(unavailable, hub))
 }
 
 /// The linked hub that a device dialled, if it is not the one that it names. Other names count for none: a gateway's,

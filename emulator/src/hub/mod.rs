@@ -5,9 +5,12 @@
 
 pub(crate) mod activity;
 pub(crate) mod admission;
+mod admitted;
 mod credentials;
 pub(crate) mod error;
+pub(crate) mod live;
 mod registry;
+pub(crate) mod sessions;
 pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 
 use self::{
     activity::{Activity, Telemetry},
+    live::Sessions,
     shared::Shared,
 };
 use crate::identity::{certificate::Certificate, ids};
@@ -26,11 +30,14 @@ pub(crate) struct Hub {
     shared: Arc<Shared>,
     /// The CA that issues certificates to devices.
     issuing_ca: Certificate,
+    sessions: Arc<Sessions>,
 }
 
 impl Hub {
     pub(crate) fn new(shared: Arc<Shared>, issuing_ca: Certificate) -> Self {
-        Self { shared, issuing_ca }
+        let sessions = Arc::<Sessions>::default();
+        shared.store.watch(sessions.watcher());
+        Self { shared, issuing_ca, sessions }
     }
 
     /// What the devices did.
@@ -41,19 +48,6 @@ impl Hub {
     /// Returns what a device has sent.
     pub(crate) fn telemetry(&self, registration_id: &str) -> Telemetry {
         self.shared.activity.telemetry(registration_id)
-    }
-
-    /// A device is connected from now on. `session` tells its connections apart. Readers of events are told.
-    pub(crate) fn connected(&self, registration_id: &str, session: u64) {
-        self.shared.activity.connected(registration_id, session);
-        self.shared.store.tell(registration_id);
-    }
-
-    /// A connection of a device has ended. Readers of events are told.
-    pub(crate) fn disconnected(&self, registration_id: &str, session: u64) {
-        if self.shared.activity.disconnected(registration_id, session) {
-            self.shared.store.tell(registration_id);
-        }
     }
 
     /// Returns `true` if a hub has this host name: a linked hub, or one that a device is assigned to.

@@ -37,7 +37,9 @@ impl Shared {
     ) -> Result<Self, DataError> {
         let (settings, groups, individuals) = Settings::split(config);
         let store = SharedStore::open(disk, groups, individuals)?;
-        let store = watchers.into_iter().fold(store, SharedStore::watched);
+        for watcher in watchers {
+            store.watch(watcher);
+        }
         Ok(Self { store, settings: SharedSettings::new(settings), journal, clock, activity })
     }
 }

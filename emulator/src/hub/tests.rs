@@ -12,7 +12,8 @@ use sha2::Sha256;
 
 use super::{
     Hub,
-    admission::{Admitted, HubConnect, RefusalAnswer, Refused},
+    admission::{HubConnect, RefusalAnswer, Refused},
+    admitted::Admitted,
     error::HubError,
     shared::Shared,
 };
@@ -132,7 +133,6 @@ fn connect<'a>(hub: &'a str, device_id: &'a str, password: &'a str) -> HubConnec
         hub,
         device_id,
         module_id: None,
-        api_version: Some("2021-04-12"),
         client_id: device_id,
         password: Some(password),
         certificates: &[],
@@ -230,21 +230,18 @@ fn a_connect_has_to_name_the_device_and_its_hub() {
     let password = token(TOASTERS, "Toaster");
     let good = connect(TOASTERS, "Toaster", &password);
     hub.admit(&good).unwrap();
-    let allowed: [Change; 5] = [
+    let allowed: [Change; 4] = [
         |connect| HubConnect { server_name: Some("toasters.example"), ..connect },
         // A gateway, and names of this machine.
         |connect| HubConnect { server_name: Some("gw.local"), ..connect },
         |connect| HubConnect { server_name: Some("localhost"), ..connect },
-        |connect| HubConnect { api_version: Some("1999-01-01"), ..connect },
         |connect| HubConnect { certificates: &[], ..connect },
     ];
     for change in allowed {
         hub.admit(&change(good)).unwrap();
     }
-    let cases: [(Change, &str, bool); 9] = [
+    let cases: [(Change, &str, bool); 7] = [
         (|connect| HubConnect { module_id: Some("edge"), ..connect }, "modules are not emulated", true),
-        (|connect| HubConnect { api_version: None, ..connect }, "the user name has no api-version", true),
-        (|connect| HubConnect { api_version: Some(""), ..connect }, "the user name has no api-version", true),
         (|connect| HubConnect { client_id: "toaster", ..connect }, "the client ID is \"toaster\"", true),
         (|connect| HubConnect { client_id: "", ..connect }, "the client ID is \"\"", true),
         (
@@ -281,7 +278,7 @@ fn a_device_is_let_in_where_it_is_assigned() {
     assert!(refused(TOASTERS, "toaster").contains("it has to register with DPS first"));
     assign(&hub, "toaster", TOASTERS, "toaster", keys(), Twin::default());
     let session = admit(TOASTERS, "toaster").unwrap();
-    let is_valid = || session.is_valid(&hub.shared.store.read());
+    let is_valid = || session.is_over(&hub.shared.store.read()).is_none();
     assert!(is_valid());
 
     hub.set_enabled("TOASTER", false).unwrap();
@@ -307,7 +304,7 @@ fn a_device_is_let_in_where_it_is_assigned() {
     assert_eq!(session.registration_id, "toaster");
     assert!(refused(TOASTERS, "toaster").contains("the ID of this device there is \"same\""));
     assign(&hub, "pump", TOASTERS, "same", keys(), Twin::default());
-    assert!(!session.is_valid(&hub.shared.store.read()));
+    assert!(session.is_over(&hub.shared.store.read()).is_some());
     assert_eq!(admit(TOASTERS, "same").unwrap().registration_id, "pump");
     assign(&hub, "pump", PUMPS, "same", keys(), Twin::default());
     assert!(refused(TOASTERS, "same").contains("DPS assigned it to pumps.example:9883"));

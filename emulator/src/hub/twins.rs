@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Hub, admission::Admitted, error::HubError};
+use super::{Hub, admitted::Admitted, error::HubError};
 use crate::{
     config::twin_limits::Part,
     store::{Store, device::DeviceRecord, merge::merged, twin::DeviceTwin},
@@ -73,13 +73,20 @@ impl Hub {
                 if let Some(patch) = tags {
                     twin.tags = patched(Part::Tags, twin.tags, patch)?;
                 }
+                let notification = desired.clone();
                 if let Some(patch) = desired {
                     twin.desired = patched(Part::Desired, twin.desired, patch)?;
                     twin.desired_version = twin.desired_version.saturating_add(1);
                 }
-                store.devices.set_twin(registration_id, twin).map_err(|_| HubError::Full)
+                let version = twin.desired_version;
+                store.devices.set_twin(registration_id, twin).map_err(|_| HubError::Full)?;
+                Ok((notification, version))
             },
-            |()| (),
+            |(notification, version)| {
+                if let Some(patch) = notification {
+                    self.sessions.desired_changed(registration_id, with_version(&patch, version), version);
+                }
+            },
         )
     }
 }

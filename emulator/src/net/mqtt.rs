@@ -16,8 +16,8 @@ use super::{
     protocol::{Broken, Stream},
 };
 
-/// The most bytes of a packet. No registration comes near. The real service's limit is not known.
-pub(crate) const MAX_PACKET: usize = 256 * 1024;
+/// The most bytes of a packet: a message of a hub, "256 KB", with a long topic. No registration comes near.
+pub(crate) const MAX_PACKET: usize = 320 * 1024;
 
 /// How many bytes are read at a time, and how much memory a session keeps between packets.
 const READ: usize = 4096;

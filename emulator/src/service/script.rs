@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The requests of a device.
+/// The requests of a device, to DPS and to its hub.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Operation {
@@ -18,6 +18,15 @@ pub enum Operation {
     /// MQTT's CONNECT, which is answered by CONNACK. A script can delay it, cut it off, or answer it with
     /// [`Script::connack`] or raw bytes. Other scripts have no effect on it.
     Connect,
+    /// The same at a hub, with [`Script::hub_connack`].
+    HubConnect,
+    /// Reading the twin at a hub: `$iothub/twin/GET/…`.
+    TwinGet,
+    /// Reporting properties to a hub: `$iothub/twin/PATCH/properties/reported/…`.
+    TwinReport,
+    /// Telemetry, which is answered by PUBACK at QoS 1. A script can delay it, or drop or cut the connection instead of
+    /// the PUBACK. Other scripts have no effect on it.
+    Telemetry,
 }
 
 /// One fault, which the next matching request uses up.
@@ -107,11 +116,22 @@ impl Script {
         Self::new(operation, Action::PermuteTopic)
     }
 
-    /// Refuses the next MQTT CONNECT with this return code, and closes the connection.
+    /// Refuses the next MQTT CONNECT at DPS with this return code, and closes the connection.
     #[must_use]
     pub fn connack(return_code: u8) -> Self {
+        Self::refuse_connect(Operation::Connect, return_code)
+    }
+
+    /// Refuses the next MQTT CONNECT at a hub with this return code, and closes the connection.
+    #[must_use]
+    pub fn hub_connack(return_code: u8) -> Self {
+        Self::refuse_connect(Operation::HubConnect, return_code)
+    }
+
+    /// The same for either service.
+    pub(crate) fn refuse_connect(operation: Operation, return_code: u8) -> Self {
         // Written by hand, because the codec only writes the codes that it knows.
-        Self::raw(Operation::Connect, [0x20, 0x02, 0x00, return_code])
+        Self::raw(operation, [0x20, 0x02, 0x00, return_code])
     }
 
     /// Answers as usual, after this much of the service's time.

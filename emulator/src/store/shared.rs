@@ -17,13 +17,13 @@ pub(crate) type Watcher = Box<dyn Fn(&Store, &Changed) + Send + Sync>;
 /// The store, as everybody shares it.
 pub(crate) struct SharedStore {
     kept: Mutex<Kept>,
-    watchers: Vec<Watcher>,
 }
 
 /// The store in memory, and on the disk if there is a data folder.
 struct Kept {
     store: Store,
     disk: Option<Disk>,
+    watchers: Vec<Watcher>,
     /// Why nothing can be written any more.
     fault: Option<String>,
 }
@@ -61,14 +61,14 @@ impl SharedStore {
         } else {
             store.enrollments.replace(groups, individuals);
         }
-        Ok(Self { kept: Mutex::new(Kept { store, disk, fault: None }), watchers: Vec::new() })
+        Ok(Self { kept: Mutex::new(Kept { store, disk, watchers: Vec::new(), fault: None }) })
     }
 
     /// Tells this watcher, too, of every change from now on.
-    pub(crate) fn watched(mut self, watcher: Watcher) -> Self {
-        self.lock().store.remember_changed();
-        self.watchers.push(watcher);
-        self
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        let mut kept = self.lock();
+        kept.store.remember_changed();
+        kept.watchers.push(watcher);
     }
 
     /// A panic elsewhere, such as in a test's closure, must not take the store down with it.
@@ -96,10 +96,10 @@ impl SharedStore {
         let mut kept = self.lock();
         let changed = change(&mut kept.store);
         let written = kept.write();
-        if !self.watchers.is_empty() {
+        if !kept.watchers.is_empty() {
             let what = kept.store.take_changed();
             if written.is_ok() {
-                for watcher in &self.watchers {
+                for watcher in &kept.watchers {
                     watcher(&kept.store, &what);
                 }
             }
@@ -112,12 +112,9 @@ impl SharedStore {
 impl SharedStore {
     /// Tells the watchers of a device that changed outside the store: it connected, for instance.
     pub(crate) fn tell(&self, registration_id: &str) {
-        if self.watchers.is_empty() {
-            return;
-        }
         let what = Changed { enrollments: Vec::new(), devices: vec![registration_id.to_ascii_lowercase()] };
         let kept = self.lock();
-        for watcher in &self.watchers {
+        for watcher in &kept.watchers {
             watcher(&kept.store, &what);
         }
     }

@@ -132,7 +132,6 @@ impl Journal {
 
     /// Records a message of telemetry, unless there are too many: then the next one that is on record tells how many are
     /// not.
-    #[allow(dead_code)] // Until there is telemetry.
     pub(crate) fn record_telemetry(&self, mut record: RequestRecord) {
         let mut kept = self.kept();
         // In real time, however fast the service's time passes: it is the reader who has to keep up.

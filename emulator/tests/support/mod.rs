@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod control;
+pub mod hub;
 pub mod mqtt;
 #[cfg(unix)]
 pub mod program;
@@ -13,7 +14,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use azure_dps_emulator::{Builder, Config, Emulator};
@@ -319,4 +320,16 @@ pub fn changed(change: impl FnOnce(&mut Config)) -> Emulator {
     let mut config = Config::contoso();
     change(&mut config);
     builder(config).start().unwrap()
+}
+
+/// What comes to pass soon, on the emulator's thread.
+pub fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(20) {
+        if let Some(found) = probe() {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    panic!("it did not come to pass");
 }

@@ -101,7 +101,7 @@ impl TryFrom<Order> for Script {
         if times == 0 {
             return Err("times is 0: a script is for at least one request".to_owned());
         }
-        let is_connect = operation == Operation::Connect;
+        let is_connect = matches!(operation, Operation::Connect | Operation::HubConnect);
         let script = match fault {
             Fault::DropConnection => Self::drop_connection(operation),
             Fault::Delay => Self::delay(operation, Duration::ZERO),
@@ -110,8 +110,10 @@ impl TryFrom<Order> for Script {
             Fault::Raw(Bytes::Base64(text)) => {
                 Self::raw(operation, STANDARD.decode(text).map_err(|error| format!("base64: {error}"))?)
             }
-            Fault::Connack { return_code } if is_connect => Self::connack(return_code),
-            Fault::Connack { .. } => return Err("connack is for the operation \"connect\"".to_owned()),
+            Fault::Connack { return_code } if is_connect => Self::refuse_connect(operation, return_code),
+            Fault::Connack { .. } => {
+                return Err("connack is for the operations \"connect\" and \"hubConnect\"".to_owned());
+            }
             _ if is_connect => {
                 return Err("a CONNECT can be delayed, cut, dropped, or answered by connack or raw".to_owned());
             }
@@ -154,7 +156,9 @@ impl From<Script> for Order {
             Action::Cut(0) => Fault::DropConnection,
             Action::Cut(bytes) => Fault::Cut { bytes },
             Action::Raw(bytes) => match (script.operation, &bytes[..]) {
-                (Operation::Connect, &[0x20, 0x02, 0x00, return_code]) => Fault::Connack { return_code },
+                (Operation::Connect | Operation::HubConnect, &[0x20, 0x02, 0x00, return_code]) => {
+                    Fault::Connack { return_code }
+                }
                 _ => Fault::Raw(match String::from_utf8(bytes) {
                     Ok(text) => Bytes::Text(text),
                     Err(error) => Bytes::Base64(STANDARD.encode(error.as_bytes())),

@@ -8,17 +8,26 @@ use tokio::time::Duration;
 use crate::{clock::wall_time, net::protocol::Peer};
 
 /// Why a CONNECT is refused.
-pub(super) struct Refusal(pub(super) ConnectReturnCode, pub(super) String);
+pub(super) struct Refusal {
+    pub(super) code: ConnectReturnCode,
+    pub(super) why: String,
+    /// The registration ID of the device, if it is known.
+    pub(super) registration_id: Option<String>,
+}
 
 impl Refusal {
+    pub(super) fn new(code: ConnectReturnCode, why: impl Into<String>) -> Self {
+        Self { code, why: why.into(), registration_id: None }
+    }
+
     /// The user name cannot be read, or the password.
     pub(super) fn malformed(why: impl Into<String>) -> Self {
-        Self(ConnectReturnCode::BadUserNameOrPassword, why.into())
+        Self::new(ConnectReturnCode::BadUserNameOrPassword, why)
     }
 }
 
 pub(super) fn other_protocol() -> Refusal {
-    Refusal(ConnectReturnCode::UnacceptableProtocolVersion, "the protocol is not MQTT 3.1.1".to_owned())
+    Refusal::new(ConnectReturnCode::UnacceptableProtocolVersion, "the protocol is not MQTT 3.1.1")
 }
 
 /// What a client says and shows when it connects.

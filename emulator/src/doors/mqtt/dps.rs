@@ -60,7 +60,7 @@ impl<'a> Dps<'a> {
         }
         if !greeting.client_id.eq_ignore_ascii_case(user.registration_id) {
             let why = "the client ID is not the user name's registration ID";
-            return Err(Refusal(ConnectReturnCode::IdentifierRejected, why.to_owned()));
+            return Err(Refusal::new(ConnectReturnCode::IdentifierRejected, why));
         }
         let dps = Self {
             service,
@@ -76,7 +76,7 @@ impl<'a> Dps<'a> {
         if behaviour.refuse_at_connect {
             service
                 .authenticate(&dps.request(&[]))
-                .map_err(|error| Refusal(ConnectReturnCode::NotAuthorized, error.outcome()))?;
+                .map_err(|error| Refusal::new(ConnectReturnCode::NotAuthorized, error.outcome()))?;
         }
         Ok(dps)
     }

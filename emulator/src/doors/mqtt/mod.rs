@@ -1,9 +1,9 @@
 //! MQTT 3.1.1, on one door for both services. The user name of a CONNECT tells which service a client wants.
 
-#[allow(dead_code)] // Until there is a hub.
 mod connect;
 mod dps;
-#[allow(dead_code)] // Until there is a hub.
+mod hub;
+mod hub_topics;
 mod session;
 
 use std::{net::IpAddr, sync::Arc};
@@ -14,9 +14,12 @@ use tokio::time::{Duration, Instant};
 use self::{
     connect::{Greeting, Refusal, Wanted},
     dps::Dps,
+    hub::HubSide,
+    session::Granted,
 };
 use super::fault;
 use crate::{
+    hub::Hub,
     net::{
         mqtt::{Link, LinkError},
         protocol::{Broken, NoRequest, Peer, Protocol, Stream},
@@ -26,12 +29,14 @@ use crate::{
         Service,
         script::{Action, Operation},
     },
+    store::hub_device::Filter,
     watch::records::RequestRecord,
 };
 
 /// One listener's view of the services.
 pub(crate) struct Mqtt {
     pub(crate) service: Arc<Service>,
+    pub(crate) hub: Arc<Hub>,
     /// `mqtt`, `mqtts`, `ws` or `wss`.
     pub(crate) listener: &'static str,
 }
@@ -53,26 +58,44 @@ impl Protocol for Mqtt {
 
     async fn speak<S: Stream>(&self, stream: S, peer: Peer) -> Result<(), Broken> {
         let mut link = Link::new(stream, self.patience());
-        match self.connect(&mut link, peer).await {
-            Ok(Some(dps)) => Ok(session::serve(&mut link, &dps, Default::default()).await?),
+        let guest = match self.connect(&mut link, peer).await {
+            Ok(Some(guest)) => guest,
             Ok(None) => {
                 link.close().await;
-                Ok(())
+                return Ok(());
             }
             Err(error) => {
                 link.close().await;
-                Err(match error {
+                return Err(match error {
                     LinkError::Protocol(why) => NoRequest(format!("no MQTT session: {why}")).into(),
                     error => error.into(),
-                })
+                });
+            }
+        };
+        match guest {
+            Guest::Dps(dps) => session::serve(&mut link, &*dps, Granted::new()).await?,
+            Guest::Hub(mut hub, granted) => {
+                let ended = session::serve(&mut link, &*hub, granted).await;
+                if ended.is_err() {
+                    hub.send_will();
+                }
+                ended?;
             }
         }
+        Ok(())
     }
+}
+
+/// A device that is connected to one of the services.
+enum Guest<'a> {
+    Dps(Box<Dps<'a>>),
+    /// With what it has subscribed to.
+    Hub(Box<HubSide<'a>>, Granted<Filter>),
 }
 
 impl Mqtt {
     /// Answers the CONNECT. Returns `None` if it is refused.
-    async fn connect<S: Stream>(&self, link: &mut Link<S>, peer: Peer) -> Result<Option<Dps<'_>>, LinkError> {
+    async fn connect<S: Stream>(&self, link: &mut Link<S>, peer: Peer) -> Result<Option<Guest<'_>>, LinkError> {
         let greeting = match link.receive_until(Some(Instant::now() + link.patience)).await {
             Ok(Packet::Connect(connect)) if connect.protocol == mqtt_proto::Protocol::V311 => {
                 Some(Greeting::new(connect, peer))
@@ -82,39 +105,61 @@ impl Mqtt {
             Ok(_) => return Err(LinkError::Protocol("the first packet is no CONNECT".to_owned())),
             Err(error) => return Err(error),
         };
-        let (client_id, user_name, password) = greeting.as_ref().map_or_else(Default::default, |greeting| {
-            (greeting.client_id.to_string(), greeting.user_name.to_string(), greeting.has_password)
-        });
-        let record = RequestRecord {
-            path: user_name,
-            authorization: password,
-            registration_id: Some(client_id.clone()),
-            ..RequestRecord::new(self.listener, "CONNECT")
+        let wanted = match &greeting {
+            Some(greeting) => Wanted::read(&greeting.user_name),
+            None => Err(connect::other_protocol()),
         };
-        let guest = greeting.map_or_else(|| Err(connect::other_protocol()), |greeting| self.let_in(&greeting));
+        let mut record = RequestRecord::new(self.listener, "CONNECT");
+        let client_id = greeting.as_ref().map_or("", |greeting| &greeting.client_id);
+        record.registration_id = Some(client_id.to_owned());
+        if let Some(greeting) = &greeting {
+            record.path = greeting.user_name.to_string();
+            record.authorization = greeting.has_password;
+        }
+        let operation = match &wanted {
+            Ok(Wanted::Hub(user)) => {
+                record.registration_id = Some(user.device_id.to_owned());
+                record.hub = Some(user.hub.to_owned());
+                Operation::HubConnect
+            }
+            _ => Operation::Connect,
+        };
 
-        let script = self.service.take_script(Operation::Connect, &client_id);
+        let script = self.service.take_script(operation, client_id);
         if let Some(script) = &script {
             self.service.clock().sleep(script.delay).await;
         }
         let action = script.map_or(Action::Nothing, |script| script.action);
         let by_script = fault::breaks(&action, &link.fault);
-        let outcome = match &guest {
-            _ if by_script => "answered by a script".to_owned(),
-            Ok(_) => "connected".to_owned(),
-            Err(Refusal(code, why)) => format!("CONNACK {}: {why}", *code as u8),
+        let mut session_present = false;
+        let guest = match (wanted, &greeting) {
+            // The device is not let in, because it will not know.
+            (Ok(_), _) if by_script => Err(Refusal::new(ConnectReturnCode::Accepted, "")),
+            (Ok(Wanted::Dps(user)), Some(greeting)) => {
+                Dps::let_in(&self.service, self.listener, &user, greeting).map(|dps| Guest::Dps(Box::new(dps)))
+            }
+            (Ok(Wanted::Hub(user)), Some(greeting)) => {
+                HubSide::let_in(&self.service, &self.hub, self.listener, &user, greeting).map(|entered| {
+                    session_present = entered.was_kept;
+                    record.registration_id = Some(entered.side.registration_id().to_owned());
+                    Guest::Hub(Box::new(entered.side), entered.granted)
+                })
+            }
+            (Ok(_), None) => Err(connect::other_protocol()),
+            (Err(refusal), _) => Err(refusal),
         };
-        self.service.journal().record_request(RequestRecord { outcome, ..record });
-        let code = guest.as_ref().err().map_or(ConnectReturnCode::Accepted, |Refusal(code, _)| *code);
-        // Every session is new, even if the client asks for its old one.
-        link.send(Connack::new(false, code)).await?;
-        Ok(guest.ok())
-    }
-
-    fn let_in(&self, greeting: &Greeting) -> Result<Dps<'_>, Refusal> {
-        match Wanted::read(&greeting.user_name)? {
-            Wanted::Dps(user) => Dps::let_in(&self.service, self.listener, &user, greeting),
-            Wanted::Hub(_) => Err(Refusal(ConnectReturnCode::NotAuthorized, "there is no hub".to_owned())),
+        record.outcome = match &guest {
+            _ if by_script => "answered by a script".to_owned(),
+            Ok(_) if session_present => "connected, session present".to_owned(),
+            Ok(_) => "connected".to_owned(),
+            Err(refusal) => format!("CONNACK {}: {}", refusal.code as u8, refusal.why),
+        };
+        if let Err(Refusal { registration_id: Some(registration_id), .. }) = &guest {
+            record.registration_id = Some(registration_id.clone());
         }
+        self.service.journal().record_request(record);
+        let code = guest.as_ref().err().map_or(ConnectReturnCode::Accepted, |refusal| refusal.code);
+        link.send(Connack::new(session_present, code)).await?;
+        Ok(guest.ok())
     }
 }

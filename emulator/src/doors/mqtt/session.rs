@@ -91,7 +91,7 @@ pub(super) struct Exchange<F> {
 pub(super) enum Reply<F> {
     /// A message to a device that has subscribed to the filter.
     Message { filter: F, topic: String, answer: Answer },
-    /// The acknowledgement, or nothing at QoS 0.
+    /// The acknowledgement of telemetry, or nothing at QoS 0.
     Acknowledgement(Option<Pid>),
 }
 
@@ -140,11 +140,12 @@ pub(super) async fn serve<S: Stream, D: Side>(
     link.close().await;
     // Requests that came are carried out, although the device no longer waits.
     while let Some(Exchange { mut record, reply, .. }) = in_flight.next().await {
+        let is_telemetry = matches!(reply, Reply::Acknowledgement(_));
         if let Reply::Message { answer, .. } = reply {
             answer.record(&mut record, false);
         }
         record.outcome.push_str(", but the device had gone");
-        side.journal().record_request(record);
+        record_reply(side, record, is_telemetry);
     }
     ended
 }
@@ -159,6 +160,8 @@ async fn packets<'a, S: Stream, D: Side>(
     let mut next = deadline();
     loop {
         let packet = tokio::select! {
+            // What came first is carried out before the next packet is read.
+            biased;
             Some(exchange) = in_flight.next() => {
                 deliver(link, side, &mut subscriptions, exchange).await?;
                 continue;
@@ -235,6 +238,7 @@ async fn deliver<S: Stream, D: Side>(
 ) -> Result<(), LinkError> {
     let Exchange { mut record, action, reply } = exchange;
     let breaks = fault::breaks(&action, &link.fault);
+    let is_telemetry = matches!(reply, Reply::Acknowledgement(_));
     let packet = match reply {
         Reply::Message { filter, topic, answer } => {
             let qos_pid = subscriptions.qos_pid(&filter, D::MAX_QOS);
@@ -249,12 +253,21 @@ async fn deliver<S: Stream, D: Side>(
         }
         Reply::Acknowledgement(pid) => pid.map(Packet::Puback),
     };
-    side.journal().record_request(record);
+    record_reply(side, record, is_telemetry);
     match packet {
         Some(packet) => link.send(packet).await,
         // Otherwise the script's fault would break the next answer.
         None if breaks => Err(LinkError::Protocol("a script broke it".to_owned())),
         None => Ok(()),
+    }
+}
+
+/// A fleet that sends telemetry does not push everything else out of the record.
+fn record_reply(side: &impl Side, record: RequestRecord, is_telemetry: bool) {
+    if is_telemetry {
+        side.journal().record_telemetry(record);
+    } else {
+        side.journal().record_request(record);
     }
 }
 
