@@ -9,6 +9,7 @@ mod programs {
     pub mod device_ids;
     pub mod errors;
     pub mod executors;
+    pub mod hub_session;
     pub mod names;
     pub mod one_buffer;
     pub mod outcome;
@@ -29,7 +30,7 @@ use std::{
 
 use azure_dps::{
     Attestation, Error, Provisioning, RegistrationId,
-    after::Hub,
+    after::{Hub, HubOutcome},
     error::{ErrorCode, RecordError},
     identity::{KeyChoice, Sign as _, SignError},
 };
@@ -199,6 +200,89 @@ fn an_mqtt_client_of_ones_own() {
     assert_eq!(hub.as_deref(), Ok(TOASTERS_HUB));
     assert_eq!(broker.passwords.len(), 1);
     assert!(broker.passwords[0].starts_with("SharedAccessSignature sr="));
+}
+
+/// A hub that answers CONNECT with a code and then sends its messages, in which `{rid}` is the number of the
+/// last request.
+struct ScriptedHub {
+    code: u8,
+    messages: VecDeque<(&'static str, &'static str)>,
+    sent: Vec<String>,
+    clock: Clock,
+}
+
+impl own_mqtt::Client for ScriptedHub {
+    fn connect(&mut self, client_id: &str, user_name: &str, password: &str) -> u8 {
+        assert_eq!(client_id, TOASTER);
+        assert_eq!(user_name, format!("{TOASTERS_HUB}/{TOASTER}/?api-version=2021-04-12"));
+        assert!(password.starts_with(&format!("SharedAccessSignature sr={TOASTERS_HUB}%2Fdevices%2F{TOASTER}&sig=")));
+        self.code
+    }
+
+    fn subscribe(&mut self, filter: &str) {
+        self.sent.push(filter.into());
+    }
+
+    fn publish(&mut self, topic: &str, body: &[u8]) {
+        self.sent.push(format!("{topic} {}", String::from_utf8_lossy(body)));
+    }
+
+    fn receive(&mut self, _: Duration) -> Option<(String, Vec<u8>)> {
+        let (topic, body) = self.messages.pop_front()?;
+        let last = self.sent.iter().rev().find_map(|sent| sent.split("$rid=").nth(1)?.split(' ').next());
+        Some((topic.replace("{rid}", last.unwrap()), body.into()))
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn sleep(&mut self, wait: Duration) {
+        self.clock.advance(wait);
+    }
+}
+
+#[test]
+fn a_session_at_the_hub_follows_the_settings() {
+    const TWIN: &str = "$iothub/twin/res/200/?$rid={rid}";
+    const ACCEPTED: &str = "$iothub/twin/res/204/?$rid={rid}&$version=2";
+    let session = |code, messages: &[(&'static str, &'static str)]| {
+        let messages = messages.iter().copied().collect();
+        let mut hub = ScriptedHub { code, messages, sent: Vec::new(), clock: Clock::default() };
+        let mut settings = hub_session::Settings::default();
+        let at = Hub::new(TOASTERS_HUB, TOASTER).unwrap();
+        let outcome = hub_session::follow(&mut hub, &at, &mut toaster_key(), UNIX_TIME, &mut settings);
+        (outcome, settings.darkness, hub.sent, hub.clock.now())
+    };
+    let twin = r#"{"desired":{"darknessSetting":"medium","state":"x","$version":2},"reported":{"$version":1}}"#;
+    let change = ("$iothub/twin/PATCH/properties/desired/?$version=3", r#"{"darknessSetting":"dark","$version":3}"#);
+    let deleted = ("$iothub/twin/PATCH/properties/desired/?$version=4", r#"{"darknessSetting":null,"$version":4}"#);
+    let late = ("$iothub/twin/PATCH/properties/desired/?$version=9", r#"{"state":"y","$version":9}"#);
+    let newer = r#"{"desired":{"darknessSetting":"light","$version":9},"reported":{"$version":2}}"#;
+    let asked = [
+        "$iothub/twin/res/#",
+        "$iothub/twin/PATCH/properties/desired/#",
+        "$iothub/twin/GET/?$rid=1 ",
+        r#"$iothub/twin/PATCH/properties/reported/?$rid=2 {"darknessSetting":"medium"}"#,
+    ];
+
+    let (outcome, darkness, sent, _) = session(0, &[(TWIN, twin), (ACCEPTED, ""), change, change]);
+    assert_eq!(
+        (outcome, darkness.as_deref(), &sent[..]),
+        (Ok(HubOutcome::Unreachable), Some("dark"), &asked.map(String::from)[..])
+    );
+    assert_eq!(session(0, &[(TWIN, twin), change, deleted]).1, None);
+    // A change is missing: the whole twin is read again, a minute later.
+    let (_, darkness, sent, now) = session(0, &[(TWIN, twin), (ACCEPTED, ""), late, (TWIN, newer)]);
+    assert_eq!((darkness.as_deref(), now), (Some("light"), Duration::from_secs(60)));
+    assert_eq!(sent[4], "$iothub/twin/GET/?$rid=3 ");
+    // Throttled: asked again. Refused: the session ends.
+    let throttled = ("$iothub/twin/res/429/?$rid={rid}", r#"{"errorCode":429002}"#);
+    assert_eq!(session(0, &[throttled, (TWIN, twin)]).1.as_deref(), Some("medium"));
+    let (outcome, darkness, ..) = session(0, &[("$iothub/twin/res/404/?$rid={rid}", ""), (TWIN, twin)]);
+    assert_eq!((outcome, darkness), (Ok(HubOutcome::Refused(404)), None));
+    let (outcome, _, sent, _) = session(5, &[]);
+    assert_eq!((outcome, sent.len()), (Ok(HubOutcome::Refused(401)), 0));
 }
 
 #[test]

@@ -217,6 +217,7 @@ fn the_hubs_texts_have_exactly_the_size_of_their_longest() {
             let with_type = sizes.with_device_client_type(client_type);
             assert_eq!(needed(typed.write_user_name(&mut [])), with_type.hub_user_name());
             assert_eq!(needed(hub.write_token(&mut key, u64::MAX, &mut [])), sizes.hub_token());
+            assert_eq!(needed(hub.write_telemetry_topic(&[], &mut [])), sizes.hub_telemetry_topic());
             assert_eq!(needed(hub.write_connection_string(&key, &mut [])), sizes.hub_connection_string());
             assert_eq!(needed(hub.write_x509_connection_string(&mut [])), sizes.hub_x509_connection_string());
         }

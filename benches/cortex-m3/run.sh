@@ -73,9 +73,10 @@ emulate() {
 }
 
 declare -A value
+twins=()
 # report NAME [FEATURE] [CONFIG…]: measures one build.
 report() {
-    local name="$1" feature="${2:-}" config=("${@:3}") empty workload figures again
+    local name="$1" feature="${2:-}" config=("${@:3}") empty workload figures again twin
     build "$feature"; empty="$(flash)"
     build "workload,$feature"; workload="$(flash)"
     emulate >/dev/null
@@ -90,16 +91,33 @@ report() {
         [ -z "$number" ] || value[$key]="$number"
     done <<<"$figures"
     value[flash]=$((workload - empty))
+    twin=null
+    case "$name" in small*) measure_twin "$feature" "$workload" ;; esac
     value[sum]=$((value[a] + value[b] + value[c] + value[d] + value[e]))
     if $json; then
-        printf '{"build":"%s","toolchain":"%s","flash":%d,"stack":%d,"buffers":%d,"future":%d,"instructions":{"a":%d,"b":%d,"c":%d,"d":%d,"e":%d,"sum":%d,"e10":%d,"e100":%d}}\n' \
+        printf '{"build":"%s","toolchain":"%s","flash":%d,"stack":%d,"buffers":%d,"future":%d,"instructions":{"a":%d,"b":%d,"c":%d,"d":%d,"e":%d,"sum":%d,"e10":%d,"e100":%d},"twin":%s}\n' \
             "$name" "$bare_metal_toolchain" "${value[flash]}" "${value[stack]}" "${value[buffers]}" "${value[future]}" \
-            "${value[a]}" "${value[b]}" "${value[c]}" "${value[d]}" "${value[e]}" "${value[sum]}" "${value[e10]}" "${value[e100]}"
+            "${value[a]}" "${value[b]}" "${value[c]}" "${value[d]}" "${value[e]}" "${value[sum]}" "${value[e10]}" "${value[e100]}" \
+            "$twin"
     else
         row "$name" "$bare_metal_toolchain" "${value[flash]}" "${value[buffers]}" "${value[stack]}" "${value[a]}" \
             "${value[b]}" "${value[c]}" "${value[d]}" "${value[e]}" "${value[sum]}"
         payload="$(printf '%d, %d and %d' "${value[e]}" "${value[e10]}" "${value[e100]}")"
     fi
+}
+
+# measure_twin FEATURE FLASH: what a program of this size that asks for the twin besides needs more.
+measure_twin() {
+    local figures flash stack instructions
+    build "workload,twin,$1"
+    flash="$(($(flash) - $2))"
+    emulate >/dev/null
+    build "measure,twin,$1"
+    figures="$(emulate -icount shift=0)"
+    # Words: their names, and the figures behind them.
+    read -r _ stack _ instructions _ <<<"${figures//$'\n'/ }"
+    twin="{\"flash\":$flash,\"stack\":$stack,\"instructions\":$instructions}"
+    twins+=("$name, $bare_metal_toolchain: $flash bytes of flash, $stack of stack, $instructions instructions")
 }
 
 # ahead: fails unless the build just measured needs less than azure-sdk-for-c's default in everything.
@@ -167,4 +185,6 @@ if ! $json; then
     row "  stack, no checks" "gcc 12.2" 14876 1344 720 16784 25393 4078 3188 14310 63753
     printf '\nIn the last build, step e takes %s instructions at 1, 10 and 100 times the returned payload, and\n' "$payload"
     printf 'the future of an async run has %d bytes, without those of the stream and the delay.\n' "${value[future]}"
+    printf '\nA program that asks for the twin besides, and reads one setting, needs more:\n'
+    printf '  %s\n' "${twins[@]}"
 fi

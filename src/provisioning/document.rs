@@ -248,6 +248,7 @@ pub struct Details<'b> {
 
 impl<'b> Details<'b> {
     /// Reads an error body, or a failed registration.
+    #[inline]
     pub(crate) fn read(body: &'b [u8]) -> Option<Self> {
         let document = Object::parse_within(body, 0).ok()?;
         let state = document.get("registrationState").and_then(|state| state.object());

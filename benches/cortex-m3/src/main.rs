@@ -1,11 +1,14 @@
-//! One of four images: the start-up alone, the start-up and W once, the measurements of W, or the test of the
-//! recipe's memory functions. The first two differ in nothing else, so their sizes can be subtracted.
+//! One of five images: the start-up alone, the start-up and W once, these and the twin, the measurements, or the
+//! test of the recipe's memory functions. The first three differ in nothing else, so their sizes can be subtracted.
 
 #![no_std]
 #![no_main]
 
 #[cfg(feature = "measure")]
+#[cfg_attr(feature = "twin", allow(dead_code, reason = "the measurements of W are another image"))]
 mod measure;
+#[cfg(all(feature = "measure", feature = "twin"))]
+mod measure_twin;
 #[cfg(feature = "recipe")]
 #[path = "../recipe/memory.rs"]
 mod memory;
@@ -19,8 +22,10 @@ use cortex_m_semihosting::{debug, hio};
 
 #[entry]
 fn main() -> ! {
-    #[cfg(feature = "measure")]
+    #[cfg(all(feature = "measure", not(feature = "twin")))]
     measure::all();
+    #[cfg(all(feature = "measure", feature = "twin"))]
+    measure_twin::all();
 
     #[cfg(feature = "memory-test")]
     memory_test::all();
@@ -30,6 +35,10 @@ fn main() -> ! {
         // The caller's memory is not the library's flash.
         let mut buffer = [0; workload::BUFFER];
         if !workload::run(&mut buffer) {
+            debug::exit(debug::EXIT_FAILURE);
+        }
+        #[cfg(feature = "twin")]
+        if !workload::twin(&mut buffer) {
             debug::exit(debug::EXIT_FAILURE);
         }
     }

@@ -114,7 +114,7 @@ fn with_payload(times: usize, large: &mut [u8]) -> &[u8] {
     &large[..len]
 }
 
-fn instructions(mut step: impl FnMut() -> bool) -> u32 {
+pub fn instructions(mut step: impl FnMut() -> bool) -> u32 {
     // The first time may differ from all others.
     let mut right = step();
     let start = SYST::get_current();
@@ -183,7 +183,7 @@ fn stack(buffer: &mut [u8; BUFFER]) -> usize {
 
 /// The bytes below the stack pointer that `work` touches.
 #[inline(never)]
-fn stack_of(work: impl FnOnce()) -> usize {
+pub fn stack_of(work: impl FnOnce()) -> usize {
     let top = cortex_m::register::msp::read() as usize;
     let bottom = top - PAINTED;
     // SAFETY: this is RAM below the stack pointer, which nothing owns. An exception would

@@ -6,6 +6,8 @@
 use core::hint::black_box;
 use core::time::Duration;
 
+#[cfg(feature = "twin")]
+use azure_dps::after::twin::{self, Message};
 use azure_dps::mqtt;
 use azure_dps::{
     Attestation, DeviceKey, GroupKey, IdScope, Provisioning, Registration, RegistrationId, provisioning::Step,
@@ -19,6 +21,9 @@ const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisio
 const UNIX_TIME: u64 = 1_700_000_000;
 const ASSIGNING: &[u8] = include_bytes!("../../../tests/vectors/operation-assigning.json");
 const ASSIGNED: &[u8] = include_bytes!("../../../tests/vectors/operation-assigned.json");
+
+#[cfg(feature = "twin")]
+const TWIN: &[u8] = include_bytes!("../../../tests/vectors/twin-toaster.json");
 
 /// All memory that the caller of the library owns, but for the key.
 pub const BUFFER: usize = 760;
@@ -106,6 +111,26 @@ pub fn e<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b [u8]) -> Option<R
 /// The final answer, opaque to the optimiser.
 pub fn assigned() -> &'static [u8] {
     black_box(ASSIGNED)
+}
+
+/// Not in W: the topic that asks for the twin, and one setting of the answer. Anything else may arrive as well.
+#[cfg(feature = "twin")]
+#[inline(never)]
+pub fn twin(buffer: &mut [u8; BUFFER]) -> bool {
+    if !twin::write_get_topic(black_box(1), buffer).is_ok_and(used) {
+        return false;
+    }
+    match twin::read(black_box("$iothub/twin/res/200/?$rid=1"), black_box(TWIN)) {
+        Ok(Message::Twin(twin)) => {
+            let setting = twin.desired.get(black_box("darknessSetting")).and_then(|value| value.text()?.as_str());
+            used(twin.desired.version()) && setting.is_some_and(used)
+        }
+        Ok(Message::Change(patch)) => used(patch.order(black_box(1))),
+        Ok(Message::Refused(refusal)) => used((refusal.code(), refusal.hub_outcome())),
+        Ok(Message::Reported { version, .. }) => used(version),
+        Ok(Message::Other) => false,
+        Err(unreadable) => used(unreadable.request_id),
+    }
 }
 
 /// W from end to end, as one run of a device does it.

@@ -78,8 +78,6 @@
 //! Sources: [using MQTT directly](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-hub#retrieving-a-device-twins-properties),
 //! [device twins](https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-device-twins).
 
-// Inline, as in `hub.rs`.
-
 mod properties;
 mod refusal;
 
@@ -104,6 +102,8 @@ pub const ANSWER_FILTER: &str = "$iothub/twin/res/#";
 /// What to subscribe to for changes of the desired properties.
 pub const CHANGE_FILTER: &str = "$iothub/twin/PATCH/properties/desired/#";
 
+const ANSWER: &str = "$iothub/twin/res/";
+const CHANGE: &str = "$iothub/twin/PATCH/properties/desired/";
 const GET: &str = "$iothub/twin/GET/?$rid=";
 const REPORT: &str = "$iothub/twin/PATCH/properties/reported/?$rid=";
 /// A u32 in decimal.
@@ -136,7 +136,6 @@ pub const fn answer_len(desired: usize, reported: usize) -> usize {
 ///
 /// # Errors
 /// [`BufferTooSmall`] with the exact size. [`TOPIC_LEN`] is sufficient.
-#[inline]
 pub fn write_get_topic(request_id: u32, buffer: &mut [u8]) -> Result<&str, BufferTooSmall> {
     write_topic(GET, request_id, buffer)
 }
@@ -145,12 +144,10 @@ pub fn write_get_topic(request_id: u32, buffer: &mut [u8]) -> Result<&str, Buffe
 ///
 /// # Errors
 /// [`BufferTooSmall`] with the exact size. [`TOPIC_LEN`] is sufficient.
-#[inline]
 pub fn write_report_topic(request_id: u32, buffer: &mut [u8]) -> Result<&str, BufferTooSmall> {
     write_topic(REPORT, request_id, buffer)
 }
 
-#[inline]
 fn write_topic<'b>(start: &str, request_id: u32, buffer: &'b mut [u8]) -> Result<&'b str, BufferTooSmall> {
     let mut writer = Writer::new(buffer);
     writer.str(start);
@@ -224,7 +221,6 @@ impl fmt::Display for Unreadable {
 }
 
 impl From<Unreadable> for Error {
-    #[inline]
     fn from(unreadable: Unreadable) -> Self {
         unreadable.error
     }
@@ -234,7 +230,6 @@ impl From<Unreadable> for Error {
 ///
 /// # Errors
 /// [`Unreadable`] if the message is about the twin, and its topic or its payload is not what a hub sends.
-#[inline]
 pub fn read<'b>(topic: &str, payload: &'b [u8]) -> Result<Message<'b>, Unreadable> {
     read_message(topic, Ok(payload))
 }
@@ -258,43 +253,49 @@ pub fn read<'b>(topic: &str, payload: &'b [u8]) -> Result<Message<'b>, Unreadabl
 /// # Errors
 /// [`Unreadable`] with [`Error::BufferTooSmall`] for a twin and for a change: the payload alone is as long
 /// as it says.
-#[inline]
 pub fn read_skipped(topic: &str, len: usize) -> Result<Message<'static>, Unreadable> {
     read_message(topic, Err(BufferTooSmall { needed: len, exact: true }))
 }
 
-#[inline]
 fn read_message<'b>(topic: &str, payload: Result<&'b [u8], BufferTooSmall>) -> Result<Message<'b>, Unreadable> {
-    if let Some(topic) = topic.strip_prefix("$iothub/twin/res/") {
-        let Topic { start, request_id: Some(request_id), version } = Topic::read(topic) else {
-            return Ok(Message::Other);
-        };
-        let message = match parse_u32(start).and_then(|status| u16::try_from(status).ok()) {
-            Some(200) => payload.map_err(Error::from).and_then(|body| Ok(Message::Twin(Twin::read(request_id, body)?))),
-            Some(201..=299) => Ok(Message::Reported { request_id, version }),
-            Some(status) => {
-                let details = payload.ok().and_then(Details::read);
-                Ok(Message::Refused(Refusal { request_id, status, details }))
-            }
-            None => Err(Malformed::MqttTopic.into()),
-        };
-        return message.map_err(|error| Unreadable { request_id: Some(request_id), error });
-    }
-    if let Some(topic) = topic.strip_prefix("$iothub/twin/PATCH/properties/desired/") {
-        let version = Topic::read(topic).version;
-        let patch = payload.map_err(Error::from).and_then(|body| Ok(Properties::of_change(object(body)?, version)?));
-        return patch.map(Message::Change).map_err(|error| Unreadable { request_id: None, error });
-    }
-    Ok(Message::Other)
+    let (end, is_answer) = match topic.strip_prefix(ANSWER) {
+        Some(end) => (end, true),
+        None => match topic.strip_prefix(CHANGE) {
+            Some(end) => (end, false),
+            None => return Ok(Message::Other),
+        },
+    };
+    let Topic { start, request_id, version } = Topic::read(end);
+    let message = if is_answer {
+        let Some(request_id) = request_id else { return Ok(Message::Other) };
+        answer(request_id, start, version, payload)
+    } else {
+        payload.map_err(Error::from).and_then(|body| Ok(Message::Change(Properties::read(object(body)?, version)?)))
+    };
+    message.map_err(|error| Unreadable { request_id: request_id.filter(|_| is_answer), error })
 }
 
-#[inline]
+fn answer<'b>(
+    request_id: u32,
+    status: &[u8],
+    version: Option<u64>,
+    payload: Result<&'b [u8], BufferTooSmall>,
+) -> Result<Message<'b>, Error> {
+    match parse_u32(status).and_then(|status| u16::try_from(status).ok()) {
+        Some(200) => Ok(Message::Twin(Twin::read(request_id, payload?)?)),
+        Some(201..=299) => Ok(Message::Reported { request_id, version }),
+        Some(status) => {
+            Ok(Message::Refused(Refusal { request_id, status, details: payload.ok().and_then(Details::read) }))
+        }
+        None => Err(Malformed::MqttTopic.into()),
+    }
+}
+
 fn object(body: &[u8]) -> Result<Object<'_>, Malformed> {
     Object::parse_within(body, 0).map_err(Malformed::Json)
 }
 
 impl<'b> Twin<'b> {
-    #[inline]
     fn read(request_id: u32, body: &'b [u8]) -> Result<Self, Malformed> {
         let (mut desired, mut reported) = (None, None);
         for (name, value) in object(body)?.members() {
@@ -310,8 +311,8 @@ impl<'b> Twin<'b> {
         }
         Ok(Self {
             request_id,
-            desired: Properties::read(desired.ok_or(Malformed::Missing("desired"))?)?,
-            reported: Properties::read(reported.ok_or(Malformed::Missing("reported"))?)?,
+            desired: Properties::read(desired.ok_or(Malformed::Missing("desired"))?, None)?,
+            reported: Properties::read(reported.ok_or(Malformed::Missing("reported"))?, None)?,
         })
     }
 }
@@ -324,7 +325,6 @@ struct Topic<'t> {
 }
 
 impl<'t> Topic<'t> {
-    #[inline]
     fn read(topic: &'t str) -> Self {
         let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
         let mut read = Self { start: parts.next().unwrap_or_default(), request_id: None, version: None };

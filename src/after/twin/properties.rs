@@ -1,5 +1,3 @@
-// Inline, as in `hub.rs`.
-
 use crate::{
     error::Malformed,
     text::json::{Object, Value},
@@ -96,14 +94,9 @@ impl<'b> Properties<'b> {
         crate::text::deserialize::deserialize(Value::checked(self.object.raw().as_bytes()), scratch)
     }
 
-    #[inline]
-    pub(super) fn read(object: Object<'b>) -> Result<Self, Malformed> {
-        Self::of_change(object, None)
-    }
-
-    /// The properties of a change, whose topic has the version too.
-    #[inline]
-    pub(super) fn of_change(object: Object<'b>, of_topic: Option<u64>) -> Result<Self, Malformed> {
+    /// Of a change, the topic has the version too.
+    #[inline(never)]
+    pub(super) fn read(object: Object<'b>, of_topic: Option<u64>) -> Result<Self, Malformed> {
         const NAME: &str = "$version";
         let mut version = None;
         for (name, value) in object.members() {
@@ -122,7 +115,6 @@ impl<'b> Properties<'b> {
 }
 
 /// Decimal digits, no more than surely fit.
-#[inline]
 pub(super) fn parse_version(digits: &[u8]) -> Option<u64> {
     if !matches!(digits.len(), 1..=super::VERSION) {
         return None;

@@ -1,5 +1,3 @@
-// Inline, as in `hub.rs`.
-
 use core::fmt;
 
 use crate::{after::HubOutcome, error::Fault, provisioning::Details, text::json::Text};

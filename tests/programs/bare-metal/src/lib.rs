@@ -4,6 +4,7 @@
 
 pub mod embassy;
 pub mod embassy_tls;
+pub mod hub_session;
 pub mod secure_element;
 
 /// Without the feature `lookup` there is no such function, and the policy cannot ask for it.
