@@ -185,10 +185,15 @@ impl fmt::Display for RequestRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.http_status.map_or("---".to_owned(), |status| status.to_string());
         // A path is a peer's text: show no control characters on a terminal.
-        let what = match &self.registration_id {
+        let mut what = match &self.registration_id {
             Some(id) => printable(id),
             None => printable(&self.path),
         };
+        if let Some(hub) = &self.hub {
+            // The usual domain would make every line longer, and tell nothing.
+            what += " at ";
+            what += &printable(hub.strip_suffix(".azure-devices.net").unwrap_or(hub));
+        }
         write!(
             f,
             "{} {:<5} {:<4} {what} -> {status} {}",

@@ -13,6 +13,10 @@ const DEEPEST: usize = 32;
 /// Appends the bodies of an event, each below its title. Empty ones are left out.
 pub(crate) fn append(lines: &mut String, event: &Event, paint: Paint) {
     let bodies = match event {
+        // What the hub sends by itself answers nothing.
+        Event::Request(record) if record.hub.is_some() && record.method == "NOTIFY" => {
+            [("request", &record.body), ("sent to the device", &record.response_body)]
+        }
         Event::Request(record) => [("request", &record.body), ("answer", &record.response_body)],
         Event::Webhook(call) => [("AllocationRequest", &call.request_body), ("webhook's answer", &call.response_body)],
         _ => return,

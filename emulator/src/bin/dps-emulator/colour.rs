@@ -81,8 +81,13 @@ fn of_request(record: &RequestRecord) -> Style {
         Some(429) => DOUBTFUL,
         Some(_) => BAD,
         // MQTT has no status for these.
-        None if ["connected", "subscribed"].contains(&outcome) => GOOD,
-        None if begins("CONNACK") || begins("refused") => BAD,
+        None if ["connected", "subscribed", "telemetry", "the will, as", "desired properties"]
+            .into_iter()
+            .any(begins) =>
+        {
+            GOOD
+        }
+        None if ["CONNACK", "refused", "not accepted", "the will was not"].into_iter().any(begins) => BAD,
         None => DOUBTFUL,
     }
 }
