@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import pathlib
+import queue
 import shutil
 import socket
 import struct
@@ -16,6 +17,7 @@ import threading
 import time
 import urllib.parse
 
+import paho.mqtt.client as mqtt
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -106,11 +108,16 @@ class Emulator:
 
 def token(registration_id, key_for=None):
     """The `Authorization` of a device of the tutorial's group."""
-    key = hmac.new(GROUP_KEY, (key_for or registration_id).encode(), hashlib.sha256).digest()
-    resource = urllib.parse.quote(f"{ID_SCOPE}/registrations/{registration_id}", safe="")
+    return f"{signed(f'{ID_SCOPE}/registrations/{registration_id}', key_for or registration_id)}&skn=registration"
+
+
+def signed(resource, key_for):
+    """A token for this resource, with the key of a device of the tutorial's group."""
+    key = hmac.new(GROUP_KEY, key_for.encode(), hashlib.sha256).digest()
+    resource = urllib.parse.quote(resource, safe="")
     expiry = int(time.time()) + 3600
     signature = base64.b64encode(hmac.new(key, f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()).decode()
-    return f"SharedAccessSignature sr={resource}&sig={urllib.parse.quote(signature, safe='')}&se={expiry}&skn=registration"
+    return f"SharedAccessSignature sr={resource}&sig={urllib.parse.quote(signature, safe='')}&se={expiry}"
 
 
 def register(emulator, registration_id, payload=None, key_for=None):
@@ -155,6 +162,57 @@ def connect_mqtt(address, client_id, user_name):
     with socket.create_connection((host, int(port)), 20) as connection:
         connection.sendall(bytes([0x10, len(content) % 128 | 0x80, len(content) // 128]) + content)
         connection.recv(4)
+
+
+class HubDevice:
+    """A device that is connected to its hub, over MQTT without TLS. It does not come back when its link is dropped."""
+
+    def __init__(self, emulator, registration_id, hub=TOASTERS):
+        self.id, self.messages, self.ended = registration_id, queue.Queue(), threading.Event()
+        connected, subscribed = queue.Queue(), queue.Queue()
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, registration_id)
+        self.client.username_pw_set(f"{hub}/{registration_id}/?api-version=2021-04-12", signed(f"{hub}/devices/{registration_id}", registration_id))
+        self.client.on_connect = lambda _client, _data, _flags, reason, _properties: connected.put(reason)
+        self.client.on_subscribe = lambda *_: subscribed.put(True)
+        self.client.on_message = lambda _client, _data, message: self.messages.put((message.topic, json.loads(message.payload or b"null")))
+        host, port = emulator.mqtt.split(":")
+        self.client.connect(host, int(port))
+        threading.Thread(target=self.serve, daemon=True).start()
+        reason = connected.get(timeout=20)
+        if reason.is_failure:
+            raise ConnectionError(f"{registration_id}: {reason}")
+        self.client.subscribe([("$iothub/twin/res/#", 0), ("$iothub/twin/PATCH/properties/desired/#", 0)])
+        subscribed.get(timeout=20)
+
+    def serve(self):
+        while self.client.loop(0.1) == mqtt.MQTT_ERR_SUCCESS:
+            pass
+        self.ended.set()
+
+    def message(self):
+        """The next message: its topic and its body."""
+        return self.messages.get(timeout=20)
+
+    def report(self, patch):
+        """Reports properties. Returns the topic of the answer."""
+        self.client.publish("$iothub/twin/PATCH/properties/reported/?$rid=1", json.dumps(patch))
+        return self.message()[0]
+
+    def send(self, body, bag="", qos=1):
+        """Sends telemetry. With QoS 1 it waits until the hub has it."""
+        sent = self.client.publish(f"devices/{self.id}/messages/events/{bag}", body, qos)
+        if qos > 0:
+            sent.wait_for_publish(20)
+
+    def leave(self):
+        self.client.disconnect()
+        self.ended.wait(20)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.leave()
 
 
 class Server:

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from support import (
-    GROUP, HEAT_PUMPS, TOASTERS, Browser, Emulator, Server, Webhook, connect_mqtt, provision, register,
+    GROUP, HEAT_PUMPS, TOASTERS, Browser, Emulator, HubDevice, Server, Webhook, connect_mqtt, provision, register,
 )
 
 # Runs if it becomes an element.
@@ -391,6 +391,162 @@ class Actions(PageTest):
             self.assertIn(control, seen)
 
 
+class AtHub(PageTest):
+    """Devices that go on to their hub."""
+
+    def provision(self, device, twin=None):
+        """Registers a device, and selects it on the page."""
+        self.webhook.answers[device] = (200, {"iotHubHostName": TOASTERS, "initialTwin": twin or {}})
+        self.assertEqual(provision(self.emulator, device)[1]["status"], "assigned")
+        self.browser.until(lambda: self.listed(device) != "", "the device is listed")
+        self.browser.one(f"#device-list [data-key='{device}'] button").click()
+
+    def listed(self, device):
+        return self.browser.text(f"#device-list [data-key='{device}']")
+
+    def until_listed(self, device, text):
+        self.browser.until(lambda: text in self.listed(device), f"{device} is listed with {text!r}")
+
+    def test_a_device_connects_and_leaves_without_a_reload(self):
+        browser, device = self.browser, "connects-1"
+        browser.script("window.loadedOnce = true")
+        self.provision(device)
+        self.until_details("has not connected yet")
+        self.assertIn("not connected", self.listed(device))
+        with HubDevice(self.emulator, device):
+            browser.until(lambda: "not connected" not in self.listed(device), "the device is connected")
+            self.until_details("connected since")
+            # What happened at the hub is told from what happened at DPS.
+            self.until_row(device, "done", "Hub Connect")
+            self.until_row(device, "done", "Hub Subscribe")
+            rows = browser.rows()
+            self.assertTrue(any("Register" in row for row in rows) and not any("Hub Register" in row for row in rows), rows)
+        self.until_listed(device, "not connected")
+        self.until_details("not connected since")
+        self.assertTrue(browser.script("return window.loadedOnce"))
+
+    def test_the_timeline_is_filtered_by_what_happened_at_hubs(self):
+        browser, device = self.browser, "filtered-1"
+        self.provision(device)
+        with HubDevice(self.emulator, device) as connected:
+            connected.send("1")
+            connected.report({"a": 1})
+            self.until_row(device, "Hub Report")
+            kind = Select(browser.one("#filter-kind"))
+            for value, shown, hidden in [
+                ("hub", ["Hub Connect", "Hub Report"], ["Telemetry", "Register"]),
+                ("telemetry", ["Hub Telemetry"], ["Connect", "Register"]),
+                ("register", ["Register"], ["Hub"]),
+            ]:
+                kind.select_by_value(value)
+                with self.subTest(kind=value):
+                    for text in shown:
+                        self.until_row(text)
+                    self.assertFalse([row for row in browser.rows() if any(text in row for text in hidden)])
+            kind.select_by_value("")
+            self.until_row(device, "Hub Report")
+            browser.select_row(device, "Hub Report")
+            self.until_details(TOASTERS, '"a": 1', "204")
+
+    def test_a_desired_change_reaches_the_connected_device(self):
+        browser, device = self.browser, "desired-1"
+        self.provision(device, {"properties": {"desired": {"state": "ready", "old": 1}}})
+        self.until_details("desired properties, version 1", '"state": "ready"')
+        with HubDevice(self.emulator, device) as connected:
+            self.until_details("connected since")
+            browser.button("Edit the twin")
+            desired = browser.one("#details textarea[name=desired]")
+            desired.clear()
+            desired.send_keys(json.dumps({"state": MARKUP}))
+            # Meanwhile the device reports, and another operator adds a property: neither ends the edit, or is lost.
+            self.assertEqual(connected.report({"firmware": "1.2"}), "$iothub/twin/res/204/?$rid=1&$version=2")
+            self.emulator.ask("POST", f"devices/{device}/twin", {"desired": {"added": True}})
+            self.assertEqual(connected.message()[1], {"added": True, "$version": 2})
+            self.until_details("reported properties, version 2", '"firmware": "1.2"')
+            self.assertEqual(desired.get_property("value"), json.dumps({"state": MARKUP}))
+            browser.button("Save", "#details")
+            topic, patch = connected.message()
+            self.assertEqual(topic, "$iothub/twin/PATCH/properties/desired/?$version=3")
+            self.assertEqual(patch, {"state": MARKUP, "old": None, "$version": 3})
+            self.until_details("desired properties, version 3", "<img src=x", '"added": true')
+            self.until_row(device, "sent", "Hub Desired change", "$version 3")
+
+    def test_a_reported_value_appears(self):
+        browser, device = self.browser, "reported-1"
+        self.provision(device)
+        self.until_details("reported properties, version 1")
+        with HubDevice(self.emulator, device) as connected:
+            connected.report({"status": MARKUP, MARKUP[:20].replace(" ", ""): 1})
+            self.until_details("reported properties, version 2", "<img src=x", "<imgsrc=x")
+            self.until_row(device, "204", "Hub Report")
+        self.assertEqual(browser.script("return document.querySelectorAll('img, main script').length"), 0)
+
+    def test_telemetry_appears_and_disturbs_nobody(self):
+        browser, device = self.browser, "telemetry-1"
+        self.provision(device, {"tags": {"room": "5/12"}})
+        self.until_details("has sent no telemetry", '"room": "5/12"')
+        # A part that does not change stays as it is.
+        browser.script("window.tags = [...document.querySelectorAll('#details .titled')].find((e) => e.innerText.includes('Twin: tags'))")
+        with HubDevice(self.emulator, device) as connected:
+            self.until_details("connected since")
+            connected.send(json.dumps({"temperature": 21.5}), "%24.ct=application%2Fjson&level=warm&" + "x%3Cb%3E=1")
+            self.until_details("Telemetry: 1 message", '"temperature": 21.5', "$.ct=application/json", "level=warm", "x<b>=1")
+            for number in range(39):
+                connected.send(MARKUP + str(number))
+            self.until_details("Telemetry: 40 messages, the last 32", MARKUP + "38", MARKUP + "7")
+            self.until_listed(device, "40 messages")
+            self.assertNotIn("temperature", browser.text("#telemetry"))
+            self.assertIn(MARKUP + "38", browser.text("#telemetry li"))
+            self.until_row(device, "received", "Hub Telemetry")
+        self.assertTrue(browser.script("return window.tags.isConnected"))
+        self.assertEqual(browser.script("return document.querySelectorAll('img, b, main script').length"), 0)
+
+    def test_a_device_is_disabled_enabled_disconnected_and_deleted(self):
+        browser, device = self.browser, "operated-1"
+        self.provision(device)
+        self.until_details("Disable at the hub")
+        self.assertEqual(browser.one("#hub-disconnect").get_attribute("aria-disabled"), "true")
+        focus = lambda: browser.script("return document.activeElement.id")
+        for name, button, told in [
+            ("Drop the connection", "hub-disconnect", "was disconnected from"),
+            ("Disable at the hub", "hub-enabled", "is disabled at"),
+        ]:
+            with HubDevice(self.emulator, device) as connected:
+                browser.until(lambda: browser.one("#hub-disconnect").get_attribute("aria-disabled") is None, "the device is connected")
+                browser.button(name)
+                self.assertTrue(connected.ended.wait(20), name)
+                browser.until(lambda: f"{device} {told} {TOASTERS}" in browser.text("#notices"), told)
+                self.until_listed(device, "not connected")
+                self.until_row(device, "dropped", "Hub Link")
+                browser.until(lambda: focus() == button, "the focus stays where it was")
+        self.until_listed(device, "disabled at the hub")
+        self.until_details("disabled: the hub refuses the device")
+        with self.assertRaises(ConnectionError):
+            HubDevice(self.emulator, device)
+        self.until_row(device, "refused", "Hub Connect")
+        browser.button("Enable at the hub")
+        self.until_details("Disable at the hub")
+        with HubDevice(self.emulator, device) as connected:
+            self.until_details("connected since")
+            browser.button("Delete from the hub …")
+            self.assertIn(TOASTERS, browser.text("dialog[open]"))
+            browser.button("Cancel", "dialog[open]")
+            self.assertFalse(connected.ended.is_set())
+            browser.button("Delete from the hub …")
+            browser.button("Delete", "dialog[open]")
+            self.assertTrue(connected.ended.wait(20), "deleted")
+        self.until_details("where the device is deleted", "There is no twin")
+        self.assertEqual(browser.all("#hub-remove"), [])
+        self.assertNotIn("connected", self.listed(device))
+        with self.assertRaises(ConnectionError):
+            HubDevice(self.emulator, device)
+        # It registers again, and is there again.
+        provision(self.emulator, device)
+        self.until_details("desired properties, version 1", "Delete from the hub")
+        with HubDevice(self.emulator, device):
+            self.until_details("connected since")
+
+
 class Looks(PageTest):
     """With every part of the page filled."""
 
@@ -402,6 +558,10 @@ class Looks(PageTest):
         provision(cls.emulator, "looks-failed")
         provision(cls.emulator, "looks-with-a-very-long-registration-id-" + "z" * 80)
         register(cls.emulator, "looks-refused", key_for="other")
+        connected = cls.enterClassContext(HubDevice(cls.emulator, "looks-assigned"))
+        connected.report({"long": "r" * 2000})
+        for text in ('{"temperature": 21.5}', "z" * 2000):
+            connected.send(text, "%24.ct=text&" + "p" * 300 + "=" + "q" * 300)
 
     def views(self):
         """Goes through the views of the page."""
@@ -415,12 +575,18 @@ class Looks(PageTest):
         self.until_details("Request body")
         yield "a refused request"
         browser.one("#device-list [data-key='looks-assigned'] button").click()
-        self.until_details("Twin: tags")
+        self.until_details("Twin: tags", "Telemetry: 2 messages")
         yield "a device"
         browser.button("Edit the twin")
         yield "a twin that is edited"
         browser.button("Cancel", "#details")
+        browser.button("Delete from the hub …")
+        yield "a device that is to be deleted from its hub"
+        browser.button("Cancel", "dialog[open]")
         browser.button("Show all")
+        browser.select_row("looks-assigned", "Hub Telemetry")
+        self.until_details("Request body", "zzzz")
+        yield "telemetry"
         browser.button("Reset …")
         yield "a dialog"
         browser.button("Cancel", "dialog[open]")

@@ -17,7 +17,7 @@ function deviceLink(device, actions) {
 export function requestDetails(entry, actions) {
   const { data } = entry;
   return [
-    heading(entry, entry.hub ? [hubMark(), entry.title] : entry.title),
+    heading(entry, entry.hub ? [hubMark(), " ", entry.title] : entry.title),
     outcome(entry.tone, data.outcome),
     facts([
       ["Device", deviceLink(entry.device, actions)],

@@ -48,13 +48,15 @@ function kindOf({ hub, method, path }) {
 }
 
 /** How a request went, and what its badge says. */
-function resultOf(kind, { method, httpStatus, responseBody, outcome }) {
+function resultOf(kind, { hub, method, httpStatus, responseBody, outcome }) {
   if (httpStatus === null) {
     // MQTT's own packets have no status.
     if (method === "CONNECT" || method === "SUBSCRIBE") {
       return /^(connected|subscribed)\b/.test(outcome) ? ["ok", "done"] : ["bad", "refused"];
     }
-    return ["bad", method === "-" ? "note" : "no answer"];
+    if (hub !== null && method === "PUBLISH") return /^(not accepted|the will was not)\b/.test(outcome) ? ["bad", "refused"] : ["ok", "received"];
+    if (hub !== null && method === "NOTIFY") return ["ok", "sent"];
+    return ["bad", method !== "-" ? "no answer" : hub === null ? "note" : "dropped"];
   }
   if (httpStatus >= 300) return ["bad", String(httpStatus)];
   const state = kind === "register" || kind === "poll" ? /"status"\s*:\s*"([a-z]+)"/i.exec(responseBody)?.[1] : undefined;
@@ -113,7 +115,7 @@ export const hubMark = () => el("span", { class: "mark", text: "Hub" });
 export function row(entry) {
   return [
     badge(entry.tone, entry.status),
-    el("span", { class: "what" }, entry.hub && hubMark(), entry.title),
+    el("span", { class: "what" }, entry.hub && [hubMark(), " "], entry.title),
     el("span", { class: "id", text: entry.device ?? "" }),
     el("time", { datetime: entry.at, text: clock(entry.at) }),
     el("span", { class: "outcome", text: entry.outcome }),
