@@ -146,6 +146,13 @@ impl Activity {
         self.last.send_replace(number);
     }
 
+    /// Returns the session of a device that is connected.
+    pub(crate) fn session(&self, registration_id: &str) -> Option<u64> {
+        let kept = self.kept();
+        let device = kept.devices.get(&registration_id.to_ascii_lowercase());
+        device.filter(|device| device.seen.is_connected).map(|device| device.session)
+    }
+
     pub(crate) fn seen(&self, registration_id: &str) -> Seen {
         self.kept().devices.get(&registration_id.to_ascii_lowercase()).map_or(Seen::default(), |device| device.seen)
     }

@@ -29,6 +29,13 @@ impl Hub {
         };
         self.shared.store.change(change, |()| ())
     }
+
+    /// Drops the connection of a device, if there is one. The device may connect again.
+    pub(crate) fn drop_connection(&self, registration_id: &str) -> Result<(), HubError> {
+        check_at_hub(&self.shared.store.read(), registration_id)?;
+        self.disconnect(registration_id, "the operator dropped the connection");
+        Ok(())
+    }
 }
 
 fn check_at_hub<'a>(store: &'a Store, registration_id: &str) -> Result<&'a DeviceRecord, HubError> {

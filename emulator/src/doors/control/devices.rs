@@ -1,5 +1,7 @@
 //! Devices and their twins.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -8,11 +10,13 @@ use super::{
     reply::{Refusal, Reply},
 };
 use crate::{
-    hub::activity::Telemetry,
-    hub::error::HubError,
+    hub::{Hub, activity::Telemetry, error::HubError},
     service::{inspection::Page, views::telemetry_view},
     watch::text::excerpt,
 };
+
+/// How long a call waits for the end of a connection.
+const END: Duration = Duration::from_secs(2);
 
 pub(super) fn list(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let Page { entries, next, last_event } =
@@ -44,13 +48,37 @@ pub(super) fn patch_twin(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal>
         desired: Option<Map<String, Value>>,
     }
     let Patch { tags, desired } = call.body()?;
-    match desk.hub.patch_twin(&call.parameter, tags, desired) {
-        Ok(()) => show(desk, call),
-        Err(HubError::NoDevice) => Err(no_device(call)),
-        Err(error @ (HubError::NotAtHub | HubError::Full)) => Err(Refusal::conflict(error.to_string())),
-        Err(error @ (HubError::Json(_) | HubError::Limit(_))) => Err(Refusal::bad_request(error.to_string())),
-        Err(error @ HubError::NotKept(_)) => Err(Refusal::unavailable(error.to_string())),
-    }
+    desk.hub.patch_twin(&call.parameter, tags, desired).map_err(|error| refusal(call, &error))?;
+    show(desk, call)
+}
+
+pub(super) fn enable(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
+    call.no_body()?;
+    desk.hub.set_enabled(&call.parameter, true).map_err(|error| refusal(call, &error))?;
+    show(desk, call)
+}
+
+pub(super) fn disable(hub: &Hub, registration_id: &str) -> Result<(), HubError> {
+    hub.set_enabled(registration_id, false)
+}
+
+/// Does something that ends the connection of a device, if there is one. It has ended when the call is answered.
+pub(super) async fn end_connection(
+    desk: &Desk,
+    call: &Call<'_>,
+    act: fn(&Hub, &str) -> Result<(), HubError>,
+) -> Result<Reply, Refusal> {
+    call.no_body()?;
+    let (id, activity) = (&*call.parameter, desk.hub.activity());
+    let session = activity.session(id);
+    // There is an event when the connection has ended.
+    let mut events = desk.service.journal().watch();
+    act(&desk.hub, id).map_err(|error| refusal(call, &error))?;
+    let ended =
+        async { while session.is_some() && activity.session(id) == session && events.changed().await.is_ok() {} };
+    // A device that does not read is shown as connected until its connection breaks.
+    let _ = tokio::time::timeout(END, ended).await;
+    show(desk, call)
 }
 
 fn members<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Map<String, Value>>, D::Error> {
@@ -59,4 +87,13 @@ fn members<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<M
 
 fn no_device(call: &Call<'_>) -> Refusal {
     Refusal::not_found(format!("no device {:?} has registered", excerpt(&call.parameter)))
+}
+
+fn refusal(call: &Call<'_>, error: &HubError) -> Refusal {
+    match error {
+        HubError::NoDevice => no_device(call),
+        HubError::NotAtHub | HubError::Full => Refusal::conflict(error.to_string()),
+        HubError::Json(_) | HubError::Limit(_) => Refusal::bad_request(error.to_string()),
+        HubError::NotKept(_) => Refusal::unavailable(error.to_string()),
+    }
 }

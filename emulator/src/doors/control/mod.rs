@@ -88,6 +88,7 @@ impl Control {
         let call = Call::new(parameter, query, route.query, headers, &body)?;
         match route.answered {
             Answered::By(answer) => answer(&self.desk, &call),
+            Answered::Disconnects(act) => devices::end_connection(&self.desk, &call, act).await,
             Answered::Events => events::read(&self.desk, &call),
             Answered::Replay => histories::replay(&self.desk, &call).await,
             Answered::Session => self.start_session(&call),

@@ -13,12 +13,16 @@ use super::{
     scripts,
 };
 
+use crate::hub::{Hub, error::HubError};
+
 /// What answers a call.
 #[derive(Clone, Copy)]
 pub(super) enum Answered {
     By(fn(&Desk, &Call<'_>) -> Result<Reply, Refusal>),
     /// By a stream of events.
     Events,
+    /// By the hub of a device, which ends the connection of the device.
+    Disconnects(fn(&Hub, &str) -> Result<(), HubError>),
     /// By a webhook.
     Replay,
     /// By the guard, which knows the token.
@@ -39,8 +43,8 @@ const fn route(method: Method, path: &'static str, query: &'static [&'static str
 
 const PAGE: &[&str] = &["after", "limit"];
 
-static ROUTES: [Route; 21] = {
-    use Answered::{By, Events, Replay, Session};
+static ROUTES: [Route; 25] = {
+    use Answered::{By, Disconnects, Events, Replay, Session};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const DELETE: Method = Method::DELETE;
@@ -52,6 +56,10 @@ static ROUTES: [Route; 21] = {
         route(GET, "/_emulator/devices/{id}", &[], By(devices::show)),
         route(GET, "/_emulator/devices/{id}/telemetry", &[], By(devices::telemetry)),
         route(POST, "/_emulator/devices/{id}/twin", &[], By(devices::patch_twin)),
+        route(POST, "/_emulator/devices/{id}/hub/disable", &[], Disconnects(devices::disable)),
+        route(POST, "/_emulator/devices/{id}/hub/enable", &[], By(devices::enable)),
+        route(POST, "/_emulator/devices/{id}/hub/disconnect", &[], Disconnects(Hub::drop_connection)),
+        route(DELETE, "/_emulator/devices/{id}/hub", &[], Disconnects(Hub::remove_device)),
         route(GET, "/_emulator/enrollments", PAGE, By(enrollments::list)),
         route(POST, "/_emulator/enrollments/{id}/enable", &["kind"], By(enrollments::enable)),
         route(POST, "/_emulator/enrollments/{id}/disable", &["kind"], By(enrollments::disable)),
