@@ -30,6 +30,7 @@ contoso = {{ by_model = 1 }}                       #! 24 contoso.by_model: this 
 [[enrollment_groups]]
 enrollmentGroupId = "g"                            #! 1 enrollment_groups[0].enrollmentGroupId: this key is unknown; did you mean `enrollment_group_id`?
 primary_key = "{KEY}"
+initial_twin = {{ tags = {{ "$a" = 1 }}, desired = {{ b = 4503599627370496 }} }} #! 25 enrollment_groups[0].initial_twin.tags: "$a" in tags has a control character, a dot #! 49 enrollment_groups[0].initial_twin.desired: desired.b is 4503599627370496; integers go from
 [[enrollment_groups]]                              #! 1 enrollment_groups[1]: the enrollment has no primary_key and no x509
 enrollment_group_id = "g"
 allocation = {{ iot_hubs = ["hub", "nub"] }}       #! 35 enrollment_groups[1].allocation.iot_hubs[1]: "nub" is not in linked_hubs

@@ -358,6 +358,27 @@ fn a_key_is_masked_in_every_spelling() {
     assert!(line(&emulator).len() < 1000);
 }
 
+/// A hub refuses an initial twin that breaks a limit, and so the registration fails. If DPS ignores the twin, because the
+/// device stays where it is, nothing fails. The author of the webhook is warned in both cases.
+#[test]
+fn an_initial_twin_beyond_the_limits_fails_the_device() {
+    let emulator = contoso();
+    let large = json!({ "iotHubHostName": TOASTERS_HUB, "initialTwin": { "tags": { "a": "x".repeat(4097) } } });
+    let fault = "tags.a has 4097 bytes of text; the limit is 4096";
+    let warning = || emulator.webhook_calls().last().unwrap().warnings.join("\n");
+    emulator.contoso().unwrap().respond(200, large.to_string());
+    let (code, message) = toaster(&emulator).failed();
+    assert_eq!((code, message), (400_004, format!("The IoT hub refused the initial twin: {fault}")));
+    assert!(warning().ends_with(fault), "{}", warning());
+    assert!(emulator.device(TOASTER).is_none());
+
+    emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": TOASTERS_HUB }).to_string());
+    toaster(&emulator).assigned();
+    emulator.contoso().unwrap().respond(200, large.to_string());
+    toaster(&emulator).assigned();
+    assert!(warning().ends_with(fault), "{}", warning());
+}
+
 /// A member that nobody reads is warned of, with the place where it belongs.
 #[test]
 fn members_that_nobody_reads_are_warned_of() {

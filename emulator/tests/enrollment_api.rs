@@ -495,6 +495,14 @@ fn what_is_wrong_with_an_enrollment_is_named() {
         (json!({ "initialTwin": [] }), "initialTwin: an object is expected"),
         (json!({ "capabilities": { "iotEdge": "yes" } }), "capabilities.iotEdge: a boolean is expected"),
         (json!({ "initialTwin": { "tags": [] } }), "initialTwin.tags: an object is expected"),
+        (
+            json!({ "initialTwin": { "tags": { "a": "x".repeat(4096), "b": "x".repeat(4086), "c": 12345678 } } }),
+            "initialTwin.tags: tags would have 8193 bytes; the limit is 8192",
+        ),
+        (
+            json!({ "initialTwin": { "properties": { "desired": { "a": { "b.c": 1 } } } } }),
+            "initialTwin.properties.desired: \"b.c\" in desired.a has a control character, a dot, a $ or a space",
+        ),
     ] {
         let (code, message) = failed(client.put("/enrollmentGroups/g", &merged(group("g"), changes)));
         assert!(code == 400_000 && message.starts_with(&format!("Bad request: {fault}")), "{message} / {fault}");

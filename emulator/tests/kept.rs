@@ -259,7 +259,8 @@ fn folders_of_others_are_refused() {
     start(Config::contoso(), &folder).stop();
 
     for (file, text, fault) in [
-        ("format", "2\n", "a newer version of the emulator wrote this folder: it has format 2"),
+        ("format", "3\n", "a newer version of the emulator wrote this folder: it has format 3"),
+        ("format", "0\n", "does not say which format"),
         ("format", "?", "does not say which format"),
         ("emulator.redb", "not a database", "the database cannot be opened"),
     ] {

@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Allocation, Behaviour, CaCertificate, Config, EnrollmentGroup, IndividualEnrollment, Policy,
+    Allocation, Behaviour, CaCertificate, Config, EnrollmentGroup, IndividualEnrollment, Policy, Twin,
     enrollments::{Attestation, CaReferences},
     finding::{Finding, Path, quoted},
+    twin_limits::Part,
     webhook_url,
 };
 use crate::identity::{certificate::Certificate, ids, key::SymmetricKey};
@@ -86,6 +87,7 @@ pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'
         }
     }
     errors.extend(allocation_errors(&group.allocation, &path.key("allocation"), known.linked_hubs));
+    errors.extend(twin_errors(&group.initial_twin, &path.key("initial_twin")));
     errors
 }
 
@@ -96,6 +98,7 @@ pub(crate) fn individual_errors(individual: &IndividualEnrollment, path: &Path, 
     errors.extend(name_error(ids::check_registration_id, id, path.key("registration_id")));
     errors.extend(attestation_error(&individual.attestation(), path));
     errors.extend(allocation_errors(&individual.allocation, &path.key("allocation"), known.linked_hubs));
+    errors.extend(twin_errors(&individual.initial_twin, &path.key("initial_twin")));
     errors
 }
 
@@ -126,6 +129,15 @@ fn allocation_errors(allocation: &Allocation, path: &Path, linked_hubs: &[String
         errors.push(Finding::error(path.key("webhook_url"), fault));
     }
     errors
+}
+
+/// The hub would refuse a twin that breaks its limits.
+fn twin_errors(twin: &Twin, path: &Path) -> Vec<Finding> {
+    let parts = [("tags", Part::Tags, &twin.tags), ("desired", Part::Desired, &twin.desired)];
+    parts
+        .into_iter()
+        .filter_map(|(name, part, members)| Some(Finding::error(path.key(name), part.check(members).err()?)))
+        .collect()
 }
 
 /// A policy built in code may have an empty key, with which anybody could sign.

@@ -10,12 +10,14 @@ use crate::{
 };
 
 /// The members of a configuration and those of the API. Longer ones first.
-const MEMBERS: [(&str, &str); 8] = [
+const MEMBERS: [(&str, &str); 10] = [
     ("enrollment_group_id", "enrollmentGroupId"),
     ("registration_id", "registrationId"),
     ("allocation.iot_hubs", "iotHubs"),
     ("allocation.iot_hub_host_name", "iotHubHostName"),
     ("allocation.webhook_url", "customAllocationDefinition.webhookUrl"),
+    ("initial_twin.desired", "initialTwin.properties.desired"),
+    ("initial_twin.tags", "initialTwin.tags"),
     ("ca_references", "attestation.x509.caReferences"),
     ("x509", "attestation.x509.signingCertificates"),
     ("", "attestation"),

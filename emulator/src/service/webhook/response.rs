@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    config::{Behaviour, Twin},
+    config::{Behaviour, Twin, twin_limits},
     service::{
         allocation::{self, Allocated},
         failure::Failure,
@@ -173,7 +173,12 @@ fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Res
                     None => Members::new(),
                 };
                 check_members(&properties, "initialTwin.properties.", warnings, show);
-                Some(Twin { tags: object(member(&twin, "tags"))?, desired: object(member(&properties, "desired"))? })
+                let twin =
+                    Twin { tags: object(member(&twin, "tags"))?, desired: object(member(&properties, "desired"))? };
+                if let Err(why) = twin_limits::check(&twin) {
+                    warnings.push(show(&format!("the hub refuses the initialTwin if it is the device's: {why}")));
+                }
+                Some(twin)
             }
             None => None,
         };

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The version of what is in the folder: the tables, and the forms in them.
-const FORMAT: u32 = 1;
+/// The version of what is in the folder: the tables, and the forms in them. Since version 2, devices have what their hubs
+/// know of them.
+const FORMAT: u32 = 2;
 const FORMAT_FILE: &str = "format";
 const DATABASE_FILE: &str = "emulator.redb";
 /// The end of the name of a file that is not whole yet.
@@ -38,7 +39,11 @@ impl Folder {
         let folder = Self(path.to_owned());
         match fs::read_to_string(path.join(FORMAT_FILE)) {
             Ok(text) => match text.trim().parse::<u32>() {
-                Ok(FORMAT) => Ok(folder),
+                // Older rows are read, and written in the new form when they change.
+                Ok(1..=FORMAT) => {
+                    folder.write(FORMAT_FILE, &format!("{FORMAT}\n"))?;
+                    Ok(folder)
+                }
                 Ok(newer) if newer > FORMAT => Err(error(format!(
                     "a newer version of the emulator wrote this folder: it has format {newer}, and this version reads \
                      format {FORMAT}. Use the newer version, or another folder"

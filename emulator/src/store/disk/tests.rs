@@ -258,6 +258,19 @@ fn rows_of_format_2_are_read() {
     check_same::<Stamped<IndividualEnrollment>>(include_bytes!("golden/individual.json"));
 }
 
+/// A folder of an older format is taken over, and an older version refuses it from then on.
+#[test]
+fn an_older_folder_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    for before in ["1\n", "1", "2\n"] {
+        Folder::open(&path).unwrap();
+        std::fs::write(path.join("format"), before).unwrap();
+        Folder::open(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(path.join("format")).unwrap(), "2\n", "{before:?}");
+    }
+}
+
 /// Format 1 knew neither reported properties nor what the hub knows of a device. Enrollments are the same.
 #[test]
 fn rows_of_format_1_are_read() {
