@@ -227,7 +227,7 @@ impl Service {
             store.devices.reset();
             Ok::<_, NotKept>(records)
         };
-        let forgotten = self.store.change(forget, |records| {
+        let forgotten = self.shared.store.change(forget, |records| {
             self.forget_all_but_the_store();
             records
         });
