@@ -43,9 +43,13 @@ fn tokens_are_those_of_another_implementation() {
         let expiry = expiry.parse().unwrap();
         assert_eq!(hub.write_token(&mut key, expiry, &mut [0; 512]).unwrap(), expected);
         assert_eq!(signed_elsewhere(&hub, &mut key, expiry), expected);
+        // The token is for the hub that the user name has.
+        let user_name = format!("{}/{device_id}/?api-version=2021-04-12", hub.host());
+        assert_eq!(hub.write_user_name(&mut [0; 512]).unwrap(), user_name);
+        assert!(sr.starts_with(&format!("{}%2Fdevices%2F", hub.host())));
         count += 1;
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 8);
 }
 
 #[test]
@@ -154,6 +158,19 @@ fn what_was_kept_elsewhere_is_checked() {
     for error in [InvalidHub::Host, InvalidHub::DeviceId] {
         assert!(error.to_string().len() > 40);
     }
+}
+
+/// It is for the connection, and for clients that take a connection string.
+#[test]
+fn a_port_is_no_part_of_the_hubs_name() {
+    let hub = Hub::new("hub.localhost:9883", "dev-1").unwrap();
+    assert_eq!((hub.host(), hub.port(), hub.client_id()), ("hub.localhost", Some(9883), "dev-1"));
+    let mut buffer = [0; 256];
+    assert_eq!(
+        hub.write_x509_connection_string(&mut buffer).unwrap(),
+        "HostName=hub.localhost:9883;DeviceId=dev-1;x509=true"
+    );
+    assert_eq!(hub.write_telemetry_topic(&[], &mut buffer).unwrap(), "devices/dev-1/messages/events/");
 }
 
 #[test]

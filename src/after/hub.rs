@@ -18,6 +18,9 @@ use crate::{
 /// The hub that a device was assigned to, and what its client connects with: user name, token
 /// and connection string, written into the caller's buffer. The client is the caller's.
 ///
+/// User name and token are those of a classic hub. If your device may meet another one, look at
+/// [`Assignment::connection_profile`] first.
+///
 /// ```
 /// use azure_dps::{DeviceKey, after::Hub, provisioning::Sizes};
 ///
@@ -111,7 +114,8 @@ impl<'a> Hub<'a> {
     }
 
     /// Returns the host name without a port: what to resolve, and what the certificate must be for. User
-    /// name and token have this name, too. Derive nothing from its shape.
+    /// name and token have this name, too, because the name of a hub in Azure has no port. So a service can
+    /// not tell two hubs apart whose names differ in the port alone. Derive nothing from the name's shape.
     pub const fn host(&self) -> &'a str {
         self.host
     }
