@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Runs Microsoft's own clients, unmodified, against the emulator:
 #
-#   cargo build -p azure-dps-emulator && emulator/interop/run.sh [service] [device] [schemathesis]
+#   cargo build -p azure-dps-emulator && emulator/interop/run.sh [service] [device] [hub] [schemathesis]
 #
 #   service       the service SDKs create enrollments, device SDKs provision through them
 #   device        the device SDKs provision the devices of the tutorial
+#   hub           the device SDKs provision devices and connect them to their hubs; so do MQTT clients without an SDK
 #   schemathesis  Schemathesis holds the control API against docs/control-api.json
 #
 # Without an argument all of them run. DPS_EMULATOR_BIN names the folder of the programs (target/debug).
 #
 # Some clients use the ports 443 and 8883 only. A network namespace has these ports free, and needs neither
-# root nor a change of the machine. Where a user may not make a namespace, `service` and `device` are
-# skipped. With CI=true they fail.
+# root nor a change of the machine. It has a hosts file of its own, too, with the names of the hubs. Where a user may
+# not make a namespace, `service`, `device` and `hub` are skipped. With CI=true they fail.
 #
 # The clients are installed into target/interop, once for each list of versions.
 set -euo pipefail
@@ -77,7 +78,8 @@ with_emulator() {
     start connectionString dps-emulator "${config[@]}" --https 127.0.0.1:443 --mqtts 127.0.0.1:8883 \
         --ca-out "$work/ca.pem" --json
     DPS_CONNECTION_STRING="$(sed -n 's/.*"connectionString":"\([^"]*\)".*/\1/p' "$work/dps-emulator.out")"
-    export DPS_CONNECTION_STRING NODE_EXTRA_CA_CERTS="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem"
+    DPS_CONTROL="$(sed -n 's/.*"listener":"control","url":"\([^"]*\)".*/\1/p' "$work/dps-emulator.out")"
+    export DPS_CONNECTION_STRING DPS_CONTROL NODE_EXTRA_CA_CERTS="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem"
     "$@" || { grep -v '"listener"' "$work/dps-emulator.out" | tail -n 20 >&2; exit 1; }
     stop
 }
@@ -94,33 +96,49 @@ certificates() {
         openssl x509 -req -in back-door-lock.csr -CA factory-ca.pem -CAkey factory-ca.key -CAcreateserial \
             -extfile <(echo extendedKeyUsage=clientAuth) -out back-door-lock.pem
     ) 2>/dev/null
-    export DPS_CERTIFICATES="$work"
+    export DPS_CERTIFICATES="$work" DPS_WORK="$work"
 }
 
 # --- A sequence, in its namespace -----------------------------------------------------------
 
-node() { NODE_PATH="$cache/node/node_modules" command node "$here/node/$1"; }
-python() { "$cache/clients/bin/python" -B "$here/python/$1"; }
+node() { NODE_PATH="$cache/node/node_modules" command node "$here/node/$1" "${@:2}"; }
+python() { "$cache/clients/bin/python" -B "$here/python/$1" "${@:2}"; }
+shell() { "$here/$1"; }
 
-# sequence STEP CLIENT FILE: an emulator, with a webhook but without enrollments for `service`.
+# hosts: the names of the hubs lead to this machine, in this namespace alone.
+hosts() {
+    { cat /etc/hosts; "$bin/dps-emulator" "$@" --hosts; } >"$work/hosts"
+    mount --bind "$work/hosts" /etc/hosts
+}
+
+# sequence STEP CLIENT FILE [ARGUMENT…]: an emulator, with a webhook but without enrollments for `service`.
 sequence() {
     ip link set lo up
-    if [ "$1" = device ]; then
+    case "$1" in
+    device)
         with_emulator --retry-after 1 -- "${@:2}"
-        return
-    fi
-    certificates
-    CONTOSO_FUNCTION_KEY=interop start listening contoso-webhook
-    DPS_WEBHOOK="$(sed -n 's/listening on //p' "$work/contoso-webhook.out")?code=interop"
-    export DPS_WEBHOOK
-    with_emulator --config "$here/dps.toml" -- "${@:2}"
+        ;;
+    hub)
+        local config=(--config "$here/hub.toml" --gateway-name gw.local)
+        certificates
+        hosts "${config[@]}"
+        with_emulator "${config[@]}" -- "${@:2}"
+        ;;
+    service)
+        certificates
+        CONTOSO_FUNCTION_KEY=interop start listening contoso-webhook
+        DPS_WEBHOOK="$(sed -n 's/listening on //p' "$work/contoso-webhook.out")?code=interop"
+        export DPS_WEBHOOK
+        with_emulator --config "$here/dps.toml" -- "${@:2}"
+        ;;
+    esac
 }
 
 # --- Which steps ----------------------------------------------------------------------------
 
-# namespaced STEP CLIENT/FILE…: the sequences of a step at the same time, each in a network namespace of its own.
+# namespaced STEP 'CLIENT FILE [ARGUMENT…]'…: the sequences of a step at the same time, each in a namespace of its own.
 namespaced() {
-    local step="$1" sequence failed=0 namespace=(unshare --net)
+    local step="$1" sequence failed=0 namespace=(unshare --net --mount) words
     shift
     [ "$(id -u)" = 0 ] || namespace+=(--user --map-root-user)
     if ! "${namespace[@]}" true 2>/dev/null; then
@@ -130,13 +148,14 @@ namespaced() {
     fi
     local running=()
     for sequence in "$@"; do
-        timeout 120 "${namespace[@]}" bash "$0" --sequence "$step" "${sequence%/*}" "${sequence#*/}" >"$work/${sequence#*/}" 2>&1 &
+        read -ra words <<<"$sequence"
+        timeout 120 "${namespace[@]}" bash "$0" --sequence "$step" "${words[@]}" >"$work/$sequence" 2>&1 &
         running+=($!)
     done
     for sequence in "$@"; do
-        wait "${running[0]}" || failed=1
+        wait "${running[0]}" || { echo "$step: $sequence failed"; failed=1; }
         running=("${running[@]:1}")
-        cat "$work/${sequence#*/}"
+        cat "$work/$sequence"
     done
     return "$failed"
 }
@@ -146,12 +165,15 @@ if [ "${1:-}" = --sequence ]; then
     exit
 fi
 
-[ $# -gt 0 ] || set -- service device schemathesis
+[ $# -gt 0 ] || set -- service device hub schemathesis
 (
     # shellcheck source=../../.ci/packages
     source "$root/.ci/packages"
     want iproute2 command -v ip
     want openssl command -v openssl
+    want mosquitto-clients command -v mosquitto_pub
+    want xxd command -v xxd
+    want curl command -v curl
     want nodejs command -v node
     want npm command -v npm
     want python3-venv python3 -c 'import ensurepip, venv'
@@ -162,12 +184,17 @@ for step in "$@"; do
     service)
         python_client clients
         node_clients
-        namespaced service node/service.js python/service.py python/service_2018.py python/az_requests.py
+        namespaced service 'node service.js' 'python service.py' 'python service_2018.py' 'python az_requests.py'
         ;;
     device)
         python_client clients
         node_clients
-        namespaced device node/provision.js python/provision.py
+        namespaced device 'node provision.js' 'python provision.py'
+        ;;
+    hub)
+        python_client clients
+        node_clients
+        namespaced hub 'node hub.js mqtt' 'node hub.js ws' 'python hub.py mqtt' 'python hub.py ws' 'python mqtt.py' 'shell mosquitto.sh'
         ;;
     schemathesis)
         python_client schemathesis

@@ -8,6 +8,7 @@ const path = require('node:path');
 const { Http } = require('azure-iot-provisioning-device-http');
 const { ProvisioningServiceClient } = require('azure-iot-provisioning-service');
 const { deviceKey, provision } = require('./device.js');
+const { begin, end, list } = require('./listing.js');
 
 const TOASTERS = 'contoso-toasters-hub-1098.azure-devices.net';
 const HEAT_PUMPS = 'contoso-heatpumps-hub-1098.azure-devices.net';
@@ -19,10 +20,7 @@ const pem = (name) => readFileSync(path.join(process.env.DPS_CERTIFICATES, name)
 
 const service = ProvisioningServiceClient.fromConnectionString(process.env.DPS_CONNECTION_STRING);
 
-// --- The list ---
-
-let calls = 0;
-const list = (call, answer) => { calls += 1; console.log(`| ${call} | ${answer} |`); };
+// --- Calls ---
 
 // A call that succeeds. `words` makes of its answer what the list tells.
 async function ok(call, promise, words = () => 'done') {
@@ -249,7 +247,7 @@ async function tokens() {
 }
 
 async function main() {
-  console.log('| azure-iot-provisioning-service 1.11.2 (Node) | answer |\n| --- | --- |');
+  begin('azure-iot-provisioning-service 1.11.2 (Node)');
   const keys = await group();
   await devices(keys);
   await updates(keys);
@@ -257,7 +255,7 @@ async function main() {
   await individuals();
   await deletions(keys);
   await tokens();
-  console.log(`\nservice SDK for Node: ${calls} passed, 0 failed\n`);
+  end('service SDK for Node');
 }
 
 main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });

@@ -17,8 +17,8 @@ def device_key(group_key, registration_id):
     return base64.b64encode(digest).decode()
 
 
-def provision(registration_id, secret, websockets=False):
-    """Registers a device with a key, or with an X509. Returns the hub, or what the client says was wrong."""
+def register(registration_id, secret, websockets=False):
+    """Registers a device with a key, or with an X509. Returns what the client returns."""
     options = {"server_verification_cert": CA, "websockets": websockets}
     if isinstance(secret, X509):
         client = ProvisioningDeviceClient.create_from_x509_certificate(
@@ -29,14 +29,23 @@ def provision(registration_id, secret, websockets=False):
             "localhost", registration_id, "0ne00002193", secret, **options
         )
     client.provisioning_payload = {"MyDeviceFirmwareVersion": "12.0.2.5"}
+    return client.register()
+
+
+def words(error):
+    """What an error says. The service's own words are in the cause of the cause."""
+    said = []
+    while error:
+        said.append(str(error))
+        error = error.__cause__
+    return " / ".join(said)
+
+
+def provision(registration_id, secret, websockets=False):
+    """Registers a device. Returns the hub, or what the client says was wrong."""
     try:
-        result = client.register()
+        result = register(registration_id, secret, websockets)
     except Exception as error:
-        # The service's own words are in the cause of the cause.
-        words = []
-        while error:
-            words.append(str(error))
-            error = error.__cause__
-        return " / ".join(words)
+        return words(error)
     state = result.registration_state
     return state.assigned_hub if result.status == "assigned" else str(state)
