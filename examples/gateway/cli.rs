@@ -7,6 +7,7 @@ use std::{
 
 use azure_dps::{
     DeviceKey, GroupKey, RegistrationId,
+    after::Hub,
     identity::{Csr, InvalidIdentifier},
     provisioning::Endpoint,
 };
@@ -95,6 +96,11 @@ Examples, with the values of Microsoft's tutorial, against the emulator as start
   gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --record /var/lib/gateway/record \\
       --reprovision
 
+  # Does its hub let it in? The emulator's hubs are reached without a hosts file, where it has
+  # `--mqtts 127.0.0.1:8883` too
+  gateway --scope 0ne00002193 --rid breakroom499-contoso-tstrsd-007 --key-file device.key \\
+      --host https://localhost:8443 --ca ca.pem --connect --hub-address localhost:8883
+
   # Where it was assigned, without registering it
   gateway --scope 0ne00002193 --rid sn-007 --key-file device.key --status
 
@@ -114,6 +120,8 @@ Exit codes:
   8  not DPS: something answered that is not the service, such as a captive portal
   9  unassigned: --status found no assignment, or none yet
   10 no certificate: assigned, and printed, but none was issued for --csr
+  11 hub refuses: assigned, and printed, but for --connect the hub did not let this device in
+  12 hub unreachable: the same, but there was no connection, no trusted certificate or no twin
 What may pass (6 and 7) is retried until the time-out, with pauses that grow: 10 to 60 s and up
 to as much again when the service refuses, or longer if it asks for that; 5 to 80 s and up to
 half as much again without an answer, which ends the run after 8 retries in a row. A run whose
@@ -217,6 +225,17 @@ pub struct Provision {
     /// Give up after so long; counts from when key and files have been read
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+
+    /// Connect to the assigned hub over MQTT and download the twin: do hub and credential work?
+    ///
+    /// With the key that the service accepted, or the certificate, and --ca if it is given. With --json,
+    /// hubConnection has the outcome. Not for a certificate that was issued: this program has no key for it.
+    #[arg(long, conflicts_with = "csr")]
+    pub connect: bool,
+
+    /// Dial this host instead of the assigned hub's: a gateway's, or the emulator's; port 8883 without one
+    #[arg(long, value_name = "HOST[:PORT]", requires = "connect", value_parser = hub_address)]
+    pub hub_address: Option<(String, u16)>,
 
     /// Print the hub connection string too: it holds the device's key, so it is a secret
     ///
@@ -339,6 +358,17 @@ pub fn usage_error(message: impl std::fmt::Display) -> ! {
 fn api_version(text: &str) -> Result<String, &'static str> {
     let is_version = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_version.then(|| text.to_owned()).ok_or("a version is a date, such as 2021-06-01 or 2025-07-01-preview")
+}
+
+fn hub_address(text: &str) -> Result<(String, u16), String> {
+    if text.contains("://") {
+        return Err("it is a host, or host:port, without a scheme".to_owned());
+    }
+    endpoint(text)?;
+    let endpoint = Endpoint::parse(text).map_err(|error| error.to_string())?;
+    // Without a port, an endpoint has that of HTTPS.
+    let port = if endpoint.port() == Endpoint::GLOBAL.port() { Hub::MQTT_PORT } else { endpoint.port() };
+    Ok((endpoint.host().to_owned(), port))
 }
 
 pub fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {

@@ -6,9 +6,12 @@
 //! ```
 
 mod cli;
+mod connect;
 mod connector;
 mod derive;
 mod files;
+#[path = "../mqtt_rumqttc/hub.rs"]
+mod hub_session;
 mod ids;
 mod input;
 mod issued;
@@ -25,13 +28,14 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use azure_dps::{
     Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
-    after::Record,
+    after::{Hub, Record},
     blocking,
     error::{BufferTooSmall, RecordError},
     https,
@@ -41,10 +45,12 @@ use azure_dps::{
     tls::{self, Connector},
 };
 use clap::Parser;
+use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use crate::{
     cli::{Cli, Command, Key, Provision, Transport, usage_error},
+    connect::HubConnection,
     input::{Bytes, Input},
     outcome::{Asked, Assigned, Failure, NO_CERTIFICATE},
     progress::Reporter,
@@ -74,7 +80,8 @@ fn main() -> ExitCode {
 }
 
 fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
-    let assigned = match run(args, key) {
+    let mut shown = Shown { keys: [DeviceKey::new(), DeviceKey::new()], tls: None };
+    let mut assigned = match run(args, key, &mut shown) {
         Ok(assigned) => assigned,
         Err(failure) => {
             if args.json {
@@ -95,6 +102,9 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
         (Some(file), Some(record)) => files::replace(file, record, 0o600),
         _ => Ok(()),
     };
+    if args.connect {
+        assigned.hub_connection = Some(connect(args, &assigned, &mut shown));
+    }
     match args.json {
         true => writeln!(io::stdout(), "{}", *Zeroizing::new(serde_json::to_string(&assigned)?))?,
         false => writeln!(io::stdout(), "{}", *assigned.text())?,
@@ -108,12 +118,38 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
         eprintln!("  to do:  ask the operator for a certificate policy on the enrollment");
         return Ok(ExitCode::from(NO_CERTIFICATE));
     }
+    if let Some(refusal) = assigned.hub_connection.and_then(|connection| connection.error) {
+        if !args.json {
+            eprintln!("{}", refusal.text());
+        }
+        return Ok(ExitCode::from(refusal.exit_code()));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is shown to the service, and then to the hub.
+struct Shown {
+    keys: [DeviceKey; 2],
+    /// It shows the certificate, if there is one.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// Connects to the assigned hub.
+fn connect(args: &Provision, assigned: &Assigned, shown: &mut Shown) -> HubConnection {
+    let hub = assigned.hub().unwrap_or_else(|error| usage_error(error));
+    let tls = shown.tls.take().unwrap_or_else(|| usage_error("--connect has no TLS"));
+    let address = match &args.hub_address {
+        Some((host, port)) => (host.as_str(), *port),
+        None => (hub.host(), hub.port().unwrap_or(Hub::MQTT_PORT)),
+    };
+    let reporter = Reporter::new(args.quiet || args.json);
+    reporter.step(&format!("Connecting to {}", connect::endpoint(address)));
+    connect::check(&hub, assigned.key.map(|key| &mut shown.keys[key as usize]), address, tls)
 }
 
 /// Everything that the command line can get wrong ends the program here; what comes back is
 /// the outcome of the provisioning.
-fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
+fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<Failure>> {
     let payload = args.payload().unwrap_or_else(|error| usage_error(error));
     let csr = args.csr().unwrap_or_else(|error| usage_error(error));
     let registration =
@@ -124,25 +160,25 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
         Record::read(bytes, &registration).inspect_err(refuse).ok()
     });
     if let Some(record) = &record
-        && let Some(assigned) = recorded(args, key, &registration, record)
+        && let Some(assigned) = recorded(args, key, &registration, record, shown)
     {
         return Ok(assigned);
     }
     let endpoint = Endpoint::parse(&args.provisioning_host).unwrap_or_else(|error| usage_error(error));
-    let route = Route::new(args, &endpoint).unwrap_or_else(|error| usage_error(error));
+    let route = Route::new(args, &endpoint, &mut shown.tls).unwrap_or_else(|error| usage_error(error));
     for file in [&args.issued_out, &args.record].into_iter().flatten() {
         files::check(file).unwrap_or_else(|error| usage_error(error));
     }
     // Last, so that nobody types a key for nothing.
-    let mut keys = [DeviceKey::new(), DeviceKey::new()];
-    let count = args.keys(key, &registration.registration_id(), &mut keys).unwrap_or_else(|error| usage_error(error));
+    let keys = &mut shown.keys;
+    let count = args.keys(key, &registration.registration_id(), keys).unwrap_or_else(|error| usage_error(error));
     let (attestation, mut no_key) =
         (if count == 0 { Attestation::x509() } else { Attestation::symmetric_key() }, NoKey);
     let signer: &mut dyn Sign = match count {
         0 => &mut no_key,
         1 => &mut keys[0],
         // The run tries the second key if the service refuses the first.
-        _ => &mut keys,
+        _ => &mut *keys,
     };
     let url = route.url(&endpoint);
     let asked = Asked { endpoint: &url, is_lookup: args.status, keys: count };
@@ -181,6 +217,7 @@ fn run(args: &Provision, key: &Key) -> Result<Assigned, Box<Failure>> {
     };
     let mut assigned = Assigned::new(&assignment, &registration);
     assigned.endpoint = Some(url.clone());
+    assigned.key = (count > 0).then(|| provisioning.key());
     let answer = str::from_utf8(provisioning.body(&buffer)).ok().and_then(|text| Object::parse(text).ok());
     assigned.operation_id = answer.and_then(|answer| answer.get("operationId")?.text()).map(|id| id.to_string());
     if args.connection_string {
@@ -204,7 +241,13 @@ fn read_record(file: &Path) -> Option<Bytes> {
 }
 
 /// What the record says, unless the service is to be asked. No key is read if none is needed.
-fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>, record: &Record<'_>) -> Option<Assigned> {
+fn recorded(
+    args: &Provision,
+    key: &Key,
+    registration: &Registration<'_>,
+    record: &Record<'_>,
+    shown: &mut Shown,
+) -> Option<Assigned> {
     let file = args.record.as_ref()?.display();
     let assignment = record.assignment();
     let mut assigned = Assigned::new(&assignment, registration);
@@ -222,17 +265,28 @@ fn recorded(args: &Provision, key: &Key, registration: &Registration<'_>, record
         eprintln!("warning: {file}: the record has no certificate for this csr: registering anew");
         return None;
     }
-    if args.connection_string {
-        let mut keys = [DeviceKey::new(), DeviceKey::new()];
+    if args.connect && assigned.has_certificate() {
+        usage_error(format_args!(
+            "{file}: this device has a certificate that was issued, for which --connect has no key"
+        ));
+    }
+    if args.connect {
+        let tls = connector::connector(args.ca.as_deref(), args.certificate(), args.timeout());
+        shown.tls = Some(Arc::clone(tls.unwrap_or_else(|error| usage_error(error)).client_config()));
+    }
+    if args.connection_string || args.connect {
         let count = match assigned.has_certificate() {
-            false => args.keys(key, &registration.registration_id(), &mut keys),
+            false => args.keys(key, &registration.registration_id(), &mut shown.keys),
             true => Ok(0),
         };
         let count = count.unwrap_or_else(|error| usage_error(error));
-        let key = keys[..count].get(record.key() as usize);
-        if count > 0 && key.is_none() {
+        assigned.key = (count > 0).then(|| record.key());
+        if count > 0 && record.key() as usize >= count {
             usage_error("the service accepted the secondary key, which is not given: --secondary-key-file");
         }
+    }
+    if args.connection_string {
+        let key = assigned.key.map(|key| &shown.keys[key as usize]);
         let added = assigned.add_connection_string(&assignment.hub(), key);
         added.unwrap_or_else(|error| usage_error(error));
     }
@@ -266,24 +320,29 @@ enum Route {
 }
 
 impl Route {
-    fn new(args: &Provision, endpoint: &Endpoint<'_>) -> Result<Self, String> {
+    /// Leaves the TLS for the hub in `hub_tls`, if `--connect` needs it. Files may be pipes: they are read once.
+    fn new(args: &Provision, endpoint: &Endpoint<'_>, hub_tls: &mut Option<Arc<ClientConfig>>) -> Result<Self, String> {
         let is_mqtt = args.transport == Transport::Mqtt;
         if args.status && is_mqtt {
             return Err("--status is for HTTP: the service does not offer it over MQTT".to_owned());
         }
-        let needs_tls = args.ca.is_some() || args.certificate().is_some() || is_mqtt;
+        // Without TLS to the service, --ca can be for the hub.
+        let has_ca = args.ca.is_some() && (endpoint.is_https() || !args.connect);
+        let needs_tls = has_ca || args.certificate().is_some() || is_mqtt;
         if needs_tls && !endpoint.is_https() {
             return Err(
                 "--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint".to_owned()
             );
         }
         let needs_stream = needs_tls || endpoint.host().starts_with('[');
-        if !needs_stream && !endpoint.is_https() {
+        let is_plain = !needs_stream && !endpoint.is_https();
+        if is_plain && !args.connect {
             return Ok(Self::Minreq);
         }
         // Also for minreq, which does not say what is wrong with this machine's roots.
         let connector = connector::connector(args.ca.as_deref(), args.certificate(), args.timeout())?;
-        if !needs_stream && tls::proxy_variable().is_none() {
+        *hub_tls = args.connect.then(|| Arc::clone(connector.client_config()));
+        if is_plain || !needs_stream && tls::proxy_variable().is_none() {
             return Ok(Self::Minreq);
         }
         match (is_mqtt, connector.proxy(endpoint)) {

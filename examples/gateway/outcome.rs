@@ -6,7 +6,7 @@ use azure_dps::{
     Assignment, DeviceKey, Error, Registration,
     after::Hub,
     error::{BufferTooSmall, ErrorCode, Fault},
-    identity::Csr,
+    identity::{Csr, InvalidHub, KeyChoice},
     json::{Text, Value},
     provisioning::Details,
 };
@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::{issued, message::Message, values::printable};
+use crate::{connect::HubConnection, issued, message::Message, values::printable};
 
 /// Where this device belongs.
 #[derive(Serialize)]
@@ -44,8 +44,14 @@ pub struct Assigned {
     payload: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_certificate_chain: Option<Box<RawValue>>,
+    /// What came of `--connect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub_connection: Option<HubConnection>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "inner")]
     connection_string: Option<Zeroizing<String>>,
+    /// The key that the service accepted. `None` if the device has a certificate.
+    #[serde(skip)]
+    pub key: Option<KeyChoice>,
     /// What was issued, as PEM, or why nothing was. `None` if nothing was asked for.
     #[serde(skip)]
     pub issued: Option<Result<String, String>>,
@@ -74,7 +80,9 @@ impl Assigned {
             operation_id: None,
             payload: assignment.payload().and_then(raw),
             issued_certificate_chain: assignment.field("issuedCertificateChain").and_then(raw),
+            hub_connection: None,
             connection_string: None,
+            key: None,
             issued: registration.csr().map(|csr| issued(assignment, &csr)),
             record: None,
         }
@@ -83,6 +91,11 @@ impl Assigned {
     /// Whether the device was issued a certificate for its hub.
     pub fn has_certificate(&self) -> bool {
         self.issued_certificate_chain.is_some()
+    }
+
+    /// The hub, and this device there.
+    pub fn hub(&self) -> Result<Hub<'_>, InvalidHub> {
+        Hub::new(&self.assigned_hub, &self.device_id)
     }
 
     /// Adds what an IoT hub client wants to be given. Without a key, and where one was issued, the
@@ -109,6 +122,10 @@ impl Assigned {
         }
         if self.from == "record" {
             text.push_str("\nfrom:       the record; the service was not asked");
+        }
+        if let Some(twin) = self.hub_connection.as_ref().and_then(HubConnection::twin) {
+            text.push_str("\ntwin:       ");
+            text.push_str(&printable(twin));
         }
         if let Some(connection_string) = &self.connection_string {
             text.push_str("\nconnection: ");
