@@ -178,8 +178,8 @@
 //!   for which it panics by design;
 //! - one in every `async fn`: a future that is polled after its end.
 //!
-//! Not proven are `https::run` (minreq, rustls), `tls` (rustls, hyper-util), and `payload_as` into types
-//! with floats or types that accept any value (untagged, flattened): `core` reads the floats then.
+//! Not proven are `https::run` (minreq, rustls), `tls` (rustls, hyper-util), and `payload_as` and `read_as`
+//! into types with floats or types that accept any value (untagged, flattened): `core` reads the floats then.
 //!
 //! # Features
 //!

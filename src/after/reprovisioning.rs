@@ -24,8 +24,9 @@ use crate::{
 /// 3. On [`Next::Wait`], do nothing for this long, then go to 2. Waiting longer is allowed.
 /// 4. On [`Next::Hub`], connect to the [`Hub`](super::Hub) of the record, with this key. Report
 ///    the outcome to [`on_hub`](Self::on_hub), then go to 2:
-///    - [`Accepted`](HubOutcome::Accepted) when the session stands. When the session ends, report
-///      that too: [`Closed`](HubOutcome::Closed) if this device ended it, else
+///    - [`Accepted`](HubOutcome::Accepted) when the session stands. The device reads its
+///      [`twin`](super::twin) then. When the session ends, report that too:
+///      [`Closed`](HubOutcome::Closed) if this device ended it, else
 ///      [`Unreachable`](HubOutcome::Unreachable), or [`Refused`](HubOutcome::Refused) if the hub gave
 ///      a reason.
 ///    - [`Refused`](HubOutcome::Refused) or [`Unreachable`](HubOutcome::Unreachable) if there is no

@@ -50,7 +50,7 @@ pub fn follow(
     let mut request_id = 1;
     client.publish(twin::write_get_topic(request_id, &mut topic)?, b"");
     while let Some((arrived, payload)) = client.receive(client.now() + Duration::from_secs(60)) {
-        let mut ask_again = false;
+        let mut ask_again_after = None;
         match twin::read(&arrived, &payload)? {
             Message::Twin(twin) if twin.request_id == request_id => {
                 // Whatever is not in there is not set.
@@ -65,17 +65,21 @@ pub fn follow(
             Message::Change(patch) => match patch.order(settings.version) {
                 Order::Known => {}
                 Order::Next => settings.apply(&patch),
-                Order::Gap => ask_again = true,
+                Order::Gap => ask_again_after = Some(Duration::ZERO),
             },
-            Message::Refused(refusal) => match refusal.hub_outcome() {
-                Some(outcome) => return Ok(outcome),
-                None => ask_again = refusal.is_retryable(),
-            },
+            Message::Refused(refusal) => {
+                if let Some(outcome) = refusal.hub_outcome() {
+                    return Ok(outcome);
+                }
+                if refusal.is_retryable() {
+                    ask_again_after = Some(Duration::from_secs(60));
+                }
+            }
             // A late answer, a report that was accepted, and what is for other parts of the program.
             Message::Twin(_) | Message::Reported { .. } | Message::Other => {}
         }
-        if ask_again {
-            client.sleep(Duration::from_secs(60));
+        if let Some(wait) = ask_again_after {
+            client.sleep(wait);
             request_id += 1;
             client.publish(twin::write_get_topic(request_id, &mut topic)?, b"");
         }
