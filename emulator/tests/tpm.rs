@@ -13,6 +13,7 @@ use reqwest::{
 use rumqttc::QoS;
 use serde_json::{Value, json};
 use support::{
+    hub::HubDevice,
     mqtt::{Client, FILTER, REGISTER},
     software_tpm::{Refusal, SoftwareTpm},
     *,
@@ -42,6 +43,20 @@ fn enrolled(change: impl FnOnce(&mut Config)) -> Emulator {
         config.individual_enrollments.push(enrollment(&TPM));
         change(config);
     })
+}
+
+/// The same, with a hub to connect to.
+fn with_hub() -> Emulator {
+    let mut config = Config::contoso();
+    config.individual_enrollments.push(enrollment(&TPM));
+    builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap()
+}
+
+/// What the hub answers to a CONNECT with this key.
+fn at_hub(emulator: &Emulator, key: &[u8]) -> Option<u8> {
+    let hub = emulator.device(ID).unwrap().assigned_hub;
+    let device = HubDevice::new(&hub, ID, &base64(key));
+    device.try_connect(emulator, device.packet())
 }
 
 /// A device that signs with what its TPM was given last.
@@ -128,7 +143,7 @@ const DESERIALIZATION: (u16, u64) = (400, 400_012);
 /// token signed by that key; the result has a new key, for the hub.
 #[test]
 fn a_tpm_is_challenged_and_then_registers() {
-    let emulator = enrolled(|_| {});
+    let emulator = with_hub();
     let mut device = TpmDevice::new(&emulator, &TPM);
     let (status, body) = device.put(None, device.registration().to_string());
     let members: Vec<_> = body.as_object().unwrap().keys().collect();
@@ -146,6 +161,9 @@ fn a_tpm_is_challenged_and_then_registers() {
     assert_eq!((id, resource), (ID, format!("{hub}/devices/{id}").into_bytes()));
     assert_ne!(hub_key, key);
 
+    // The hub has the same key, and no other.
+    assert_eq!((at_hub(&emulator, &hub_key), at_hub(&emulator, &key)), (Some(0), Some(5)));
+
     let shown: Vec<_> = emulator.requests().iter().map(|request| request.authorization).collect();
     assert!(!shown[0] && shown[1..].iter().all(|&shown| shown), "{shown:?}");
 }
@@ -153,12 +171,13 @@ fn a_tpm_is_challenged_and_then_registers() {
 /// A device that comes again is challenged again, and gets another key.
 #[test]
 fn a_device_comes_again() {
-    let emulator = enrolled(|_| {});
+    let emulator = with_hub();
     let mut device = TpmDevice::new(&emulator, &TPM);
     let [first, second] = [device.assigned(), device.assigned()];
     assert_eq!(second["substatus"], "reprovisionedToInitialAssignment");
     let [first, second] = [first, second].map(|state| TPM.activate(&blob(&state["tpm"]["authenticationKey"])).unwrap());
     assert_ne!(first, second);
+    assert_eq!((at_hub(&emulator, &second), at_hub(&emulator, &first)), (Some(0), Some(5)));
 }
 
 /// A look-up tells the state, to those who answer the challenge.
@@ -329,9 +348,7 @@ fn a_disabled_enrollment_is_told_after_the_challenge() {
 /// given over HTTP.
 #[test]
 fn tpms_are_not_taken_over_mqtt() {
-    let mut config = Config::contoso();
-    config.individual_enrollments.push(enrollment(&TPM));
-    let emulator = builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
+    let emulator = with_hub();
     let mut device = TpmDevice::new(&emulator, &TPM);
     device.take_challenge().unwrap();
     for password in ["", &device.token()] {

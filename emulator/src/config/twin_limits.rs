@@ -21,7 +21,6 @@ const MAX_REPORTED: usize = 32 * 1024;
 pub(crate) enum Part {
     Tags,
     Desired,
-    #[allow(dead_code, reason = "the door of the hub uses it")]
     Reported,
 }
 

@@ -54,7 +54,15 @@ impl Shown<'_> {
         let token = SasToken::parse(password).map_err(|fault| {
             format!("the password is no token: {fault}. A token begins with SharedAccessSignature sr=")
         })?;
-        if let Some(name) = token.key_name().filter(|name| !name.is_empty()) {
+        let key_name = token.key_name().filter(|name| !name.is_empty());
+        if key_name.as_deref() == Some("registration") {
+            return Err(format!(
+                "the token is for DPS (its skn is registration): sign one for the hub, with {}/devices/{} as sr and \
+                 without skn",
+                self.hub, self.device_id
+            ));
+        }
+        if let Some(name) = key_name {
             return Err(format!(
                 "the token names the policy {:?} (skn): tokens of policies are not emulated. Sign with the key of the \
                  device, without skn",

@@ -209,7 +209,7 @@ fn a_token_that_is_not_the_devices_is_refused() {
         (signed(PRIMARY, "toasters.example/devices/Toaster", NOW + 60, ""), "the token's sr is"),
         (signed(PRIMARY, "toasters.example/devices/toaster/modules/m", NOW + 60, ""), "the token's sr is"),
         (signed(PRIMARY, "pumps.example/devices/toaster", NOW + 60, ""), "the token's sr is"),
-        // That of DPS.
+        (signed(PRIMARY, "0ne1/registrations/toaster", NOW + 60, "&skn=registration"), "the token is for DPS"),
         (signed(PRIMARY, "0ne1/registrations/toaster", NOW + 60, ""), "the token's sr is"),
     ] {
         let refused = refused(&hub, &connect(TOASTERS, "toaster", &password));
