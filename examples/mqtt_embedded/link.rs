@@ -8,80 +8,86 @@ use azure_dps::{
     error::{BufferTooSmall, Malformed, TransportError},
 };
 use embedded_io_async::{Read, Write};
-use mqttrs::{Packet, decode_slice, encode_slice};
+use mqttrs::{Packet, encode_slice};
 
 use super::Clock;
 
 pub const STALLED: Error = Error::Transport(TransportError::Stalled);
-const STREAM: Error = Error::Transport(TransportError::Stream);
 /// Bytes that are no packet, or a packet that does not come to such a session.
 pub const UNEXPECTED: Error = Error::Malformed(Malformed::Invalid("MQTT packet"));
+
+/// The type, and a length of at most four digits.
+const MAX_FIXED_HEADER: usize = 5;
 
 /// Packets over a stream.
 pub struct Link<'b, S> {
     stream: S,
     clock: Clock,
-    received: &'b mut [u8],
-    /// How much of a packet is there.
+    /// The packet that was received last is at its start.
+    pub received: &'b mut [u8],
+    /// The length of this packet.
+    pub length: usize,
+    /// How much of the next one is there.
     filled: usize,
-    /// How long the last whole one was.
-    length: usize,
 }
 
 impl<'b, S: Read + Write> Link<'b, S> {
     /// Creates a link that receives packets of at most the length of `received`.
     pub fn new(stream: S, clock: Clock, received: &'b mut [u8]) -> Self {
-        Self { stream, clock, received, filled: 0, length: 0 }
+        Self { stream, clock, received, length: 0, filled: 0 }
     }
 
-    /// Encodes a packet in `buffer` and sends it. A CONNECT leaves its password there.
-    ///
-    /// This is no `async fn`: its future would hold the packet, of more than 1 KB.
-    pub fn send<'a>(
-        &'a mut self,
-        packet: Packet<'_>,
-        buffer: &'a mut [u8],
-        deadline: Duration,
-    ) -> impl Future<Output = Result<(), Error>> + use<'a, 'b, S> {
-        let length = encode_slice(&packet, buffer).map_err(|_| STREAM);
-        async move { write(&mut self.stream, self.clock, &buffer[..length?], deadline).await }
+    /// Sends an encoded packet.
+    pub async fn write(&mut self, packet: &[u8], deadline: Duration) -> Result<(), Error> {
+        write(&mut self.stream, self.clock, packet, deadline).await
     }
 
-    /// Returns the next packet. What has come of a packet by the deadline stays for the next call.
-    pub async fn receive(&mut self, deadline: Duration) -> Result<Packet<'_>, Error> {
+    /// Receives the next packet. What has come of a packet by the deadline stays for the next call.
+    pub async fn receive(&mut self, deadline: Duration) -> Result<(), Error> {
         // A timer may let work that never waits go on for ever.
         if self.clock.now() >= deadline {
             return Err(STALLED);
         }
         let read = async {
-            while decode_slice(&self.received[..self.filled]).map_err(|_| UNEXPECTED)?.is_none() {
+            loop {
+                let head = &self.received[..self.filled];
+                // mqttrs relies on a packet's fixed part. CONNACK, SUBACK for one or two filters, PUBLISH and
+                // PINGRESP are all that can come to a session of QoS 0.
+                if head.len() == 2 && !matches!(head, [0x20, 2] | [0x90, 3 | 4] | [0x30, _] | [0xd0, 0]) {
+                    return Err(UNEXPECTED);
+                }
+                match packet_length(head) {
+                    Some(length) if length == head.len() => return Ok(()),
+                    Some(length) if length > self.received.len() => {
+                        return Err(BufferTooSmall::at_least(length).into());
+                    }
+                    None if head.len() == MAX_FIXED_HEADER => return Err(UNEXPECTED),
+                    _ => {}
+                }
                 let too_small = BufferTooSmall::at_least(self.filled + 1);
                 let byte = self.received.get_mut(self.filled..=self.filled).ok_or(too_small)?;
                 match self.stream.read(byte).await.map_err(broken)? {
                     0 => return Err(Error::Transport(TransportError::Closed)),
                     _ => self.filled += 1,
                 }
-                // mqttrs relies on a packet's fixed part. CONNACK, SUBACK for one or two filters, PUBLISH and
-                // PINGRESP are all that can come to a session of QoS 0.
-                let head = &self.received[..self.filled];
-                if head.len() == 2 && !matches!(head, [0x20, 2] | [0x90, 3 | 4] | [0x30, _] | [0xd0, 0]) {
-                    return Err(UNEXPECTED);
-                }
-                if let Some(needed) = packet_length(head).filter(|&needed| needed > self.received.len()) {
-                    return Err(BufferTooSmall::at_least(needed).into());
-                }
             }
-            Ok(())
         };
         self.clock.until(deadline, read).await?;
         self.length = take(&mut self.filled);
-        decode_slice(&self.received[..self.length]).ok().flatten().ok_or(UNEXPECTED)
+        Ok(())
     }
 
-    /// Returns the buffer, and the length of the last packet, which is at its start.
-    pub fn received(&mut self) -> (&mut [u8], usize) {
-        (self.received, self.length)
+    /// Returns the packet that was received last, for `decode_slice`. It is a whole one.
+    pub fn packet(&self) -> &[u8] {
+        &self.received[..self.length]
     }
+}
+
+/// Encodes a packet, and returns its length. A `Packet` takes more than 1 KB: with little memory, make it in a function
+/// that is neither inlined nor `async`.
+pub fn encode(packet: Packet<'_>, buffer: &mut [u8]) -> Result<usize, Error> {
+    let too_small = BufferTooSmall::at_least(buffer.len() + 1);
+    encode_slice(&packet, buffer).map_err(|_| too_small.into())
 }
 
 /// Sends an encoded packet.
@@ -101,7 +107,7 @@ fn broken(error: impl embedded_io_async::Error) -> Error {
 ///
 /// Source: MQTT 3.1.1, 2.2.3, Remaining Length.
 fn packet_length(head: &[u8]) -> Option<usize> {
-    let digits = head.get(1..5.min(head.len()))?;
+    let digits = head.get(1..MAX_FIXED_HEADER.min(head.len()))?;
     let last = digits.iter().position(|digit| digit & 0x80 == 0)?;
     let rest = digits[..=last].iter().rev().fold(0, |rest, digit| rest << 7 | usize::from(digit & 0x7f));
     Some(1 + digits[..=last].len() + rest)

@@ -12,10 +12,10 @@ use azure_dps::{
     provisioning::{Progress, Sizes, Step},
 };
 use embedded_io_async::{Read, Write};
-use link::{Link, UNEXPECTED};
+use link::{Link, UNEXPECTED, encode};
 use mqttrs::{
     Connect, ConnectReturnCode, Packet, Pid, Protocol, Publish, QoS, QosPid, Subscribe, SubscribeReturnCodes,
-    SubscribeTopic,
+    SubscribeTopic, decode_slice,
 };
 use zeroize::Zeroizing;
 
@@ -57,8 +57,10 @@ pub async fn session<S: Read + Write>(
         username: Some(mqtt::write_user_name(provisioning, user_name)?),
         password: Some(mqtt::write_password(provisioning, password)?.as_bytes()),
     };
-    link.send(connect.into(), &mut packet[..], deadline).await?;
-    let Packet::Connack(connack) = link.receive(deadline).await? else { return Err(UNEXPECTED) };
+    let len = encode(connect.into(), &mut packet[..])?;
+    link.write(&packet[..len], deadline).await?;
+    link.receive(deadline).await?;
+    let Ok(Some(Packet::Connack(connack))) = decode_slice(link.packet()) else { return Err(UNEXPECTED) };
     mqtt::on_connack(provisioning, clock.now(), connack.code as u8);
     provisioning.progress().into_iter().for_each(&mut *observe);
     if connack.code != ConnectReturnCode::Accepted {
@@ -66,8 +68,10 @@ pub async fn session<S: Read + Write>(
     }
     let topic = SubscribeTopic { topic_path: mqtt::SUBSCRIBE_FILTER.into(), qos: QoS::AtMostOnce };
     let subscribe = Subscribe { pid: Pid::new(), topics: [topic].into_iter().collect() };
-    link.send(subscribe.into(), &mut packet[..], deadline).await?;
-    let Packet::Suback(suback) = link.receive(deadline).await? else { return Err(UNEXPECTED) };
+    let len = encode(subscribe.into(), &mut packet[..])?;
+    link.write(&packet[..len], deadline).await?;
+    link.receive(deadline).await?;
+    let Ok(Some(Packet::Suback(suback))) = decode_slice(link.packet()) else { return Err(UNEXPECTED) };
     if suback.return_codes.contains(&SubscribeReturnCodes::Failure) {
         return Err(UNEXPECTED);
     }
@@ -78,17 +82,17 @@ pub async fn session<S: Read + Write>(
         match step {
             // A session has one password. So the caller signs, and opens a new session.
             Step::Finished | Step::Sign | Step::Activate => {
-                let deadline = clock.now().saturating_add(Duration::from_secs(1));
-                return link.send(Packet::Disconnect, &mut packet[..], deadline).await;
+                let len = encode(Packet::Disconnect, &mut packet[..])?;
+                return link.write(&packet[..len], clock.now().saturating_add(Duration::from_secs(1))).await;
             }
             Step::Wait(wait) => {
                 // What arrives now is the answer to a ping, or the end of the session.
                 match link.receive(clock.now().saturating_add(wait.min(KEEP_ALIVE / 2))).await {
                     Err(STALLED) if wait > KEEP_ALIVE / 2 => {
-                        let deadline = clock.now().saturating_add(KEEP_ALIVE);
-                        link.send(Packet::Pingreq, &mut packet[..], deadline).await?
+                        let len = encode(Packet::Pingreq, &mut packet[..])?;
+                        link.write(&packet[..len], clock.now().saturating_add(KEEP_ALIVE)).await?
                     }
-                    Ok(_) | Err(STALLED) => {}
+                    Ok(()) | Err(STALLED) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -98,13 +102,16 @@ pub async fn session<S: Read + Write>(
                 let (topic_name, payload, qospid) = (message.topic, message.body, QosPid::AtMostOnce);
                 let deadline = provisioning.request_deadline(clock.now());
                 let publish = Publish { dup: false, qospid, retain: false, topic_name, payload };
-                link.send(publish.into(), &mut packet[..], deadline).await?;
+                let len = encode(publish.into(), &mut packet[..])?;
+                link.write(&packet[..len], deadline).await?;
                 loop {
-                    let Packet::Publish(message) = link.receive(deadline).await? else { continue };
+                    link.receive(deadline).await?;
+                    let Some(Packet::Publish(message)) = decode_slice(link.packet()).map_err(|_| UNEXPECTED)? else {
+                        continue;
+                    };
                     if mqtt::on_message(provisioning, clock.now(), message.topic_name, message.payload) {
                         let body = message.payload.len();
-                        let (received, length) = link.received();
-                        received.copy_within(length - body..length, 0);
+                        link.received.copy_within(link.length - body..link.length, 0);
                         break;
                     }
                 }
