@@ -38,6 +38,7 @@ want cmake command -v cmake
 want make command -v make
 want libclang-dev has_libclang
 want openssl command -v openssl
+want curl command -v curl
 if [ "$job" = lint ] && ! has_target thumbv7m-none-eabi; then
     want rust-web-clippy test -x /usr/bin/cargo-clippy
 fi
@@ -111,7 +112,8 @@ certificate() {
         -extfile <(printf '%b' "$extensions") 2>/dev/null
 }
 ca='basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n'
-server='basicConstraints=critical,CA:false\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost\n'
+server="basicConstraints=critical,CA:false\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n\
+subjectAltName=DNS:localhost,DNS:$toasters_hub,DNS:$heatpumps_hub\n"
 
 make_certificates() {
     local rsa=RSA:rsa_keygen_bits p256=EC:ec_paramgen_curve:P-256 p384=EC:ec_paramgen_curve:P-384
@@ -132,17 +134,23 @@ make_certificates() {
 
 # --- The emulator, the guest, and what is expected of them ---------------------------------
 
-# start NAME [OPTION…]: sets $port and $pid; the log is in NAME.log.
+# start NAME [OPTION…]: sets $port, $hub_port, $control and $pid; the log is in NAME.log. DPS is on the one port, its hubs
+# are on the other.
 start() {
     local name="$1"
     : >"$name.log"
-    "$emulator" --https 127.0.0.1:0 --retry-after 1 "${@:2}" >"$name.log" 2>&1 &
+    "$emulator" --https 127.0.0.1:0 --mqtts 127.0.0.1:0 --retry-after 1 "${@:2}" >"$name.log" 2>&1 &
     pid=$!
     disown
     emulators+=("$pid")
     for _ in {1..100}; do
-        port="$(sed -n 's|^listening on https://localhost:||p' "$name.log")"
-        [ -z "$port" ] || return 0
+        # The last of these lines.
+        control="$(sed -n 's|^control page at ||p' "$name.log")"
+        if [ -n "$control" ]; then
+            port="$(sed -n 's|^listening on https://localhost:||p' "$name.log")"
+            hub_port="$(sed -n 's|^listening on mqtts://localhost:||p' "$name.log")"
+            return 0
+        fi
         sleep 0.05
     done
     cat "$name.log" >&2
@@ -168,7 +176,7 @@ blank_flash() {
 device() {
     blank_flash blank.flash
     guest "${@:2}" flash=blank.flash id-scope=0ne00002193 registration-id="$1" key-file="$1.key" ca=ca.pem \
-        host="localhost:$port" address=10.0.2.2
+        host="localhost:$port" address=10.0.2.2 hub-address=10.0.2.2 hub-port="$hub_port"
 }
 
 # boot ID FLASH [NAME=VALUE…]: a run with this flash. Each is a QEMU of its own; the flash is a file, which stays.
@@ -192,7 +200,7 @@ asks() {
 
 # not_tls: the toaster meets something that does not speak TLS.
 not_tls() {
-    local port pid code
+    local port hub_port control pid code
     start plain --http 127.0.0.1:0 --ca-out plain.pem
     port="$(sed -n 's|^listening on http://127.0.0.1:||p' plain.log)"
     device "$toaster" && code=0 || code=$?
@@ -205,7 +213,7 @@ is_leaked() { cat -- *.key | grep -v -e '-----' | grep -qFf - out || grep -q 'si
 
 # presenting NAME ROOT: the toaster meets a service that has this certificate.
 presenting() {
-    local name="$1" root="$2" port pid code
+    local name="$1" root="$2" port hub_port control pid code
     start "$name" --tls-certificate "$name.chain" --tls-key "$name.key"
     device "$toaster" ca="$root.pem" && code=0 || code=$?
     kill "$pid"
@@ -214,7 +222,7 @@ presenting() {
 
 # in_mid_poll SIGNAL: the service gets this signal when the toaster has registered and polls.
 in_mid_poll() {
-    local signal="$1" port pid
+    local signal="$1" port hub_port control pid
     start "$signal" --ca-out "$signal.pem"
     (
         # The script may end before a device has registered.

@@ -23,14 +23,18 @@ PARTS = {
         r"|/(hmac|sha2|digest|block-buffer|hybrid-array|crypto-common|ctutils|cmov|base64|base64ct|httparse|zeroize)-\d",
         r"azure_dps::|hmac::|sha2::|digest::|base64|httparse::",
     ),
+    "MQTT, the hub": (
+        r"/examples/(embassy/src/hub|(embassy/src/\.\./\.\./)?mqtt_embedded/link)\.rs|/(mqttrs-\d|heapless-0\.7\.)",
+        r"mqttrs::|azure_dps_embassy::hub::",
+    ),
     "TLS": (
-        rf"^{examples}/(firmware/src/tls|board/src/(mbedtls|memory))\.rs"
+        rf"^{examples}/((embassy|firmware)/src/tls|board/src/(mbedtls|memory))\.rs"
         r"|/(mbedtls-rs|mbedtls-rs-sys|tinyrlibc|linked_list_allocator)-\d",
-        r"mbedtls_rs|tinyrlibc::|azure_dps_firmware::tls::|mps2_an385::(mbedtls|memory)::",
+        r"mbedtls_rs|tinyrlibc::|azure_dps_(embassy|firmware)::tls::|mps2_an385::(mbedtls|memory)::",
     ),
     "TCP/IP, Ethernet": (
         rf"^{examples}/(firmware/src/net|board/src/(lan9118|smoltcp))\.rs|/(smoltcp|managed|embassy-net)-\d",
-        r"smoltcp::|embassy_net::|azure_dps_firmware::net::|azure_dps_embassy::network::.*VAR|mps2_an385::lan9118::",
+        r"smoltcp::|embassy_net::|azure_dps_firmware::net::|azure_dps_embassy::start_network::.*VAR|mps2_an385::lan9118::",
     ),
     "executor, timers": (
         rf"^{examples}/board/src/embassy\.rs|/(embassy-[a-z-]+|cordyceps)-\d",

@@ -3,7 +3,8 @@
 #
 #   examples/embassy/run.sh             both devices of the tutorial, the service's kind of
 #                                       certificates, everything that must be refused, runs that
-#                                       are dropped, later boots, and losses of power
+#                                       are dropped, later boots, losses of power; and at the hub:
+#                                       the twin, a move to another hub, and what the hub refuses
 #   examples/embassy/run.sh --runs 20   both devices, 20 times each, and nothing else
 #   examples/embassy/run.sh --sizes     what flash and RAM are spent on; the peak of heap and
 #                                       stack with each kind of certificate
@@ -15,6 +16,8 @@
 set -euo pipefail
 
 package=azure-dps-embassy
+
+source "$(dirname "${BASH_SOURCE[0]}")/hub_cases.sh"
 
 # dropped [NAME=VALUE…]: a run of the toaster that is dropped at least once, and resumed.
 dropped() {
@@ -45,19 +48,20 @@ TOML
 # power_losses: the operator moves the toaster from one hub to another and back. The power is lost after some changes to
 # the flash. The next boot, with the service down, must have the old record or the new one.
 power_losses() {
-    local hubs=(hub-0.azure-devices.net hub-1.azure-devices.net) ports=() hub=0 new lost=0 boots=20 code erased
+    local hubs=(hub-0.azure-devices.net hub-1.azure-devices.net) ports=() hub_ports=() hub=0 new lost=0 boots=20 code erased
     for new in 0 1; do
-        local port
+        local port hub_port control pid
         hub_service "${hubs[new]}"
-        ports[new]="$port"
+        ports[new]="$port" hub_ports[new]="$hub_port"
     done
     blank_flash losses.flash
-    boot "$toaster" losses.flash host="localhost:${ports[0]}" ca="${hubs[0]}.pem" || return
+    boot "$toaster" losses.flash host="localhost:${ports[0]}" hub-port="${hub_ports[0]}" ca="${hubs[0]}.pem" || return
     for ((boot = 1; boot <= boots; boot++)); do
         new=$((1 - hub))
-        boot "$toaster" losses.flash provision-again=1 host="localhost:${ports[new]}" ca="${hubs[new]}.pem" \
-            power-loss=$((boot * 37 % 149)) >loss.out && code=0 || code=$?
-        offline_boot "$toaster" losses.flash >next.out || { cat loss.out next.out; return 70; }
+        boot "$toaster" losses.flash provision-again=1 host="localhost:${ports[new]}" hub-port="${hub_ports[new]}" \
+            ca="${hubs[new]}.pem" power-loss=$((boot * 37 % 149)) >loss.out && code=0 || code=$?
+        # No hub either: it says which one it knows.
+        offline_boot "$toaster" losses.flash hub-port=1 >next.out || [ $? = 7 ] || { cat loss.out next.out; return 70; }
         case "$code $(sed -n 's/^hub: //p' next.out)" in
             "0 ${hubs[new]}") hub="$new" ;;
             "99 ${hubs[new]}") hub="$new" lost=$((lost + 1)) ;;
@@ -95,5 +99,6 @@ more_cases() {
     expect 3 "400207" "a device that the webhook does not know" boot "$unknown" refused.flash
     expect 6 "DPS is left alone" "its next boot leaves DPS alone" boot "$unknown" refused.flash timeout=10
     expect 3 "400207" "an hour later it asks again" boot "$unknown" refused.flash time=$(($(date +%s) + 3600))
+    hub_cases
 }
 source "$(dirname "${BASH_SOURCE[0]}")/../board/cases.sh"

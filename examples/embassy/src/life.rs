@@ -1,15 +1,18 @@
-//! One boot: reads the record from flash. Provisions if there is none, or if the operator wants it.
+//! One boot: reads the record from flash, provisions if there is none, connects to the hub, and reads the twin. If the
+//! hub refuses the device, it provisions again.
 
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use azure_dps::{
     Attestation, DeviceKey, Provisioning, Registration, RetryPolicy,
-    after::{Next, Pauses, Record, Reprovisioning, ReprovisioningPolicy},
+    after::{Hub, HubOutcome, Next, Pauses, Record, Reprovisioning, ReprovisioningPolicy, twin::Properties},
     asynch,
+    identity::KeyChoice,
     provisioning::{Endpoint, Progress},
 };
-use embassy_time::{Instant, Timer, with_timeout};
+use embassy_time::{Timer, with_timeout};
 use embedded_storage_async::nor_flash::NorFlash;
+use heapless::String;
 use mbedtls_rs::SessionError;
 use mps2_an385::{println, unix_time};
 use sequential_storage::{
@@ -18,7 +21,11 @@ use sequential_storage::{
     map::MapStorage,
 };
 
-use crate::dps::{self, Service};
+use crate::{
+    dps::Service,
+    hub::{self, Change, Clock, Session},
+    tls::{self, Connector},
+};
 
 /// Two values in flash. The store spreads the wear over the sectors. After a loss of power it has the old value or the
 /// new one.
@@ -26,12 +33,25 @@ pub type Storage<F> = MapStorage<u8, F, Cache<Uncached, Uncached, Uncached, u8>>
 const RECORD: u8 = 0;
 /// How long the device must not ask DPS, and since when.
 const PAUSES: u8 = 1;
+/// The longest name that DNS allows.
+const MAX_HOST: usize = 253;
+/// A session ends with its token.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+/// What the device tells its operator.
+const REPORT: &str = r#"{"firmwareVersion":"12.0.2.5"}"#;
 
 /// The device, and how it asks.
 pub struct Request<'a> {
     pub registration: Registration<'a>,
     pub endpoint: Endpoint<'a>,
-    /// The longest run, and the longest pause before it.
+    /// An IPv4 address in place of what DNS says about the service's host.
+    pub address: Option<&'a str>,
+    /// The same for the hub, and another port than the usual one.
+    pub hub_address: Option<&'a str>,
+    pub hub_port: Option<u16>,
+    /// How long to stay at the hub for a change of the desired properties.
+    pub stay: Option<Duration>,
+    /// The longest run with DPS. After this time, the boot does not wait any more.
     pub give_up_after: Duration,
     /// Asks DPS although there is a record: the operator's command.
     pub provision_again: bool,
@@ -39,74 +59,165 @@ pub struct Request<'a> {
     pub drop_after: Option<Duration>,
 }
 
-/// Why there is no hub.
+/// Why the device was not at its hub.
 pub enum Failure<E> {
-    Provisioning(asynch::Error<dps::Error, SessionError>),
+    Provisioning(asynch::Error<tls::Error, SessionError>),
     /// The pause before the next run is longer than the device may wait.
     Pause(Duration),
+    /// The hub was the last that the device tried.
+    Hub(hub::Error),
     Flash(storage::Error<E>),
 }
 
-/// Returns the record that names this device's hub. It is read into `buffer`, of 1 KB or more.
-pub async fn find_hub<'b, F: NorFlash>(
+/// Lives until the device has been at its hub. `buffer`, of 1 KB or more, is for all messages.
+pub async fn live<F: NorFlash>(
     request: &Request<'_>,
     key: &mut DeviceKey,
-    service: &mut Service<'_>,
+    connector: &mut Connector<'_>,
     storage: &mut Storage<F>,
-    buffer: &'b mut [u8],
-) -> Result<Record<'b>, Failure<F::Error>> {
+    buffer: &mut [u8],
+) -> Result<(), Failure<F::Error>> {
     let registration = request.registration;
     // While no connection is open, the store may use its buffer.
-    if !is_ours(storage, &mut service.received).await.unwrap_or(false) {
+    if !is_ours(storage, connector.received).await.unwrap_or(false) {
         storage.erase_all().await?;
     }
-    let record = storage.fetch_item::<&[u8]>(&mut service.received, &RECORD).await?.unwrap_or_default();
+    let record = storage.fetch_item::<&[u8]>(connector.received, &RECORD).await?.unwrap_or_default();
     let record = Record::read(record, &registration);
     let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), record);
-    let pauses = storage.fetch_item(&mut service.received, &PAUSES).await?;
+    let pauses = storage.fetch_item(connector.received, &PAUSES).await?;
     if let Some(pauses) = pauses.and_then(pauses_left) {
         life = life.with_pauses(clock(), pauses);
     }
     if request.provision_again {
         life.provision_again();
     }
+    let end = clock().saturating_add(request.give_up_after);
+    let mut left_hub = None;
     loop {
-        let first_key = match life.next(clock()) {
-            Next::Hub(_) => break,
-            Next::Wait(wait) if wait > request.give_up_after => return Err(Failure::Pause(wait)),
-            Next::Wait(wait) => {
-                delay(wait).await;
-                continue;
-            }
-            Next::LookUp(key) | Next::Register(key) => key,
-        };
-        let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key())
-            .with_first_key(first_key)
-            .with_endpoint(request.endpoint)
-            .with_retry_policy(RetryPolicy::new().with_timeout(request.give_up_after));
-        let outcome = provision(&mut provisioning, key, buffer, service, request.drop_after).await;
-        match &outcome {
-            Ok(()) => {
-                let is_news = life.on_assigned(clock(), &provisioning.result(buffer)?, provisioning.key());
-                if is_news {
-                    // In the place of the answer.
-                    let record = provisioning.write_record(buffer)?;
-                    storage.store_item(&mut service.received, &RECORD, &record).await?;
+        match life.next(clock()) {
+            Next::Hub(_) => match visit_hub(request, key, connector, storage, buffer, &mut life).await {
+                Err(Failure::Hub(error)) => {
+                    println!("the hub: {}", error);
+                    life.on_hub(clock(), error.outcome());
+                    left_hub = Some(error);
                 }
+                end => return end,
+            },
+            Next::Wait(wait) if clock().saturating_add(wait) > end => {
+                return Err(left_hub.map_or(Failure::Pause(wait), Failure::Hub));
             }
-            Err(_) => {
-                if let Some(message) = provisioning.details(buffer).and_then(|details| details.message()) {
-                    println!("the service says: {}", message);
-                }
-                life.on_failed(clock(), &provisioning);
+            Next::Wait(wait) => delay(wait).await,
+            Next::LookUp(first_key) | Next::Register(first_key) => {
+                ask_dps(request, key, first_key, connector, storage, buffer, &mut life).await?;
             }
         }
-        let pauses = [u64::from_le_bytes(life.pauses(clock()).to_bytes()), unix_time()];
-        storage.store_item(&mut service.received, &PAUSES, &pauses).await?;
-        outcome?;
     }
-    let record = storage.fetch_item(buffer, &RECORD).await?.unwrap_or_default();
-    Ok(Record::read(record, &registration).map_err(azure_dps::Error::from)?)
+}
+
+/// Runs a provisioning, and stores its record. This and [`visit_hub`] are functions of their own, so that they share
+/// memory.
+async fn ask_dps<F: NorFlash>(
+    request: &Request<'_>,
+    key: &mut DeviceKey,
+    first_key: KeyChoice,
+    connector: &mut Connector<'_>,
+    storage: &mut Storage<F>,
+    buffer: &mut [u8],
+    life: &mut Reprovisioning,
+) -> Result<(), Failure<F::Error>> {
+    let mut provisioning = Provisioning::new(request.registration, Attestation::symmetric_key())
+        .with_first_key(first_key)
+        .with_endpoint(request.endpoint)
+        .with_retry_policy(RetryPolicy::new().with_timeout(request.give_up_after));
+    let outcome = provision(request, &mut provisioning, key, connector, buffer).await;
+    match &outcome {
+        Ok(()) => {
+            let is_news = life.on_assigned(clock(), &provisioning.result(buffer)?, provisioning.key());
+            if is_news {
+                // In the place of the answer.
+                let record = provisioning.write_record(buffer)?;
+                storage.store_item(connector.received, &RECORD, &record).await?;
+            }
+        }
+        Err(_) => {
+            if let Some(message) = provisioning.details(buffer).and_then(|details| details.message()) {
+                println!("the service says: {}", message);
+            }
+            life.on_failed(clock(), &provisioning);
+        }
+    }
+    let pauses = [u64::from_le_bytes(life.pauses(clock()).to_bytes()), unix_time()];
+    storage.store_item(connector.received, &PAUSES, &pauses).await?;
+    Ok(outcome?)
+}
+
+/// Connects to the hub of the record, and does the device's work there. The connection to DPS is closed: its buffers are
+/// the hub's now.
+async fn visit_hub<F: NorFlash>(
+    request: &Request<'_>,
+    key: &mut DeviceKey,
+    connector: &mut Connector<'_>,
+    storage: &mut Storage<F>,
+    buffer: &mut [u8],
+    life: &mut Reprovisioning,
+) -> Result<(), Failure<F::Error>> {
+    let mut session = {
+        let (host, port, connect_len) = prepare(request, key, connector, storage, buffer).await?;
+        let address = request.hub_address.unwrap_or(&host);
+        Session::open(connector, (&host, address, port), buffer, connect_len).await?
+    };
+    life.on_hub(clock(), HubOutcome::Accepted);
+    let twin = session.twin().await?;
+    println!("twin:{}", Settings(twin.desired));
+    println!("reported: {}", twin.reported.object().raw());
+    session.report(REPORT).await?;
+    println!("reported now: {}", REPORT);
+    if let Some(stay) = request.stay {
+        match session.change(clock().saturating_add(stay)).await? {
+            Change::Next(change) => println!("change:{}", Settings(change)),
+            Change::Gap => println!("twin again:{}", Settings(session.twin().await?.desired)),
+            Change::None => println!("no change"),
+        }
+    }
+    session.close().await?;
+    life.on_hub(clock(), HubOutcome::Closed);
+    Ok(())
+}
+
+/// Prepares the connection to the hub of the record: the hub's host and port, and the length of the CONNECT packet in
+/// `packet`.
+async fn prepare<F: NorFlash>(
+    request: &Request<'_>,
+    key: &mut DeviceKey,
+    Connector { received, to_send, .. }: &mut Connector<'_>,
+    storage: &mut Storage<F>,
+    packet: &mut [u8],
+) -> Result<(String<MAX_HOST>, u16, usize), Failure<F::Error>> {
+    let record = storage.fetch_item::<&[u8]>(received, &RECORD).await?.unwrap_or_default();
+    let record = Record::read(record, &request.registration).map_err(azure_dps::Error::from)?;
+    let assignment = record.assignment();
+    println!("hub: {}", assignment.assigned_hub());
+    println!("device ID: {}", assignment.device_id());
+    println!("payload: {}", assignment.payload().map_or("none", |payload| payload.raw()));
+    let hub = assignment.hub();
+    let connect_len = hub::write_connect(&hub, key, unix_time() + TOKEN_LIFETIME.as_secs(), to_send, packet)?;
+    let port = request.hub_port.or(hub.port()).unwrap_or(Hub::MQTT_PORT);
+    Ok((String::try_from(hub.host()).unwrap_or_default(), port, connect_len))
+}
+
+/// Shows the settings that the operator has for this device: all properties but the version.
+struct Settings<'b>(Properties<'b>);
+
+impl fmt::Display for Settings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in ["state", "darknessSetting", "temperatureSetting"] {
+            if let Some(value) = self.0.get(name) {
+                write!(f, " {name}={}", value.raw().trim_matches('"'))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Checks that the flash has one of the values. Else it is new, or has something else in it, which would fail each write.
@@ -117,12 +228,15 @@ async fn is_ours<F: NorFlash>(storage: &mut Storage<F>, scratch: &mut [u8]) -> R
 
 /// Runs a provisioning to its end. If the run was dropped, goes on with it.
 async fn provision(
+    request: &Request<'_>,
     provisioning: &mut Provisioning<'_>,
     key: &mut DeviceKey,
+    connector: &mut Connector<'_>,
     buffer: &mut [u8],
-    service: &mut Service<'_>,
-    mut drop_after: Option<Duration>,
-) -> Result<(), asynch::Error<dps::Error, SessionError>> {
+) -> Result<(), asynch::Error<tls::Error, SessionError>> {
+    let (host, port) = (request.endpoint.host(), request.endpoint.port());
+    let mut dps = Service { connector, host, address: request.address.unwrap_or(host), port };
+    let mut drop_after = request.drop_after;
     provisioning.start(clock(), unix_time());
     loop {
         let observe = |progress| {
@@ -130,12 +244,12 @@ async fn provision(
                 println!("trying again in {} s: {}", wait.as_secs(), error);
             }
         };
-        let run = asynch::run(provisioning, key, buffer, service, clock, delay, observe);
+        let run = asynch::run(provisioning, key, buffer, &mut dps, clock, delay, observe);
         let Some(patience) = &mut drop_after else { return run.await };
         if let Ok(outcome) = with_timeout(embassy_time::Duration::from_micros(patience.as_micros() as u64), run).await {
             return outcome;
         }
-        println!("dropped after {} ms", patience.as_millis());
+        println!("dropped after {} ms", patience.as_millis() as u64);
         *patience *= 2;
     }
 }
@@ -147,15 +261,15 @@ fn pauses_left([pauses, since]: [u64; 2]) -> Option<Pauses> {
 }
 
 fn clock() -> Duration {
-    Duration::from_micros(Instant::now().as_micros())
+    Clock.now()
 }
 
 async fn delay(duration: Duration) {
     Timer::after_micros(duration.as_micros() as u64).await;
 }
 
-impl<E> From<asynch::Error<dps::Error, SessionError>> for Failure<E> {
-    fn from(error: asynch::Error<dps::Error, SessionError>) -> Self {
+impl<E> From<asynch::Error<tls::Error, SessionError>> for Failure<E> {
+    fn from(error: asynch::Error<tls::Error, SessionError>) -> Self {
         Self::Provisioning(error)
     }
 }
@@ -163,6 +277,12 @@ impl<E> From<asynch::Error<dps::Error, SessionError>> for Failure<E> {
 impl<E> From<azure_dps::Error> for Failure<E> {
     fn from(error: azure_dps::Error) -> Self {
         Self::Provisioning(error.into())
+    }
+}
+
+impl<E> From<hub::Error> for Failure<E> {
+    fn from(error: hub::Error) -> Self {
+        Self::Hub(error)
     }
 }
 

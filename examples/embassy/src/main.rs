@@ -1,8 +1,11 @@
-//! A Cortex-M3 on embassy that asks DPS over TLS 1.2 for its hub at the first boot, and keeps the answer in flash.
+//! A Cortex-M3 on embassy that asks DPS over TLS 1.2 for its hub at the first boot, keeps the answer in flash, and reads
+//! its twin at the hub.
 //!
 //! ```text
-//! dps.rs         what a product copies: connections to the service over embassy-net and mbedTLS
-//! life.rs        one boot: reads the record from flash, and provisions if it must
+//! tls.rs         what a product copies: connections over embassy-net and mbedTLS,
+//! dps.rs         with the service,
+//! hub.rs         and with the hub: the twin over MQTT, with the packets of ../mqtt_embedded/link.rs
+//! life.rs        one boot: reads the record from flash, provisions if it must, and goes to the hub
 //! ../board/      QEMU's mps2-an385, instead of a HAL for embassy
 //! ```
 //!
@@ -11,27 +14,32 @@
 #![no_main]
 
 mod dps;
+mod hub;
 mod life;
+mod tls;
 
 use core::{fmt, time::Duration};
 
 use azure_dps::{
-    DeviceKey, Error, IdScope, Registration, RegistrationId, asynch, error::Fault, provisioning::Endpoint,
+    DeviceKey, Error, IdScope, Registration, RegistrationId,
+    asynch::{self, ConnectError},
+    error::Fault,
+    provisioning::Endpoint,
 };
 use cortex_m::singleton;
-use dps::Service;
 use embassy_embedded_hal::adapter::BlockingAsync;
 use embassy_executor::Spawner;
 use embassy_net::{DhcpConfig, Runner, Stack, StackResources};
 use embassy_time::with_timeout;
-use heapless::CString;
 use life::{Request, Storage};
 use mps2_an385::{self as board, Flash, FlashError, Inputs, USAGE, mbedtls::Problems, memory, println};
 use sequential_storage::{cache::Cache, map::MapConfig};
+use tls::Connector;
 use zeroize::Zeroizing;
 
-const MORE_USAGE: &str =
-    "  provision-again=1                   the operator's command to ask DPS although there is a record
+const MORE_USAGE: &str = "  hub-address=IPv4 hub-port=PORT      where the hub is [default: what DNS says, 8883]
+  stay=SECONDS                        waits so long at the hub for a change of the twin
+  provision-again=1                   the operator's command to ask DPS although there is a record
   drop-after=MILLISECONDS             drops the run after so long, then after twice as long, and so on
   power-loss=N                        the power is lost after N changes to the flash";
 
@@ -40,8 +48,6 @@ const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisio
 
 /// For an address from DHCP.
 const DHCP_PATIENCE: embassy_time::Duration = embassy_time::Duration::from_secs(10);
-/// The longest name that DNS allows, and the zero that C wants.
-const HOST_NAME: usize = 253 + 1;
 
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
@@ -60,7 +66,7 @@ async fn main(spawner: Spawner) {
 
 async fn boot(spawner: Spawner) -> Result<(), Failure> {
     let ethernet = board::start().ok_or(Failure::Board)?;
-    let mut line = [0; 1024];
+    let mut line = [0; 512];
     let inputs = Inputs::read(&mut line)?;
     if let Some(time) = inputs.number("time")? {
         board::set_unix_time(time);
@@ -70,6 +76,10 @@ async fn boot(spawner: Spawner) -> Result<(), Failure> {
     let request = Request {
         registration: Registration::new(id_scope, registration_id).with_payload(PAYLOAD)?,
         endpoint: Endpoint::parse(inputs.find("host").unwrap_or(Endpoint::GLOBAL.host()))?,
+        address: inputs.find("address"),
+        hub_address: inputs.find("hub-address"),
+        hub_port: inputs.number("hub-port")?.map(|port| port.try_into().map_err(|_| "hub-port")).transpose()?,
+        stay: inputs.number("stay")?.map(|stay| Duration::from_secs(stay.into())),
         give_up_after: Duration::from_secs(inputs.number("timeout")?.unwrap_or(120).into()),
         provision_again: inputs.find("provision-again").is_some(),
         drop_after: inputs.number("drop-after")?.map(|after| Duration::from_millis(after.into())),
@@ -82,31 +92,19 @@ async fn boot(spawner: Spawner) -> Result<(), Failure> {
     let tls = board::mbedtls::start();
     let roots = board::mbedtls::roots(&inputs)?;
 
-    let stack = network(spawner, ethernet).await?;
-    let mut host = CString::<HOST_NAME>::new();
-    host.extend_from_bytes(request.endpoint.host().as_bytes()).map_err(|_| Failure::Input("host"))?;
-    let mut service = Service {
-        stack,
-        tls: &tls,
-        roots,
-        host: &host,
-        address: inputs.find("address").unwrap_or(request.endpoint.host()),
-        port: request.endpoint.port(),
-        received: [0; 4096],
-        to_send: [0; 1536],
-    };
+    let stack = start_network(spawner, ethernet)?;
+    with_timeout(DHCP_PATIENCE, stack.wait_config_up()).await.map_err(|_| Failure::NoAddress)?;
+    let mut received = [0; 2048];
+    let mut to_send = [0; 1536];
+    let mut connector = Connector { stack, tls: &tls, roots, received: &mut received, to_send: &mut to_send };
     // Remains of the token will be in it.
     let mut buffer = Zeroizing::new([0; 1024]);
-    let record = life::find_hub(&request, &mut key, &mut service, &mut storage, &mut *buffer).await?;
-    let assignment = record.assignment();
-    println!("hub: {}", assignment.assigned_hub());
-    println!("device ID: {}", assignment.device_id());
-    println!("payload: {}", assignment.payload().map_or("none", |payload| payload.raw()));
-    Ok(())
+    Ok(life::live(&request, &mut key, &mut connector, &mut storage, &mut *buffer).await?)
 }
 
-/// Waits for an address from DHCP.
-async fn network(spawner: Spawner, ethernet: board::Ethernet) -> Result<Stack<'static>, Failure> {
+/// Starts the network. Not inlined: later, a TLS handshake needs the stack that this takes.
+#[inline(never)]
+fn start_network(spawner: Spawner, ethernet: board::Ethernet) -> Result<Stack<'static>, Failure> {
     #[embassy_executor::task]
     async fn run(mut runner: Runner<'static, board::Ethernet>) -> ! {
         runner.run().await
@@ -119,7 +117,6 @@ async fn network(spawner: Spawner, ethernet: board::Ethernet) -> Result<Stack<'s
     let resources = singleton!(: StackResources<3> = StackResources::new()).ok_or(Failure::Board)?;
     let (stack, runner) = embassy_net::new(ethernet, config, resources, u64::from_le_bytes(seed));
     spawner.spawn(run(runner).map_err(|_| Failure::Board)?);
-    with_timeout(DHCP_PATIENCE, stack.wait_config_up()).await.map_err(|_| Failure::NoAddress)?;
     Ok(stack)
 }
 
@@ -129,7 +126,7 @@ fn read_key(inputs: &Inputs<'_>, key: &mut DeviceKey) -> Result<(), Failure> {
     Ok(key.read_base64(text.trim()).map_err(Error::from)?)
 }
 
-/// Why there is no hub.
+/// Why the device was not at its hub.
 enum Failure {
     /// This is another board.
     Board,
@@ -167,6 +164,7 @@ impl Failure {
             Self::NoAddress => Fault::Transport,
             Self::Life(life::Failure::Provisioning(error)) => error.fault(),
             Self::Life(life::Failure::Pause(_)) => Fault::Busy,
+            Self::Life(life::Failure::Hub(error)) => error.fault(),
             Self::Life(life::Failure::Flash(_)) => return (4, "the flash"),
         };
         board::exit_code(fault)
@@ -182,9 +180,15 @@ impl fmt::Display for Failure {
             Self::Board => f.write_str("no LAN9118 here; is this an mps2-an385?"),
             Self::Input(name) => write!(f, "{name} is missing or unusable\n{USAGE}\n{MORE_USAGE}"),
             Self::NoAddress => f.write_str("no address from DHCP"),
-            Self::Life(life::Failure::Provisioning(asynch::Error::Untrusted(dps::Error::Certificate(flags)))) => {
+            Self::Life(life::Failure::Provisioning(asynch::Error::Untrusted(tls::Error::Certificate(flags)))) => {
                 Problems(*flags).fmt(f)
             }
+            Self::Life(life::Failure::Hub(hub::Error::Connect(ConnectError::Untrusted(tls::Error::Certificate(
+                flags,
+            ))))) => {
+                write!(f, "the hub: {}", Problems(*flags))
+            }
+            Self::Life(life::Failure::Hub(error)) => write!(f, "the hub: {error}"),
             Self::Life(life::Failure::Provisioning(error)) => error.fmt(f),
             Self::Life(life::Failure::Pause(wait)) => write!(f, "DPS is left alone for {} s", wait.as_secs()),
             Self::Life(life::Failure::Flash(error)) => write!(f, "the flash: {error:?}"),

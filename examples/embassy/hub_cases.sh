@@ -1,0 +1,138 @@
+# shellcheck shell=bash disable=SC2154 # The variables are those of ../board/cases.sh.
+# Sourced by run.sh: the cases at the hub. The toaster's operator moves it, changes its twin, and disables it.
+
+second_hub=contoso-toasters-hub-2.azure-devices.net
+# The emulator's key for its service API: it is well known, and protects nothing.
+service_key=YXp1cmUtZHBzLWVtdWxhdG9yOiB0aGlzIGtleSBpcyB3ZWxsIGtub3duLiBJdCBwcm90ZWN0cyBub3RoaW5nLg==
+
+# counts REGISTRATIONS CONNECTIONS COMMAND…: runs the command, in which the toaster must send so many register requests to
+# DPS, and so many CONNECT to its hubs. Without a registration there must be no request to DPS at all.
+counts() {
+    local code before register connect all
+    before="$(wc -l <life.log)"
+    "${@:3}" && code=0 || code=$?
+    tail -n "+$((before + 1))" life.log | grep -F " $toaster " >requests.log || true
+    all="$(grep -c ' https ' requests.log || true)"
+    register="$(grep -cE ' https +PUT ' requests.log || true)" connect="$(grep -cE ' mqtts +CONNECT ' requests.log || true)"
+    echo "to DPS: $all requests, of which $register register; to hubs: $connect CONNECT"
+    [ "$register $connect" = "$1 $2" ] || return 70
+    [ "$1" != 0 ] || [ "$all" = 0 ] || return 71
+    return "$code"
+}
+
+# live HOURS [NAME=VALUE…]: a boot of the toaster with its flash, so many hours from now.
+live() { boot "$toaster" life.flash "${@:2}" ca=life.pem time=$(($(date +%s) + $1 * 3600)); }
+
+# operator METHOD PATH [JSON]: a call of the control API.
+operator() {
+    curl --silent --show-error --fail --output call.json --request "$1" --header 'Content-Type: application/json' \
+        --data "${3:-}" "${control}_emulator/$2"
+}
+
+# enroll HUB MIGRATES [HEADER]: the operator gives the toaster an enrollment of its own, which sends it to this hub.
+enroll() {
+    local resource="localhost%3A$port" expiry=$(($(date +%s) + 3600)) hex signature key
+    hex="$(base64 -d <<<"$service_key" | od -An -tx1 -v | tr -d ' \n')"
+    signature="$(printf '%s\n%s' "$resource" "$expiry" | openssl sha256 -mac HMAC -macopt "hexkey:$hex" -binary | base64)"
+    signature="$(sed 's/+/%2B/g; s|/|%2F|g; s/=/%3D/g' <<<"$signature")"
+    key="$(cat "$toaster.key")"
+    curl --silent --show-error --fail --cacert life.pem --output call.json --request PUT --data @- \
+        --header "Authorization: SharedAccessSignature sr=$resource&sig=$signature&se=$expiry&skn=provisioningserviceowner" \
+        --header 'Content-Type: application/json' "${@:3}" \
+        "https://localhost:$port/enrollments/$toaster?api-version=2021-10-01" <<JSON
+{
+    "registrationId": "$toaster",
+    "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "$key", "secondaryKey": "$key"}},
+    "allocationPolicy": "static",
+    "iotHubs": ["$1"],
+    "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": $2},
+    "initialTwin": {"properties": {"desired": {"state": "ready", "darknessSetting": "light"}}}
+}
+JSON
+}
+
+# while_at_hub METHOD PATH JSON COMMAND…: the operator makes a call when the toaster has reported.
+while_at_hub() {
+    local before
+    before="$(grep -c ' PATCH ' life.log || true)"
+    (
+        for _ in {1..600}; do
+            if [ "$(grep -c ' PATCH ' life.log || true)" -gt "$before" ]; then
+                operator "$1" "$2" "$3"
+                break
+            fi
+            sleep 0.05
+        done
+    ) &
+    "${@:4}"
+}
+
+# tries N COMMAND…: runs the command, in which the toaster must be turned away by the hub N times or more.
+tries() {
+    local code
+    "${@:2}" >tries.out && code=0 || code=$?
+    cat tries.out
+    [ "$(grep -c '^the hub: ' tries.out)" -ge "$1" ] || return 72
+    return "$code"
+}
+
+hub_cases() {
+    local main_hub="$hub_port" port hub_port control stranger
+    cat >life.toml <<TOML
+id_scope = "0ne00002193"
+linked_hubs = ["$toasters_hub", "$second_hub"]
+[[enrollment_groups]]
+enrollment_group_id = "toasters"
+primary_key = "$group_key"
+allocation = { policy = "static", iot_hubs = ["$toasters_hub"] }
+initial_twin = { tags = { building = 43 }, desired = { state = "ready", darknessSetting = "medium" } }
+TOML
+    # Hubs of the same names, with certificates of another CA.
+    start stranger --config life.toml
+    stranger="$hub_port"
+    start life --config life.toml --ca-out life.pem
+    blank_flash life.flash
+
+    echo "at the hub:"
+    expect 0 "twin: state=ready darknessSetting=medium" "the first boot registers, and reads its twin" counts 1 1 live 0
+    expect 0 'reported: {"firmwareVersion":"12.0.2.5"' "the second knows its hub, and the hub knows its firmware" \
+        counts 0 1 live 0
+    expect 0 "twin: state=ready darknessSetting=medium" "so does the third, while DPS is down" \
+        counts 0 1 live 0 host=localhost:1
+    expect 0 "change: darknessSetting=dark" "the operator changes a setting while the device is at the hub" \
+        counts 0 1 while_at_hub POST "devices/$toaster/twin" '{"desired": {"darknessSetting": "dark"}}' live 0 stay=30
+    expect 0 "no change" "nobody changes anything" counts 0 1 live 0 stay=1
+    expect 0 "the hub: " "the hub drops the device: it connects again, and does not ask DPS" \
+        counts 0 2 while_at_hub POST "devices/$toaster/hub/disconnect" '{}' live 0 stay=2
+    echo "no session:"
+    expect 7 "connection refused" "nobody listens at the hub: it waits, and does not ask DPS" \
+        tries 2 counts 0 0 live 1 hub-port=1 timeout=8
+    operator POST behaviour "{\"unavailable_hubs\": [\"$toasters_hub\"]}"
+    expect 6 "CONNECT was answered with 3" "the hub is unavailable: the same" tries 2 counts 0 2 live 1 timeout=8
+    operator POST behaviour '{"unavailable_hubs": []}'
+    expect 8 "not signed by a root of ours" "somebody else has the hub's name" \
+        counts 0 0 live 1 hub-port="$stranger" timeout=1
+    operator POST "devices/$toaster/twin" "{\"desired\": {\"note\": \"$(printf '%01000d' 0)\"}}"
+    expect 2 "the buffer is too small" "a twin that does not fit the buffer" counts 0 1 live 1 timeout=1
+    operator POST "devices/$toaster/twin" '{"desired": {"note": null}}'
+    echo "moved:"
+    enroll "$second_hub" true
+    operator POST "devices/$toaster/hub/disable"
+    expect 0 "twin: state=ready darknessSetting=dark" "disabled at the old hub: it asks DPS, and its twin has moved too" \
+        counts 1 2 live 1
+    expect 0 "hub: $second_hub" "the next boot knows this hub" counts 0 1 live 2
+    expect 8 "for another host name" "a hub with a name of its own" \
+        counts 0 0 live 2 hub-port="$main_hub" ca=ca.pem timeout=1
+    enroll "$toasters_hub" false --header 'If-Match: *'
+    operator DELETE "devices/$toaster/hub"
+    expect 0 "twin: state=ready darknessSetting=light" "removed from the hub: it moves back, and its twin is a new one" \
+        counts 1 2 live 3
+    expect 0 "hub: $toasters_hub" "the next boot knows this hub" counts 0 1 live 4
+    echo "refused:"
+    operator POST "devices/$toaster/hub/disable"
+    expect 3 "CONNECT was answered with 5" "disabled at the hub: it asks DPS once, and is sent there again" \
+        counts 1 2 live 30 timeout=10
+    expect 3 "CONNECT was answered with 5" "its next boot leaves DPS alone" counts 0 1 live 30 timeout=10
+    operator POST "devices/$toaster/hub/enable"
+    expect 0 "twin: state=ready darknessSetting=light" "enabled again" counts 0 1 live 30
+}
