@@ -52,7 +52,7 @@ fn run(emulator: &Emulator, ca: &str, id: &str, key: &str) -> Output {
     let address = emulator.mqtts_url().unwrap().trim_start_matches("mqtts://").replace("127.0.0.1", "localhost");
     output_of(
         Command::new(example("mqtt_rumqttc"))
-            .args([address.as_str(), file.to_str().unwrap(), id])
+            .args([address.as_str(), file.to_str().unwrap(), id, &address])
             .env("AZURE_DPS_SYMMETRIC_KEY", key),
     )
 }
@@ -67,14 +67,21 @@ fn refused(output: Output, words: &str) {
 #[test]
 fn the_tutorials_devices() {
     let emulator = start();
-    for (id, hub) in [(TOASTER, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMPS_HUB)] {
+    for (id, hub, twin) in [
+        (TOASTER, TOASTERS_HUB, r#"{"state":"ready","darknessSetting":"medium","$version":1}"#),
+        (HEAT_PUMP, HEAT_PUMPS_HUB, r#"{"state":"on","temperatureSetting":"65","$version":1}"#),
+    ] {
         let output = run(&emulator, emulator.ca_pem(), id, &derived(id));
         let (text, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert!(output.status.success(), "{errors}");
         assert!(text.starts_with(&format!("{hub} {id}\n")), "{text}");
         assert!(text.contains(&format!("user name {hub}/{id}/?api-version=")), "{text}");
+        assert!(text.ends_with(&format!("\nThe twin: {twin}\n")), "{text}");
         assert_eq!(emulator.device(id).unwrap().assigned_hub, hub);
     }
+    emulator.update(|config| config.behaviour.unavailable_hubs.push(TOASTERS_HUB.to_owned()));
+    let output = run(&emulator, emulator.ca_pem(), TOASTER, &derived(TOASTER));
+    refused(output, "the hub answered CONNECT with 3: Refused(503)");
 }
 
 #[test]

@@ -1,20 +1,30 @@
-//! Provisions over MQTT with rumqttc. The first command starts the emulator, the others, in another
-//! terminal, the example:
+//! Provisions over MQTT with rumqttc, then connects to the hub and downloads the twin. The first command starts
+//! the emulator, the others, in another terminal, the example:
 //!
 //! ```text
 //! cargo run --bin dps-emulator -- --mqtts 127.0.0.1:8883 --ca-out ca.pem
 //! export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=
-//! cargo run --example mqtt_rumqttc -- localhost:8883 ca.pem breakroom499-contoso-tstrsd-007
+//! cargo run --example mqtt_rumqttc -- localhost:8883 ca.pem breakroom499-contoso-tstrsd-007 localhost:8883
 //! ```
+//!
+//! The last argument is where the emulator's hubs are. A device with a real hub dials `hub.host()`.
 
+mod hub;
 mod session;
 
-use std::{env, fs, process::ExitCode};
+use std::{
+    env, fs,
+    process::ExitCode,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use azure_dps::{
     Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, after::Hub, provisioning::Endpoint,
     tls::Connector,
 };
+use hub::{Failed, Session};
+use rumqttc::{TlsConfiguration, Transport};
 use zeroize::Zeroizing;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -37,8 +47,11 @@ fn main() -> ExitCode {
 }
 
 async fn run() -> Result<()> {
-    let [_, address, ca, id] = &env::args().collect::<Vec<_>>()[..] else {
-        return Err("usage: mqtt_rumqttc HOST:PORT CA.pem REGISTRATION_ID".into());
+    let arguments: Vec<_> = env::args().collect();
+    let (address, ca, id, hub_address) = match &arguments[..] {
+        [_, address, ca, id] => (address, ca, id, None),
+        [_, address, ca, id, hub_address] => (address, ca, id, Some(Endpoint::parse(hub_address)?)),
+        _ => return Err("usage: mqtt_rumqttc HOST:PORT CA.pem REGISTRATION_ID [HUB_HOST:PORT]".into()),
     };
     let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map_err(|error| format!("AZURE_DPS_SYMMETRIC_KEY: {error}"))?;
     let text = Zeroizing::new(key);
@@ -69,5 +82,17 @@ async fn run() -> Result<()> {
     println!("  client ID {}", hub.client_id());
     println!("  user name {}", hub.write_user_name(&mut [0; 512])?);
     println!("  password  what Hub::write_token signs");
+    let Some(hub_address) = hub_address else { return Ok(()) };
+
+    let in_an_hour = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3600;
+    let mut token = Zeroizing::new([0; 512]);
+    let token = hub.write_token(&mut key, in_an_hour, token.as_mut_slice())?;
+    let transport = Transport::Tls(TlsConfiguration::Rustls(Arc::clone(tls.client_config())));
+    let address = (hub_address.host(), session::port(&hub_address));
+    // By the outcome, `Reprovisioning` decides whether to ask DPS again.
+    let refused = |failed: Failed| format!("{failed}: {:?}", failed.outcome);
+    let mut session = Session::open(&hub, token, address, transport).await.map_err(refused)?;
+    println!("The twin: {}", session.twin(|twin| twin.desired.object().raw().to_owned()).await?);
+    session.close().await;
     Ok(())
 }
