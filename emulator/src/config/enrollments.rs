@@ -355,6 +355,9 @@ pub enum ReprovisionPolicy {
 }
 
 /// A device twin, as far as the service sets it.
+///
+/// The limits of the hub hold: tags have at most 8 KB and desired properties 32 KB, both at most 10 levels; a name has
+/// no control character, dot, `$` or space.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Twin {

@@ -1,6 +1,7 @@
 //! What is known: enrollments, devices, their operations and twins. The store keeps data and its bounds; what the
 //! data means is decided above it, in `hub` and `service`.
 
+mod at_hub;
 pub(crate) mod device;
 pub(crate) mod devices;
 pub(crate) mod disk;

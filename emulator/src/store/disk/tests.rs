@@ -17,7 +17,7 @@ use crate::{
         Store,
         device::{Device, DeviceRecord},
         enrollments::{Entry, Kind, Stamped},
-        hub_device::HubDevice,
+        hub_device::{HubDevice, HubStatus},
         registration_state::{RegistrationState, Status, Substatus},
         running::Running,
         shared::{NotKept, SharedStore},
@@ -125,7 +125,9 @@ fn assign(store: &mut Store, id: &str, length: usize) {
     store.devices.get_or_add(id).unwrap().begin(Arc::new(running));
     let record = DeviceRecord {
         registration_id: id.to_owned(),
+        device_id: id.to_owned(),
         substatus: Substatus::InitialAssignment,
+        hub_status: HubStatus::Enabled,
         twin: DeviceTwin::default(),
         ..serde_json::from_value(golden_device()["record"].clone()).unwrap()
     };
@@ -139,11 +141,18 @@ fn assign(store: &mut Store, id: &str, length: usize) {
 type Change = fn(&mut Store);
 
 /// Changes of all kinds, each upon the one before.
-const CHANGES: [(&str, Change); 7] = [
+const CHANGES: [(&str, Change); 10] = [
     ("a group", |store| store.enrollments.put(Entry::Group(group("b"))).unwrap()),
     ("an individual enrollment", |store| store.enrollments.put(Entry::Individual(individual("d"))).unwrap()),
     ("a device", |store| assign(store, "Device-1", 10)),
     ("a long payload", |store| assign(store, "device-2", 100_000)),
+    ("what a device reports", |store| {
+        let reported = json!({ "fan": 7 }).as_object().unwrap().clone();
+        let twin = DeviceTwin { reported, reported_version: 2, ..DeviceTwin::default() };
+        store.devices.set_twin("device-2", twin).unwrap();
+    }),
+    ("a device that is disabled", |store| store.devices.set_hub_status("DEVICE-2", HubStatus::Disabled)),
+    ("a device that is removed from its hub", |store| store.devices.remove_from_hub("device-2")),
     ("a deletion", |store| assert!(store.enrollments.remove(Kind::Group, "B"))),
     ("a device less", |store| drop(store.devices.forget_registration("device-1"))),
     ("a reset", |store| store.reset(vec![group("z"), group("a")], Vec::new())),
@@ -189,7 +198,7 @@ fn a_kill_leaves_the_state_before_or_after() {
 #[test]
 fn what_cannot_be_written_is_taken_back() {
     let directory = tempfile::tempdir().unwrap();
-    for (what, each) in [CHANGES[0], CHANGES[3], CHANGES[6]] {
+    for (what, each) in [CHANGES[0], CHANGES[3], CHANGES[6], CHANGES[9]] {
         for room in 0.. {
             let memory = Memory::default();
             let store = shared(memory.disk(&directory));
