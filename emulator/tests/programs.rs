@@ -212,7 +212,7 @@ fn the_program_has_a_control_api() {
         let mut command = Command::new(DPS);
         command.args(&arguments).envs(variable.map(|token| ("DPS_EMULATOR_CONTROL_TOKEN", token)));
         let mut program = Program::start(&mut command);
-        let line = (0..5).map(|_| program.line()).find(|line| line.starts_with("control page at ")).unwrap();
+        let line = (0..6).map(|_| program.line()).find(|line| line.starts_with("control page at ")).unwrap();
         let url = line["control page at ".len()..].trim_end_matches('/').replace("0.0.0.0", "127.0.0.1");
         let status = |token: Option<&str>| {
             let request = client.get(format!("{url}/_emulator/health"));

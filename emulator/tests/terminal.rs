@@ -10,8 +10,14 @@ use std::{
 
 use azure_dps_emulator::{Config, Emulator};
 use reqwest::blocking::Client;
+use rumqttc::QoS;
 use serde_json::{Value, json};
-use support::{DPS, Device, GROUP_KEY, TOASTER, derive, program::Program};
+use support::{
+    DPS, Device, GROUP_KEY, TOASTER, TOASTERS_HUB, derive,
+    hub::{HubClient, HubDevice, TWIN_ANSWERS},
+    mqtt::{Client as MqttClient, tcp},
+    program::Program,
+};
 
 const KEY: &str = "c2l4dGVlbiBieXRlcyEhIQ==";
 
@@ -186,6 +192,59 @@ fn colour_shows_what_it_came_to() {
     }
     let events = log.lines().filter(|line| line.contains(" -> "));
     assert!(events.clone().count() > 5 && events.clone().all(|line| line.ends_with("\u{1b}[0m")), "{log}");
+}
+
+/// What happens at a hub reads like what happens at DPS. Its lines name the hub, and so does the start.
+#[test]
+fn lines_of_hubs_name_the_hub() {
+    let arguments = ["--verbose", "--color", "always", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
+    let (mut program, url) = start(Command::new(DPS).args(arguments));
+    let mqtt = program.line().rsplit(' ').next().unwrap().to_owned();
+    let announced = program.line() + &program.line();
+    let hubs = format!("hubs on the same listeners, over MQTT: {TOASTERS_HUB}, contoso-heatpumps-hub-1098");
+    assert!(announced.contains(&hubs) && announced.contains("--hosts"), "{announced}");
+
+    device(&url, TOASTER, GROUP_KEY).assigned();
+    let connect = |device: &HubDevice| {
+        let mut client = HubClient { client: MqttClient::new(tcp(&mqtt), TOASTER) };
+        let code = client.connect(device.packet()).unwrap().0;
+        (client, code)
+    };
+    let toaster = HubDevice::new(TOASTERS_HUB, TOASTER, &derive(GROUP_KEY, TOASTER));
+    let (mut client, code) = connect(&toaster);
+    assert_eq!(code, 0);
+    client.subscribe(&[(TWIN_ANSWERS, QoS::AtMostOnce)]);
+    client.twin();
+    client.report(&json!({ "firmware": "1.2" }));
+    assert!(client.is_acknowledged(&toaster.events("level=warm"), r#"{"t":21}"#));
+    let (_, code) = connect(&HubDevice::new("other.example:8883", TOASTER, &toaster.key));
+    assert_eq!(code, 5);
+    let log = program.end("-TERM").1;
+
+    let at = format!("{TOASTER} at contoso-toasters-hub-1098 -> ");
+    let plain: String = log.split('\u{1b}').map(|part| part.split_once('m').map_or(part, |(_, rest)| rest)).collect();
+    for line in [
+        format!(" mqtt  CONNECT {at}--- connected\n"),
+        format!(" mqtt  SUBSCRIBE {at}--- subscribed\n"),
+        format!(" mqtt  GET  {at}200 "),
+        format!(" mqtt  PATCH {at}204 reported, $version 2\n"),
+        format!(" mqtt  PUBLISH {at}--- telemetry: "),
+        format!(" mqtt  CONNECT {TOASTER} at other.example:8883 -> --- CONNACK 5: "),
+        "    answer:\n      {\n        \"desired\": {\n".to_owned(),
+        "    request:\n      {\n        \"firmware\": \"1.2\"\n      }\n".to_owned(),
+        "    request:\n      {\n        \"t\": 21\n      }\n".to_owned(),
+    ] {
+        assert!(plain.contains(&line), "{line}\n{plain}");
+    }
+    // A success looks like a success at DPS, and a refusal does not.
+    let good = colour_of(&log, "200 assigned");
+    for words in ["--- connected", "--- subscribed", "204 reported", "--- telemetry"] {
+        assert_eq!(colour_of(&log, words), good, "{words}");
+    }
+    assert_ne!(colour_of(&log, "--- CONNACK 5"), good);
+    for secret in [&toaster.key, "sig=", GROUP_KEY] {
+        assert!(!log.contains(secret), "{secret}");
+    }
 }
 
 /// Colour is for terminals: not for pipes, never for JSON, and as the environment asks for.

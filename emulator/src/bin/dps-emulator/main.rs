@@ -81,7 +81,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             fs::write(path, pem).map_err(|error| Failure::start(format!("{}: {error}", path.display())))?;
         }
     }
-    lines.announce(&emulator, &about);
+    lines.announce(&emulator, &config.linked_hubs, &about);
     for warning in &configuration.findings {
         lines.warning(&configuration, warning);
     }

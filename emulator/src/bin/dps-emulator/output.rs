@@ -25,8 +25,8 @@ impl Lines {
         Self { printer, paint: Paint::of_output(output), is_json: output.json, is_verbose: output.verbose }
     }
 
-    /// One line for each listener; for people, what it serves as well.
-    pub(crate) fn announce(&self, emulator: &Emulator, about: &str) {
+    /// One line for each listener; for people, the hubs and what else it serves as well.
+    pub(crate) fn announce(&self, emulator: &Emulator, hubs: &[String], about: &str) {
         for (listener, url) in emulator.listeners() {
             if self.is_json {
                 self.printer.line(json!({ "listener": listener, "url": url }).to_string());
@@ -42,6 +42,9 @@ impl Lines {
             });
         }
         if !self.is_json {
+            if !hubs.is_empty() {
+                self.printer.line(printable(&named(hubs)));
+            }
             self.printer.line(about);
             if let Some(webhook) = emulator.contoso() {
                 self.printer.line(format!("Contoso webhook at {}", webhook.url()));
@@ -95,4 +98,14 @@ impl Lines {
             format!("                        func  {}", printable(line))
         });
     }
+}
+
+/// Where the hubs are.
+fn named(hubs: &[String]) -> String {
+    /// The names of more hubs make the line long.
+    const NAMED: usize = 3;
+    let more = hubs.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names = hubs[..hubs.len().min(NAMED)].join(", ");
+    format!("hubs on the same listeners, over MQTT: {names}{more} (--hosts helps devices to find them)")
 }
