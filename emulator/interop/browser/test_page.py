@@ -629,15 +629,46 @@ class Looks(PageTest):
 
 
 class Many(PageTest):
-    def test_ten_thousand_entries_do_not_freeze_the_page(self):
-        browser = self.browser
-        before = int(browser.text("#request-count"))
-        browser.script(
+    def measure_pauses(self):
+        """The longest pause of the page from now on is `window.longest`, in milliseconds."""
+        self.browser.script(
             """window.longest = 0;
                let last = performance.now();
                const tick = () => { const now = performance.now(); window.longest = Math.max(window.longest, now - last); last = now; setTimeout(tick, 10); };
                tick()"""
         )
+
+    def test_a_fleet_that_sends_telemetry_does_not_flood_the_page(self):
+        browser, devices, messages = self.browser, [f"fleet-{number}" for number in range(20)], 500
+        for device in devices:
+            provision(self.emulator, device)
+        fleet = [self.enterContext(HubDevice(self.emulator, device)) for device in devices]
+        browser.until(lambda: all("not connected" not in text for text in browser.texts("#device-list li")), "all are connected")
+        browser.one(f"#device-list [data-key='{devices[0]}'] button").click()
+        self.until_details("has sent no telemetry")
+        before = int(browser.text("#request-count"))
+        self.measure_pauses()
+        started = time.monotonic()
+
+        def send(device):
+            for number in range(messages):
+                # The last one waits for the hub.
+                device.send(f"{number}", qos=int(number == messages - 1))
+
+        with concurrent.futures.ThreadPoolExecutor(len(fleet)) as pool:
+            list(pool.map(send, fleet))
+        took = time.monotonic() - started
+        browser.until(lambda: all(f"{messages} messages" in text for text in browser.texts("#device-list li")), "all are counted")
+        self.until_details(f"Telemetry: {messages} messages, the last 32")
+        longest, shown = browser.script("return window.longest"), int(browser.text("#request-count")) - before
+        print(f"\n  {len(fleet) * messages} messages in {took:.1f} s: {shown} entries, the longest pause {longest:.0f} ms", end=" ")
+        self.assertLessEqual(shown, 100 * (took // 10 + 2))
+        self.assertLess(longest, 1000)
+
+    def test_ten_thousand_entries_do_not_freeze_the_page(self):
+        browser = self.browser
+        before = int(browser.text("#request-count"))
+        self.measure_pauses()
 
         def some(worker):
             connection = http.client.HTTPConnection(self.emulator.http)
