@@ -115,19 +115,23 @@ TOML
     operator POST "devices/$toaster/twin" "{\"desired\": {\"note\": \"$(printf '%01000d' 0)\"}}"
     expect 2 "the buffer is too small" "a twin that does not fit the buffer" counts 0 1 live 1 timeout=1
     operator POST "devices/$toaster/twin" '{"desired": {"note": null}}'
+    operator POST enrollments/toasters/disable
+    expect 0 "twin: state=ready darknessSetting=dark" "DPS refuses the operator's command: it goes back to its hub" \
+        counts 1 1 live 1 provision-again=1
+    operator POST enrollments/toasters/enable
     echo "moved:"
     enroll "$second_hub" true
     operator POST "devices/$toaster/hub/disable"
     expect 0 "twin: state=ready darknessSetting=dark" "disabled at the old hub: it asks DPS, and its twin has moved too" \
-        counts 1 2 live 1
-    expect 0 "hub: $second_hub" "the next boot knows this hub" counts 0 1 live 2
+        counts 1 2 live 2
+    expect 0 "hub: $second_hub" "the next boot knows this hub" counts 0 1 live 3
     expect 8 "for another host name" "a hub with a name of its own" \
-        counts 0 0 live 2 hub-port="$main_hub" ca=ca.pem timeout=1
+        counts 0 0 live 3 hub-port="$main_hub" ca=ca.pem timeout=1
     enroll "$toasters_hub" false --header 'If-Match: *'
     operator DELETE "devices/$toaster/hub"
     expect 0 "twin: state=ready darknessSetting=light" "removed from the hub: it moves back, and its twin is a new one" \
-        counts 1 2 live 3
-    expect 0 "hub: $toasters_hub" "the next boot knows this hub" counts 0 1 live 4
+        counts 1 2 live 4
+    expect 0 "hub: $toasters_hub" "the next boot knows this hub" counts 0 1 live 5
     echo "refused:"
     operator POST "devices/$toaster/hub/disable"
     expect 3 "CONNECT was answered with 5" "disabled at the hub: it asks DPS once, and is sent there again" \

@@ -64,7 +64,6 @@ pub enum Failure<E> {
     Provisioning(asynch::Error<tls::Error, SessionError>),
     /// The pause before the next run is longer than the device may wait.
     Pause(Duration),
-    /// The hub was the last that the device tried.
     Hub(hub::Error),
     Flash(storage::Error<E>),
 }
@@ -84,6 +83,7 @@ pub async fn live<F: NorFlash>(
     }
     let record = storage.fetch_item::<&[u8]>(connector.received, &RECORD).await?.unwrap_or_default();
     let record = Record::read(record, &registration);
+    let mut has_hub = record.is_ok();
     let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), record);
     let pauses = storage.fetch_item(connector.received, &PAUSES).await?;
     if let Some(pauses) = pauses.and_then(pauses_left) {
@@ -93,25 +93,35 @@ pub async fn live<F: NorFlash>(
         life.provision_again();
     }
     let end = clock().saturating_add(request.give_up_after);
-    let mut left_hub = None;
+    let mut last = None;
     loop {
-        match life.next(clock()) {
+        let failure = match life.next(clock()) {
             Next::Hub(_) => match visit_hub(request, key, connector, storage, buffer, &mut life).await {
                 Err(Failure::Hub(error)) => {
                     println!("the hub: {}", error);
                     life.on_hub(clock(), error.outcome());
-                    left_hub = Some(error);
+                    Failure::Hub(error)
                 }
                 end => return end,
             },
-            Next::Wait(wait) if clock().saturating_add(wait) > end => {
-                return Err(left_hub.map_or(Failure::Pause(wait), Failure::Hub));
-            }
-            Next::Wait(wait) => delay(wait).await,
             Next::LookUp(first_key) | Next::Register(first_key) => {
-                ask_dps(request, key, first_key, connector, storage, buffer, &mut life).await?;
+                match ask_dps(request, key, first_key, connector, storage, buffer, &mut life).await {
+                    Ok(()) => {
+                        has_hub = true;
+                        continue;
+                    }
+                    // Back to the hub, in a while.
+                    Err(failure @ Failure::Provisioning(_)) if has_hub => failure,
+                    Err(failure) => return Err(failure),
+                }
             }
-        }
+            Next::Wait(wait) if clock().saturating_add(wait) > end => return Err(last.unwrap_or(Failure::Pause(wait))),
+            Next::Wait(wait) => {
+                delay(wait).await;
+                continue;
+            }
+        };
+        last = Some(failure);
     }
 }
 
