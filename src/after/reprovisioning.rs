@@ -132,10 +132,10 @@ use crate::{
 /// | the hub: 429 | the hub again, as above, for as long as it takes |
 /// | this device closed the session | the hub, when the device wants it again |
 /// | the look-up: another hub, or device ID | that one |
-/// | the look-up: the hub that is known; no registration, or one that failed; anything else but what follows | a registration |
+/// | the look-up: the hub that is known; no registration, or one that failed or was disabled; anything else but what follows | a registration |
 /// | a registration: a hub | that one, even if it is the same |
 /// | either: DPS is busy or out of reach | the hub, if there is one, after 5 s, then 10, 20 … 320 s |
-/// | either: the enrollment is disabled; a registration: anything else | the hub, if it has not refused the device, or else a pause |
+/// | a registration: the enrollment is disabled, or anything else | a pause; meanwhile the hub, if there is one: if it has refused the device, every hour, else as above |
 ///
 /// **The look-up** is a feature, `lookup`, and is asked for with `ReprovisioningPolicy::with_lookup`. Without it,
 /// the registration is next where the table says look-up, but after a 5xx of the hub.
@@ -157,10 +157,11 @@ use crate::{
 /// [`longest_pause`](ReprovisioningPolicy::longest_pause): with the defaults 1, 4, 16, 64 minutes,
 /// 4 and 17 hours, then a day, each plus jitter of up to half of it. A pause follows
 /// - each registration, and each final error of one;
-/// - each look-up that led to another hub, and a disabled enrollment.
+/// - each look-up that led to another hub.
 ///
 /// That makes at most seven registrations in the first day, and then less than one a day. Before
-/// each of them the hub is tried once more. When an hour has passed since the hub accepted the
+/// each of them the hub is tried once more, and in a long pause every 1 to 1½ hours: an operator who
+/// enables a device at its hub again does not wait for the end of the pause. When an hour has passed since the hub accepted the
 /// device, without a session lost, the series ends. A reboot ends it too, because it forgets the
 /// pauses. If your device may reboot in order to try again, save them: [`pauses`](Self::pauses).
 ///
@@ -426,11 +427,11 @@ enum State {
     Waiting(Duration),
 }
 
-/// Whether a look-up has said all that it will ever say. A disabled enrollment is as disabled in a
-/// registration.
+/// Whether a look-up has said all that it will ever say. It tells how the last registration ended: if that was
+/// `disabled`, only another registration can tell that the enrollment was enabled since.
 fn is_answer(error: &Error, fault: Fault) -> bool {
     match error {
-        Error::Disabled | Error::Transport(_) | Error::Untrusted | Error::ProxyRefused | Error::TimedOut => false,
+        Error::Transport(_) | Error::Untrusted | Error::ProxyRefused | Error::TimedOut => false,
         Error::Refused(_) => fault != Fault::Busy,
         _ => true,
     }
@@ -450,6 +451,8 @@ enum Trouble {
 
 const BACK_OFF: u32 = 5000;
 const BACK_OFF_DOUBLINGS: u8 = 6;
+/// In a pause, a hub that has refused the device is tried so often. It is not billed.
+const REFUSED_BACK_OFF: u32 = 3_600_000;
 /// Whatever was wrong is over after an hour with the hub.
 const SETTLED: Duration = Duration::from_secs(3600);
 /// The longest pause after what DPS has not decided is the one of this number, from 0.
@@ -681,13 +684,19 @@ impl Reprovisioning {
         self.state = if self.can_look_up() { State::LookUp } else { State::Register };
     }
 
-    /// Backs off, and until the end of the pause where there is nobody but DPS to turn to.
+    /// Backs off: until the end of the pause if there is nobody but DPS to turn to, and for an hour or until that end if
+    /// the hub has refused the device.
     fn wait(&mut self, now: Duration) {
         let back_off = self.jitter.add_half(BACK_OFF << self.failures.min(BACK_OFF_DOUBLINGS));
         self.failures = self.failures.saturating_add(1);
         let mut until = later(now, back_off);
-        if self.hub.is_none() || self.trouble == Trouble::Refused {
+        if self.hub.is_none() {
             until = until.max(self.pause_end);
+        } else if self.trouble == Trouble::Refused {
+            until = until.max(self.pause_end.min(later(now, self.jitter.add_half(REFUSED_BACK_OFF))));
+        } else if let Some(give_up) = self.give_up.filter(|give_up| now < *give_up) {
+            // The last try before DPS is asked. A back-off must not make the patience longer.
+            until = until.min(give_up.max(later(now, BACK_OFF)));
         }
         self.state = State::Waiting(until);
     }
