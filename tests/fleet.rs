@@ -25,6 +25,7 @@ const TOASTERS: &str = "fleet-{}-contoso-tstrsd-007";
 const USAGE: i32 = 2;
 const NOT_ALL_ASSIGNED: i32 = 3;
 const DISAGREES: i32 = 4;
+const NOT_CONNECTED: i32 = 5;
 const INTERRUPTED: i32 = 130;
 
 fn builder(config: Config) -> Builder {
@@ -362,6 +363,77 @@ fn shared_identities_are_found_out() {
     assert_eq!(output.status.code(), Some(DISAGREES));
 }
 
+/// Devices at their hubs: what they say of themselves is what the hub knows.
+#[test]
+fn connected_devices_report_and_send_and_all_of_it_is_there() {
+    const DEVICES: u32 = 30;
+    let emulator = builder(Config::contoso()).https("127.0.0.1:0").mqtt("127.0.0.1:0").mqtts("127.0.0.1:0");
+    let emulator = emulator.start().unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    fs::write(ca.path(), emulator.ca_pem()).unwrap();
+    for (round, gateway) in [(1, emulator.mqtt_url().unwrap()), (2, emulator.mqtts_url().unwrap())] {
+        let mut command = fleet(emulator.https_url().unwrap(), DEVICES);
+        command.arg("--ca").arg(ca.path()).args([
+            "--connect",
+            "--hold",
+            "1",
+            "--interval",
+            "1",
+            "--hub-address",
+            gateway,
+        ]);
+        let output = output_of(command.arg("--json"));
+        let report = json_of(&output);
+        assert_eq!(output.status.code(), Some(0), "{report}");
+        let connection = &report["connection"];
+        // The second time, the hub still has the subscriptions.
+        let resumed = DEVICES * (round - 1);
+        assert_eq!([&connection["connected"], &connection["sessions"]], [DEVICES, DEVICES], "{connection}");
+        assert_eq!([&connection["resumedSessions"], &connection["connections"]], [&json!(resumed), &json!(DEVICES)]);
+        assert_eq!([&connection["failed"], &connection["breaks"]], [&json!({}), &json!({})]);
+        for result in report["results"].as_array().unwrap() {
+            let id = result["registrationId"].as_str().unwrap();
+            let (stay, twin) = (&result["stay"], emulator.device(id).unwrap().twin);
+            assert!(stay["reports"].as_u64() >= Some(1) && stay["telemetry"] == stay["reports"], "{stay}");
+            assert_eq!([&stay["lastReport"], &stay["reports"]], [&twin.reported["report"], &twin.reported["report"]]);
+            assert_eq!(stay["reportedVersion"], twin.reported_version);
+            assert_eq!(stay["desiredVersion"], twin.desired_version);
+            assert!(!emulator.telemetry(id).last.is_empty(), "{id}");
+        }
+    }
+}
+
+/// A hub that refuses a device is not asked again. One that is out of reach is.
+#[test]
+fn a_hub_that_refuses_and_a_hub_that_is_down_are_told_apart() {
+    let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
+    assert_eq!(output_of(&mut fleet(emulator.http_url().unwrap(), 3)).status.code(), Some(0));
+    emulator.set_hub_enabled(&id(2), false).unwrap();
+    emulator.update(|config| config.behaviour.unavailable_hubs = vec![TOASTERS_HUB.to_owned()]);
+    let mut command = fleet(emulator.http_url().unwrap(), 3);
+    command.args(["--connect", "--hold", "0", "--hub-address", emulator.mqtt_url().unwrap(), "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let connects = || emulator.requests().iter().filter(|request| request.method == "CONNECT").count();
+    while connects() < 6 {
+        thread::yield_now();
+    }
+    emulator.update(|config| config.behaviour.unavailable_hubs.clear());
+    let output = child.wait_with_output().unwrap();
+    let report = json_of(&output);
+    assert_eq!(output.status.code(), Some(NOT_CONNECTED), "{report}");
+    let connection = &report["connection"];
+    assert_eq!([&connection["connected"], &connection["failed"]], [&json!(2), &json!({ "CONNACK 5": 1 })]);
+    assert!(connection["breaks"]["CONNACK 3"].as_u64() >= Some(2), "{connection}");
+    let output = output_of(
+        fleet(emulator.http_url().unwrap(), 3)
+            .args(["--connect", "--hold", "0", "--hub-address"])
+            .arg(emulator.mqtt_url().unwrap()),
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\nconnected   2 at their hubs, in "), "{text}");
+    assert!(text.ends_with(&format!("device      {}: not connected at its hub: CONNACK 5\n", id(2))), "{text}");
+}
+
 /// Ctrl-C prints what has happened so far: here of two devices, at one a minute, the first.
 #[test]
 fn an_interrupt_prints_the_summary_so_far() {
@@ -409,6 +481,8 @@ fn a_wrong_command_line_is_refused() {
         (&["--ids-file", file, "--rid", TOASTERS, local[0], local[1]], "cannot be used with"),
         (&[local[0], local[1]], "--devices"),
         (&["--devices", "1", "--ca", file, local[0], local[1]], "--ca"),
+        (&["--devices", "1", "--hold", "1", local[0], local[1]], "--connect"),
+        (&["--devices", "1", "--connect", "--hub-address", "mqtt://example.com", local[0], local[1]], "loopback"),
         (&["--devices", "1", "--verify", "--transport", "mqtt", local[0], local[1]], "--verify"),
     ] {
         let mut command = Command::new(example("fleet"));

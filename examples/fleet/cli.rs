@@ -6,6 +6,7 @@ use azure_dps::{GroupKey, RegistrationId, provisioning::Endpoint};
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 
 use crate::{
+    hub::HubAddress,
     ids,
     values::{self, endpoint, id_scope, is_stdin},
 };
@@ -87,6 +88,26 @@ pub struct Cli {
     #[arg(long)]
     pub verify: bool,
 
+    /// Then connect each assigned device to its hub, over MQTT, and let all stay connected at the same time
+    ///
+    /// Each device reads its twin, follows its desired properties, reports a property and sends telemetry, again and
+    /// again. It connects again if its connection breaks.
+    #[arg(long)]
+    pub connect: bool,
+
+    /// How long the devices stay connected after the last of them has connected
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "connect")]
+    hold: u64,
+
+    /// How often a connected device reports and sends telemetry
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "connect")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    interval: u64,
+
+    /// Connect to all hubs at this address: a host, host:port, or a URL; mqtts, or mqtt to this machine only [default: each hub's own, port 8883]
+    #[arg(long, value_name = "HOST|URL", requires = "connect")]
+    hub_address: Option<String>,
+
     /// Divide the devices' waits by this factor; to this machine only
     #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub time_scale: u32,
@@ -120,6 +141,10 @@ Examples, against the emulator as started by
   fleet --scope 0ne00002193 --rid 'fleet-{}-contoso-tstrsd-007' --devices 2000 --concurrency 50 \\
       --key-file group.key --host http://127.0.0.1:8080 --json
 
+  # The same devices, each connected to its hub for a minute. This needs an emulator with --mqtts 127.0.0.1:8883
+  AZURE_DPS_SYMMETRIC_KEY=… fleet --id-scope 0ne00002193 --devices 2000 --connect --hold 60 \\
+      --registration-id 'fleet-{}-contoso-tstrsd-007' --host https://localhost:8443 --ca ca.pem --hub-address localhost
+
   # The devices of a list, at a real DPS: 1000 a minute
   fleet --scope 0ne00002193 --ids-file ids.txt --key-file group.key --verify
 
@@ -132,6 +157,9 @@ JSON, over all devices:
   sharedIdentities  devices that were given the hub and device ID of another one
   verification      null without --verify; same, different (the service names another hub or
                     device ID), failed (a name and how often)
+  connection        null without --connect; connected, failed (a name and how often), breaks (the same), seconds
+                    (until the last device was connected), devicesPerSecond, latencySeconds, and the sums of what each
+                    device has, below
   results           one object a device, in the order of the IDs
 
 JSON, each of results:
@@ -147,6 +175,11 @@ JSON, each of results:
   error             null, or why the device failed: kind (the name in errors), code, httpStatus,
                     trackingId, seen (in words); or why its look-up failed
   verification      null, same, different or failed
+  stay              null without --connect; what the device did at its hub:
+                      seconds (until its first report was accepted), connections, sessions, resumedSessions (the hub
+                      had kept the subscriptions), breaks, longestBreakSeconds, desiredVersion, changes, reports (that
+                      the hub accepted), lastReport, reportedVersion, telemetry (that the hub acknowledged), and
+                      error: null, or why the device was not connected in the end
   sharesIdentityWith    null, or the first device with the same hub and device ID
 
 The text names up to 20 devices that failed, that --verify found different, or that share an
@@ -158,6 +191,7 @@ Exit codes:
   2    usage: a flag, an ID, a file, the key, the payload or the endpoint is not acceptable
   3    a device is not assigned
   4    every device is assigned, but --verify found a difference, or two devices share an identity
+  5    as 0, but a device was not connected to its hub in the end
   130  interrupted by Ctrl-C: the output says what had happened by then";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -189,6 +223,18 @@ impl Cli {
     /// How many devices begin in a minute; `None` for all at once.
     pub fn rate(&self) -> Option<u32> {
         self.rate.or((!self.is_local()).then_some(REGISTRATIONS_PER_MINUTE))
+    }
+
+    pub fn hold(&self) -> Duration {
+        Duration::from_secs(self.hold)
+    }
+
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval)
+    }
+
+    pub fn hub_address(&self) -> Result<Option<HubAddress>, String> {
+        self.hub_address.as_deref().map(HubAddress::parse).transpose()
     }
 
     pub fn timeout(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{
@@ -31,11 +32,12 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     cli::{Cli, Transport},
+    hub::HubAddress,
     input::Input,
 };
 
 #[path = "../mqtt_embedded/session.rs"]
-mod session;
+pub mod session;
 
 const TOO_MANY_REQUESTS: u16 = 429;
 
@@ -43,15 +45,22 @@ const TOO_MANY_REQUESTS: u16 = 429;
 pub struct Fleet {
     id_scope: String,
     /// In a box, so that the key stays where it is read.
-    group_key: Box<GroupKey>,
+    pub group_key: Box<GroupKey>,
     payload: Option<String>,
     host: String,
     /// Looked up once: thousands of devices on one machine would ask thousands of times.
     addresses: Vec<SocketAddr>,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    pub tls: Option<TlsConnector>,
+    /// Of the service, for TLS.
+    server_name: Option<ServerName<'static>>,
     transport: Transport,
     policy: RetryPolicy,
-    time_scale: u32,
+    pub time_scale: u32,
+    pub timeout: Duration,
+    pub hub_address: Option<HubAddress>,
+    pub hub_addresses: RefCell<HashMap<String, Vec<SocketAddr>>>,
+    /// How often a connected device reports and sends telemetry.
+    pub interval: Duration,
 }
 
 /// How a device's run ended.
@@ -69,7 +78,7 @@ pub struct Outcome {
 }
 
 /// What DPS assigns.
-#[derive(PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     pub assigned_hub: String,
@@ -157,13 +166,13 @@ struct Counts<'c> {
 
 /// The time as the devices' state machines see it.
 #[derive(Clone, Copy)]
-struct Clock {
-    started: Instant,
-    scale: u32,
+pub struct Clock {
+    pub started: Instant,
+    pub scale: u32,
 }
 
 impl Clock {
-    fn now(self) -> Duration {
+    pub fn now(self) -> Duration {
         self.started.elapsed() * self.scale
     }
 
@@ -177,7 +186,7 @@ impl Clock {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
@@ -190,7 +199,9 @@ impl Fleet {
         if args.verify && args.transport == Transport::Mqtt {
             return Err("--verify is for HTTP: the service does not offer the look-up over MQTT".to_owned());
         }
-        if args.ca.is_some() && !endpoint.is_https() {
+        let hub_address = args.hub_address()?;
+        let has_tls = endpoint.is_https() || (args.connect && hub_address.as_ref().is_none_or(HubAddress::is_tls));
+        if args.ca.is_some() && !has_tls {
             return Err("--ca is for TLS: there is none on an http endpoint".to_owned());
         }
         let payload = args.payload()?;
@@ -201,7 +212,7 @@ impl Fleet {
             (Transport::Mqtt, 443) => mqtt::PORT,
             (_, port) => port,
         };
-        let tls = match endpoint.is_https() {
+        let tls = match has_tls {
             true => {
                 let ca = args.ca.as_deref().map(|file| Input::CA.read(file)).transpose()?;
                 let mut builder = Connector::builder();
@@ -215,9 +226,12 @@ impl Fleet {
                 let mut config = ClientConfig::clone(connector.client_config());
                 // These are different devices: none can take up another one's session.
                 config.resumption = Resumption::disabled();
-                let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-                Some((TlsConnector::from(Arc::new(config)), name))
+                Some(TlsConnector::from(Arc::new(config)))
             }
+            false => None,
+        };
+        let server_name = match endpoint.is_https() {
+            true => Some(ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?),
             false => None,
         };
         let looked_up = tokio::time::timeout(args.timeout(), lookup_host((host, port))).await;
@@ -237,9 +251,14 @@ impl Fleet {
             host: args.provisioning_host.clone(),
             addresses,
             tls,
+            server_name,
             transport: args.transport,
             policy,
             time_scale: scale,
+            timeout: args.timeout(),
+            hub_address,
+            hub_addresses: RefCell::default(),
+            interval: args.interval(),
         })
     }
 
@@ -371,18 +390,22 @@ impl Fleet {
         counts: Counts<'c>,
     ) -> Result<Counted<'c, FromTokio<Box<dyn Stream>>>, ConnectError<tls::Error>> {
         counts.connections.fetch_add(1, Ordering::Relaxed);
-        let stream = self.open().await.map_err(|error| {
+        let tls = self.tls.as_ref().zip(self.server_name.clone());
+        let stream = Self::open(&self.addresses, tls).await.map_err(|error| {
             *counts.cause.borrow_mut() = Some(tls::describe(&error));
             error.into_connect_error()
         })?;
         Ok(Counted { stream: FromTokio::new(stream), requests: counts.requests, first: None })
     }
 
-    async fn open(&self) -> Result<Box<dyn Stream>, tls::Error> {
-        let tcp = TcpStream::connect(self.addresses.as_slice()).await?;
+    pub async fn open(
+        addresses: &[SocketAddr],
+        tls: Option<(&TlsConnector, ServerName<'static>)>,
+    ) -> Result<Box<dyn Stream>, tls::Error> {
+        let tcp = TcpStream::connect(addresses).await?;
         tcp.set_nodelay(true)?;
-        Ok(match &self.tls {
-            Some((tls, name)) => Box::new(tls.connect(name.clone(), tcp).await?),
+        Ok(match tls {
+            Some((tls, name)) => Box::new(tls.connect(name, tcp).await?),
             None => Box::new(tcp),
         })
     }
@@ -397,17 +420,17 @@ fn registration<'a>(id_scope: &'a str, id: &'a str, payload: Option<&'a str>) ->
 }
 
 /// Different for each device and each start, so that a fleet does not come back all at once.
-fn random() -> u32 {
+pub fn random() -> u32 {
     RandomState::new().hash_one(()) as u32
 }
 
 /// A clock before 1970 gets a token that has expired, and the service says so.
-fn unix_time() -> u64 {
+pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// An error as it is counted: without what differs from device to device.
-fn kind(error: &Error) -> String {
+pub fn kind(error: &Error) -> String {
     let kind = match error {
         Error::Disabled => "disabled",
         Error::Unassigned => "unassigned",

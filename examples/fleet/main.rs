@@ -7,6 +7,7 @@
 
 mod cli;
 mod device;
+mod hub;
 #[path = "../gateway/ids.rs"]
 mod ids;
 #[allow(dead_code, reason = "the example `gateway` uses more of it")]
@@ -36,7 +37,8 @@ use tokio::{
 
 use crate::{
     cli::{Cli, usage_error},
-    device::{Fleet, Outcome},
+    device::{Fleet, Identity, Outcome},
+    hub::{Hold, Stay},
     report::Report,
 };
 
@@ -76,7 +78,7 @@ async fn run(args: &Cli) -> Report {
         let fleet = Rc::clone(&fleet);
         async move { fleet.provision(&id).await }
     };
-    crowd(args, "Provisioning", &ids, provision, |at, outcome| report.add(at, outcome)).await;
+    crowd(args, "Provisioning", args.concurrency(), &ids, provision, |at, outcome| report.add(at, outcome)).await;
     report.finish(started.elapsed());
     if args.verify && !report.is_interrupted() {
         let assigned: Vec<usize> = report.assigned().collect();
@@ -86,27 +88,58 @@ async fn run(args: &Cli) -> Report {
             async move { fleet.look_up(&id).await }
         };
         let compare = |at: usize, outcome| report.compare(assigned[at], outcome);
-        crowd(args, "Looking up", &ids, look_up, compare).await;
+        crowd(args, "Looking up", args.concurrency(), &ids, look_up, compare).await;
         report.finish_verification();
+    }
+    if args.connect && !report.is_interrupted() {
+        let assigned: Vec<(usize, Identity)> = report.identities().map(|(at, id)| (at, id.clone())).collect();
+        let places: Vec<usize> = assigned.iter().map(|(at, _)| *at).collect();
+        let hold = Rc::new(Hold::new(assigned.len(), args.concurrency(), args.hold()));
+        let stay = |(at, identity): (usize, Identity)| {
+            let (fleet, hold, id) = (Rc::clone(&fleet), Rc::clone(&hold), Rc::clone(&ids[at]));
+            async move { fleet.stay(&id, &identity, &hold).await }
+        };
+        let add = |at: usize, stay| report.add_stay(places[at], stay);
+        // All are connected at the same time.
+        crowd(args, "At the hubs", None, &assigned, stay, add).await;
+        report.finish_connection();
     }
     report
 }
 
-/// Does `job` for each device, as many at a time and as often in a minute as the command line allows,
+/// How a job ended.
+trait Ended {
+    fn has_failed(&self) -> bool;
+}
+
+impl Ended for Outcome {
+    fn has_failed(&self) -> bool {
+        self.result.is_err()
+    }
+}
+
+impl Ended for Stay {
+    fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+}
+
+/// Does `job` for each device, so many at a time and as often in a minute as the command line allows,
 /// until it is done or somebody presses Ctrl-C.
-async fn crowd<F: Future<Output = Outcome> + 'static>(
+async fn crowd<D: Clone, O: Ended + 'static, F: Future<Output = O> + 'static>(
     args: &Cli,
     what: &'static str,
-    ids: &[Rc<str>],
-    job: impl Fn(Rc<str>) -> F,
-    mut done: impl FnMut(usize, Outcome),
+    concurrency: Option<usize>,
+    devices: &[D],
+    job: impl Fn(D) -> F,
+    mut done: impl FnMut(usize, O),
 ) {
-    let progress = progress_bar(args, what, ids.len());
-    let slots = Arc::new(Semaphore::new(args.concurrency().unwrap_or(ids.len())));
+    let progress = progress_bar(args, what, devices.len());
+    let slots = Arc::new(Semaphore::new(concurrency.unwrap_or(devices.len())));
     let pause = args.rate().map_or(Duration::ZERO, |per_minute| Duration::from_secs(60) / per_minute);
     let (mut turn, mut running) = (Instant::now(), JoinSet::new());
-    for (at, id) in ids.iter().enumerate() {
-        let (job, slots, begin) = (job(Rc::clone(id)), Arc::clone(&slots), turn);
+    for (at, device) in devices.iter().enumerate() {
+        let (job, slots, begin) = (job(device.clone()), Arc::clone(&slots), turn);
         turn += pause;
         running.spawn_local(async move {
             sleep_until(begin).await;
@@ -130,7 +163,7 @@ async fn crowd<F: Future<Output = Outcome> + 'static>(
         };
         match joined {
             Some(Ok((at, outcome))) => {
-                failed += usize::from(outcome.result.is_err());
+                failed += usize::from(outcome.has_failed());
                 if failed > 0 {
                     progress.set_message(format!("{failed} failed"));
                 }

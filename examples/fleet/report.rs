@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     device::{Failure, Identity, Outcome},
+    hub::Stay,
     values::printable,
 };
 
@@ -41,7 +42,26 @@ pub struct Report {
     /// Devices that were given the identity, hub and device ID, of one before them.
     shared_identities: usize,
     verification: Option<Verification>,
+    connection: Option<Connection>,
     results: Vec<Device>,
+}
+
+/// What all devices did at their hubs.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Connection {
+    connected: usize,
+    failed: Counts,
+    breaks: Counts,
+    seconds: f64,
+    devices_per_second: f64,
+    latency_seconds: Option<Latency>,
+    connections: u64,
+    sessions: u64,
+    resumed_sessions: u64,
+    changes: u64,
+    reports: u64,
+    telemetry: u64,
 }
 
 #[derive(Serialize)]
@@ -50,6 +70,16 @@ struct Latency {
     p90: f64,
     p99: f64,
     max: f64,
+}
+
+impl Latency {
+    /// Of these latencies, in seconds.
+    fn of(mut latencies: Vec<f64>) -> Option<Self> {
+        latencies.sort_unstable_by(f64::total_cmp);
+        // The nearest rank: a latency that some device really had.
+        let at = |percent: usize| latencies[(latencies.len() * percent).div_ceil(100).max(1) - 1];
+        (!latencies.is_empty()).then(|| Latency { p50: at(50), p90: at(90), p99: at(99), max: at(100) })
+    }
 }
 
 /// What the service says afterwards of the devices that were assigned.
@@ -83,6 +113,7 @@ struct Run {
     connections: u32,
     error: Option<Failure>,
     verification: Option<&'static str>,
+    stay: Option<Stay>,
     shares_identity_with: Option<String>,
 }
 
@@ -107,6 +138,7 @@ impl Report {
             connections: 0,
             shared_identities: 0,
             verification: None,
+            connection: None,
             results: ids.iter().map(device).collect(),
         }
     }
@@ -146,6 +178,7 @@ impl Report {
             connections: outcome.connections,
             error,
             verification: None,
+            stay: None,
             shares_identity_with: None,
         });
     }
@@ -163,11 +196,7 @@ impl Report {
             first.entry(identity).or_insert(registration_id);
         }
         self.shared_identities = latencies.len() - first.len();
-        latencies.sort_unstable_by(f64::total_cmp);
-        // The nearest rank: a latency that some device really had.
-        let at = |percent: usize| latencies[(latencies.len() * percent).div_ceil(100).max(1) - 1];
-        self.latency_seconds =
-            (!latencies.is_empty()).then(|| Latency { p50: at(50), p90: at(90), p99: at(99), max: at(100) });
+        self.latency_seconds = Latency::of(latencies);
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -176,8 +205,45 @@ impl Report {
 
     /// Which devices were assigned.
     pub fn assigned(&self) -> impl Iterator<Item = usize> {
-        let assigned = |device: &Device| device.run.as_ref().is_some_and(|run| run.identity.is_some());
-        self.results.iter().enumerate().filter(move |(_, device)| assigned(device)).map(|(at, _)| at)
+        self.identities().map(|(at, _)| at)
+    }
+
+    /// The same, and what they were assigned.
+    pub fn identities(&self) -> impl Iterator<Item = (usize, &Identity)> {
+        let devices = self.results.iter().enumerate();
+        devices.filter_map(|(at, device)| Some((at, device.run.as_ref()?.identity.as_ref()?)))
+    }
+
+    /// Adds what the device at `at` did at its hub.
+    pub fn add_stay(&mut self, at: usize, stay: Stay) {
+        let connection = self.connection.get_or_insert_default();
+        match &stay.error {
+            None => connection.connected += 1,
+            Some(error) => *connection.failed.entry(error.clone()).or_default() += 1,
+        }
+        for why in &stay.breaks {
+            *connection.breaks.entry(why.clone()).or_default() += 1;
+        }
+        connection.connections += u64::from(stay.connections);
+        connection.sessions += u64::from(stay.sessions);
+        connection.resumed_sessions += u64::from(stay.resumed_sessions);
+        connection.changes += u64::from(stay.changes);
+        connection.reports += u64::from(stay.reports);
+        connection.telemetry += u64::from(stay.telemetry);
+        if let Some(run) = &mut self.results[at].run {
+            run.stay = Some(stay);
+        }
+    }
+
+    pub fn finish_connection(&mut self) {
+        let latencies: Vec<f64> = self.runs().filter_map(|(_, run)| run.stay.as_ref()?.seconds).collect();
+        let connection = self.connection.get_or_insert_default();
+        let settled = latencies.len();
+        connection.latency_seconds = Latency::of(latencies);
+        connection.seconds = connection.latency_seconds.as_ref().map_or(0.0, |latency| latency.max);
+        connection.devices_per_second = settled as f64 / connection.seconds.max(f64::MIN_POSITIVE);
+        let ended = connection.connected + connection.failed.values().sum::<usize>();
+        self.interrupted = ended < self.assigned;
     }
 
     /// Compares what the device at `at` was told with what the service says of it now.
@@ -212,6 +278,7 @@ impl Report {
             _ if self.interrupted => 130,
             _ if self.assigned < self.devices => 3,
             _ if disagrees || self.shared_identities > 0 => 4,
+            _ if self.connection.as_ref().is_some_and(|connection| connection.connected < self.assigned) => 5,
             _ => 0,
         }
     }
@@ -252,6 +319,28 @@ impl Report {
                 line("not found", format!("{count:>6}  {}", printable(what)));
             }
         }
+        if let Some(connection) = &self.connection {
+            let Connection { connected, seconds, devices_per_second, .. } = connection;
+            line(
+                "connected",
+                format!("{connected} at their hubs, in {seconds:.1} s: {devices_per_second:.1} a second"),
+            );
+            if let Some(Latency { p50, p90, p99, max }) = &connection.latency_seconds {
+                line("latency", format!("p50 {p50:.2} s, p90 {p90:.2} s, p99 {p99:.2} s, max {max:.2} s"));
+            }
+            let Connection { sessions, resumed_sessions, reports, telemetry, changes, .. } = connection;
+            line(
+                "sessions",
+                format!("{sessions}, {resumed_sessions} of them with the subscriptions of the one before"),
+            );
+            line("accepted", format!("{reports} reports, {telemetry} messages"));
+            line("received", format!("{changes} changes of desired properties"));
+            for (name, counts) in [("broke", &connection.breaks), ("gave up", &connection.failed)] {
+                for (what, count) in counts {
+                    line(name, format!("{count:>6}  {}", printable(what)));
+                }
+            }
+        }
         let named: Vec<_> = self.runs().filter_map(|(id, run)| Some(format!("{id}: {}", blemish(run)?))).collect();
         for device in named.iter().take(NAMED) {
             line("device", printable(device));
@@ -275,7 +364,10 @@ fn blemish(run: &Run) -> Option<String> {
         format!("{}{tracking_id}", error.kind)
     });
     match (run.verification, &run.shares_identity_with) {
-        (None, None) => error,
+        (None, None) => error.or_else(|| {
+            let why = run.stay.as_ref()?.error.as_ref()?;
+            Some(format!("not connected at its hub: {why}"))
+        }),
         (Some("failed"), _) => error.map(|error| format!("the look-up failed: {error}")),
         (Some("different"), _) => Some("the service names another hub or device ID".to_owned()),
         (_, shared) => shared.as_ref().map(|id| format!("has the hub and device ID of {id}")),

@@ -1,5 +1,5 @@
-//! What to copy into firmware: MQTT 3.1.1 packets over a secured stream, at QoS 0, without std and without an
-//! allocator. `session.rs` uses it for DPS. The firmware in `../embassy` uses it for the hub.
+//! What to copy into firmware: MQTT 3.1.1 packets over a secured stream, received at QoS 0, without std and
+//! without an allocator. `session.rs` uses it for DPS. The firmware in `../embassy` uses it for the hub.
 
 use core::{mem::take, time::Duration};
 
@@ -51,9 +51,9 @@ impl<'b, S: Read + Write> Link<'b, S> {
         let read = async {
             loop {
                 let head = &self.received[..self.filled];
-                // mqttrs relies on a packet's fixed part. CONNACK, SUBACK for one or two filters, PUBLISH and
-                // PINGRESP are all that can come to a session of QoS 0.
-                if head.len() == 2 && !matches!(head, [0x20, 2] | [0x90, 3 | 4] | [0x30, _] | [0xd0, 0]) {
+                // mqttrs relies on a packet's fixed part. CONNACK, PUBACK, SUBACK for one or two filters, PUBLISH and
+                // PINGRESP are all that can come to a session that subscribes with QoS 0.
+                if head.len() == 2 && !matches!(head, [0x20 | 0x40, 2] | [0x90, 3 | 4] | [0x30, _] | [0xd0, 0]) {
                     return Err(UNEXPECTED);
                 }
                 match packet_length(head) {

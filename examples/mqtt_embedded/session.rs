@@ -3,7 +3,7 @@
 //! errors apart.
 
 #[path = "link.rs"]
-mod link;
+pub mod link;
 
 use core::time::Duration;
 
