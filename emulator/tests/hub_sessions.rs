@@ -5,8 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use azure_dps_emulator::{
-    AllocationPolicy, Behaviour, Config, Emulator, IndividualEnrollment, Operation, ReprovisionPolicy, Script, SymmetricKey,
-    X509Attestation,
+    AllocationPolicy, Behaviour, Config, Emulator, IndividualEnrollment, Operation, ReprovisionPolicy, Script,
+    SymmetricKey, X509Attestation,
 };
 use rumqttc::{
     QoS,
