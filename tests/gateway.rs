@@ -295,18 +295,7 @@ fn the_secondary_key_where_the_service_refuses_the_first() {
 fn a_certificate_in_the_keys_place() {
     let device = Device::new("sn-007");
     let [root, intermediate] = authorities();
-    let mut config = polled();
-    config.individual_enrollments.push(IndividualEnrollment {
-        registration_id: "sn-007".to_owned(),
-        x509: attested_by(&device.certificate),
-        ..Default::default()
-    });
-    config.enrollment_groups.push(EnrollmentGroup {
-        enrollment_group_id: "by-certificate".to_owned(),
-        x509: attested_by(&root.pem()),
-        ..Default::default()
-    });
-    let emulator = start(config);
+    let emulator = start(by_certificate("sn-007", &device, &root.pem()));
     let ca = temporary("x509-ca.pem", emulator.ca_pem());
     let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
     let show = |url: &str, id: &str, chain: &PathBuf, device: &Device| {
@@ -1158,6 +1147,22 @@ fn authorities() -> [CertifiedIssuer<'static, KeyPair>; 2] {
 /// An enrollment's attestation by the first certificate of a PEM text.
 fn attested_by(pem: &str) -> Option<X509Attestation> {
     Some(X509Attestation { primary: Certificate::from_pem(pem).unwrap(), secondary: None })
+}
+
+/// Enrolls this device by its certificate, and all devices of a CA.
+fn by_certificate(registration_id: &str, device: &Device, ca_pem: &str) -> Config {
+    let mut config = polled();
+    config.individual_enrollments.push(IndividualEnrollment {
+        registration_id: registration_id.to_owned(),
+        x509: attested_by(&device.certificate),
+        ..Default::default()
+    });
+    config.enrollment_groups.push(EnrollmentGroup {
+        enrollment_group_id: "by-certificate".to_owned(),
+        x509: attested_by(ca_pem),
+        ..Default::default()
+    });
+    config
 }
 
 /// A device with a key pair, and a certificate that it signed itself.

@@ -138,6 +138,7 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     let hub = assignment.hub();
     println!("hub:        {}\ndevice ID:  {}\n", hub.host(), hub.device_id());
     let port = hub.port().unwrap_or(Hub::MQTT_PORT);
+    // `examples/embassy/src/hub.rs` goes on from here: it connects, and reads the twin.
     println!("The hub takes the same client:\nhost:       {}, port {port}", hub.host());
     println!("client ID:  {}", hub.client_id());
     println!("user name:  {}", hub.write_user_name(&mut [0; 512])?);

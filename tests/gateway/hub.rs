@@ -69,18 +69,7 @@ fn the_hub_lets_the_device_in_with_its_certificate() {
     let [root, intermediate] = authorities();
     let of_group = super::Device::new("sn-018");
     let leaf = of_group.params.signed_by(&of_group.key, &intermediate).unwrap().pem();
-    let mut config = polled();
-    config.individual_enrollments.push(IndividualEnrollment {
-        registration_id: "sn-017".to_owned(),
-        x509: attested_by(&device.certificate),
-        ..Default::default()
-    });
-    config.enrollment_groups.push(EnrollmentGroup {
-        enrollment_group_id: "by-certificate".to_owned(),
-        x509: attested_by(&root.pem()),
-        ..Default::default()
-    });
-    let emulator = start(config);
+    let emulator = start(by_certificate("sn-017", &device, &root.pem()));
     let ca = temporary("hub-x509-ca.pem", emulator.ca_pem());
     let [own, own_key, ..] = device.files("sn-017");
     let [_, group_key, ..] = of_group.files("sn-018");
