@@ -146,7 +146,7 @@ fn a_session_that_does_not_begin_is_told_of() {
     for (bytes, why) in [
         (&b"\xf0\x00"[..], "no MQTT session: invalid header"),
         (b"\xc0\x00", "no MQTT session: the first packet is no CONNECT"),
-        (b"\x30\xff\xff\xff\x7f", "no MQTT session: a packet of more than 262144 bytes"),
+        (b"\x30\xff\xff\xff\x7f", "no MQTT session: a packet of more than 327680 bytes"),
     ] {
         service.say("mqtt", bytes);
         service.tells("mqtt", why, "");
