@@ -116,7 +116,7 @@ fn connection_profiles() {
             Ok(owned) => assert!(
                 fits && matches!(owned.connection_profile(), ConnectionProfile::Other(text) if text == name.as_str())
             ),
-            Err(error) => assert!(!fits && error.needed == len),
+            Err(error) => assert!(!fits && error.needed == len + 2),
         }
     }
 }

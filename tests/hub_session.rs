@@ -93,7 +93,7 @@ impl Client for Mqtt<'_> {
     }
 
     fn subscribe(&mut self, filter: &str) {
-        let topics = [SubscribeTopic { topic_path: filter.try_into().unwrap(), qos: QoS::AtMostOnce }];
+        let topics = [SubscribeTopic { topic_path: filter.into(), qos: QoS::AtMostOnce }];
         self.send(&Packet::Subscribe(Subscribe { pid: Pid::new(), topics: topics.into_iter().collect() }));
         self.next(|packet| matches!(packet, Packet::Suback(_)).then_some(())).expect("a SUBACK");
     }

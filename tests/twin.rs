@@ -335,7 +335,11 @@ fn a_refusal_has_the_hubs_words() {
             refusal(400, r#"{"errorCode":"400004"}"#),
             "the hub refused the request: status 400: check the reported properties",
         ),
-        (refusal(404, r#"{"message":"Gone"}"#), "the hub refused the request: status 404, Gone"),
+        (
+            refusal(404, r#"{"message":"Gone"}"#),
+            "the hub refused the request: status 404, Gone: this hub does not know the device",
+        ),
+        (refusal(409, ""), "the hub refused the request: status 409"),
     ] {
         assert_eq!(refusal.to_string(), expected);
     }
@@ -442,6 +446,11 @@ fn versions(text: &[u8]) -> Option<(u64, u64)> {
     Some((version("desired")?, version("reported")?))
 }
 
+/// Whether serde_json refuses it for a number alone.
+fn is_out_of_range(text: &[u8]) -> bool {
+    serde_json::from_slice::<Json>(text).is_err_and(|error| error.to_string().starts_with("number out of range"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -491,6 +500,8 @@ proptest! {
             let mut changed = body.clone();
             changed.splice(at..=at, replacement.iter().copied());
             match twin::read(ANSWER, &changed) {
+                // The grammar has no largest number; serde_json's numbers do.
+                Ok(Message::Twin(_)) if is_out_of_range(&changed) => {}
                 Ok(Message::Twin(twin)) => {
                     let ours = (twin.desired.version(), twin.reported.version());
                     prop_assert_eq!(Some(ours), versions(&changed), "{:?}", String::from_utf8_lossy(&changed));

@@ -176,10 +176,7 @@ impl<'b> Assignment<'b> {
     /// The api-versions that this crate sends by default do not have it, so the hub is a classic one.
     #[inline]
     pub fn connection_profile(&self) -> ConnectionProfile<'b> {
-        match self.field("connectionProfile") {
-            Some(value) => ConnectionProfile::read(value.text().unwrap_or(Text::checked(value.bytes()))),
-            None => ConnectionProfile::Classic,
-        }
+        ConnectionProfile::read(self.field("connectionProfile"))
     }
 
     /// The trust bundle (2021-11-01-preview).
@@ -227,7 +224,7 @@ impl<'b> Assignment<'b> {
     ///
     /// # Errors
     /// [`BufferTooSmall`] if the payload is longer than `PAYLOAD`, a name is longer than
-    /// [`OwnedAssignment::MAX_NAME`], or an unknown connection profile is longer than
+    /// [`OwnedAssignment::MAX_NAME`], or a connection profile is longer than
     /// [`OwnedAssignment::MAX_PROFILE`].
     pub fn owned<const PAYLOAD: usize>(&self) -> Result<OwnedAssignment<PAYLOAD>, BufferTooSmall> {
         let too_small = |needed| BufferTooSmall { needed, exact: true };
@@ -240,12 +237,9 @@ impl<'b> Assignment<'b> {
                 Some(payload) => Some(String::try_from(payload).map_err(|_| too_small(payload.len()))?),
                 None => None,
             },
-            connection_profile: match self.connection_profile() {
-                ConnectionProfile::Classic => OwnedProfile::Classic,
-                ConnectionProfile::MqttV5 => OwnedProfile::MqttV5,
-                ConnectionProfile::Other(text) => {
-                    OwnedProfile::Other(String::try_from(text.raw()).map_err(|_| too_small(text.raw().len()))?)
-                }
+            connection_profile: match self.field("connectionProfile").map(|profile| profile.raw()) {
+                Some(profile) => Some(String::try_from(profile).map_err(|_| too_small(profile.len()))?),
+                None => None,
             },
         })
     }
@@ -410,7 +404,9 @@ pub enum ConnectionProfile<'b> {
 impl<'b> ConnectionProfile<'b> {
     /// Without regard to case: tools show `Classic` and `MqttV5`.
     #[inline]
-    fn read(text: Text<'b>) -> Self {
+    fn read(value: Option<Value<'b>>) -> Self {
+        let Some(value) = value else { return ConnectionProfile::Classic };
+        let text = value.text().unwrap_or(Text::checked(value.bytes()));
         if text.eq_ignore_ascii_case("classic") {
             ConnectionProfile::Classic
         } else if text.eq_ignore_ascii_case("mqttV5") {
@@ -504,27 +500,19 @@ pub struct OwnedAssignment<const PAYLOAD: usize = 256> {
     assigned_hub: String<{ MAX_NAME + MAX_PORT }, u8>,
     device_id: String<{ MAX_NAME }, u8>,
     payload: Option<String<PAYLOAD, u32>>,
-    connection_profile: OwnedProfile,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
-enum OwnedProfile {
-    Classic,
-    MqttV5,
-    /// As it stands in the JSON.
-    Other(String<MAX_PROFILE, u8>),
+    /// As it stands in the JSON, with its quotes.
+    connection_profile: Option<String<{ MAX_PROFILE + 2 }, u8>>,
 }
 
 const MAX_NAME: usize = 128;
-const MAX_PROFILE: usize = 30;
+const MAX_PROFILE: usize = 28;
 
 impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
     /// The longest host name of a hub, and the longest device ID, that are kept, in bytes. A port
     /// has room of its own. A hub's own name has at most 50 characters and a device ID at most 128.
     pub const MAX_NAME: usize = MAX_NAME;
 
-    /// The longest name of an unknown connection profile that is kept, in bytes.
+    /// The longest name of a connection profile that is kept, in bytes.
     pub const MAX_PROFILE: usize = MAX_PROFILE;
 
     /// See [`Assignment::assigned_hub`].
@@ -544,10 +532,6 @@ impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
 
     /// See [`Assignment::connection_profile`].
     pub fn connection_profile(&self) -> ConnectionProfile<'_> {
-        match &self.connection_profile {
-            OwnedProfile::Classic => ConnectionProfile::Classic,
-            OwnedProfile::MqttV5 => ConnectionProfile::MqttV5,
-            OwnedProfile::Other(text) => ConnectionProfile::Other(Text::checked(text.as_bytes())),
-        }
+        ConnectionProfile::read(self.connection_profile.as_ref().map(|profile| Value::checked(profile.as_bytes())))
     }
 }

@@ -14,6 +14,7 @@ pub fn all() {
     let (mut buffer, mut right) = ([0; BUFFER], true);
     let stack = stack_of(|| right &= workload::twin(&mut buffer));
 
+    // As in `measure`. A function that both share would be counted in W's steps.
     let Some(mut peripherals) = cortex_m::Peripherals::take() else { return };
     let systick = &mut peripherals.SYST;
     systick.set_clock_source(SystClkSource::Core);

@@ -72,8 +72,9 @@
 //! | a topic that this module writes | [`TOPIC_LEN`] |
 //! | the client's, for the answer with the twin | [`answer_len`] |
 //!
-//! The hub accepts up to 32 KB of desired properties, and as much of reported ones. If a message does not
-//! fit the client's buffer, skip its payload and give its length to [`read_skipped`]: the session goes on.
+//! IoT Hub allows 32 KB of desired properties and 32 KB of reported ones, so an answer may have more than
+//! 64 KB. The operator decides how large the desired properties are. If a message does not fit the client's
+//! buffer, skip its payload and give its length to [`read_skipped`]: the session goes on.
 //!
 //! Sources: [using MQTT directly](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-hub#retrieving-a-device-twins-properties),
 //! [device twins](https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-device-twins).
@@ -163,7 +164,7 @@ pub enum Message<'b> {
     Twin(Twin<'b>),
     /// The hub has accepted a report.
     Reported {
-        /// Of the report.
+        /// The ID of the report.
         request_id: u32,
         /// The version that the reported properties have now, if the hub says so.
         version: Option<u64>,

@@ -92,6 +92,7 @@ impl fmt::Display for Refusal<'_> {
             Fault::Busy => ": try again later",
             Fault::Credential => ": check the key, the token and the clock",
             Fault::Caller => ": check the reported properties",
+            _ if self.status == 404 => ": this hub does not know the device",
             _ => "",
         })
     }
