@@ -79,7 +79,8 @@ with_emulator() {
         --ca-out "$work/ca.pem" --json
     DPS_CONNECTION_STRING="$(sed -n 's/.*"connectionString":"\([^"]*\)".*/\1/p' "$work/dps-emulator.out")"
     DPS_CONTROL="$(sed -n 's/.*"listener":"control","url":"\([^"]*\)".*/\1/p' "$work/dps-emulator.out")"
-    export DPS_CONNECTION_STRING DPS_CONTROL NODE_EXTRA_CA_CERTS="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem"
+    DPS_PID="${started[-1]}"
+    export DPS_CONNECTION_STRING DPS_CONTROL DPS_PID NODE_EXTRA_CA_CERTS="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem"
     "$@" || { grep -v '"listener"' "$work/dps-emulator.out" | tail -n 20 >&2; exit 1; }
     stop
 }
@@ -122,7 +123,7 @@ sequence() {
         local config=(--config "$here/hub.toml" --gateway-name gw.local)
         certificates
         hosts "${config[@]}"
-        with_emulator "${config[@]}" -- "${@:2}"
+        with_emulator "${config[@]}" --data "$work/data" --control 127.0.0.1:8085 -- "${@:2}"
         ;;
     service)
         certificates

@@ -1,6 +1,9 @@
 // What the operator does and sees: the control API of the emulator.
 
 const assert = require('node:assert');
+const { spawn } = require('node:child_process');
+const { openSync, readFileSync } = require('node:fs');
+const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
 
 async function call(method, path, body) {
@@ -20,6 +23,21 @@ const disconnect = (id) => call('POST', `devices/${id}/hub/disconnect`, {});
 const setBehaviour = (switches) => call('POST', 'behaviour', switches);
 const removeFromHub = (id) => call('DELETE', `devices/${id}/hub`);
 
+// Kills the emulator with SIGKILL, and starts it again with the same arguments.
+async function restart() {
+  const pid = Number(process.env.DPS_PID);
+  const [program, ...words] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+  process.kill(pid, 'SIGKILL');
+  const log = openSync(path.join(process.env.DPS_WORK, 'dps-emulator.out'), 'a');
+  let emulator;
+  process.on('exit', () => emulator.kill());
+  await until('the emulator runs', () => {
+    // While the killed one ends, its ports may be in use.
+    if (!emulator || emulator.exitCode !== null) emulator = spawn(program, words, { stdio: ['ignore', log, log] });
+    return call('GET', 'health').catch(() => false);
+  });
+}
+
 // The messages that the device sent, with their properties as an object.
 async function telemetry(id) {
   const { messages } = await call('GET', `devices/${id}/telemetry`);
@@ -29,12 +47,12 @@ async function telemetry(id) {
 
 // What `condition` returns, as soon as it is true.
 async function until(what, condition) {
-  for (let tries = 0; tries < 150; tries += 1) {
+  for (let tries = 0; tries < 300; tries += 1) {
     const answer = await condition();
     if (answer) return answer;
     await sleep(100);
   }
-  throw new Error(`${what}: not for 15 s`);
+  throw new Error(`${what}: not for 30 s`);
 }
 
 const connected = (id) => until(`${id} connected`, async () => (await device(id)).hub.connectionState === 'connected');
@@ -46,4 +64,4 @@ const requests = (id, method, count = 1) => until(`${count} ${method} of ${id}`,
   return its.length >= count && its;
 });
 
-module.exports = { connected, device, disable, disconnect, enable, removeFromHub, requests, setBehaviour, setDesired, telemetry, until };
+module.exports = { connected, device, disable, disconnect, enable, removeFromHub, requests, restart, setBehaviour, setDesired, telemetry, until };

@@ -5,6 +5,7 @@ const assert = require('node:assert');
 const { once } = require('node:events');
 const { readFileSync } = require('node:fs');
 const path = require('node:path');
+const { setTimeout: sleep } = require('node:timers/promises');
 
 const { Client, Message } = require('azure-iot-device');
 const device = require('azure-iot-device-mqtt');
@@ -128,6 +129,10 @@ async function life() {
   await control.requests(TOASTER, 'SUBSCRIBE', 2);
   await changed('desired properties change', told, TOASTER, { darknessSetting: 'dark', crumbs: { tray: 'full' } });
   await changed('desired properties are deleted', told, TOASTER, { crumbs: null });
+  client.onDeviceMethod('reboot', () => {});
+  client.on('message', () => {});
+  await control.requests(TOASTER, 'SUBSCRIBE', 4);
+  list('onDeviceMethod and on message, which are granted only', 'subscribed');
 
   await report(twin, { darkness: 7, firmware: { version: '1.0' } });
   list('reported.update', 'done');
@@ -167,6 +172,14 @@ async function life() {
     await control.setBehaviour({ unavailable_hubs: [] });
   });
   await changed('desired properties change, after the hub was unavailable', told, TOASTER, { darknessSetting: 'dark' });
+
+  // A connection that breaks before CONNACK is `Unauthorized` for the client: it may give up, and its program opens again.
+  const open = () => client.open().catch(() => sleep(500).then(open));
+  client.on('disconnect', open);
+  await control.restart();
+  await control.connected(TOASTER);
+  await changed('desired properties change, after a SIGKILL of the emulator', told, TOASTER, { darknessSetting: 'light' });
+  client.off('disconnect', open);
   await client.close();
   list('close', 'done');
 }

@@ -1,7 +1,11 @@
 """What the operator does and sees: the control API of the emulator."""
 
+import atexit
 import json
 import os
+import pathlib
+import signal
+import subprocess
 import time
 import urllib.request
 
@@ -48,17 +52,35 @@ def set_behaviour(**switches):
     call("POST", "behaviour", switches)
 
 
+def restart():
+    """Kills the emulator with SIGKILL, and starts it again with the same arguments."""
+    pid = os.environ["DPS_PID"]
+    words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    os.kill(int(pid), signal.SIGKILL)
+    log = open(os.path.join(os.environ["DPS_WORK"], "dps-emulator.out"), "a")
+    emulator = None
+
+    def runs():
+        nonlocal emulator
+        # While the killed one ends, its ports may be in use.
+        if emulator is None or emulator.poll() is not None:
+            emulator = subprocess.Popen(words, stdout=log, stderr=log)
+        try:
+            return call("GET", "health")
+        except OSError:
+            return None
+
+    until("the emulator runs", runs)
+    atexit.register(emulator.terminate)
+
+
 def until(what, condition):
     """What the condition returns, as soon as it is true."""
-    for _ in range(150):
+    for _ in range(300):
         if answer := condition():
             return answer
         time.sleep(0.1)
-    raise AssertionError(f"{what}: not for 15 s")
-
-
-def connected(registration_id):
-    until(f"{registration_id} connected", lambda: device(registration_id)["hub"]["connectionState"] == "connected")
+    raise AssertionError(f"{what}: not for 30 s")
 
 
 def requests(registration_id, method, count=1):

@@ -111,6 +111,8 @@ def life():
     device.client.on_twin_desired_properties_patch_received = device.patches.put
     device.changed("desired properties change", TOASTER, {"darknessSetting": "dark", "crumbs": {"tray": "full"}})
     device.changed("desired properties are deleted", TOASTER, {"crumbs": None})
+    device.client.on_method_request_received = device.client.on_message_received = lambda _: None
+    listed("on_method_request_received and on_message_received, which are granted only", "subscribed")
 
     device.report("patch_twin_reported_properties", {"darkness": 7, "firmware": {"version": "1.0"}})
     device.report("patch_twin_reported_properties, null deletes", {"firmware": None})
@@ -138,17 +140,20 @@ def life():
 
 
 def lasting():
-    """A client that stays connected. It subscribes once."""
+    """Clients that stay connected. They subscribe once."""
+    key = device_key(GROUP_KEY, TOASTER)
     # The client takes a new token 120 s before the old one expires.
-    device = Device(TOASTERS, TOASTER, device_key(GROUP_KEY, TOASTER), sastoken_ttl=126, connection_retry=True,
-                    connection_retry_interval=1)
-    device.connect("connect, sastoken_ttl=126")
+    device = Device(TOASTERS, TOASTER, key, sastoken_ttl=126).connect("connect, sastoken_ttl=126")
     device.client.on_twin_desired_properties_patch_received = device.patches.put
     device.changed("desired properties change", TOASTER, {"darknessSetting": "light"})
     connects_again(lambda: None)
     device.changed("desired properties change, after a new token", TOASTER, {"darknessSetting": "dark"})
     device.report("patch_twin_reported_properties, after a new token", {"darkness": 2})
+    device.close()
 
+    device = Device(TOASTERS, TOASTER, key, connection_retry=True, connection_retry_interval=1).connect("connect")
+    device.client.on_twin_desired_properties_patch_received = device.patches.put
+    device.changed("desired properties change", TOASTER, {"darknessSetting": "light"})
     connects_again(lambda: control.disconnect(TOASTER))
     device.changed("desired properties change, after a lost connection", TOASTER, {"darknessSetting": "medium"})
 
@@ -160,15 +165,20 @@ def lasting():
 
     connects_again(refuse_twice)
     device.changed("desired properties change, after the hub was unavailable", TOASTER, {"darknessSetting": "light"})
+
+    control.restart()
+    control.requests(TOASTER, "GET", 1)
+    device.changed("desired properties change, after a SIGKILL of the emulator", TOASTER, {"darknessSetting": "dark"})
     device.close()
 
 
 def connects_again(order):
-    """Waits until the client has connected once more than before the order."""
-    connects = len(control.requests(TOASTER, "CONNECT"))
+    """Waits until the client has connected once more than before the order. It then reads the twin by itself, and tells
+    of all desired properties if they have changed."""
+    connects, reads = (len(control.requests(TOASTER, method)) for method in ("CONNECT", "GET"))
     order()
     control.requests(TOASTER, "CONNECT", connects + 1)
-    control.connected(TOASTER)
+    control.requests(TOASTER, "GET", reads + 1)
 
 
 def gateways():
