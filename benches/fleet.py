@@ -6,6 +6,7 @@ over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are t
     python3 benches/fleet.py --quota 100 --devices 250
     python3 benches/fleet.py --data --devices 2000
     python3 benches/fleet.py --open 100000
+    python3 benches/fleet.py --connect --devices 2000
 
 Builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
 number. The emulator asks for 1 s between polls. Prints the table of the README, as Markdown; --json has
@@ -21,6 +22,13 @@ the system's folder for temporary files.
 With --open the emulator registers so many devices over HTTP with --data, one request each. Then it is
 stopped and started again, and killed and started again. Prints how long both starts take, and the memory
 and the folder's size then.
+
+With --connect the devices go on to their hubs, over plain MQTT and over TLS. All are connected at the same
+time; each reads its twin, reports a property and sends a message. Prints what a connected device costs.
+Then the same with --data: each device reports every second, the emulator is killed and started again while all
+are connected, and an operator changes a desired property of each device. Exits with 1 if a report that was
+accepted is not there, if a device is not connected again, or with another hub, if it had to subscribe again,
+or if the change does not reach it.
 
 Exits with 1 if a device is not assigned exactly once: the device was told of one assignment, a look-up
 afterwards names the same hub and device ID, no answer ever named another hub for it, and no other
@@ -56,16 +64,30 @@ HEADER = "| devices at once | assigned, once each | a second | latency: p50, p99
 QUOTA_HEADER = "| devices at once | assigned, once each | seconds | refused calls of a device: mean, most | most refused in a second, after the first wave |"
 
 
+CONNECT_HEADER = "| connected at the same time | a second | latency: p50, p99, max | CPU for each: emulator, device | the emulator's memory for each |"
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 class Emulator:
-    def __init__(self, directory, *arguments):
+    def __init__(self, directory, *arguments, ports=None):
+        ports = ports or {name: 0 for name in ["http", "https", "mqtts"]}
         started = time.monotonic()
         self.ca = os.path.join(directory, "ca.pem")
         self.log = os.path.join(directory, "log")
-        command = [os.path.join(TARGET, "dps-emulator"), "--json", "--retry-after", "1", "--ca-out", self.ca,
-                   "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", *arguments]
-        with open(self.log, "w") as log:
+        command = [os.path.join(TARGET, "dps-emulator"), "--json", "--retry-after", "1", "--ca-out", self.ca, *arguments]
+        for name, port in ports.items():
+            command += ["--" + name, f"127.0.0.1:{port}"]
+        # A second start goes on in the same file.
+        with open(self.log, "a") as log:
+            began = log.tell()
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE)
         self.urls = {}
+        self.began = began
         while "wss" not in self.urls:
             if self.process.poll() is not None:
                 sys.exit(self.process.stderr.read().decode())
@@ -75,6 +97,7 @@ class Emulator:
 
     def lines(self):
         with open(self.log) as log:
+            log.seek(self.began)
             # The last line may be half there.
             return [json.loads(line) for line in log if line.endswith("\n")]
 
@@ -85,6 +108,19 @@ class Emulator:
     def processor_seconds(self):
         threads = glob.glob(f"/proc/{self.process.pid}/task/*/schedstat")
         return sum(int(open(thread).read().split()[0]) for thread in threads) / 1e9
+
+    def connections(self):
+        return sum("socket" in os.readlink(file) for file in glob.glob(f"/proc/{self.process.pid}/fd/*") if os.path.islink(file))
+
+    def control(self, method, path, body=None):
+        connection = http.client.HTTPConnection(self.urls["control"].split("://")[1])
+        connection.request(method, "/_emulator/" + path, body and json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        connection.close()
+        if response.status != 200:
+            sys.exit(f"{method} {path}: {response.status} {answer}")
+        return answer
 
     def kill(self):
         self.process.kill()
@@ -173,6 +209,128 @@ def run(devices, transport, quota, is_kept):
     }
 
 
+def fleet_command(emulator, devices, *arguments):
+    command = [os.path.join(TARGET, "examples", "fleet"), "--id-scope", "0ne00002193", "--devices", str(devices),
+               "--registration-id", "fleet-{}-contoso-tstrsd-007", "--host", emulator.urls["https"], "--ca", emulator.ca,
+               "--concurrency", "50", "--json", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"AZURE_DPS_SYMMETRIC_KEY": KEY})
+
+
+def finish(fleet):
+    """What the fleet printed, and its processor time."""
+    report = json.loads(fleet.stdout.read())
+    _, status, usage = os.wait4(fleet.pid, 0)
+    return report, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+
+def wait_until(what, is_true):
+    began = time.monotonic()
+    while not is_true():
+        if time.monotonic() - began > 300:
+            sys.exit(f"after 300 s: not {what}")
+        time.sleep(0.1)
+
+
+def connect(devices, listener):
+    """What a connected device costs."""
+    with tempfile.TemporaryDirectory() as directory:
+        emulator = Emulator(directory, "--control", "none", ports={"https": 0, listener: 0})
+        # The first run is for the memory that a device takes that is not connected, and for what DPS costs.
+        costs = []
+        for arguments in [[], ["--connect", "--hold", "5", "--interval", "3600", "--hub-address", emulator.urls[listener]]]:
+            at_rest, before = emulator.memory("VmRSS"), emulator.processor_seconds()
+            fleet = fleet_command(emulator, devices, *arguments)
+            if arguments:
+                wait_until("all connected", lambda: emulator.connections() >= devices)
+                # The last report is answered soon.
+                time.sleep(2)
+            held = emulator.memory("VmRSS")
+            report, code, seconds = finish(fleet)
+            costs.append((emulator.processor_seconds() - before, seconds, held - at_rest))
+        emulator.stop()
+    (emulator_dps, fleet_dps, _), (emulator_all, fleet_all, memory) = costs
+    connection = report["connection"]
+    return {
+        "devices": devices,
+        "listener": listener,
+        "faults": [] if code == 0 else [f"the fleet ended with {code}: {connection}"],
+        "connection": connection,
+        "emulator": {"bytesPerDevice": memory / devices,
+                     "processorSecondsPerDevice": (emulator_all - emulator_dps) / devices},
+        "fleet": {"processorSecondsPerDevice": (fleet_all - fleet_dps) / devices},
+    }
+
+
+def kill_connected(devices):
+    """Kills the emulator while all devices are connected, and says what was lost."""
+    with tempfile.TemporaryDirectory() as directory:
+        ports = {name: free_port() for name in ["https", "mqtts", "control"]}
+        start = lambda: Emulator(directory, "--data", os.path.join(directory, "data"), ports=ports)
+        emulator = start()
+        fleet = fleet_command(emulator, devices, "--connect", "--hold", "60", "--interval", "1",
+                              "--hub-address", emulator.urls["mqtts"])
+        wait_until("all connected", lambda: emulator.connections() >= devices)
+        time.sleep(5)
+        emulator.kill()
+        emulator = start()
+        restarted = time.monotonic()
+        wait_until("all connected again", lambda: emulator.connections() >= devices)
+        back = time.monotonic() - restarted
+        time.sleep(5)
+        ids = [f"fleet-{number}-contoso-tstrsd-007" for number in range(1, devices + 1)]
+        for device in ids:
+            emulator.control("POST", f"devices/{device}/twin", {"desired": {"afterTheKill": True}})
+        report, code, _ = finish(fleet)
+        reported = {device: emulator.control("GET", f"devices/{device}")["twin"]["reported"] for device in ids}
+        hubs = {device: emulator.control("GET", f"devices/{device}")["assignedHub"] for device in ids}
+        started_in = emulator.started_in
+        emulator.kill()
+    stays = {result["registrationId"]: result.get("stay") or {} for result in report["results"]}
+    assigned = {result["registrationId"]: result.get("assignedHub") for result in report["results"]}
+    count = lambda is_wrong: sum(is_wrong(stays[device], device) for device in ids)
+    faults = {
+        "ended with " + str(code): code != 0,
+        "lost a report that was accepted": count(lambda stay, device: stay.get("lastReport", 0) > reported[device].get("report", 0)),
+        "are at another hub": count(lambda stay, device: hubs[device] != assigned[device]),
+        "subscribed again": count(lambda stay, device: stay.get("sessions", 0) - stay.get("resumedSessions", 0) != 1),
+        "were not told of the change": count(lambda stay, device: stay.get("changes", 0) != 1),
+        "had no second session": count(lambda stay, device: stay.get("sessions", 0) < 2),
+    }
+    return {
+        "devices": devices,
+        "faults": [f"{number} {what}" for what, number in faults.items() if number],
+        "connection": report["connection"],
+        "startedInSeconds": started_in,
+        "connectedAgainInSeconds": back,
+        "longestBreakSeconds": max(stay.get("longestBreakSeconds", 0) for stay in stays.values()),
+    }
+
+
+def connected(devices, is_json):
+    runs = [connect(devices, listener) for listener in ["mqtt", "mqtts"]]
+    killed = kill_connected(devices)
+    if is_json:
+        print(json.dumps({"runs": runs, "killed": killed}))
+    else:
+        print(CONNECT_HEADER, re.sub(r"[^|]+", "---", CONNECT_HEADER), sep="\n")
+        for each in runs:
+            connection, latency = each["connection"], each["connection"]["latencySeconds"]
+            cells = [f"{connection['connected']}, {'plain MQTT' if each['listener'] == 'mqtt' else 'TLS'}",
+                     f"{connection['devicesPerSecond']:.0f}",
+                     ", ".join(f"{latency[name]:.1f} s" for name in ["p50", "p99", "max"]),
+                     ", ".join(f"{each[part]['processorSecondsPerDevice'] * 1e3:.1f} ms" for part in ["emulator", "fleet"]),
+                     f"{each['emulator']['bytesPerDevice'] / 1e3:.0f} KB"]
+            print("| " + " | ".join(cells) + " |")
+        connection = killed["connection"]
+        print(f"killed with {devices} connected: started in {killed['startedInSeconds']:.2f} s, all connected again in "
+              f"{killed['connectedAgainInSeconds']:.1f} s, {connection['reports']} reports accepted, "
+              f"{connection['telemetry']} messages, {connection['changes']} told of a change, "
+              f"{connection['resumedSessions']} of {connection['sessions']} sessions resumed")
+    faults = [fault for each in [*runs, killed] for fault in each["faults"]]
+    print(*faults, sep="\n", file=sys.stderr)
+    return faults
+
+
 def reopen(devices):
     """How long the emulator takes to start with so many devices: as it was stopped, and as it was killed."""
     def token(device):
@@ -251,6 +409,7 @@ def main():
     parser.add_argument("--quota", metavar="N", help="registrations that the emulator allows in a minute")
     parser.add_argument("--data", action="store_true", help="measure each number with --data, too")
     parser.add_argument("--open", type=int, metavar="N", help="only measure how long a start with N devices takes")
+    parser.add_argument("--connect", action="store_true", help="only measure devices that are connected to their hubs")
     parser.add_argument("--idle", action="store_true", help="measure idle connections too")
     arguments = parser.parse_args()
     for package in [["-p", "azure-dps-emulator", "--bin", "dps-emulator"], ["-p", "azure-dps", "--example", "fleet"]]:
@@ -259,6 +418,9 @@ def main():
     if arguments.open:
         print(json.dumps(reopen(arguments.open)))
         return
+
+    if arguments.connect:
+        sys.exit(any([connected(int(devices), arguments.json) for devices in arguments.devices.split(",")]))
 
     runs = []
     numbers = map(int, arguments.devices.split(","))
