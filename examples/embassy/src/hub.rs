@@ -93,7 +93,7 @@ fn encode_connect(
     encode(connect.into(), packet)
 }
 
-/// A session that stands.
+/// An open session.
 pub struct Session<'s> {
     link: Link<'s, Stream<'s>>,
     to_send: [u8; SENT],
@@ -106,11 +106,11 @@ pub struct Session<'s> {
 
 /// A change of the desired properties.
 pub enum Change<'b> {
-    /// The next one.
+    /// The change after the version that the device has.
     Next(Properties<'b>),
     /// Some change before it is missing: ask for the twin.
     Gap,
-    /// There was none in time.
+    /// No change came in time.
     None,
 }
 

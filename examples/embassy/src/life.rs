@@ -68,7 +68,7 @@ pub enum Failure<E> {
     Flash(storage::Error<E>),
 }
 
-/// Lives until the device has been at its hub. `buffer`, of 1 KB or more, is for all messages.
+/// Runs until the device has read its twin at the hub. `buffer`, of 1 KB or more, is for all messages.
 pub async fn live<F: NorFlash>(
     request: &Request<'_>,
     key: &mut DeviceKey,
