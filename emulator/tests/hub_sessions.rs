@@ -357,6 +357,10 @@ fn devices_with_certificates_connect_without_a_password() {
         let mut device = HubDevice::new(state["assignedHub"].as_str().unwrap(), device_id, "");
         device.query = "/?api-version=1".to_owned();
         assert_eq!(state["deviceId"], device_id);
+        // Scripts and records know the device by its registration ID.
+        emulator.script(Script::hub_connack(2).for_device(registration_id));
+        assert_eq!(device.try_connect(&emulator, device.packet()), Some(2));
+        assert_eq!(emulator.requests().pop().unwrap().registration_id.as_deref(), Some(registration_id));
         for (listener, password) in [("mqtts", None), ("wss", None), ("mqtts", Some(""))] {
             let mut client = device.open_as(&emulator, listener, Some(identity));
             client.client.write(&connect_bytes(&device, password));

@@ -45,6 +45,13 @@ impl Hub {
         &self.shared.activity
     }
 
+    /// Returns the registration ID of a device, as it last wrote it, if it is at this hub.
+    pub(crate) fn registration_id(&self, hub: &str, device_id: &str) -> Option<String> {
+        let store = self.shared.store.read();
+        let (_, device) = store.devices.at_hub(hub, device_id)?;
+        device.record().map(|record| record.registration_id.clone())
+    }
+
     /// Returns what a device has sent.
     pub(crate) fn telemetry(&self, registration_id: &str) -> Telemetry {
         self.shared.activity.telemetry(registration_id)

@@ -118,14 +118,15 @@ impl Mqtt {
         }
         let operation = match &wanted {
             Ok(Wanted::Hub(user)) => {
-                record.registration_id = Some(user.device_id.to_owned());
+                let known = self.hub.registration_id(user.hub, user.device_id);
+                record.registration_id = Some(known.unwrap_or_else(|| user.device_id.to_owned()));
                 record.hub = Some(user.hub.to_owned());
                 Operation::HubConnect
             }
             _ => Operation::Connect,
         };
 
-        let script = self.service.take_script(operation, client_id);
+        let script = self.service.take_script(operation, record.registration_id.as_deref().unwrap_or_default());
         if let Some(script) = &script {
             self.service.clock().sleep(script.delay).await;
         }
@@ -141,7 +142,6 @@ impl Mqtt {
             (Ok(Wanted::Hub(user)), Some(greeting)) => {
                 HubSide::let_in(&self.service, &self.hub, self.listener, &user, greeting).map(|entered| {
                     session_present = entered.was_kept;
-                    record.registration_id = Some(entered.side.registration_id().to_owned());
                     Guest::Hub(Box::new(entered.side), entered.granted)
                 })
             }
