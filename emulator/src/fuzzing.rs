@@ -14,7 +14,7 @@ use crate::{
         http::HttpApi,
         mqtt::Mqtt,
     },
-    hub::{Hub, shared::Shared},
+    hub::{Hub, activity::TelemetryMessage, shared::Shared},
     net::{
         http::Http,
         protocol::{Peer, Protocol},
@@ -111,6 +111,14 @@ impl Service {
     /// The same for a control listener with a token.
     pub async fn guarded_control(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let _ = Http(Arc::clone(&self.guarded_control)).speak(stream, Peer::default()).await;
+    }
+
+    /// A message that a device has sent to its hub, with its body for a property, too. The device stays connected.
+    pub fn telemetry(&self, registration_id: &str, body: &[u8]) {
+        let properties = vec![("a".to_owned(), String::from_utf8_lossy(body).into_owned())];
+        let activity = self.hub.activity();
+        activity.connected(registration_id, 1);
+        activity.received(registration_id, TelemetryMessage::new(properties, body.to_vec()));
     }
 
     /// Whether the enrollments and settings pass the rules of a configuration.

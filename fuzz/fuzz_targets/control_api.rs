@@ -3,8 +3,8 @@
 //! that keep browsers safe. No key comes out, whatever was done, and the listener goes on answering.
 //!
 //! A part is a call: the method and the target, headers, an empty line, the body. A `Host` and the type of the body are
-//! added unless the call has its own. `{token}` stands for the token. Parts that begin with `device` register `d`
-//! first.
+//! added unless the call has its own. `{token}` stands for the token. The part `device` registers `d`. In a part that
+//! begins with `telemetry:` the rest is what `d` sends to its hub.
 
 #![no_main]
 
@@ -32,6 +32,8 @@ fuzz_target!(|input: &[u8]| {
         for part in parts(input).take(CALLS) {
             if part == b"device" {
                 register(service).await;
+            } else if let Some(body) = part.strip_prefix(b"telemetry:") {
+                service.telemetry("d", body);
             } else {
                 call(service, has_token, &String::from_utf8_lossy(part), &mut secrets).await;
             }
