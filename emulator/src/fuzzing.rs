@@ -1,6 +1,8 @@
 //! The doors for `fuzz/`: the real service behind streams and requests of the caller's, without
 //! sockets, TLS and threads. They are there in builds for fuzzing alone, and no part of the public API.
 
+pub mod hub;
+
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;

@@ -6,7 +6,11 @@
 
 use std::sync::LazyLock;
 
-use azure_dps_fuzz::{Emulator, check_answer, contains, parts};
+use azure_dps_fuzz::{
+    Emulator, check_answer, contains,
+    mqtt::{packet, split_off, string},
+    parts,
+};
 use libfuzzer_sys::fuzz_target;
 
 static EMULATOR: LazyLock<Emulator> = LazyLock::new(Emulator::new);
@@ -54,16 +58,7 @@ fn packets(input: &[u8]) -> Vec<u8> {
         match part {
             [] => {}
             [0, raw @ ..] => sent.extend_from_slice(raw),
-            [kind, body @ ..] => {
-                sent.push(*kind);
-                let mut length = body.len();
-                while length > 0x7f {
-                    sent.push(0x80 | (length & 0x7f) as u8);
-                    length >>= 7;
-                }
-                sent.push(length as u8);
-                sent.extend_from_slice(body);
-            }
+            [kind, body @ ..] => sent.extend(packet(*kind, body)),
         }
     }
     sent
@@ -74,26 +69,4 @@ fn keeps_alive_for_ever(sent: &[u8]) -> bool {
     let after_length = sent.iter().skip(1).position(|byte| byte & 0x80 == 0).unwrap() + 2;
     // "MQTT", level and flags are before it.
     sent[after_length..].get(8..10) == Some(&[0, 0])
-}
-
-fn split_off<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let (&kind, mut rest) = bytes.split_first()?;
-    let mut length = 0;
-    for shift in (0..).step_by(7) {
-        let (&byte, others) = rest.split_first().unwrap();
-        rest = others;
-        length |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    let (body, rest) = rest.split_at(length);
-    *bytes = rest;
-    Some((kind, body))
-}
-
-fn string(bytes: &[u8]) -> (&str, &[u8]) {
-    let (length, rest) = bytes.split_first_chunk().unwrap();
-    let (text, rest) = rest.split_at(u16::from_be_bytes(*length).into());
-    (str::from_utf8(text).unwrap(), rest)
 }

@@ -1,6 +1,7 @@
 //! What the targets share: inputs in parts, and the emulator that those of its parsers ask.
 
 pub mod http;
+pub mod mqtt;
 pub mod secrets;
 
 use std::{
