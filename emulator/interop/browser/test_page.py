@@ -238,11 +238,11 @@ class Webhooks(PageTest):
         browser.until(lambda: any("markup-3" in text for text in browser.texts("#device-list li")), "the device is listed")
         browser.one("#device-list [data-key='markup-3'] button").click()
         self.until_details("<b>tag</b>", "<i>d</i>", shown)
-        # The user name of MQTT is a peer's text, too.
+        # The user name of MQTT is a peer's text, too. With its slash it names a hub.
         connect_mqtt(self.emulator.mqtt, client_id="markup", user_name=MARKUP)
         browser.button("Show all")
-        self.until_row("CONNECT")
-        browser.select_row("CONNECT")
+        self.until_row("refused", "Hub Connect")
+        browser.select_row("Hub Connect")
         self.until_details(MARKUP)
         self.assertEqual(browser.script("return document.querySelectorAll('img, b, i, main script').length"), 0)
 
@@ -505,14 +505,15 @@ class AtHub(PageTest):
         browser, device = self.browser, "operated-1"
         self.provision(device)
         self.until_details("Disable at the hub")
-        self.assertEqual(browser.one("#hub-disconnect").get_attribute("aria-disabled"), "true")
+        disabled = lambda: browser.script("return document.querySelector('#hub-disconnect').ariaDisabled")
+        self.assertEqual(disabled(), "true")
         focus = lambda: browser.script("return document.activeElement.id")
         for name, button, told in [
             ("Drop the connection", "hub-disconnect", "was disconnected from"),
             ("Disable at the hub", "hub-enabled", "is disabled at"),
         ]:
             with HubDevice(self.emulator, device) as connected:
-                browser.until(lambda: browser.one("#hub-disconnect").get_attribute("aria-disabled") is None, "the device is connected")
+                browser.until(lambda: disabled() is None, "the device is connected")
                 browser.button(name)
                 self.assertTrue(connected.ended.wait(20), name)
                 browser.until(lambda: f"{device} {told} {TOASTERS}" in browser.text("#notices"), told)
