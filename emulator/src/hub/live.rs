@@ -80,6 +80,11 @@ impl Sessions {
         }
     }
 
+    /// Returns `true` unless another session took the place of this one, or it ended.
+    pub(super) fn is_live(&self, id: &str, number: u64) -> bool {
+        self.lock().get(id).is_some_and(|live| live.number == number)
+    }
+
     /// Forgets a session, unless another one took its place.
     pub(super) fn close(&self, id: &str, number: u64) {
         let mut live = self.lock();

@@ -66,11 +66,12 @@ impl Hub {
             Ok((kept.is_some() && !clean, next.unwrap_or_default()))
         };
         let (was_kept, filters) = self.shared.store.change(take, |taken| {
-            // Still under the lock of the store: a change after this one finds the session.
+            // Still under the lock of the store: a change after this one finds the session, and of two sessions the same
+            // one is the last everywhere.
             self.sessions.open(&id, Arc::clone(&live));
+            self.shared.activity.connected(&admitted.registration_id, live.number);
             taken
         })?;
-        self.shared.activity.connected(&admitted.registration_id, live.number);
         self.shared.store.tell(&id);
         let expires = admitted.token_expiry.map(|expiry| {
             Instant::now() + Duration::from_secs(expiry.saturating_sub(wall_time::unix_seconds()).min(FOREVER))
@@ -94,8 +95,9 @@ impl Hub {
             return Ok(());
         }
         let keep = |store: &mut Store| {
-            // A session that is over changes nothing.
+            // A session that is over changes nothing, nor does one whose place another took.
             if session.admitted.is_over(store).is_none()
+                && self.sessions.is_live(&session.id, session.live.number)
                 && let Some(device) = store.devices.get_mut(&session.id)
             {
                 device.hub.session = Some(filters.clone());

@@ -1,5 +1,6 @@
 //! A hub whose store is set up as DPS sets it up.
 
+mod sessions_follow;
 mod twins_change;
 mod who_connects;
 
