@@ -16,6 +16,9 @@ const TWIN_GET: &str = "$iothub/twin/GET/?";
 const REPORT: &str = "$iothub/twin/PATCH/properties/reported/?";
 const METHOD_ANSWER: &str = "$iothub/methods/res/";
 
+/// The longest request ID. The topic of an answer is a little longer than that of the request, and has to fit MQTT.
+const MAX_REQUEST_ID: usize = 65_000;
+
 /// The properties of telemetry, in their order.
 pub(super) type Properties = Vec<(String, String)>;
 
@@ -70,9 +73,13 @@ fn told(topic: &str, why: &str) -> String {
     format!("a message to \"{}\": {why}", excerpt(topic))
 }
 
-/// `$rid`, as it was written. Without it nobody could tell the answer from others.
+/// `$rid`, as it was written. Without it nobody could tell the answer from others, and one that is too long for the answer
+/// is refused before anything is carried out.
 fn request_id(topic: &str, query: &str) -> Result<String, String> {
     let request_id = parameter(query, "$rid").ok_or_else(|| told(topic, "it has no $rid"))?;
+    if request_id.len() > MAX_REQUEST_ID {
+        return Err(told(topic, "its $rid is too long for the topic of the answer"));
+    }
     Ok(request_id.to_owned())
 }
 
@@ -161,6 +168,7 @@ mod tests {
             ("$iothub/twin/GET/?a=b&$rid=%24", Ok(Topic::TwinGet { request_id: "%24".to_owned() })),
             ("$iothub/twin/GET/?$rid=", Ok(Topic::TwinGet { request_id: String::new() })),
             ("$iothub/twin/GET/?rid=1", Err("no $rid")),
+            (&format!("$iothub/twin/GET/?$rid={}", "1".repeat(65_001)), Err("$rid is too long")),
             ("$iothub/twin/GET/", Err("no such topic")),
             ("$iothub/twin/PATCH/properties/reported/?$rid=1", Ok(Topic::Report { request_id: "1".to_owned() })),
             ("$iothub/twin/PATCH/properties/desired/?$rid=1", Err("no such topic")),
