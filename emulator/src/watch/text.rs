@@ -13,22 +13,28 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
-/// A text without the signatures of tokens: `sig=` in any case, also with escapes such as `sig%3D`, and what
-/// follows up to the next `&`.
+/// A text without the signatures of tokens and the keys of connection strings: `sig=` and `SharedAccessKey=` in any case,
+/// also with escapes such as `sig%3D`, and what follows up to the next `&`, of a key up to the next `;`, too.
 pub(super) fn mask_signatures(text: &str) -> String {
-    let is_named_by = |name: &str| {
-        let escape = name.strip_prefix('%').map(|escape| escape.trim_start_matches("25"));
-        name.starts_with('=') || escape.is_some_and(|escape| escape.starts_with("3d"))
+    let masked = mask_values(text, "sig", &['&']);
+    mask_values(&masked, "sharedaccesskey", &['&', ';'])
+}
+
+/// A text without the values of this name, which is in lower case. A value ends at one of `ends`.
+fn mask_values(text: &str, name: &str, ends: &[char]) -> String {
+    let is_assigned = |rest: &str| {
+        let escape = rest.strip_prefix('%').map(|escape| escape.trim_start_matches("25"));
+        rest.starts_with('=') || escape.is_some_and(|escape| escape.starts_with("3d"))
     };
     // Of the same length.
     let lower = text.to_ascii_lowercase();
     let (mut masked, mut done) = (String::with_capacity(text.len()), 0);
-    for (at, name) in lower.match_indices("sig") {
+    for (at, name) in lower.match_indices(name) {
         let value = at + name.len();
-        if value > done && is_named_by(&lower[value..]) {
+        if value > done && is_assigned(&lower[value..]) {
             masked.push_str(&text[done..value]);
             masked.push_str("=****");
-            done = lower[value..].find('&').map_or(text.len(), |end| value + end);
+            done = lower[value..].find(ends).map_or(text.len(), |end| value + end);
         }
     }
     masked + &text[done..]
@@ -51,6 +57,21 @@ pub(crate) fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever takes a token or a connection string for a name does not find it in the log.
+    #[test]
+    fn secrets_in_names_are_masked() {
+        for (text, masked) in [
+            ("sr=a&sig=b%3D&se=1", "sr=a&sig=****&se=1"),
+            ("x?SIG%253Db&se=1 sig=c", "x?SIG=****&se=1 sig=****"),
+            ("HostName=h;SharedAccessKey=a/b+c==;DeviceId=d", "HostName=h;SharedAccessKey=****;DeviceId=d"),
+            ("DeviceId=d;sharedaccesskey%3Da%2Fb", "DeviceId=d;sharedaccesskey=****"),
+            ("SharedAccessKeyName=owner;SharedAccessKey=k&a=b", "SharedAccessKeyName=owner;SharedAccessKey=****&a=b"),
+            ("design/signal?a=b", "design/signal?a=b"),
+        ] {
+            assert_eq!(mask_signatures(text), masked);
+        }
+    }
 
     /// A terminal is not steered, and what is shown is what is there.
     #[test]

@@ -102,6 +102,13 @@ impl<'a> Wanted<'a> {
         if user_name.is_empty() {
             return Err(Refusal::malformed("there is no user name"));
         }
+        // A key may have a slash, so its parts would be taken for names.
+        if user_name.contains("SharedAccessKey") {
+            return Err(Refusal::malformed(
+                "the user name is a connection string: a hub's is {hubName}/{deviceId}/?api-version=…, and the key signs \
+                 the token that is the password",
+            ));
+        }
         let mut parts = user_name.splitn(3, '/');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(id_scope), Some("registrations"), rest) if rest.is_none_or(|rest| !rest.starts_with('?')) => {
@@ -175,6 +182,7 @@ mod tests {
             ("h/registrations/?api-version=1", hub("h", "registrations", None, Some("1"))),
             ("h/d/m/?api-version=1", hub("h", "d", Some("m"), Some("1"))),
             ("h/d/m", hub("h", "d", Some("m"), None)),
+            ("HostName=h;DeviceId=d;SharedAccessKey=a/b/c==", None),
             ("h/", None),
             ("/d/?api-version=1", None),
             ("h", None),
