@@ -82,6 +82,9 @@ pub struct Hold {
     unsettled: Cell<usize>,
     /// How many of them connect at a time.
     slots: Semaphore,
+    started: Instant,
+    /// After which time the last of them was settled.
+    settled_after: Cell<Duration>,
     time: Duration,
     end: watch::Sender<Option<tokio::time::Instant>>,
 }
@@ -89,7 +92,13 @@ pub struct Hold {
 impl Hold {
     pub fn new(devices: usize, concurrency: Option<usize>, time: Duration) -> Self {
         let slots = Semaphore::new(concurrency.unwrap_or(devices));
-        Self { unsettled: Cell::new(devices), slots, time, end: watch::Sender::new(None) }
+        let (unsettled, settled_after) = (Cell::new(devices), Cell::default());
+        Self { unsettled, slots, started: Instant::now(), settled_after, time, end: watch::Sender::new(None) }
+    }
+
+    /// How long it took until each device had connected or given up.
+    pub fn settled_after(&self) -> Duration {
+        self.settled_after.get()
     }
 
     async fn over(&self) {
@@ -113,6 +122,7 @@ impl Drop for Unsettled<'_> {
         let left = self.hold.unsettled.get() - 1;
         self.hold.unsettled.set(left);
         if left == 0 {
+            self.hold.settled_after.set(self.hold.started.elapsed());
             self.hold.end.send_replace(Some(tokio::time::Instant::now() + self.hold.time));
         }
     }

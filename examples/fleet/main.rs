@@ -102,7 +102,7 @@ async fn run(args: &Cli) -> Report {
         let add = |at: usize, stay| report.add_stay(places[at], stay);
         // All are connected at the same time.
         crowd(args, "At the hubs", None, &assigned, stay, add).await;
-        report.finish_connection();
+        report.finish_connection(hold.settled_after());
     }
     report
 }

@@ -235,12 +235,12 @@ impl Report {
         }
     }
 
-    pub fn finish_connection(&mut self) {
+    pub fn finish_connection(&mut self, took: Duration) {
         let latencies: Vec<f64> = self.runs().filter_map(|(_, run)| run.stay.as_ref()?.seconds).collect();
         let connection = self.connection.get_or_insert_default();
         let settled = latencies.len();
         connection.latency_seconds = Latency::of(latencies);
-        connection.seconds = connection.latency_seconds.as_ref().map_or(0.0, |latency| latency.max);
+        connection.seconds = took.as_secs_f64();
         connection.devices_per_second = settled as f64 / connection.seconds.max(f64::MIN_POSITIVE);
         let ended = connection.connected + connection.failed.values().sum::<usize>();
         self.interrupted = ended < self.assigned;
