@@ -168,16 +168,20 @@ fn telemetry_is_counted_and_shown() {
     assert!(client.is_acknowledged(&device.events("%24.ct=application%2Fjson&level=a%26b"), r#"{"a":1}"#));
     assert!(client.is_acknowledged(&device.events(""), [0xFF, b'x']));
     assert!(client.is_acknowledged(&device.events(""), long.as_str()));
+    let many: Vec<_> = (0..20_000).map(|number| number.to_string()).collect();
+    assert!(client.is_acknowledged(&device.events(&many.join("&")[..60_000]), ""));
     let telemetry = control.get(&path);
     let messages = telemetry["messages"].as_array().unwrap();
-    assert_eq!((&telemetry["count"], messages.len()), (&json!(3), 3));
+    assert_eq!((&telemetry["count"], messages.len()), (&json!(4), 4));
     let property = |name: &str, value: &str| json!({ "name": name, "value": value });
     assert_eq!(messages[0]["properties"], json!([property("$.ct", "application/json"), property("level", "a&b")]));
     assert_eq!((&messages[0]["body"], &messages[0]["size"]), (&json!(r#"{"a":1}"#), &json!(7)));
     assert_eq!((&messages[1]["body"], &messages[1]["size"]), (&json!("\u{FFFD}x"), &json!(2)));
     assert_eq!((messages[2]["body"].as_str(), &messages[2]["size"]), (Some(&long[..16 * 1024]), &json!(40_000)));
+    let shown: Vec<_> = many[..100].iter().map(|name| property(name, "")).collect();
+    assert_eq!(messages[3]["properties"], json!(shown));
     let whole = view(&control, TOASTER);
-    assert_eq!((&whole["hub"]["telemetry"], &whole["hub"]["telemetryCount"]), (&telemetry["messages"], &json!(3)));
+    assert_eq!((&whole["hub"]["telemetry"], &whole["hub"]["telemetryCount"]), (&telemetry["messages"], &json!(4)));
     assert_eq!(control.get("devices")["devices"][0]["hub"].get("telemetry"), None);
 }
 

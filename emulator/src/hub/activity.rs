@@ -15,6 +15,8 @@ const MESSAGES: usize = 32;
 const BYTES: usize = 32 * 1024 * 1024;
 /// What a message takes besides its body and its properties: more than it takes.
 const MESSAGE: usize = 256;
+/// What a property takes besides its text: two texts and their places in memory.
+const PROPERTY: usize = size_of::<(String, String)>() + 2 * 32;
 
 /// What a device has sent to its hub.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +54,7 @@ impl TelemetryMessage {
 
     /// About how much memory it takes.
     fn size(&self) -> usize {
-        let properties = self.properties.iter().map(|(name, value)| 64 + name.len() + value.len());
+        let properties = self.properties.iter().map(|(name, value)| PROPERTY + name.len() + value.len());
         MESSAGE + self.body.len() + properties.sum::<usize>()
     }
 }

@@ -21,8 +21,9 @@ use crate::{
     watch::journal::Journal,
 };
 
-/// How much of a message's body is shown.
+/// How many bytes of a message's body are shown, and how many of its properties.
 const SHOWN: usize = 16 * 1024;
+const SHOWN_PROPERTIES: usize = 100;
 
 /// Tells readers of events how the devices and enrollments are that were changed. `None`: there are no readers.
 pub(crate) fn teller(journal: &Arc<Journal>, activity: &Arc<Activity>) -> Option<Watcher> {
@@ -55,15 +56,15 @@ pub(super) fn device_view(store: &Store, registration_id: &str, activity: &Activ
     Some(view)
 }
 
-/// The last telemetry of a device, with the beginning of long bodies.
+/// The last telemetry of a device, with the beginning of long bodies and the first of many properties.
 pub(crate) fn telemetry_view(messages: &[Arc<TelemetryMessage>]) -> Value {
     let messages = messages.iter().map(|message| {
         let TelemetryMessage { at, properties, body } = &**message;
-        let properties: Vec<_> =
-            properties.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        let shown = properties.iter().take(SHOWN_PROPERTIES);
+        let shown: Vec<_> = shown.map(|(name, value)| json!({ "name": name, "value": value })).collect();
         let (start, size) = (&body[..body.len().min(SHOWN)], body.len());
         let text = String::from_utf8_lossy(start);
-        json!({ "at": wall_time::rfc3339(*at), "properties": properties, "body": text, "size": size })
+        json!({ "at": wall_time::rfc3339(*at), "properties": shown, "body": text, "size": size })
     });
     messages.collect()
 }
