@@ -173,10 +173,15 @@ impl Emulator {
     /// Changes a device's twin at its hub: merges `tags` and `desired` of this object into the twin (JSON merge patch:
     /// `null` deletes a member). A connected device is told of the desired properties.
     ///
-    /// ```no_run
-    /// # let emulator = azure_dps_emulator::Builder::new(azure_dps_emulator::Config::contoso()).start()?;
-    /// emulator.patch_twin("breakroom499-contoso-tstrsd-007", serde_json::json!({ "desired": { "state": "off" } }))?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    /// use azure_dps_emulator::{Config, Emulator};
+    /// use serde_json::json;
+    ///
+    /// let emulator = Emulator::builder(Config::contoso()).start()?;
+    /// let changed = emulator.patch_twin("breakroom499-contoso-tstrsd-007", json!({ "desired": { "state": "off" } }));
+    /// // It has not registered yet.
+    /// assert!(changed.is_err());
+    /// # Ok::<(), azure_dps_emulator::StartError>(())
     /// ```
     ///
     /// # Errors
