@@ -105,16 +105,11 @@ impl Shown<'_> {
         let why = match authentication {
             Authentication::Certificates(own) if own.contains(device.certificate()) => return Ok(()),
             Authentication::Certificates(_) => "the certificate is not that of the enrollment".to_owned(),
-            Authentication::Authorities(authorities) => {
-                let mut fault = "the enrollment names no CA".to_owned();
-                for ca in authorities {
-                    match device.check_signed_by(ca) {
-                        Ok(()) => return Ok(()),
-                        Err(other) => fault = format!("no CA of the enrollment signed the certificate: {other}"),
-                    }
-                }
-                fault
-            }
+            Authentication::Authorities(authorities) => match device.signer(authorities.iter()) {
+                Ok(_) => return Ok(()),
+                Err(Some(fault)) => format!("no CA of the enrollment signed the certificate: {fault}"),
+                Err(None) => "the enrollment names no CA".to_owned(),
+            },
             Authentication::Keys { .. } => {
                 "the device sent a certificate and no password, but its enrollment has keys: send a token as the \
                  password"

@@ -1,18 +1,14 @@
 //! The registry of the hubs, as an operator changes it: devices are disabled, enabled and removed.
 
 use super::{Hub, error::HubError};
-use crate::store::{
-    Store,
-    device::{Device, DeviceRecord},
-    hub_device::HubStatus,
-};
+use crate::store::{Store, device::DeviceRecord, hub_device::HubStatus};
 
 impl Hub {
     /// Disables a device at its hub, or enables it again. Its twin and its session stay.
     pub(crate) fn set_enabled(&self, registration_id: &str, enabled: bool) -> Result<(), HubError> {
         let status = if enabled { HubStatus::Enabled } else { HubStatus::Disabled };
         let change = |store: &mut Store| {
-            check_at_hub(store, registration_id)?;
+            record_at_hub(store, registration_id)?;
             store.devices.set_hub_status(registration_id, status);
             Ok(())
         };
@@ -23,7 +19,7 @@ impl Hub {
     /// the next one creates the device at a hub again.
     pub(crate) fn remove_device(&self, registration_id: &str) -> Result<(), HubError> {
         let change = |store: &mut Store| {
-            check_at_hub(store, registration_id)?;
+            record_at_hub(store, registration_id)?;
             store.devices.remove_from_hub(registration_id);
             Ok(())
         };
@@ -32,16 +28,14 @@ impl Hub {
 
     /// Drops the connection of a device, if there is one. The device may connect again.
     pub(crate) fn drop_connection(&self, registration_id: &str) -> Result<(), HubError> {
-        check_at_hub(&self.shared.store.read(), registration_id)?;
+        record_at_hub(&self.shared.store.read(), registration_id)?;
         self.disconnect(registration_id, "the operator dropped the connection");
         Ok(())
     }
 }
 
-fn check_at_hub<'a>(store: &'a Store, registration_id: &str) -> Result<&'a DeviceRecord, HubError> {
-    store
-        .devices
-        .get(registration_id)
-        .ok_or(HubError::NoDevice)
-        .and_then(|device| Device::at_hub(device).ok_or(HubError::NotAtHub))
+/// The record of a device that is at a hub.
+pub(super) fn record_at_hub<'a>(store: &'a Store, registration_id: &str) -> Result<&'a DeviceRecord, HubError> {
+    let device = store.devices.get(registration_id).ok_or(HubError::NoDevice)?;
+    device.at_hub().ok_or(HubError::NotAtHub)
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Hub, admitted::Admitted, error::HubError};
+use super::{Hub, admitted::Admitted, error::HubError, registry::record_at_hub};
 use crate::{
     config::twin_limits::Part,
     store::{Store, device::DeviceRecord, merge::merged, twin::DeviceTwin},
@@ -68,8 +68,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         self.shared.store.change(
             |store| {
-                let device = store.devices.get(registration_id).ok_or(HubError::NoDevice)?;
-                let mut twin = device.at_hub().ok_or(HubError::NotAtHub)?.twin.clone();
+                let mut twin = record_at_hub(store, registration_id)?.twin.clone();
                 if let Some(patch) = tags {
                     twin.tags = patched(Part::Tags, twin.tags, patch)?;
                 }

@@ -42,6 +42,21 @@ impl<'a> DeviceCertificate<'a> {
         &self.certificate
     }
 
+    /// Returns the first of these CAs that has signed it. The fault is that of the last one: none if there is no CA.
+    pub(crate) fn signer<'c>(
+        &self,
+        cas: impl Iterator<Item = &'c Certificate>,
+    ) -> Result<&'c Certificate, Option<Fault>> {
+        let mut fault = None;
+        for ca in cas {
+            match self.check_signed_by(ca) {
+                Ok(()) => return Ok(ca),
+                Err(other) => fault = Some(other),
+            }
+        }
+        Err(fault)
+    }
+
     /// Checks that a chain leads from it to this CA, and that the CA is valid.
     pub(crate) fn check_signed_by(&self, ca: &Certificate) -> Result<(), Fault> {
         // The verifier trusts a root without looking at its validity.

@@ -20,14 +20,8 @@ pub(super) fn check_member<'a>(
     device: &DeviceCertificate<'_>,
     cas: impl Iterator<Item = &'a Certificate>,
 ) -> Result<Attested, String> {
-    let mut fault = "its CAs are not in ca_certificates".to_owned();
-    for ca in cas {
-        match device.check_signed_by(ca) {
-            Ok(()) => {
-                return Ok(Attested::X509 { certificate: device.certificate().clone(), signer: Some(ca.clone()) });
-            }
-            Err(other) => fault = other,
-        }
+    match device.signer(cas) {
+        Ok(ca) => Ok(Attested::X509 { certificate: device.certificate().clone(), signer: Some(ca.clone()) }),
+        Err(fault) => Err(fault.unwrap_or_else(|| "its CAs are not in ca_certificates".to_owned())),
     }
-    Err(fault)
 }
