@@ -295,7 +295,7 @@ const fn day(day: u64, hour: u64) -> Duration {
     Duration::from_secs((day * 24 + hour) * 3600)
 }
 
-/// What happens, and what becomes of it until the next row.
+/// What happens, and where it has led before the next row.
 struct Row {
     at: Duration,
     what: &'static str,

@@ -1,4 +1,4 @@
-//! A hub's device side over MQTT: who is let in, topics and filters, and what becomes of those who break the rules.
+//! A hub's device side over MQTT: who is let in, topics and filters, and how the link ends of a device that breaks the rules.
 
 mod support;
 

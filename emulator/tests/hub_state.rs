@@ -59,7 +59,7 @@ fn accepts(emulator: &Emulator, device: &HubDevice) -> bool {
     }
 }
 
-/// "Reprovision and migrate data" takes the twin along with its versions; "reset to initial config" starts anew; "never"
+/// "Reprovision and migrate data" takes the twin along with its versions; "reset to initial config" starts again; "never"
 /// stays. The link at the old hub is dropped, and the old hub refuses the device.
 #[test]
 fn the_reprovisioning_policies_act_on_the_twin() {

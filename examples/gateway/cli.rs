@@ -186,7 +186,7 @@ pub struct Provision {
 
     /// Keep the assignment here, and print it from here at the next start, without asking the service
     ///
-    /// A record that is not whole, or not this device's, is refused and written anew; so is one
+    /// A record that is not whole, or not this device's, is refused and written again; so is one
     /// without a certificate for --csr. It holds no key, but whatever the webhook returned.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

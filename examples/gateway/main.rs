@@ -92,7 +92,7 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
             return Ok(ExitCode::from(failure.exit_code()));
         }
     };
-    // First, for whoever reads the result and goes on. But it is printed whether they can be
+    // First, since a script may read the result and go on. But it is printed whether they can be
     // written or not.
     let issued = match (&args.issued_out, &assigned.issued) {
         (Some(file), Some(Ok(pem))) => files::replace(file, pem.as_bytes(), 0o644),

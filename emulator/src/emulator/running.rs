@@ -171,7 +171,7 @@ impl Emulator {
     }
 
     /// Changes a device's twin at its hub: merges `tags` and `desired` of this object into the twin (JSON merge patch:
-    /// `null` deletes a member). A connected device is told of the desired properties.
+    /// `null` deletes a member). A connected device is sent the desired properties.
     ///
     /// ```
     /// use azure_dps_emulator::{Config, Emulator};

@@ -258,7 +258,7 @@ mod tests {
         assert_eq!((kept.messages.len(), kept.senders.len()), (1 + MESSAGES, 2));
     }
 
-    /// All messages together are bounded: the oldest are dropped, whoever sent them.
+    /// All messages together are bounded: the oldest are dropped, whichever device sent them.
     #[test]
     fn messages_are_bounded() {
         let activity = Activity::default();

@@ -58,7 +58,7 @@ pub(crate) fn excerpt(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Whoever takes a token or a connection string for a name does not find it in the log.
+    /// If somebody takes a token or a connection string for a name, it is not in the log.
     #[test]
     fn secrets_in_names_are_masked() {
         for (text, masked) in [

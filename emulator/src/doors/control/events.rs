@@ -32,9 +32,9 @@ pub(super) const READERS: usize = 64;
 const BATCH: usize = 64;
 /// After how long without an event a comment is written, so that nobody takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often a reader is told of telemetry.
+/// How often a reader is sent an event about telemetry.
 const TELEMETRY: Duration = Duration::from_secs(1);
-/// How many devices it is told of.
+/// How many devices such an event names.
 const SENDERS: usize = 100;
 
 struct Reader {
