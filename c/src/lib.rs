@@ -1,0 +1,11 @@
+//! C API of [azure-dps](https://docs.rs/azure-dps). `include/azure_dps.h` documents it, for C.
+//!
+//! This crate is the border alone: it turns C's pointers and numbers into the types of `azure-dps`, and back.
+//! Every rule lives in `azure-dps`.
+#![no_std]
+
+#[cfg(feature = "panic-handler")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
