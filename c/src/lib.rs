@@ -3,6 +3,12 @@
 //! This crate is the border alone: it turns C's pointers and numbers into the types of `azure-dps`, and back.
 //! Every rule lives in `azure-dps`.
 #![no_std]
+#![deny(unsafe_op_in_unsafe_fn, missing_docs)]
+// The names are those of the header.
+#![allow(non_camel_case_types)]
+
+mod border;
+mod error;
 
 #[cfg(feature = "panic-handler")]
 #[panic_handler]

@@ -1,0 +1,382 @@
+//! The border: pointers, texts, buffers and handles of C, as types of Rust.
+//!
+//! All other files are free of pointer arithmetic: they call what is here, and `azure-dps`.
+
+use core::{
+    ffi::{c_char, c_void},
+    ops::{Deref, DerefMut},
+    slice,
+};
+
+use azure_dps::{Error, error::BufferTooSmall};
+
+use crate::error::{
+    AZURE_DPS_ERR_ARGUMENT, AZURE_DPS_ERR_BUFFER_TOO_SMALL, AZURE_DPS_ERR_HANDLE, AZURE_DPS_OK, azure_dps_result,
+    result_of,
+};
+
+/// A negative `AZURE_DPS_ERR_*`.
+#[derive(Clone, Copy)]
+pub(crate) struct Failure(pub(crate) azure_dps_result);
+
+impl Failure {
+    pub(crate) const ARGUMENT: Self = Self(AZURE_DPS_ERR_ARGUMENT);
+    pub(crate) const HANDLE: Self = Self(AZURE_DPS_ERR_HANDLE);
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(result_of(&error.into()))
+    }
+}
+
+/// Runs the body of a function of C: `?` in it returns the code of a failure.
+#[inline]
+pub(crate) fn answer(body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
+    match body() {
+        Ok(answer) | Err(Failure(answer)) => answer,
+    }
+}
+
+/// [`answer`] for a function that has nothing to say if it succeeds.
+#[inline]
+pub(crate) fn outcome(body: impl FnOnce() -> Result<(), Failure>) -> azure_dps_result {
+    answer(|| body().map(|()| AZURE_DPS_OK))
+}
+
+/// A text. See the header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct azure_dps_str {
+    /// The first byte.
+    pub ptr: *const c_char,
+    /// The length in bytes.
+    pub len: usize,
+}
+
+/// Bytes. See the header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct azure_dps_bytes {
+    /// The first byte.
+    pub ptr: *const u8,
+    /// The length.
+    pub len: usize,
+}
+
+impl azure_dps_str {
+    /// No text: not even an empty one.
+    pub(crate) const NONE: Self = Self { ptr: core::ptr::null(), len: 0 };
+
+    /// The text. A NULL pointer of length 0 is the empty text.
+    ///
+    /// # Safety
+    /// The pointer is NULL or valid for reads of `len` bytes, which do not change during `'a`.
+    pub(crate) unsafe fn read<'a>(self) -> Result<&'a str, Failure> {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { bytes(self.ptr.cast(), self.len)? };
+        str::from_utf8(bytes).map_err(|_| Failure::ARGUMENT)
+    }
+}
+
+impl azure_dps_bytes {
+    /// The bytes. A NULL pointer of length 0 is none.
+    ///
+    /// # Safety
+    /// As for [`azure_dps_str::read`].
+    pub(crate) unsafe fn read<'a>(self) -> Result<&'a [u8], Failure> {
+        // SAFETY: the caller's promise.
+        unsafe { bytes(self.ptr.cast(), self.len) }
+    }
+}
+
+impl From<&str> for azure_dps_str {
+    fn from(text: &str) -> Self {
+        Self { ptr: text.as_ptr().cast(), len: text.len() }
+    }
+}
+
+impl From<&[u8]> for azure_dps_bytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self { ptr: bytes.as_ptr(), len: bytes.len() }
+    }
+}
+
+/// Bytes that C passes as pointer and length.
+///
+/// # Safety
+/// The pointer is NULL or valid for reads of `len` bytes, which do not change during `'a`.
+pub(crate) unsafe fn bytes<'a>(ptr: *const c_void, len: usize) -> Result<&'a [u8], Failure> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    check_range(ptr, len)?;
+    // SAFETY: not NULL, not longer than an object can be, and the rest is the caller's promise.
+    Ok(unsafe { slice::from_raw_parts(ptr.cast(), len) })
+}
+
+/// A buffer that C passes as pointer and size.
+///
+/// # Safety
+/// The pointer is NULL or valid for reads and writes of `size` bytes, which nobody else uses during `'a`.
+pub(crate) unsafe fn buffer<'a>(ptr: *mut c_void, size: usize) -> Result<&'a mut [u8], Failure> {
+    if size == 0 {
+        return Ok(&mut []);
+    }
+    check_range(ptr, size)?;
+    // SAFETY: not NULL, not longer than an object can be, and the rest is the caller's promise. Bytes that C
+    // has not written yet are not read: the library writes a buffer before it reads from it.
+    Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), size) })
+}
+
+fn check_range(ptr: *const c_void, len: usize) -> Result<(), Failure> {
+    if ptr.is_null() || isize::try_from(len).is_err() { Err(Failure::ARGUMENT) } else { Ok(()) }
+}
+
+/// A structure that C passes by pointer, to be read.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads during `'a`.
+pub(crate) unsafe fn structure<'a, T>(ptr: *const T) -> Result<&'a T, Failure> {
+    if !ptr.is_aligned() {
+        return Err(Failure::ARGUMENT);
+    }
+    // SAFETY: aligned, and the rest is the caller's promise.
+    unsafe { ptr.as_ref() }.ok_or(Failure::ARGUMENT)
+}
+
+/// Writes a structure, or a number, for C.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for writes.
+pub(crate) unsafe fn put<T>(ptr: *mut T, value: T) -> Result<(), Failure> {
+    if ptr.is_null() || !ptr.is_aligned() {
+        return Err(Failure::ARGUMENT);
+    }
+    // SAFETY: aligned and not NULL, and the rest is the caller's promise.
+    unsafe { ptr.write(value) };
+    Ok(())
+}
+
+/// [`put`] for something that C need not take.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for writes.
+pub(crate) unsafe fn put_if_wanted<T>(ptr: *mut T, value: T) {
+    // SAFETY: the caller's promise. What has no place is not wanted.
+    let _ = unsafe { put(ptr, value) };
+}
+
+/// The buffer of a function that writes, and where the function says how much.
+pub(crate) struct Out<'b> {
+    buffer: &'b mut [u8],
+    /// A text ends with a zero byte.
+    is_text: bool,
+    len: *mut usize,
+}
+
+impl<'b> Out<'b> {
+    /// The buffer of a function that writes bytes.
+    ///
+    /// # Safety
+    /// `ptr` as for [`buffer`]; `len` is NULL, not aligned, or valid for writes during `'b`.
+    pub(crate) unsafe fn bytes(ptr: *mut c_void, size: usize, len: *mut usize) -> Result<Self, Failure> {
+        // SAFETY: the caller's promise.
+        Ok(Self { buffer: unsafe { buffer(ptr, size)? }, is_text: false, len })
+    }
+
+    /// The buffer of a function that writes a text.
+    ///
+    /// # Safety
+    /// As for [`Out::bytes`].
+    pub(crate) unsafe fn text(ptr: *mut c_char, size: usize, len: *mut usize) -> Result<Self, Failure> {
+        // SAFETY: the caller's promise.
+        Ok(Self { buffer: unsafe { buffer(ptr.cast(), size)? }, is_text: true, len })
+    }
+
+    /// Where to write.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        let len = self.buffer.len().saturating_sub(self.is_text.into());
+        self.buffer.get_mut(..len).unwrap_or_default()
+    }
+
+    /// Says how much was written into [`room`](Self::room), or how large the buffer must be. Ends a text with
+    /// a zero byte.
+    #[inline(never)]
+    pub(crate) fn finish(self, written: Result<usize, Error>) -> Result<(), Failure> {
+        let end = usize::from(self.is_text);
+        match written {
+            Ok(len) if len.saturating_add(end) <= self.buffer.len() => {
+                if let Some(byte) = self.buffer.get_mut(len)
+                    && self.is_text
+                {
+                    *byte = 0;
+                }
+                // SAFETY: the promise of `bytes` and `text`.
+                unsafe { put_if_wanted(self.len, len) };
+                Ok(())
+            }
+            // There may be no room for the zero byte alone.
+            Ok(needed) | Err(Error::BufferTooSmall(BufferTooSmall { needed, .. })) => {
+                // SAFETY: the promise of `bytes` and `text`.
+                unsafe { put_if_wanted(self.len, needed.saturating_add(end)) };
+                Err(Failure(AZURE_DPS_ERR_BUFFER_TOO_SMALL))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What a handle of C holds: a client, a key, a reprovisioning.
+pub(crate) trait Guarded: Sized {
+    /// The structure of the header, whose memory holds a `Handle<Self>`.
+    type Memory;
+    /// Tells the kinds of handles apart.
+    const MAGIC: u32;
+    /// The header's structure is large enough and aligned. Evaluated by [`place`].
+    const FITS: () = assert!(
+        size_of::<Handle<Self>>() <= size_of::<Self::Memory>()
+            && align_of::<Handle<Self>>() <= align_of::<Self::Memory>()
+    );
+}
+
+/// How the memory of a handle is used.
+///
+/// The magic is [`Guarded::MAGIC`] mixed with the handle's address. Memory that was not initialised, was copied
+/// or moved, was wiped, or is in use by a callback has another one. The magic is read and written through a raw
+/// pointer, and references are made to the value alone: so the magic may be read while a callback runs.
+#[repr(C)]
+pub(crate) struct Handle<T> {
+    magic: u32,
+    value: T,
+}
+
+impl<T: Guarded> Handle<T> {
+    fn magic(this: *const Self) -> u32 {
+        let address = this.addr() as u64;
+        T::MAGIC ^ address as u32 ^ (address >> 32) as u32
+    }
+
+    /// Finds the handle in memory of C, and its value.
+    ///
+    /// # Safety
+    /// The pointer is NULL, not aligned, or valid for reads of the whole memory.
+    #[inline]
+    unsafe fn find(memory: *const T::Memory) -> Result<*mut Self, Failure> {
+        let this = memory.cast::<Self>();
+        if this.is_null() {
+            return Err(Failure::ARGUMENT);
+        }
+        if !this.is_aligned() {
+            return Err(Failure::HANDLE);
+        }
+        // SAFETY: aligned, not NULL, and within the memory (`FITS`), which is valid for reads.
+        let magic = unsafe { (&raw const (*this).magic).read() };
+        if magic != Self::magic(this) { Err(Failure::HANDLE) } else { Ok(this.cast_mut()) }
+    }
+}
+
+/// The value of a handle, to read.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads of the whole memory, which nobody writes during `'h`.
+pub(crate) unsafe fn get<'h, T: Guarded + 'h>(memory: *const T::Memory) -> Result<&'h T, Failure> {
+    // SAFETY: the caller's promise.
+    let this = unsafe { Handle::<T>::find(memory)? };
+    // SAFETY: with its magic in place, the value is initialised. The rest is the caller's promise.
+    Ok(unsafe { &(*this).value })
+}
+
+/// The value of a handle, to change.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads and writes of the whole memory, which nobody else uses
+/// during `'h`. No callback may be called during `'h`: see [`enter`].
+pub(crate) unsafe fn get_mut<'h, T: Guarded + 'h>(memory: *mut T::Memory) -> Result<&'h mut T, Failure> {
+    // SAFETY: the caller's promise.
+    let this = unsafe { Handle::<T>::find(memory)? };
+    // SAFETY: with its magic in place, the value is initialised. The rest is the caller's promise.
+    Ok(unsafe { &mut (*this).value })
+}
+
+/// The value of a handle while callbacks are called: until this is dropped, the handle is refused to everybody
+/// else.
+pub(crate) struct InUse<T: Guarded>(*mut Handle<T>);
+
+/// Takes the magic out of a handle, for as long as callbacks are called.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads and writes of the whole memory, which nobody else uses,
+/// except to read the magic, until the result is dropped.
+pub(crate) unsafe fn enter<T: Guarded>(memory: *mut T::Memory) -> Result<InUse<T>, Failure> {
+    // SAFETY: the caller's promise.
+    let this = unsafe { Handle::<T>::find(memory)? };
+    // SAFETY: found, so valid; nobody else writes to it.
+    unsafe { (&raw mut (*this).magic).write(0) };
+    Ok(InUse(this))
+}
+
+impl<T: Guarded> Deref for InUse<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: `enter` found the value, and nobody else uses it.
+        unsafe { &(*self.0).value }
+    }
+}
+
+impl<T: Guarded> DerefMut for InUse<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: `enter` found the value, and nobody else uses it.
+        unsafe { &mut (*self.0).value }
+    }
+}
+
+impl<T: Guarded> Drop for InUse<T> {
+    fn drop(&mut self) {
+        // SAFETY: `enter` found the handle, and nobody else writes to it.
+        unsafe { (&raw mut (*self.0).magic).write(Handle::magic(self.0)) };
+    }
+}
+
+/// The place for a value in the memory of a handle, whatever is in the memory. It is no handle until [`mark`].
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for writes of the whole memory, which nobody else uses.
+pub(crate) unsafe fn place<T: Guarded>(memory: *mut T::Memory) -> Result<*mut T, Failure> {
+    const { T::FITS };
+    let this = memory.cast::<Handle<T>>();
+    if this.is_null() || !this.is_aligned() {
+        return Err(Failure::ARGUMENT);
+    }
+    // SAFETY: aligned, not NULL, and within the memory (`FITS`).
+    unsafe {
+        (&raw mut (*this).magic).write(0);
+        Ok(&raw mut (*this).value)
+    }
+}
+
+/// Makes a handle of memory whose [`place`] was written to.
+///
+/// # Safety
+/// `place` returned a pointer for this memory, and a value was written there.
+pub(crate) unsafe fn mark<T: Guarded>(memory: *mut T::Memory) {
+    let this = memory.cast::<Handle<T>>();
+    // SAFETY: `place` has checked the pointer.
+    unsafe { (&raw mut (*this).magic).write(Handle::magic(this)) };
+}
+
+/// Drops the value of a handle. The memory is no handle any more. Nothing happens if it was none.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads and writes of the whole memory, which nobody else uses.
+pub(crate) unsafe fn release<T: Guarded>(memory: *mut T::Memory) {
+    // SAFETY: the caller's promise. A handle that was found has a value, and it is dropped once, since the
+    // magic is gone.
+    unsafe {
+        if let Ok(this) = Handle::<T>::find(memory) {
+            (&raw mut (*this).magic).write(0);
+            (&raw mut (*this).value).drop_in_place();
+        }
+    }
+}
