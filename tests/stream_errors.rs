@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use azure_dps::{
     Error, RetryPolicy,
     error::{TransportError, TransportError::*},
@@ -10,7 +12,7 @@ use azure_dps::{asynch, blocking};
 use embedded_io::{Error as _, ErrorKind, ErrorKind::*};
 use support::*;
 
-const KINDS: [(ErrorKind, TransportError); 18] = [
+const KINDS: [(ErrorKind, TransportError); 17] = [
     (TimedOut, Stalled),
     (ConnectionReset, Closed),
     (ConnectionAborted, Closed),
@@ -26,15 +28,14 @@ const KINDS: [(ErrorKind, TransportError); 18] = [
     (AlreadyExists, Stream),
     (InvalidInput, Stream),
     (InvalidData, Stream),
-    (Interrupted, Stream),
     (Unsupported, Stream),
     (OutOfMemory, Stream),
 ];
 
-/// The first read of the first connection fails like this, and nothing is tried again.
-fn over_both(kind: ErrorKind) -> [Result<String, blocking::Error<Refused, Broken>>; 2] {
+/// Runs over one connection, blocking and async. Nothing is tried again.
+fn over_both(acts: &[Act]) -> [Result<String, blocking::Error<Refused, Broken>>; 2] {
     let policy = RetryPolicy::new().with_max_retries(0);
-    let script = || Script::new([vec![Act::FailAs(kind)]]);
+    let script = || Script::new([acts.to_vec()]);
     let mut provisioning = toaster().with_retry_policy(policy);
     let hub = |assignment: azure_dps::Assignment<'_>| assignment.assigned_hub().to_string();
 
@@ -54,12 +55,40 @@ fn over_both(kind: ErrorKind) -> [Result<String, blocking::Error<Refused, Broken
 fn an_error_kind_is_the_same_fault_blocking_and_async() {
     for (kind, fault) in KINDS {
         assert_eq!(TransportError::from(kind), fault, "{kind:?}");
-        for result in over_both(kind) {
+        for result in over_both(&[Act::FailAs(kind)]) {
             let error = result.unwrap_err();
             // With the stream's own error.
             assert_eq!(error, blocking::Error::Stream(Broken(kind)));
             assert_eq!(error.kind(), Error::Transport(fault), "{kind:?}");
             assert_eq!(error.to_string(), format!("{fault}: the stream broke"));
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_call_is_called_again() {
+    let second = Duration::from_secs(1);
+    let answer = Act::Bytes(http("200 OK", "", ASSIGNED), 100);
+    for call in [Call::Write, Call::Flush, Call::Read] {
+        for times in [1, 2, 59] {
+            let acts = [vec![Act::Interrupt(call, second); times], vec![answer.clone()]].concat();
+            for result in over_both(&acts) {
+                assert_eq!(result.unwrap(), TOASTERS_HUB, "{call:?}");
+            }
+        }
+        // The time for the request is over.
+        let acts = [vec![Act::Interrupt(call, second); 60], vec![answer.clone()]].concat();
+        for result in over_both(&acts) {
+            assert_eq!(result.unwrap_err(), blocking::Error::Provisioning(Error::Transport(Stalled)), "{call:?}");
+        }
+    }
+    // Between two parts of an answer.
+    let part = |bytes: &[u8]| Act::Bytes(bytes.to_vec(), usize::MAX);
+    let bytes = http("200 OK", "", ASSIGNED);
+    for at in [1, 20, bytes.len() - 1] {
+        let (start, end) = bytes.split_at(at);
+        for result in over_both(&[part(start), Act::Interrupt(Call::Read, second), part(end)]) {
+            assert_eq!(result.unwrap(), TOASTERS_HUB);
         }
     }
 }

@@ -156,6 +156,9 @@ where
 /// - `delay`: waits for at least this long. It also bounds the other waits.
 /// - `observe`: is told how the run goes on; `|_| ()` if you do not need it.
 ///
+/// A read, write or flush that fails with `ErrorKind::Interrupted` is called again until the time for the request is
+/// over.
+///
 /// Wipe the buffer afterwards if others can read it: remains of the token may be in it.
 ///
 /// # Errors
@@ -275,7 +278,9 @@ where
                 .map(|read| exchange.on_read(provisioning, clock(), buffer, read)),
             _ => return true,
         };
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !error.is_interrupted()
+        {
             exchange.on_error(provisioning, clock(), error.kind());
             *cause = Some(error);
         }

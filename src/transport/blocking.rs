@@ -108,6 +108,10 @@ where
 /// whole read if there is TLS. A TLS record that trickles in is one read, of which each byte is in
 /// time. The same goes for the handshake in `connect`, which is given its end.
 ///
+/// A read, write or flush that fails with `ErrorKind::Interrupted` is called again until the time for the request is
+/// over, as the standard library does after a signal. A stream that cannot wait for bytes may use it to say that there
+/// are none yet.
+///
 /// # Errors
 /// [`Error`] with what ended the run. [`NotStarted`](crate::Error::NotStarted) if the run was not
 /// started, or not started again after its end.
@@ -213,7 +217,9 @@ where
                 .map_err(Error::Stream),
             _ => return true,
         };
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !error.is_interrupted()
+        {
             exchange.on_error(provisioning, clock(), error.kind());
             *cause = Some(error);
         }

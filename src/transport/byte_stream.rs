@@ -68,6 +68,12 @@ impl<C, S: io::Error> Error<C, S> {
     pub fn fault(&self) -> Fault {
         self.kind().fault()
     }
+
+    /// Returns `true` if a signal interrupted the call. The exchange is as it was, so the call is due again, unless
+    /// the time for the request is over by now.
+    pub(super) fn is_interrupted(&self) -> bool {
+        matches!(self, Error::Stream(error) if error.kind() == ErrorKind::Interrupted)
+    }
 }
 
 /// What a stream's error means for the exchange.
@@ -78,6 +84,8 @@ impl<C, S: io::Error> Error<C, S> {
 /// | `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `WriteZero` | [`Closed`](TransportError::Closed) |
 /// | `ConnectionRefused`, `AddrInUse`, `AddrNotAvailable` | [`Connect`](TransportError::Connect) |
 /// | any other | [`Stream`](TransportError::Stream) |
+///
+/// A run is not told of `Interrupted`: the transport calls the stream again.
 impl From<ErrorKind> for TransportError {
     fn from(kind: ErrorKind) -> Self {
         match kind {

@@ -262,6 +262,16 @@ pub enum Act {
     Stall,
     /// Writes take nothing from here on.
     TakeNothing,
+    /// A signal interrupts this call after so long.
+    Interrupt(Call, Duration),
+}
+
+/// A call of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Write,
+    Flush,
+    Read,
 }
 
 /// A blocking stream fails when nothing has come for so long.
@@ -401,7 +411,12 @@ impl Stream {
                     self.acts.pop_front();
                     return Event::Pass(by);
                 }
-                Some(Act::TakeNothing) => {}
+                Some(&Act::Interrupt(Call::Read, after)) => {
+                    self.acts.pop_front();
+                    self.script.clock.advance(after);
+                    return Event::Fails(ErrorKind::Interrupted);
+                }
+                Some(Act::TakeNothing | Act::Interrupt(..)) => {}
                 Some(Act::Bytes(bytes, at_once)) => {
                     let len = (bytes.len() - self.at).min(*at_once).min(buffer.len());
                     if len > 0 {
@@ -435,8 +450,9 @@ impl Stream {
         assert!(all < 5_000_000, "it reads for ever");
     }
 
-    fn write(&mut self, buffer: &[u8]) -> usize {
-        match self.acts.front() {
+    fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
+        self.interrupted(Call::Write)?;
+        Ok(match self.acts.front() {
             Some(Act::TakeNothing) => 0,
             _ => {
                 // In two pieces, as a TCP stack may.
@@ -444,15 +460,28 @@ impl Stream {
                 self.script.written.borrow_mut()[self.index].extend(&buffer[..len]);
                 len
             }
-        }
+        })
     }
 
-    fn flush(&mut self) {
-        let Some(peer) = &self.script.peer else { return };
+    fn flush(&mut self) -> Result<(), Broken> {
+        self.interrupted(Call::Flush)?;
+        let Some(peer) = &self.script.peer else { return Ok(()) };
         let written = self.script.written.borrow();
         let request = &written[self.index][self.flushed..];
         self.flushed += request.len();
         self.acts.extend(peer(request));
+        Ok(())
+    }
+
+    fn interrupted(&mut self, call: Call) -> Result<(), Broken> {
+        match self.acts.front() {
+            Some(&Act::Interrupt(interrupted, after)) if interrupted == call => {
+                self.acts.pop_front();
+                self.script.clock.advance(after);
+                Err(Broken(ErrorKind::Interrupted))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -478,12 +507,11 @@ impl embedded_io::Read for Stream {
 
 impl embedded_io::Write for Stream {
     fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
-        Ok(Stream::write(self, buffer))
+        Stream::write(self, buffer)
     }
 
     fn flush(&mut self) -> Result<(), Broken> {
-        Stream::flush(self);
-        Ok(())
+        Stream::flush(self)
     }
 }
 
@@ -509,12 +537,11 @@ impl embedded_io_async::Read for AsyncStream {
 
 impl embedded_io_async::Write for AsyncStream {
     async fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
-        Ok(self.0.write(buffer))
+        self.0.write(buffer)
     }
 
     async fn flush(&mut self) -> Result<(), Broken> {
-        self.0.flush();
-        Ok(())
+        self.0.flush()
     }
 }
 
