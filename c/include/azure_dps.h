@@ -302,6 +302,13 @@ AZURE_DPS_MUST_CHECK static inline azure_dps_result azure_dps_init(azure_dps_cli
  */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_set_endpoint(azure_dps_client *dps, azure_dps_str endpoint);
 
+/**
+ * Writes the host name of the service, for a connection of your own. Sets `port` if the endpoint names another port than
+ * 443, else leaves it alone: begin with AZURE_DPS_HTTPS_PORT or AZURE_DPS_MQTT_PORT.
+ */
+AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_host(const azure_dps_client *dps, char *buffer, size_t size,
+                                                           size_t *len, uint16_t *port);
+
 /** Wipes what is secret. The memory is free then. */
 void azure_dps_deinit(azure_dps_client *dps);
 
