@@ -257,6 +257,30 @@ impl<'a> Hub<'a> {
         properties: &[(&str, &str)],
         buffer: &'b mut [u8],
     ) -> Result<&'b str, BufferTooSmall> {
+        self.write_telemetry_topic_of(properties.iter().copied(), buffer)
+    }
+
+    /// Does what [`write_telemetry_topic`](Self::write_telemetry_topic) does, for properties that are not in a
+    /// slice.
+    ///
+    /// ```
+    /// use azure_dps::after::Hub;
+    ///
+    /// let hub = Hub::new("hub.azure-devices.net", "dev-1")?;
+    /// let properties = ["unit", "slot"].into_iter().zip(["K", "3"]);
+    /// let mut topic = [0; 128];
+    /// assert_eq!(hub.write_telemetry_topic_of(properties, &mut topic)?, "devices/dev-1/messages/events/unit=K&slot=3");
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`] with the exact size.
+    #[inline]
+    pub fn write_telemetry_topic_of<'p, 'b>(
+        &self,
+        properties: impl IntoIterator<Item = (&'p str, &'p str)>,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b str, BufferTooSmall> {
         let mut writer = Writer::new(buffer);
         writer.str("devices/");
         writer.str(self.device_id);

@@ -498,6 +498,12 @@ impl Reprovisioning {
     /// What is left of a pause is at most one and a half times
     /// [`longest_pause`](ReprovisioningPolicy::longest_pause), whatever was saved.
     pub fn with_pauses(mut self, now: Duration, pauses: Pauses) -> Self {
+        self.restore_pauses(now, pauses);
+        self
+    }
+
+    /// Does what [`with_pauses`](Self::with_pauses) does, in place.
+    pub fn restore_pauses(&mut self, now: Duration, pauses: Pauses) {
         let longest = millis(self.policy.longest_pause);
         let longest = longest.saturating_add(longest / 2);
         self.pauses = pauses.count;
@@ -505,7 +511,6 @@ impl Reprovisioning {
         if self.hub.is_none() && now < self.pause_end {
             self.state = State::Waiting(self.pause_end);
         }
-        self
     }
 
     /// Returns the pauses, for a reboot. Save them after each [`on_assigned`](Self::on_assigned) and

@@ -127,8 +127,25 @@ impl fmt::Display for TpmError {
 pub struct AuthenticationKey<'b>(Text<'b>);
 
 impl<'b> AuthenticationKey<'b> {
-    pub(crate) const fn new(base64: Text<'b>) -> Self {
-        Self(base64)
+    /// Takes a key that was kept as text: base64, perhaps with the escapes of JSON.
+    /// [`decode`](Self::decode) checks it.
+    ///
+    /// ```
+    /// use azure_dps::identity::tpm::{AuthenticationKey, TpmError};
+    ///
+    /// let kept = AuthenticationKey::from_base64("AAIBAgACAwQAAAAAAAAAAA==");
+    /// assert_eq!(kept.decode(&mut [0; 32])?.id_object, [1, 2]);
+    /// assert_eq!(AuthenticationKey::from_base64("%").decode(&mut [0; 32]), Err(TpmError::NotAKey));
+    /// # Ok::<(), TpmError>(())
+    /// ```
+    pub const fn from_base64(base64: &'b str) -> Self {
+        Self(Text::checked(base64.as_bytes()))
+    }
+
+    /// Finds the key for the hub in a registration state that was kept
+    /// ([`Assignment::registration_state`](crate::Assignment::registration_state)). `None` if there is none.
+    pub fn of_registration_state(state: Object<'b>) -> Option<Self> {
+        state.field("tpm")?.object()?.get("authenticationKey")?.text().map(Self)
     }
 
     /// What a refused register request demands of the TPM; `None` if it is refused for good.

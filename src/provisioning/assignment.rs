@@ -151,7 +151,7 @@ impl<'b> Assignment<'b> {
     /// For TPM attestation: the key for the hub, encrypted for the TPM, which it is given to
     /// with [`Sign::activate`](crate::identity::Sign::activate).
     pub fn tpm_authentication_key(&self) -> Option<AuthenticationKey<'b>> {
-        self.object("tpm")?.get("authenticationKey")?.text().map(AuthenticationKey::new)
+        AuthenticationKey::of_registration_state(self.state)
     }
 
     /// For X.509 attestation: what the service saw in the certificate.
@@ -167,8 +167,7 @@ impl<'b> Assignment<'b> {
 
     /// The certificates issued for a [`Csr`](crate::identity::Csr), down to a root.
     pub fn issued_certificate_chain(&self) -> Option<CertificateChain<'b>> {
-        let chain = self.field("issuedCertificateChain").filter(|chain| chain.is_array())?;
-        Some(CertificateChain::new(chain.elements()))
+        CertificateChain::of_registration_state(self.state)
     }
 
     /// Returns how the hub is spoken to (2026-11-02-preview). Look at this before you connect.
@@ -211,8 +210,7 @@ impl<'b> Assignment<'b> {
 
     /// Any field of the registration state; `null` counts as absent.
     pub fn field(&self, name: &str) -> Option<Value<'b>> {
-        // A name that occurs twice is found first, unless it is `null` there: as the answer is checked.
-        self.state.members().find(|(key, value)| *key == *name && !value.is_null()).map(|(_, value)| value)
+        self.state.field(name)
     }
 
     /// The whole registration state as it came.

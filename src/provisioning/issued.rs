@@ -4,7 +4,7 @@ use crate::{
         Csr,
         csr::{certificate_key, request_key},
     },
-    text::json::{Elements, NoBytes, Text, Value, decode_text},
+    text::json::{Elements, NoBytes, Object, Text, Value, decode_text},
 };
 
 /// The certificates that were issued for a [`Csr`]: an iterator.
@@ -19,8 +19,19 @@ use crate::{
 pub struct CertificateChain<'b>(Elements<'b>);
 
 impl<'b> CertificateChain<'b> {
-    pub(crate) const fn new(elements: Elements<'b>) -> Self {
-        Self(elements)
+    /// Finds the chain in a registration state that was kept
+    /// ([`Assignment::registration_state`](crate::Assignment::registration_state)). `None` if there is none.
+    ///
+    /// ```
+    /// use azure_dps::{json::Object, provisioning::CertificateChain};
+    ///
+    /// let state = Object::parse(r#"{"assignedHub":"hub.example","issuedCertificateChain":["MAA="]}"#)?;
+    /// let chain = CertificateChain::of_registration_state(state).unwrap();
+    /// assert_eq!(chain.count(), 1);
+    /// # Ok::<(), azure_dps::json::JsonError>(())
+    /// ```
+    pub fn of_registration_state(state: Object<'b>) -> Option<Self> {
+        state.field(FIELD).filter(|chain| chain.is_array()).map(|chain| Self(chain.elements()))
     }
 
     /// Finds the certificate for the key that `csr` was made with, and decodes it into

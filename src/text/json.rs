@@ -65,6 +65,12 @@ impl<'b> Object<'b> {
         self.members().find(|(key, _)| *key == *name).map(|(_, value)| value)
     }
 
+    /// The value of a member of an answer: a name that occurs twice is found first, unless it is `null` there. The
+    /// check of an answer does the same.
+    pub(crate) fn field(&self, name: &str) -> Option<Value<'b>> {
+        self.members().find(|(key, value)| *key == *name && !value.is_null()).map(|(_, value)| value)
+    }
+
     /// All members in the order of the text.
     pub fn members(&self) -> Members<'b> {
         Members { reader: Reader::inside(self.0) }
@@ -99,6 +105,23 @@ pub struct Value<'b>(&'b [u8]);
 impl<'b> Value<'b> {
     pub(crate) const fn checked(text: &'b [u8]) -> Self {
         Self(text)
+    }
+
+    /// Checks that `text` is one JSON value and nothing else but white space.
+    ///
+    /// ```
+    /// use azure_dps::json::Value;
+    ///
+    /// assert_eq!(Value::parse(" 21 ")?.u32(), Some(21));
+    /// assert!(Value::parse("21 22").is_err());
+    /// # Ok::<(), azure_dps::json::JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`JsonError`] with the position of the first wrong byte.
+    pub fn parse(text: &'b str) -> Result<Self, JsonError> {
+        let mut reader = Reader::new(text.as_bytes());
+        reader.whole_value().map_err(|Broken| reader.error())
     }
 
     /// The text of the value.
@@ -418,9 +441,13 @@ impl<'b> Reader<'b> {
         if !matches!(self.token(), b'{' | 0) {
             return self.fail(JsonProblem::NotAnObject);
         }
+        Ok(Object(self.whole_value()?.0))
+    }
+
+    fn whole_value(&mut self) -> Result<Value<'b>, Broken> {
         let value = self.value()?;
         self.end()?;
-        Ok(Object(value.0))
+        Ok(value)
     }
 
     /// Enters an object: [`Reader::next_key`] follows.

@@ -69,6 +69,21 @@ pub trait Connect {
     /// [`ConnectError::Untrusted`] for a certificate that is not trusted; it is final. So is
     /// [`ConnectError::ProxyRefused`].
     fn connect(&mut self, deadline: Duration) -> Result<Self::Stream<'_>, ConnectError<Self::Error>>;
+
+    /// Does what [`connect`](Self::connect) does. [`run`] calls it with its whole buffer, in which nothing is needed
+    /// until there is a stream. A connector that needs memory for a while uses it, for a host name that ends with a
+    /// zero byte, for example.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    fn connect_with(
+        &mut self,
+        deadline: Duration,
+        scratch: &mut [u8],
+    ) -> Result<Self::Stream<'_>, ConnectError<Self::Error>> {
+        let _ = scratch;
+        self.connect(deadline)
+    }
 }
 
 impl<F, S, C> Connect for F
@@ -160,7 +175,7 @@ pub fn run<C: Connect + ?Sized>(
     provisioning.check_started()?;
     let mut driver = Driver::new(provisioning, signer, buffer, clock, delay, observe);
     while serve(&mut driver, None::<&mut C::Stream<'_>>) {
-        match connect.connect(driver.exchange.deadline()) {
+        match connect.connect_with(driver.exchange.deadline(), driver.buffer) {
             Ok(mut stream) => {
                 driver.on_connected();
                 if !serve(&mut driver, Some(&mut stream)) {
