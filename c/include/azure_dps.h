@@ -111,7 +111,7 @@ typedef int32_t azure_dps_result;
 #define AZURE_DPS_ERR_STILL_ASSIGNING (-34) /**< Not assigned within azure_dps_config.timeout_ms. */
 #define AZURE_DPS_ERR_OPERATION_LOST (-35)  /**< The service lost the registration, twice. */
 #define AZURE_DPS_ERR_TIMED_OUT (-36)       /**< No answer within azure_dps_config.timeout_ms. */
-#define AZURE_DPS_ERR_MALFORMED (-37)       /**< The answer is not DPS's: look for a proxy or a portal. */
+#define AZURE_DPS_ERR_MALFORMED (-37)       /**< The answer is not DPS's: look for a proxy or a portal. Or JSON is of another kind. */
 #define AZURE_DPS_ERR_UNTRUSTED (-40)       /**< The server's certificate is not trusted. */
 #define AZURE_DPS_ERR_PROXY_REFUSED (-41)   /**< A proxy on the way refuses the device. */
 #define AZURE_DPS_ERR_CONNECT (-42)         /**< No connection. */
@@ -428,7 +428,10 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_http_space(azure_dps_client *dps
 AZURE_DPS_MUST_CHECK int32_t azure_dps_http_received(azure_dps_client *dps, uint32_t now_ms, void *buffer, size_t size,
                                                      size_t len, bool *keep_alive);
 
-/** Returned by azure_dps_io.read and .write: nothing yet, call again. The time for the request goes on. */
+/**
+ * Returned by azure_dps_io.read and .write: nothing yet, call again. The time for the request goes on. The next call comes
+ * at once, so wait for a moment before you return this.
+ */
 #define AZURE_DPS_IO_AGAIN (-100)
 
 /**
@@ -440,9 +443,10 @@ typedef struct azure_dps_io {
     /** Passed to all callbacks. */
     void *ctx;
     /**
-     * Opens TCP and TLS 1.2, and checks the server's certificate for `host`, which ends with a zero byte. Returns 0;
-     * AZURE_DPS_ERR_UNTRUSTED or AZURE_DPS_ERR_PROXY_REFUSED, which end the run; or any other negative number, which is
-     * tried again. Called again after each `close`.
+     * Opens TCP and TLS 1.2, and checks the server's certificate for `host`, which ends with a zero byte and is valid
+     * during the call. An IPv6 address has no brackets. Returns 0; AZURE_DPS_ERR_UNTRUSTED or
+     * AZURE_DPS_ERR_PROXY_REFUSED, which end the run; or any other number, which is tried again. Give up after
+     * `timeout_ms`. Called again after `close`, if the service closed the connection.
      */
     int32_t (*connect)(void *ctx, const char *host, uint16_t port, uint32_t timeout_ms);
     /** Returns how many bytes were read, 0 if the peer closed the connection, AZURE_DPS_IO_AGAIN, or another negative. */
@@ -451,7 +455,7 @@ typedef struct azure_dps_io {
     int32_t (*write)(void *ctx, const uint8_t *bytes, size_t len);
     /** Closes the connection. Called once after each successful `connect`. */
     void (*close)(void *ctx);
-    /** Returns a monotonic clock in milliseconds; it may wrap. */
+    /** Returns a monotonic clock in milliseconds; it may wrap. It must go on during `delay_ms`. */
     uint32_t (*clock_ms)(void *ctx);
     /** Waits for at least this long. */
     void (*delay_ms)(void *ctx, uint32_t ms);
@@ -509,18 +513,29 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_service_message(const azur
 
 /* ---- JSON: a payload, a twin, registration_state ----------------------------------------------------- */
 
-/** Finds a member of an object. AZURE_DPS_ERR_NOT_FOUND if there is none, or if it is null. */
+/*
+ * A value is a text of JSON: what these functions find, or any other. They check it, and return
+ * AZURE_DPS_ERR_MALFORMED if it is no JSON or of another kind. What they find points into the text.
+ */
+
+/** Finds a member of an object. A member that is `null` is found too. AZURE_DPS_ERR_NOT_FOUND if there is none. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_json_get(azure_dps_str object, azure_dps_str name, azure_dps_str *value);
 
-/** Writes the characters of a JSON string, escapes resolved. AZURE_DPS_ERR_ARGUMENT if it is no string. */
+/** Finds element number `index` of an array. AZURE_DPS_ERR_NOT_FOUND behind the last one. */
+AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_json_at(azure_dps_str array, size_t index, azure_dps_str *value);
+
+/** Writes the characters of a string, escapes resolved. If one of them is a zero byte, `*len` is more than strlen(). */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_json_write_text(azure_dps_str value, char *buffer, size_t size,
                                                                 size_t *len);
 
-/** Reads a whole number from 0 to 4 294 967 295. AZURE_DPS_ERR_ARGUMENT if it is none. */
+/** Reads a whole number from 0 to 4 294 967 295, without fraction or exponent. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_json_u32(azure_dps_str value, uint32_t *number);
 
-/** Reads `true` or `false`. AZURE_DPS_ERR_ARGUMENT if it is neither. */
+/** Reads `true` or `false`. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_json_bool(azure_dps_str value, bool *truth);
+
+/** Returns true if the value is `null`: a property that was deleted, in a change of the twin. */
+bool azure_dps_json_is_null(azure_dps_str value);
 
 /* ---- The hub ---------------------------------------------------------------------------------------- */
 
@@ -540,11 +555,26 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_host(const azure_dps_h
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_user_name(const azure_dps_hub *hub, char *buffer, size_t size,
                                                                     size_t *len);
 
-/** Writes the MQTT password: a SAS token that is valid until `expiry`, in Unix time. With X.509 there is no password. */
+/**
+ * Writes the MQTT password: a SAS token that is valid until `expiry`, in Unix time. With X.509 there is no password.
+ * `which_key` is AZURE_DPS_PRIMARY_KEY or AZURE_DPS_SECONDARY_KEY: the key that the service accepted.
+ */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_password(const azure_dps_hub *hub,
                                                                    const azure_dps_signer *signer, int32_t which_key,
                                                                    uint64_t expiry, char *buffer, size_t size,
                                                                    size_t *len);
+
+/**
+ * Writes what azure_dps_hub_write_password() signs, for a signer that is no callback. The message has no zero byte at its
+ * end. azure_dps_hub_write_signed_password() comes next.
+ */
+AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_message(const azure_dps_hub *hub, uint64_t expiry, void *buffer,
+                                                                  size_t size, size_t *len);
+
+/** Writes the MQTT password with the signature of azure_dps_hub_write_message(), 32 bytes. The same `expiry`. */
+AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_signed_password(const azure_dps_hub *hub,
+                                                                          const uint8_t *signature, uint64_t expiry,
+                                                                          char *buffer, size_t size, size_t *len);
 
 /** Writes the connection string for other SDKs. It contains the key. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_connection_string(const azure_dps_hub *hub,
@@ -593,22 +623,39 @@ typedef struct azure_dps_twin_message {
     uint32_t request_id;       /**< WHOLE, REPORTED, REFUSED. */
     azure_dps_str desired;     /**< WHOLE, CHANGE: a JSON object in the body. */
     azure_dps_str reported;    /**< WHOLE: a JSON object in the body. */
-    uint64_t desired_version;  /**< WHOLE, CHANGE. */
+    uint64_t desired_version;  /**< WHOLE, CHANGE. Apply a change that is one larger than the last; else ask again. */
     uint64_t reported_version; /**< WHOLE; REPORTED, if the hub says so. */
+    uint32_t code;             /**< REFUSED: the hub's six digits, 0 if there are none. */
     uint16_t status;           /**< REFUSED: the hub's status. */
     uint8_t retryable;         /**< REFUSED: 1 if the same request may succeed later. */
+    uint8_t unknown_device;    /**< REFUSED: 1: end the session; `status` is for azure_dps_reprovisioning_on_hub(). */
 } azure_dps_twin_message;
 
-/** Reads a message. AZURE_DPS_ERR_MALFORMED if its topic is the twin's and its body is not. */
+/**
+ * Reads a message. AZURE_DPS_ERR_MALFORMED if its topic is the twin's and its body is not: then only `request_id` is
+ * set, 0 for a change.
+ */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_twin_read(azure_dps_str topic, const void *body, size_t body_len,
                                                           azure_dps_twin_message *message);
+
+/**
+ * Reads a message whose body of this length was skipped, because it does not fit the MQTT client's buffer. What the topic
+ * says is not lost; AZURE_DPS_ERR_BUFFER_TOO_SMALL if the body is needed.
+ */
+AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_twin_read_skipped(azure_dps_str topic, size_t body_len,
+                                                                  azure_dps_twin_message *message);
 
 /* ---- The record: the assignment in flash ------------------------------------------------------------- */
 
 /** The first bytes of a record, from which azure_dps_record_len() tells its length. */
 #define AZURE_DPS_RECORD_HEADER_SIZE 16
 
-/** Writes the record of the assignment. `body` as in azure_dps_get_assignment(); it must not overlap `buffer`. */
+/**
+ * Writes the record of the assignment. `body` as in azure_dps_get_assignment().
+ *
+ * Over HTTP, pass the buffer as `body` and as `buffer`: the record takes the answer's place, and azure_dps_record_read()
+ * has the assignment then. Else the two must not overlap.
+ */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_record(const azure_dps_client *dps, const void *body,
                                                              size_t body_len, void *buffer, size_t size, size_t *len);
 
