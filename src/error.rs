@@ -7,7 +7,7 @@ use crate::{
     identity::{
         InvalidCsr, InvalidHub, InvalidIdentifier, InvalidKey, SignError, sas_token::TokenError, tpm::TpmError,
     },
-    text::json,
+    text::{json, writer::text},
 };
 
 /// Everything that can end a provisioning run, and every refusal of this crate's
@@ -549,6 +549,31 @@ impl TrackingId {
         Self::read(text.as_bytes())
     }
 
+    /// Returns the usual form in lower case, without the formatting of `core`.
+    ///
+    /// ```
+    /// use azure_dps::error::TrackingId;
+    ///
+    /// let id = TrackingId::parse("6d75a1fe-0129-4f41-844b-c253a6653d4f").unwrap();
+    /// assert_eq!(&id.to_ascii(), b"6d75a1fe-0129-4f41-844b-c253a6653d4f");
+    /// ```
+    pub fn to_ascii(&self) -> [u8; 36] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 36];
+        let mut slots = text.iter_mut();
+        for (at, byte) in self.0.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                slots.next();
+            }
+            for digit in [byte >> 4, byte & 15] {
+                if let Some(slot) = slots.next() {
+                    *slot = HEX[usize::from(digit)];
+                }
+            }
+        }
+        text
+    }
+
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; 16];
         let mut rest = text.iter();
@@ -566,13 +591,7 @@ impl TrackingId {
 
 impl fmt::Display for TrackingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, byte) in self.0.iter().enumerate() {
-            if matches!(at, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        f.write_str(text(&self.to_ascii()))
     }
 }
 

@@ -96,7 +96,7 @@ impl GroupKey {
         let (mac, rest) = bytes.split_at_mut(SIGNATURE_LEN);
         if let Some(mac) = mac.first_chunk_mut() {
             self.0.hmac(registration_id.as_str().as_bytes(), mac);
-            *len = SIGNATURE_LEN;
+            *len = SIGNATURE_LEN as u32;
         }
         // Afterwards, since it also overwrites a register that HMAC leaves a word of the key in.
         wipe(rest);
@@ -264,7 +264,8 @@ const MIN_KEY_LEN: usize = 16;
 struct KeyBytes {
     /// Zero from `len` on.
     bytes: [u8; MAX_KEY_LEN],
-    len: usize,
+    /// At most 64, in as much space on every target.
+    len: u32,
 }
 
 impl Drop for KeyBytes {
@@ -313,7 +314,7 @@ impl KeyBytes {
         };
         // What a longer key, or a broken text, left behind.
         wipe(self.bytes.get_mut(len..).unwrap_or_default());
-        self.len = len;
+        self.len = len as u32;
         match decoded {
             Ok(MIN_KEY_LEN..=MAX_KEY_LEN) => Ok(()),
             Ok(_) | Err(Undecodable::TooLong) => Err(InvalidKey::Length),
@@ -322,7 +323,7 @@ impl KeyBytes {
     }
 
     fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.bytes.get(..self.len as usize).unwrap_or_default()
     }
 
     fn hmac(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {

@@ -242,6 +242,11 @@ impl<'a> Provisioning<'a> {
         self
     }
 
+    /// Sets the service's address for the runs that follow, as [`with_endpoint`](Self::with_endpoint) does.
+    pub const fn set_endpoint(&mut self, endpoint: Endpoint<'a>) {
+        self.endpoint = endpoint;
+    }
+
     /// Sets the times and bounds of a run; [`RetryPolicy::new`] by default.
     pub const fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.policy = policy.in_millis();
@@ -289,6 +294,11 @@ impl<'a> Provisioning<'a> {
     pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
         self.api_version = api_version;
         self
+    }
+
+    /// Sets the `api-version`, as [`with_api_version`](Self::with_api_version) does.
+    pub const fn set_api_version(&mut self, api_version: &'a str) {
+        self.api_version = api_version;
     }
 
     /// Begins a new run. A run whose request is larger than the service accepts is over
@@ -478,6 +488,25 @@ impl<'a> Provisioning<'a> {
             _ => now,
         };
         later(since, self.policy.request_timeout).min(self.run.deadline)
+    }
+
+    /// Returns how long to wait for the answer to the request that is under way: the time from `now` to
+    /// [`request_deadline`](Self::request_deadline). Zero if it has passed.
+    ///
+    /// ```
+    /// # use azure_dps::*;
+    /// # use core::time::Duration;
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+    /// provisioning.start(Duration::ZERO, 0);
+    /// http::write_request(&mut provisioning, Duration::ZERO, &mut [0; 512])?;
+    /// assert_eq!(provisioning.request_time_left(Duration::from_secs(20)), Duration::from_secs(40));
+    /// assert_eq!(provisioning.request_time_left(Duration::from_secs(70)), Duration::ZERO);
+    /// # Ok::<(), azure_dps::Error>(())
+    /// ```
+    pub fn request_time_left(&self, now: Duration) -> Duration {
+        let deadline = self.request_deadline(now);
+        if now < deadline { between(now, deadline) } else { Duration::ZERO }
     }
 
     /// Takes note of a new connection, for [`Progress::Connected`].
