@@ -273,9 +273,9 @@ typedef struct azure_dps_config {
 /** The memory of one device. Its contents are private. */
 typedef struct azure_dps_client {
 #if UINTPTR_MAX > 0xFFFFFFFFu
-    uint64_t opaque[100];
+    uint64_t opaque[75];
 #else
-    uint64_t opaque[80];
+    uint64_t opaque[60];
 #endif
 } azure_dps_client;
 

@@ -145,6 +145,18 @@ pub(crate) unsafe fn structure<'a, T>(ptr: *const T) -> Result<&'a T, Failure> {
     unsafe { ptr.as_ref() }.ok_or(Failure::ARGUMENT)
 }
 
+/// A structure that C passes by pointer, to be changed.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads and writes, and nobody else uses it during `'a`.
+pub(crate) unsafe fn structure_mut<'a, T>(ptr: *mut T) -> Result<&'a mut T, Failure> {
+    if !ptr.is_aligned() {
+        return Err(Failure::ARGUMENT);
+    }
+    // SAFETY: aligned, and the rest is the caller's promise.
+    unsafe { ptr.as_mut() }.ok_or(Failure::ARGUMENT)
+}
+
 /// Writes a structure, or a number, for C.
 ///
 /// # Safety
@@ -225,6 +237,44 @@ impl<'b> Out<'b> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Copies bytes into a buffer if they fit, and returns how many they are.
+pub(crate) fn copy(from: &[u8], room: &mut [u8]) -> usize {
+    if let Some(place) = room.get_mut(..from.len()) {
+        place.copy_from_slice(from);
+    }
+    from.len()
+}
+
+/// Moves the `len` bytes at `at` up by one, and writes a zero where they began.
+// By a loop with checks, since `memmove` would be another 250 bytes or more of the firmware.
+pub(crate) fn make_gap(buffer: &mut [u8], at: usize, len: usize) {
+    let mut carried = 0;
+    for slot in buffer.iter_mut().skip(at).take(len.saturating_add(1)) {
+        carried = core::mem::replace(slot, carried);
+    }
+}
+
+/// Copies a text. See the header.
+///
+/// # Safety
+/// `str` is as many bytes as it says, `buffer` `size` others; `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azure_dps_str_copy(
+    str: azure_dps_str,
+    buffer: *mut c_char,
+    size: usize,
+    len: *mut usize,
+) -> azure_dps_result {
+    // SAFETY: the caller's promise.
+    outcome(|| unsafe {
+        // Whether it is UTF-8 is all the same here.
+        let text = bytes(str.ptr.cast(), str.len)?;
+        let mut out = Out::text(buffer, size, len)?;
+        let written = copy(text, out.room());
+        out.finish(Ok(written))
+    })
 }
 
 /// What a handle of C holds: a client, a key, a reprovisioning.

@@ -1,9 +1,19 @@
 //! Codes of errors, one for each variant of [`Error`], and what else C learns of an error.
 
+use core::{
+    ffi::{CStr, c_char},
+    fmt::{self, Write},
+};
+
 use azure_dps::{
     Error,
-    error::{RecordError, TransportError},
-    identity::Identifier,
+    error::{Fault, Malformed, RecordError, TransportError},
+    identity::{Identifier, InvalidKey},
+};
+
+use crate::{
+    border::{Failure, Out, get, outcome, put},
+    client::{Client, NoClient, azure_dps_client},
 };
 
 /// `AZURE_DPS_OK`, or one of `AZURE_DPS_ERR_*`. See the header.
@@ -12,6 +22,19 @@ pub type azure_dps_result = i32;
 macro_rules! results {
     ($($name:ident = $value:literal;)*) => {
         $(pub(crate) const $name: azure_dps_result = $value;)*
+
+        fn name(result: azure_dps_result) -> &'static CStr {
+            match result {
+                $($name => {
+                    const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                        Ok(name) => name,
+                        Err(_) => unreachable!(),
+                    };
+                    NAME
+                })*
+                _ => c"?",
+            }
+        }
     };
 }
 
@@ -111,4 +134,166 @@ pub(crate) fn result_of(error: &Error) -> azure_dps_result {
         // `Error::Payload` needs types of serde, which C has not.
         _ => AZURE_DPS_ERR_OTHER,
     }
+}
+
+/// What went wrong. See the header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "the header documents them")]
+pub struct azure_dps_error {
+    pub result: azure_dps_result,
+    pub code: u32,
+    pub needed: u32,
+    pub position: u32,
+    pub io_error: i32,
+    pub http_status: u16,
+    pub fault: u8,
+    pub retryable: u8,
+    pub tracking_id: [c_char; 37],
+}
+
+impl azure_dps_error {
+    const NONE: Self = Self {
+        result: AZURE_DPS_OK,
+        code: 0,
+        needed: 0,
+        position: 0,
+        io_error: 0,
+        http_status: 0,
+        fault: 0,
+        retryable: 0,
+        tracking_id: [0; 37],
+    };
+
+    /// Fills in what an error says.
+    fn fill(&mut self, error: &Error, io_error: i32) {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        self.result = result_of(error);
+        self.fault = match error.fault() {
+            Fault::Caller => 1,
+            Fault::Credential => 2,
+            Fault::Refused => 3,
+            Fault::Busy => 4,
+            Fault::Peer => 5,
+            Fault::Transport => 6,
+            _ => 0,
+        };
+        self.retryable = error.is_retryable().into();
+        match error {
+            Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => {
+                self.http_status = refusal.http_status;
+                self.code = refusal.code.map_or(0, |code| code.value());
+                if let Some(tracking_id) = refusal.tracking_id {
+                    for (slot, character) in self.tracking_id.iter_mut().zip(tracking_id.to_ascii()) {
+                        *slot = character as c_char;
+                    }
+                }
+            }
+            Error::BufferTooSmall(error) => self.needed = number(error.needed),
+            Error::RequestTooLarge(error) => self.needed = number(error.size),
+            Error::InvalidIdentifier(error) => self.position = number(error.position),
+            Error::InvalidKey(InvalidKey::NotBase64 { position }) => self.position = number(*position),
+            Error::InvalidPayload(error) | Error::Malformed(Malformed::Json(error)) => {
+                self.position = number(error.position);
+            }
+            Error::Signer(_) | Error::Tpm(_) | Error::Untrusted | Error::ProxyRefused | Error::Transport(_) => {
+                self.io_error = io_error;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How a run ended, or why there is no client; with what a callback returned.
+///
+/// # Safety
+/// `dps` is NULL or points to an `azure_dps_client`.
+unsafe fn error_of(dps: *const azure_dps_client) -> Result<Option<(Error, i32)>, Failure> {
+    // SAFETY: the caller's promise.
+    let client = match unsafe { get::<Client>(dps) } {
+        Ok(client) => client,
+        // SAFETY: the caller's promise.
+        Err(_) => return unsafe { get::<NoClient>(dps) }.map(|no_client| Some((no_client.0, 0))),
+    };
+    Ok(match client.provisioning.result(&[]) {
+        // Assigned: nothing is wrong but the buffer.
+        Ok(_) | Err(Error::WrongBuffer) => None,
+        Err(error) => Some((error, client.io_error)),
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// `dps` is NULL or points to an `azure_dps_client`, `error` to an `azure_dps_error`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azure_dps_get_error(
+    dps: *const azure_dps_client,
+    error: *mut azure_dps_error,
+) -> azure_dps_result {
+    // SAFETY: the caller's promise.
+    outcome(|| unsafe {
+        let mut described = azure_dps_error::NONE;
+        match error_of(dps) {
+            Ok(Some((error, io_error))) => described.fill(&error, io_error),
+            Ok(None) => {}
+            Err(Failure(result)) => {
+                described.result = result;
+                described.fault = 1;
+            }
+        }
+        put(error, described)?;
+        match described.result {
+            AZURE_DPS_OK => Ok(()),
+            result => Err(Failure(result)),
+        }
+    })
+}
+
+/// Counts what does not fit.
+struct Text<'b> {
+    room: &'b mut [u8],
+    len: usize,
+}
+
+impl Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len.saturating_add(text.len());
+        if let Some(place) = self.room.get_mut(self.len..end) {
+            place.copy_from_slice(text.as_bytes());
+        }
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// `dps` is NULL or points to an `azure_dps_client`, `buffer` to `size` bytes; `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azure_dps_write_error(
+    dps: *const azure_dps_client,
+    buffer: *mut c_char,
+    size: usize,
+    len: *mut usize,
+) -> azure_dps_result {
+    // SAFETY: the caller's promise.
+    outcome(|| unsafe {
+        let error = error_of(dps)?;
+        let mut out = Out::text(buffer, size, len)?;
+        let mut text = Text { room: out.room(), len: 0 };
+        if let Some((error, _)) = error {
+            // Neither a text of the library nor this buffer fails.
+            let _ = write!(text, "{error}");
+        }
+        let written = text.len;
+        out.finish(Ok(written))
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn azure_dps_result_name(result: azure_dps_result) -> *const c_char {
+    name(result).as_ptr()
 }

@@ -7,8 +7,15 @@
 // The names are those of the header.
 #![allow(non_camel_case_types)]
 
+mod assignment;
 mod border;
+mod client;
+mod clock;
 mod error;
+mod http;
+mod key;
+mod mqtt;
+mod signer;
 
 #[cfg(feature = "panic-handler")]
 #[panic_handler]
