@@ -84,6 +84,7 @@ impl azure_dps_bytes {
     ///
     /// # Safety
     /// As for [`azure_dps_str::read`].
+    #[cfg(any(feature = "tpm", feature = "csr"))]
     pub(crate) unsafe fn read<'a>(self) -> Result<&'a [u8], Failure> {
         // SAFETY: the caller's promise.
         unsafe { bytes(self.ptr.cast(), self.len) }
@@ -155,6 +156,22 @@ pub(crate) unsafe fn structure_mut<'a, T>(ptr: *mut T) -> Result<&'a mut T, Fail
     }
     // SAFETY: aligned, and the rest is the caller's promise.
     unsafe { ptr.as_mut() }.ok_or(Failure::ARGUMENT)
+}
+
+/// Structures that C passes as pointer and count. A NULL pointer of count 0 is none.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads of `count` structures during `'a`.
+pub(crate) unsafe fn structures<'a, T>(ptr: *const T, count: usize) -> Result<&'a [T], Failure> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    let is_object = count.checked_mul(size_of::<T>()).is_some_and(|len| isize::try_from(len).is_ok());
+    if ptr.is_null() || !ptr.is_aligned() || !is_object {
+        return Err(Failure::ARGUMENT);
+    }
+    // SAFETY: aligned, not NULL, not longer than an object can be, and the rest is the caller's promise.
+    Ok(unsafe { slice::from_raw_parts(ptr, count) })
 }
 
 /// Writes a structure, or a number, for C.

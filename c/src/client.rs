@@ -73,6 +73,8 @@ pub(crate) enum Phase {
     NotStarted,
     Started,
     Signing,
+    #[cfg(feature = "tpm")]
+    Activating,
     /// A request was written over HTTP.
     Reading,
 }
@@ -253,7 +255,7 @@ unsafe fn init(dps: *mut azure_dps_client, config: *const azure_dps_config) -> R
     Err(error.into())
 }
 
-fn key_choice(key: i32) -> Result<KeyChoice, Failure> {
+pub(crate) fn key_choice(key: i32) -> Result<KeyChoice, Failure> {
     match key {
         0 => Ok(KeyChoice::Primary),
         1 => Ok(KeyChoice::Secondary),
@@ -363,7 +365,13 @@ pub unsafe extern "C" fn azure_dps_step(dps: *mut azure_dps_client, now_ms: u32,
                 client.phase = Phase::Signing;
                 AZURE_DPS_SIGN
             }
-            Step::Activate => AZURE_DPS_ACTIVATE,
+            Step::Activate => {
+                #[cfg(feature = "tpm")]
+                {
+                    client.phase = Phase::Activating;
+                }
+                AZURE_DPS_ACTIVATE
+            }
             Step::Send => AZURE_DPS_SEND,
             Step::Wait(duration) => {
                 wait = millis(duration);

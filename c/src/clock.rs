@@ -6,6 +6,7 @@ use core::time::Duration;
 const BACKWARDS_MS: u32 = 60_000;
 
 /// The time of a handle, which goes on from reading to reading.
+#[derive(Clone, Copy)]
 pub(crate) struct Clock {
     last_ms: u32,
     time: Duration,

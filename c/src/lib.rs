@@ -9,13 +9,23 @@
 
 mod assignment;
 mod border;
+#[cfg(feature = "csr")]
+mod certificate;
 mod client;
 mod clock;
 mod error;
 mod http;
+mod hub;
+mod json;
 mod key;
 mod mqtt;
+mod record;
+mod reprovisioning;
+mod run;
 mod signer;
+#[cfg(feature = "tpm")]
+mod tpm;
+mod twin;
 
 #[cfg(feature = "panic-handler")]
 #[panic_handler]
