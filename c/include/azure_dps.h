@@ -86,7 +86,7 @@ typedef int32_t azure_dps_result;
 #define AZURE_DPS_ERR_UNSUPPORTED (-9)      /**< The library was built without it, or MQTT does not have it. */
 
 /* Wrong input. */
-#define AZURE_DPS_ERR_INVALID_ID_SCOPE (-10)        /**< Letters and digits, at most 32... see azure_dps_config. */
+#define AZURE_DPS_ERR_INVALID_ID_SCOPE (-10)        /**< See azure_dps_config. */
 #define AZURE_DPS_ERR_INVALID_REGISTRATION_ID (-11) /**< See azure_dps_config. */
 #define AZURE_DPS_ERR_INVALID_KEY (-12)             /**< Not base64 of 16 to 64 bytes. */
 #define AZURE_DPS_ERR_INVALID_PAYLOAD (-13)         /**< Not one JSON object. */
@@ -251,7 +251,7 @@ static inline azure_dps_signer azure_dps_two_keys_signer(azure_dps_key *keys)
  * `azure_dps_config config = {0};`.
  */
 typedef struct azure_dps_config {
-    azure_dps_str id_scope;            /**< Required. At most 32 characters: letters, digits, `-`. */
+    azure_dps_str id_scope;            /**< Required. At most 64 characters: letters, digits, `-._`. */
     azure_dps_str registration_id;     /**< Required. At most 128 characters: lower case, digits, `-._:`. */
     azure_dps_str payload;             /**< One JSON object for the operator's webhook. */
     azure_dps_bytes csr;               /**< A PKCS #10 document in DER. Feature `csr`. */
@@ -311,6 +311,130 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_host(const azure_dps_clien
 
 /** Wipes what is secret. The memory is free then. */
 void azure_dps_deinit(azure_dps_client *dps);
+
+/* ---- Sizes of buffers ------------------------------------------------------------------------------- */
+
+/*
+ * For the buffers that functions write into, at compile time:
+ *
+ *     #define ID_SCOPE "0ne00002193"
+ *     #define REGISTRATION_ID "breakroom499-contoso-tstrsd-007"
+ *     char password[AZURE_DPS_SAS_TOKEN_SIZE(sizeof ID_SCOPE - 1, sizeof REGISTRATION_ID - 1)];
+ *
+ * The arguments are lengths in characters, without a zero byte. A size counts the zero byte at the end of a text.
+ *
+ * - `id_scope`: AZURE_DPS_ID_SCOPE_MAX if it is not known.
+ * - `registration_id`: each `:` counts as three characters, because it takes three in a URL.
+ * - `payload`: of azure_dps_config.payload, 0 if there is none. With a csr or a TPM add AZURE_DPS_CSR_IN_BODY() or
+ *   AZURE_DPS_TPM_IN_BODY().
+ * - `returned`: what the answer has beyond what every answer has: the payload that the webhook returns; some 800 bytes
+ *   for X.509, some 1 200 for a TPM, and four thirds of the certificates that are issued.
+ * - `hub`: azure_dps_assignment.assigned_hub, with its port if it has one.
+ * - `device_id`: each character but letters, digits and `-._~` counts as three.
+ *
+ * With another endpoint than the default, or another api_version, add how much longer they are: a host name has 37
+ * characters, an api-version 10. The sizes of answers are sufficient for what the service is known to send, a hub of 75
+ * characters and a device ID as long as the registration ID. A longer answer ends the run with
+ * AZURE_DPS_ERR_BUFFER_TOO_SMALL, and azure_dps_error.needed is the size that it needs.
+ */
+
+/** The version of the library, which is part of some texts. */
+#define AZURE_DPS_VERSION "0.1.0"
+
+#define AZURE_DPS_ID_SCOPE_MAX 64
+#define AZURE_DPS_REGISTRATION_ID_MAX 128
+
+/** A host name: azure_dps_write_host(), azure_dps_hub_write_host(). */
+#define AZURE_DPS_HOST_SIZE 254
+
+/** azure_dps_key_write_base64(). */
+#define AZURE_DPS_KEY_BASE64_SIZE 89
+
+/** azure_dps_sign(), azure_dps_write_message(), azure_dps_mqtt_write_password(). */
+#define AZURE_DPS_SAS_TOKEN_SIZE(id_scope, registration_id) \
+    (sizeof "SharedAccessSignature sr=%2fregistrations%2f&skn=registration" + AZURE_DPS_SIGNED_SIZE_ + (id_scope) + \
+     (registration_id))
+
+/** azure_dps_mqtt_write_user_name(). */
+#define AZURE_DPS_MQTT_USER_NAME_SIZE(id_scope, registration_id) \
+    (sizeof "/registrations//api-version=2021-06-01&ClientVersion=azure-dps%2F" AZURE_DPS_VERSION + (id_scope) + \
+     (registration_id))
+
+/** azure_dps_mqtt_write_publish(). */
+#define AZURE_DPS_MQTT_PUBLISH_SIZE(registration_id, payload) \
+    AZURE_DPS_LARGER_(sizeof "$dps/registrations/PUT/iotdps-register/?$rid=65535" + \
+                          AZURE_DPS_BODY_SIZE_(registration_id, payload), \
+                      sizeof "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=65535&operationId=" + \
+                          AZURE_DPS_OPERATION_ID_MAX_)
+
+/** The packet that brings an answer, in the buffer of an MQTT client. */
+#define AZURE_DPS_MQTT_ANSWER_SIZE(registration_id, returned) \
+    (sizeof "\xff\xff\xff\xff\xff\xff\xff$dps/registrations/res/200/?$rid=65535&retry-after=4294967295" - 1 + \
+     AZURE_DPS_ANSWER_SIZE(registration_id, returned))
+
+/** azure_dps_run(), and the functions azure_dps_http_…(): requests and answers, in one buffer. */
+#define AZURE_DPS_HTTP_SIZE(id_scope, registration_id, payload, returned) \
+    AZURE_DPS_LARGER_(AZURE_DPS_LARGER_(AZURE_DPS_HTTP_REGISTER_SIZE_(id_scope, registration_id, payload), \
+                                        AZURE_DPS_HTTP_POLL_SIZE_(id_scope, registration_id)), \
+                      AZURE_DPS_ANSWER_SIZE(registration_id, returned))
+
+/** The body of the last answer. */
+#define AZURE_DPS_ANSWER_SIZE(registration_id, returned) (683 + 2 * (registration_id) + (returned))
+
+/** azure_dps_write_record(). */
+#define AZURE_DPS_RECORD_SIZE(registration_id, returned) (32 + AZURE_DPS_ANSWER_SIZE(registration_id, returned))
+
+/** azure_dps_hub_write_user_name(). */
+#define AZURE_DPS_HUB_USER_NAME_SIZE(hub, device_id) (sizeof "//?api-version=2021-04-12" + (hub) + (device_id))
+
+/** azure_dps_hub_write_password(). */
+#define AZURE_DPS_HUB_PASSWORD_SIZE(hub, device_id) \
+    (sizeof "SharedAccessSignature sr=%2Fdevices%2F" + AZURE_DPS_SIGNED_SIZE_ + (hub) + (device_id))
+
+/** azure_dps_hub_write_connection_string(). */
+#define AZURE_DPS_HUB_CONNECTION_STRING_SIZE(hub, device_id) \
+    (sizeof "HostName=;DeviceId=;SharedAccessKey=" - 1 + AZURE_DPS_KEY_BASE64_SIZE + (hub) + (device_id))
+
+/** azure_dps_hub_write_x509_connection_string(). */
+#define AZURE_DPS_HUB_X509_CONNECTION_STRING_SIZE(hub, device_id) \
+    (sizeof "HostName=;DeviceId=;x509=true" + (hub) + (device_id))
+
+/** azure_dps_hub_write_telemetry_topic() without properties. Each property adds its name and value, encoded, and 2. */
+#define AZURE_DPS_HUB_TELEMETRY_TOPIC_SIZE(device_id) (sizeof "devices//messages/events/" + (device_id))
+
+/** azure_dps_twin_write_get_topic(), azure_dps_twin_write_report_topic(). */
+#define AZURE_DPS_TWIN_TOPIC_SIZE (sizeof "$iothub/twin/PATCH/properties/reported/?$rid=4294967295")
+
+/** What azure_dps_config.csr adds to a request, from its length in DER. */
+#define AZURE_DPS_CSR_IN_BODY(csr) (sizeof ",\"csr\":\"\"" - 1 + AZURE_DPS_BASE64_SIZE_(csr))
+
+/** What a TPM adds to a request, from the lengths of azure_dps_config.endorsement_key and .storage_root_key. */
+#define AZURE_DPS_TPM_IN_BODY(endorsement_key, storage_root_key) \
+    (sizeof ",\"tpm\":{\"endorsementKey\":\"\",\"storageRootKey\":\"\"}" - 1 + AZURE_DPS_BASE64_SIZE_(endorsement_key) + \
+     AZURE_DPS_BASE64_SIZE_(storage_root_key))
+
+/** azure_dps_tpm_decode(), from the length of the base64 text. */
+#define AZURE_DPS_TPM_KEY_SIZE(base64) ((base64) / 4 * 3)
+
+/* Parts of the sizes above. */
+#define AZURE_DPS_LARGER_(a, b) ((a) < (b) ? (b) : (a))
+#define AZURE_DPS_BASE64_SIZE_(len) (((len) + 2) / 3 * 4)
+#define AZURE_DPS_OPERATION_ID_MAX_ 128
+/* The longest signature, 43 characters of base64, most of them encoded; an expiry of 20 digits. */
+#define AZURE_DPS_SIGNED_SIZE_ (sizeof "&sig=&se=" - 1 + 130 + 20)
+#define AZURE_DPS_BODY_SIZE_(registration_id, payload) \
+    (sizeof "{\"registrationId\":\"\",\"payload\":}" - 1 + (registration_id) + (payload))
+#define AZURE_DPS_HTTP_HEAD_ \
+    "?api-version=2021-06-01 HTTP/1.1\r\nHost: global.azure-devices-provisioning.net\r\nUser-Agent: azure-dps/" \
+    AZURE_DPS_VERSION "\r\nAccept: application/json\r\nAuthorization: \r\n"
+#define AZURE_DPS_HTTP_REGISTER_SIZE_(id_scope, registration_id, payload) \
+    (sizeof "PUT //registrations//register" AZURE_DPS_HTTP_HEAD_ \
+            "Content-Type: application/json\r\nContent-Length: 4294967295\r\n\r\n" - 1 + \
+     (id_scope) + (registration_id) + AZURE_DPS_SAS_TOKEN_SIZE(id_scope, registration_id) - 1 + \
+     AZURE_DPS_BODY_SIZE_(registration_id, payload))
+#define AZURE_DPS_HTTP_POLL_SIZE_(id_scope, registration_id) \
+    (sizeof "GET //registrations//operations/" AZURE_DPS_HTTP_HEAD_ "\r\n" - 1 + (id_scope) + (registration_id) + \
+     AZURE_DPS_SAS_TOKEN_SIZE(id_scope, registration_id) - 1 + AZURE_DPS_OPERATION_ID_MAX_)
 
 /* ---- A run ------------------------------------------------------------------------------------------ */
 

@@ -79,6 +79,7 @@ impl azure_dps_str {
     }
 }
 
+#[cfg(any(feature = "csr", feature = "tpm"))]
 impl azure_dps_bytes {
     /// The bytes. A NULL pointer of length 0 is none.
     ///
