@@ -131,6 +131,9 @@ pub unsafe extern "C" fn azure_dps_hub_write_password(
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
         let hub = read(hub)?;
+        if signer.is_null() {
+            return Err(Failure::ARGUMENT);
+        }
         let mut signer = OneKey { signer: Signer::new(signer)?, key: key_choice(which_key)? };
         let mut out = Out::text(buffer, size, len)?;
         let written = hub.write_token(&mut signer, expiry, out.room()).map(str::len);

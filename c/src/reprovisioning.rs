@@ -20,8 +20,15 @@ pub struct azure_dps_reprovisioning {
 
 /// What an `azure_dps_reprovisioning` holds.
 struct Life {
-    clock: Clock,
+    /// From the first reading on.
+    clock: Option<Clock>,
     reprovisioning: Reprovisioning,
+}
+
+impl Life {
+    fn now(&mut self, now_ms: u32) -> Duration {
+        self.clock.get_or_insert(Clock::starting_at(now_ms)).read(now_ms)
+    }
 }
 
 impl Guarded for Life {
@@ -81,7 +88,7 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_init(
         let policy = if policy.is_null() { ReprovisioningPolicy::new() } else { structure(policy)?.read()? };
         let record = record::read(record, record_len, &owner)?;
         let reprovisioning = Reprovisioning::new(owner.registration_id(), policy, record);
-        place.write(Life { clock: Clock::starting_at(0), reprovisioning });
+        place.write(Life { clock: None, reprovisioning });
         mark::<Life>(life);
         Ok(())
     })
@@ -105,9 +112,10 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_next(
 ) -> i32 {
     // SAFETY: the caller's promise.
     answer(|| unsafe {
-        let Life { clock, reprovisioning } = get_mut::<Life>(life)?;
+        let life = get_mut::<Life>(life)?;
         let mut wait = 0;
-        let next = match reprovisioning.next(clock.read(now_ms)) {
+        let now = life.now(now_ms);
+        let next = match life.reprovisioning.next(now) {
             Next::Hub(_) => AZURE_DPS_NEXT_HUB,
             Next::LookUp(_) => AZURE_DPS_NEXT_LOOK_UP,
             Next::Register(_) => AZURE_DPS_NEXT_REGISTER,
@@ -117,7 +125,7 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_next(
             }
         };
         put_if_wanted(wait_ms, wait);
-        put_if_wanted(key, number_of(reprovisioning.key()));
+        put_if_wanted(key, number_of(life.reprovisioning.key()));
         Ok(next)
     })
 }
@@ -136,10 +144,11 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_on_assigned(
 ) -> i32 {
     // SAFETY: the caller's promise.
     answer(|| unsafe {
-        let Life { clock, reprovisioning } = get_mut::<Life>(life)?;
+        let life = get_mut::<Life>(life)?;
         let provisioning = &get::<Client>(dps)?.provisioning;
         let assignment = provisioning.result(bytes(body, body_len)?)?;
-        let is_news = reprovisioning.on_assigned(clock.read(now_ms), &assignment, provisioning.key());
+        let now = life.now(now_ms);
+        let is_news = life.reprovisioning.on_assigned(now, &assignment, provisioning.key());
         Ok(is_news.into())
     })
 }
@@ -156,10 +165,11 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_on_failed(
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
-        let Life { clock, reprovisioning } = get_mut::<Life>(life)?;
+        let life = get_mut::<Life>(life)?;
         let client = get::<Client>(dps)?;
         client.check_started()?;
-        reprovisioning.on_failed(clock.read(now_ms), &client.provisioning);
+        let now = life.now(now_ms);
+        life.reprovisioning.on_failed(now, &client.provisioning);
         Ok(())
     })
 }
@@ -201,9 +211,10 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_on_hub(
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
     self::outcome(|| unsafe {
-        let Life { clock, reprovisioning } = get_mut::<Life>(life)?;
+        let life = get_mut::<Life>(life)?;
         let outcome = hub_outcome(outcome)?;
-        reprovisioning.on_hub(clock.read(now_ms), outcome);
+        let now = life.now(now_ms);
+        life.reprovisioning.on_hub(now, outcome);
         Ok(())
     })
 }
@@ -235,9 +246,9 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_get_pauses(
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
-        let Life { clock, reprovisioning } = get_mut::<Life>(life)?;
-        let now = reprovisioning.pauses(clock.read(now_ms));
-        put(pauses.cast::<[u8; Pauses::LEN]>(), now.to_bytes())
+        let life = get_mut::<Life>(life)?;
+        let now = life.now(now_ms);
+        put(pauses.cast::<[u8; Pauses::LEN]>(), life.reprovisioning.pauses(now).to_bytes())
     })
 }
 
@@ -254,11 +265,12 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_set_pauses(
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
-        let Life { clock, reprovisioning } = get_mut::<Life>(life)?;
+        let life = get_mut::<Life>(life)?;
         let pauses = structure(pauses.cast::<[u8; Pauses::LEN]>())?;
         let pauses = Pauses::from_bytes(pauses).ok_or(Failure::ARGUMENT)?;
         let pauses = pauses.after(Duration::from_millis(off_ms.into()));
-        reprovisioning.restore_pauses(clock.read(now_ms), pauses);
+        let now = life.now(now_ms);
+        life.reprovisioning.restore_pauses(now, pauses);
         Ok(())
     })
 }
