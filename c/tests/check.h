@@ -15,7 +15,6 @@ extern "C" {
 #define CHECK(condition) check((condition), __FILE__, __LINE__, #condition)
 #define CHECK_INT(seen, expected) check_int((int64_t)(seen), (int64_t)(expected), __FILE__, __LINE__, #seen)
 #define CHECK_TEXT(seen, len, expected) check_text((seen), (len), (expected), __FILE__, __LINE__, #seen)
-#define CHECK_STR(seen, expected) CHECK_TEXT((seen).ptr, (seen).len, (expected))
 #define CHECK_BYTES(seen, expected, len) check_bytes((seen), (expected), (len), __FILE__, __LINE__, #seen)
 
 /* Runs one test. */

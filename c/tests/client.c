@@ -226,7 +226,6 @@ static void the_configuration_is_used(void)
     CHECK_INT(azure_dps_request_time_left(&device.dps, 0), 60000);
     CHECK_INT(azure_dps_request_time_left(&device.dps, 59999), 1);
     CHECK_INT(azure_dps_request_time_left(&device.dps, 60000), 0);
-    CHECK_INT(azure_dps_request_time_left(&device.dps, 700000), 0);
     CHECK_INT(answer(&device, 0, http("202 Accepted", "", assigning()), 1000, NULL), 1);
     uint32_t wait = wait_of(&device, 0);
     CHECK(3000 <= wait && wait <= 4500);
@@ -244,8 +243,10 @@ static void the_configuration_is_used(void)
     device.config.max_retries = 1;
     device.config.api_version = exact_str("2019-03-31");
     device.config.max_body = 200;
-    begin(&device);
+    start(&device);
+    CHECK_INT(step(&device, 0), AZURE_DPS_SIGN);
     CHECK_STR(str(message_of(&device)), SCOPE "%2fregistrations%2f" TOASTER "\n1700000200");
+    sign(&device, 0);
     CHECK(contains(request(&device, 0), "?api-version=2019-03-31 HTTP/1.1\r\n"));
     CHECK_INT(azure_dps_request_time_left(&device.dps, 0), 20000);
     CHECK_INT(answer(&device, 0, http("202 Accepted", "", assigning()), 1000, NULL), 1);
@@ -262,6 +263,7 @@ static void the_configuration_is_used(void)
     device.config.timeout_ms = 300001;
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_OK);
     CHECK_INT(azure_dps_start(&device.dps, 0, UNIX_TIME), AZURE_DPS_OK);
+    CHECK_INT(step(&device, 0), AZURE_DPS_SIGN);
     CHECK(ends_with(message_of(&device), "\n1700000301"));
     azure_dps_deinit(&device.dps);
     /* The seed spreads devices over time. */
@@ -357,7 +359,7 @@ static void what_is_not_due_is_told(void)
     CHECK_INT(azure_dps_http_write_request(&device.dps, 0, device.buffer, sizeof device.buffer, &len),
               AZURE_DPS_ERR_NOT_DUE);
     CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer), AZURE_DPS_ERR_NOT_DUE);
-    CHECK_INT(azure_dps_on_error(&device.dps, 0, AZURE_DPS_ERR_CONNECT), AZURE_DPS_ERR_NOT_DUE);
+    CHECK_INT(azure_dps_on_error(&device.dps, 0, AZURE_DPS_ERR_CONNECT), AZURE_DPS_OK);
     CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, sizeof device.buffer, &assignment), AZURE_DPS_OK);
     azure_dps_deinit(&device.dps);
 }
@@ -736,7 +738,6 @@ static void texts_are_copied_with_a_zero_byte(void)
     azure_dps_str no_text = {NULL, 1};
     CHECK_INT(azure_dps_str_copy(no_text, four, 4, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_str_copy(exact_str("hub"), NULL, 4, &len), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_str_copy(exact_str("h\xff"), four, 4, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_STR(azure_dps_str_of("hub"), "hub");
     CHECK_INT(azure_dps_str_of(NULL).len, 0);
 }

@@ -410,7 +410,7 @@ static void buffers_have_exact_sizes(void)
         CHECK_INT(step(&device, now), AZURE_DPS_SEND);
         CHECK_INT(azure_dps_mqtt_write_publish(&device.dps, now, NULL, 0, &topic, &body, &needed),
                   AZURE_DPS_ERR_BUFFER_TOO_SMALL);
-        for (size_t size = 1; size < needed; size += size + 1 < needed ? (needed - 2) / 3 : 1) {
+        for (size_t size = 1; size < needed; size += size + 1 < needed ? needed - 2 : 1) {
             size_t again = 0;
             CHECK_INT(azure_dps_mqtt_write_publish(&device.dps, now, exact(size), size, &topic, &body, &again),
                       AZURE_DPS_ERR_BUFFER_TOO_SMALL);

@@ -5,6 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__has_include)
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#endif
+#endif
+#ifndef VALGRIND_MAKE_MEM_DEFINED
+#define VALGRIND_MAKE_MEM_DEFINED(memory, size) (void)0
+#endif
+
 /* ---- Vectors and memory ---- */
 
 static const char *directory;
@@ -27,6 +36,8 @@ void support_begin(int argc, char **argv)
         die("usage: PROGRAM VECTORS, the directory tests/vectors");
     }
     directory = argv[1];
+    /* What was seen before a crash is not lost. */
+    setvbuf(stdout, NULL, _IOLBF, 1000);
 }
 
 static void *keep(void *memory)
@@ -169,6 +180,8 @@ bool ends_with(const char *text, const char *part)
 
 bool holds(const void *memory, size_t size, const void *part, size_t len)
 {
+    /* A handle has padding, which nobody writes. */
+    VALGRIND_MAKE_MEM_DEFINED(memory, size);
     for (size_t at = 0; at + len <= size; at++) {
         if (memcmp((const uint8_t *)memory + at, part, len) == 0) {
             return true;
@@ -374,7 +387,8 @@ azure_dps_error error_of(const device *device)
 
 azure_dps_result result_of(const device *device)
 {
-    return azure_dps_get_error(&device->dps, NULL);
+    azure_dps_error error;
+    return azure_dps_get_error(&device->dps, &error);
 }
 
 /* ---- A connection that follows a script ---- */

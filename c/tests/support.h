@@ -10,6 +10,13 @@
 extern "C" {
 #endif
 
+#define CHECK_STR(seen, expected) check_str((seen), (expected), __FILE__, __LINE__, #seen)
+
+static inline bool check_str(azure_dps_str seen, const char *expected, const char *file, int line, const char *text)
+{
+    return check_text(seen.ptr, seen.len, expected, file, line, text);
+}
+
 #define SCOPE "0ne00002193"
 #define TOASTER "breakroom499-contoso-tstrsd-007"
 #define TOASTER_KEY "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs="
