@@ -177,7 +177,8 @@ impl Connect for &Io<'_> {
         let Some(byte) = scratch.get_mut(end) else { return Err(ConnectError::Network(0)) };
         *byte = 0;
         let Callbacks { ctx, connect, .. } = *self.callbacks;
-        let timeout = millis(deadline.saturating_sub(self.now()));
+        // A run's clock begins at 0, and a run ends within 30 days.
+        let timeout = millis(deadline).saturating_sub(millis(self.now()));
         // SAFETY: see `Io`. The name is in the buffer, with its zero byte.
         match unsafe { connect(ctx, scratch.as_ptr().cast(), self.endpoint.port(), timeout) } {
             0 => Ok(Stream(self.callbacks)),
