@@ -265,7 +265,7 @@ static void signers_that_do_not_sign(void)
     CHECK_INT(azure_dps_hub_write_password(&hub, &signer, 0, UNIX_TIME, text, sizeof text, NULL), AZURE_DPS_ERR_SIGNER);
     CHECK_INT(azure_dps_hub_write_password(&hub, &one, 1, UNIX_TIME, text, sizeof text, NULL), AZURE_DPS_ERR_SIGNER);
     CHECK_INT(azure_dps_hub_write_password(&hub, &one, 2, UNIX_TIME, text, sizeof text, NULL), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_hub_write_password(&hub, NULL, 0, UNIX_TIME, text, sizeof text, NULL), AZURE_DPS_ERR_SIGNER);
+    CHECK_INT(azure_dps_hub_write_password(&hub, NULL, 0, UNIX_TIME, text, sizeof text, NULL), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_hub_write_password(&hub, &none, 0, UNIX_TIME, text, sizeof text, NULL), AZURE_DPS_ERR_SIGNER);
     CHECK_INT(azure_dps_hub_write_connection_string(&hub, NULL, text, sizeof text, NULL), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_hub_write_connection_string(&hub, &zero, text, sizeof text, NULL), AZURE_DPS_ERR_HANDLE);
