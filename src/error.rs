@@ -558,7 +558,6 @@ impl TrackingId {
     /// assert_eq!(&id.to_ascii(), b"6d75a1fe-0129-4f41-844b-c253a6653d4f");
     /// ```
     pub fn to_ascii(&self) -> [u8; 36] {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'-'; 36];
         let mut slots = text.iter_mut();
         for (at, byte) in self.0.iter().enumerate() {
@@ -567,7 +566,7 @@ impl TrackingId {
             }
             for digit in [byte >> 4, byte & 15] {
                 if let Some(slot) = slots.next() {
-                    *slot = HEX[usize::from(digit)];
+                    *slot = digit + if digit < 10 { b'0' } else { b'a' - 10 };
                 }
             }
         }

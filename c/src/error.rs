@@ -258,11 +258,11 @@ struct Text<'b> {
 
 impl Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len.saturating_add(text.len());
-        if let Some(place) = self.room.get_mut(self.len..end) {
+        let room = self.room.get_mut(self.len..).unwrap_or_default();
+        if let Some(place) = room.get_mut(..text.len()) {
             place.copy_from_slice(text.as_bytes());
         }
-        self.len = end;
+        self.len = self.len.saturating_add(text.len());
         Ok(())
     }
 }
