@@ -1,0 +1,152 @@
+/*
+ * Provisions a device over MQTT with paho. With --connect it goes on to the hub.
+ *
+ *     dps-emulator --mqtts 127.0.0.1:8883 --ca-out ca.pem
+ *     export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=
+ *     mqtt_paho --id-scope 0ne00002193 --registration-id breakroom499-contoso-tstrsd-007 \
+ *         --host localhost:8883 --ca ca.pem --connect --hub-address localhost:8883
+ */
+#define _DEFAULT_SOURCE /* explicit_bzero */
+#include "../common/device.h"
+#include "hub.h"
+#include "session.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static azure_dps_client dps;
+static uint8_t buffer[4096];
+
+static uint32_t now(void) { return device_clock_ms(NULL); }
+
+/* Closes the session, and has the state machine decide what a failure of the network means. */
+static azure_dps_result on_failure(struct session *session, azure_dps_result error)
+{
+    session_close(session);
+    return azure_dps_on_error(&dps, now(), error);
+}
+
+/* Opens the session: the token is its password. */
+static azure_dps_result sign_in(struct session *session)
+{
+    char host[256], client_id[129], user_name[256], password[512];
+    uint16_t port = AZURE_DPS_MQTT_PORT;
+    azure_dps_result result = azure_dps_write_host(&dps, host, sizeof host, NULL, &port);
+    if (result == AZURE_DPS_OK) {
+        result = azure_dps_mqtt_write_client_id(&dps, client_id, sizeof client_id, NULL);
+    }
+    if (result == AZURE_DPS_OK) {
+        result = azure_dps_mqtt_write_user_name(&dps, user_name, sizeof user_name, NULL);
+    }
+    if (result == AZURE_DPS_OK) result = azure_dps_mqtt_write_password(&dps, password, sizeof password, NULL);
+    if (result != AZURE_DPS_OK) return result;
+    int32_t code =
+        session_open(session, host, port, client_id, user_name, password[0] != '\0' ? password : NULL,
+                     azure_dps_request_time_left(&dps, now()));
+    explicit_bzero(password, sizeof password);
+    if (code < 0) return on_failure(session, code);
+    result = azure_dps_mqtt_on_connack(&dps, now(), (uint8_t)code);
+    if (code == 0 && !session_subscribe(session, AZURE_DPS_MQTT_SUBSCRIBE_FILTER)) {
+        return on_failure(session, AZURE_DPS_ERR_STREAM);
+    }
+    return result;
+}
+
+/* Publishes the request that is due, and hands in the answer, or the reason why there is none. */
+static azure_dps_result exchange(struct session *session)
+{
+    azure_dps_str topic;
+    azure_dps_bytes body;
+    azure_dps_result result = session->client != NULL ? AZURE_DPS_OK : sign_in(session);
+    /* Without a session, azure_dps_step() knows how to go on. */
+    if (result != AZURE_DPS_OK || session->client == NULL) return result;
+
+    result = azure_dps_mqtt_write_publish(&dps, now(), buffer, sizeof buffer, &topic, &body, NULL);
+    if (result != AZURE_DPS_OK) return result;
+    if (!session_publish(session, topic.ptr, body.ptr, body.len)) {
+        return on_failure(session, AZURE_DPS_ERR_STREAM);
+    }
+    for (;;) {
+        int received = session_receive(session, azure_dps_request_time_left(&dps, now()));
+        if (received < 0) return on_failure(session, AZURE_DPS_ERR_CLOSED);
+        if (received == 0) return on_failure(session, AZURE_DPS_ERR_STALLED);
+        /* The assignment points into the answer. The buffer stays, paho's message does not. */
+        size_t len = (size_t)session->message->payloadlen;
+        if (len > sizeof buffer) return AZURE_DPS_ERR_BUFFER_TOO_SMALL;
+        memcpy(buffer, session->message->payload, len);
+        azure_dps_str from = {session->topic, (size_t)session->topic_len};
+        int32_t answered = azure_dps_mqtt_on_message(&dps, now(), from, buffer, len);
+        if (answered != 0) return answered == 1 ? AZURE_DPS_OK : answered;
+    }
+}
+
+/* Waits. paho answers pings only while it is asked for messages. */
+static void wait(struct session *session, uint32_t wait_ms)
+{
+    uint32_t started = now(), passed = 0;
+    while (passed < wait_ms && session->client != NULL) {
+        if (session_receive(session, wait_ms - passed) < 0) session_close(session);
+        passed = now() - started;
+    }
+    if (passed < wait_ms) device_delay_ms(NULL, wait_ms - passed);
+}
+
+/* Drives the run to its end. The last answer is in `buffer` then. */
+static azure_dps_result drive(struct session *session, const azure_dps_signer *signer)
+{
+    azure_dps_error error;
+    azure_dps_result result = azure_dps_start(&dps, now(), (uint64_t)time(NULL));
+    while (result == AZURE_DPS_OK) {
+        uint32_t wait_ms;
+        int32_t step = azure_dps_step(&dps, now(), &wait_ms);
+        switch (step) {
+        case AZURE_DPS_SIGN:
+            /* A session has one password. The new token needs a new session. */
+            session_close(session);
+            result = azure_dps_sign(&dps, signer, buffer, sizeof buffer);
+            break;
+        case AZURE_DPS_SEND: result = exchange(session); break;
+        case AZURE_DPS_WAIT: wait(session, wait_ms); break;
+        case AZURE_DPS_FINISHED: return azure_dps_get_error(&dps, &error);
+        default:
+            /* Only misuse leads here: over MQTT nothing is activated. */
+            result = step < 0 ? step : AZURE_DPS_ERR_UNSUPPORTED;
+        }
+    }
+    return result;
+}
+
+static int provision(struct device *device, struct session *session)
+{
+    azure_dps_config config = device_config(device);
+    azure_dps_signer keys;
+    const azure_dps_signer *signer = device_signer(device, &keys);
+    azure_dps_assignment assignment;
+
+    azure_dps_result result = azure_dps_init(&dps, &config);
+    if (result == AZURE_DPS_OK && device->endpoint != NULL) {
+        result = azure_dps_set_endpoint(&dps, azure_dps_str_of(device->endpoint));
+    }
+    if (result == AZURE_DPS_OK) result = drive(session, signer);
+    session_close(session);
+    if (result == AZURE_DPS_OK) result = azure_dps_get_assignment(&dps, buffer, sizeof buffer, &assignment);
+    int exit_code = result == AZURE_DPS_OK ? device_print(&assignment)
+                                           : device_report(&dps, result, buffer, sizeof buffer, false);
+    if (result == AZURE_DPS_OK && device->connect) {
+        exit_code = hub_exit_code(hub_visit(session, device, &assignment, signer, azure_dps_get_key(&dps)));
+    }
+    azure_dps_deinit(&dps);
+    return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    struct device device;
+    device_read(&device, argc, argv, "Provisions a device over MQTT with paho, and goes on to its hub.");
+    struct session session = {
+        .ca_file = device.ca_file, .certificate = device.certificate, .private_key = device.private_key};
+    int exit_code = provision(&device, &session);
+    device_wipe(&device);
+    return exit_code;
+}

@@ -1,0 +1,312 @@
+#!/usr/bin/env bash
+# Builds the C examples for Linux, and runs them against the local DPS emulator, over TLS 1.2.
+#
+#   c/examples/run.sh             everything: as they are, under valgrind, and with gcc's sanitizers
+#   c/examples/run.sh plain       as they are
+#   c/examples/run.sh valgrind    a leak, or an error, is a failure
+#   c/examples/run.sh sanitized   -fsanitize=address,undefined
+#   c/examples/run.sh --build     builds only, and says where the programs are
+#
+# With --verbose it shows what the programs print.
+#
+# It needs what c/build.sh needs and, on Debian, gcc libssl-dev libpaho-mqtt-dev valgrind openssl curl python3. As
+# root, it installs what is missing. EMULATOR names a dps-emulator; without it, cargo builds one.
+set -euo pipefail
+
+jobs=() verbose=false build_only=false
+while [ $# -gt 0 ]; do
+    case "$1" in
+        plain | valgrind | sanitized) jobs+=("$1") ;;
+        --build) build_only=true ;;
+        --verbose) verbose=true ;;
+        --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) echo "what is $1? See --help." >&2; exit 2 ;;
+    esac
+    shift
+done
+[ ${#jobs[@]} -gt 0 ] || jobs=(plain valgrind sanitized)
+
+# --- What it needs -------------------------------------------------------------------------
+
+[ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source ../../examples/expect.sh
+source ../../.ci/packages
+target="${CARGO_TARGET_DIR:-$PWD/../target}/examples"
+want gcc command -v gcc
+want libssl-dev has_file /usr/include/openssl/ssl.h
+want libpaho-mqtt-dev has_file /usr/include/MQTTClient.h
+want valgrind command -v valgrind
+want openssl command -v openssl
+want curl command -v curl
+want python3 command -v python3
+install_wanted
+
+# --- The build -----------------------------------------------------------------------------
+
+mkdir -p "$target"
+../build.sh --prefix "$target/prefix" >"$target/build.log" 2>&1 || { cat "$target/build.log" >&2; exit 1; }
+
+# compile FOLDER [FLAG…]: the programs, into this folder.
+compile() {
+    local out="$target/$1" flags=("${@:2}" -std=c99 -g -Wall -Wextra -Wpedantic -Wconversion -Werror -I "$target/prefix/include")
+    local library="$target/prefix/lib/libazure_dps_c.a"
+    mkdir -p "$out"
+    gcc "${flags[@]}" -o "$out/https_run" common/device.c https_openssl/{main,tls}.c "$library" -lssl -lcrypto &
+    gcc "${flags[@]}" -o "$out/https_sans_io" common/device.c https_openssl/{sans_io,tls}.c "$library" -lssl -lcrypto
+    gcc "${flags[@]}" -o "$out/mqtt_paho" common/device.c mqtt_paho/*.c "$library" -lpaho-mqtt3cs
+    gcc "${flags[@]}" -o "$out/life" common/device.c life/main.c https_openssl/tls.c mqtt_paho/{hub,session}.c "$library" \
+        -lpaho-mqtt3cs -lssl -lcrypto
+    wait $!
+}
+compile plain -O2
+[[ " ${jobs[*]} " != *" sanitized "* ]] || compile sanitized -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+if $build_only; then
+    ls "$target"/plain/*
+    exit
+fi
+if [ -z "${EMULATOR:-}" ]; then
+    root="$(cd ../.. && pwd)"
+    host_target="${CARGO_TARGET_DIR:-$root/target}"
+    (cd "$root" && cargo build --quiet -p azure-dps-emulator --bin dps-emulator --target-dir "$host_target")
+    EMULATOR="$host_target/debug/dps-emulator"
+fi
+
+# --- The devices ---------------------------------------------------------------------------
+
+work="$(mktemp -d)"
+started=()
+trap 'kill "${started[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
+cd "$work"
+
+scope=0ne00002193
+toasters_hub=contoso-toasters-hub-1098.azure-devices.net
+heatpumps_hub=contoso-heatpumps-hub-1098.azure-devices.net
+# The tutorial's. It is no secret.
+group_key=oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==
+lock_key=8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==
+payload='{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}'
+programs=(https_run https_sans_io mqtt_paho)
+
+# derive ID: writes the device's own key into ID.key, as the tutorial does.
+hex="$(base64 -d <<<"$group_key" | od -An -tx1 -v | tr -d ' \n')"
+derive() { printf %s "$1" | openssl sha256 -mac HMAC -macopt "hexkey:$hex" -binary | base64 >"$1.key"; }
+
+# A webhook that assigns no hub.
+cat >webhook.py <<'END'
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class NoHub(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_):
+        pass
+
+server = HTTPServer(("127.0.0.1", 0), NoHub)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+END
+python3 webhook.py >webhook.port &
+started+=($!)
+
+# CAs, and the certificate of the door locks.
+new=(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+"${new[@]}" -subj '/CN=another CA' -keyout other-ca.private -out other-ca.pem 2>/dev/null
+for job in "${jobs[@]}"; do
+    for program in "${programs[@]}"; do
+        id="lock-$job-${program//_/-}"
+        "${new[@]}" -subj "/CN=$id" -addext extendedKeyUsage=clientAuth -keyout "$id.private" -out "$id.pem" 2>/dev/null
+    done
+done
+until [ -s webhook.port ]; do sleep 0.02; done
+
+{
+    cat <<END
+id_scope = "$scope"
+linked_hubs = ["$toasters_hub", "$heatpumps_hub"]
+
+[contoso]
+return_payload = true
+
+[behaviour]
+retry_after = 1
+
+[[enrollment_groups]]
+enrollment_group_id = "contoso-custom-allocated-devices"
+primary_key = "$group_key"
+allocation = { policy = "custom" }
+END
+    for job in "${jobs[@]}"; do
+        for program in "${programs[@]}"; do
+            name="$job-${program//_/-}"
+            cat <<END
+[[individual_enrollments]]
+registration_id = "lock-$name"
+x509 = { primary = "lock-$name.pem" }
+
+[[individual_enrollments]]
+registration_id = "stolen-$name"
+enabled = false
+primary_key = "$lock_key"
+
+[[individual_enrollments]]
+registration_id = "no-hub-$name"
+primary_key = "$lock_key"
+allocation = { policy = "custom", webhook_url = "http://127.0.0.1:$(cat webhook.port)/" }
+END
+        done
+    done
+} >dps.toml
+cat >empty.toml <<END
+id_scope = "$scope"
+linked_hubs = ["$toasters_hub"]
+END
+echo "$lock_key" >lock.key
+
+# --- The emulator, and what is expected ----------------------------------------------------
+
+# emulator NAME: an emulator with NAME.toml. Its addresses are in NAME.out.
+emulator() {
+    "$EMULATOR" --config "$1.toml" --https 127.0.0.1:0 --mqtts 127.0.0.1:0 --ca-out "$1-ca.pem" --json >"$1.out" 2>&1 &
+    started+=($!)
+}
+# listener NAME WHICH: the address of a listener.
+listener() { sed -n 's|.*"listener":"'"$2"'","url":"\([^"]*\)".*|\1|p' "$work/$1.out"; }
+emulator dps
+emulator empty
+for name in dps empty; do
+    for _ in {1..200}; do
+        [ -z "$(listener "$name" control)" ] || break
+        sleep 0.05
+    done
+    [ -n "$(listener "$name" control)" ] || { cat "$name.out" >&2; exit 1; }
+done
+control="$(listener dps control)"
+hub_address="localhost:$(listener dps mqtts | sed 's/.*://')"
+
+# address NAME PROGRAM: where the program finds the emulator.
+address() {
+    local which=https
+    [ "$2" != mqtt_paho ] || which=mqtts
+    listener "$1" "$which" | sed 's|.*//||'
+}
+
+# script ID FAULT: the answer to the next register request of the device.
+script() {
+    curl -sf "${control%/}/_emulator/scripts" -H 'Content-Type: application/json' \
+        -d '{"operation":"register","registrationId":"'"$1"'","fault":'"$2"'}' >/dev/null
+}
+
+# Neither a key nor a token's signature is ever printed.
+is_leaked() { cat -- "$work"/*.key | grep -qFf - out || grep -q 'sig=' out; }
+
+# run PROGRAM ID [OPTION…]: one run of the device. The last of equal options counts.
+run() {
+    timeout --kill-after=5 60 "${wrapper[@]}" "$folder/$1" --id-scope "$scope" --registration-id "$2" --host "$(address dps "$1")" \
+        --ca "$work/dps-ca.pem" --timeout 20 "${@:3}"
+}
+# device PROGRAM ID [OPTION…]: the same, with the key of the device and the tutorial's payload.
+device() { run "$1" "$2" --key-file "$work/$2.key" --payload "$payload" "${@:3}"; }
+
+# scripted PROGRAM ID FAULT [OPTION…]: the same, and the device meets a fault.
+scripted() {
+    script "$2" "$3" || return 70
+    device "$1" "$2" "${@:4}"
+}
+
+# disabled_at_the_hub PROGRAM ID: the operator has disabled the device at its hub, not at DPS.
+disabled_at_the_hub() {
+    curl -sf "${control%/}/_emulator/devices/$2/hub/disable" -H 'Content-Type: application/json' -d '{}' >/dev/null || return 70
+    device "$1" "$2" --connect --hub-address "$hub_address"
+}
+
+# cases JOB PROGRAM: what is expected of a program. A device connects to one place at a time over MQTT, so each has
+# its own. Valgrind takes long: it sees each path of the code, not each code of the service.
+cases() {
+    local job="$1" program="$2" name="$1-${2//_/-}" prefix="" address
+    address="$(address dps "$program")"
+    [ "$job" = plain ] || prefix="$name-"
+    local toaster="${prefix}breakroom499-contoso-tstrsd-007" heatpump="${prefix}mainbuilding167-contoso-hpsd-088"
+    local unknown="${prefix}lobby001-contoso-unknown-001"
+    mkdir "$name"
+    cd "$name"
+    for id in "$toaster" "$heatpump" "$unknown" "new-$name"; do (cd "$work" && derive "$id"); done
+
+    echo "$program, $job:"
+    expect 0 "hub:         $toasters_hub" "the toaster" device "$program" "$toaster"
+    if [ "$program" = mqtt_paho ]; then
+        expect 0 'reported:    {"firmware"' "the toaster goes on to its hub" device "$program" "$toaster" --connect \
+            --hub-address "$hub_address"
+        grep -q '^twin:.*"darknessSetting":"medium"' out || { echo "FAILED no twin"; failed=$((failed + 1)); }
+    fi
+    expect 5 "code:      401" "the key of another device" device "$program" "$toaster" --key-file "$work/$heatpump.key"
+    expect 3 "code:      400207" "the webhook does not know the device" device "$program" "$unknown"
+    expect 7 "AZURE_DPS_ERR_UNTRUSTED" "another CA" device "$program" "$toaster" --ca "$work/other-ca.pem"
+    expect 8 "AZURE_DPS_ERR_MALFORMED" "a captive portal" scripted "$program" "$toaster" \
+        '{"respond":{"status":200,"headers":{"Content-Type":"text/html"},"body":"<html>Please sign in</html>"}}'
+    expect 0 "hub:         $heatpumps_hub" "the second key; an answer is lost" scripted "$program" "$heatpump" '"dropConnection"' \
+        --timeout 40 --key-file "$work/$toaster.key" --secondary-key-file "$work/$heatpump.key"
+    if [ "$job" != valgrind ]; then
+        expect 0 '{"property1":"value1"}' "the heat pump, with what the webhook returns" device "$program" "$heatpump"
+        expect 0 "hub:" "a certificate" run "$program" "lock-$name" --certificate-file-path "$work/lock-$name.pem" \
+            --key-file-path "$work/lock-$name.private"
+        expect 4 "AZURE_DPS_ERR_DISABLED" "a disabled enrollment" run "$program" "stolen-$name" --key-file "$work/lock.key"
+        expect 3 "code:      400208" "the webhook names no hub" run "$program" "no-hub-$name" --key-file "$work/lock.key"
+        expect 3 "code:      404201" "an unknown enrollment" device "$program" "$toaster" \
+            --host "$(address empty "$program")" --ca "$work/empty-ca.pem"
+        expect 6 "code:      429001" "throttled for a minute" scripted "$program" "$toaster" \
+            '{"respond":{"status":429,"headers":{"Retry-After":"60"},"body":"{\"errorCode\":429001}"}}'
+        expect 7 "fault:" "a certificate for another host" device "$program" "$toaster" --timeout 2 \
+            --host "127.1:${address#*:}"
+        expect 7 "AZURE_DPS_ERR_CONNECT" "nobody listens" device "$program" "$toaster" --timeout 2 --host localhost:1
+        if [ "$program" = mqtt_paho ]; then
+            expect 11 "CONNACK 5" "the hub refuses the device" disabled_at_the_hub "$program" "$heatpump"
+            expect 12 "the hub" "the hub is not there" device "$program" "$toaster" --connect --hub-address localhost:1
+        else
+            expect 0 "hub:         $toasters_hub" "a look-up" run "$program" "$toaster" --key-file "$work/$toaster.key" --status
+            expect 9 "code:      404201" "a look-up of a device that never registered" run "$program" "new-$name" \
+                --key-file "$work/new-$name.key" --status
+        fi
+        expect 2 "INVALID_REGISTRATION_ID" "no registration ID" run "$program" "not/one" --key-file "$work/lock.key"
+        expect 2 "INVALID_PAYLOAD" "a payload that is no object" device "$program" "$toaster" --payload '[1]'
+        expect 2 "INVALID_ENDPOINT" "no endpoint" device "$program" "$toaster" --host 'ftp://x'
+        expect 2 "not a key in base64" "no key" device "$program" "$toaster" --key-file "$work/dps.toml"
+    fi
+    echo "$passed $failed $slowest" >count
+}
+
+leaks=definite,indirect,possible
+memcheck=(valgrind -q --leak-check=full --show-leak-kinds="$leaks" --errors-for-leak-kinds="$leaks" --error-exitcode=99)
+running=()
+for job in "${jobs[@]}"; do
+    wrapper=() folder="$target/plain"
+    case "$job" in
+        valgrind) wrapper=("${memcheck[@]}") ;;
+        sanitized) folder="$target/sanitized" ;;
+    esac
+    for program in "${programs[@]}"; do
+        (cases "$job" "$program") >"$job-$program.log" 2>&1 &
+        running+=($!)
+    done
+done
+wait "${running[@]}" || true
+for job in "${jobs[@]}"; do
+    for program in "${programs[@]}"; do
+        cat "$job-$program.log"
+        counts="$job-${program//_/-}/count"
+        if ! [ -f "$counts" ]; then
+            echo "FAILED: $program, $job did not end"
+            failed=$((failed + 1))
+            continue
+        fi
+        read -r p f s <"$counts"
+        passed=$((passed + p)) failed=$((failed + f)) slowest=$((s > slowest ? s : slowest))
+    done
+done
+echo "$passed of $((passed + failed)) as expected, the slowest in $slowest ms, all in $SECONDS s"
+[ "$failed" = 0 ]
