@@ -1,0 +1,27 @@
+//! The C library with a panic handler that does not link, and a function that needs it.
+
+#![no_std]
+
+use core::ffi::c_void;
+
+use azure_dps_c as _;
+
+unsafe extern "C" {
+    /// Defined nowhere. Whatever can panic needs it.
+    fn a_panic_is_reachable(why: *const c_void) -> !;
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    // With the reason, or all functions of core that panic would be the same to the compiler, and have one name.
+    // SAFETY: an image with this call in it is never linked.
+    unsafe { a_panic_is_reachable((&raw const *info).cast()) }
+}
+
+static TABLE: [u8; 4] = [2, 3, 5, 7];
+
+/// Shows that the proof can fail.
+#[unsafe(no_mangle)]
+pub extern "C" fn control(index: usize) -> u8 {
+    TABLE[index]
+}
