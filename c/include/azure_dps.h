@@ -589,7 +589,8 @@ typedef struct azure_dps_io {
 
 /**
  * Runs from start to end, over HTTP. `buffer` must hold AZURE_DPS_HTTP_SIZE bytes; the assignment is read from it.
- * Remains of the token may be in it afterwards: wipe it if others can read it.
+ * Remains of the token may be in it afterwards: wipe it if others can read it. Callbacks must not
+ * change `signer`, `io` or the buffer, except the bytes that they are given to fill.
  *
  * Returns AZURE_DPS_OK if the device is assigned; else azure_dps_get_error() has the rest.
  */
