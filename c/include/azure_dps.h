@@ -797,16 +797,29 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_record_read(const azure_dps_conf
 
 /* ---- The life after the first boot ------------------------------------------------------------------- */
 
-/** Decides when to connect to the hub and when to ask DPS again. Its contents are private. May not be moved. */
+/**
+ * Decides when to connect to the hub and when to ask DPS again. Its contents are private. May not be moved.
+ *
+ *     azure_dps_reprovisioning_init()           at boot, with what is in flash
+ *     for (;;) switch (azure_dps_reprovisioning_next(&life, now_ms, &wait_ms, &key)) {
+ *         case AZURE_DPS_NEXT_HUB:      azure_dps_record_read(); connect; azure_dps_reprovisioning_on_hub();
+ *                                       when the session ends, azure_dps_reprovisioning_on_hub() again
+ *         case AZURE_DPS_NEXT_LOOK_UP:  config.lookup = 1, config.first_key = key; azure_dps_init(); a run;
+ *                                       azure_dps_reprovisioning_on_assigned() or _on_failed()
+ *         case AZURE_DPS_NEXT_REGISTER: the same with config.lookup = 0
+ *         case AZURE_DPS_NEXT_WAIT:     do nothing for wait_ms
+ *         default:                      misuse: the value is an AZURE_DPS_ERR_*
+ *     }
+ */
 typedef struct azure_dps_reprovisioning {
-    uint64_t opaque[28];
+    uint64_t opaque[24];
 } azure_dps_reprovisioning;
 
 /** Zero means the default. */
 typedef struct azure_dps_reprovisioning_policy {
     uint32_t hub_patience_ms;  /**< How long a hub may be out of reach before DPS is asked. 1 200 000. */
-    uint32_t first_pause_ms;   /**< After DPS refused the device. */
-    uint32_t longest_pause_ms;
+    uint32_t first_pause_ms;   /**< After DPS refused the device, or sent it to a hub that does. 60 000; then it grows. */
+    uint32_t longest_pause_ms; /**< 86 400 000. */
     uint32_t jitter_seed;      /**< Any number that differs from device to device. */
     uint8_t lookup;            /**< 1: look up the assignment before registering again. Feature `lookup`. */
 } azure_dps_reprovisioning_policy;

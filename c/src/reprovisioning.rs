@@ -15,7 +15,7 @@ use crate::{
 /// The memory of a [`Life`]. See the header.
 #[repr(C)]
 pub struct azure_dps_reprovisioning {
-    opaque: [u64; 28],
+    opaque: [u64; 24],
 }
 
 /// What an `azure_dps_reprovisioning` holds.
