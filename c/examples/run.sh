@@ -86,7 +86,7 @@ heatpumps_hub=contoso-heatpumps-hub-1098.azure-devices.net
 group_key=oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==
 lock_key=8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==
 payload='{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}'
-programs=(https_run https_sans_io mqtt_paho)
+programs=(https_run https_sans_io mqtt_paho life)
 
 # derive ID: writes the device's own key into ID.key, as the tutorial does.
 hex="$(base64 -d <<<"$group_key" | od -An -tx1 -v | tr -d ' \n')"
@@ -114,9 +114,10 @@ END
 python3 webhook.py >webhook.port &
 started+=($!)
 
-# CAs, and the certificate of the door locks.
+# A CA, the certificate of another host, and those of the door locks.
 new=(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
 "${new[@]}" -subj '/CN=another CA' -keyout other-ca.private -out other-ca.pem 2>/dev/null
+"${new[@]}" -subj '/CN=dps.example' -addext subjectAltName=DNS:dps.example -keyout another.private -out another.pem 2>/dev/null
 for job in "${jobs[@]}"; do
     for program in "${programs[@]}"; do
         id="lock-$job-${program//_/-}"
@@ -166,20 +167,22 @@ cat >empty.toml <<END
 id_scope = "$scope"
 linked_hubs = ["$toasters_hub"]
 END
+cp empty.toml another.toml
 echo "$lock_key" >lock.key
 
 # --- The emulator, and what is expected ----------------------------------------------------
 
-# emulator NAME: an emulator with NAME.toml. Its addresses are in NAME.out.
+# emulator NAME [OPTION…]: an emulator with NAME.toml. Its addresses are in NAME.out.
 emulator() {
-    "$EMULATOR" --config "$1.toml" --https 127.0.0.1:0 --mqtts 127.0.0.1:0 --ca-out "$1-ca.pem" --json >"$1.out" 2>&1 &
+    "$EMULATOR" --config "$1.toml" --https 127.0.0.1:0 --mqtts 127.0.0.1:0 --json "${@:2}" >"$1.out" 2>&1 &
     started+=($!)
 }
 # listener NAME WHICH: the address of a listener.
 listener() { sed -n 's|.*"listener":"'"$2"'","url":"\([^"]*\)".*|\1|p' "$work/$1.out"; }
-emulator dps
-emulator empty
-for name in dps empty; do
+emulator dps --ca-out dps-ca.pem
+emulator empty --ca-out empty-ca.pem
+emulator another --tls-certificate another.pem --tls-key another.private
+for name in dps empty another; do
     for _ in {1..200}; do
         [ -z "$(listener "$name" control)" ] || break
         sleep 0.05
@@ -207,8 +210,8 @@ is_leaked() { cat -- "$work"/*.key | grep -qFf - out || grep -q 'sig=' out; }
 
 # run PROGRAM ID [OPTION…]: one run of the device. The last of equal options counts.
 run() {
-    timeout --kill-after=5 60 "${wrapper[@]}" "$folder/$1" --id-scope "$scope" --registration-id "$2" --host "$(address dps "$1")" \
-        --ca "$work/dps-ca.pem" --timeout 20 "${@:3}"
+    timeout --kill-after=5 100 "${wrapper[@]}" "$folder/$1" --id-scope "$scope" --registration-id "$2" --host "$(address dps "$1")" \
+        --ca "$work/dps-ca.pem" --timeout 60 "${@:3}"
 }
 # device PROGRAM ID [OPTION…]: the same, with the key of the device and the tutorial's payload.
 device() { run "$1" "$2" --key-file "$work/$2.key" --payload "$payload" "${@:3}"; }
@@ -225,58 +228,106 @@ disabled_at_the_hub() {
     device "$1" "$2" --connect --hub-address "$hub_address"
 }
 
-# cases JOB PROGRAM: what is expected of a program. A device connects to one place at a time over MQTT, so each has
-# its own. Valgrind takes long: it sees each path of the code, not each code of the service.
+# asks N COMMAND…: runs the command, in which DPS must get N register requests of $toaster.
+asks() {
+    local before after code=0
+    before="$(grep -c "/$toaster/register?" "$work/dps.out" || true)"
+    "${@:2}" || code=$?
+    after="$(grep -c "/$toaster/register?" "$work/dps.out" || true)"
+    [ $((after - before)) = "$1" ] || { echo "$((after - before)) register requests, not $1"; return 70; }
+    return "$code"
+}
+
+# boot [OPTION…]: a boot of $toaster, with the record in a file.
+# shellcheck disable=SC2120
+boot() { device life "$toaster" --record record --hub-address "$hub_address" "$@"; }
+
+# boot_after_removal: the operator has removed the device from its hub. It must register again.
+boot_after_removal() {
+    curl -sf -X DELETE "${control%/}/_emulator/devices/$toaster/hub" -H 'Content-Type: application/json' >/dev/null || return 70
+    # shellcheck disable=SC2119
+    boot
+}
+
+# life_cases JOB: the boots of one device.
+life_cases() {
+    expect 0 'reported:' "the first boot asks DPS, and goes on to the hub" asks 1 boot
+    expect 0 'reported:' "the second boot goes to the hub at once" asks 0 boot
+    expect 0 'reported:' "the hub refuses it: it asks DPS again" asks 1 boot_after_removal
+    [ "$1" != valgrind ] || return 0
+    expect 0 'reported:' "DPS is not there" asks 0 boot --host localhost:1
+    printf X | dd of=record bs=1 seek=40 conv=notrunc status=none
+    expect 0 'reported:' "a record with a wrong byte" asks 1 boot
+    expect 12 'the hub' "the hub is not there" asks 0 boot --hub-address localhost:1
+    expect 5 'code:      401' "another key: hub and DPS refuse it" boot --key-file "$work/lock.key"
+}
+
+# dps_cases JOB PROGRAM: what is expected of a program that provisions. Valgrind takes long: it sees each path of the
+# code, not each code of the service.
+dps_cases() {
+    local job="$1" program="$2" again
+    if [ "$program" = mqtt_paho ]; then
+        expect 0 'reported:    {"firmware"' "the toaster, which goes on to its hub" device "$program" "$toaster" --connect \
+            --hub-address "$hub_address"
+        grep -q '^twin:.*"darknessSetting":"medium"' out || { echo "FAILED: no twin"; failed=$((failed + 1)); }
+    else
+        expect 0 "hub:         $toasters_hub" "the toaster" device "$program" "$toaster"
+    fi
+    expect 3 "code:      400207" "the webhook does not know the device" device "$program" "$unknown"
+    again=(--key-file "$work/$toaster.key" --secondary-key-file "$work/$heatpump.key")
+    expect 0 "hub:         $heatpumps_hub" "the second key" device "$program" "$heatpump" "${again[@]}"
+    [ "$job" != valgrind ] || return 0
+
+    expect 0 'payload:     {"property1":"value1"}' "what the webhook returns; an answer is lost" \
+        scripted "$program" "$faulty" '"dropConnection"' --timeout 40
+    expect 0 "hub:" "a certificate" run "$program" "lock-$name" --certificate-file-path "$work/lock-$name.pem" \
+        --key-file-path "$work/lock-$name.private"
+    expect 5 "code:      401" "the key of another device" device "$program" "$toaster" --key-file "$work/$heatpump.key"
+    expect 4 "AZURE_DPS_ERR_DISABLED" "a disabled enrollment" run "$program" "stolen-$name" --key-file "$work/lock.key"
+    expect 3 "code:      400208" "the webhook names no hub" run "$program" "no-hub-$name" --key-file "$work/lock.key"
+    expect 3 "code:      404201" "an unknown enrollment" device "$program" "$toaster" \
+        --host "$(address empty "$program")" --ca "$work/empty-ca.pem"
+    expect 6 "code:      429001" "throttled for a minute" scripted "$program" "$faulty" \
+        '{"respond":{"status":429,"headers":{"Retry-After":"60"},"body":"{\"errorCode\":429001}"}}'
+    expect 8 "AZURE_DPS_ERR_MALFORMED" "a captive portal" scripted "$program" "$faulty" \
+        '{"respond":{"status":200,"headers":{"Content-Type":"text/html"},"body":"<html>Please sign in</html>"}}'
+    expect 7 "AZURE_DPS_ERR_UNTRUSTED" "another CA" device "$program" "$toaster" --ca "$work/other-ca.pem"
+    # paho does not tell its caller that a certificate is for another host.
+    local wrong_host=AZURE_DPS_ERR_UNTRUSTED
+    [ "$program" != mqtt_paho ] || wrong_host=AZURE_DPS_ERR_CONNECT
+    expect 7 "$wrong_host" "a certificate for another host" device "$program" "$toaster" --timeout 2 \
+        --host "$(address another "$program")" --ca "$work/another.pem"
+    expect 7 "AZURE_DPS_ERR_CONNECT" "nobody listens" device "$program" "$toaster" --timeout 2 --host localhost:1
+    if [ "$program" = mqtt_paho ]; then
+        expect 11 "CONNACK 5" "the hub refuses the device" disabled_at_the_hub "$program" "$heatpump"
+        expect 12 "the hub" "the hub is not there" device "$program" "$toaster" --connect --hub-address localhost:1
+        expect 1 "AZURE_DPS_ERR_UNSUPPORTED" "a look-up, which MQTT does not have" device "$program" "$toaster" --status
+    else
+        expect 0 "hub:         $toasters_hub" "a look-up" run "$program" "$toaster" --key-file "$work/$toaster.key" --status
+        expect 9 "code:      404201" "a look-up of a device that never registered" run "$program" "new-$name" \
+            --key-file "$work/new-$name.key" --status
+    fi
+    expect 2 "INVALID_REGISTRATION_ID" "no registration ID" run "$program" "not/one" --key-file "$work/lock.key"
+    expect 2 "INVALID_PAYLOAD" "a payload that is no object" device "$program" "$toaster" --payload '[1]'
+    expect 2 "INVALID_ENDPOINT" "no endpoint" device "$program" "$toaster" --host 'ftp://x'
+    expect 2 "not a key in base64" "no key" device "$program" "$toaster" --key-file "$work/dps.toml"
+}
+
+# cases JOB PROGRAM: all of a program, in a folder of its own. A device has one session at a time over MQTT, and one hub,
+# so each has devices of its own. The tutorial's are those of the first jobs.
 cases() {
-    local job="$1" program="$2" name="$1-${2//_/-}" prefix="" address
-    address="$(address dps "$program")"
-    [ "$job" = plain ] || prefix="$name-"
-    local toaster="${prefix}breakroom499-contoso-tstrsd-007" heatpump="${prefix}mainbuilding167-contoso-hpsd-088"
-    local unknown="${prefix}lobby001-contoso-unknown-001"
+    local name="$1-${2//_/-}" prefix=""
+    [ "$1" = plain ] && [ "$2" != life ] || prefix="$name-"
+    toaster="${prefix}breakroom499-contoso-tstrsd-007" heatpump="${prefix}mainbuilding167-contoso-hpsd-088"
+    unknown="${prefix}lobby001-contoso-unknown-001" faulty="$name-contoso-tstrsd-007"
     mkdir "$name"
     cd "$name"
-    for id in "$toaster" "$heatpump" "$unknown" "new-$name"; do (cd "$work" && derive "$id"); done
-
-    echo "$program, $job:"
-    expect 0 "hub:         $toasters_hub" "the toaster" device "$program" "$toaster"
-    if [ "$program" = mqtt_paho ]; then
-        expect 0 'reported:    {"firmware"' "the toaster goes on to its hub" device "$program" "$toaster" --connect \
-            --hub-address "$hub_address"
-        grep -q '^twin:.*"darknessSetting":"medium"' out || { echo "FAILED no twin"; failed=$((failed + 1)); }
-    fi
-    expect 5 "code:      401" "the key of another device" device "$program" "$toaster" --key-file "$work/$heatpump.key"
-    expect 3 "code:      400207" "the webhook does not know the device" device "$program" "$unknown"
-    expect 7 "AZURE_DPS_ERR_UNTRUSTED" "another CA" device "$program" "$toaster" --ca "$work/other-ca.pem"
-    expect 8 "AZURE_DPS_ERR_MALFORMED" "a captive portal" scripted "$program" "$toaster" \
-        '{"respond":{"status":200,"headers":{"Content-Type":"text/html"},"body":"<html>Please sign in</html>"}}'
-    expect 0 "hub:         $heatpumps_hub" "the second key; an answer is lost" scripted "$program" "$heatpump" '"dropConnection"' \
-        --timeout 40 --key-file "$work/$toaster.key" --secondary-key-file "$work/$heatpump.key"
-    if [ "$job" != valgrind ]; then
-        expect 0 '{"property1":"value1"}' "the heat pump, with what the webhook returns" device "$program" "$heatpump"
-        expect 0 "hub:" "a certificate" run "$program" "lock-$name" --certificate-file-path "$work/lock-$name.pem" \
-            --key-file-path "$work/lock-$name.private"
-        expect 4 "AZURE_DPS_ERR_DISABLED" "a disabled enrollment" run "$program" "stolen-$name" --key-file "$work/lock.key"
-        expect 3 "code:      400208" "the webhook names no hub" run "$program" "no-hub-$name" --key-file "$work/lock.key"
-        expect 3 "code:      404201" "an unknown enrollment" device "$program" "$toaster" \
-            --host "$(address empty "$program")" --ca "$work/empty-ca.pem"
-        expect 6 "code:      429001" "throttled for a minute" scripted "$program" "$toaster" \
-            '{"respond":{"status":429,"headers":{"Retry-After":"60"},"body":"{\"errorCode\":429001}"}}'
-        expect 7 "fault:" "a certificate for another host" device "$program" "$toaster" --timeout 2 \
-            --host "127.1:${address#*:}"
-        expect 7 "AZURE_DPS_ERR_CONNECT" "nobody listens" device "$program" "$toaster" --timeout 2 --host localhost:1
-        if [ "$program" = mqtt_paho ]; then
-            expect 11 "CONNACK 5" "the hub refuses the device" disabled_at_the_hub "$program" "$heatpump"
-            expect 12 "the hub" "the hub is not there" device "$program" "$toaster" --connect --hub-address localhost:1
-        else
-            expect 0 "hub:         $toasters_hub" "a look-up" run "$program" "$toaster" --key-file "$work/$toaster.key" --status
-            expect 9 "code:      404201" "a look-up of a device that never registered" run "$program" "new-$name" \
-                --key-file "$work/new-$name.key" --status
-        fi
-        expect 2 "INVALID_REGISTRATION_ID" "no registration ID" run "$program" "not/one" --key-file "$work/lock.key"
-        expect 2 "INVALID_PAYLOAD" "a payload that is no object" device "$program" "$toaster" --payload '[1]'
-        expect 2 "INVALID_ENDPOINT" "no endpoint" device "$program" "$toaster" --host 'ftp://x'
-        expect 2 "not a key in base64" "no key" device "$program" "$toaster" --key-file "$work/dps.toml"
-    fi
+    for id in "$toaster" "$heatpump" "$unknown" "$faulty" "new-$name"; do (cd "$work" && derive "$id"); done
+    echo "$2, $1:"
+    case "$2" in
+        life) life_cases "$1" ;;
+        *) dps_cases "$1" "$2" ;;
+    esac
     echo "$passed $failed $slowest" >count
 }
 

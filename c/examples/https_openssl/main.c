@@ -13,7 +13,8 @@
 #include <time.h>
 
 static azure_dps_client dps;
-static uint8_t buffer[4096];
+/* Room for the longest IDs, and for payloads of up to 2 KB. */
+static uint8_t buffer[AZURE_DPS_HTTP_SIZE(AZURE_DPS_ID_SCOPE_MAX, AZURE_DPS_REGISTRATION_ID_MAX, 2048, 2048)];
 
 static int provision(struct device *device, struct tls *tls)
 {

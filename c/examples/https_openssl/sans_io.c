@@ -10,7 +10,8 @@
 #include <time.h>
 
 static azure_dps_client dps;
-static uint8_t buffer[4096];
+/* Room for the longest IDs, and for payloads of up to 2 KB. */
+static uint8_t buffer[AZURE_DPS_HTTP_SIZE(AZURE_DPS_ID_SCOPE_MAX, AZURE_DPS_REGISTRATION_ID_MAX, 2048, 2048)];
 
 static uint32_t now(void) { return device_clock_ms(NULL); }
 
@@ -23,7 +24,7 @@ static azure_dps_result on_failure(struct tls *tls, azure_dps_result error)
 
 static azure_dps_result open_connection(struct tls *tls)
 {
-    char host[256];
+    char host[AZURE_DPS_HOST_SIZE];
     uint16_t port = AZURE_DPS_HTTPS_PORT;
     azure_dps_result result = azure_dps_write_host(&dps, host, sizeof host, NULL, &port);
     if (result == AZURE_DPS_OK) {

@@ -1,6 +1,6 @@
 /*
- * One boot of a device that lives for years. It connects to the hub of its record, and asks DPS only if there is no
- * record, or if the hub refuses it. DPS over HTTPS with OpenSSL, the hub over MQTT with paho.
+ * One boot of a device that lives for years. It connects to the hub of its record, and asks DPS only if there is
+ * no record, or if the hub refuses it. DPS over HTTPS with OpenSSL, the hub over MQTT with paho.
  *
  *     dps-emulator --https 127.0.0.1:8443 --mqtts 127.0.0.1:8883 --ca-out ca.pem
  *     export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=
@@ -23,8 +23,10 @@
 
 static azure_dps_reprovisioning life;
 static azure_dps_client dps;
-static uint8_t buffer[4096];
-static uint8_t record[4096]; /* In place of flash: what is in the file. */
+/* Room for the longest IDs, and for payloads of up to 2 KB. */
+static uint8_t buffer[AZURE_DPS_HTTP_SIZE(AZURE_DPS_ID_SCOPE_MAX, AZURE_DPS_REGISTRATION_ID_MAX, 2048, 2048)];
+/* In place of flash: what is in the file. */
+static uint8_t record[AZURE_DPS_RECORD_SIZE(AZURE_DPS_REGISTRATION_ID_MAX, 2048)];
 static size_t record_len;
 
 static uint32_t now(void) { return device_clock_ms(NULL); }
@@ -69,7 +71,8 @@ static int provision(struct device *device, struct tls *tls, const azure_dps_con
         result = azure_dps_set_endpoint(&dps, azure_dps_str_of(device->endpoint));
     }
     if (result == AZURE_DPS_OK) {
-        result = azure_dps_run(&dps, (uint64_t)time(NULL), device_signer(device, &keys), buffer, sizeof buffer, &io);
+        const azure_dps_signer *signer = device_signer(device, &keys);
+        result = azure_dps_run(&dps, (uint64_t)time(NULL), signer, buffer, sizeof buffer, &io);
     }
     int exit_code;
     if (result != AZURE_DPS_OK) {

@@ -9,6 +9,7 @@
 #define EXIT_HUB_REFUSES 11
 #define EXIT_HUB_UNREACHABLE 12
 #define TIMEOUT_MS 30000
+#define DEVICE_ID_MAX 128
 
 /* The answers to the device's requests carry these numbers. */
 #define GET_TWIN 1
@@ -24,7 +25,9 @@ static int32_t unreachable(const char *why)
 static int32_t sign_in(struct session *session, const struct device *device, const azure_dps_hub *hub,
                    const azure_dps_signer *signer, int32_t which_key)
 {
-    char host[256], client_id[129], user_name[512], password[512] = "";
+    char host[AZURE_DPS_HOST_SIZE], client_id[DEVICE_ID_MAX + 1];
+    char user_name[AZURE_DPS_HUB_USER_NAME_SIZE(AZURE_DPS_HOST_SIZE, 3 * DEVICE_ID_MAX)];
+    char password[AZURE_DPS_HUB_PASSWORD_SIZE(AZURE_DPS_HOST_SIZE, 3 * DEVICE_ID_MAX)] = "";
     uint16_t port = AZURE_DPS_HUB_MQTT_PORT;
     uint64_t in_an_hour = (uint64_t)time(NULL) + 3600;
     azure_dps_result result = azure_dps_hub_write_host(hub, host, sizeof host, NULL, &port);
@@ -76,7 +79,7 @@ static int32_t talk(struct session *session, const azure_dps_hub *hub)
 {
     static const char TEMPERATURE[] = "{\"temperature\":21.5}", FIRMWARE[] = "{\"firmware\":\"12.0.2.5\"}";
     static const azure_dps_property UNIT = {{"unit", 4}, {"celsius", 7}};
-    char topic[512];
+    char topic[AZURE_DPS_HUB_TELEMETRY_TOPIC_SIZE(3 * DEVICE_ID_MAX) + sizeof "&unit=celsius"];
     azure_dps_twin_message twin;
 
     azure_dps_result result = azure_dps_hub_write_telemetry_topic(hub, &UNIT, 1, topic, sizeof topic, NULL);

@@ -16,7 +16,8 @@
 #include <time.h>
 
 static azure_dps_client dps;
-static uint8_t buffer[4096];
+/* Room for the longest IDs, and for payloads of up to 2 KB. Answers are longer than requests. */
+static uint8_t buffer[AZURE_DPS_MQTT_ANSWER_SIZE(AZURE_DPS_REGISTRATION_ID_MAX, 2048)];
 
 static uint32_t now(void) { return device_clock_ms(NULL); }
 
@@ -30,7 +31,9 @@ static azure_dps_result on_failure(struct session *session, azure_dps_result err
 /* Opens the session: the token is its password. */
 static azure_dps_result sign_in(struct session *session)
 {
-    char host[256], client_id[129], user_name[256], password[512];
+    char host[AZURE_DPS_HOST_SIZE], client_id[AZURE_DPS_REGISTRATION_ID_MAX + 1];
+    char user_name[AZURE_DPS_MQTT_USER_NAME_SIZE(AZURE_DPS_ID_SCOPE_MAX, AZURE_DPS_REGISTRATION_ID_MAX)];
+    char password[AZURE_DPS_SAS_TOKEN_SIZE(AZURE_DPS_ID_SCOPE_MAX, AZURE_DPS_REGISTRATION_ID_MAX)];
     uint16_t port = AZURE_DPS_MQTT_PORT;
     azure_dps_result result = azure_dps_write_host(&dps, host, sizeof host, NULL, &port);
     if (result == AZURE_DPS_OK) {
