@@ -265,13 +265,14 @@ life_cases() {
 # dps_cases JOB PROGRAM: what is expected of a program that provisions. Valgrind takes long: it sees each path of the
 # code, not each code of the service.
 dps_cases() {
-    local job="$1" program="$2" again
+    local job="$1" program="$2" again certificate
     if [ "$program" = mqtt_paho ]; then
         expect 0 'reported:    {"firmware"' "the toaster, which goes on to its hub" device "$program" "$toaster" --connect \
             --hub-address "$hub_address"
         grep -q '^twin:.*"darknessSetting":"medium"' out || { echo "FAILED: no twin"; failed=$((failed + 1)); }
     else
-        expect 0 "hub:         $toasters_hub" "the toaster" device "$program" "$toaster"
+        AZURE_DPS_SYMMETRIC_KEY="$(cat "$work/$toaster.key")" \
+            expect 0 "hub:         $toasters_hub" "the toaster" run "$program" "$toaster" --payload "$payload"
     fi
     expect 3 "code:      400207" "the webhook does not know the device" device "$program" "$unknown"
     again=(--key-file "$work/$toaster.key" --secondary-key-file "$work/$heatpump.key")
@@ -280,8 +281,13 @@ dps_cases() {
 
     expect 0 'payload:     {"property1":"value1"}' "what the webhook returns; an answer is lost" \
         scripted "$program" "$faulty" '"dropConnection"' --timeout 40
-    expect 0 "hub:" "a certificate" run "$program" "lock-$name" --certificate-file-path "$work/lock-$name.pem" \
-        --key-file-path "$work/lock-$name.private"
+    certificate=(--certificate-file-path "$work/lock-$name.pem" --key-file-path "$work/lock-$name.private")
+    if [ "$program" = mqtt_paho ]; then
+        expect 0 "reported:" "a certificate, also at the hub" run "$program" "lock-$name" "${certificate[@]}" --connect \
+            --hub-address "$hub_address"
+    else
+        expect 0 "hub:" "a certificate" run "$program" "lock-$name" "${certificate[@]}"
+    fi
     expect 5 "code:      401" "the key of another device" device "$program" "$toaster" --key-file "$work/$heatpump.key"
     expect 4 "AZURE_DPS_ERR_DISABLED" "a disabled enrollment" run "$program" "stolen-$name" --key-file "$work/lock.key"
     expect 3 "code:      400208" "the webhook names no hub" run "$program" "no-hub-$name" --key-file "$work/lock.key"
@@ -307,7 +313,10 @@ dps_cases() {
         expect 9 "code:      404201" "a look-up of a device that never registered" run "$program" "new-$name" \
             --key-file "$work/new-$name.key" --status
     fi
-    expect 2 "INVALID_REGISTRATION_ID" "no registration ID" run "$program" "not/one" --key-file "$work/lock.key"
+    expect 0 "Exit codes:" "--help" "$folder/$program" --help
+    expect 2 "cannot read" "no CA file" device "$program" "$toaster" --ca nowhere.pem
+    expect 2 "--registration-id" "no registration ID" "$folder/$program" --id-scope "$scope"
+    expect 2 "INVALID_REGISTRATION_ID" "a registration ID that is none" run "$program" "not/one" --key-file "$work/lock.key"
     expect 2 "INVALID_PAYLOAD" "a payload that is no object" device "$program" "$toaster" --payload '[1]'
     expect 2 "INVALID_ENDPOINT" "no endpoint" device "$program" "$toaster" --host 'ftp://x'
     expect 2 "not a key in base64" "no key" device "$program" "$toaster" --key-file "$work/dps.toml"

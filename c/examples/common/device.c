@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -60,6 +59,15 @@ static void usage_error(const char *what, const char *which)
 {
     fprintf(stderr, "error: %s%s. See --help.\n", what, which);
     exit(EXIT_USAGE);
+}
+
+/* Ends the program if the file cannot be opened. Without a file there is nothing to check. */
+static void check_file(const char *file_name)
+{
+    if (file_name == NULL) return;
+    FILE *file = fopen(file_name, "r");
+    if (file == NULL) usage_error("cannot read ", file_name);
+    fclose(file);
 }
 
 /* Reads a key from the file, or from the environment if there is no file. Returns false if there is neither.
@@ -149,6 +157,9 @@ void device_read(struct device *device, int argc, char **argv, const char *summa
     if (optind < argc) usage_error("what is ", argv[optind]);
     if (device->id_scope == NULL) usage_error("--id-scope", " is missing");
     if (device->registration_id == NULL) usage_error("--registration-id", " is missing");
+    check_file(device->ca_file);
+    check_file(device->certificate);
+    check_file(device->private_key);
     if ((device->certificate == NULL) != (device->private_key == NULL)) {
         usage_error("a certificate needs", " --certificate-file-path and --key-file-path");
     }
@@ -188,8 +199,7 @@ void device_wipe(struct device *device)
     azure_dps_key_wipe(&device->keys[1]);
 }
 
-/* Prints a line. Text from the network may hold anything: control characters do not reach the terminal. */
-static void print(FILE *file, const char *label, azure_dps_str text)
+void device_print_line(FILE *file, const char *label, azure_dps_str text)
 {
     fprintf(file, "%-13s", label);
     for (size_t i = 0; i < text.len; i++)
@@ -199,9 +209,9 @@ static void print(FILE *file, const char *label, azure_dps_str text)
 
 int device_print(const azure_dps_assignment *assignment)
 {
-    print(stdout, "hub:", assignment->assigned_hub);
-    print(stdout, "device ID:", assignment->device_id);
-    print(stdout,
+    device_print_line(stdout, "hub:", assignment->assigned_hub);
+    device_print_line(stdout, "device ID:", assignment->device_id);
+    device_print_line(stdout,
           "payload:", assignment->payload.ptr != NULL ? assignment->payload : azure_dps_str_of("none"));
     return EXIT_SUCCESS;
 }
@@ -249,15 +259,17 @@ int device_report(const azure_dps_client *dps, azure_dps_result result, const vo
         return exit_code(&error, lookup);
     }
     if (azure_dps_write_error(dps, text, sizeof text, &len) == AZURE_DPS_OK) {
-        print(stderr, "  seen:", azure_dps_str_of(text));
+        device_print_line(stderr, "  seen:", azure_dps_str_of(text));
     }
     fprintf(stderr, "  fault:     %s%s\n", error.fault < 7 ? FAULTS[error.fault] : "?",
             error.retryable ? ", a new run may succeed later" : "");
     if (error.code != 0) fprintf(stderr, "  code:      %" PRIu32 "\n", error.code);
-    if (error.tracking_id[0] != '\0') print(stderr, "  tracking:", azure_dps_str_of(error.tracking_id));
+    if (error.tracking_id[0] != '\0') {
+        device_print_line(stderr, "  tracking:", azure_dps_str_of(error.tracking_id));
+    }
     if (azure_dps_write_service_message(dps, body, body_len, text, sizeof text, &len) == AZURE_DPS_OK &&
         len > 0) {
-        print(stderr, "  reason:", azure_dps_str_of(text));
+        device_print_line(stderr, "  reason:", azure_dps_str_of(text));
     }
     return exit_code(&error, lookup);
 }

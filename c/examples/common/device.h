@@ -8,6 +8,7 @@
 #define DEVICE_H
 
 #include <azure_dps.h>
+#include <stdio.h>
 
 /** The settings of one device. Members that were not given are NULL or 0. */
 struct device {
@@ -38,6 +39,9 @@ const azure_dps_signer *device_signer(struct device *device, azure_dps_signer *s
 
 /** Overwrites the keys. */
 void device_wipe(struct device *device);
+
+/** Prints a line. Control characters in `text`, which may come from the network, are replaced. */
+void device_print_line(FILE *file, const char *label, azure_dps_str text);
 
 /** Prints the assignment on stdout. Returns the exit code 0. */
 int device_print(const azure_dps_assignment *assignment);

@@ -1,6 +1,6 @@
 /*
- * One boot of a device that lives for years. It connects to the hub of its record, and asks DPS only if there is
- * no record, or if the hub refuses it. DPS over HTTPS with OpenSSL, the hub over MQTT with paho.
+ * One boot of a device that lives for years. It connects to the hub of its record, and asks DPS only if there
+ * is no record, or if the hub refuses it. DPS over HTTPS with OpenSSL, the hub over MQTT with paho.
  *
  *     dps-emulator --https 127.0.0.1:8443 --mqtts 127.0.0.1:8883 --ca-out ca.pem
  *     export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=

@@ -97,7 +97,7 @@ static int32_t talk(struct session *session, const azure_dps_hub *hub)
     if (!receive_twin(session, GET_TWIN, &twin) || twin.what != AZURE_DPS_TWIN_WHOLE) {
         return unreachable("no twin");
     }
-    printf("twin:        %.*s\n", (int)twin.desired.len, twin.desired.ptr);
+    device_print_line(stdout, "twin:", twin.desired);
 
     result = azure_dps_twin_write_report_topic(REPORT, topic, sizeof topic, NULL);
     if (result != AZURE_DPS_OK) return unreachable(azure_dps_result_name(result));
@@ -105,7 +105,7 @@ static int32_t talk(struct session *session, const azure_dps_hub *hub)
     if (!receive_twin(session, REPORT, &twin) || twin.what != AZURE_DPS_TWIN_REPORTED) {
         return unreachable("no report");
     }
-    printf("reported:    %s\n", FIRMWARE);
+    device_print_line(stdout, "reported:", azure_dps_str_of(FIRMWARE));
     return AZURE_DPS_HUB_ACCEPTED;
 }
 
