@@ -52,6 +52,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -161,8 +162,7 @@ typedef struct azure_dps_bytes {
 /** Returns a zero-terminated text as azure_dps_str. NULL is the empty text. */
 static inline azure_dps_str azure_dps_str_of(const char *text)
 {
-    azure_dps_str str = {text, 0};
-    while (text != NULL && text[str.len] != '\0') str.len++;
+    azure_dps_str str = {text, text == NULL ? 0 : strlen(text)};
     return str;
 }
 
@@ -600,21 +600,12 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_run(azure_dps_client *dps, uint6
 
 /* ---- The outcome ------------------------------------------------------------------------------------ */
 
-/* azure_dps_assignment.substatus */
-#define AZURE_DPS_SUBSTATUS_NONE 0
-#define AZURE_DPS_SUBSTATUS_INITIAL_ASSIGNMENT 1
-#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_MIGRATED 2
-#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_RESET 3
-#define AZURE_DPS_SUBSTATUS_REPROVISIONED_TO_INITIAL 4
-#define AZURE_DPS_SUBSTATUS_OTHER 255
-
 /** Where the device belongs. The texts do not end with a zero byte: see azure_dps_str_copy(). */
 typedef struct azure_dps_assignment {
     azure_dps_str assigned_hub;       /**< Points into the body. A host name, perhaps `:` and a port. */
     azure_dps_str device_id;          /**< Points into the client, or the record. */
     azure_dps_str payload;            /**< Points into the body. JSON from the operator's webhook; `ptr` is NULL if none. */
     azure_dps_str registration_state; /**< Points into the body. Everything that the service said, as JSON. */
-    uint8_t substatus;                /**< AZURE_DPS_SUBSTATUS_* */
 } azure_dps_assignment;
 
 /**
@@ -623,6 +614,20 @@ typedef struct azure_dps_assignment {
  */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_get_assignment(const azure_dps_client *dps, const void *body,
                                                                size_t body_len, azure_dps_assignment *assignment);
+
+/* azure_dps_get_substatus() */
+#define AZURE_DPS_SUBSTATUS_NONE 0
+#define AZURE_DPS_SUBSTATUS_INITIAL_ASSIGNMENT 1
+#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_MIGRATED 2
+#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_RESET 3
+#define AZURE_DPS_SUBSTATUS_REPROVISIONED_TO_INITIAL 4
+#define AZURE_DPS_SUBSTATUS_OTHER 255
+
+/**
+ * Returns AZURE_DPS_SUBSTATUS_*: how the device came to its hub, read from `assignment->registration_state`; or
+ * AZURE_DPS_ERR_*.
+ */
+AZURE_DPS_MUST_CHECK int32_t azure_dps_get_substatus(const azure_dps_assignment *assignment);
 
 /** Describes how the run ended, or why azure_dps_init() failed. AZURE_DPS_OK if nothing went wrong. */
 azure_dps_result azure_dps_get_error(const azure_dps_client *dps, azure_dps_error *error);

@@ -2,12 +2,13 @@
 
 use core::ffi::{c_char, c_void};
 
-use azure_dps::{Assignment, provisioning::Substatus};
+use azure_dps::{Assignment, json::Object, provisioning::Substatus};
 
 use crate::{
-    border::{Out, azure_dps_str, bytes, get, outcome, put},
+    border::{Out, answer, azure_dps_str, bytes, get, outcome, put, structure},
     client::{Client, azure_dps_client},
     error::azure_dps_result,
+    json::malformed,
 };
 
 /// Where the device belongs. See the header.
@@ -18,7 +19,6 @@ pub struct azure_dps_assignment {
     pub device_id: azure_dps_str,
     pub payload: azure_dps_str,
     pub registration_state: azure_dps_str,
-    pub substatus: u8,
 }
 
 impl From<&Assignment<'_>> for azure_dps_assignment {
@@ -28,14 +28,6 @@ impl From<&Assignment<'_>> for azure_dps_assignment {
             device_id: assignment.device_id().into(),
             payload: assignment.payload().map_or(azure_dps_str::NONE, |payload| payload.raw().into()),
             registration_state: assignment.registration_state().raw().into(),
-            substatus: match assignment.substatus() {
-                None => 0,
-                Some(Substatus::InitialAssignment) => 1,
-                Some(Substatus::DeviceDataMigrated) => 2,
-                Some(Substatus::DeviceDataReset) => 3,
-                Some(Substatus::ReprovisionedToInitialAssignment) => 4,
-                Some(_) => 255,
-            },
         }
     }
 }
@@ -56,6 +48,26 @@ pub unsafe extern "C" fn azure_dps_get_assignment(
         let client = get::<Client>(dps)?;
         let result = client.provisioning.result(bytes(body, body_len)?)?;
         put(assignment, (&result).into())
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// `assignment` is NULL or points to an `azure_dps_assignment`, whose texts are as long as they say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn azure_dps_get_substatus(assignment: *const azure_dps_assignment) -> i32 {
+    // SAFETY: the caller's promise.
+    answer(|| unsafe {
+        let state = Object::parse(structure(assignment)?.registration_state.read()?).map_err(malformed)?;
+        Ok(match Substatus::of_registration_state(state) {
+            None => 0,
+            Some(Substatus::InitialAssignment) => 1,
+            Some(Substatus::DeviceDataMigrated) => 2,
+            Some(Substatus::DeviceDataReset) => 3,
+            Some(Substatus::ReprovisionedToInitialAssignment) => 4,
+            Some(_) => 255,
+        })
     })
 }
 

@@ -130,7 +130,7 @@ impl<'b> Assignment<'b> {
 
     /// Whether this is the first assignment, or what became of the device's data.
     pub fn substatus(&self) -> Option<Substatus<'b>> {
-        self.text("substatus").map(Substatus::read)
+        Substatus::of_registration_state(self.state)
     }
 
     /// When the registration was made: RFC 3339, UTC.
@@ -344,6 +344,20 @@ pub enum Substatus<'b> {
 }
 
 impl<'b> Substatus<'b> {
+    /// Finds the substatus in a registration state that was kept ([`Assignment::registration_state`]). `None` if there
+    /// is none.
+    ///
+    /// ```
+    /// use azure_dps::{json::Object, provisioning::Substatus};
+    ///
+    /// let state = Object::parse(r#"{"assignedHub":"hub.example","substatus":"deviceDataReset"}"#)?;
+    /// assert_eq!(Substatus::of_registration_state(state), Some(Substatus::DeviceDataReset));
+    /// # Ok::<(), azure_dps::json::JsonError>(())
+    /// ```
+    pub fn of_registration_state(state: Object<'b>) -> Option<Self> {
+        state.field("substatus")?.text().map(Self::read)
+    }
+
     fn read(text: Text<'b>) -> Self {
         let is = |name| text.eq_ignore_ascii_case(name);
         if is("initialAssignment") {
