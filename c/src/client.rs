@@ -6,11 +6,11 @@ use core::{
 };
 
 use azure_dps::{
-    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId,
     error::TransportError,
     http::ResponseReader,
     identity::{KeyChoice, SIGNATURE_LEN},
-    provisioning::{Endpoint, MAX_BODY, Progress, Step},
+    provisioning::{Endpoint, Progress, Step},
 };
 
 use crate::{
@@ -162,20 +162,28 @@ unsafe fn attestation(config: &azure_dps_config) -> Result<Result<Attestation<'s
 }
 
 impl azure_dps_config {
-    fn retry_policy(&self) -> RetryPolicy {
-        let mut policy = RetryPolicy::new().with_jitter_seed(self.jitter_seed);
-        let set = |time: &mut Duration, ms: u32| {
-            if ms != 0 {
-                *time = Duration::from_millis(ms.into());
-            }
-        };
-        set(&mut policy.timeout, self.timeout_ms);
-        set(&mut policy.request_timeout, self.request_timeout_ms);
-        set(&mut policy.poll_interval, self.poll_interval_ms);
-        if self.max_retries != 0 {
-            policy.max_retries = self.max_retries;
+    /// Sets what is not zero. In place: a state machine that is passed by value is on the stack several times.
+    fn configure(&self, provisioning: &mut Provisioning<'_>) {
+        let ms = |ms: u32| Duration::from_millis(ms.into());
+        if self.timeout_ms != 0 {
+            provisioning.set_timeout(ms(self.timeout_ms));
         }
-        policy
+        if self.request_timeout_ms != 0 {
+            provisioning.set_request_timeout(ms(self.request_timeout_ms));
+        }
+        if self.poll_interval_ms != 0 {
+            provisioning.set_poll_interval(ms(self.poll_interval_ms));
+        }
+        if self.max_retries != 0 {
+            provisioning.set_max_retries(self.max_retries);
+        }
+        if self.token_lifetime_s != 0 {
+            provisioning.set_token_lifetime(self.token_lifetime_s);
+        }
+        if self.max_body != 0 {
+            provisioning.set_max_body(self.max_body as usize);
+        }
+        provisioning.set_jitter_seed(self.jitter_seed);
     }
 
     /// What this build of the library cannot do.
@@ -216,29 +224,33 @@ unsafe fn init(dps: *mut azure_dps_client, config: *const azure_dps_config) -> R
     // SAFETY: the caller's promise.
     let (registration, attestation) = unsafe { (registration(config)?, attestation(config)?) };
     let first_key = key_choice(config.first_key.into())?;
+    let api_version = match config.api_version {
+        azure_dps_str { len: 0, .. } => None,
+        // SAFETY: the caller's promise.
+        api_version => Some(unsafe { api_version.read()? }),
+    };
     let error = match (registration, attestation) {
         (Ok(registration), Ok(attestation)) if !config.is_unsupported() => {
-            let lifetime = if config.token_lifetime_s == 0 { 3600 } else { config.token_lifetime_s };
-            let max_body = if config.max_body == 0 { MAX_BODY } else { config.max_body as usize };
-            #[cfg(feature = "lookup")]
-            let new = if config.lookup == 0 { Provisioning::new } else { Provisioning::lookup };
-            #[cfg(not(feature = "lookup"))]
-            let new = Provisioning::new;
-            // SAFETY: `place` has checked the memory. In one expression, so that it is built there.
+            // SAFETY: `place` has checked the memory. The fields are written one by one, so that they are made there.
             unsafe {
-                client.write(Client {
-                    clock: Clock::starting_at(0),
-                    phase: Phase::NotStarted,
-                    io_error: 0,
-                    reader: ResponseReader::new(),
-                    provisioning: new(registration, attestation)
-                        .with_retry_policy(config.retry_policy())
-                        .with_token_lifetime(lifetime)
-                        .with_max_body(max_body)
-                        .with_first_key(first_key),
-                });
-                if config.api_version.len != 0 {
-                    (*client).provisioning.set_api_version(config.api_version.read()?);
+                (&raw mut (*client).clock).write(Clock::starting_at(0));
+                (&raw mut (*client).phase).write(Phase::NotStarted);
+                (&raw mut (*client).io_error).write(0);
+                (&raw mut (*client).reader).write(ResponseReader::new());
+                let provisioning = &raw mut (*client).provisioning;
+                #[cfg(feature = "lookup")]
+                if config.lookup != 0 {
+                    provisioning.write(Provisioning::lookup(registration, attestation));
+                } else {
+                    provisioning.write(Provisioning::new(registration, attestation));
+                }
+                #[cfg(not(feature = "lookup"))]
+                provisioning.write(Provisioning::new(registration, attestation));
+                let provisioning = &mut *provisioning;
+                config.configure(provisioning);
+                provisioning.set_first_key(first_key);
+                if let Some(api_version) = api_version {
+                    provisioning.set_api_version(api_version);
                 }
                 mark::<Client>(dps);
             }

@@ -150,6 +150,18 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
+    pub(crate) const fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = clamped_millis(timeout, LONGEST_RUN);
+    }
+
+    pub(crate) const fn set_request_timeout(&mut self, timeout: Duration) {
+        self.request_timeout = clamped_millis(timeout, LONGEST_RUN);
+    }
+
+    pub(crate) const fn set_poll_interval(&mut self, interval: Duration) {
+        self.poll_interval = millis(interval);
+    }
+
     /// Milliseconds until the next poll.
     pub(crate) fn poll_wait(&self, retry_after: Option<u32>, jitter: &mut Jitter) -> u32 {
         retry_after.map_or_else(|| jitter.add_half(self.poll_interval.max(millis(RETRY_AFTER_MIN))), clamp)

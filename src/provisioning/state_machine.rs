@@ -253,6 +253,31 @@ impl<'a> Provisioning<'a> {
         self
     }
 
+    /// Sets [`RetryPolicy::timeout`] for the runs that follow.
+    pub const fn set_timeout(&mut self, timeout: Duration) {
+        self.policy.set_timeout(timeout);
+    }
+
+    /// Sets [`RetryPolicy::request_timeout`] for the runs that follow.
+    pub const fn set_request_timeout(&mut self, timeout: Duration) {
+        self.policy.set_request_timeout(timeout);
+    }
+
+    /// Sets [`RetryPolicy::poll_interval`] for the runs that follow.
+    pub const fn set_poll_interval(&mut self, interval: Duration) {
+        self.policy.set_poll_interval(interval);
+    }
+
+    /// Sets [`RetryPolicy::max_retries`] for the runs that follow.
+    pub const fn set_max_retries(&mut self, retries: u8) {
+        self.policy.max_retries = retries;
+    }
+
+    /// Sets [`RetryPolicy::jitter_seed`] for the runs that follow.
+    pub const fn set_jitter_seed(&mut self, seed: u32) {
+        self.policy.jitter_seed = seed;
+    }
+
     /// Sets how long a token is valid, in seconds; 3600 by default. The expiry counts from
     /// [`start`](Self::start). A token is never valid for less time than
     /// [`RetryPolicy::timeout`].
@@ -261,12 +286,22 @@ impl<'a> Provisioning<'a> {
         self
     }
 
+    /// Sets how long a token is valid, as [`with_token_lifetime`](Self::with_token_lifetime) does.
+    pub const fn set_token_lifetime(&mut self, seconds: u32) {
+        self.token_lifetime = seconds;
+    }
+
     /// Sets the key that a run tries first, of two; the primary key by default.
     ///
     /// The service refuses the other key for 30 minutes after a registration: see [`KeyChoice`].
     pub const fn with_first_key(mut self, key: KeyChoice) -> Self {
         self.first_key = key;
         self
+    }
+
+    /// Sets the key that a run tries first, as [`with_first_key`](Self::with_first_key) does.
+    pub const fn set_first_key(&mut self, key: KeyChoice) {
+        self.first_key = key;
     }
 
     /// Says that there are two keys. A run then tries the other key, once, if the service refuses the
@@ -285,8 +320,13 @@ impl<'a> Provisioning<'a> {
     /// A run whose body is longer ends at its start with [`Error::RequestTooLarge`]: nothing is
     /// connected or sent.
     pub const fn with_max_body(mut self, bytes: usize) -> Self {
-        self.max_body = if bytes > u32::MAX as usize { u32::MAX } else { bytes as u32 };
+        self.set_max_body(bytes);
         self
+    }
+
+    /// Sets the longest body of a request, as [`with_max_body`](Self::with_max_body) does.
+    pub const fn set_max_body(&mut self, bytes: usize) {
+        self.max_body = if bytes > u32::MAX as usize { u32::MAX } else { bytes as u32 };
     }
 
     /// Sets the `api-version`. The default is what the request needs: `2026-11-01` for a
