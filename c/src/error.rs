@@ -1,7 +1,7 @@
 //! Codes of errors, one for each variant of [`Error`], and what else C learns of an error.
 
 use core::{
-    ffi::{CStr, c_char},
+    ffi::c_char,
     fmt::{self, Write},
 };
 
@@ -23,18 +23,9 @@ macro_rules! results {
     ($($name:ident = $value:literal;)*) => {
         $(pub(crate) const $name: azure_dps_result = $value;)*
 
-        fn name(result: azure_dps_result) -> &'static CStr {
-            match result {
-                $($name => {
-                    const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                        Ok(name) => name,
-                        Err(_) => unreachable!(),
-                    };
-                    NAME
-                })*
-                _ => c"?",
-            }
-        }
+        const RESULTS: &[azure_dps_result] = &[$($value),*];
+        /// One text: of several that end with a zero byte, GNU ld keeps all or none.
+        const NAMES: &str = concat!($(stringify!($name), "\0",)* "?\0");
     };
 }
 
@@ -295,5 +286,13 @@ pub unsafe extern "C" fn azure_dps_write_error(
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn azure_dps_result_name(result: azure_dps_result) -> *const c_char {
-    name(result).as_ptr()
+    let mut names = NAMES.as_bytes();
+    for known in RESULTS {
+        if *known == result {
+            break;
+        }
+        let end = names.iter().position(|&byte| byte == 0).unwrap_or_default();
+        names = names.get(end + 1..).unwrap_or_default();
+    }
+    names.as_ptr().cast()
 }
