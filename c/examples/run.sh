@@ -32,7 +32,7 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source ../../examples/expect.sh
 source ../../.ci/packages
-target="${CARGO_TARGET_DIR:-$PWD/../target}/examples"
+target="${CARGO_TARGET_DIR:-$PWD/../target}/c-examples"
 want gcc command -v gcc
 want libssl-dev has_file /usr/include/openssl/ssl.h
 want libpaho-mqtt-dev has_file /usr/include/MQTTClient.h

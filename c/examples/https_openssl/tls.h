@@ -1,7 +1,7 @@
 /**
  * @file tls.h
- * One TLS 1.2 connection with OpenSSL, for azure_dps_io. Blocking, with time-outs; without a proxy. The look-up
- * of the host's name has the system's time-out.
+ * One TLS 1.2 connection with OpenSSL, for azure_dps_io. Blocking, with time-outs; without a proxy. The
+ * look-up of the host's name has the system's time-out.
  */
 #ifndef TLS_H
 #define TLS_H

@@ -23,7 +23,7 @@ static int32_t unreachable(const char *why)
 
 /* Opens the session. Returns the outcome. */
 static int32_t sign_in(struct session *session, const struct device *device, const azure_dps_hub *hub,
-                   const azure_dps_signer *signer, int32_t which_key)
+                       const azure_dps_signer *signer, int32_t which_key)
 {
     char host[AZURE_DPS_HOST_SIZE], client_id[DEVICE_ID_MAX + 1];
     char user_name[AZURE_DPS_HUB_USER_NAME_SIZE(AZURE_DPS_HOST_SIZE, 3 * DEVICE_ID_MAX)];
@@ -109,8 +109,8 @@ static int32_t talk(struct session *session, const azure_dps_hub *hub)
     return AZURE_DPS_HUB_ACCEPTED;
 }
 
-int32_t hub_visit(struct session *session, const struct device *device, const azure_dps_assignment *assignment,
-              const azure_dps_signer *signer, int32_t which_key)
+int32_t hub_visit(struct session *session, const struct device *device,
+                  const azure_dps_assignment *assignment, const azure_dps_signer *signer, int32_t which_key)
 {
     azure_dps_hub hub = {assignment->assigned_hub, assignment->device_id};
     int32_t outcome = sign_in(session, device, &hub, signer, which_key);

@@ -9,12 +9,13 @@
 #include "session.h"
 
 /**
- * Connects to the assigned hub, sends a message, reads the twin, and reports a property. `signer` and `which_key`
- * are for the password; with X.509 `signer` is NULL. Returns what azure_dps_reprovisioning_on_hub() takes:
- * AZURE_DPS_HUB_ACCEPTED, AZURE_DPS_HUB_UNREACHABLE, or the status of a refusal.
+ * Connects to the assigned hub, sends a message, reads the twin, and reports a property. `signer` and
+ * `which_key` are for the password; with X.509 `signer` is NULL. Returns what
+ * azure_dps_reprovisioning_on_hub() takes: AZURE_DPS_HUB_ACCEPTED, AZURE_DPS_HUB_UNREACHABLE, or the status
+ * of a refusal.
  */
-int32_t hub_visit(struct session *session, const struct device *device, const azure_dps_assignment *assignment,
-                  const azure_dps_signer *signer, int32_t which_key);
+int32_t hub_visit(struct session *session, const struct device *device,
+                  const azure_dps_assignment *assignment, const azure_dps_signer *signer, int32_t which_key);
 
 /** Returns the exit code for an outcome: 0, 11 or 12. */
 int hub_exit_code(int32_t outcome);

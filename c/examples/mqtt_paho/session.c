@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* OpenSSL's words. What is wrong with a certificate, the server's or one of these files, is so the next time, too. */
+/* OpenSSL's words. What is wrong with a certificate, the server's or one of these files, is so the next time,
+ * too. */
 static int on_tls_error(const char *text, size_t len, void *ctx)
 {
     bool *is_untrusted = ctx;
