@@ -115,7 +115,7 @@ pub enum Error {
     /// An answer is not what DPS, or the hub, sends.
     Malformed(Malformed),
     /// The service answered that it is still assigning the device, until the run's time
-    /// ([`RetryPolicy::timeout`](crate::RetryPolicy::timeout)) was used up.
+    /// ([`RetryPolicy::with_timeout`](crate::RetryPolicy::with_timeout)) was used up.
     StillAssigning,
     /// The run's time was used up before the service had answered anything: the driver was
     /// called too late, or a request took all the time.
@@ -670,7 +670,7 @@ pub enum TransportError {
     /// The peer closed or reset the connection before the answer was complete.
     Closed,
     /// The peer was silent, or trickled, for longer than
-    /// [`RetryPolicy::request_timeout`](crate::RetryPolicy::request_timeout).
+    /// [`RetryPolicy::with_request_timeout`](crate::RetryPolicy::with_request_timeout).
     Stalled,
 }
 

@@ -271,7 +271,7 @@ fn a_tpm_that_never_answers_ends_the_run_at_the_requests_deadline() {
     let run = asynch::run(&mut provisioning, &mut silent, &mut buffer, &mut connect, clock, delay, |_| ());
     let error = script.clock.block_on(run).unwrap_err();
     assert!(matches!(error, Error::Provisioning(Dps::Signer(_))), "{error:?}");
-    assert_eq!(script.clock.now(), RetryPolicy::new().request_timeout);
+    assert_eq!(script.clock.now(), RetryPolicy::new().request_timeout());
     assert_eq!(script.requests().len(), 1);
 }
 

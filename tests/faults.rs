@@ -502,7 +502,7 @@ fn perform(socket: &mut TcpStream, act: Act) -> std::io::Result<bool> {
             socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO))?;
             return Ok(false);
         }
-        Act::FailAs(_) | Act::TakeNothing => unreachable!("not over a socket"),
+        Act::FailAs(_) | Act::TakeNothing | Act::Interrupt(..) => unreachable!("not over a socket"),
     }
     Ok(true)
 }
@@ -1119,7 +1119,7 @@ fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2
         let late = if column == Async { Duration::ZERO } else { READ_TIMEOUT };
         match outcome {
             Ok(hub) if hub != TOASTERS_HUB && !(may_be_odd && hub == ODD_HUB) => wrong("a wrong hub"),
-            _ if *time > RetryPolicy::new().timeout + late => wrong(&format!("took {time:?}")),
+            _ if *time > RetryPolicy::new().timeout() + late => wrong(&format!("took {time:?}")),
             _ if *buffer > row.buffer => wrong("beyond the buffer"),
             _ if *connections > 2 + 2 * waits => wrong(&format!("{connections} connections, {waits} waits")),
             _ if *most_reads > 16 * row.buffer => wrong(&format!("{most_reads} reads while no time passed")),
@@ -1403,7 +1403,7 @@ fn a_clock_that_jumps() {
             let outcome = over(column, &mut provisioning, UNIX_TIME, &mut buffer, &script)
                 .and_then(|()| Ok(provisioning.result(&buffer)?.assigned_hub().to_string()));
             let jumped = script.clock.now() >= JUMP;
-            assert!(script.clock.now() <= JUMP + RetryPolicy::new().timeout, "{readings}");
+            assert!(script.clock.now() <= JUMP + RetryPolicy::new().timeout(), "{readings}");
             if let Err(error) = &outcome {
                 assert!(jumped && error.is_retryable(), "{column:?}, {readings}: {error}");
                 over(column, &mut provisioning, UNIX_TIME, &mut buffer, &script).unwrap();

@@ -629,7 +629,10 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_get_assignment(const azure_dps_c
  */
 AZURE_DPS_MUST_CHECK int32_t azure_dps_get_substatus(const azure_dps_assignment *assignment);
 
-/** Describes how the run ended, or why azure_dps_init() failed. AZURE_DPS_OK if nothing went wrong. */
+/**
+ * Describes how the run ended, or why azure_dps_init() failed. Returns error->result: AZURE_DPS_OK if the device is
+ * assigned, AZURE_DPS_ERR_NOT_STARTED or _NOT_FINISHED if there is no outcome yet.
+ */
 azure_dps_result azure_dps_get_error(const azure_dps_client *dps, azure_dps_error *error);
 
 /** Writes the error in words: English, for a log. Costs about 7 KB of flash. */

@@ -26,8 +26,8 @@ impl From<&Assignment<'_>> for azure_dps_assignment {
         Self {
             assigned_hub: assignment.assigned_hub().into(),
             device_id: assignment.device_id().into(),
-            payload: assignment.payload().map_or(azure_dps_str::NONE, |payload| payload.raw().into()),
-            registration_state: assignment.registration_state().raw().into(),
+            payload: assignment.payload().map_or(azure_dps_str::NONE, |payload| payload.as_bytes().into()),
+            registration_state: assignment.registration_state().as_bytes().into(),
         }
     }
 }
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn azure_dps_get_assignment(
 /// See the header.
 ///
 /// # Safety
-/// `assignment` is NULL or points to an `azure_dps_assignment`, whose texts are as long as they say.
+/// `assignment` is NULL or points to an `azure_dps_assignment`, whose texts point to as many bytes as they say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azure_dps_get_substatus(assignment: *const azure_dps_assignment) -> i32 {
     // SAFETY: the caller's promise.

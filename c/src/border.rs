@@ -98,6 +98,13 @@ impl From<&str> for azure_dps_str {
     }
 }
 
+/// For a text that is known to be UTF-8, and need not be looked at again.
+impl From<&[u8]> for azure_dps_str {
+    fn from(text: &[u8]) -> Self {
+        Self { ptr: text.as_ptr().cast(), len: text.len() }
+    }
+}
+
 impl From<&[u8]> for azure_dps_bytes {
     fn from(bytes: &[u8]) -> Self {
         Self { ptr: bytes.as_ptr(), len: bytes.len() }
@@ -263,15 +270,6 @@ pub(crate) fn copy(from: &[u8], room: &mut [u8]) -> usize {
         place.copy_from_slice(from);
     }
     from.len()
-}
-
-/// Moves the `len` bytes at `at` up by one, and writes a zero where they began.
-// By a loop with checks, since `memmove` would be another 250 bytes or more of the firmware.
-pub(crate) fn make_gap(buffer: &mut [u8], at: usize, len: usize) {
-    let mut carried = 0;
-    for slot in buffer.iter_mut().skip(at).take(len.saturating_add(1)) {
-        carried = core::mem::replace(slot, carried);
-    }
 }
 
 /// Copies a text. See the header.

@@ -1,12 +1,9 @@
 //! A device and its run: the memory of `azure_dps_client`, and the state machine.
 
-use core::{
-    ffi::{c_char, c_void},
-    time::Duration,
-};
+use core::ffi::{c_char, c_void};
 
 use azure_dps::{
-    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId,
+    Attestation, Error, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy,
     error::TransportError,
     http::ResponseReader,
     identity::{KeyChoice, SIGNATURE_LEN},
@@ -162,28 +159,21 @@ unsafe fn attestation(config: &azure_dps_config) -> Result<Result<Attestation<'s
 }
 
 impl azure_dps_config {
-    /// Sets what is not zero. In place: a state machine that is passed by value is on the stack several times.
-    fn configure(&self, provisioning: &mut Provisioning<'_>) {
-        let ms = |ms: u32| Duration::from_millis(ms.into());
+    fn retry_policy(&self) -> RetryPolicy {
+        let mut policy = RetryPolicy::new().with_jitter_seed(self.jitter_seed);
         if self.timeout_ms != 0 {
-            provisioning.set_timeout(ms(self.timeout_ms));
+            policy = policy.with_timeout_ms(self.timeout_ms);
         }
         if self.request_timeout_ms != 0 {
-            provisioning.set_request_timeout(ms(self.request_timeout_ms));
+            policy = policy.with_request_timeout_ms(self.request_timeout_ms);
         }
         if self.poll_interval_ms != 0 {
-            provisioning.set_poll_interval(ms(self.poll_interval_ms));
+            policy = policy.with_poll_interval_ms(self.poll_interval_ms);
         }
         if self.max_retries != 0 {
-            provisioning.set_max_retries(self.max_retries);
+            policy = policy.with_max_retries(self.max_retries);
         }
-        if self.token_lifetime_s != 0 {
-            provisioning.set_token_lifetime(self.token_lifetime_s);
-        }
-        if self.max_body != 0 {
-            provisioning.set_max_body(self.max_body as usize);
-        }
-        provisioning.set_jitter_seed(self.jitter_seed);
+        policy
     }
 
     /// What this build of the library cannot do.
@@ -222,34 +212,37 @@ unsafe fn init(dps: *mut azure_dps_client, config: *const azure_dps_config) -> R
     // SAFETY: the caller's promise.
     let (client, config) = unsafe { (place::<Client>(dps)?, structure(config)?) };
     // SAFETY: the caller's promise.
-    let (registration, attestation) = unsafe { (registration(config)?, attestation(config)?) };
+    let (registration, attestation, api_version) =
+        unsafe { (registration(config)?, attestation(config)?, config.api_version.read()?) };
     let first_key = key_choice(config.first_key.into())?;
-    let api_version = match config.api_version {
-        azure_dps_str { len: 0, .. } => None,
-        // SAFETY: the caller's promise.
-        api_version => Some(unsafe { api_version.read()? }),
-    };
     let error = match (registration, attestation) {
         (Ok(registration), Ok(attestation)) if !config.is_unsupported() => {
-            // SAFETY: `place` has checked the memory. The fields are written one by one, so that they are made there.
+            // SAFETY: `place` has checked the memory. It is written member by member: a whole `Client` would be
+            // made on the stack first.
             unsafe {
                 (&raw mut (*client).clock).write(Clock::starting_at(0));
                 (&raw mut (*client).phase).write(Phase::NotStarted);
                 (&raw mut (*client).io_error).write(0);
                 (&raw mut (*client).reader).write(ResponseReader::new());
-                let provisioning = &raw mut (*client).provisioning;
                 #[cfg(feature = "lookup")]
                 if config.lookup != 0 {
-                    provisioning.write(Provisioning::lookup(registration, attestation));
+                    (&raw mut (*client).provisioning).write(Provisioning::lookup(registration, attestation));
                 } else {
-                    provisioning.write(Provisioning::new(registration, attestation));
+                    (&raw mut (*client).provisioning).write(Provisioning::new(registration, attestation));
                 }
                 #[cfg(not(feature = "lookup"))]
-                provisioning.write(Provisioning::new(registration, attestation));
-                let provisioning = &mut *provisioning;
-                config.configure(provisioning);
+                (&raw mut (*client).provisioning).write(Provisioning::new(registration, attestation));
+
+                let provisioning = &mut (*client).provisioning;
+                provisioning.set_retry_policy(config.retry_policy());
                 provisioning.set_first_key(first_key);
-                if let Some(api_version) = api_version {
+                if config.token_lifetime_s != 0 {
+                    provisioning.set_token_lifetime(config.token_lifetime_s);
+                }
+                if config.max_body != 0 {
+                    provisioning.set_max_body(config.max_body as usize);
+                }
+                if !api_version.is_empty() {
                     provisioning.set_api_version(api_version);
                 }
                 mark::<Client>(dps);

@@ -6,8 +6,7 @@ use azure_dps::{Error, mqtt};
 
 use crate::{
     border::{
-        Out, answer, azure_dps_bytes, azure_dps_str, buffer, bytes, copy, get, get_mut, make_gap, outcome, put,
-        put_if_wanted,
+        Out, answer, azure_dps_bytes, azure_dps_str, buffer, bytes, copy, get, get_mut, outcome, put, put_if_wanted,
     },
     client::{Client, azure_dps_client},
     error::azure_dps_result,
@@ -113,23 +112,18 @@ pub unsafe extern "C" fn azure_dps_mqtt_write_publish(
         let client = get_mut::<Client>(dps)?;
         let buffer = self::buffer(buffer, size)?;
         let now = client.clock.read(now_ms);
-        // A byte is kept back for the zero that goes between topic and body.
-        let room = buffer.get_mut(..size.saturating_sub(1)).unwrap_or_default();
-        let (topic_len, body_len) = match mqtt::write_publish(&mut client.provisioning, now, room) {
-            Ok(publish) => (publish.topic.len(), publish.body.len()),
+        match mqtt::write_publish_with_nul(&mut client.provisioning, now, buffer) {
+            Ok(publish) => {
+                put(topic, publish.topic.into())?;
+                put(body, publish.body.into())
+            }
             Err(error) => {
                 if let Error::BufferTooSmall(error) = error {
-                    put_if_wanted(needed, error.needed.saturating_add(1));
+                    put_if_wanted(needed, error.needed);
                 }
-                return Err(client.refuse(error));
+                Err(client.refuse(error))
             }
-        };
-        make_gap(buffer, topic_len, body_len);
-        let (text, rest) = buffer.split_at_checked(topic_len).unwrap_or_default();
-        let written = rest.get(1..).and_then(|rest| rest.get(..body_len)).unwrap_or_default();
-        put_if_wanted(needed, topic_len + 1 + body_len);
-        put(topic, azure_dps_str { ptr: text.as_ptr().cast(), len: topic_len })?;
-        put(body, written.into())
+        }
     })
 }
 

@@ -238,7 +238,7 @@ impl Fleet {
         let looked_up = looked_up.map_err(|_| format!("{host}: its address was not found in time"))?;
         let addresses = looked_up.map_err(|error| format!("{host}: {error}"))?.collect();
         let scale = args.time_scale;
-        let patience = RetryPolicy::new().request_timeout;
+        let patience = RetryPolicy::new().request_timeout();
         // Only waits pass faster: what the machine takes is measured in its own time.
         let policy = RetryPolicy::new().with_timeout(args.timeout() * scale).with_request_timeout(patience * scale);
         // Last, so that nobody types a key for nothing.

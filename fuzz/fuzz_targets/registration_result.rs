@@ -72,7 +72,7 @@ fuzz_target!(|input: &[u8]| {
         match provisioning.step(now) {
             Step::Wait(wait) => {
                 now += wait;
-                assert!(now < RetryPolicy::new().timeout, "a wait never outlasts the run");
+                assert!(now < RetryPolicy::new().timeout(), "a wait never outlasts the run");
             }
             Step::Sign => {
                 provisioning.sign_with(signer, &mut buffer).unwrap();

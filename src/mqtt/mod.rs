@@ -137,6 +137,43 @@ pub fn write_publish<'b>(
     now: Duration,
     buffer: &'b mut [u8],
 ) -> Result<Publish<'b>, Error> {
+    write(provisioning, now, buffer, None)
+}
+
+/// Does what [`write_publish`] does, with a zero byte between topic and body, which neither of them has: many
+/// MQTT clients in C take a zero-terminated topic. The buffer must be one byte larger.
+///
+/// ```
+/// # use azure_dps::*;
+/// # use core::time::Duration;
+/// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
+/// # provisioning.start(Duration::ZERO, 0);
+/// let mut buffer = [0xff; 128];
+/// let publish = mqtt::write_publish_with_nul(&mut provisioning, Duration::ZERO, &mut buffer)?;
+/// assert_eq!(publish.topic, "$dps/registrations/PUT/iotdps-register/?$rid=1");
+/// assert_eq!(publish.body, br#"{"registrationId":"dev-1"}"#);
+/// assert!(buffer.starts_with(b"$dps/registrations/PUT/iotdps-register/?$rid=1\0{"));
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`write_publish`].
+pub fn write_publish_with_nul<'b>(
+    provisioning: &mut Provisioning<'_>,
+    now: Duration,
+    buffer: &'b mut [u8],
+) -> Result<Publish<'b>, Error> {
+    write(provisioning, now, buffer, Some(0))
+}
+
+#[inline]
+fn write<'b>(
+    provisioning: &mut Provisioning<'_>,
+    now: Duration,
+    buffer: &'b mut [u8],
+    after_topic: Option<u8>,
+) -> Result<Publish<'b>, Error> {
     if provisioning.is_lookup() {
         return Err(Error::Unsupported);
     }
@@ -154,13 +191,16 @@ pub fn write_publish<'b>(
         writer.percent(operation_id);
     }
     let topic = writer.len();
+    if let Some(byte) = after_topic {
+        writer.byte(byte);
+    }
     if let Request::Register = request {
         provisioning.write_body(&mut writer);
     }
     let request = writer.finish()?;
     provisioning.on_request_written();
-    let (topic, body) = request.split_at_checked(topic).unwrap_or_default();
-    Ok(Publish { topic: text(topic), body })
+    let (topic, rest) = request.split_at_checked(topic).unwrap_or_default();
+    Ok(Publish { topic: text(topic), body: rest.get(usize::from(after_topic.is_some())..).unwrap_or_default() })
 }
 
 /// Hands in a message. `true` if it was the answer to the request that is under way; anything

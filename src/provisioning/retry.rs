@@ -12,14 +12,14 @@ use crate::{
 /// use core::time::Duration;
 ///
 /// let policy = RetryPolicy::new().with_timeout(Duration::from_secs(120)).with_max_retries(3);
-/// assert_eq!(policy.timeout, Duration::from_secs(120));
+/// assert_eq!(policy.timeout(), Duration::from_secs(120));
 /// ```
 ///
 /// # How a run waits
 ///
 /// - **Still assigning.** The service asks for a time between polls (`Retry-After`), within
 ///   [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`]. Without one, the next poll is due after
-///   [`poll_interval`](Self::poll_interval) plus up to half of that.
+///   [`poll_interval`](Self::with_poll_interval) plus up to half of that.
 /// - **Throttled or failing** (429, 5xx, 408). The wait is 10 s, then 20, 40, and 60 s from then
 ///   on, or `Retry-After` if that is longer, plus up to as much again. So a throttled fleet
 ///   spreads out instead of coming back in waves.
@@ -29,42 +29,30 @@ use crate::{
 /// - **Operation lost** (404 for a poll). The service failed over or restarted. The wait is as
 ///   after throttling; then the device registers again, which is billed, once in a run.
 /// - **No answer.** The wait is 5 s, then 10, 20, 40, and 80 s from then on, plus up to half of
-///   that. Only these failures count against [`max_retries`](Self::max_retries).
+///   that. Only these failures count against [`max_retries`](Self::with_max_retries).
 ///
 /// Each wait grows with the number of failures in a row, of whatever kind: a 409203 after a lost
 /// answer is the second failure, and its wait begins at 2 s. An answer that is not a failure starts the
 /// count again.
 ///
-/// Everything but the last goes on until [`timeout`](Self::timeout) ends the run. A wait that
+/// Everything but the last goes on until [`timeout`](Self::with_timeout) ends the run. A wait that
 /// would outlast the run ends it at once.
 ///
 /// The random part needs no source of randomness. It comes from the registration ID, the wall
-/// clock at [`start`](crate::Provisioning::start), [`jitter_seed`](Self::jitter_seed) and the
+/// clock at [`start`](crate::Provisioning::start), [`jitter_seed`](Self::with_jitter_seed) and the
 /// last run, so it differs between devices and between starts. A device without a wall clock
 /// should set the seed.
 ///
 /// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct RetryPolicy {
-    /// The longest time for the whole run, at most 30 days: the run has one token, which must outlast
-    /// it. The default, 10 minutes, outlasts the service's own retries of a throttled webhook (about 7
-    /// minutes).
-    pub timeout: Duration,
-    /// The longest time for one request and its answer, 60 s by default.
-    pub request_timeout: Duration,
-    /// How many network failures in a row are retried, 8 by default. Any answer of the service
-    /// starts the count again. Refusals that ask for patience do not count: `timeout` bounds
-    /// them.
-    pub max_retries: u8,
-    /// The time between polls where the service names none, 3 s by default. The service
-    /// allows 5 polls of a device in 10 s.
-    pub poll_interval: Duration,
-    /// A number that differs from start to start, for a device that passes no wall clock to
-    /// [`start`](crate::Provisioning::start): a boot counter, or the noise of a sensor. 0 by
-    /// default.
-    pub jitter_seed: u32,
+    // In milliseconds: 32 bits instead of the 96 of a `Duration`.
+    timeout: u32,
+    request_timeout: u32,
+    poll_interval: u32,
+    max_retries: u8,
+    jitter_seed: u32,
 }
 
 /// The shortest wait a `Retry-After` can ask for.
@@ -90,76 +78,97 @@ const LONGEST_RUN: Duration = Duration::from_secs(30 * 24 * 3600);
 impl RetryPolicy {
     /// The defaults.
     pub const fn new() -> Self {
-        Self {
-            timeout: Duration::from_secs(600),
-            request_timeout: Duration::from_secs(60),
-            max_retries: 8,
-            poll_interval: Duration::from_secs(3),
-            jitter_seed: 0,
-        }
+        Self { timeout: 600_000, request_timeout: 60_000, poll_interval: 3_000, max_retries: 8, jitter_seed: 0 }
     }
 
-    /// Sets [`timeout`](Self::timeout).
-    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    /// Sets the longest time for the whole run: at most 30 days, because the run has one token, which must
+    /// outlast it. The default, 10 minutes, outlasts the service's own retries of a throttled webhook (about
+    /// 7 minutes).
+    pub const fn with_timeout(self, timeout: Duration) -> Self {
+        self.with_timeout_ms(clamped_millis(timeout, LONGEST_RUN))
+    }
+
+    /// Sets the [`timeout`](Self::with_timeout) in milliseconds.
+    ///
+    /// Some code that counts milliseconds has no other use for a [`Duration`], which costs a
+    /// microcontroller divisions.
+    #[inline]
+    pub const fn with_timeout_ms(mut self, ms: u32) -> Self {
+        self.timeout = bounded(ms, LONGEST_RUN);
         self
     }
 
-    /// Sets [`request_timeout`](Self::request_timeout).
-    pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
+    /// Sets the longest time for one request and its answer; 60 s by default.
+    pub const fn with_request_timeout(self, timeout: Duration) -> Self {
+        self.with_request_timeout_ms(clamped_millis(timeout, LONGEST_RUN))
+    }
+
+    /// Sets the [`request_timeout`](Self::with_request_timeout) in milliseconds.
+    #[inline]
+    pub const fn with_request_timeout_ms(mut self, ms: u32) -> Self {
+        self.request_timeout = bounded(ms, LONGEST_RUN);
         self
     }
 
-    /// Sets [`max_retries`](Self::max_retries).
+    /// Sets how many network failures in a row are retried; 8 by default. Any answer of the service
+    /// starts the count again. Refusals that ask for patience do not count: the
+    /// [`timeout`](Self::with_timeout) bounds them.
     pub const fn with_max_retries(mut self, retries: u8) -> Self {
         self.max_retries = retries;
         self
     }
 
-    /// Sets [`poll_interval`](Self::poll_interval).
-    pub const fn with_poll_interval(mut self, interval: Duration) -> Self {
-        self.poll_interval = interval;
+    /// Sets the time between polls if the service names none; 3 s by default. The service allows 5
+    /// polls of a device in 10 s.
+    pub const fn with_poll_interval(self, interval: Duration) -> Self {
+        self.with_poll_interval_ms(millis(interval))
+    }
+
+    /// Sets the [`poll_interval`](Self::with_poll_interval) in milliseconds.
+    #[inline]
+    pub const fn with_poll_interval_ms(mut self, ms: u32) -> Self {
+        self.poll_interval = bounded(ms, WAIT_MAX);
         self
     }
 
-    /// Sets [`jitter_seed`](Self::jitter_seed).
+    /// Sets a number that differs from start to start, for a device that passes no wall clock to
+    /// [`start`](crate::Provisioning::start): a boot counter, or the noise of a sensor. 0 by default.
     pub const fn with_jitter_seed(mut self, seed: u32) -> Self {
         self.jitter_seed = seed;
         self
     }
 
-    pub(crate) const fn in_millis(&self) -> Patience {
-        Patience {
-            timeout: clamped_millis(self.timeout, LONGEST_RUN),
-            request_timeout: clamped_millis(self.request_timeout, LONGEST_RUN),
-            poll_interval: millis(self.poll_interval),
-            max_retries: self.max_retries,
-            jitter_seed: self.jitter_seed,
-        }
-    }
-}
-
-/// A [`RetryPolicy`] in milliseconds: 20 bytes instead of 56.
-pub(crate) struct Patience {
-    pub(crate) timeout: u32,
-    pub(crate) request_timeout: u32,
-    poll_interval: u32,
-    pub(crate) max_retries: u8,
-    pub(crate) jitter_seed: u32,
-}
-
-impl Patience {
-    pub(crate) const fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = clamped_millis(timeout, LONGEST_RUN);
+    /// Returns the longest time for the whole run.
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout as u64)
     }
 
-    pub(crate) const fn set_request_timeout(&mut self, timeout: Duration) {
-        self.request_timeout = clamped_millis(timeout, LONGEST_RUN);
+    /// Returns the longest time for one request and its answer.
+    pub const fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout as u64)
     }
 
-    pub(crate) const fn set_poll_interval(&mut self, interval: Duration) {
-        self.poll_interval = millis(interval);
+    /// Returns how many network failures in a row are retried.
+    pub const fn max_retries(&self) -> u8 {
+        self.max_retries
+    }
+
+    /// Returns the time between polls if the service names none.
+    pub const fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.poll_interval as u64)
+    }
+
+    /// Returns the number that differs from start to start.
+    pub const fn jitter_seed(&self) -> u32 {
+        self.jitter_seed
+    }
+
+    pub(crate) const fn timeout_ms(&self) -> u32 {
+        self.timeout
+    }
+
+    pub(crate) const fn request_timeout_ms(&self) -> u32 {
+        self.request_timeout
     }
 
     /// Milliseconds until the next poll.
@@ -193,6 +202,12 @@ fn clamp(seconds: u32) -> u32 {
 
 pub(crate) const fn millis(wait: Duration) -> u32 {
     clamped_millis(wait, WAIT_MAX)
+}
+
+/// Milliseconds, at most as many as `longest` has.
+const fn bounded(ms: u32, longest: Duration) -> u32 {
+    let longest = longest.as_secs() as u32 * 1000;
+    if ms < longest { ms } else { longest }
 }
 
 /// Rounded up.

@@ -7,7 +7,7 @@ use super::{
     Status, Step,
     assignment::Spans,
     document::refusal,
-    retry::{Patience, failure_wait},
+    retry::failure_wait,
     sizes::{self, API_VERSION, MAX_OPERATION_ID, csr_len, payload_len},
 };
 use crate::{
@@ -68,7 +68,7 @@ pub struct Provisioning<'a> {
     registration: Registration<'a>,
     attestation: Attestation<'a>,
     endpoint: Endpoint<'a>,
-    policy: Patience,
+    policy: RetryPolicy,
     token_lifetime: u32,
     /// At most 4 GiB, in less space than a `usize`.
     max_body: u32,
@@ -168,7 +168,7 @@ impl<'a> Provisioning<'a> {
             registration,
             attestation,
             endpoint: Endpoint::GLOBAL,
-            policy: RetryPolicy::new().in_millis(),
+            policy: RetryPolicy::new(),
             token_lifetime: 3600,
             max_body: MAX_BODY as u32,
             api_version: if registration.csr().is_some() { "2026-11-01" } else { API_VERSION },
@@ -238,70 +238,30 @@ impl<'a> Provisioning<'a> {
 
     /// Sets the service's address; [`Endpoint::GLOBAL`] by default.
     pub const fn with_endpoint(mut self, endpoint: Endpoint<'a>) -> Self {
-        self.endpoint = endpoint;
+        self.set_endpoint(endpoint);
         self
-    }
-
-    /// Sets the service's address for the runs that follow, as [`with_endpoint`](Self::with_endpoint) does.
-    pub const fn set_endpoint(&mut self, endpoint: Endpoint<'a>) {
-        self.endpoint = endpoint;
     }
 
     /// Sets the times and bounds of a run; [`RetryPolicy::new`] by default.
     pub const fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
-        self.policy = policy.in_millis();
+        self.set_retry_policy(policy);
         self
-    }
-
-    /// Sets [`RetryPolicy::timeout`] for the runs that follow.
-    pub const fn set_timeout(&mut self, timeout: Duration) {
-        self.policy.set_timeout(timeout);
-    }
-
-    /// Sets [`RetryPolicy::request_timeout`] for the runs that follow.
-    pub const fn set_request_timeout(&mut self, timeout: Duration) {
-        self.policy.set_request_timeout(timeout);
-    }
-
-    /// Sets [`RetryPolicy::poll_interval`] for the runs that follow.
-    pub const fn set_poll_interval(&mut self, interval: Duration) {
-        self.policy.set_poll_interval(interval);
-    }
-
-    /// Sets [`RetryPolicy::max_retries`] for the runs that follow.
-    pub const fn set_max_retries(&mut self, retries: u8) {
-        self.policy.max_retries = retries;
-    }
-
-    /// Sets [`RetryPolicy::jitter_seed`] for the runs that follow.
-    pub const fn set_jitter_seed(&mut self, seed: u32) {
-        self.policy.jitter_seed = seed;
     }
 
     /// Sets how long a token is valid, in seconds; 3600 by default. The expiry counts from
     /// [`start`](Self::start). A token is never valid for less time than
-    /// [`RetryPolicy::timeout`].
+    /// [`RetryPolicy::with_timeout`].
     pub const fn with_token_lifetime(mut self, seconds: u32) -> Self {
-        self.token_lifetime = seconds;
+        self.set_token_lifetime(seconds);
         self
-    }
-
-    /// Sets how long a token is valid, as [`with_token_lifetime`](Self::with_token_lifetime) does.
-    pub const fn set_token_lifetime(&mut self, seconds: u32) {
-        self.token_lifetime = seconds;
     }
 
     /// Sets the key that a run tries first, of two; the primary key by default.
     ///
     /// The service refuses the other key for 30 minutes after a registration: see [`KeyChoice`].
     pub const fn with_first_key(mut self, key: KeyChoice) -> Self {
-        self.first_key = key;
+        self.set_first_key(key);
         self
-    }
-
-    /// Sets the key that a run tries first, as [`with_first_key`](Self::with_first_key) does.
-    pub const fn set_first_key(&mut self, key: KeyChoice) {
-        self.first_key = key;
     }
 
     /// Says that there are two keys. A run then tries the other key, once, if the service refuses the
@@ -324,19 +284,40 @@ impl<'a> Provisioning<'a> {
         self
     }
 
-    /// Sets the longest body of a request, as [`with_max_body`](Self::with_max_body) does.
+    /// Sets the `api-version`. The default is what the request needs: `2026-11-01` for a
+    /// registration with a `csr`, for any other `2021-06-01`, which the C SDK sends.
+    pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
+        self.set_api_version(api_version);
+        self
+    }
+
+    /// Does what [`with_endpoint`](Self::with_endpoint) does, for the runs that follow. This setter and those below
+    /// change a `Provisioning` where it is, for a caller that has no stack for another one.
+    pub const fn set_endpoint(&mut self, endpoint: Endpoint<'a>) {
+        self.endpoint = endpoint;
+    }
+
+    /// Does what [`with_retry_policy`](Self::with_retry_policy) does.
+    pub const fn set_retry_policy(&mut self, policy: RetryPolicy) {
+        self.policy = policy;
+    }
+
+    /// Does what [`with_token_lifetime`](Self::with_token_lifetime) does.
+    pub const fn set_token_lifetime(&mut self, seconds: u32) {
+        self.token_lifetime = seconds;
+    }
+
+    /// Does what [`with_first_key`](Self::with_first_key) does.
+    pub const fn set_first_key(&mut self, key: KeyChoice) {
+        self.first_key = key;
+    }
+
+    /// Does what [`with_max_body`](Self::with_max_body) does.
     pub const fn set_max_body(&mut self, bytes: usize) {
         self.max_body = if bytes > u32::MAX as usize { u32::MAX } else { bytes as u32 };
     }
 
-    /// Sets the `api-version`. The default is what the request needs: `2026-11-01` for a
-    /// registration with a `csr`, for any other `2021-06-01`, which the C SDK sends.
-    pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
-        self.api_version = api_version;
-        self
-    }
-
-    /// Sets the `api-version`, as [`with_api_version`](Self::with_api_version) does.
+    /// Does what [`with_api_version`](Self::with_api_version) does.
     pub const fn set_api_version(&mut self, api_version: &'a str) {
         self.api_version = api_version;
     }
@@ -348,7 +329,7 @@ impl<'a> Provisioning<'a> {
     /// same clock's. `unix_time` is the wall clock in seconds, for the token's expiry. An
     /// attestation without tokens needs none: 0 is enough.
     pub fn start(&mut self, now: Duration, unix_time: u64) {
-        let timeout = self.policy.timeout;
+        let timeout = self.policy.timeout_ms();
         // A part of a second counts: the token must not expire before the deadline.
         let lifetime = timeout.div_ceil(1000).max(self.token_lifetime);
         // Field by field: a whole `Run` would be made on the stack first.
@@ -360,7 +341,7 @@ impl<'a> Provisioning<'a> {
         self.run.key = self.first_key;
         self.run.tried_other_key = false;
         self.run.event = Event::None;
-        self.run.jitter.mix(self.registration.registration_id(), unix_time, self.policy.jitter_seed);
+        self.run.jitter.mix(self.registration.registration_id(), unix_time, self.policy.jitter_seed());
         self.run.failures = 0;
         self.run.register_was_sent = false;
         self.run.unanswered = 0;
@@ -527,7 +508,7 @@ impl<'a> Provisioning<'a> {
             State::InFlight { since } => since,
             _ => now,
         };
-        later(since, self.policy.request_timeout).min(self.run.deadline)
+        later(since, self.policy.request_timeout_ms()).min(self.run.deadline)
     }
 
     /// Returns how long to wait for the answer to the request that is under way: the time from `now` to
@@ -982,7 +963,7 @@ impl<'a> Provisioning<'a> {
             }
             Fault::Transport => {
                 self.run.unanswered = self.run.unanswered.saturating_add(1);
-                self.run.unanswered > self.policy.max_retries
+                self.run.unanswered > self.policy.max_retries()
             }
             // A poll goes with the token of its register request, which the service accepted.
             Fault::Credential if self.run.id.is_empty() && self.can_try_other_key() => {

@@ -60,6 +60,11 @@ impl<'b> Object<'b> {
         text(self.0)
     }
 
+    /// The text of [`raw`](Self::raw) as bytes, which are not looked at: to pass them on costs nothing.
+    pub const fn as_bytes(&self) -> &'b [u8] {
+        self.0
+    }
+
     /// The value of a member.
     pub fn get(&self, name: &str) -> Option<Value<'b>> {
         self.members().find(|(key, _)| *key == *name).map(|(_, value)| value)
@@ -127,6 +132,18 @@ impl<'b> Value<'b> {
     /// The text of the value.
     pub fn raw(&self) -> &'b str {
         text(self.0)
+    }
+
+    /// The text of [`raw`](Self::raw) as bytes, which are not looked at: to pass them on costs nothing.
+    ///
+    /// ```
+    /// # use azure_dps::json::Object;
+    /// let settings = Object::parse(r#"{"limits":[5,80]}"#)?;
+    /// assert_eq!(settings.get("limits").unwrap().as_bytes(), b"[5,80]");
+    /// # Ok::<(), azure_dps::json::JsonError>(())
+    /// ```
+    pub const fn as_bytes(&self) -> &'b [u8] {
+        self.0
     }
 
     pub(crate) const fn bytes(&self) -> &'b [u8] {

@@ -408,7 +408,7 @@ fn cell(row: usize, column: Column, server: &Arc<ServerConfig>, client: &Arc<Cli
         _ => places.map(both).collect(),
     });
     let longest = seen.iter().map(|(_, time)| *time).max().unwrap();
-    assert!(longest <= RetryPolicy::new().timeout + READ_TIMEOUT, "{name}, {column:?}: {longest:?}");
+    assert!(longest <= RetryPolicy::new().timeout() + READ_TIMEOUT, "{name}, {column:?}: {longest:?}");
     let outcomes: BTreeSet<_> = seen.into_iter().map(|(outcome, _)| outcome).collect();
     (Vec::from_iter(outcomes).join(", "), longest)
 }
