@@ -34,7 +34,8 @@
  * - Results point into the body of the last answer: the start of the buffer over HTTP, the message over
  *   MQTT. Keep the body until the result is read.
  * - Pass the same kind of handle that you initialised. One thread at a time may use a client. No
- *   function may be called on a client from one of its own callbacks.
+ *   function may be called on a client from one of its own callbacks. Callbacks return: no longjmp(), no C++
+ *   exception.
  *
  * ## Conventions
  *
@@ -42,6 +43,7 @@
  * - A function that writes takes a buffer, its size and a pointer to a length. `*len` is the length of what
  *   was written. Text ends with a zero byte, which `*len` does not count. If the result is
  *   AZURE_DPS_ERR_BUFFER_TOO_SMALL, `*len` is the size that is needed, the zero byte included.
+ * - What a function reads and what it writes must not overlap, except where it says so.
  * - `now_ms` is a monotonic clock in milliseconds, from any start. It may wrap, so a tick counter of 32 bits
  *   is enough. Use the same clock for all calls, and call within 49 days of the last call.
  * - `unix_time` is the wall clock in seconds.
@@ -284,7 +286,8 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_init_abi(azure_dps_client *dps, 
                                                          uint32_t abi, uint32_t sizes);
 
 /**
- * Initialises a client, whatever was in its memory. Nothing is sent.
+ * Initialises a client, whatever was in its memory. Nothing is sent. If a client was in it, call azure_dps_deinit()
+ * first: its signature may remain otherwise.
  *
  * If the result is AZURE_DPS_ERR_INVALID_*, azure_dps_get_error() says where the first wrong byte is.
  */
@@ -292,8 +295,7 @@ AZURE_DPS_MUST_CHECK static inline azure_dps_result azure_dps_init(azure_dps_cli
                                                                    const azure_dps_config *config)
 {
     return azure_dps_init_abi(dps, config, AZURE_DPS_ABI,
-                              (uint32_t)(sizeof(azure_dps_client) << 16 | sizeof(azure_dps_config) << 8 |
-                                         sizeof(azure_dps_error)));
+                              sizeof(azure_dps_client) << 16 | sizeof(azure_dps_config) << 8 | sizeof(azure_dps_error));
 }
 
 /**
@@ -450,7 +452,10 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_start(azure_dps_client *dps, uin
 /** Returns what to do next: AZURE_DPS_SIGN … AZURE_DPS_FINISHED, or a negative AZURE_DPS_ERR_*. */
 AZURE_DPS_MUST_CHECK int32_t azure_dps_step(azure_dps_client *dps, uint32_t now_ms, uint32_t *wait_ms);
 
-/** Signs the token, in `buffer`: AZURE_DPS_SAS_TOKEN_SIZE bytes. For AZURE_DPS_SIGN. */
+/**
+ * Signs the token, in `buffer`: AZURE_DPS_SAS_TOKEN_SIZE bytes. For AZURE_DPS_SIGN. If it is too small,
+ * azure_dps_write_message() says how large it must be.
+ */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_sign(azure_dps_client *dps, const azure_dps_signer *signer,
                                                      void *buffer, size_t size);
 
@@ -468,7 +473,7 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_on_signature(azure_dps_client *d
 /** Returns AZURE_DPS_PRIMARY_KEY or AZURE_DPS_SECONDARY_KEY: the key that signs, or that the service accepted. */
 AZURE_DPS_MUST_CHECK int32_t azure_dps_get_key(const azure_dps_client *dps);
 
-/** Returns how long to wait for the answer to the request under way, in milliseconds. 0: no longer. */
+/** Returns how long to wait for the answer to the request under way, in milliseconds: at most INT32_MAX. 0: no longer. */
 AZURE_DPS_MUST_CHECK uint32_t azure_dps_request_time_left(azure_dps_client *dps, uint32_t now_ms);
 
 /** Says that a connection was made. azure_dps_mqtt_on_connack() includes it. Only azure_dps_get_progress() needs it. */
@@ -545,9 +550,12 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_http_space(azure_dps_client *dps
                                                            size_t size, uint8_t **space, size_t *space_len);
 
 /**
- * Says how many bytes were read into azure_dps_http_space(); 0 if the connection was closed. Returns 1 if the answer is
- * complete: go on with azure_dps_step(). 0: read on. Else AZURE_DPS_ERR_*: there is no answer, close the connection and
- * go on with azure_dps_step(). `keep_alive` tells whether the connection may be used for the next request.
+ * Says how many bytes were read into azure_dps_http_space(); 0 if the connection was closed. A read that failed is for
+ * azure_dps_on_error(). More bytes than there was space for, such as `(size_t)-1`, are AZURE_DPS_ERR_STREAM.
+ *
+ * Returns 1 if the answer is complete: go on with azure_dps_step(). 0: read on. Else AZURE_DPS_ERR_*: there is no answer,
+ * close the connection and go on with azure_dps_step(). `keep_alive` tells whether the connection may be used for the
+ * next request.
  */
 AZURE_DPS_MUST_CHECK int32_t azure_dps_http_received(azure_dps_client *dps, uint32_t now_ms, void *buffer, size_t size,
                                                      size_t len, bool *keep_alive);
@@ -610,7 +618,7 @@ typedef struct azure_dps_assignment {
 
 /**
  * Reads the assignment. `body` is the start of the buffer over HTTP, the last message's body over MQTT. The texts
- * are valid as long as the body is unchanged and no other run is started.
+ * are valid as long as the body is unchanged; the device ID, until another run is started or azure_dps_deinit().
  */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_get_assignment(const azure_dps_client *dps, const void *body,
                                                                size_t body_len, azure_dps_assignment *assignment);

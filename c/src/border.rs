@@ -142,6 +142,12 @@ fn check_range(ptr: *const c_void, len: usize) -> Result<(), Failure> {
     if ptr.is_null() || isize::try_from(len).is_err() { Err(Failure::ARGUMENT) } else { Ok(()) }
 }
 
+/// Whether two ranges have a byte in common.
+pub(crate) fn overlap(a: *const c_void, a_len: usize, b: *const c_void, b_len: usize) -> bool {
+    // The distance wraps if the second begins before the first, and is large then.
+    b.addr().wrapping_sub(a.addr()) < a_len || a.addr().wrapping_sub(b.addr()) < b_len
+}
+
 /// A structure that C passes by pointer, to be read.
 ///
 /// # Safety
@@ -287,6 +293,9 @@ pub unsafe extern "C" fn azure_dps_str_copy(
     outcome(|| unsafe {
         // Whether it is UTF-8 is all the same here.
         let text = bytes(str.ptr.cast(), str.len)?;
+        if overlap(str.ptr.cast(), str.len, buffer.cast(), size) {
+            return Err(Failure::ARGUMENT);
+        }
         let mut out = Out::text(buffer, size, len)?;
         let written = copy(text, out.room());
         out.finish(Ok(written))

@@ -476,7 +476,8 @@ pub unsafe extern "C" fn azure_dps_request_time_left(dps: *mut azure_dps_client,
     match unsafe { get_mut::<Client>(dps) } {
         Ok(client) => {
             let now = client.clock.read(now_ms);
-            millis(client.provisioning.request_time_left(now))
+            // As an `int` it is not negative: for ever, in many a network stack.
+            millis(client.provisioning.request_time_left(now)).min(i32::MAX as u32)
         }
         Err(_) => 0,
     }
@@ -563,6 +564,9 @@ pub unsafe extern "C" fn azure_dps_get_progress(dps: *mut azure_dps_client, prog
     // SAFETY: the caller's promise.
     answer(|| unsafe {
         let client = get_mut::<Client>(dps)?;
+        if progress.is_null() {
+            return Err(Failure::ARGUMENT);
+        }
         match client.provisioning.progress() {
             Some(news) => put(progress, news.into()).map(|()| 1),
             None => Ok(0),

@@ -2,7 +2,10 @@
 
 use core::ffi::c_void;
 
-use azure_dps::http::{self, ResponseReader};
+use azure_dps::{
+    error::TransportError,
+    http::{self, ResponseReader},
+};
 
 use crate::{
     border::{Failure, Out, answer, buffer, get_mut, outcome, put, put_if_wanted},
@@ -91,7 +94,12 @@ pub unsafe extern "C" fn azure_dps_http_received(
         client.check_phase(Phase::Reading)?;
         let buffer = self::buffer(buffer, size)?;
         let now = client.clock.read(now_ms);
-        match client.reader.received(buffer, len) {
+        // What a read returns that failed, as a size, is more than there was space for: old bytes are no answer.
+        let read = match client.reader.space(buffer) {
+            Ok(space) if len > space.len() => Err(TransportError::Stream.into()),
+            _ => client.reader.received(buffer, len),
+        };
+        match read {
             Ok(None) => Ok(0),
             Ok(Some(response)) => {
                 client.phase = Phase::Started;

@@ -110,12 +110,17 @@ pub unsafe extern "C" fn azure_dps_mqtt_write_publish(
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
         let client = get_mut::<Client>(dps)?;
-        let buffer = self::buffer(buffer, size)?;
+        // C gets its own pointer back: the topic's zero byte is behind the text.
+        let (start, buffer) = (buffer.cast::<u8>(), self::buffer(buffer, size)?);
+        // Before the request counts as sent.
+        put(topic, azure_dps_str::NONE)?;
+        put(body, azure_dps_bytes { ptr: core::ptr::null(), len: 0 })?;
         let now = client.clock.read(now_ms);
         match mqtt::write_publish_with_nul(&mut client.provisioning, now, buffer) {
             Ok(publish) => {
-                put(topic, publish.topic.into())?;
-                put(body, publish.body.into())
+                let (topic_len, body_len) = (publish.topic.len(), publish.body.len());
+                put(topic, azure_dps_str { ptr: start.cast(), len: topic_len })?;
+                put(body, azure_dps_bytes { ptr: start.wrapping_add(topic_len + 1), len: body_len })
             }
             Err(error) => {
                 if let Error::BufferTooSmall(error) = error {

@@ -10,7 +10,7 @@ use azure_dps::{
 
 use crate::{
     assignment::azure_dps_assignment,
-    border::{Failure, Out, bytes, get, outcome, put, put_if_wanted, structure},
+    border::{Failure, Out, bytes, get, outcome, overlap, put, put_if_wanted, structure},
     client::{Client, azure_dps_client, azure_dps_config},
     error::azure_dps_result,
 };
@@ -46,12 +46,6 @@ pub unsafe extern "C" fn azure_dps_write_record(
         let written = assignment.write_record(owner, key, out.room()).map(<[u8]>::len);
         out.finish(written.map_err(Error::from))
     })
-}
-
-/// Whether two ranges have a byte in common.
-fn overlap(a: *const c_void, a_len: usize, b: *const c_void, b_len: usize) -> bool {
-    // The distance wraps if the second begins before the first, and is large then.
-    b.addr().wrapping_sub(a.addr()) < a_len || a.addr().wrapping_sub(b.addr()) < b_len
 }
 
 /// See the header.

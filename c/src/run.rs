@@ -179,8 +179,8 @@ impl Connect for &Io<'_> {
         let Callbacks { ctx, connect, .. } = *self.callbacks;
         // A run's clock begins at 0, and a run ends within 30 days.
         let timeout = millis(deadline).saturating_sub(millis(self.now()));
-        // Most network stacks take 0 for no limit.
-        let timeout = timeout.max(1);
+        // Most network stacks take 0 for no limit, and many a negative `int`.
+        let timeout = timeout.clamp(1, i32::MAX as u32);
         // SAFETY: see `Io`. The name is in the buffer, with its zero byte.
         match unsafe { connect(ctx, scratch.as_ptr().cast(), self.endpoint.port(), timeout) } {
             0 => Ok(Stream(self.callbacks)),
