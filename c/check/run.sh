@@ -44,7 +44,7 @@ prefix() { echo "$CARGO_TARGET_DIR/prefix/$1"; }
 
 warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror)
 cpp_warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
-cortex_m3=(-mcpu=cortex-m3 -mthumb --specs=nosys.specs -Wl,-z,noexecstack)
+cortex_m3=(-mcpu=cortex-m3 -mthumb --specs=nosys.specs "-Wl,-z,noexecstack")
 
 # The functions of the header: gcc writes down what it has read.
 gcc -fsyntax-only -aux-info "$work/declared" include/azure_dps.h
@@ -222,7 +222,7 @@ check_rust() {
 # --- floats -------------------------------------------------------------------------------
 
 check_floats() {
-    local hard=(-mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard --specs=nosys.specs -Wl,-z,noexecstack -Iinclude)
+    local hard=(-mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard --specs=nosys.specs "-Wl,-z,noexecstack" -Iinclude)
     ./build.sh --target thumbv7em-none-eabihf >/dev/null
     ./build.sh --target thumbv7m-none-eabi >/dev/null
     arm-none-eabi-gcc "${hard[@]}" check/consumer/main.c "$(prefix thumbv7em-none-eabihf)/lib/libazure_dps_c.a" -o "$work/hard"

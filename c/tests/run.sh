@@ -31,7 +31,7 @@ compile() {
     local flags=(-std=c99 -g -Wall -Wextra -Wpedantic -Wconversion -Wstrict-prototypes -Wvla -Werror)
     case "$1" in
         plain) flags+=(-O1) ;;
-        sanitized) flags+=(-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all) ;;
+        sanitized) flags+=(-O1 -fno-omit-frame-pointer "-fsanitize=address,undefined" -fno-sanitize-recover=all) ;;
     esac
     local file
     for file in "${@:2}"; do
@@ -57,7 +57,7 @@ if [ "$all" = yes ]; then
         grep -oE '\bazure_dps_[a-z0-9_]+\(' | tr -d '(' | sort -u) \
         <(nm --undefined-only "$dir"/plain/*.o | grep -oE '\bazure_dps_[a-z0-9_]+$' | sort -u) >"$dir/not-called"
     if [ -s "$dir/not-called" ]; then
-        printf 'no test calls %s\n' $(cat "$dir/not-called")
+        sed 's/^/no test calls /' "$dir/not-called"
         exit 1
     fi
 fi
