@@ -68,7 +68,8 @@ fi
 if [ -z "${EMULATOR:-}" ]; then
     root="$(cd ../.. && pwd)"
     host_target="${CARGO_TARGET_DIR:-$root/target}"
-    (cd "$root" && cargo build --quiet -p azure-dps-emulator --bin dps-emulator --target-dir "$host_target")
+    # With an example, cargo takes the features of dependencies that the tests take, and compiles nothing twice.
+    (cd "$root" && cargo build --quiet --workspace --bins --example contoso --target-dir "$host_target")
     EMULATOR="$host_target/debug/dps-emulator"
 fi
 

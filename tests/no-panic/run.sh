@@ -51,6 +51,10 @@ link() {
         --bin "$1" >/dev/null 2>"$2"
 }
 
+# All images, on all processors. Those that do not link are looked at below, one by one.
+CARGO_TARGET_DIR="$target" "${cargo_bare_metal[@]}" build --quiet --release --target thumbv7m-none-eabi \
+    "${build_std_flags[@]}" --bins --keep-going >/dev/null 2>&1 || true
+
 failed=0
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
