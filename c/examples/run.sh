@@ -164,11 +164,17 @@ END
         done
     done
 } >dps.toml
-cat >empty.toml <<END
-id_scope = "$scope"
-linked_hubs = ["$toasters_hub"]
+printf 'id_scope = "%s"\nlinked_hubs = ["%s"]\n' "$scope" "$toasters_hub" | tee empty.toml >another.toml
+# It closes connections between two requests.
+cat >>empty.toml <<END
+[behaviour]
+retry_after = 2
+client_timeout = 1.0
+
+[[individual_enrollments]]
+registration_id = "patient"
+primary_key = "$lock_key"
 END
-cp empty.toml another.toml
 echo "$lock_key" >lock.key
 
 # --- The emulator, and what is expected ----------------------------------------------------
@@ -221,6 +227,13 @@ device() { run "$1" "$2" --key-file "$work/$2.key" --payload "$payload" "${@:3}"
 scripted() {
     script "$2" "$3" || return 70
     device "$1" "$2" "${@:4}"
+}
+
+# at_once COMMAND…: the same, and no pause before a retry, which takes 5 s at least.
+at_once() {
+    local begun="$SECONDS"
+    "$@" || return
+    [ $((SECONDS - begun)) -lt 6 ] || { echo "took $((SECONDS - begun)) s"; return 70; }
 }
 
 # disabled_at_the_hub PROGRAM ID: the operator has disabled the device at its hub, not at DPS.
@@ -311,6 +324,8 @@ dps_cases() {
         expect 1 "AZURE_DPS_ERR_UNSUPPORTED" "a look-up, which MQTT does not have" device "$program" "$toaster" --status
     else
         expect 0 "hub:         $toasters_hub" "a look-up" run "$program" "$toaster" --key-file "$work/$toaster.key" --status
+        [ "$job" != plain ] || expect 0 "hub:" "the service closes the connection between two requests" at_once \
+            run "$program" patient --key-file "$work/lock.key" --host "$(address empty "$program")" --ca "$work/empty-ca.pem"
         expect 9 "code:      404201" "a look-up of a device that never registered" run "$program" "new-$name" \
             --key-file "$work/new-$name.key" --status
     fi

@@ -539,6 +539,11 @@ int32_t azure_dps_mqtt_on_message(azure_dps_client *dps, uint32_t now_ms, azure_
 
 /* ---- Over HTTP, on any byte stream, on TLS 1.2 ------------------------------------------------------- */
 
+/*
+ * The service may close a connection between two requests. If a request fails on a connection that was used before,
+ * close the connection and go on with azure_dps_step(), without azure_dps_on_error(): the same request is due again.
+ */
+
 #define AZURE_DPS_HTTPS_PORT 443
 
 /** Writes the request that is due, head and body. */

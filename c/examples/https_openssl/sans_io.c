@@ -22,6 +22,14 @@ static azure_dps_result on_failure(struct tls *tls, azure_dps_result error)
     return azure_dps_on_error(&dps, now(), error);
 }
 
+/* The service may close a connection at any time between two requests. Without a word about it, the same
+ * request is due again, on a new connection. */
+static azure_dps_result on_stale(struct tls *tls)
+{
+    tls_close(tls);
+    return AZURE_DPS_OK;
+}
+
 static azure_dps_result open_connection(struct tls *tls)
 {
     char host[AZURE_DPS_HOST_SIZE];
@@ -38,7 +46,8 @@ static azure_dps_result open_connection(struct tls *tls)
 static azure_dps_result exchange(struct tls *tls)
 {
     size_t request_len, sent = 0;
-    azure_dps_result result = tls->ssl != NULL ? AZURE_DPS_OK : open_connection(tls);
+    bool is_reused = tls->ssl != NULL;
+    azure_dps_result result = is_reused ? AZURE_DPS_OK : open_connection(tls);
     if (result != AZURE_DPS_OK) return on_failure(tls, result);
 
     result = azure_dps_http_write_request(&dps, now(), buffer, sizeof buffer, &request_len);
@@ -47,7 +56,7 @@ static azure_dps_result exchange(struct tls *tls)
         if (written > 0) {
             sent += (size_t)written;
         } else if (written != AZURE_DPS_IO_AGAIN) {
-            return on_failure(tls, AZURE_DPS_ERR_STREAM);
+            return is_reused ? on_stale(tls) : on_failure(tls, AZURE_DPS_ERR_STREAM);
         } else if (azure_dps_request_time_left(&dps, now()) == 0) {
             return on_failure(tls, AZURE_DPS_ERR_STALLED);
         }
@@ -59,6 +68,7 @@ static azure_dps_result exchange(struct tls *tls)
         result = azure_dps_http_space(&dps, now(), buffer, sizeof buffer, &space, &size);
         if (result != AZURE_DPS_OK) break;
         int32_t len = tls_read(tls, space, size);
+        if (is_reused && len <= 0 && len != AZURE_DPS_IO_AGAIN) return on_stale(tls);
         if (len >= 0) {
             /* 0: the peer closed the connection. That may be the end of the answer. */
             bool keep_alive = false;
