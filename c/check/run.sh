@@ -7,7 +7,7 @@
 #   header    the header compiles as C99, C11 and C++, with and without short enums; its functions, structures and
 #             constants are those of the Rust sources, by the C compiler, with pointers of 64 and of 32 bits
 #   symbols   each archive is one object, exports the header's functions and nothing else, wants memcpy and the
-#             like alone, and has no variables and no paths of the machine that built it
+#             like alone, and has no variables and no paths of the machine that built it; for Arm, gcc links all of it
 #   packages  CMake with the installed package and from source, pkg-config: for this machine and a Cortex-M3
 #   rust      another Rust library in the same program, as an archive of its own and in the same one
 #   floats    the float ABI of the archive must be the firmware's
@@ -108,8 +108,8 @@ CHANGES
 
 # --- symbols ------------------------------------------------------------------------------
 
-# What the C library, libgcc or compiler-rt bring.
-wanted_from_c='memcpy|memmove|memset|memcmp|bcmp|strlen|__aeabi_(memcpy|memmove|memset|memclr)[48]?'
+# What the C library, libgcc or compiler-rt bring. Linux tells by getauxval what an aarch64 can do.
+wanted_from_c='getauxval|memcpy|memmove|memset|memcmp|bcmp|strlen|__aeabi_(memcpy|memmove|memset|memclr)[48]?'
 wanted_from_libgcc='__aeabi_(u?idiv|u?idivmod|u?ldivmod|lmul|llsl|llsr|lasr)|__(u?div|u?mod|mul|ashl|lshr|ashr)[ds]i3|__clzsi2|__ctzsi2|__gnu_thumb1_case_[a-z]*'
 
 check_archive() { # TRIPLE ARCHIVE FUNCTIONS
@@ -126,10 +126,26 @@ check_archive() { # TRIPLE ARCHIVE FUNCTIONS
         awk '$1 ~ /^\.(data|bss|tdata|tbss|init_array|fini_array|ctors|dtors)/ && $1 !~ /^\.data\.rel\.ro/ && $5 !~ /^0+$/ { print $1 }')"
     # On Linux, one byte: whether the processor computes SHA-256 itself.
     case "$1" in
-        *-linux-*) variables="$(grep -vE '^\.data\._ZN4sha2.*_cpuid7STORAGE17h[0-9a-f]*E(\.0)?$' <<<"$variables" || true)" ;;
+        *-linux-*) variables="$(grep -vE '^\.data\._ZN4sha2.*_(cpuid|hwcap)7STORAGE17h[0-9a-f]*E(\.0)?$' <<<"$variables" || true)" ;;
     esac
     [ -z "$variables" ] || fail "$1: has variables: $variables"
     ! grep -qaF -e "$HOME" -e "$PWD" "$object" || fail "$1: has paths of this machine"
+}
+
+# Everything that the archive wants is there, whatever is called.
+check_links() { # TRIPLE ARCHIVE
+    local processor
+    case "$1" in
+        thumbv6m-none-eabi) processor=(-mcpu=cortex-m0) ;;
+        thumbv7m-none-eabi) processor=(-mcpu=cortex-m3) ;;
+        thumbv7em-none-eabi) processor=(-mcpu=cortex-m4) ;;
+        thumbv7em-none-eabihf) processor=(-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard) ;;
+        thumbv8m.main-none-eabi) processor=(-mcpu=cortex-m33 -mfloat-abi=soft) ;;
+        thumbv8m.main-none-eabihf) processor=(-mcpu=cortex-m33 -mfloat-abi=hard) ;;
+        *) return 0 ;;
+    esac
+    arm-none-eabi-gcc "${processor[@]}" -mthumb --specs=nosys.specs "-Wl,-z,noexecstack" -Iinclude check/consumer/main.c \
+        -Wl,--whole-archive "$2" -Wl,--no-whole-archive -o "$work/whole"
 }
 
 sizes() { # OBJECT: bytes of code and of constants
@@ -144,6 +160,7 @@ check_symbols() {
     for target in "${targets[@]}"; do
         ./build.sh --target "$target" >/dev/null
         check_archive "$target" "$(prefix "$target")/lib/libazure_dps_c.a" "$work/functions"
+        check_links "$target" "$(prefix "$target")/lib/libazure_dps_c.a"
         echo "$target: $(wc -l <"$work/functions") functions and nothing else, $(sizes "$work/object")," \
             "$(($(stat -c %s "$work/object") / 1024)) KB on disk; wants" "$(tr '\n' ' ' <"$work/undefined")"
     done
