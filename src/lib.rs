@@ -61,6 +61,7 @@
 //! | Linux, with a CA file, a client certificate, a proxy or IPv6 | `blocking` with `tls::Connector` |
 //! | MQTT | [`mqtt`] and the client of your choice |
 //! | any other network | [the driving contract](#the-driving-contract) and [`http`] |
+//! | firmware in C or C++ | the C library in the repository's folder `c/` |
 //!
 //! Data flows one way:
 //!
