@@ -311,7 +311,8 @@ pub(crate) trait Guarded: Sized {
     /// The header's structure is large enough and aligned. Evaluated by [`place`].
     const FITS: () = assert!(
         size_of::<Handle<Self>>() <= size_of::<Self::Memory>()
-            && align_of::<Handle<Self>>() <= align_of::<Self::Memory>()
+            && align_of::<Handle<Self>>() <= align_of::<u64>()
+            && align_of::<Self::Memory>() == align_of::<u64>()
     );
 }
 
@@ -327,27 +328,42 @@ pub(crate) struct Handle<T> {
 }
 
 impl<T: Guarded> Handle<T> {
-    fn magic(this: *const Self) -> u32 {
-        let address = this.addr() as u64;
-        T::MAGIC ^ address as u32 ^ (address >> 32) as u32
-    }
-
-    /// Finds the handle in memory of C, and its value.
+    /// Finds the handle in memory of C.
     ///
     /// # Safety
     /// The pointer is NULL, not aligned, or valid for reads of the whole memory.
     #[inline]
     unsafe fn find(memory: *const T::Memory) -> Result<*mut Self, Failure> {
-        let this = memory.cast::<Self>();
-        if this.is_null() {
-            return Err(Failure::ARGUMENT);
-        }
-        if !this.is_aligned() {
-            return Err(Failure::HANDLE);
-        }
-        // SAFETY: aligned, not NULL, and within the memory (`FITS`), which is valid for reads.
-        let magic = unsafe { (&raw const (*this).magic).read() };
-        if magic != Self::magic(this) { Err(Failure::HANDLE) } else { Ok(this.cast_mut()) }
+        const { T::FITS };
+        // SAFETY: the caller's promise. The magic is within the memory (`FITS`).
+        let this = unsafe { find(memory.cast(), T::MAGIC)? };
+        Ok(this.cast_mut().cast())
+    }
+}
+
+/// Of a handle at this address.
+fn magic(kind: u32, address: *const u32) -> u32 {
+    let address = address.addr() as u64;
+    kind ^ address as u32 ^ (address >> 32) as u32
+}
+
+/// # Safety
+/// The pointer is NULL, not aligned, or valid for reads of the magic.
+#[inline(never)]
+unsafe fn find(memory: *const u32, kind: u32) -> Result<*const u32, Failure> {
+    check_place(memory)?;
+    // SAFETY: aligned, not NULL, and the rest is the caller's promise.
+    let found = unsafe { memory.read() };
+    if found == magic(kind, memory) { Ok(memory) } else { Err(Failure::HANDLE) }
+}
+
+/// Refuses a pointer that no handle has.
+fn check_place(memory: *const u32) -> Result<(), Failure> {
+    // All memory of handles is an array of these.
+    match memory.cast::<u64>() {
+        memory if memory.is_null() => Err(Failure::ARGUMENT),
+        memory if !memory.is_aligned() => Err(Failure::HANDLE),
+        _ => Ok(()),
     }
 }
 
@@ -410,7 +426,7 @@ impl<T: Guarded> DerefMut for InUse<T> {
 impl<T: Guarded> Drop for InUse<T> {
     fn drop(&mut self) {
         // SAFETY: `enter` found the handle, and nobody else writes to it.
-        unsafe { (&raw mut (*self.0).magic).write(Handle::magic(self.0)) };
+        unsafe { set_magic(self.0) };
     }
 }
 
@@ -420,10 +436,8 @@ impl<T: Guarded> Drop for InUse<T> {
 /// The pointer is NULL, not aligned, or valid for writes of the whole memory, which nobody else uses.
 pub(crate) unsafe fn place<T: Guarded>(memory: *mut T::Memory) -> Result<*mut T, Failure> {
     const { T::FITS };
+    check_place(memory.cast())?;
     let this = memory.cast::<Handle<T>>();
-    if this.is_null() || !this.is_aligned() {
-        return Err(Failure::ARGUMENT);
-    }
     // SAFETY: aligned, not NULL, and within the memory (`FITS`).
     unsafe {
         (&raw mut (*this).magic).write(0);
@@ -436,9 +450,15 @@ pub(crate) unsafe fn place<T: Guarded>(memory: *mut T::Memory) -> Result<*mut T,
 /// # Safety
 /// `place` returned a pointer for this memory, and a value was written there.
 pub(crate) unsafe fn mark<T: Guarded>(memory: *mut T::Memory) {
-    let this = memory.cast::<Handle<T>>();
     // SAFETY: `place` has checked the pointer.
-    unsafe { (&raw mut (*this).magic).write(Handle::magic(this)) };
+    unsafe { set_magic(memory.cast::<Handle<T>>()) };
+}
+
+/// # Safety
+/// The handle is valid for writes.
+unsafe fn set_magic<T: Guarded>(this: *mut Handle<T>) {
+    // SAFETY: the caller's promise.
+    unsafe { (&raw mut (*this).magic).write(magic(T::MAGIC, this.cast())) };
 }
 
 /// Drops the value of a handle. The memory is no handle any more. Nothing happens if it was none.

@@ -91,13 +91,13 @@ impl Guarded for NoClient {
 
 impl Client {
     pub(crate) fn check_started(&self) -> Result<(), Failure> {
-        if self.phase == Phase::NotStarted { Err(Error::NotStarted.into()) } else { Ok(()) }
+        if self.phase == Phase::NotStarted { Err(Failure(AZURE_DPS_ERR_NOT_STARTED)) } else { Ok(()) }
     }
 
     /// Refuses what [`azure_dps_step`] did not ask for.
     pub(crate) fn check_phase(&self, phase: Phase) -> Result<(), Failure> {
         self.check_started()?;
-        if self.phase == phase { Ok(()) } else { Err(Error::NotDue.into()) }
+        if self.phase == phase { Ok(()) } else { Err(Failure(AZURE_DPS_ERR_NOT_DUE)) }
     }
 
     /// Hands the error of something that was due to the run. What C can repair, and then call again, does not
