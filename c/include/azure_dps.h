@@ -25,6 +25,21 @@
  *         default:                 misuse: the value is an AZURE_DPS_ERR_*
  *     }
  *
+ * ## Where to find what
+ *
+ * | section | for |
+ * |---|---|
+ * | Results, Text and bytes | the codes and types of all functions |
+ * | Keys, Signing | what proves who the device is |
+ * | The device, Sizes of buffers | the configuration, and how much memory it takes |
+ * | A run | the state machine |
+ * | Over MQTT; Over HTTP | one of them carries the requests; azure_dps_run() is at the end of Over HTTP |
+ * | The outcome | the assignment, or what went wrong |
+ * | JSON, The hub, The twin, The record, The life after the first boot | the time afterwards |
+ * | TPM, Certificates issued by the service | only with these features of the library |
+ *
+ * `c/README.md` shows how they fit together.
+ *
  * ## Lifetimes
  *
  * - The texts in azure_dps_config are not copied. They must stay where they are, unchanged, until
@@ -75,7 +90,7 @@ extern "C" {
 /** AZURE_DPS_OK, or one of AZURE_DPS_ERR_*. Not an enum: the size of an enum depends on compiler flags. */
 typedef int32_t azure_dps_result;
 
-#define AZURE_DPS_OK 0
+#define AZURE_DPS_OK 0 /**< Success. */
 
 /* Wrong use of this library. */
 #define AZURE_DPS_ERR_ARGUMENT (-1)         /**< A pointer is NULL, a text is not UTF-8, or a number is out of range. */
@@ -114,7 +129,7 @@ typedef int32_t azure_dps_result;
 #define AZURE_DPS_ERR_STILL_ASSIGNING (-34) /**< Not assigned within azure_dps_config.timeout_ms. */
 #define AZURE_DPS_ERR_OPERATION_LOST (-35)  /**< The service lost the registration, twice. */
 #define AZURE_DPS_ERR_TIMED_OUT (-36)       /**< No answer within azure_dps_config.timeout_ms. */
-#define AZURE_DPS_ERR_MALFORMED (-37)       /**< The answer is not DPS's: look for a proxy or a portal. Or JSON is of another kind. */
+#define AZURE_DPS_ERR_MALFORMED (-37)       /**< The answer is not from DPS: look for a proxy or a portal. Or JSON of another kind. */
 #define AZURE_DPS_ERR_UNTRUSTED (-40)       /**< The server's certificate is not trusted. */
 #define AZURE_DPS_ERR_PROXY_REFUSED (-41)   /**< A proxy on the way refuses the device. */
 #define AZURE_DPS_ERR_CONNECT (-42)         /**< No connection. */
@@ -123,17 +138,17 @@ typedef int32_t azure_dps_result;
 #define AZURE_DPS_ERR_STREAM (-45)          /**< Reading or writing failed otherwise. */
 #define AZURE_DPS_ERR_OTHER (-99)           /**< An error that this version of the header does not name. */
 
-/* Whose move it is: azure_dps_error.fault. */
+/* Who must act: azure_dps_error.fault. */
 #define AZURE_DPS_FAULT_CALLER 1     /**< Fix the firmware or its configuration. */
 #define AZURE_DPS_FAULT_CREDENTIAL 2 /**< Check the key and the device's clock. */
 #define AZURE_DPS_FAULT_REFUSED 3    /**< The operator must act: enrollment, webhook, hub. */
 #define AZURE_DPS_FAULT_BUSY 4       /**< The service is busy. Try again later. */
-#define AZURE_DPS_FAULT_PEER 5       /**< That was not DPS: a proxy, a portal, an impostor. */
-#define AZURE_DPS_FAULT_TRANSPORT 6  /**< The network. Try again later. */
+#define AZURE_DPS_FAULT_PEER 5       /**< Not DPS: a proxy or a portal, or a certificate that is not trusted. */
+#define AZURE_DPS_FAULT_TRANSPORT 6  /**< The network failed. Try again later. */
 
 /** What went wrong. */
 typedef struct azure_dps_error {
-    azure_dps_result result; /**< The same that the function returned. */
+    azure_dps_result result; /**< The code that the function returned. */
     uint32_t code;           /**< The service's six digits, such as 401000. 0 if there are none. */
     uint32_t needed;         /**< For BUFFER_TOO_SMALL: bytes. For REQUEST_TOO_LARGE: its size in bytes. Else 0. */
     uint32_t position;       /**< For INVALID_* and MALFORMED: the offset of the first wrong byte, if known. */
@@ -151,14 +166,14 @@ const char *azure_dps_result_name(azure_dps_result result);
 
 /** A text of `len` bytes in UTF-8. It needs no terminating zero. */
 typedef struct azure_dps_str {
-    const char *ptr;
-    size_t len;
+    const char *ptr; /**< May be NULL if `len` is 0. */
+    size_t len;      /**< In bytes. */
 } azure_dps_str;
 
-/** `len` bytes. */
+/** Bytes. */
 typedef struct azure_dps_bytes {
-    const uint8_t *ptr;
-    size_t len;
+    const uint8_t *ptr; /**< May be NULL if `len` is 0. */
+    size_t len;         /**< How many. */
 } azure_dps_bytes;
 
 /** Returns a zero-terminated text as azure_dps_str. NULL is the empty text. */
@@ -175,7 +190,7 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_str_copy(azure_dps_str str, char
 
 /** The memory of one symmetric key. Wipe it after use: azure_dps_key_wipe(). May not be moved. */
 typedef struct azure_dps_key {
-    uint64_t opaque[9];
+    uint64_t opaque[9]; /**< Private. */
 } azure_dps_key;
 
 /** Reads the device's key: base64, as the portal shows it. The key is wiped if the text is no key. */
@@ -184,8 +199,8 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_key_from_base64(azure_dps_key *k
 /**
  * Derives the device's key from the key of its enrollment group.
  *
- * Use this in the factory, and in tests. The key of a group does not belong in firmware: whoever reads it
- * can provision any device.
+ * Use this in the factory, and in tests. The key of a group does not belong in firmware: with it,
+ * anybody can provision any device of the group.
  */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_key_derive(azure_dps_key *key, azure_dps_str group_key_base64,
                                                            azure_dps_str registration_id);
@@ -203,7 +218,7 @@ void azure_dps_key_wipe(azure_dps_key *key);
  * What holds the device's key: software, a secure element, a TPM. A device with an X.509 certificate has no
  * signer: pass NULL.
  *
- * The callbacks return 0, or a number of yours: the run then ends with AZURE_DPS_ERR_SIGNER or
+ * The callbacks return 0, or another number if they fail: the run then ends with AZURE_DPS_ERR_SIGNER or
  * AZURE_DPS_ERR_TPM, and azure_dps_error.io_error is that number.
  */
 typedef struct azure_dps_signer {
@@ -240,13 +255,13 @@ static inline azure_dps_signer azure_dps_two_keys_signer(azure_dps_key *keys)
 /* ---- The device ------------------------------------------------------------------------------------- */
 
 /* azure_dps_config.attestation */
-#define AZURE_DPS_SYMMETRIC_KEY 0
-#define AZURE_DPS_X509 1
-#define AZURE_DPS_TPM 2 /**< HTTP only. In libraries built with the feature `tpm`. */
+#define AZURE_DPS_SYMMETRIC_KEY 0 /**< The signer has the key. */
+#define AZURE_DPS_X509 1          /**< The TLS connection shows the certificate. */
+#define AZURE_DPS_TPM 2           /**< HTTP only. In libraries built with the feature `tpm`. */
 
 /* azure_dps_config.first_key, and what azure_dps_get_key() returns */
-#define AZURE_DPS_PRIMARY_KEY 0
-#define AZURE_DPS_SECONDARY_KEY 1
+#define AZURE_DPS_PRIMARY_KEY 0   /**< azure_dps_signer.sign */
+#define AZURE_DPS_SECONDARY_KEY 1 /**< azure_dps_signer.sign_with_secondary_key */
 
 /**
  * Who the device is, and how patient. Zero means: not given, or the default. Begin with
@@ -275,9 +290,9 @@ typedef struct azure_dps_config {
 /** The memory of one device. Its contents are private. */
 typedef struct azure_dps_client {
 #if UINTPTR_MAX > 0xFFFFFFFFu
-    uint64_t opaque[75];
+    uint64_t opaque[75]; /**< Private. */
 #else
-    uint64_t opaque[60];
+    uint64_t opaque[60]; /**< Private. */
 #endif
 } azure_dps_client;
 
@@ -343,8 +358,8 @@ void azure_dps_deinit(azure_dps_client *dps);
 /** The version of the library, which is part of some texts. */
 #define AZURE_DPS_VERSION "0.1.0"
 
-#define AZURE_DPS_ID_SCOPE_MAX 64
-#define AZURE_DPS_REGISTRATION_ID_MAX 128
+#define AZURE_DPS_ID_SCOPE_MAX 64         /**< The longest ID scope. */
+#define AZURE_DPS_REGISTRATION_ID_MAX 128 /**< The longest registration ID. */
 
 /** A host name: azure_dps_write_host(), azure_dps_hub_write_host(). */
 #define AZURE_DPS_HOST_SIZE 254
@@ -418,7 +433,7 @@ void azure_dps_deinit(azure_dps_client *dps);
 /** azure_dps_tpm_decode(), from the length of the base64 text. */
 #define AZURE_DPS_TPM_KEY_SIZE(base64) ((base64) / 4 * 3)
 
-/* Parts of the sizes above. */
+/** @cond Parts of the sizes above. */
 #define AZURE_DPS_LARGER_(a, b) ((a) < (b) ? (b) : (a))
 #define AZURE_DPS_BASE64_SIZE_(len) (((len) + 2) / 3 * 4)
 #define AZURE_DPS_OPERATION_ID_MAX_ 128
@@ -437,19 +452,21 @@ void azure_dps_deinit(azure_dps_client *dps);
 #define AZURE_DPS_HTTP_POLL_SIZE_(id_scope, registration_id) \
     (sizeof "GET //registrations//operations/" AZURE_DPS_HTTP_HEAD_ "\r\n" - 1 + (id_scope) + (registration_id) + \
      AZURE_DPS_SAS_TOKEN_SIZE(id_scope, registration_id) - 1 + AZURE_DPS_OPERATION_ID_MAX_)
+/** @endcond */
 
 /* ---- A run ------------------------------------------------------------------------------------------ */
 
 /** Starts a run, or another one. `unix_time` is for the token's expiry; with X.509 pass 0. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_start(azure_dps_client *dps, uint32_t now_ms, uint64_t unix_time);
 
-#define AZURE_DPS_SIGN 1
-#define AZURE_DPS_ACTIVATE 2
-#define AZURE_DPS_SEND 3
-#define AZURE_DPS_WAIT 4
-#define AZURE_DPS_FINISHED 5
+/* azure_dps_step() */
+#define AZURE_DPS_SIGN 1     /**< Call azure_dps_sign(). Over MQTT, close the session: the token is its password. */
+#define AZURE_DPS_ACTIVATE 2 /**< Call azure_dps_tpm_activate(). Only with a TPM. */
+#define AZURE_DPS_SEND 3     /**< Connect if there is no connection, send the request, and hand in the answer. */
+#define AZURE_DPS_WAIT 4     /**< Do nothing for `*wait_ms`. */
+#define AZURE_DPS_FINISHED 5 /**< Read the outcome. */
 
-/** Returns what to do next: AZURE_DPS_SIGN … AZURE_DPS_FINISHED, or a negative AZURE_DPS_ERR_*. */
+/** Returns what to do next: AZURE_DPS_SIGN … AZURE_DPS_FINISHED, or a negative AZURE_DPS_ERR_*. `wait_ms` is for WAIT. */
 AZURE_DPS_MUST_CHECK int32_t azure_dps_step(azure_dps_client *dps, uint32_t now_ms, uint32_t *wait_ms);
 
 /**
@@ -486,15 +503,15 @@ void azure_dps_on_connected(azure_dps_client *dps);
 azure_dps_result azure_dps_on_error(azure_dps_client *dps, uint32_t now_ms, azure_dps_result error);
 
 /* azure_dps_progress.what */
-#define AZURE_DPS_PROGRESS_CONNECTED 1
-#define AZURE_DPS_PROGRESS_REGISTERING 2
-#define AZURE_DPS_PROGRESS_LOOKING_UP 3
-#define AZURE_DPS_PROGRESS_ASSIGNING 4
-#define AZURE_DPS_PROGRESS_ASSIGNED 5
-#define AZURE_DPS_PROGRESS_RETRYING 6
-#define AZURE_DPS_PROGRESS_FAILED 7
+#define AZURE_DPS_PROGRESS_CONNECTED 1  /**< A connection was made. */
+#define AZURE_DPS_PROGRESS_REGISTERING 2 /**< A register request is due. */
+#define AZURE_DPS_PROGRESS_LOOKING_UP 3 /**< A look-up is due. */
+#define AZURE_DPS_PROGRESS_ASSIGNING 4  /**< The service is assigning the device. */
+#define AZURE_DPS_PROGRESS_ASSIGNED 5   /**< The device has a hub. */
+#define AZURE_DPS_PROGRESS_RETRYING 6   /**< A request failed, and is sent again. */
+#define AZURE_DPS_PROGRESS_FAILED 7     /**< The run has ended. */
 
-/** What to tell a user. */
+/** What to report to a user. */
 typedef struct azure_dps_progress {
     int32_t what;            /**< AZURE_DPS_PROGRESS_* */
     azure_dps_result result; /**< For RETRYING and FAILED: why. */
@@ -502,12 +519,13 @@ typedef struct azure_dps_progress {
     uint32_t failures;       /**< For RETRYING: how many in a row. */
 } azure_dps_progress;
 
-/** Returns 1 and fills `progress` if there is something new to tell, else 0. Nobody has to call it. */
+/** Returns 1 and fills `progress` if there is something new to report, else 0. Optional. */
 int32_t azure_dps_get_progress(azure_dps_client *dps, azure_dps_progress *progress);
 
 /* ---- Over MQTT 3.1.1, with any client, on TLS 1.2 ---------------------------------------------------- */
 
-#define AZURE_DPS_MQTT_PORT 8883
+#define AZURE_DPS_MQTT_PORT 8883 /**< MQTT over TLS. */
+/** Subscribe to it after CONNACK, before the first request. */
 #define AZURE_DPS_MQTT_SUBSCRIBE_FILTER "$dps/registrations/res/#"
 
 /** Writes the client ID for CONNECT, with a clean session: the registration ID. */
@@ -544,7 +562,7 @@ int32_t azure_dps_mqtt_on_message(azure_dps_client *dps, uint32_t now_ms, azure_
  * close the connection and go on with azure_dps_step(), without azure_dps_on_error(): the same request is due again.
  */
 
-#define AZURE_DPS_HTTPS_PORT 443
+#define AZURE_DPS_HTTPS_PORT 443 /**< HTTP over TLS. */
 
 /** Writes the request that is due, head and body. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_http_write_request(azure_dps_client *dps, uint32_t now_ms, void *buffer,
@@ -574,7 +592,7 @@ AZURE_DPS_MUST_CHECK int32_t azure_dps_http_received(azure_dps_client *dps, uint
 /**
  * Your blocking connection, clock and delay.
  *
- * A callback that fails returns a negative number of yours, which azure_dps_error.io_error shows if it ended the run.
+ * A callback that fails returns a negative number of its own, which azure_dps_error.io_error shows if it ended the run.
  */
 typedef struct azure_dps_io {
     /** Passed to all callbacks. */
@@ -596,7 +614,7 @@ typedef struct azure_dps_io {
     uint32_t (*clock_ms)(void *ctx);
     /** Waits for at least this long. */
     void (*delay_ms)(void *ctx, uint32_t ms);
-    /** Told how the run goes on. May be NULL. */
+    /** Called when there is something new to report. May be NULL. */
     void (*observe)(void *ctx, const azure_dps_progress *progress);
 } azure_dps_io;
 
@@ -629,12 +647,12 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_get_assignment(const azure_dps_c
                                                                size_t body_len, azure_dps_assignment *assignment);
 
 /* azure_dps_get_substatus() */
-#define AZURE_DPS_SUBSTATUS_NONE 0
-#define AZURE_DPS_SUBSTATUS_INITIAL_ASSIGNMENT 1
-#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_MIGRATED 2
-#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_RESET 3
-#define AZURE_DPS_SUBSTATUS_REPROVISIONED_TO_INITIAL 4
-#define AZURE_DPS_SUBSTATUS_OTHER 255
+#define AZURE_DPS_SUBSTATUS_NONE 0                    /**< The service said nothing. */
+#define AZURE_DPS_SUBSTATUS_INITIAL_ASSIGNMENT 1      /**< The first assignment. */
+#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_MIGRATED 2    /**< Moved to another hub, with its twin. */
+#define AZURE_DPS_SUBSTATUS_DEVICE_DATA_RESET 3       /**< Moved to another hub, with a new twin. */
+#define AZURE_DPS_SUBSTATUS_REPROVISIONED_TO_INITIAL 4 /**< Moved back to its first hub. */
+#define AZURE_DPS_SUBSTATUS_OTHER 255                 /**< Another one. */
 
 /**
  * Returns AZURE_DPS_SUBSTATUS_*: how the device came to its hub, read from `assignment->registration_state`; or
@@ -652,7 +670,7 @@ azure_dps_result azure_dps_get_error(const azure_dps_client *dps, azure_dps_erro
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_error(const azure_dps_client *dps, char *buffer, size_t size,
                                                             size_t *len);
 
-/** Writes what the service, or the operator's webhook, said about a failure. Empty if nothing. Unchecked text. */
+/** Writes what the service, or the operator's webhook, said about a failure. Empty if nothing. The text is not checked. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_service_message(const azure_dps_client *dps, const void *body,
                                                                       size_t body_len, char *buffer, size_t size,
                                                                       size_t *len);
@@ -687,11 +705,11 @@ bool azure_dps_json_is_null(azure_dps_str value);
 
 /** The assigned hub, as in azure_dps_assignment or as kept elsewhere. */
 typedef struct azure_dps_hub {
-    azure_dps_str assigned_hub;
-    azure_dps_str device_id; /**< Also the MQTT client ID. */
+    azure_dps_str assigned_hub; /**< A host name, perhaps `:` and a port. */
+    azure_dps_str device_id;    /**< Also the MQTT client ID. */
 } azure_dps_hub;
 
-#define AZURE_DPS_HUB_MQTT_PORT 8883
+#define AZURE_DPS_HUB_MQTT_PORT 8883 /**< MQTT over TLS. */
 
 /** Writes the host name to connect to, and sets its port if the hub's name has one; else `port` is left alone. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_host(const azure_dps_hub *hub, char *buffer, size_t size,
@@ -733,8 +751,8 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_x509_connection_string
 
 /** A property of a message: name and value. */
 typedef struct azure_dps_property {
-    azure_dps_str name;
-    azure_dps_str value;
+    azure_dps_str name;  /**< Is percent-encoded when it is written. */
+    azure_dps_str value; /**< Is percent-encoded when it is written. */
 } azure_dps_property;
 
 /** Writes the topic for telemetry, with `count` properties; 0 for none. */
@@ -745,7 +763,9 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_hub_write_telemetry_topic(const 
 
 /* ---- The twin --------------------------------------------------------------------------------------- */
 
+/** Subscribe to it for answers to requests. */
 #define AZURE_DPS_TWIN_ANSWER_FILTER "$iothub/twin/res/#"
+/** Subscribe to it for changes of desired properties. */
 #define AZURE_DPS_TWIN_CHANGE_FILTER "$iothub/twin/PATCH/properties/desired/#"
 
 /** Writes the topic of the request for the whole twin; the body is empty. */
@@ -757,7 +777,7 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_twin_write_report_topic(uint32_t
                                                                         size_t *len);
 
 /* azure_dps_twin_message.what */
-#define AZURE_DPS_TWIN_OTHER 0    /**< Not a message of the twin. */
+#define AZURE_DPS_TWIN_OTHER 0    /**< Not about the twin. */
 #define AZURE_DPS_TWIN_WHOLE 1    /**< The whole twin. */
 #define AZURE_DPS_TWIN_CHANGE 2   /**< A change of desired properties. */
 #define AZURE_DPS_TWIN_REPORTED 3 /**< The hub accepted reported properties. */
@@ -833,7 +853,7 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_record_read(const azure_dps_conf
  *     }
  */
 typedef struct azure_dps_reprovisioning {
-    uint64_t opaque[24];
+    uint64_t opaque[24]; /**< Private. */
 } azure_dps_reprovisioning;
 
 /** Zero means the default. */
@@ -880,7 +900,7 @@ azure_dps_result azure_dps_reprovisioning_on_failed(azure_dps_reprovisioning *li
 /** Returns the outcome for the return code of a hub's CONNACK. */
 int32_t azure_dps_hub_outcome_from_connack(uint8_t return_code);
 
-/** Says what became of the connection to the hub. */
+/** Hands in how the connection to the hub went, and again how its session ended. */
 azure_dps_result azure_dps_reprovisioning_on_hub(azure_dps_reprovisioning *life, uint32_t now_ms, int32_t outcome);
 
 /** Makes the next thing to do a registration: a direct method "reprovision", a button. */
@@ -889,7 +909,10 @@ azure_dps_result azure_dps_reprovisioning_provision_again(azure_dps_reprovisioni
 /** Writes the pauses that a reboot must not forget, 8 bytes, for memory that a reset keeps. */
 azure_dps_result azure_dps_reprovisioning_get_pauses(azure_dps_reprovisioning *life, uint32_t now_ms, uint8_t *pauses);
 
-/** Takes over the pauses from before a reboot, of which `off_ms` ago. AZURE_DPS_ERR_ARGUMENT if they are none. */
+/**
+ * Restores the pauses of azure_dps_reprovisioning_get_pauses() after a reboot. `off_ms` is the time since then, 0 if it is
+ * not known. AZURE_DPS_ERR_ARGUMENT if the 8 bytes are no pauses.
+ */
 azure_dps_result azure_dps_reprovisioning_set_pauses(azure_dps_reprovisioning *life, uint32_t now_ms,
                                                      const uint8_t *pauses, uint32_t off_ms);
 
@@ -908,12 +931,12 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_tpm_activate(azure_dps_client *d
 
 /** The parts of an encrypted key, for TPM2_ActivateCredential and TPM2_Import. They point into the buffer. */
 typedef struct azure_dps_tpm_encrypted_key {
-    azure_dps_bytes id_object;
-    azure_dps_bytes encrypted_secret;
-    azure_dps_bytes import_seed;
-    azure_dps_bytes duplicate;
-    azure_dps_bytes public_area;
-    azure_dps_bytes data;
+    azure_dps_bytes id_object;        /**< TPM2_ActivateCredential: TPM2B_ID_OBJECT. */
+    azure_dps_bytes encrypted_secret; /**< TPM2_ActivateCredential: TPM2B_ENCRYPTED_SECRET. */
+    azure_dps_bytes import_seed;      /**< TPM2_Import: TPM2B_ENCRYPTED_SECRET. */
+    azure_dps_bytes duplicate;        /**< TPM2_Import: TPM2B_PRIVATE. */
+    azure_dps_bytes public_area;      /**< TPM2_Import, TPM2_Load: TPMT_PUBLIC of the key. */
+    azure_dps_bytes data;             /**< Encrypted with the inner key. No client reads it. */
 } azure_dps_tpm_encrypted_key;
 
 /** Decodes a challenge, or the key of azure_dps_tpm_get_authentication_key(), into `buffer`. */
