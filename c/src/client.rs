@@ -197,6 +197,7 @@ pub unsafe extern "C" fn azure_dps_init_abi(
     const SIZES: u32 = (size_of::<azure_dps_client>() << 16
         | size_of::<azure_dps_config>() << 8
         | size_of::<azure_dps_error>()) as u32;
+    const { assert!(size_of::<azure_dps_config>() < 256 && size_of::<azure_dps_error>() < 256) };
     if abi != AZURE_DPS_ABI || sizes != SIZES {
         return AZURE_DPS_ERR_ABI;
     }

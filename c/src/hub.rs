@@ -100,12 +100,12 @@ pub unsafe extern "C" fn azure_dps_hub_write_user_name(
 }
 
 /// One of a signer's two keys.
-struct OneKey<'s> {
-    signer: Signer<'s>,
+struct OneKey {
+    signer: Signer,
     key: KeyChoice,
 }
 
-impl Sign for OneKey<'_> {
+impl Sign for OneKey {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
         match self.key {
             KeyChoice::Primary => self.signer.sign(message, signature),

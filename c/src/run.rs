@@ -253,7 +253,7 @@ impl Client {
     fn run(
         &mut self,
         unix_time: u64,
-        signer: &mut Signer<'_>,
+        signer: &mut Signer,
         buffer: &mut [u8],
         callbacks: &Callbacks,
     ) -> Result<(), Failure> {

@@ -26,21 +26,21 @@ pub struct azure_dps_signer {
 }
 
 /// [`azure_dps_signer`] as the library wants it.
-pub(crate) struct Signer<'s> {
-    /// `None` is a signer without a key.
-    callbacks: Option<&'s azure_dps_signer>,
+pub(crate) struct Signer {
+    /// `None` is a signer without a key. A copy: a callback may change what C keeps.
+    callbacks: Option<azure_dps_signer>,
     /// What the callback that failed returned.
     pub(crate) io_error: i32,
 }
 
-impl<'s> Signer<'s> {
+impl Signer {
     /// A signer; NULL if there is none, with a certificate.
     ///
     /// # Safety
-    /// The pointer is NULL or valid during `'s`, and so are the callbacks in it with their context.
+    /// The pointer is NULL or valid now, and the callbacks in it, with their context, as long as the result is used.
     pub(crate) unsafe fn new(signer: *const azure_dps_signer) -> Result<Self, Failure> {
         // SAFETY: the caller's promise.
-        let callbacks = if signer.is_null() { None } else { Some(unsafe { structure(signer)? }) };
+        let callbacks = if signer.is_null() { None } else { Some(unsafe { *structure(signer)? }) };
         Ok(Self { callbacks, io_error: 0 })
     }
 
@@ -63,7 +63,7 @@ pub(crate) const FAILED: SignError = SignError::new("see io_error");
 /// [`azure_dps_signer::activate`] failed.
 pub(crate) const NOT_ACTIVATED: TpmError = TpmError::new("see io_error");
 
-impl Sign for Signer<'_> {
+impl Sign for Signer {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
         let sign = self.callbacks.and_then(|callbacks| callbacks.sign);
         self.call_to_sign(sign, message, signature)
