@@ -28,7 +28,8 @@ uint32_t now(void);
 void delay(uint32_t ms);
 void erase_and_write(const void *bytes, size_t len);
 int32_t connect_to_hub(const azure_dps_assignment *assignment, int32_t which_key);
-void *secure_element;
+int32_t stay_at_hub(void);
+extern void *secure_element;
 int32_t secure_element_hmac(void *ctx, const uint8_t *message, size_t len, uint8_t *signature);
 
 /* An MQTT client. */
