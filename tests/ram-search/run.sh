@@ -9,13 +9,19 @@
 # machine a build that leaves a key behind on
 # purpose, in memory and in a register, and makes an HMAC as anybody would, must be found out.
 #
-# Needs qemu-system-arm, python3, and a toolchain for thumbv7m-none-eabi (`rustup target add
-# thumbv7m-none-eabi`); on Debian, as root, the first and the last are installed.
+# Then the same through the C API, on both machines: c/main.c with c/build.sh's library.
+#
+# Needs gcc, arm-none-eabi-gcc with newlib, qemu-system-arm, python3, and a toolchain for thumbv7m-none-eabi (`rustup target add
+# thumbv7m-none-eabi`); on Debian, as root, all but python3 are installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ../../.ci/toolchain-bare-metal
 want qemu-system-arm command -v qemu-system-arm
+want gcc gcc --version
+want gcc-arm-none-eabi arm-none-eabi-gcc --version
+want libnewlib-arm-none-eabi test -e /usr/lib/arm-none-eabi/newlib/libc.a
 install_wanted
+c_target_dir="${CARGO_TARGET_DIR:-}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
@@ -46,6 +52,22 @@ search() {
         python3 search.py "$CARGO_TARGET_DIR/$target/release/azure-dps-ram-search" "$length" >"$log"
 }
 
+# search_c MACHINE
+search_c() {
+    local target=thumbv7m-none-eabi length=4 options=(--features "")
+    local cc=(arm-none-eabi-gcc -mcpu=cortex-m3 -mthumb -nostartfiles -T c/link.ld "-Wl,-z,noexecstack")
+    if [ "$1" = linux ]; then
+        # Bound at the start: else the dynamic linker puts the vector registers onto the stack in between.
+        target=x86_64-unknown-linux-gnu length=5 options=() cc=("${CC:-gcc}" "-Wl,-z,now")
+    fi
+    local prefix="$CARGO_TARGET_DIR/c/$target"
+    # What is compiled in c/target already is not compiled again.
+    CARGO_TARGET_DIR="$c_target_dir" ../../c/build.sh --target "$target" "${options[@]}" --prefix "$prefix" >/dev/null &&
+        "${cc[@]}" -std=c99 -O2 -Wall -Wextra -Werror -I "$prefix/include" c/main.c \
+            "$prefix/lib/libazure_dps_c.a" -o "$prefix/ram-search" &&
+        python3 search.py "$prefix/ram-search" "$length" c >"$log"
+}
+
 failed=0
 while read -r machine level backend protocol; do
     if [ "$machine" = linux ] && [ "$(uname -sm)" != "Linux x86_64" ]; then
@@ -53,7 +75,12 @@ while read -r machine level backend protocol; do
         continue
     fi
     outcome=0
-    search "$machine" "$level" "$backend" "${protocol/mqtt/}" || outcome=$?
+    if [ "$protocol" = c ]; then
+        : >"$log"
+        search_c "$machine" || outcome=$?
+    else
+        search "$machine" "$level" "$backend" "${protocol/mqtt/}" || outcome=$?
+    fi
     if [ "$protocol" = control ] && grep -q 'LEFT: .* at .*group key$' "$log" && grep -q 'LEFT: .* at .*state' "$log" &&
         tail -n 2 "$log" | grep -qE ' in (r10|the vector registers): group key$'; then
         echo "$machine, the control: $(tail -n 1 "$log"), as it must be"
@@ -77,5 +104,7 @@ linux s native mqtt
 linux 3 native http
 linux 3 soft mqtt
 linux s native control
+cortex-m3 s small c
+linux s fast c
 VARIANTS
 exit "$failed"

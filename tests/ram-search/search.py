@@ -2,10 +2,10 @@
 """Runs an image in QEMU, or a program of this machine, and searches its memory, from outside, for
 secrets.
 
-    search.py ELF [LENGTH]
+    search.py ELF [LENGTH [c]]
 
 lists what is left after each step, and fails if that is more than must be there. The shortest piece
-that counts has LENGTH bytes, 4 by default; of text, 8.
+that counts has LENGTH bytes, 4 by default; of text, 8. With `c`, the program is c/main.c.
 
 The image halts in its function `halt`, and the debugger's stub saves all of the RAM and the registers.
 The program says where it is and waits for a line; all that it can write to is read from /proc, and its registers
@@ -139,6 +139,16 @@ STEPS = [
     ("a token for DPS is in the caller's buffer", {"device key", "signature for DPS, as text"}),
     ("provisioned; a token and a connection string for the hub were written and wiped", {"device key"}),
     ("everything has been dropped", set()),
+]
+# The same for c/main.c.
+C_STEPS = [
+    ("the device key has been derived", {"device key"}),
+    ("the caller has its text, and it has been wiped", {"device key, base64"}),
+    ("it has been read from the text, which was wiped", {"device key"}),
+    ("texts that are no keys were read in its place", set()),
+    ("a password for DPS is in the caller's buffer", {"device key", "signature for DPS, as text"}),
+    ("provisioned; a password and a connection string for the hub were written and wiped", {"device key"}),
+    ("a run was given up, an initialisation failed, and everything has been wiped", set()),
 ]
 # Until it has been assigned, a run over HTTP keeps the signature, for its polls.
 MAY_BE_KEPT = {5: {"signature for DPS"}}
@@ -316,7 +326,7 @@ def find(memory, known):
     return runs
 
 
-def main(elf):
+def main(elf, steps):
     secrets, left, overwritten, scanned = GROUP + DEVICE + SIGNATURES, 0, 0, 0
     known = pieces(secrets, LENGTH)
     with tempfile.TemporaryDirectory() as folder:
@@ -324,7 +334,7 @@ def main(elf):
         machine = Board(elf, folder) if is_arm else Program(elf)
         in_registers = pieces(secrets, machine.register_size)
         try:
-            for place, (step, wanted) in enumerate(STEPS, 1):
+            for place, (step, wanted) in enumerate(steps, 1):
                 at, sp, areas, registers = machine.halted()
                 if at != place:
                     sys.exit(f"stopped at step {at} instead of {place}")
@@ -360,6 +370,6 @@ def main(elf):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (2, 3, 4) or sys.argv[3:] not in ([], ["c"]):
         sys.exit(__doc__)
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], C_STEPS if sys.argv[3:] else STEPS))
