@@ -46,6 +46,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+[[ "$features" != *[[:space:]]* ]] || wrong "features are separated by commas, without spaces"
 for feature in ${features//,/ }; do
     case "$feature" in
         tpm | csr | lookup) ;;
@@ -91,6 +92,13 @@ esac
 
 # --- The library ----------------------------------------------------------------------------
 
+# Another run for the same target, with other options, would put its archive in the place of this one's.
+mkdir -p "$CARGO_TARGET_DIR"
+if command -v flock >/dev/null; then
+    exec 8>"$CARGO_TARGET_DIR/azure-dps-c.lock"
+    flock 8
+fi
+
 flags="${RUSTFLAGS:-}"
 config=()
 [ "$build" = fast ] || flags+=' --cfg sha2_backend_soft="compact"'
@@ -110,10 +118,8 @@ mapfile -t members < <(ar t "$whole" | grep '^azure_dps_c-.*\.o$')
 # --- What is installed ----------------------------------------------------------------------
 
 version="$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)"
-case "$target" in
-    *64-* | s390x-*) pointer_size=8 ;;
-    *) pointer_size=4 ;;
-esac
+bits="$(rustc --print cfg --target "$target" | sed -n 's/^target_pointer_width="\(.*\)"$/\1/p')"
+pointer_size=$((bits / 8))
 fill_in() {
     sed -e "s/@VERSION@/$version/g" -e "s/@TARGET@/$target/g" -e "s/@FEATURES@/$features/g" \
         -e "s/@POINTER_SIZE@/$pointer_size/g" "$1"

@@ -33,7 +33,7 @@ for argument; do
             mapfile -t targets < <(./build.sh --help | grep -oE '\b(thumb|riscv|x86_64-|aarch64-)[a-z0-9_.-]+' | sort -u)
             ;;
         header | symbols | packages | rust | floats) parts+=("$argument") ;;
-        *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' check/run.sh >&2; exit 2 ;;
     esac
 done
 [ ${#parts[@]} -gt 0 ] || parts=(header symbols packages rust floats)

@@ -17,12 +17,15 @@ want libc6-dev test -e /usr/include/stdio.h
 want valgrind valgrind --version
 install_wanted
 
+all=no
+mapfile -t programs < <(cd c/tests && printf '%s\n' *.c | sed 's/\.c$//' | grep -vxE 'check|support')
+for section; do
+    [[ " ${programs[*]} " = *" $section "* ]] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' c/tests/run.sh >&2; exit 2; }
+done
+if [ $# -gt 0 ]; then programs=("$@"); else all=yes; fi
 export dir="${CARGO_TARGET_DIR:-$PWD/c/target}/tests"
 mkdir -p "$dir"/{plain,sanitized,valgrind}
 c/build.sh --prefix "$dir/prefix"
-all=no
-mapfile -t programs < <(cd c/tests && printf '%s\n' *.c | sed 's/\.c$//' | grep -vxE 'check|support')
-if [ $# -gt 0 ]; then programs=("$@"); else all=yes; fi
 
 # --- Build ----------------------------------------------------------------------------------
 
