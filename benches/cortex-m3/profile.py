@@ -52,7 +52,7 @@ def main(elf):
     # Of several names for one address, one is enough.
     functions = sorted({row[0]: row for row in zip(addresses, lengths, readable(names))}.values())
     owner = {at: index for index, (start, length, _) in enumerate(functions) for at in range(start, start + length, 2)}
-    run = next(index for index, (_, _, name) in enumerate(functions) if name.endswith("workload::run"))
+    run = next(index for index, (_, _, name) in enumerate(functions) if name in ("run", "azure_dps_cortex_m3::workload::run"))
     spent, frames, deepest = {}, [], []
     for pc, sp in trace(elf):
         index = owner.get(pc)
