@@ -1,5 +1,7 @@
 //! What the targets share: inputs in parts, and the emulator that those of its parsers ask.
 
+#![cfg(feature = "emulator")]
+
 pub mod http;
 pub mod mqtt;
 pub mod secrets;
