@@ -3,6 +3,8 @@
  */
 #include <azure_dps.h>
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
