@@ -666,7 +666,7 @@ AZURE_DPS_MUST_CHECK int32_t azure_dps_get_substatus(const azure_dps_assignment 
  */
 azure_dps_result azure_dps_get_error(const azure_dps_client *dps, azure_dps_error *error);
 
-/** Writes the error in words: English, for a log. Costs about 7 KB of flash. */
+/** Writes the error in words: English, for a log. Costs about 9 KB of flash. */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_error(const azure_dps_client *dps, char *buffer, size_t size,
                                                             size_t *len);
 
