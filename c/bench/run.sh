@@ -38,7 +38,7 @@ out="$target/bench"
 board=../examples/cortex-m3
 flags=(-std=c99 -mcpu=cortex-m3 -mthumb -Os -ffunction-sections -fdata-sections
     -Wall -Wextra -Wpedantic -Wconversion -Werror)
-link=(-nostartfiles -Wl,--gc-sections -Wl,-z,noexecstack -T "$board/mps2-an385.ld")
+link=(-nostartfiles "-Wl,--gc-sections" "-Wl,-z,noexecstack" -T "$board/mps2-an385.ld")
 
 # library NAME [OPTION…]: builds the library as c/build.sh does with the options.
 library() {
