@@ -48,9 +48,10 @@
  *   AZURE_DPS_ERR_HANDLE.
  * - Results point into the body of the last answer: the start of the buffer over HTTP, the message over
  *   MQTT. Keep the body until the result is read.
- * - Pass the same kind of handle that you initialised. One thread at a time may use a client. No
+ * - Pass the same kind of handle that you initialised. One thread at a time may use a client, or a key. No
  *   function may be called on a client from one of its own callbacks. Callbacks return: no longjmp(), no C++
  *   exception.
+ * - The memory that a function writes into does not overlap what it reads, unless its comment says so.
  *
  * ## Conventions
  *
