@@ -246,6 +246,8 @@ unsafe fn init(dps: *mut azure_dps_client, config: *const azure_dps_config) -> R
                 if !api_version.is_empty() {
                     provisioning.set_api_version(api_version);
                 }
+                // The compiler refuses a member that was forgotten.
+                let Client { clock: _, phase: _, io_error: _, reader: _, provisioning: _ } = &*client;
                 mark::<Client>(dps);
             }
             return Ok(());
