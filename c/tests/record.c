@@ -149,6 +149,47 @@ static void every_cut_and_every_flip_is_refused(void)
     CHECK_INT(read_record(sector, sizeof sector), AZURE_DPS_ERR_RECORD_TORN);
 }
 
+/* Written by another program: whole, with their digests, the first bytes of SHA-256. */
+static void records_of_other_programs(void)
+{
+    static const struct {
+        uint8_t version, flags;
+        const char *state, *digest;
+        azure_dps_result result;
+    } rows[] = {
+        {1, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\xdb\x19\xe9\xca\x61\x6a\x03\x8b\x5f\xfa\x66\x7c\x06\xc2\x50\x2f",
+         AZURE_DPS_OK},
+        {1, 7, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\x1c\x69\x99\x0f\xf1\x4e\xfa\xa1\x3d\xd1\x7e\x93\x91\x2e\xed\x25",
+         AZURE_DPS_OK},
+        {2, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\x44\x11\x36\x03\x31\x41\xf2\x34\xfe\x33\x3d\x27\x5b\xb6\x7e\xb2",
+         AZURE_DPS_ERR_RECORD_LAYOUT},
+        {1, 8, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\xc1\x00\x6f\x1e\x88\xa7\x60\x2e\x1d\xe5\x62\x66\x44\xc6\xc5\x95",
+         AZURE_DPS_ERR_RECORD_LAYOUT},
+        {1, 6, "{\"assignedHub\":\"h:0\",\"deviceId\":\"d\"}", "\xbd\xaf\xf2\xb1\x51\x40\x1d\x69\xb0\xef\x0b\x9f\x45\xab\xcc\x12",
+         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+        {1, 6, "{\"assignedHub\":\"h\"}", "\x8f\xc1\xbb\xa8\x93\x96\x45\xd9\x96\x30\x7d\x82\xcf\xff\xb8\xda",
+         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+        {1, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"\\u0064\"}", "\xbe\xd9\x55\xda\x77\xb1\x15\xac\x61\x07\x4d\xc3\x42\xbb\x76\xa7",
+         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+        {1, 6, "no JSON", "\x07\x41\xd4\x51\x67\x87\xf3\x92\x46\xf5\xdc\x39\xe9\xb9\x9d\xc1",
+         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+        {1, 6, "{\"status\":\"failed\",\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\x01\xb1\x12\xba\x92\x38\x87\x1f\x9f\x01\xd2\x4f\xe2\x64\x71\xf5",
+         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+    };
+    static const char owner[] = "\x44\x66\xf9\x52\xc4\x67\x16\xce";
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        size_t len = strlen(rows[i].state);
+        uint8_t *record = (uint8_t *)exact(OVERHEAD + len);
+        uint8_t header[8] = {'D', 'p', rows[i].version, rows[i].flags, (uint8_t)len, 0, 0, 0};
+        memcpy(record, header, 8);
+        memcpy(record + 8, owner, 8);
+        memcpy(record + 16, rows[i].state, len);
+        memcpy(record + 16 + len, rows[i].digest, 16);
+        row(format("%lu", (unsigned long)i));
+        CHECK_INT(read_record(record, OVERHEAD + len), rows[i].result);
+    }
+}
+
 static void another_devices_record_is_foreign(void)
 {
     size_t len = 0;
@@ -201,6 +242,7 @@ int main(int argc, char **argv)
     RUN(sizes_are_exact);
     RUN(a_record_takes_the_answers_place);
     RUN(every_cut_and_every_flip_is_refused);
+    RUN(records_of_other_programs);
     RUN(another_devices_record_is_foreign);
     RUN(wrong_arguments);
     return finish();
