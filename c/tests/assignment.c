@@ -61,7 +61,8 @@ static void substatuses(void)
         device device;
         azure_dps_assignment assignment;
         row(rows[i].json);
-        CHECK_INT(after(&device, replace(assigned(), "\"initialAssignment\"", rows[i].json), &assignment), AZURE_DPS_OK);
+        CHECK_INT(after(&device, replace(assigned(), "\"initialAssignment\"", rows[i].json), &assignment),
+                  AZURE_DPS_OK);
         CHECK_INT(azure_dps_get_substatus(&assignment), rows[i].substatus);
         azure_dps_deinit(&device.dps);
     }
@@ -78,7 +79,10 @@ static void payloads(void)
 {
     static const struct {
         const char *json, *payload;
-    } rows[] = {{"\"x\":0", NULL}, {"\"payload\":null", NULL}, {"\"payload\":{}", "{}"}, {"\"payload\":7", "7"},
+    } rows[] = {{"\"x\":0", NULL},
+                {"\"payload\":null", NULL},
+                {"\"payload\":{}", "{}"},
+                {"\"payload\":7", "7"},
                 {"\"payload\":\"\"", "\"\""}};
     const char *without = replace(assigned(), strstr(assigned(), ",\"payload\""), "}}");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -122,14 +126,15 @@ static void device_ids_are_without_escapes(void)
     static const struct {
         const char *json, *device_id;
     } rows[] = {
-        {"T-7", "T-7"},           {"T\\u002b7", "T+7"},      {"T\\u002B7's(kitchen)!", "T+7's(kitchen)!"},
-        {"a%2Fb", "a%2Fb"},       {"\\u0025\\u0064", "%d"},  {"a:b@c=d?e#f", "a:b@c=d?e#f"},
+        {"T-7", "T-7"},     {"T\\u002b7", "T+7"},     {"T\\u002B7's(kitchen)!", "T+7's(kitchen)!"},
+        {"a%2Fb", "a%2Fb"}, {"\\u0025\\u0064", "%d"}, {"a:b@c=d?e#f", "a:b@c=d?e#f"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         device device;
         azure_dps_assignment assignment;
         row(rows[i].json);
-        const char *body = replace(assigned(), "\"deviceId\":\"" TOASTER "\"", format("\"deviceId\":\"%s\"", rows[i].json));
+        const char *body =
+            replace(assigned(), "\"deviceId\":\"" TOASTER "\"", format("\"deviceId\":\"%s\"", rows[i].json));
         CHECK_INT(after(&device, body, &assignment), AZURE_DPS_OK);
         CHECK_STR(assignment.device_id, rows[i].device_id);
         azure_dps_deinit(&device.dps);
@@ -142,9 +147,32 @@ static void a_hub_may_have_a_port_and_nothing_else(void)
     const char *longest = format("%s:65535", repeat("h", 253));
     const char *const good[] = {"localhost:8443", "hub.azure-devices.net:1", "127.0.0.1:8883", "h", longest};
     const char *const bad[] = {
-        "",       ":",       ":8443",  "hub:",   "hub:0",   "hub:00",    "hub:08443", "hub:65536", "hub:4294967297",
-        "hub:+1", "hub: 1",  "hub :1", " hub:1", "hub:1:2", "hub::1",    "hub:x",     "[::1]",     "https://hub",
-        "hub/x",  "hub;x509=true", "hub\\n", "hub\\u003a1", "h\xc3\xa4" "b", "hub_1", repeat("h", 254),
+        "",
+        ":",
+        ":8443",
+        "hub:",
+        "hub:0",
+        "hub:00",
+        "hub:08443",
+        "hub:65536",
+        "hub:4294967297",
+        "hub:+1",
+        "hub: 1",
+        "hub :1",
+        " hub:1",
+        "hub:1:2",
+        "hub::1",
+        "hub:x",
+        "[::1]",
+        "https://hub",
+        "hub/x",
+        "hub;x509=true",
+        "hub\\n",
+        "hub\\u003a1",
+        "h\xc3\xa4"
+        "b",
+        "hub_1",
+        repeat("h", 254),
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         device device;
@@ -180,14 +208,16 @@ static void the_result_is_read_from_the_bytes_that_were_checked(void)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         azure_dps_str body = exact_str(others[i]);
         row(others[i]);
-        CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len, &assignment), AZURE_DPS_ERR_WRONG_BUFFER);
+        CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len, &assignment),
+                  AZURE_DPS_ERR_WRONG_BUFFER);
     }
     /* What follows the answer does not matter, and the device ID that was checked is kept. */
     azure_dps_str body = exact_str(format("%s ", assigned()));
     CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len, &assignment), AZURE_DPS_OK);
     body = exact_str(assigned());
     CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len, &assignment), AZURE_DPS_OK);
-    CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len - 1, &assignment), AZURE_DPS_ERR_WRONG_BUFFER);
+    CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len - 1, &assignment),
+              AZURE_DPS_ERR_WRONG_BUFFER);
     body = exact_str(replace(assigned(), "\"deviceId\":\"breakroom499-", "\"deviceId\":\"breakroom498-"));
     CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len, &assignment), AZURE_DPS_OK);
     CHECK_STR(assignment.device_id, TOASTER);
@@ -206,10 +236,11 @@ static void what_is_needed_must_be_of_its_type(void)
         "\"assignedHub\":\"" TOASTERS_HUB "\"",
         "\"deviceId\":\"" TOASTER "\"",
     };
-    static const char *const replaced[] = {"\"status\":%s,\"registrationState\"", "\"assignedHub\":%s", "\"deviceId\":%s"};
-    static const char *const not_needed[] = {"\"substatus\":\"initialAssignment\"", "\"registrationId\":\"" TOASTER "\"",
-                                             "\"createdDateTimeUtc\":\"2022-08-03T20:34:41.178Z\"",
-                                             "\"operationId\":\"" OPERATION "\""};
+    static const char *const replaced[] = {"\"status\":%s,\"registrationState\"", "\"assignedHub\":%s",
+                                           "\"deviceId\":%s"};
+    static const char *const not_needed[] = {
+        "\"substatus\":\"initialAssignment\"", "\"registrationId\":\"" TOASTER "\"",
+        "\"createdDateTimeUtc\":\"2022-08-03T20:34:41.178Z\"", "\"operationId\":\"" OPERATION "\""};
     static const char *const names[] = {"substatus", "registrationId", "createdDateTimeUtc", "operationId"};
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
         for (size_t j = 0; j < 3; j++) {
@@ -218,7 +249,8 @@ static void what_is_needed_must_be_of_its_type(void)
             const char *at = strstr(replaced[j], "%s");
             const char *value = format("%.*s%s%s", (int)(at - replaced[j]), replaced[j], odd[i], at + 2);
             row(value);
-            CHECK_INT(after(&device, replace(assigned(), needed[j], value), &assignment), AZURE_DPS_ERR_MALFORMED);
+            CHECK_INT(after(&device, replace(assigned(), needed[j], value), &assignment),
+                      AZURE_DPS_ERR_MALFORMED);
             azure_dps_deinit(&device.dps);
         }
         for (size_t j = 0; j < 4; j++) {
@@ -241,13 +273,15 @@ static void answers_that_assign_nothing(void)
     } rows[] = {
         {"200 OK", "{\"status\":\"assigned\"}", AZURE_DPS_ERR_MALFORMED},
         {"200 OK", "{\"status\":\"assigned\",\"registrationState\":7}", AZURE_DPS_ERR_MALFORMED},
-        {"200 OK", "{\"status\":\"assigned\",\"registrationState\":{\"status\":\"failed\"}}", AZURE_DPS_ERR_MALFORMED},
+        {"200 OK", "{\"status\":\"assigned\",\"registrationState\":{\"status\":\"failed\"}}",
+         AZURE_DPS_ERR_MALFORMED},
         {"200 OK", "{\"status\":\"assigned\",\"status\":\"assigned\"}", AZURE_DPS_ERR_MALFORMED},
         {"200 OK", "<html>Log in</html>", AZURE_DPS_ERR_MALFORMED},
         {"200 OK", "[]", AZURE_DPS_ERR_MALFORMED},
         {"200 OK", "{\"status\":\"disabled\"}", AZURE_DPS_ERR_DISABLED},
         {"200 OK", "{\"operationId\":\"\",\"status\":\"blacklisted\"}", AZURE_DPS_ERR_DISABLED},
-        {"200 OK", "{\"status\":\"failed\",\"registrationState\":{\"errorCode\":400208}}", AZURE_DPS_ERR_FAILED},
+        {"200 OK", "{\"status\":\"failed\",\"registrationState\":{\"errorCode\":400208}}",
+         AZURE_DPS_ERR_FAILED},
         {"202 A", "{\"status\":\"assigning\"}", AZURE_DPS_ERR_MALFORMED},
         {"202 A", "{\"status\":\"assigning\",\"operationId\":7}", AZURE_DPS_ERR_MALFORMED},
         {"302 Found", "", AZURE_DPS_ERR_REFUSED},
@@ -265,8 +299,9 @@ static void answers_that_assign_nothing(void)
     /* Another device's. */
     device device;
     azure_dps_assignment assignment;
-    CHECK_INT(after(&device, replace(assigned(), "\"registrationId\":\"", "\"registrationId\":\"x"), &assignment),
-              AZURE_DPS_ERR_MALFORMED);
+    CHECK_INT(
+        after(&device, replace(assigned(), "\"registrationId\":\"", "\"registrationId\":\"x"), &assignment),
+        AZURE_DPS_ERR_MALFORMED);
     azure_dps_deinit(&device.dps);
 }
 

@@ -17,7 +17,8 @@ static azure_dps_bytes csr_of(const uint8_t *der, size_t len)
 static void issued(device *device, const char *chain, azure_dps_assignment *assignment)
 {
     certified(device, TOASTER);
-    const char *body = replace(assigned(), "\"payload\":", format("\"issuedCertificateChain\":%s,\"payload\":", chain));
+    const char *body =
+        replace(assigned(), "\"payload\":", format("\"issuedCertificateChain\":%s,\"payload\":", chain));
     CHECK_INT(run_to(device, "200 OK", body, assignment), AZURE_DPS_OK);
 }
 
@@ -39,7 +40,8 @@ static void the_request_carries_the_csr_in_the_version_that_knows_it(void)
     device.config.csr = csr_of(CSR_DER, sizeof CSR_DER);
     begin(&device);
     const char *first = request(&device, 0);
-    CHECK(ends_with(first, format("\r\n\r\n{\"registrationId\":\"" TOASTER "\",\"csr\":\"%s\",\"payload\":" PAYLOAD "}",
+    CHECK(ends_with(first, format("\r\n\r\n{\"registrationId\":\"" TOASTER
+                                  "\",\"csr\":\"%s\",\"payload\":" PAYLOAD "}",
                                   base64(CSR_DER, sizeof CSR_DER))));
     CHECK(contains(first, "/register?api-version=2026-11-01 "));
     CHECK_INT(azure_dps_mqtt_write_user_name(&device.dps, text, sizeof text, NULL), AZURE_DPS_OK);
@@ -91,8 +93,8 @@ static void the_leaf_is_the_one_with_the_devices_key_wherever_it_stands(void)
         size_t len = 0;
         row(format("%lu", (unsigned long)i));
         issued(&device, chains[i], &assignment);
-        CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(CSR_DER, sizeof CSR_DER), buffer, sizeof buffer,
-                                                   &len),
+        CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(CSR_DER, sizeof CSR_DER), buffer,
+                                                   sizeof buffer, &len),
                   AZURE_DPS_OK);
         CHECK_INT(len, sizeof LEAF_DER);
         CHECK_BYTES(buffer, LEAF_DER, sizeof LEAF_DER);
@@ -113,11 +115,14 @@ static void the_chain_is_decoded_one_by_one(void)
     CHECK_INT(azure_dps_certificate_write(&assignment, 1, buffer, sizeof buffer, &len), AZURE_DPS_OK);
     CHECK_INT(len, sizeof ROOT_DER);
     CHECK_BYTES(buffer, ROOT_DER, sizeof ROOT_DER);
-    CHECK_INT(azure_dps_certificate_write(&assignment, 2, buffer, sizeof buffer, &len), AZURE_DPS_ERR_NOT_FOUND);
-    CHECK_INT(azure_dps_certificate_write(&assignment, SIZE_MAX, buffer, sizeof buffer, &len), AZURE_DPS_ERR_NOT_FOUND);
+    CHECK_INT(azure_dps_certificate_write(&assignment, 2, buffer, sizeof buffer, &len),
+              AZURE_DPS_ERR_NOT_FOUND);
+    CHECK_INT(azure_dps_certificate_write(&assignment, SIZE_MAX, buffer, sizeof buffer, &len),
+              AZURE_DPS_ERR_NOT_FOUND);
     azure_dps_deinit(&device.dps);
 
-    CHECK_INT(run_to(&device, "200 OK", vector("registration-state-every-field.json"), &assignment), AZURE_DPS_OK);
+    CHECK_INT(run_to(&device, "200 OK", vector("registration-state-every-field.json"), &assignment),
+              AZURE_DPS_OK);
     static const char *const parts[] = {"LEAF", "ICA", "ROOT"};
     for (size_t i = 0; i < 3; i++) {
         CHECK_INT(azure_dps_certificate_write(&assignment, i, buffer, sizeof buffer, &len), AZURE_DPS_OK);
@@ -129,8 +134,13 @@ static void the_chain_is_decoded_one_by_one(void)
 static void a_chain_without_the_devices_key_is_malformed(void)
 {
     const char *const chains[] = {
-        format("[\"%s\"]", root_in_base64()), format("[\"%s\"]", base64(CSR_DER, sizeof CSR_DER)), "[]", "[\"\"]",
-        "[\"not base64\"]", "[7]", "[null]",
+        format("[\"%s\"]", root_in_base64()),
+        format("[\"%s\"]", base64(CSR_DER, sizeof CSR_DER)),
+        "[]",
+        "[\"\"]",
+        "[\"not base64\"]",
+        "[7]",
+        "[null]",
     };
     device device;
     azure_dps_assignment assignment;
@@ -138,13 +148,14 @@ static void a_chain_without_the_devices_key_is_malformed(void)
     for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) {
         row(chains[i]);
         issued(&device, chains[i], &assignment);
-        CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(CSR_DER, sizeof CSR_DER), buffer, sizeof buffer, NULL),
+        CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(CSR_DER, sizeof CSR_DER), buffer,
+                                                   sizeof buffer, NULL),
                   AZURE_DPS_ERR_MALFORMED);
         azure_dps_deinit(&device.dps);
     }
     issued(&device, format("[\"%s\"]", leaf_in_base64()), &assignment);
-    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(OTHER_CSR_DER, sizeof OTHER_CSR_DER), buffer,
-                                               sizeof buffer, NULL),
+    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(OTHER_CSR_DER, sizeof OTHER_CSR_DER),
+                                               buffer, sizeof buffer, NULL),
               AZURE_DPS_ERR_MALFORMED);
     azure_dps_deinit(&device.dps);
     /* No chain at all. */
@@ -152,8 +163,10 @@ static void a_chain_without_the_devices_key_is_malformed(void)
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         row(none[i]);
         issued(&device, none[i], &assignment);
-        CHECK_INT(azure_dps_certificate_write(&assignment, 0, buffer, sizeof buffer, NULL), AZURE_DPS_ERR_NOT_FOUND);
-        CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(CSR_DER, sizeof CSR_DER), buffer, sizeof buffer, NULL),
+        CHECK_INT(azure_dps_certificate_write(&assignment, 0, buffer, sizeof buffer, NULL),
+                  AZURE_DPS_ERR_NOT_FOUND);
+        CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr_of(CSR_DER, sizeof CSR_DER), buffer,
+                                                   sizeof buffer, NULL),
                   AZURE_DPS_ERR_NOT_FOUND);
         azure_dps_deinit(&device.dps);
     }
@@ -168,14 +181,17 @@ static void sizes_and_wrong_arguments(void)
     issued(&device, format("[\"%s\",\"%s\"]", root_in_base64(), leaf_in_base64()), &assignment);
     CHECK_INT(azure_dps_certificate_write(&assignment, 0, NULL, 0, &len), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK(len >= sizeof ROOT_DER && len - sizeof ROOT_DER < 3);
-    CHECK_INT(azure_dps_certificate_write(&assignment, 0, exact(sizeof ROOT_DER - 1), sizeof ROOT_DER - 1, &leaf),
-              AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+    CHECK_INT(
+        azure_dps_certificate_write(&assignment, 0, exact(sizeof ROOT_DER - 1), sizeof ROOT_DER - 1, &leaf),
+        AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK_INT(azure_dps_certificate_write(&assignment, 0, exact(len), len, NULL), AZURE_DPS_OK);
-    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr, exact(100), 100, &leaf), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr, exact(100), 100, &leaf),
+              AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK(leaf > 100);
     size_t more = leaf;
     for (int i = 0; i < 3; i++) {
-        azure_dps_result result = azure_dps_certificate_write_leaf(&assignment, csr, exact(more), more, &leaf);
+        azure_dps_result result =
+            azure_dps_certificate_write_leaf(&assignment, csr, exact(more), more, &leaf);
         if (result == AZURE_DPS_OK) {
             break;
         }
@@ -189,12 +205,16 @@ static void sizes_and_wrong_arguments(void)
     uint8_t buffer[1024];
     CHECK_INT(azure_dps_certificate_write(NULL, 0, buffer, sizeof buffer, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_certificate_write(&assignment, 0, NULL, 9, &len), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_certificate_write_leaf(NULL, csr, buffer, sizeof buffer, &len), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, no_csr, buffer, sizeof buffer, &len), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, empty, buffer, sizeof buffer, &len), AZURE_DPS_ERR_INVALID_CSR);
+    CHECK_INT(azure_dps_certificate_write_leaf(NULL, csr, buffer, sizeof buffer, &len),
+              AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, no_csr, buffer, sizeof buffer, &len),
+              AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_certificate_write_leaf(&assignment, empty, buffer, sizeof buffer, &len),
+              AZURE_DPS_ERR_INVALID_CSR);
     CHECK_INT(azure_dps_certificate_write_leaf(&assignment, csr, NULL, 9, &len), AZURE_DPS_ERR_ARGUMENT);
     assignment.registration_state = exact_str("[]");
-    CHECK_INT(azure_dps_certificate_write(&assignment, 0, buffer, sizeof buffer, &len), AZURE_DPS_ERR_MALFORMED);
+    CHECK_INT(azure_dps_certificate_write(&assignment, 0, buffer, sizeof buffer, &len),
+              AZURE_DPS_ERR_MALFORMED);
     azure_dps_deinit(&device.dps);
 }
 

@@ -2,7 +2,8 @@
  *
  *     openssl ecparam -name prime256v1 -genkey -noout -out d.key
  *     openssl req -new -key d.key -subj /CN=d -outform der -out csr.der
- *     openssl x509 -req -in d.csr -CA root.pem -CAkey root.key -CAcreateserial -days 25567 -extfile d.ext -outform der
+ *     openssl x509 -req -in d.csr -CA root.pem -CAkey root.key -CAcreateserial -days 25567 -extfile d.ext \
+ *         -outform der -out leaf.der
  *
  * Nobody needs the keys. */
 #ifndef CERTIFICATES_H

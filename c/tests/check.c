@@ -33,7 +33,8 @@ bool check_int(int64_t seen, int64_t expected, const char *file, int line, const
     return equal;
 }
 
-bool check_text(const char *seen, size_t len, const char *expected, const char *file, int line, const char *text)
+bool check_text(const char *seen, size_t len, const char *expected, const char *file, int line,
+                const char *text)
 {
     size_t expected_len = strlen(expected);
     bool equal = len == expected_len && (len == 0 || (seen != NULL && memcmp(seen, expected, len) == 0));
@@ -45,7 +46,8 @@ bool check_text(const char *seen, size_t len, const char *expected, const char *
     return equal;
 }
 
-bool check_bytes(const void *seen, const void *expected, size_t len, const char *file, int line, const char *text)
+bool check_bytes(const void *seen, const void *expected, size_t len, const char *file, int line,
+                 const char *text)
 {
     return check(seen != NULL && memcmp(seen, expected, len) == 0, file, line, text);
 }

@@ -1,5 +1,5 @@
-/* Checks that say where they failed and what was seen. A test is a function; a program runs its tests with RUN(), and
- * ends with `return finish();`, which prints "N passed, N failed". */
+/* Checks that say where they failed and what was seen. A test is a function; a program runs its tests with
+ * RUN(), and ends with `return finish();`, which prints "N passed, N failed". */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -25,8 +25,10 @@ void row(const char *text);
 
 bool check(bool condition, const char *file, int line, const char *text);
 bool check_int(int64_t seen, int64_t expected, const char *file, int line, const char *text);
-bool check_text(const char *seen, size_t len, const char *expected, const char *file, int line, const char *text);
-bool check_bytes(const void *seen, const void *expected, size_t len, const char *file, int line, const char *text);
+bool check_text(const char *seen, size_t len, const char *expected, const char *file, int line,
+                const char *text);
+bool check_bytes(const void *seen, const void *expected, size_t len, const char *file, int line,
+                 const char *text);
 void run_test(void (*test)(void), const char *name);
 int finish(void);
 

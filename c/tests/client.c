@@ -19,8 +19,11 @@ static void identifiers_follow_the_services_grammar(void)
         const char *id;
         uint32_t position;
     } bad_ids[] = {
-        {"", 0},       {"device 1", 6}, {"device/1", 6}, {"ger\xc3\xa4t", 3},       {"a\"b", 1}, {"a\r\nHost: b", 1},
-        {"device.", 6}, {"device_", 6},  {"device:", 6},  {format("%sa", long_id), 128},
+        {"", 0},         {"device 1", 6},
+        {"device/1", 6}, {"ger\xc3\xa4t", 3},
+        {"a\"b", 1},     {"a\r\nHost: b", 1},
+        {"device.", 6},  {"device_", 6},
+        {"device:", 6},  {format("%sa", long_id), 128},
     };
     const char *const good_scopes[] = {SCOPE, "0ne0099C5CB", "0cn0000990D", "a-._", long_scope};
     const struct {
@@ -70,8 +73,8 @@ static void payloads_are_one_json_object(void)
         const char *payload;
         uint32_t position;
     } bad[] = {
-        {"[]", 0},           {"\"text\"", 0},     {"1", 0},          {"{} {}", 3},
-        {"{\"a\":1", 6},     {"{\"a\":1,}", 7},   {"{'a':1}", 1},    {"{\"property2\":1, .. }", 16},
+        {"[]", 0},          {"\"text\"", 0},   {"1", 0},       {"{} {}", 3},
+        {"{\"a\":1", 6},    {"{\"a\":1,}", 7}, {"{'a':1}", 1}, {"{\"property2\":1, .. }", 16},
         {too_deep, 63 * 5},
     };
     device device;
@@ -112,10 +115,27 @@ static void endpoints(void)
         {"https://host:443", "host", "host", 1},
     };
     static const char *const bad[] = {
-        "",          "https://",  ":443",   "host:",  "host:0",          "host:65536",         "host:80:80",
-        "host name", "host/path", "user@host", "::1", "[::1", "[host]",  "ftp://localhost", "http://example.com",
-        "http://127.0.0.1.example.com", "http://localhost.example.com", "http://0x7f000001", "http://10.0.0.1",
-        "host\r\nX: y", "h\xc3\xb6st",
+        "",
+        "https://",
+        ":443",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:80:80",
+        "host name",
+        "host/path",
+        "user@host",
+        "::1",
+        "[::1",
+        "[host]",
+        "ftp://localhost",
+        "http://example.com",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "http://0x7f000001",
+        "http://10.0.0.1",
+        "host\r\nX: y",
+        "h\xc3\xb6st",
     };
     device device;
     char host[64];
@@ -157,15 +177,18 @@ static void another_version_of_the_header_is_refused(void)
 {
     device device;
     certified(&device, TOASTER);
-    uint32_t sizes = (uint32_t)(sizeof(azure_dps_client) << 16 | sizeof(azure_dps_config) << 8 | sizeof(azure_dps_error));
+    uint32_t sizes =
+        (uint32_t)(sizeof(azure_dps_client) << 16 | sizeof(azure_dps_config) << 8 | sizeof(azure_dps_error));
     const struct {
         uint32_t abi, sizes;
-    } rows[] = {{AZURE_DPS_ABI + 1, sizes}, {0, sizes},           {AZURE_DPS_ABI, sizes + 1},
-                {AZURE_DPS_ABI, 0},         {AZURE_DPS_ABI, sizes + 256}, {AZURE_DPS_ABI, sizes - 65536}};
+    } rows[] = {{AZURE_DPS_ABI + 1, sizes},   {0, sizes},
+                {AZURE_DPS_ABI, sizes + 1},   {AZURE_DPS_ABI, 0},
+                {AZURE_DPS_ABI, sizes + 256}, {AZURE_DPS_ABI, sizes - 65536}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         row(format("%lu", (unsigned long)i));
         memset(&device.dps, 0, sizeof device.dps);
-        CHECK_INT(azure_dps_init_abi(&device.dps, &device.config, rows[i].abi, rows[i].sizes), AZURE_DPS_ERR_ABI);
+        CHECK_INT(azure_dps_init_abi(&device.dps, &device.config, rows[i].abi, rows[i].sizes),
+                  AZURE_DPS_ERR_ABI);
         CHECK_INT(azure_dps_start(&device.dps, 0, 0), AZURE_DPS_ERR_HANDLE);
     }
     CHECK_INT(azure_dps_init_abi(&device.dps, &device.config, AZURE_DPS_ABI, sizes), AZURE_DPS_OK);
@@ -287,8 +310,8 @@ static void a_request_that_is_too_large_is_not_sent(void)
         uint32_t limit;
         size_t len;
         bool fits;
-    } rows[] = {{0, 98304 - envelope, true},    {0, 98304 - envelope + 1, false}, {0, 1000000, false},
-                {200, 200 - envelope, true},    {200, 201 - envelope, false},     {UINT32_MAX, 1000000, true}};
+    } rows[] = {{0, 98304 - envelope, true}, {0, 98304 - envelope + 1, false}, {0, 1000000, false},
+                {200, 200 - envelope, true}, {200, 201 - envelope, false},     {UINT32_MAX, 1000000, true}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         row(format("%lu of %lu", (unsigned long)rows[i].len, (unsigned long)rows[i].limit));
         certified(&device, TOASTER);
@@ -326,8 +349,10 @@ static void what_is_not_due_is_told(void)
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_OK);
     /* Not started. */
     CHECK_INT(step(&device, 0), AZURE_DPS_ERR_NOT_STARTED);
-    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer), AZURE_DPS_ERR_NOT_STARTED);
-    CHECK_INT(azure_dps_write_message(&device.dps, device.buffer, sizeof device.buffer, &len), AZURE_DPS_ERR_NOT_STARTED);
+    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer),
+              AZURE_DPS_ERR_NOT_STARTED);
+    CHECK_INT(azure_dps_write_message(&device.dps, device.buffer, sizeof device.buffer, &len),
+              AZURE_DPS_ERR_NOT_STARTED);
     CHECK_INT(azure_dps_on_signature(&device.dps, signature), AZURE_DPS_ERR_NOT_STARTED);
     CHECK_INT(azure_dps_http_write_request(&device.dps, 0, device.buffer, sizeof device.buffer, &len),
               AZURE_DPS_ERR_NOT_STARTED);
@@ -346,7 +371,8 @@ static void what_is_not_due_is_told(void)
     CHECK_INT(result_of(&device), AZURE_DPS_ERR_NOT_FINISHED);
     sign(&device, 0);
     /* Signed. */
-    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer), AZURE_DPS_ERR_NOT_DUE);
+    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer),
+              AZURE_DPS_ERR_NOT_DUE);
     CHECK_INT(azure_dps_on_signature(&device.dps, signature), AZURE_DPS_ERR_NOT_DUE);
     CHECK_INT(azure_dps_http_space(&device.dps, 0, device.buffer, sizeof device.buffer, &space, &len),
               AZURE_DPS_ERR_NOT_DUE);
@@ -358,9 +384,11 @@ static void what_is_not_due_is_told(void)
     CHECK_INT(result_of(&device), AZURE_DPS_OK);
     CHECK_INT(azure_dps_http_write_request(&device.dps, 0, device.buffer, sizeof device.buffer, &len),
               AZURE_DPS_ERR_NOT_DUE);
-    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer), AZURE_DPS_ERR_NOT_DUE);
+    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer),
+              AZURE_DPS_ERR_NOT_DUE);
     CHECK_INT(azure_dps_on_error(&device.dps, 0, AZURE_DPS_ERR_CONNECT), AZURE_DPS_OK);
-    CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, sizeof device.buffer, &assignment), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, sizeof device.buffer, &assignment),
+              AZURE_DPS_OK);
     azure_dps_deinit(&device.dps);
 }
 
@@ -416,9 +444,11 @@ static void a_signer_is_called_with_the_message(void)
     size_t needed = strlen(chip.message), len = 0;
     start(&device);
     CHECK_INT(step(&device, 0), AZURE_DPS_SIGN);
-    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, exact(needed - 1), needed - 1), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+    CHECK_INT(azure_dps_sign(&device.dps, &device.signer, exact(needed - 1), needed - 1),
+              AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK_INT(azure_dps_sign(&device.dps, &device.signer, NULL, 0), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
-    CHECK_INT(azure_dps_write_message(&device.dps, exact(needed - 1), needed - 1, &len), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+    CHECK_INT(azure_dps_write_message(&device.dps, exact(needed - 1), needed - 1, &len),
+              AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK_INT(len, needed);
     CHECK_INT(azure_dps_write_message(&device.dps, exact(needed), needed, &len), AZURE_DPS_OK);
     CHECK_INT(len, needed);
@@ -459,7 +489,8 @@ static void a_signer_that_fails_ends_the_run_with_its_number(void)
         device.signer.sign = chip_sign;
         row(format("%ld", (long)numbers[i]));
         CHECK_INT(step(&device, 0), AZURE_DPS_SIGN);
-        CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer), AZURE_DPS_ERR_SIGNER);
+        CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer),
+                  AZURE_DPS_ERR_SIGNER);
         CHECK_INT(step(&device, 0), AZURE_DPS_FINISHED);
         azure_dps_error error = error_of(&device);
         CHECK_INT(error.result, AZURE_DPS_ERR_SIGNER);
@@ -578,7 +609,8 @@ static void a_clock_of_32_bits_may_wrap(void)
         CHECK_INT(azure_dps_request_time_left(&device.dps, now), 60000);
         now += 10000;
         CHECK_INT(azure_dps_request_time_left(&device.dps, now), 50000);
-        CHECK_INT(answer(&device, now, http("202 Accepted", "Retry-After: 7\r\n", assigning()), 1000, NULL), 1);
+        CHECK_INT(answer(&device, now, http("202 Accepted", "Retry-After: 7\r\n", assigning()), 1000, NULL),
+                  1);
         CHECK_INT(wait_of(&device, now), 7000);
         CHECK_INT(wait_of(&device, now + 5000), 2000);
         CHECK_INT(step(&device, now + 7000), AZURE_DPS_SEND);
@@ -711,10 +743,12 @@ static void two_devices_run_at_once(void)
     request(&toast, 3000);
     CHECK_INT(answer(&toast, 3000, http("200 OK", "", assigned()), 100, NULL), 1);
     CHECK_INT(answer(&pump, 3000, http_chunked("200 OK", "", pumps, 30), 10, NULL), 1);
-    CHECK_INT(azure_dps_get_assignment(&toast.dps, toast.buffer, sizeof toast.buffer, &assignment), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_get_assignment(&toast.dps, toast.buffer, sizeof toast.buffer, &assignment),
+              AZURE_DPS_OK);
     CHECK_STR(assignment.assigned_hub, TOASTERS_HUB);
     CHECK_STR(assignment.device_id, TOASTER);
-    CHECK_INT(azure_dps_get_assignment(&pump.dps, pump.buffer, sizeof pump.buffer, &assignment), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_get_assignment(&pump.dps, pump.buffer, sizeof pump.buffer, &assignment),
+              AZURE_DPS_OK);
     CHECK_STR(assignment.assigned_hub, HEAT_PUMPS_HUB);
     CHECK_STR(assignment.device_id, HEAT_PUMP);
     azure_dps_deinit(&toast.dps);

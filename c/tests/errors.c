@@ -6,7 +6,10 @@
 
 static void every_result_has_its_name(void)
 {
-#define NAME(result) {result, #result}
+#define NAME(result)    \
+    {                   \
+        result, #result \
+    }
     static const struct {
         azure_dps_result result;
         const char *name;
@@ -95,7 +98,8 @@ static const char *service_message_of(device *device)
     size_t len = 0;
     const void *body = device->buffer;
     size_t size = sizeof device->buffer;
-    CHECK_INT(azure_dps_write_service_message(&device->dps, body, size, text, sizeof text, &len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_write_service_message(&device->dps, body, size, text, sizeof text, &len),
+              AZURE_DPS_OK);
     CHECK_INT(text[len], 0);
     size_t again = 0;
     char *enough = (char *)exact(len + 1);
@@ -117,18 +121,21 @@ static void answers_end_runs_with_what_was_seen(void)
         uint32_t code;
         const char *tracking_id, *words, *message;
     } rows[] = {
-        {"401 Unauthorized", "{\"errorCode\":401000,\"trackingId\":\"" TRACKING_ID "\",\"message\":\"Unauthorized\"}",
+        {"401 Unauthorized",
+         "{\"errorCode\":401000,\"trackingId\":\"" TRACKING_ID "\",\"message\":\"Unauthorized\"}",
          AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_CREDENTIAL, 401, 401000, TRACKING_ID,
-         "the service refused the request: 401000, the credential was refused: check the key or certificate, the ID scope, "
+         "the service refused the request: 401000, the credential was refused: check the key or certificate, "
+         "the ID scope, "
          "the registration ID and the clock (tracking ID " TRACKING_ID ")",
          "Unauthorized"},
         {"302 Found", "", AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_PEER, 302, 0, "",
          "the service refused the request: HTTP status 302", ""},
-        {"200 OK", "{\"status\":\"failed\",\"registrationState\":{\"errorCode\":400208,\"errorMessage\":\"no hub\"}}",
+        {"200 OK",
+         "{\"status\":\"failed\",\"registrationState\":{\"errorCode\":400208,\"errorMessage\":\"no hub\"}}",
          AZURE_DPS_ERR_FAILED, AZURE_DPS_FAULT_REFUSED, 200, 400208, "",
          "the registration failed: 400208, the custom allocation webhook named no IoT hub", "no hub"},
-        {"200 OK", "{\"status\":\"failed\",\"registrationState\":{\"errorCode\":401002}}", AZURE_DPS_ERR_FAILED,
-         AZURE_DPS_FAULT_REFUSED, 200, 401002, "",
+        {"200 OK", "{\"status\":\"failed\",\"registrationState\":{\"errorCode\":401002}}",
+         AZURE_DPS_ERR_FAILED, AZURE_DPS_FAULT_REFUSED, 200, 401002, "",
          "the registration failed: 401002, access was refused: check the service's access to the hub", ""},
         {"200 OK", "{\"status\":\"disabled\"}", AZURE_DPS_ERR_DISABLED, AZURE_DPS_FAULT_REFUSED, 0, 0, "",
          "the enrollment is disabled: the operator must enable it", ""},
@@ -136,18 +143,21 @@ static void answers_end_runs_with_what_was_seen(void)
          "the service's answer is invalid: JSON syntax error at position 7", ""},
         {"200 OK", "7", AZURE_DPS_ERR_MALFORMED, AZURE_DPS_FAULT_PEER, 0, 0, "",
          "the service's answer is invalid: JSON is not an object at position 0", ""},
-        {"200 OK", "{\"status\":\"assigned\",\"registrationState\":{\"deviceId\":\"d\"}}", AZURE_DPS_ERR_MALFORMED,
-         AZURE_DPS_FAULT_PEER, 0, 0, "", "the service's answer is invalid: `assignedHub` is missing", ""},
-        {"200 OK", "{\"status\":\"assigned\",\"status\":\"x\"}", AZURE_DPS_ERR_MALFORMED, AZURE_DPS_FAULT_PEER, 0, 0, "",
-         "the service's answer is invalid: `status` occurs twice", ""},
+        {"200 OK", "{\"status\":\"assigned\",\"registrationState\":{\"deviceId\":\"d\"}}",
+         AZURE_DPS_ERR_MALFORMED, AZURE_DPS_FAULT_PEER, 0, 0, "",
+         "the service's answer is invalid: `assignedHub` is missing", ""},
+        {"200 OK", "{\"status\":\"assigned\",\"status\":\"x\"}", AZURE_DPS_ERR_MALFORMED,
+         AZURE_DPS_FAULT_PEER, 0, 0, "", "the service's answer is invalid: `status` occurs twice", ""},
         {"400 Bad", "{\"errorCode\":400012,\"trackingId\":\"\",\"message\":\"Deserialization error.\"}",
          AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_CALLER, 400, 400012, "",
          "the service refused the request: 400012, the service cannot read the request: check the payload",
          "Deserialization error."},
         {"404 Not Found", "{\"errorCode\":404201,\"message\":\"a\\u00e4\\\"b\"}", AZURE_DPS_ERR_REFUSED,
          AZURE_DPS_FAULT_REFUSED, 404, 404201, "", NULL, "a\xc3\xa4\"b"},
-        {"413 Too Large", "<html>Request Entity Too Large</html>", AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_CALLER, 413, 0, "",
-         "the service refused the request: HTTP status 413, the request is too large: send a smaller payload", ""},
+        {"413 Too Large", "<html>Request Entity Too Large</html>", AZURE_DPS_ERR_REFUSED,
+         AZURE_DPS_FAULT_CALLER, 413, 0, "",
+         "the service refused the request: HTTP status 413, the request is too large: send a smaller payload",
+         ""},
         {"407 Proxy", "", AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_PEER, 407, 0, "", NULL, ""},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -198,7 +208,8 @@ static void an_operation_that_is_lost_twice(void)
     for (int i = 0; i < 2; i++) {
         exchange(&device, now, "202 Accepted", "Retry-After: 1\r\n", assigning());
         now += 1000;
-        exchange(&device, now, "404 Not Found", "", "{\"errorCode\":404201,\"trackingId\":\"" TRACKING_ID "\"}");
+        exchange(&device, now, "404 Not Found", "",
+                 "{\"errorCode\":404201,\"trackingId\":\"" TRACKING_ID "\"}");
         if (i == 0) {
             now += wait_of(&device, now);
         }
@@ -212,7 +223,8 @@ static void an_operation_that_is_lost_twice(void)
     CHECK_INT(error.retryable, 1);
     CHECK_STR(str(error.tracking_id), TRACKING_ID);
     CHECK_STR(str(words_of(&device)),
-              "the service lost the operation that it made of this registration (tracking ID " TRACKING_ID ")");
+              "the service lost the operation that it made of this registration (tracking ID " TRACKING_ID
+              ")");
     azure_dps_deinit(&device.dps);
 }
 
@@ -256,7 +268,8 @@ static void errors_without_an_answer_have_words_too(void)
     CHECK_INT(step(&device, 600000), AZURE_DPS_FINISHED);
     CHECK_INT(error_of(&device).result, AZURE_DPS_ERR_STILL_ASSIGNING);
     CHECK_INT(error_of(&device).fault, AZURE_DPS_FAULT_BUSY);
-    CHECK_STR(str(words_of(&device)), "the service was still assigning when the time for this run was used up");
+    CHECK_STR(str(words_of(&device)),
+              "the service was still assigning when the time for this run was used up");
     azure_dps_deinit(&device.dps);
 }
 
@@ -268,8 +281,9 @@ static void an_init_that_failed_has_words(void)
     uint32_t wait;
     certified(&device, "device 1");
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_ERR_INVALID_REGISTRATION_ID);
-    CHECK_STR(str(words_of(&device)),
-              "the registration ID has a character at position 6 that is not one of letters, digits, - . _ :");
+    CHECK_STR(
+        str(words_of(&device)),
+        "the registration ID has a character at position 6 that is not one of letters, digits, - . _ :");
     /* It is no client. */
     CHECK_INT(azure_dps_step(&device.dps, 0, &wait), AZURE_DPS_ERR_HANDLE);
     CHECK_INT(azure_dps_start(&device.dps, 0, 0), AZURE_DPS_ERR_HANDLE);
@@ -279,7 +293,8 @@ static void an_init_that_failed_has_words(void)
     certified(&device, TOASTER);
     device.config.payload = exact_str("[1]");
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_ERR_INVALID_PAYLOAD);
-    CHECK_STR(str(words_of(&device)), "the payload is not one JSON object: JSON is not an object at position 0");
+    CHECK_STR(str(words_of(&device)),
+              "the payload is not one JSON object: JSON is not an object at position 0");
     azure_dps_deinit(&device.dps);
 }
 
@@ -295,8 +310,9 @@ static void while_a_run_is_under_way_there_is_no_outcome(void)
     sign(&device, 0);
     exchange(&device, 0, "200 OK", "", assigned());
     azure_dps_error error = error_of(&device);
-    CHECK(error.result == 0 && error.code == 0 && error.needed == 0 && error.position == 0 && error.io_error == 0 &&
-          error.http_status == 0 && error.fault == 0 && error.retryable == 0 && error.tracking_id[0] == '\0');
+    CHECK(error.result == 0 && error.code == 0 && error.needed == 0 && error.position == 0 &&
+          error.io_error == 0 && error.http_status == 0 && error.fault == 0 && error.retryable == 0 &&
+          error.tracking_id[0] == '\0');
     azure_dps_deinit(&device.dps);
 }
 

@@ -7,14 +7,15 @@
 
 /* How an answer was read. */
 typedef struct reading {
-    int32_t result;  /* 1, or AZURE_DPS_ERR_* */
-    size_t needed;   /* of azure_dps_http_space() */
+    int32_t result; /* 1, or AZURE_DPS_ERR_* */
+    size_t needed;  /* of azure_dps_http_space() */
     bool keep_alive;
     azure_dps_error error;
-    uint32_t wait;   /* until the next request, if there is one */
+    uint32_t wait; /* until the next request, if there is one */
 } reading;
 
-/* Reads an answer to a register request, in pieces, in a buffer of this size, and then the end of the connection. */
+/* Reads an answer to a register request, in pieces, in a buffer of this size, and then the end of the
+ * connection. */
 static reading read_answer(const char *bytes, size_t piece, size_t size)
 {
     device device;
@@ -60,7 +61,8 @@ static void requests_are_written_byte_for_byte(void)
     begin(&device);
     char token[512];
     CHECK_INT(azure_dps_mqtt_write_password(&device.dps, token, sizeof token, NULL), AZURE_DPS_OK);
-    const char *head = "Host: " ENDPOINT "\r\nUser-Agent: azure-dps/" VERSION "\r\nAccept: application/json\r\n";
+    const char *head =
+        "Host: " ENDPOINT "\r\nUser-Agent: azure-dps/" VERSION "\r\nAccept: application/json\r\n";
     const char *body = "{\"registrationId\":\"" TOASTER "\",\"payload\":" PAYLOAD "}";
     CHECK_STR(str(request(&device, 0)),
               format("PUT /" SCOPE "/registrations/" TOASTER "/register?api-version=2021-06-01 HTTP/1.1\r\n"
@@ -76,10 +78,11 @@ static void requests_are_written_byte_for_byte(void)
 
     certified(&device, "a:b");
     begin(&device);
-    CHECK_STR(str(request(&device, 0)),
-              format("PUT /" SCOPE "/registrations/a%%3Ab/register?api-version=2021-06-01 HTTP/1.1\r\n"
-                     "%sContent-Type: application/json\r\nContent-Length: 24\r\n\r\n{\"registrationId\":\"a:b\"}",
-                     head));
+    CHECK_STR(
+        str(request(&device, 0)),
+        format("PUT /" SCOPE "/registrations/a%%3Ab/register?api-version=2021-06-01 HTTP/1.1\r\n"
+               "%sContent-Type: application/json\r\nContent-Length: 24\r\n\r\n{\"registrationId\":\"a:b\"}",
+               head));
     azure_dps_deinit(&device.dps);
 
     /* The look-up registers nothing: it has no payload. */
@@ -105,7 +108,8 @@ static void a_request_is_written_into_a_buffer_that_is_large_enough(void)
         size_t needed = 0, again = 0, len = 0;
         row(poll ? "poll" : "register");
         CHECK_INT(step(&device, now), AZURE_DPS_SEND);
-        CHECK_INT(azure_dps_http_write_request(&device.dps, now, NULL, 0, &needed), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+        CHECK_INT(azure_dps_http_write_request(&device.dps, now, NULL, 0, &needed),
+                  AZURE_DPS_ERR_BUFFER_TOO_SMALL);
         for (size_t size = 1; size < needed; size += needed / 5) {
             CHECK_INT(azure_dps_http_write_request(&device.dps, now, exact(size), size, &again),
                       AZURE_DPS_ERR_BUFFER_TOO_SMALL);
@@ -117,20 +121,24 @@ static void a_request_is_written_into_a_buffer_that_is_large_enough(void)
         CHECK_INT(azure_dps_http_write_request(&device.dps, now, exact(needed), needed, &len), AZURE_DPS_OK);
         /* Room for any signature is asked for. */
         CHECK(len <= needed && needed - len <= 2 * 42);
-        CHECK_INT(answer(&device, now, http("202 Accepted", "Retry-After: 3\r\n", assigning()), 1000, NULL), 1);
+        CHECK_INT(answer(&device, now, http("202 Accepted", "Retry-After: 3\r\n", assigning()), 1000, NULL),
+                  1);
     }
     azure_dps_deinit(&device.dps);
 }
 
 static void the_services_answers_in_pieces_of_every_size(void)
 {
-    const char *retry = "Retry-After: 3\r\nLocation: https://" ENDPOINT "/" SCOPE "/registrations/" TOASTER "/register\r\n";
+    const char *retry =
+        "Retry-After: 3\r\nLocation: https://" ENDPOINT "/" SCOPE "/registrations/" TOASTER "/register\r\n";
     const struct {
         const char *bytes;
         bool is_assigned;
     } rows[] = {
-        {http("202 Accepted", retry, assigning()), false},    {http_chunked("202 Accepted", retry, assigning(), 1), false},
-        {http("200 OK", "", assigned()), true},               {http_chunked("200 OK", "", assigned(), 7), true},
+        {http("202 Accepted", retry, assigning()), false},
+        {http_chunked("202 Accepted", retry, assigning(), 1), false},
+        {http("200 OK", "", assigned()), true},
+        {http_chunked("200 OK", "", assigned(), 7), true},
         {http_chunked("200 OK", "", assigned(), 4096), true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -196,7 +204,8 @@ static void framing(void)
         {"HTTP/1.1 304 Not Modified\r\n\r\n", 304, true},
         {"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", 403, true},
         {"HTTP/1.1 404 Not\r\nTransfer-Encoding: CHUNKED\r\n\r\n2;ext=1\r\n{}\r\n0\r\n\r\n", 404, true},
-        {"HTTP/1.1 404 Not\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nTrailer: x\r\n\r\n", 404, true},
+        {"HTTP/1.1 404 Not\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nTrailer: x\r\n\r\n", 404,
+         true},
         {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not\r\nContent-Length: 2\r\n\r\n{}", 404, true},
         {"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 404 Not\r\nContent-Length: 2\r\n\r\n{}", 404, true},
     };
@@ -220,8 +229,10 @@ static void retry_after(void)
         const char *value;
         uint32_t shortest, longest;
     } rows[] = {
-        {"0", 1000, 1000},     {"3", 3000, 3000},     {" 120 ", 120000, 120000}, {"99999999999999999999", 300000, 300000},
-        {"-1", 3000, 4500},    {"1.5", 3000, 4500},   {"", 3000, 4500},          {"Wed, 21 Oct 2026 07:28:00 GMT", 3000, 4500},
+        {"0", 1000, 1000},         {"3", 3000, 3000},
+        {" 120 ", 120000, 120000}, {"99999999999999999999", 300000, 300000},
+        {"-1", 3000, 4500},        {"1.5", 3000, 4500},
+        {"", 3000, 4500},          {"Wed, 21 Oct 2026 07:28:00 GMT", 3000, 4500},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         row(rows[i].value);
@@ -294,7 +305,8 @@ static void a_buffer_that_is_too_small_says_how_much_is_needed(void)
     }
     CHECK_INT(read_answer(with_length, 16, 0).result, AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK_INT(read_answer(CHUNKED "ffffff\r\n", 16, 1024).error.needed, 0xffffff);
-    CHECK_INT(read_answer(format("HTTP/1.1 200 OK\r\n\r\n%s", repeat("x", 10000)), 16, 1024).error.needed, 1025);
+    CHECK_INT(read_answer(format("HTTP/1.1 200 OK\r\n\r\n%s", repeat("x", 10000)), 16, 1024).error.needed,
+              1025);
 }
 
 static void another_buffer_than_the_answers_is_an_error_and_does_no_harm(void)
@@ -350,7 +362,8 @@ static void an_exchange_begins_anew_after_an_error(void)
     const char *bytes = http("200 OK", "", assigned());
     uint8_t *space = NULL;
     size_t space_len = 0;
-    CHECK_INT(azure_dps_http_space(&device.dps, 0, device.buffer, sizeof device.buffer, &space, &space_len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_http_space(&device.dps, 0, device.buffer, sizeof device.buffer, &space, &space_len),
+              AZURE_DPS_OK);
     memcpy(space, bytes, 100);
     CHECK_INT(azure_dps_http_received(&device.dps, 0, device.buffer, sizeof device.buffer, 100, NULL), 0);
     CHECK_INT(azure_dps_on_error(&device.dps, 0, AZURE_DPS_ERR_STALLED), AZURE_DPS_OK);
@@ -376,7 +389,8 @@ static void the_look_up_reads_a_registration_state(void)
     static const char *const statuses[] = {"unassigned", "assigning"};
     for (size_t i = 0; i < 2; i++) {
         row(statuses[i]);
-        CHECK_INT(run_to(&device, "200 OK", format("{\"status\":\"%s\",\"registrationId\":\"" TOASTER "\"}", statuses[i]),
+        CHECK_INT(run_to(&device, "200 OK",
+                         format("{\"status\":\"%s\",\"registrationId\":\"" TOASTER "\"}", statuses[i]),
                          &assignment),
                   AZURE_DPS_ERR_UNASSIGNED);
         CHECK_INT(error_of(&device).fault, AZURE_DPS_FAULT_REFUSED);

@@ -25,7 +25,8 @@ static azure_dps_result text_of(azure_dps_str value, const char **text)
 
 static void members_are_found(void)
 {
-    const char *object = " {\"a\" : {\"b\":[1,{\"c\":\"d\"}]}, \"e\":null,\"n\\u0061me\":\"x\",\"two\":1,\"two\":2,\"\":0} ";
+    const char *object =
+        " {\"a\" : {\"b\":[1,{\"c\":\"d\"}]}, \"e\":null,\"n\\u0061me\":\"x\",\"two\":1,\"two\":2,\"\":0} ";
     azure_dps_str value;
     CHECK_STR(member(object, "a"), "{\"b\":[1,{\"c\":\"d\"}]}");
     CHECK_STR(member(object, "name"), "\"x\"");
@@ -73,14 +74,37 @@ static void corners(void)
         const char *value;
         bool is_json;
     } rows[] = {
-        {"\"\\ud83d\\ude00\"", true}, {"\"\\ud83d\"", false},  {"\"\\ude00\"", false}, {"\"\\ud83d\\ud83d\"", false},
-        {"\"\\ud83dx\"", false},      {"\"\\u00\"", false},    {"\"\\x\"", false},     {"\"\x1f\"", false},
-        {"\"\x7f\"", true},           {"01", false},           {"-", false},           {"-0", true},
-        {"0.", false},                {".5", false},           {"1e", false},          {"1E+09", true},
-        {"1e999", true},              {"+1", false},           {"NaN", false},         {"True", false},
-        {"nul", false},               {"", false},             {"1,,\"b\":2", false},  {"[1,]", false},
-        {"[,1]", false},              {"[", false},            {"{]", false},          {"1}", false},
-        {"[[],{},[{}]]", true},       {"1 ", true},            {"\f1", false},
+        {"\"\\ud83d\\ude00\"", true},
+        {"\"\\ud83d\"", false},
+        {"\"\\ude00\"", false},
+        {"\"\\ud83d\\ud83d\"", false},
+        {"\"\\ud83dx\"", false},
+        {"\"\\u00\"", false},
+        {"\"\\x\"", false},
+        {"\"\x1f\"", false},
+        {"\"\x7f\"", true},
+        {"01", false},
+        {"-", false},
+        {"-0", true},
+        {"0.", false},
+        {".5", false},
+        {"1e", false},
+        {"1E+09", true},
+        {"1e999", true},
+        {"+1", false},
+        {"NaN", false},
+        {"True", false},
+        {"nul", false},
+        {"", false},
+        {"1,,\"b\":2", false},
+        {"[1,]", false},
+        {"[,1]", false},
+        {"[", false},
+        {"{]", false},
+        {"1}", false},
+        {"[[],{},[{}]]", true},
+        {"1 ", true},
+        {"\f1", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         azure_dps_str value;
@@ -128,12 +152,14 @@ static void strings_are_decoded(void)
             CHECK_INT(len, text_len + 1);
         }
         CHECK_INT(azure_dps_json_write_text(value, NULL, 0, NULL), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
-        CHECK_INT(azure_dps_json_write_text(value, (char *)exact(text_len + 1), text_len + 1, NULL), AZURE_DPS_OK);
+        CHECK_INT(azure_dps_json_write_text(value, (char *)exact(text_len + 1), text_len + 1, NULL),
+                  AZURE_DPS_OK);
     }
     /* A zero byte in a text. */
     char buffer[8];
     size_t len = 0;
-    CHECK_INT(azure_dps_json_write_text(exact_str("\"a\\u0000b\""), buffer, sizeof buffer, &len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_json_write_text(exact_str("\"a\\u0000b\""), buffer, sizeof buffer, &len),
+              AZURE_DPS_OK);
     CHECK_INT(len, 3);
     CHECK_BYTES(buffer, "a\0b", 4);
     static const char *const others[] = {"1", "null", "{}", "", "\"", "\"a\" b", "\"\\ud83d\""};
@@ -151,9 +177,12 @@ static void numbers_and_booleans(void)
         bool is_number;
         uint32_t number;
     } rows[] = {
-        {"0", true, 0},        {"4294967295", true, UINT32_MAX}, {"4294967296", false, 0}, {"-1", false, 0},
-        {"1.0", false, 0},     {"1e3", false, 0},                {"\"1\"", false, 0},      {"", false, 0},
-        {" 7 ", true, 7},      {"07", false, 0},                 {"true", false, 0},       {"1 1", false, 0},
+        {"0", true, 0},           {"4294967295", true, UINT32_MAX},
+        {"4294967296", false, 0}, {"-1", false, 0},
+        {"1.0", false, 0},        {"1e3", false, 0},
+        {"\"1\"", false, 0},      {"", false, 0},
+        {" 7 ", true, 7},         {"07", false, 0},
+        {"true", false, 0},       {"1 1", false, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint32_t number = 5;
@@ -176,7 +205,8 @@ static void numbers_and_booleans(void)
 
 static void wrong_arguments(void)
 {
-    azure_dps_str value, none = {NULL, 1}, not_utf8 = exact_str("{\"\xff\":1}"), object = exact_str("{\"a\":1}");
+    azure_dps_str value, none = {NULL, 1}, not_utf8 = exact_str("{\"\xff\":1}"),
+                         object = exact_str("{\"a\":1}");
     char text[4];
     uint32_t number;
     bool truth;

@@ -92,7 +92,8 @@ static void keys_are_16_to_64_bytes_of_base64(void)
 static void a_group_key_derives_for_registration_ids_only(void)
 {
     const char *ids[] = {"", "a b", "a.", "a\xff"};
-    const azure_dps_result results[] = {AZURE_DPS_ERR_INVALID_REGISTRATION_ID, AZURE_DPS_ERR_INVALID_REGISTRATION_ID,
+    const azure_dps_result results[] = {AZURE_DPS_ERR_INVALID_REGISTRATION_ID,
+                                        AZURE_DPS_ERR_INVALID_REGISTRATION_ID,
                                         AZURE_DPS_ERR_INVALID_REGISTRATION_ID, AZURE_DPS_ERR_ARGUMENT};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         azure_dps_key key;

@@ -1,4 +1,5 @@
-/* Every function on a client that is none: NULL, zeros, garbage, moved, wiped, another kind of handle, not aligned. */
+/* Every function on a client that is none: NULL, zeros, garbage, moved, wiped, another kind of handle, not
+ * aligned. */
 #include <stdio.h>
 #include <string.h>
 
@@ -137,7 +138,8 @@ static void other_kinds_of_handles(void)
     memset(&dps, 0, sizeof dps);
     CHECK_INT(azure_dps_key_from_base64((azure_dps_key *)(void *)&dps, str(TOASTER_KEY)), AZURE_DPS_OK);
     check_all(&dps, AZURE_DPS_ERR_HANDLE);
-    CHECK_INT(azure_dps_reprovisioning_init((azure_dps_reprovisioning *)(void *)&dps, &device.config, NULL, NULL, 0),
+    CHECK_INT(azure_dps_reprovisioning_init((azure_dps_reprovisioning *)(void *)&dps, &device.config, NULL,
+                                            NULL, 0),
               AZURE_DPS_OK);
     check_all(&dps, AZURE_DPS_ERR_HANDLE);
     memset(&dps, 0, sizeof dps);
@@ -186,8 +188,10 @@ static void arguments_of_functions_on_a_client(void)
     CHECK_INT(azure_dps_mqtt_write_user_name(dps, NULL, 9, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_mqtt_write_password(dps, NULL, 9, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_mqtt_write_publish(dps, 0, NULL, 9, &text, &bytes, NULL), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_mqtt_write_publish(dps, 0, buffer, sizeof buffer, NULL, &bytes, NULL), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_mqtt_write_publish(dps, 0, buffer, sizeof buffer, &text, NULL, NULL), AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_mqtt_write_publish(dps, 0, buffer, sizeof buffer, NULL, &bytes, NULL),
+              AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_mqtt_write_publish(dps, 0, buffer, sizeof buffer, &text, NULL, NULL),
+              AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_mqtt_on_message(dps, 0, no_text, "", 0), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_mqtt_on_message(dps, 0, str("x"), NULL, 1), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_http_write_request(dps, 0, NULL, 9, &len), AZURE_DPS_ERR_ARGUMENT);

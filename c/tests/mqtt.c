@@ -27,7 +27,8 @@ static azure_dps_result no_publish(device *device)
 {
     azure_dps_str topic;
     azure_dps_bytes body;
-    return azure_dps_mqtt_write_publish(&device->dps, 0, device->buffer, sizeof device->buffer, &topic, &body, NULL);
+    return azure_dps_mqtt_write_publish(&device->dps, 0, device->buffer, sizeof device->buffer, &topic, &body,
+                                        NULL);
 }
 
 static void registering(device *device)
@@ -56,7 +57,8 @@ static void the_tutorial_from_connect_to_hub(void)
     CHECK_INT(azure_dps_mqtt_write_client_id(&device.dps, text, sizeof text, &len), AZURE_DPS_OK);
     CHECK_TEXT(text, len, TOASTER);
     CHECK_INT(azure_dps_mqtt_write_user_name(&device.dps, text, sizeof text, &len), AZURE_DPS_OK);
-    CHECK_TEXT(text, len, SCOPE "/registrations/" TOASTER "/api-version=2021-06-01&ClientVersion=azure-dps%2F" VERSION);
+    CHECK_TEXT(text, len,
+               SCOPE "/registrations/" TOASTER "/api-version=2021-06-01&ClientVersion=azure-dps%2F" VERSION);
     const char *token = password(&device);
     CHECK(strncmp(token, "SharedAccessSignature sr=" SCOPE "%2fregistrations%2f" TOASTER "&sig=", 88) == 0);
     CHECK(ends_with(token, "&se=1700003600&skn=registration"));
@@ -165,8 +167,8 @@ static void refusals_are_those_of_http(void)
         uint8_t fault;
         uint32_t code;
     } rows[] = {
-        {"401", "{\"errorCode\":401000,\"message\":\"Unauthorized\"}", AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_CREDENTIAL,
-         401000},
+        {"401", "{\"errorCode\":401000,\"message\":\"Unauthorized\"}", AZURE_DPS_ERR_REFUSED,
+         AZURE_DPS_FAULT_CREDENTIAL, 401000},
         {"401", "{\"errorCode\":401002}", AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_CREDENTIAL, 401002},
         {"404", "{\"errorCode\":404201}", AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_REFUSED, 404201},
         {"403", "", AZURE_DPS_ERR_REFUSED, AZURE_DPS_FAULT_CREDENTIAL, 0},
@@ -227,8 +229,9 @@ static void connack(void)
         uint16_t http_status;
         uint8_t fault;
     } rows[] = {
-        {1, 400, AZURE_DPS_FAULT_REFUSED},    {2, 400, AZURE_DPS_FAULT_REFUSED},    {3, 503, AZURE_DPS_FAULT_BUSY},
-        {4, 401, AZURE_DPS_FAULT_CREDENTIAL}, {5, 401, AZURE_DPS_FAULT_CREDENTIAL}, {6, 400, AZURE_DPS_FAULT_REFUSED},
+        {1, 400, AZURE_DPS_FAULT_REFUSED},    {2, 400, AZURE_DPS_FAULT_REFUSED},
+        {3, 503, AZURE_DPS_FAULT_BUSY},       {4, 401, AZURE_DPS_FAULT_CREDENTIAL},
+        {5, 401, AZURE_DPS_FAULT_CREDENTIAL}, {6, 400, AZURE_DPS_FAULT_REFUSED},
         {255, 400, AZURE_DPS_FAULT_REFUSED},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -281,7 +284,8 @@ static void passwords(void)
     uint32_t now = wait_of(&device, 0);
     CHECK_INT(step(&device, now), AZURE_DPS_SEND);
     CHECK_STR(str(password(&device)), token);
-    /* Any token may be asked for, and most of a signature may be escapes: 42 of them, a last digit, and %3D. */
+    /* Any token may be asked for, and most of a signature may be escapes: 42 of them, a last digit, and %3D.
+     */
     const char *signature = strstr(token, "&sig=") + 5;
     size_t longest = strlen(token) - strcspn(signature, "&") + 42 * 3 + 1 + 3;
     CHECK_INT(azure_dps_mqtt_write_password(&device.dps, NULL, 0, &len), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
@@ -385,7 +389,8 @@ static void buffers_have_exact_sizes(void)
         char *small = size == 0 ? NULL : (char *)exact(size);
         size_t len = 0;
         row(format("%lu", (unsigned long)size));
-        CHECK_INT(azure_dps_mqtt_write_user_name(&device.dps, small, size, &len), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+        CHECK_INT(azure_dps_mqtt_write_user_name(&device.dps, small, size, &len),
+                  AZURE_DPS_ERR_BUFFER_TOO_SMALL);
         CHECK_INT(len, strlen(user_name) + 1);
     }
     char *text = (char *)exact(strlen(user_name) + 1);
@@ -394,7 +399,8 @@ static void buffers_have_exact_sizes(void)
     for (size_t size = 0; size <= strlen(TOASTER); size += strlen(TOASTER)) {
         char *small = size == 0 ? NULL : (char *)exact(size);
         size_t len = 0;
-        CHECK_INT(azure_dps_mqtt_write_client_id(&device.dps, small, size, &len), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+        CHECK_INT(azure_dps_mqtt_write_client_id(&device.dps, small, size, &len),
+                  AZURE_DPS_ERR_BUFFER_TOO_SMALL);
         CHECK_INT(len, strlen(TOASTER) + 1);
     }
     text = (char *)exact(strlen(TOASTER) + 1);
@@ -412,13 +418,15 @@ static void buffers_have_exact_sizes(void)
                   AZURE_DPS_ERR_BUFFER_TOO_SMALL);
         for (size_t size = 1; size < needed; size += size + 1 < needed ? needed - 2 : 1) {
             size_t again = 0;
-            CHECK_INT(azure_dps_mqtt_write_publish(&device.dps, now, exact(size), size, &topic, &body, &again),
-                      AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+            CHECK_INT(
+                azure_dps_mqtt_write_publish(&device.dps, now, exact(size), size, &topic, &body, &again),
+                AZURE_DPS_ERR_BUFFER_TOO_SMALL);
             CHECK_INT(again, needed);
         }
         CHECK_INT(step(&device, now), AZURE_DPS_SEND);
         char *buffer = (char *)exact(needed);
-        CHECK_INT(azure_dps_mqtt_write_publish(&device.dps, now, buffer, needed, &topic, &body, NULL), AZURE_DPS_OK);
+        CHECK_INT(azure_dps_mqtt_write_publish(&device.dps, now, buffer, needed, &topic, &body, NULL),
+                  AZURE_DPS_OK);
         CHECK_INT(topic.len + 1 + body.len, needed);
         CHECK(topic.ptr == buffer && topic.ptr[topic.len] == '\0');
         CHECK(body.len == 0 || body.ptr == (const uint8_t *)buffer + topic.len + 1);
@@ -449,7 +457,9 @@ static void topics_and_bodies_may_be_any_bytes(void)
     CHECK_INT(message(&device, 0, RESPONSE "202/?$rid=1&x=\xff", assigning()), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(step(&device, 0), AZURE_DPS_SEND);
     publish(&device, 0, NULL);
-    CHECK_INT(message(&device, 0, RESPONSE "200/?$rid=2", "{\"status\":\"assigning\xff\",\"operationId\":\"1\"}"), 1);
+    CHECK_INT(
+        message(&device, 0, RESPONSE "200/?$rid=2", "{\"status\":\"assigning\xff\",\"operationId\":\"1\"}"),
+        1);
     CHECK_INT(step(&device, 0), AZURE_DPS_FINISHED);
     CHECK_INT(result_of(&device), AZURE_DPS_ERR_MALFORMED);
     /* No body. */

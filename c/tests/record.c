@@ -24,8 +24,9 @@ static uint8_t *record_of(uint8_t key, size_t *len)
     device device;
     uint8_t buffer[1024];
     assigned_by(&device, key);
-    CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, sizeof device.buffer, buffer, sizeof buffer, len),
-              AZURE_DPS_OK);
+    CHECK_INT(
+        azure_dps_write_record(&device.dps, device.buffer, sizeof device.buffer, buffer, sizeof buffer, len),
+        AZURE_DPS_OK);
     uint8_t *record = (uint8_t *)exact(*len);
     memcpy(record, buffer, *len);
     azure_dps_deinit(&device.dps);
@@ -50,7 +51,8 @@ static void what_is_written_is_read(void)
         uint8_t *record = record_of(written_key, &len);
         row(format("key %d", written_key));
         assigned_by(&device, written_key);
-        CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, sizeof device.buffer, &fresh), AZURE_DPS_OK);
+        CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, sizeof device.buffer, &fresh),
+                  AZURE_DPS_OK);
         CHECK_INT(len, OVERHEAD + fresh.registration_state.len);
         CHECK_INT(azure_dps_record_read(&device.config, record, len, &kept, &key), AZURE_DPS_OK);
         CHECK_INT(key, written_key);
@@ -58,12 +60,15 @@ static void what_is_written_is_read(void)
         CHECK_STR(kept.device_id, TOASTER);
         CHECK_INT(azure_dps_get_substatus(&kept), azure_dps_get_substatus(&fresh));
         CHECK_STR(kept.payload, format("%.*s", (int)fresh.payload.len, fresh.payload.ptr));
-        CHECK_STR(kept.registration_state, format("%.*s", (int)fresh.registration_state.len, fresh.registration_state.ptr));
-        CHECK(kept.assigned_hub.ptr > (const char *)record && kept.assigned_hub.ptr < (const char *)record + len);
+        CHECK_STR(kept.registration_state,
+                  format("%.*s", (int)fresh.registration_state.len, fresh.registration_state.ptr));
+        CHECK(kept.assigned_hub.ptr > (const char *)record &&
+              kept.assigned_hub.ptr < (const char *)record + len);
         CHECK(kept.device_id.ptr > (const char *)record && kept.device_id.ptr < (const char *)record + len);
         /* The layout is the documented one. */
         CHECK(record[0] == 'D' && record[1] == 'p' && record[2] == 1 && record[3] == (6 | written_key));
-        CHECK_INT(record[4] | record[5] << 8 | record[6] << 16 | record[7] << 24, fresh.registration_state.len);
+        CHECK_INT(record[4] | record[5] << 8 | record[6] << 16 | record[7] << 24,
+                  fresh.registration_state.len);
         CHECK_INT(azure_dps_record_len(record), len);
         azure_dps_deinit(&device.dps);
     }
@@ -79,12 +84,14 @@ static void sizes_are_exact(void)
               AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK_INT(len, needed);
     for (size_t size = 1; size < needed; size += size + 50 < needed ? 50 : 1) {
-        CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, sizeof device.buffer, exact(size), size, &len),
-                  AZURE_DPS_ERR_BUFFER_TOO_SMALL);
+        CHECK_INT(
+            azure_dps_write_record(&device.dps, device.buffer, sizeof device.buffer, exact(size), size, &len),
+            AZURE_DPS_ERR_BUFFER_TOO_SMALL);
         CHECK_INT(len, needed);
     }
     void *enough = exact(needed);
-    CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, sizeof device.buffer, enough, needed, NULL), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, sizeof device.buffer, enough, needed, NULL),
+              AZURE_DPS_OK);
     CHECK_BYTES(enough, record, needed);
     azure_dps_deinit(&device.dps);
 }
@@ -103,12 +110,14 @@ static void a_record_takes_the_answers_place(void)
     CHECK_INT(len, needed);
     CHECK_BYTES(buffer, record, needed);
     /* The answer is not there any more. */
-    CHECK_INT(azure_dps_write_record(&device.dps, buffer, size, buffer, size, &len), AZURE_DPS_ERR_WRONG_BUFFER);
+    CHECK_INT(azure_dps_write_record(&device.dps, buffer, size, buffer, size, &len),
+              AZURE_DPS_ERR_WRONG_BUFFER);
     /* Other overlaps are refused, and change nothing. */
     uint8_t *two = (uint8_t *)exact(size + 64);
     memcpy(two + 32, assigned(), size);
     CHECK_INT(azure_dps_write_record(&device.dps, two + 32, size, two, size, &len), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_write_record(&device.dps, two + 32, size, two + 64, size, &len), AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_write_record(&device.dps, two + 32, size, two + 64, size, &len),
+              AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_write_record(&device.dps, two + 32, size, two + 33, 1, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_BYTES(two + 32, assigned(), size);
     azure_dps_deinit(&device.dps);
@@ -157,24 +166,24 @@ static void records_of_other_programs(void)
         const char *state, *digest;
         azure_dps_result result;
     } rows[] = {
-        {1, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\xdb\x19\xe9\xca\x61\x6a\x03\x8b\x5f\xfa\x66\x7c\x06\xc2\x50\x2f",
-         AZURE_DPS_OK},
-        {1, 7, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\x1c\x69\x99\x0f\xf1\x4e\xfa\xa1\x3d\xd1\x7e\x93\x91\x2e\xed\x25",
-         AZURE_DPS_OK},
-        {2, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\x44\x11\x36\x03\x31\x41\xf2\x34\xfe\x33\x3d\x27\x5b\xb6\x7e\xb2",
-         AZURE_DPS_ERR_RECORD_LAYOUT},
-        {1, 8, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\xc1\x00\x6f\x1e\x88\xa7\x60\x2e\x1d\xe5\x62\x66\x44\xc6\xc5\x95",
-         AZURE_DPS_ERR_RECORD_LAYOUT},
-        {1, 6, "{\"assignedHub\":\"h:0\",\"deviceId\":\"d\"}", "\xbd\xaf\xf2\xb1\x51\x40\x1d\x69\xb0\xef\x0b\x9f\x45\xab\xcc\x12",
-         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+        {1, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}",
+         "\xdb\x19\xe9\xca\x61\x6a\x03\x8b\x5f\xfa\x66\x7c\x06\xc2\x50\x2f", AZURE_DPS_OK},
+        {1, 7, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}",
+         "\x1c\x69\x99\x0f\xf1\x4e\xfa\xa1\x3d\xd1\x7e\x93\x91\x2e\xed\x25", AZURE_DPS_OK},
+        {2, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}",
+         "\x44\x11\x36\x03\x31\x41\xf2\x34\xfe\x33\x3d\x27\x5b\xb6\x7e\xb2", AZURE_DPS_ERR_RECORD_LAYOUT},
+        {1, 8, "{\"assignedHub\":\"h\",\"deviceId\":\"d\"}",
+         "\xc1\x00\x6f\x1e\x88\xa7\x60\x2e\x1d\xe5\x62\x66\x44\xc6\xc5\x95", AZURE_DPS_ERR_RECORD_LAYOUT},
+        {1, 6, "{\"assignedHub\":\"h:0\",\"deviceId\":\"d\"}",
+         "\xbd\xaf\xf2\xb1\x51\x40\x1d\x69\xb0\xef\x0b\x9f\x45\xab\xcc\x12", AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
         {1, 6, "{\"assignedHub\":\"h\"}", "\x8f\xc1\xbb\xa8\x93\x96\x45\xd9\x96\x30\x7d\x82\xcf\xff\xb8\xda",
          AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
-        {1, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"\\u0064\"}", "\xbe\xd9\x55\xda\x77\xb1\x15\xac\x61\x07\x4d\xc3\x42\xbb\x76\xa7",
-         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+        {1, 6, "{\"assignedHub\":\"h\",\"deviceId\":\"\\u0064\"}",
+         "\xbe\xd9\x55\xda\x77\xb1\x15\xac\x61\x07\x4d\xc3\x42\xbb\x76\xa7", AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
         {1, 6, "no JSON", "\x07\x41\xd4\x51\x67\x87\xf3\x92\x46\xf5\xdc\x39\xe9\xb9\x9d\xc1",
          AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
-        {1, 6, "{\"status\":\"failed\",\"assignedHub\":\"h\",\"deviceId\":\"d\"}", "\x01\xb1\x12\xba\x92\x38\x87\x1f\x9f\x01\xd2\x4f\xe2\x64\x71\xf5",
-         AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
+        {1, 6, "{\"status\":\"failed\",\"assignedHub\":\"h\",\"deviceId\":\"d\"}",
+         "\x01\xb1\x12\xba\x92\x38\x87\x1f\x9f\x01\xd2\x4f\xe2\x64\x71\xf5", AZURE_DPS_ERR_RECORD_IMPOSSIBLE},
     };
     static const char owner[] = "\x44\x66\xf9\x52\xc4\x67\x16\xce";
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -198,10 +207,12 @@ static void another_devices_record_is_foreign(void)
     azure_dps_assignment assignment;
     int32_t key = 0;
     certified(&device, HEAT_PUMP);
-    CHECK_INT(azure_dps_record_read(&device.config, record, len, &assignment, &key), AZURE_DPS_ERR_RECORD_FOREIGN);
+    CHECK_INT(azure_dps_record_read(&device.config, record, len, &assignment, &key),
+              AZURE_DPS_ERR_RECORD_FOREIGN);
     certified(&device, TOASTER);
     device.config.id_scope = exact_str("0ne00002194");
-    CHECK_INT(azure_dps_record_read(&device.config, record, len, &assignment, &key), AZURE_DPS_ERR_RECORD_FOREIGN);
+    CHECK_INT(azure_dps_record_read(&device.config, record, len, &assignment, &key),
+              AZURE_DPS_ERR_RECORD_FOREIGN);
 }
 
 static void wrong_arguments(void)
@@ -219,16 +230,19 @@ static void wrong_arguments(void)
     CHECK_INT(azure_dps_record_read(&device.config, record, len, &assignment, NULL),
               AZURE_DPS_ERR_INVALID_REGISTRATION_ID);
     device.config.id_scope = exact_str("");
-    CHECK_INT(azure_dps_record_read(&device.config, record, len, &assignment, NULL), AZURE_DPS_ERR_INVALID_ID_SCOPE);
+    CHECK_INT(azure_dps_record_read(&device.config, record, len, &assignment, NULL),
+              AZURE_DPS_ERR_INVALID_ID_SCOPE);
     CHECK_INT(azure_dps_record_len(NULL), 0);
 
     CHECK_INT(azure_dps_write_record(NULL, buffer, 9, buffer, 9, &len), AZURE_DPS_ERR_ARGUMENT);
     certified(&device, TOASTER);
     CHECK_INT(azure_dps_write_record(&device.dps, buffer, 9, buffer, 9, &len), AZURE_DPS_ERR_HANDLE);
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_OK);
-    CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, 9, buffer, 9, &len), AZURE_DPS_ERR_NOT_STARTED);
+    CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, 9, buffer, 9, &len),
+              AZURE_DPS_ERR_NOT_STARTED);
     CHECK_INT(azure_dps_start(&device.dps, 0, 0), AZURE_DPS_OK);
-    CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, 9, buffer, 9, &len), AZURE_DPS_ERR_NOT_FINISHED);
+    CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, 9, buffer, 9, &len),
+              AZURE_DPS_ERR_NOT_FINISHED);
     exchange(&device, 0, "403 Forbidden", "", "");
     CHECK_INT(azure_dps_write_record(&device.dps, device.buffer, 9, buffer, 9, &len), AZURE_DPS_ERR_REFUSED);
     CHECK_INT(azure_dps_write_record(&device.dps, NULL, 9, buffer, 9, &len), AZURE_DPS_ERR_ARGUMENT);

@@ -21,11 +21,12 @@ static void boot_with(boot *boot, bool has_record, const azure_dps_reprovisionin
     memset(boot, 0, sizeof *boot);
     certified(&boot->device, TOASTER);
     CHECK_INT(run_to(&boot->device, "200 OK", assigned(), &assignment), AZURE_DPS_OK);
-    CHECK_INT(azure_dps_write_record(&boot->device.dps, boot->device.buffer, sizeof boot->device.buffer, boot->record,
-                                     sizeof boot->record, &boot->record_len),
+    CHECK_INT(azure_dps_write_record(&boot->device.dps, boot->device.buffer, sizeof boot->device.buffer,
+                                     boot->record, sizeof boot->record, &boot->record_len),
               AZURE_DPS_OK);
     memset(&boot->life, 0x5a, sizeof boot->life);
-    CHECK_INT(azure_dps_reprovisioning_init(&boot->life, &boot->device.config, policy, has_record ? boot->record : NULL,
+    CHECK_INT(azure_dps_reprovisioning_init(&boot->life, &boot->device.config, policy,
+                                            has_record ? boot->record : NULL,
                                             has_record ? boot->record_len : 0),
               AZURE_DPS_OK);
 }
@@ -130,7 +131,8 @@ static void a_hub_out_of_reach_is_tried_for_some_time(void)
     CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, 0, AZURE_DPS_HUB_UNREACHABLE), AZURE_DPS_OK);
     CHECK(wait_at(&boot, 0) <= 7500);
     CHECK_INT(next(&boot, 2 * MINUTE, NULL), AZURE_DPS_NEXT_HUB);
-    CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, 2 * MINUTE, AZURE_DPS_HUB_UNREACHABLE), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, 2 * MINUTE, AZURE_DPS_HUB_UNREACHABLE),
+              AZURE_DPS_OK);
     CHECK_INT(next(&boot, 2 * MINUTE, NULL), AZURE_DPS_NEXT_REGISTER);
     azure_dps_deinit(&boot.device.dps);
 }
@@ -162,8 +164,9 @@ static void outcomes_of_a_hub(void)
     boot_with(&boot, true, NULL);
     for (int code = 0; code < 256; code++) {
         row(format("%d", code));
-        CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, 0, azure_dps_hub_outcome_from_connack((uint8_t)code)),
-                  AZURE_DPS_OK);
+        CHECK_INT(
+            azure_dps_reprovisioning_on_hub(&boot.life, 0, azure_dps_hub_outcome_from_connack((uint8_t)code)),
+            AZURE_DPS_OK);
     }
     static const int32_t wrong[] = {0, 4, -1, 399, 600, 200, INT32_MIN, INT32_MAX, 65536 + 401};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -228,12 +231,14 @@ static void records_of_every_kind(void)
     boot boot;
     boot_with(&boot, true, NULL);
     /* Torn, foreign, none of them: a registration. */
-    CHECK_INT(azure_dps_reprovisioning_init(&boot.life, &boot.device.config, NULL, boot.record, boot.record_len - 1),
+    CHECK_INT(azure_dps_reprovisioning_init(&boot.life, &boot.device.config, NULL, boot.record,
+                                            boot.record_len - 1),
               AZURE_DPS_OK);
     CHECK_INT(next(&boot, 0, NULL), AZURE_DPS_NEXT_REGISTER);
     device other;
     certified(&other, HEAT_PUMP);
-    CHECK_INT(azure_dps_reprovisioning_init(&boot.life, &other.config, NULL, boot.record, boot.record_len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_reprovisioning_init(&boot.life, &other.config, NULL, boot.record, boot.record_len),
+              AZURE_DPS_OK);
     CHECK_INT(next(&boot, 0, NULL), AZURE_DPS_NEXT_REGISTER);
     azure_dps_deinit(&boot.device.dps);
 }
@@ -266,22 +271,28 @@ static void misuse_of_a_life_is_told(void)
     }
     row("");
     azure_dps_reprovisioning *life = &boot.life;
-    CHECK_INT(azure_dps_reprovisioning_init(NULL, &boot.device.config, NULL, NULL, 0), AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_reprovisioning_init(NULL, &boot.device.config, NULL, NULL, 0),
+              AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_reprovisioning_init(&zero, NULL, NULL, NULL, 0), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_reprovisioning_init(&zero, &boot.device.config, NULL, NULL, 1), AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_reprovisioning_init(&zero, &boot.device.config, NULL, NULL, 1),
+              AZURE_DPS_ERR_ARGUMENT);
     device wrong;
     certified(&wrong, "a b");
-    CHECK_INT(azure_dps_reprovisioning_init(&zero, &wrong.config, NULL, NULL, 0), AZURE_DPS_ERR_INVALID_REGISTRATION_ID);
+    CHECK_INT(azure_dps_reprovisioning_init(&zero, &wrong.config, NULL, NULL, 0),
+              AZURE_DPS_ERR_INVALID_REGISTRATION_ID);
     CHECK_INT(azure_dps_reprovisioning_next(&zero, 0, NULL, NULL), AZURE_DPS_ERR_HANDLE);
     CHECK_INT(azure_dps_reprovisioning_get_pauses(life, 0, NULL), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_reprovisioning_set_pauses(life, 0, NULL, 0), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_reprovisioning_on_assigned(life, 0, NULL, body, body_len), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_reprovisioning_on_assigned(life, 0, &boot.device.dps, NULL, 1), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_reprovisioning_on_assigned(life, 0, &boot.device.dps, NULL, 0), AZURE_DPS_ERR_WRONG_BUFFER);
+    CHECK_INT(azure_dps_reprovisioning_on_assigned(life, 0, &boot.device.dps, NULL, 1),
+              AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_reprovisioning_on_assigned(life, 0, &boot.device.dps, NULL, 0),
+              AZURE_DPS_ERR_WRONG_BUFFER);
     CHECK_INT(azure_dps_reprovisioning_on_failed(life, 0, NULL), AZURE_DPS_ERR_ARGUMENT);
     /* A client is no life, and a life no client. */
-    CHECK_INT(azure_dps_reprovisioning_next((azure_dps_reprovisioning *)(void *)&boot.device.dps, 0, NULL, NULL),
-              AZURE_DPS_ERR_HANDLE);
+    CHECK_INT(
+        azure_dps_reprovisioning_next((azure_dps_reprovisioning *)(void *)&boot.device.dps, 0, NULL, NULL),
+        AZURE_DPS_ERR_HANDLE);
     CHECK_INT(azure_dps_get_key((azure_dps_client *)(void *)life), AZURE_DPS_ERR_HANDLE);
     CHECK_INT(next(&boot, 0, NULL), AZURE_DPS_NEXT_HUB);
     CHECK_INT(azure_dps_reprovisioning_next(life, 0, NULL, NULL), AZURE_DPS_NEXT_HUB);

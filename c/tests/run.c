@@ -1,4 +1,5 @@
-/* azure_dps_run() over scripted callbacks: pieces, AGAIN, closed and stalled connections, refusals, and misuse. */
+/* azure_dps_run() over scripted callbacks: pieces, AGAIN, closed and stalled connections, refusals, and
+ * misuse. */
 #include <stdio.h>
 #include <string.h>
 
@@ -63,9 +64,11 @@ static void the_tutorial_in_pieces_of_every_kind(void)
                 CHECK_INT(peer.port, 443);
                 CHECK_INT(peer.connect_timeout, 60000);
                 CHECK(strncmp(peer.sent, "PUT /" SCOPE "/registrations/" TOASTER "/register?", 67) == 0);
-                CHECK(contains(peer.sent, "}GET /" SCOPE "/registrations/" TOASTER "/operations/" OPERATION "?"));
+                CHECK(contains(peer.sent,
+                               "}GET /" SCOPE "/registrations/" TOASTER "/operations/" OPERATION "?"));
                 CHECK(contains(peer.sent, "&se=1700003600&skn=registration\r\n"));
-                static const int32_t expected[] = {AZURE_DPS_PROGRESS_CONNECTED, AZURE_DPS_PROGRESS_REGISTERING,
+                static const int32_t expected[] = {AZURE_DPS_PROGRESS_CONNECTED,
+                                                   AZURE_DPS_PROGRESS_REGISTERING,
                                                    AZURE_DPS_PROGRESS_ASSIGNING, AZURE_DPS_PROGRESS_ASSIGNED};
                 check_progress(&peer, expected, 4);
                 azure_dps_deinit(&device.dps);
@@ -171,7 +174,8 @@ static void a_busy_service_is_left_alone_for_as_long_as_it_asks(void)
     tutorial(&device, &peer);
     peer.answers[2] = peer.answers[1];
     peer.answers[1] = peer.answers[0];
-    peer.answers[0] = http("429 Too Many Requests", "Retry-After: 17\r\n", "{\"errorCode\":429001,\"trackingId\":\"\"}");
+    peer.answers[0] =
+        http("429 Too Many Requests", "Retry-After: 17\r\n", "{\"errorCode\":429001,\"trackingId\":\"\"}");
     peer.answers_len = 3;
     CHECK_INT(run(&device, &peer), AZURE_DPS_OK);
     check_assigned(&device);
@@ -262,9 +266,9 @@ static void a_connection_that_cannot_be_made(void)
     CHECK_INT(error_of(&device).io_error, 0);
     CHECK_INT(peer.connected, 3);
     CHECK_INT(peer.waits_len, 3);
-    static const int32_t expected[] = {AZURE_DPS_PROGRESS_RETRYING,    AZURE_DPS_PROGRESS_RETRYING,
-                                       AZURE_DPS_PROGRESS_CONNECTED,   AZURE_DPS_PROGRESS_REGISTERING,
-                                       AZURE_DPS_PROGRESS_ASSIGNING,   AZURE_DPS_PROGRESS_ASSIGNED};
+    static const int32_t expected[] = {AZURE_DPS_PROGRESS_RETRYING,  AZURE_DPS_PROGRESS_RETRYING,
+                                       AZURE_DPS_PROGRESS_CONNECTED, AZURE_DPS_PROGRESS_REGISTERING,
+                                       AZURE_DPS_PROGRESS_ASSIGNING, AZURE_DPS_PROGRESS_ASSIGNED};
     check_progress(&peer, expected, 6);
     CHECK_INT(peer.progress[1].failures, 2);
     CHECK_INT(peer.progress[1].result, AZURE_DPS_ERR_CONNECT);
@@ -444,7 +448,8 @@ static void a_client_is_refused_to_its_own_callbacks(void)
     io.connect = intruding_connect;
     io.observe = intruding_observe;
     azure_dps_signer signer = {&intruder, intruding_sign, NULL, NULL};
-    CHECK_INT(azure_dps_run(&device.dps, UNIX_TIME, &signer, device.buffer, sizeof device.buffer, &io), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_run(&device.dps, UNIX_TIME, &signer, device.buffer, sizeof device.buffer, &io),
+              AZURE_DPS_OK);
     check_assigned(&device);
     CHECK(intruder.calls >= 50);
     CHECK_INT(intruder.refused, intruder.calls);
@@ -480,7 +485,8 @@ static void wrong_arguments_of_run(void)
         case 4: wrong.clock_ms = NULL; break;
         default: wrong.delay_ms = NULL; break;
         }
-        CHECK_INT(azure_dps_run(&device.dps, UNIX_TIME, signer, buffer, size, &wrong), AZURE_DPS_ERR_ARGUMENT);
+        CHECK_INT(azure_dps_run(&device.dps, UNIX_TIME, signer, buffer, size, &wrong),
+                  AZURE_DPS_ERR_ARGUMENT);
     }
     CHECK_INT(azure_dps_run(NULL, UNIX_TIME, signer, buffer, size, &io), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_run(&device.dps, UNIX_TIME, signer, buffer, size, NULL), AZURE_DPS_ERR_ARGUMENT);

@@ -30,7 +30,8 @@ static void of_a_run_over_http(void)
     CHECK_INT(azure_dps_get_assignment(&device.dps, buffer, size, &assignment), AZURE_DPS_OK);
     CHECK(size < 1200);
     size = AZURE_DPS_RECORD_SIZE(ID_LEN, returned);
-    CHECK_INT(azure_dps_write_record(&device.dps, buffer, AZURE_DPS_ANSWER_SIZE(ID_LEN, returned), exact(size), size, &len),
+    CHECK_INT(azure_dps_write_record(&device.dps, buffer, AZURE_DPS_ANSWER_SIZE(ID_LEN, returned),
+                                     exact(size), size, &len),
               AZURE_DPS_OK);
     azure_dps_deinit(&device.dps);
 }
@@ -54,7 +55,8 @@ static void of_a_session_over_mqtt(void)
     CHECK_INT(azure_dps_mqtt_write_user_name(&device.dps, (char *)exact(size), size, &len), AZURE_DPS_OK);
     CHECK_INT(len + 1, size);
     size = AZURE_DPS_MQTT_PUBLISH_SIZE(ID_LEN, PAYLOAD_LEN);
-    CHECK_INT(azure_dps_mqtt_write_publish(&device.dps, 0, exact(size), size, &topic, &body, NULL), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_mqtt_write_publish(&device.dps, 0, exact(size), size, &topic, &body, NULL),
+              AZURE_DPS_OK);
     azure_dps_deinit(&device.dps);
 }
 
@@ -68,15 +70,19 @@ static void of_the_hub(void)
     CHECK_INT(azure_dps_hub_write_user_name(&hub, (char *)exact(size), size, &len), AZURE_DPS_OK);
     CHECK_INT(len + 1, size);
     size = AZURE_DPS_HUB_PASSWORD_SIZE(HUB_LEN, ID_LEN);
-    CHECK_INT(azure_dps_hub_write_password(&hub, &signer, 0, UINT64_MAX, (char *)exact(size), size, &len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_hub_write_password(&hub, &signer, 0, UINT64_MAX, (char *)exact(size), size, &len),
+              AZURE_DPS_OK);
     size = AZURE_DPS_HUB_CONNECTION_STRING_SIZE(HUB_LEN, ID_LEN);
-    CHECK_INT(azure_dps_hub_write_connection_string(&hub, &key, (char *)exact(size), size, &len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_hub_write_connection_string(&hub, &key, (char *)exact(size), size, &len),
+              AZURE_DPS_OK);
     CHECK_INT(len + 1, size);
     size = AZURE_DPS_HUB_X509_CONNECTION_STRING_SIZE(HUB_LEN, ID_LEN);
-    CHECK_INT(azure_dps_hub_write_x509_connection_string(&hub, (char *)exact(size), size, &len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_hub_write_x509_connection_string(&hub, (char *)exact(size), size, &len),
+              AZURE_DPS_OK);
     CHECK_INT(len + 1, size);
     size = AZURE_DPS_HUB_TELEMETRY_TOPIC_SIZE(ID_LEN);
-    CHECK_INT(azure_dps_hub_write_telemetry_topic(&hub, NULL, 0, (char *)exact(size), size, &len), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_hub_write_telemetry_topic(&hub, NULL, 0, (char *)exact(size), size, &len),
+              AZURE_DPS_OK);
     CHECK_INT(len + 1, size);
     size = AZURE_DPS_HOST_SIZE;
     CHECK_INT(azure_dps_hub_write_host(&hub, (char *)exact(size), size, &len, NULL), AZURE_DPS_OK);

@@ -254,7 +254,8 @@ void start(device *device)
 void sign(device *device, uint32_t now)
 {
     CHECK_INT(step(device, now), AZURE_DPS_SIGN);
-    CHECK_INT(azure_dps_sign(&device->dps, &device->signer, device->buffer, sizeof device->buffer), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_sign(&device->dps, &device->signer, device->buffer, sizeof device->buffer),
+              AZURE_DPS_OK);
     CHECK_INT(step(device, now), AZURE_DPS_SEND);
 }
 
@@ -284,8 +285,8 @@ const char *publish(device *device, uint32_t now, const char **body)
     azure_dps_str topic = {NULL, 0};
     azure_dps_bytes bytes = {NULL, 0};
     CHECK_INT(step(device, now), AZURE_DPS_SEND);
-    azure_dps_result result = azure_dps_mqtt_write_publish(&device->dps, now, device->buffer, sizeof device->buffer,
-                                                           &topic, &bytes, NULL);
+    azure_dps_result result = azure_dps_mqtt_write_publish(&device->dps, now, device->buffer,
+                                                           sizeof device->buffer, &topic, &bytes, NULL);
     if (!CHECK_INT(result, AZURE_DPS_OK)) {
         return "";
     }
@@ -308,27 +309,29 @@ const char *request(device *device, uint32_t now)
 {
     size_t len = 0;
     CHECK_INT(step(device, now), AZURE_DPS_SEND);
-    azure_dps_result result = azure_dps_http_write_request(&device->dps, now, device->buffer, sizeof device->buffer, &len);
+    azure_dps_result result =
+        azure_dps_http_write_request(&device->dps, now, device->buffer, sizeof device->buffer, &len);
     return CHECK_INT(result, AZURE_DPS_OK) ? format("%.*s", (int)len, (const char *)device->buffer) : "";
 }
 
-#define OF_SERVICE                                                                                                     \
-    "x-ms-request-id: 12950752-6d75-4f41-844b-c253a6653d4f\r\n"                                                       \
+#define OF_SERVICE                                              \
+    "x-ms-request-id: 12950752-6d75-4f41-844b-c253a6653d4f\r\n" \
     "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n"
 
 char *http(const char *status, const char *headers, const char *body)
 {
     return format("HTTP/1.1 %s\r\nDate: Wed, 03 Aug 2022 20:34:41 GMT\r\n"
-                  "Content-Type: application/json; charset=utf-8\r\nContent-Length: %lu\r\n%s" OF_SERVICE "\r\n%s",
+                  "Content-Type: application/json; charset=utf-8\r\nContent-Length: %lu\r\n%s" OF_SERVICE
+                  "\r\n%s",
                   status, (unsigned long)strlen(body), headers, body);
 }
 
 char *http_chunked(const char *status, const char *headers, const char *body, size_t chunk)
 {
-    char *text = format("HTTP/1.1 %s\r\nDate: Wed, 03 Aug 2022 20:34:41 GMT\r\n"
-                        "Content-Type: application/json; charset=utf-8\r\nTransfer-Encoding: chunked\r\n%s" OF_SERVICE
-                        "\r\n",
-                        status, headers);
+    char *text = format(
+        "HTTP/1.1 %s\r\nDate: Wed, 03 Aug 2022 20:34:41 GMT\r\n"
+        "Content-Type: application/json; charset=utf-8\r\nTransfer-Encoding: chunked\r\n%s" OF_SERVICE "\r\n",
+        status, headers);
     char *all = (char *)exact(strlen(text) + strlen(body) * 10 + 10);
     char *to = all + sprintf(all, "%s", text);
     for (size_t at = 0; at < strlen(body); at += chunk) {
@@ -346,8 +349,8 @@ int32_t answer(device *device, uint32_t now, const char *bytes, size_t piece, bo
     while (result == 0) {
         uint8_t *space = NULL;
         size_t space_len = 0;
-        azure_dps_result space_result = azure_dps_http_space(&device->dps, now, device->buffer, sizeof device->buffer,
-                                                             &space, &space_len);
+        azure_dps_result space_result = azure_dps_http_space(&device->dps, now, device->buffer,
+                                                             sizeof device->buffer, &space, &space_len);
         if (space_result != AZURE_DPS_OK) {
             return space_result;
         }
@@ -356,7 +359,8 @@ int32_t answer(device *device, uint32_t now, const char *bytes, size_t piece, bo
         memcpy(space, bytes, len);
         bytes += len;
         rest -= len;
-        result = azure_dps_http_received(&device->dps, now, device->buffer, sizeof device->buffer, len, keep_alive);
+        result = azure_dps_http_received(&device->dps, now, device->buffer, sizeof device->buffer, len,
+                                         keep_alive);
         if (len == 0) {
             break;
         }
@@ -370,7 +374,8 @@ void exchange(device *device, uint32_t now, const char *status, const char *head
     CHECK_INT(answer(device, now, http(status, headers, body), 1000, NULL), 1);
 }
 
-azure_dps_result run_to(device *device, const char *status, const char *body, azure_dps_assignment *assignment)
+azure_dps_result run_to(device *device, const char *status, const char *body,
+                        azure_dps_assignment *assignment)
 {
     begin(device);
     exchange(device, 0, status, "", body);
@@ -506,7 +511,8 @@ static void peer_observe(void *ctx, const azure_dps_progress *progress)
 
 azure_dps_io io_of(peer *peer)
 {
-    azure_dps_io io = {peer, peer_connect, peer_read, peer_write, peer_close, peer_clock, peer_delay, peer_observe};
+    azure_dps_io io = {peer,       peer_connect, peer_read,  peer_write,
+                       peer_close, peer_clock,   peer_delay, peer_observe};
     return io;
 }
 

@@ -1,5 +1,5 @@
-/* What the tests share: the devices of Microsoft's tutorial, the vectors of the Rust tests, memory that ends exactly
- * where it should, a device that runs, answers in pieces, and a scripted connection. */
+/* What the tests share: the devices of Microsoft's tutorial, the vectors of the Rust tests, memory that ends
+ * exactly where it should, a device that runs, answers in pieces, and a scripted connection. */
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
@@ -12,7 +12,8 @@ extern "C" {
 
 #define CHECK_STR(seen, expected) check_str((seen), (expected), __FILE__, __LINE__, #seen)
 
-static inline bool check_str(azure_dps_str seen, const char *expected, const char *file, int line, const char *text)
+static inline bool check_str(azure_dps_str seen, const char *expected, const char *file, int line,
+                             const char *text)
 {
     return check_text(seen.ptr, seen.len, expected, file, line, text);
 }
@@ -42,10 +43,12 @@ const char *vector(const char *name);
 const char *assigning(void);
 const char *assigned(void);
 
-/* The next row of a .tsv file: its columns, or 0 at the end. Rows with `#` are skipped. Lives until the test ends. */
+/* The next row of a .tsv file: its columns, or 0 at the end. Rows with `#` are skipped. Lives until the test
+ * ends. */
 size_t next_row(const char **file, const char *columns[], size_t max);
 
-/* Memory of exactly this size, not initialised: what is read or written beyond it is seen by ASan and valgrind. */
+/* Memory of exactly this size, not initialised: what is read or written beyond it is seen by ASan and
+ * valgrind. */
 void *exact(size_t size);
 /* A copy of exactly this text, without a zero byte. */
 azure_dps_str exact_str(const char *text);
@@ -86,7 +89,8 @@ typedef struct device {
     size_t len;
 } device;
 
-/* The toaster of the tutorial with its payload and key; not initialised yet, so that `config` can be changed. */
+/* The toaster of the tutorial with its payload and key; not initialised yet, so that `config` can be changed.
+ */
 void toaster(device *device);
 /* The same with a certificate and no payload. */
 void certified(device *device, const char *registration_id);
@@ -101,7 +105,8 @@ int32_t step(device *device, uint32_t now);
 /* The next step must be WAIT: for how long. */
 uint32_t wait_of(device *device, uint32_t now);
 
-/* Over MQTT: writes the request. Checks that it is due. Returns the topic, zero-terminated, and the body as text. */
+/* Over MQTT: writes the request. Checks that it is due. Returns the topic, zero-terminated, and the body as
+ * text. */
 const char *publish(device *device, uint32_t now, const char **body);
 /* Hands in the answer to the last request that publish() wrote; the body is in memory of its own. */
 int32_t message(device *device, uint32_t now, const char *topic, const char *body);
@@ -116,7 +121,8 @@ int32_t answer(device *device, uint32_t now, const char *bytes, size_t piece, bo
 /* A whole exchange over HTTP: the request, and this answer. */
 void exchange(device *device, uint32_t now, const char *status, const char *headers, const char *body);
 /* A run that ends with this first answer; returns what azure_dps_get_assignment() says. */
-azure_dps_result run_to(device *device, const char *status, const char *body, azure_dps_assignment *assignment);
+azure_dps_result run_to(device *device, const char *status, const char *body,
+                        azure_dps_assignment *assignment);
 
 azure_dps_error error_of(const device *device);
 azure_dps_result result_of(const device *device);
@@ -126,13 +132,14 @@ azure_dps_result result_of(const device *device);
 typedef struct peer {
     const char *answers[16]; /* One for each request, or NULL: see below. */
     size_t answers_len;
-    size_t piece;            /* The most bytes that are read or written at once. */
-    unsigned again;          /* How often read and write say AGAIN before each success. */
-    int32_t connects[16];    /* What connect returns, in turn; then 0. */
-    int32_t read_result;     /* For an answer that is NULL: what read returns: 0 closed, AGAIN stalled, or an error. */
-    int32_t write_result;    /* If not 0: what write returns. */
-    uint32_t again_ms;       /* How much time an AGAIN takes. */
-    bool closes;             /* Closes after each answer, without saying so. */
+    size_t piece;         /* The most bytes that are read or written at once. */
+    unsigned again;       /* How often read and write say AGAIN before each success. */
+    int32_t connects[16]; /* What connect returns, in turn; then 0. */
+    int32_t read_result;  /* For an answer that is NULL: what read returns: 0 closed, AGAIN stalled, or an
+                             error. */
+    int32_t write_result; /* If not 0: what write returns. */
+    uint32_t again_ms;    /* How much time an AGAIN takes. */
+    bool closes;          /* Closes after each answer, without saying so. */
 
     /* What was seen. */
     uint32_t now;

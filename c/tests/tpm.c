@@ -5,8 +5,10 @@
 
 #include "support.h"
 
-static const uint8_t ENDORSEMENT_KEY[] = "\x00\x04" "EK: not a real one";
-static const uint8_t STORAGE_ROOT_KEY[] = "\x00\x05" "SRK?>";
+static const uint8_t ENDORSEMENT_KEY[] = "\x00\x04"
+                                         "EK: not a real one";
+static const uint8_t STORAGE_ROOT_KEY[] = "\x00\x05"
+                                          "SRK?>";
 
 typedef struct fake_tpm {
     azure_dps_client *dps;
@@ -27,7 +29,8 @@ static int32_t tpm_activate(void *ctx, azure_dps_str challenge)
         return tpm->result;
     }
     CHECK_INT(azure_dps_tpm_decode(challenge, buffer, sizeof buffer, NULL, &key), AZURE_DPS_OK);
-    snprintf(tpm->duplicate, sizeof tpm->duplicate, "%.*s", (int)key.duplicate.len, (const char *)key.duplicate.ptr);
+    snprintf(tpm->duplicate, sizeof tpm->duplicate, "%.*s", (int)key.duplicate.len,
+             (const char *)key.duplicate.ptr);
     tpm->key = key.duplicate.ptr[0];
     tpm->activations++;
     return 0;
@@ -48,7 +51,8 @@ static uint8_t *blob(const char *duplicate, size_t *len)
     const struct {
         const void *bytes;
         size_t len;
-    } parts[] = {{"id object", 9}, {secret, 256}, {duplicate, strlen(duplicate)}, {seed, 256}, {"public", 6}, {"", 0}};
+    } parts[] = {{"id object", 9}, {secret, 256}, {duplicate, strlen(duplicate)},
+                 {seed, 256},      {"public", 6}, {"", 0}};
     uint8_t *bytes = (uint8_t *)exact(1024);
     memset(secret, 7, sizeof secret);
     memset(seed, 8, sizeof seed);
@@ -66,8 +70,9 @@ static const char *challenge(const char *duplicate)
 {
     size_t len = 0;
     uint8_t *bytes = blob(duplicate, &len);
-    return format("{\"message\":\"Authorization required.\",\"authenticationKey\":\"%s\",\"keyName\":\"registration\"}",
-                  base64(bytes, len));
+    return format(
+        "{\"message\":\"Authorization required.\",\"authenticationKey\":\"%s\",\"keyName\":\"registration\"}",
+        base64(bytes, len));
 }
 
 static void with_tpm(device *device, fake_tpm *tpm)
@@ -95,7 +100,8 @@ static const char *assigned_here(void)
 static void activate(device *device)
 {
     CHECK_INT(step(device, 0), AZURE_DPS_ACTIVATE);
-    CHECK_INT(azure_dps_tpm_activate(&device->dps, &device->signer, device->buffer, sizeof device->buffer), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_tpm_activate(&device->dps, &device->signer, device->buffer, sizeof device->buffer),
+              AZURE_DPS_OK);
     sign(device, 0);
 }
 
@@ -105,10 +111,11 @@ static void challenge_then_signed_register_then_polls(void)
     fake_tpm tpm;
     with_tpm(&device, &tpm);
     const char *first = request(&device, 0);
-    const char *body = format("{\"registrationId\":\"mydevice\",\"tpm\":{\"endorsementKey\":\"%s\",\"storageRootKey\":\"%s\"},"
-                              "\"payload\":" PAYLOAD "}",
-                              base64(ENDORSEMENT_KEY, sizeof ENDORSEMENT_KEY - 1),
-                              base64(STORAGE_ROOT_KEY, sizeof STORAGE_ROOT_KEY - 1));
+    const char *body = format(
+        "{\"registrationId\":\"mydevice\",\"tpm\":{\"endorsementKey\":\"%s\",\"storageRootKey\":\"%s\"},"
+        "\"payload\":" PAYLOAD "}",
+        base64(ENDORSEMENT_KEY, sizeof ENDORSEMENT_KEY - 1),
+        base64(STORAGE_ROOT_KEY, sizeof STORAGE_ROOT_KEY - 1));
     CHECK(ends_with(first, body));
     CHECK(!contains(first, "Authorization"));
     CHECK_INT(answer(&device, 0, http("401 Unauthorized", "", challenge("A key")), 50, NULL), 1);
@@ -167,18 +174,23 @@ static void without_a_callback(void)
     exchange(&device, 0, "401 Unauthorized", "", challenge("key"));
     CHECK_INT(azure_dps_tpm_on_activated(&device.dps), AZURE_DPS_ERR_NOT_DUE);
     CHECK_INT(step(&device, 0), AZURE_DPS_ACTIVATE);
-    CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, device.buffer, sizeof device.buffer, &found), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, device.buffer, sizeof device.buffer, &found),
+              AZURE_DPS_OK);
     CHECK(contains(challenge("key"), format("\"%.*s\"", (int)found.len, found.ptr)));
-    CHECK(found.ptr > (const char *)device.buffer && found.ptr < (const char *)device.buffer + sizeof device.buffer);
+    CHECK(found.ptr > (const char *)device.buffer &&
+          found.ptr < (const char *)device.buffer + sizeof device.buffer);
     CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, NULL, 0, &found), AZURE_DPS_ERR_WRONG_BUFFER);
     CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, NULL, 1, &found), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, device.buffer, sizeof device.buffer, NULL), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_tpm_activate(&device.dps, NULL, device.buffer, sizeof device.buffer), AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, device.buffer, sizeof device.buffer, NULL),
+              AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_tpm_activate(&device.dps, NULL, device.buffer, sizeof device.buffer),
+              AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_tpm_activate(&device.dps, &device.signer, NULL, 0), AZURE_DPS_ERR_WRONG_BUFFER);
     CHECK_INT(step(&device, 0), AZURE_DPS_ACTIVATE);
     CHECK_INT(azure_dps_tpm_on_activated(&device.dps), AZURE_DPS_OK);
     CHECK_INT(azure_dps_tpm_on_activated(&device.dps), AZURE_DPS_ERR_NOT_DUE);
-    CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, device.buffer, sizeof device.buffer, &found), AZURE_DPS_ERR_NOT_DUE);
+    CHECK_INT(azure_dps_tpm_get_challenge(&device.dps, device.buffer, sizeof device.buffer, &found),
+              AZURE_DPS_ERR_NOT_DUE);
     sign(&device, 0);
     exchange(&device, 0, "200 OK", "", assigned_here());
     CHECK_INT(result_of(&device), AZURE_DPS_OK);
@@ -257,7 +269,8 @@ static void the_concept_documents_result(void)
     quoted = replace(replace(quoted, ": initial", ": \"initial"), "Assignment,", "Assignment\",");
     CHECK_INT(azure_dps_start(&device.dps, 0, 0), AZURE_DPS_OK);
     exchange(&device, 0, "200 OK", "", quoted);
-    CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, sizeof device.buffer, &assignment), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, sizeof device.buffer, &assignment),
+              AZURE_DPS_OK);
     CHECK_STR(assignment.assigned_hub, "myIotHub");
     CHECK_STR(assignment.device_id, "myDeviceId");
     CHECK_INT(azure_dps_tpm_get_authentication_key(&assignment, &key), AZURE_DPS_OK);
@@ -270,7 +283,8 @@ static void the_concept_documents_result(void)
     azure_dps_deinit(&device.dps);
 }
 
-static azure_dps_result decode(const char *text, size_t size, size_t *needed, azure_dps_tpm_encrypted_key *parts)
+static azure_dps_result decode(const char *text, size_t size, size_t *needed,
+                               azure_dps_tpm_encrypted_key *parts)
 {
     return azure_dps_tpm_decode(exact_str(text), exact(size == 0 ? 1 : size), size, needed, parts);
 }
@@ -306,7 +320,8 @@ static void keys_are_taken_apart_within_their_bounds(void)
     azure_dps_str none = {NULL, 4};
     CHECK_INT(azure_dps_tpm_decode(none, bytes, 9, NULL, &parts), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_tpm_decode(str("AAAA"), NULL, 9, NULL, &parts), AZURE_DPS_ERR_ARGUMENT);
-    CHECK_INT(azure_dps_tpm_decode(exact_str(base64(bytes, len)), exact(1024), 1024, NULL, NULL), AZURE_DPS_ERR_ARGUMENT);
+    CHECK_INT(azure_dps_tpm_decode(exact_str(base64(bytes, len)), exact(1024), 1024, NULL, NULL),
+              AZURE_DPS_ERR_ARGUMENT);
 }
 
 int main(int argc, char **argv)

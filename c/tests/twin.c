@@ -26,7 +26,8 @@ static void what_hubs_are_known_to_send(void)
         row(columns[0]);
         CHECK_INT(read_twin(columns[0], columns[1], &message), AZURE_DPS_OK);
         unsigned long id = message.request_id;
-        unsigned long desired = (unsigned long)message.desired_version, reported = (unsigned long)message.reported_version;
+        unsigned long desired = (unsigned long)message.desired_version,
+                      reported = (unsigned long)message.reported_version;
         switch (message.what) {
         case AZURE_DPS_TWIN_OTHER: seen = "other"; break;
         case AZURE_DPS_TWIN_WHOLE: seen = format("twin %lu %lu %lu", id, desired, reported); break;
@@ -50,7 +51,8 @@ static void topics_are_the_documented_ones(void)
     } rows[] = {
         {0, "$iothub/twin/GET/?$rid=0", "$iothub/twin/PATCH/properties/reported/?$rid=0"},
         {65536, "$iothub/twin/GET/?$rid=65536", "$iothub/twin/PATCH/properties/reported/?$rid=65536"},
-        {UINT32_MAX, "$iothub/twin/GET/?$rid=4294967295", "$iothub/twin/PATCH/properties/reported/?$rid=4294967295"},
+        {UINT32_MAX, "$iothub/twin/GET/?$rid=4294967295",
+         "$iothub/twin/PATCH/properties/reported/?$rid=4294967295"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         size_t get_len = strlen(rows[i].get), report_len = strlen(rows[i].report), len = 0;
@@ -80,11 +82,13 @@ static void the_two_parts_of_a_twin(void)
 {
     azure_dps_twin_message message;
     azure_dps_str value;
-    CHECK_INT(read_twin(ANSWER,
-                        " {\"reported\":{\"$version\":3},\"tags\":[{}],\"desired\":{\"a\":{\"b\":[1,{\"c\":\"d\"}]},"
-                        "\"e\":null,\"$version\":2},\"x\":0} ",
-                        &message),
-              AZURE_DPS_OK);
+    CHECK_INT(
+        read_twin(
+            ANSWER,
+            " {\"reported\":{\"$version\":3},\"tags\":[{}],\"desired\":{\"a\":{\"b\":[1,{\"c\":\"d\"}]},"
+            "\"e\":null,\"$version\":2},\"x\":0} ",
+            &message),
+        AZURE_DPS_OK);
     CHECK_INT(message.what, AZURE_DPS_TWIN_WHOLE);
     CHECK_INT(message.request_id, 7);
     CHECK_INT(message.desired_version, 2);
@@ -94,12 +98,14 @@ static void the_two_parts_of_a_twin(void)
     CHECK_INT(azure_dps_json_get(message.desired, str("e"), &value), AZURE_DPS_OK);
     CHECK(azure_dps_json_is_null(value));
     CHECK(message.code == 0 && message.status == 0 && message.retryable == 0 && message.unknown_device == 0);
-    static const char *const topics[] = {"$iothub/twin/res/200/?$rid=7&$version=9", "$iothub/twin/res/200/?$version=9&$rid=7",
-                                         "$iothub/twin/res/200?new=1&$rid=7", "$iothub/twin/res/0200/?$rid=007"};
+    static const char *const topics[] = {
+        "$iothub/twin/res/200/?$rid=7&$version=9", "$iothub/twin/res/200/?$version=9&$rid=7",
+        "$iothub/twin/res/200?new=1&$rid=7", "$iothub/twin/res/0200/?$rid=007"};
     for (size_t i = 0; i < 4; i++) {
         row(topics[i]);
         CHECK_INT(read_twin(topics[i],
-                            "{\"d\\u0065sired\":{\"\\u0024version\":1},\"reported\":{\"$version\":1}}", &message),
+                            "{\"d\\u0065sired\":{\"\\u0024version\":1},\"reported\":{\"$version\":1}}",
+                            &message),
                   AZURE_DPS_OK);
         CHECK(message.request_id == 7 && message.desired_version == 1);
     }
@@ -121,7 +127,12 @@ static void what_is_no_twin_is_malformed(void)
         "{\"desired\":{\"$version\":-1},\"reported\":{\"$version\":1}}",
         "{\"desired\":{\"$version\":1e2},\"reported\":{\"$version\":1}}",
         "{\"desired\":{\"$version\":10000000000000000000},\"reported\":{}}",
-        "[]", "7", "null", "{}x", "", "{\"a\":\"\xff\"}",
+        "[]",
+        "7",
+        "null",
+        "{}x",
+        "",
+        "{\"a\":\"\xff\"}",
     };
     azure_dps_twin_message message;
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
@@ -136,7 +147,8 @@ static void what_is_no_twin_is_malformed(void)
     static const char *const statuses[] = {"", "x", "65536", "4294967296", "-1", "+200", "200.0"};
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
         row(statuses[i]);
-        CHECK_INT(read_twin(format("$iothub/twin/res/%s/?$rid=7", statuses[i]), whole, &message), AZURE_DPS_ERR_MALFORMED);
+        CHECK_INT(read_twin(format("$iothub/twin/res/%s/?$rid=7", statuses[i]), whole, &message),
+                  AZURE_DPS_ERR_MALFORMED);
         CHECK_INT(message.request_id, 7);
     }
 }
@@ -144,11 +156,21 @@ static void what_is_no_twin_is_malformed(void)
 static void what_is_not_ours_is_left_alone(void)
 {
     static const char *const topics[] = {
-        "", "$iothub/twin/res", "$iothub/twin/res/", "$iothub/twin/res/200/", "$iothub/twin/res/200/?$rid=",
-        "$iothub/twin/res/200/?$rid=-1", "$iothub/twin/res/200/?$rid=4294967296", "$iothub/twin/res/200/?rid=7",
-        "$iothub/twin/PATCH/properties/reported/?$rid=7", "$iothub/twin/PATCH/properties/desired",
-        "$iothub/twin/GET/?$rid=7", "$IOTHUB/twin/res/200/?$rid=7", " $iothub/twin/res/200/?$rid=7",
-        "$iothub/methods/POST/reboot/?$rid=7", "$dps/registrations/res/200/?$rid=7",
+        "",
+        "$iothub/twin/res",
+        "$iothub/twin/res/",
+        "$iothub/twin/res/200/",
+        "$iothub/twin/res/200/?$rid=",
+        "$iothub/twin/res/200/?$rid=-1",
+        "$iothub/twin/res/200/?$rid=4294967296",
+        "$iothub/twin/res/200/?rid=7",
+        "$iothub/twin/PATCH/properties/reported/?$rid=7",
+        "$iothub/twin/PATCH/properties/desired",
+        "$iothub/twin/GET/?$rid=7",
+        "$IOTHUB/twin/res/200/?$rid=7",
+        " $iothub/twin/res/200/?$rid=7",
+        "$iothub/methods/POST/reboot/?$rid=7",
+        "$dps/registrations/res/200/?$rid=7",
         "devices/dev-1/messages/devicebound/%24.to=x",
     };
     for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
@@ -203,7 +225,8 @@ static void refusals(void)
     azure_dps_twin_message message;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         row(format("%d", rows[i].status));
-        CHECK_INT(read_twin(format("$iothub/twin/res/%d/?$rid=7", rows[i].status), "", &message), AZURE_DPS_OK);
+        CHECK_INT(read_twin(format("$iothub/twin/res/%d/?$rid=7", rows[i].status), "", &message),
+                  AZURE_DPS_OK);
         CHECK_INT(message.what, AZURE_DPS_TWIN_REFUSED);
         CHECK_INT(message.request_id, 7);
         CHECK_INT(message.status, rows[i].status);
@@ -211,7 +234,8 @@ static void refusals(void)
         CHECK_INT(message.unknown_device, rows[i].unknown_device);
         CHECK_INT(message.code, 0);
     }
-    CHECK_INT(read_twin("$iothub/twin/res/429/?$rid=7", "{\"errorCode\":429002,\"message\":\"Throttling\"}", &message),
+    CHECK_INT(read_twin("$iothub/twin/res/429/?$rid=7", "{\"errorCode\":429002,\"message\":\"Throttling\"}",
+                        &message),
               AZURE_DPS_OK);
     CHECK_INT(message.code, 429002);
 }
@@ -226,10 +250,13 @@ static void what_does_not_fit_the_client_costs_nothing_else(void)
     CHECK_INT(message.request_id, 1);
     CHECK_INT(azure_dps_twin_read_skipped(exact_str(CHANGE "?$version=5"), 32000, &message),
               AZURE_DPS_ERR_BUFFER_TOO_SMALL);
-    CHECK_INT(azure_dps_twin_read_skipped(exact_str("$iothub/twin/res/204/?$rid=2&$version=2"), 2000, &message), AZURE_DPS_OK);
+    CHECK_INT(
+        azure_dps_twin_read_skipped(exact_str("$iothub/twin/res/204/?$rid=2&$version=2"), 2000, &message),
+        AZURE_DPS_OK);
     CHECK_INT(message.what, AZURE_DPS_TWIN_REPORTED);
     CHECK_INT(message.reported_version, 2);
-    CHECK_INT(azure_dps_twin_read_skipped(exact_str("$iothub/twin/res/400/?$rid=3"), 2000, &message), AZURE_DPS_OK);
+    CHECK_INT(azure_dps_twin_read_skipped(exact_str("$iothub/twin/res/400/?$rid=3"), 2000, &message),
+              AZURE_DPS_OK);
     CHECK_INT(message.what, AZURE_DPS_TWIN_REFUSED);
     CHECK_INT(message.status, 400);
     azure_dps_str none = {NULL, 1};
