@@ -705,7 +705,10 @@ bool azure_dps_json_is_null(azure_dps_str value);
 
 /* ---- The hub ---------------------------------------------------------------------------------------- */
 
-/** The assigned hub, as in azure_dps_assignment or as kept elsewhere. */
+/**
+ * The assigned hub, as in azure_dps_assignment or as kept elsewhere. If its texts are in the buffer of the answer, write
+ * host, user name and password elsewhere.
+ */
 typedef struct azure_dps_hub {
     azure_dps_str assigned_hub; /**< A host name, perhaps `:` and a port. */
     azure_dps_str device_id;    /**< Also the MQTT client ID. */
