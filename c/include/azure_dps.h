@@ -59,7 +59,6 @@
  * - A function that writes takes a buffer, its size and a pointer to a length. `*len` is the length of what
  *   was written. Text ends with a zero byte, which `*len` does not count. If the result is
  *   AZURE_DPS_ERR_BUFFER_TOO_SMALL, `*len` is the size that is needed, the zero byte included.
- * - What a function reads and what it writes must not overlap, except where it says so.
  * - `now_ms` is a monotonic clock in milliseconds, from any start. It may wrap, so a tick counter of 32 bits
  *   is enough. Use the same clock for all calls, and call within 49 days of the last call.
  * - `unix_time` is the wall clock in seconds.
