@@ -253,6 +253,12 @@ static void a_connection_that_cannot_be_made(void)
         CHECK_INT(peer.connected, 1);
         CHECK_INT(peer.waits_len, 0);
         CHECK_INT(peer.closed, 0);
+        CHECK_INT(error_of(&device).io_error, final[i]);
+        /* Another run has no number of this one's. */
+        CHECK_INT(azure_dps_start(&device.dps, 0, UNIX_TIME), AZURE_DPS_OK);
+        CHECK_INT(azure_dps_on_error(&device.dps, 0, final[i]), AZURE_DPS_OK);
+        CHECK_INT(error_of(&device).result, final[i]);
+        CHECK_INT(error_of(&device).io_error, 0);
         azure_dps_deinit(&device.dps);
     }
     device device;
