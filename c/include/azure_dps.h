@@ -605,7 +605,10 @@ typedef struct azure_dps_io {
      * `timeout_ms`. Called again after `close`, if the service closed the connection.
      */
     int32_t (*connect)(void *ctx, const char *host, uint16_t port, uint32_t timeout_ms);
-    /** Returns how many bytes were read, 0 if the peer closed the connection, AZURE_DPS_IO_AGAIN, or another negative. */
+    /**
+     * Returns how many bytes were read, 0 if the peer closed the connection, AZURE_DPS_IO_AGAIN, or another negative.
+     * Return AZURE_DPS_IO_AGAIN after a second or so without bytes: time-outs cannot end a read that waits for ever.
+     */
     int32_t (*read)(void *ctx, uint8_t *buffer, size_t size);
     /** Returns how many bytes were written, AZURE_DPS_IO_AGAIN, or another negative. */
     int32_t (*write)(void *ctx, const uint8_t *bytes, size_t len);
@@ -680,7 +683,8 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_service_message(const azur
 
 /*
  * A value is a text of JSON: what these functions find, or any other. They check it, and return
- * AZURE_DPS_ERR_MALFORMED if it is no JSON or of another kind. What they find points into the text.
+ * AZURE_DPS_ERR_MALFORMED if it is no JSON or of another kind. An empty text is no JSON: if the webhook returned no
+ * payload, azure_dps_assignment.payload is empty. What they find points into the text.
  */
 
 /** Finds a member of an object. A member that is `null` is found too. AZURE_DPS_ERR_NOT_FOUND if there is none. */
