@@ -683,11 +683,13 @@ AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_write_service_message(const azur
 
 /*
  * A value is a text of JSON: what these functions find, or any other. They check it, and return
- * AZURE_DPS_ERR_MALFORMED if it is no JSON or of another kind. An empty text is no JSON: if the webhook returned no
- * payload, azure_dps_assignment.payload is empty. What they find points into the text.
+ * AZURE_DPS_ERR_MALFORMED if it is no JSON or of another kind. What they find points into the text.
  */
 
-/** Finds a member of an object. A member that is `null` is found too. AZURE_DPS_ERR_NOT_FOUND if there is none. */
+/**
+ * Finds a member of an object. A member that is `null` is found too. AZURE_DPS_ERR_NOT_FOUND if there is none, or if
+ * the text is empty: a payload that the webhook did not return.
+ */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_json_get(azure_dps_str object, azure_dps_str name, azure_dps_str *value);
 
 /** Finds element number `index` of an array. AZURE_DPS_ERR_NOT_FOUND behind the last one. */

@@ -41,8 +41,12 @@ pub unsafe extern "C" fn azure_dps_json_get(
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
-        let name = name.read()?;
-        let object = Object::parse(object.read()?).map_err(malformed)?;
+        let (name, object) = (name.read()?, object.read()?);
+        if object.is_empty() {
+            // A payload that the webhook did not return.
+            return Err(Failure(AZURE_DPS_ERR_NOT_FOUND));
+        }
+        let object = Object::parse(object).map_err(malformed)?;
         let found = object.get(name).ok_or(Failure(AZURE_DPS_ERR_NOT_FOUND))?;
         put(value, found.raw().into())
     })

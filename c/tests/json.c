@@ -42,7 +42,7 @@ static void members_are_found(void)
     azure_dps_str text = exact_str(object);
     CHECK_INT(azure_dps_json_get(text, str("a"), &value), AZURE_DPS_OK);
     CHECK(value.ptr == text.ptr + 8);
-    static const char *const others[] = {"[]", "1", "\"a\"", "null", "true", "", " ", "{", "x", "{\"a\":1"};
+    static const char *const others[] = {"[]", "1", "\"a\"", "null", "true", " ", "{", "x", "{\"a\":1"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         row(others[i]);
         CHECK_INT(azure_dps_json_get(exact_str(others[i]), str("b"), &value), AZURE_DPS_ERR_MALFORMED);
@@ -211,6 +211,8 @@ static void wrong_arguments(void)
     uint32_t number;
     bool truth;
     CHECK_INT(azure_dps_json_get(none, str("a"), &value), AZURE_DPS_ERR_ARGUMENT);
+    /* A payload that the webhook did not return. */
+    CHECK_INT(azure_dps_json_get((azure_dps_str){NULL, 0}, str("a"), &value), AZURE_DPS_ERR_NOT_FOUND);
     CHECK_INT(azure_dps_json_get(object, none, &value), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_json_get(object, str("a"), NULL), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_json_get(not_utf8, str("a"), &value), AZURE_DPS_ERR_ARGUMENT);
