@@ -246,10 +246,11 @@ impl Jitter {
 
     /// Makes what follows differ between devices and between starts.
     pub(crate) fn mix(&mut self, registration_id: RegistrationId<'_>, unix_time: u64, seed: u32) {
-        let id = registration_id.as_str().bytes();
         // The low bytes first: those that follow carry them into all bits.
-        let bytes = id.chain(seed.to_le_bytes()).chain(unix_time.to_le_bytes());
-        let hash = bytes.fold(self.0, fnv_1a_step);
+        let mut hash = self.0;
+        for part in [registration_id.as_str().as_bytes(), &seed.to_le_bytes(), &unix_time.to_le_bytes()] {
+            hash = part.iter().copied().fold(hash, fnv_1a_step);
+        }
         // Zero is the one state that xorshift never leaves.
         self.0 = if hash == 0 { FNV_OFFSET } else { hash };
     }
