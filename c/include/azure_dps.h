@@ -545,8 +545,7 @@ azure_dps_result azure_dps_mqtt_on_connack(azure_dps_client *dps, uint32_t now_m
 
 /**
  * Writes the request that is due: AZURE_DPS_MQTT_PUBLISH_SIZE. `topic` ends with a zero byte, and `body` follows it in the
- * buffer. Publish with QoS 0 or 1, not retained. If the buffer is too small, `*needed` is the size; add one byte, because
- * the number in the topic grows with each call.
+ * buffer. Publish with QoS 0 or 1, not retained. If the buffer is too small, `*needed` is the size.
  */
 AZURE_DPS_MUST_CHECK azure_dps_result azure_dps_mqtt_write_publish(azure_dps_client *dps, uint32_t now_ms, void *buffer,
                                                                    size_t size, azure_dps_str *topic,

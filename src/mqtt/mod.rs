@@ -197,7 +197,13 @@ fn write<'b>(
     if let Request::Register = request {
         provisioning.write_body(&mut writer);
     }
-    let request = writer.finish()?;
+    let request = match writer.finish() {
+        Ok(request) => request,
+        Err(error) => {
+            provisioning.on_request_unwritten();
+            return Err(error.into());
+        }
+    };
     provisioning.on_request_written();
     let (topic, rest) = request.split_at_checked(topic).unwrap_or_default();
     Ok(Publish { topic: text(topic), body: rest.get(usize::from(after_topic.is_some())..).unwrap_or_default() })

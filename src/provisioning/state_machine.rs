@@ -739,6 +739,12 @@ impl<'a> Provisioning<'a> {
         self.run.register_was_sent |= !self.is_lookup();
     }
 
+    /// Called by a codec whose request did not fit: it is due again, with the same number.
+    pub(crate) const fn on_request_unwritten(&mut self) {
+        self.run.state = State::Due;
+        self.run.request_id = self.run.request_id.wrapping_sub(1);
+    }
+
     /// The device ID of an assignment.
     pub(crate) fn assigned_device_id(&self) -> &str {
         text(&self.run.id)
