@@ -66,11 +66,7 @@ if $build_only; then
     exit
 fi
 if [ -z "${EMULATOR:-}" ]; then
-    root="$(cd ../.. && pwd)"
-    host_target="${CARGO_TARGET_DIR:-$root/target}"
-    # With an example, cargo takes the features of dependencies that the tests take, and compiles nothing twice.
-    (cd "$root" && cargo build --quiet --workspace --bins --example contoso --target-dir "$host_target")
-    EMULATOR="$host_target/debug/dps-emulator"
+    EMULATOR="$(../../.ci/build-emulator)"
 fi
 
 # --- The devices ---------------------------------------------------------------------------

@@ -27,7 +27,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../firmware"
 source ../expect.sh
 source ../../.ci/packages
 board="$PWD/../board"
-host_target="${CARGO_TARGET_DIR:-$PWD/../../target}"
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 
 has_newlib() { echo '#include <time.h>' | arm-none-eabi-gcc -E -; }
@@ -69,9 +68,7 @@ if [ "$job" = build ]; then
     echo "$elf"
     exit
 fi
-# With an example, cargo takes the features of dependencies that the tests take, and compiles nothing twice.
-(cd ../.. && cargo build --quiet --workspace --bins --example contoso --target-dir "$host_target")
-emulator="$host_target/debug/dps-emulator"
+emulator="$(../../.ci/build-emulator)"
 
 # --- The devices, and certificates to show them --------------------------------------------
 

@@ -40,10 +40,8 @@ if [ "$job" = lint ]; then
     exit
 fi
 cargo build --quiet --target-dir "$target"
-# With an example, cargo takes the features of dependencies that the tests take, and compiles nothing twice.
-(cd ../.. && cargo build --quiet --workspace --bins --example contoso --target-dir "$target")
 program="$target/debug/azure-dps-tpm"
-emulator="$target/debug/dps-emulator"
+emulator="$(../../.ci/build-emulator)"
 
 # --- The TPMs and the emulator -------------------------------------------------------------
 

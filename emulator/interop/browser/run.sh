@@ -42,9 +42,8 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
 fi
 
 if [ -z "${DPS_EMULATOR:-}" ]; then
-    # With an example, cargo takes the features of dependencies that the tests take, and compiles nothing twice.
-    (cd "$root" && cargo build --quiet --workspace --bins --example contoso)
-    export DPS_EMULATOR="$target/debug/dps-emulator"
+    DPS_EMULATOR="$("$root/.ci/build-emulator")"
+    export DPS_EMULATOR
 fi
 
 export PYTHONDONTWRITEBYTECODE=1
