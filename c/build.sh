@@ -92,7 +92,7 @@ esac
 
 # --- The library ----------------------------------------------------------------------------
 
-# Another run for the same target, with other options, would put its archive in the place of this one's.
+# Another run for the same target, with other options, would replace this archive with its own.
 mkdir -p "$CARGO_TARGET_DIR"
 if command -v flock >/dev/null; then
     exec 8>"$CARGO_TARGET_DIR/azure-dps-c.lock"

@@ -27,7 +27,7 @@ for target in "$@"; do
 done
 target_dir=${FUZZ_TARGET_DIR:-fuzz/target}
 if [ "$asan" ]; then
-    # The one target with unsafe code of ours. Without the emulator, which would take minutes to build. A stable compiler
+    # The one target with unsafe code of this project. Without the emulator, which would take minutes to build. A stable compiler
     # has the sanitizer, and does not want to say so.
     export FUZZ_ASAN=1 RUSTC_BOOTSTRAP=1
     set -- c_api

@@ -1,4 +1,4 @@
-//! The async transport beside the blocking one, and what becomes of futures that are dropped.
+//! The async transport beside the blocking one, and how a run ends whose future is dropped.
 
 mod support;
 
@@ -39,7 +39,7 @@ async fn delay(clock: &Clock, wait: Duration) {
     clock.advance(wait);
 }
 
-/// Polls so many times at most; `None` if the future was dropped before its end.
+/// Polls at most `polls` times; `None` if the future was dropped before its end.
 fn poll_up_to<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

@@ -1,6 +1,6 @@
 //! Every fault over every transport, against a peer that misbehaves in one way: a row of the table
 //! in `docs/faults.md` is a row here, and the table is checked against what happens.
-//! `AZURE_DPS_BLESS=1 cargo test --test faults` writes the table anew.
+//! `AZURE_DPS_BLESS=1 cargo test --test faults` writes the table again.
 //!
 //! Each row is run in all its variants: at each kind of request, in each framing, in pieces and
 //! byte by byte; for ever, and once with an honest peer from then on. Whatever the row says, every
@@ -607,7 +607,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// What lines do to answers.
+/// Answers over lines that break, stall or trickle.
 fn line_rows() -> Vec<Row> {
     let line = Fault::Line;
     vec![
@@ -1223,7 +1223,7 @@ fn every_fault_over_every_transport() {
 
 const MAX: Duration = Duration::MAX;
 
-/// The clock's start, the policy, what becomes of an honest run.
+/// The clock's start, the policy, how an honest run ends.
 #[test]
 fn the_limits_of_time() {
     let policy = RetryPolicy::new;

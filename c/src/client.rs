@@ -341,7 +341,7 @@ pub unsafe extern "C" fn azure_dps_start(dps: *mut azure_dps_client, now_ms: u32
 
 impl Client {
     pub(crate) fn start(&mut self, now_ms: u32, unix_time: u64) {
-        // A run keeps no time of the last one, so its clock may begin anew.
+        // A run keeps no time of the last one, so its clock may begin at this reading.
         self.clock = Clock::starting_at(now_ms);
         self.phase = Phase::Started;
         self.io_error = 0;

@@ -352,7 +352,7 @@ static void another_buffer_than_the_answers_is_an_error_and_does_no_harm(void)
     azure_dps_deinit(&device.dps);
 }
 
-/* A request whose answer did not come is written again, and its answer begins anew. */
+/* A request whose answer did not come is written again, and its answer is read from the start. */
 static void an_exchange_begins_anew_after_an_error(void)
 {
     device device;

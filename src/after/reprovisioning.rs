@@ -191,7 +191,7 @@ pub struct Reprovisioning {
     trouble: Trouble,
     /// Since when the hub has accepted the device and lost no session of it.
     accepted: Option<Duration>,
-    /// When the hub's failures, of which there was a first one, have been enough.
+    /// When the hub has failed for long enough. `None` if it has not failed.
     give_up: Option<Duration>,
     /// Of the hub and of DPS in a row, while neither decided anything.
     failures: u8,

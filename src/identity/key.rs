@@ -17,8 +17,8 @@ use crate::text::{
 
 /// The key of an enrollment group. It can only derive device keys.
 ///
-/// **A group key does not belong in firmware.** Whoever reads it from one device can be any
-/// device of the group. Derive the [`DeviceKey`] in the factory, or on a gateway that you
+/// **A group key does not belong in firmware.** Somebody who reads it from one device can
+/// be any device of the group. Derive the [`DeviceKey`] in the factory, or on a gateway that you
 /// trust, and give each device only its own.
 ///
 /// The key is wiped from memory on drop. It has no `Display`, and its `Debug` says nothing. What

@@ -423,8 +423,8 @@ impl fmt::Display for JsonError {
     }
 }
 
-/// Reads a JSON text once, from front to back. Whoever drives it descends into the objects
-/// that it knows; [`Reader::value`] checks and passes over everything else.
+/// Reads a JSON text once, from front to back. The caller descends into the objects that it
+/// knows; [`Reader::value`] checks and passes over everything else.
 ///
 /// What is wrong is told once, by [`Reader::error`]: where the reader stopped, something is
 /// wrong with the next byte, unless `problem` says better.

@@ -154,7 +154,7 @@ where
 /// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during
 ///   `delay`, and not wrap.
 /// - `delay`: waits for at least this long. It also bounds the other waits.
-/// - `observe`: is told how the run goes on; `|_| ()` if you do not need it.
+/// - `observe`: called with each [`Progress`]; `|_| ()` if you do not need it.
 ///
 /// A read, write or flush that fails with `ErrorKind::Interrupted` is called again until the time for the request is
 /// over.

@@ -114,14 +114,14 @@ where
 /// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during
 ///   `delay`, and not wrap.
 /// - `delay`: waits for at least this long.
-/// - `observe`: is told how the run goes on; `|_| ()` if you do not need it.
+/// - `observe`: called with each [`Progress`]; `|_| ()` if you do not need it.
 ///
 /// Wipe the buffer afterwards if others can read it: remains of the token may be in it.
 ///
 /// The time for each request is checked between reads, so a peer that trickles is bounded.
 /// Only the stream can bound a `read` that never returns: set a time-out, and set it for a
-/// whole read if there is TLS. A TLS record that trickles in is one read, of which each byte is in
-/// time. The same goes for the handshake in `connect`, which is given its end.
+/// whole read if there is TLS. A TLS record that trickles in is one read, although each of its
+/// bytes is in time. The same goes for the handshake in `connect`, which is given its end.
 ///
 /// A read, write or flush that fails with `ErrorKind::Interrupted` is called again until the time for the request is
 /// over, as the standard library does after a signal. A stream that cannot wait for bytes may use it to say that there

@@ -20,7 +20,7 @@ struct session {
 };
 
 /**
- * Connects. Returns the return code of CONNACK, of which 0 is success, or AZURE_DPS_ERR_UNTRUSTED or
+ * Connects. Returns the return code of CONNACK (0 is success), or AZURE_DPS_ERR_UNTRUSTED or
  * _CONNECT. `password` is NULL for a device with a certificate.
  */
 int32_t session_open(struct session *session, const char *host, uint16_t port, const char *client_id,

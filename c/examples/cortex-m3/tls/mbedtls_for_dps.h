@@ -33,7 +33,7 @@ void board_exit(int code); /* If the heap is damaged. */
 #define MBEDTLS_SSL_SERVER_NAME_INDICATION
 #define MBEDTLS_KEY_EXCHANGE_ECDHE_ECDSA_ENABLED
 #define MBEDTLS_KEY_EXCHANGE_ECDHE_RSA_ENABLED
-/* The service's records may have 16 KB. A request of ours is smaller than 2 KB. */
+/* The service's records may have 16 KB. A request is smaller than 2 KB. */
 #define MBEDTLS_SSL_IN_CONTENT_LEN 16384
 #define MBEDTLS_SSL_OUT_CONTENT_LEN 2048
 
