@@ -16,7 +16,7 @@
 #   --features LIST   of tpm, csr, lookup, separated by commas; all three by default, none with "". A firmware
 #                     that needs none is smaller without them.
 #   --fast            SHA-256 unrolled: 6.8 KB more flash, 0.8 times the instructions. The default on Linux.
-#   --recipe          SHA-256 at opt-level z: the smallest build. See docs/cost.md.
+#   --recipe          SHA-256 at opt-level z: the smallest build. See docs/evidence/cost.md.
 #   --prefix DIR      where to install; c/target/prefix/TRIPLE by default. With CARGO_TARGET_DIR in the environment,
 #                     everything is below that directory instead of c/target.
 #
@@ -72,16 +72,16 @@ prefix="${prefix:-$CARGO_TARGET_DIR/prefix/$target}"
 
 # --- The compiler for the target ------------------------------------------------------------
 
-# shellcheck source=../.ci/packages
-source ../.ci/packages
+# shellcheck source=../ci/packages
+source ../ci/packages
 cargo_bare_metal=(cargo) build_std_flags=()
 case "$target" in
     *-none-*)
         # Also knows Debian's compiler, if rustup has none for the target.
         # shellcheck disable=SC2034 # The file that is sourced reads it.
         bare_metal_target="$target"
-        # shellcheck source=../.ci/toolchain-bare-metal
-        source ../.ci/toolchain-bare-metal
+        # shellcheck source=../ci/toolchain-bare-metal
+        source ../ci/toolchain-bare-metal
         ;;
     *)
         has_target "$target" || [ "$(rustc -vV | sed -n 's/^host: //p')" = "$target" ] ||

@@ -171,7 +171,7 @@
 //! # Panics
 //!
 //! The library does not panic, whatever the peer sends. The linker proves this for each entry point
-//! (`tests/no-panic`). Five places remain that the linker takes for a way to a panic. The script names
+//! (`ci/no-panic`). Five places remain that the linker takes for a way to a panic. The script names
 //! each of them, gives the reason why it cannot be reached, and checks that there are no others:
 //!
 //! - two in httparse, which reads the head of an answer;
@@ -267,5 +267,5 @@ const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));
 mod readme {}
 
 #[cfg(doctest)]
-#[doc = include_str!("../tests/programs/refused.md")]
+#[doc = include_str!("../ci/programs/refused.md")]
 mod refused {}

@@ -1,6 +1,6 @@
 //! Functions that return a value for every input, where those of `core` may panic.
 //!
-//! The linker proves that nothing here panics (`tests/no-panic`): it refuses a program in which a
+//! The linker proves that nothing here panics (`ci/no-panic`): it refuses a program in which a
 //! call of the panic handler is left. It sees a panic wherever the compiler cannot show that there is
 //! none. So this crate
 //!

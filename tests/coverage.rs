@@ -1,9 +1,9 @@
-//! `docs/coverage.md` says which tests show which behaviour: it must not say more than there is.
+//! `docs/evidence/coverage.md` says which tests show which behaviour: it must not say more than there is.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 fn list() -> String {
-    fs::read_to_string(root().join("docs/coverage.md")).unwrap()
+    fs::read_to_string(root().join("docs/evidence/coverage.md")).unwrap()
 }
 
 fn root() -> &'static Path {

@@ -1,5 +1,5 @@
 //! Every fault over every transport, against a peer that misbehaves in one way: a row of the table
-//! in `docs/faults.md` is a row here, and the table is checked against what happens.
+//! in `docs/evidence/faults.md` is a row here, and the table is checked against what happens.
 //! `AZURE_DPS_BLESS=1 cargo test --test faults` writes the table again.
 //!
 //! Each row is run in all its variants: at each kind of request, in each framing, in pieces and
@@ -1141,13 +1141,13 @@ fn outcome(for_ever: &Result<String, Error>, once: &Result<String, Error>) -> Re
     }
 }
 
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence/faults.md");
 
 /// Puts a table in the document's place for it, or holds it against what is there.
 fn documented(title: &str, table: &str) {
     let document = fs::read_to_string(DOCUMENT).unwrap();
     let heading = format!("\n## {title}\n");
-    let section = document.find(&heading).unwrap_or_else(|| panic!("docs/faults.md wants the section {title}"));
+    let section = document.find(&heading).unwrap_or_else(|| panic!("docs/evidence/faults.md wants the section {title}"));
     let begin = section + document[section..].find("\n|").unwrap() + 1;
     let end = begin + document[begin..].find("\n\n").map_or(document.len() - begin, |end| end + 1);
     if document[begin..end] == *table {
@@ -1156,7 +1156,7 @@ fn documented(title: &str, table: &str) {
     if env::var_os("AZURE_DPS_BLESS").is_some() {
         fs::write(DOCUMENT, [&document[..begin], table, &document[end..]].concat()).unwrap();
     } else {
-        panic!("docs/faults.md, section {title}, wants the table\n{table}");
+        panic!("docs/evidence/faults.md, section {title}, wants the table\n{table}");
     }
 }
 

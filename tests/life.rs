@@ -596,7 +596,7 @@ fn live(policy: ReprovisioningPolicy, calls: impl Fn(&Row) -> Calls) -> (World, 
     (world, rows)
 }
 
-/// The table of `docs/life.md`.
+/// The table of `docs/evidence/life.md`.
 fn table([with, without]: [&[Measured]; 2]) -> String {
     let mut table =
         "| day | what happens | registrations, look-ups, polls | without the look-up | hub accepted, refused \
@@ -648,7 +648,7 @@ fn keeps_to_the_guidance(device: &Device) {
     // "At most seven registrations in the first day, and then less than one a day", whatever happens.
     let in_a_day =
         |(at, first): (usize, &Duration)| registers[at..].iter().take_while(|time| **time < *first + DAY).count();
-    // As `docs/life.md` says.
+    // As `docs/evidence/life.md` says.
     assert_eq!(registers.iter().enumerate().map(in_a_day).max(), Some(7));
     // "An exponential backoff with at least 5 seconds of wait-time".
     let down: Vec<_> = failed.iter().filter(|(_, outcome)| *outcome == HubOutcome::Refused(503)).collect();
@@ -668,6 +668,6 @@ fn thirty_days_of_a_device() {
         // Some hundred connections, and each of them to the hub that was known.
         assert!(world.device.accepted.len() > 600);
     }
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/life.md");
-    assert!(std::fs::read_to_string(path).unwrap().contains(&table), "docs/life.md has another table");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evidence/life.md");
+    assert!(std::fs::read_to_string(path).unwrap().contains(&table), "docs/evidence/life.md has another table");
 }

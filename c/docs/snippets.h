@@ -1,5 +1,5 @@
 /*
- * What the C examples of the pages take for granted. .ci/snippets compiles each of them with it.
+ * What the C examples of the pages take for granted. ci/snippets compiles each of them with it.
  */
 #include <azure_dps.h>
 

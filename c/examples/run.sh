@@ -31,7 +31,7 @@ done
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source ../../examples/expect.sh
-source ../../.ci/packages
+source ../../ci/packages
 target="${CARGO_TARGET_DIR:-$PWD/../target}/c-examples"
 want gcc command -v gcc
 want libssl-dev has_file /usr/include/openssl/ssl.h
@@ -66,7 +66,7 @@ if $build_only; then
     exit
 fi
 if [ -z "${EMULATOR:-}" ]; then
-    EMULATOR="$(../../.ci/build-emulator)"
+    EMULATOR="$(../../ci/build-emulator)"
 fi
 
 # --- The devices ---------------------------------------------------------------------------

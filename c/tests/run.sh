@@ -9,8 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-# shellcheck source=../../.ci/packages
-source .ci/packages
+# shellcheck source=../../ci/packages
+source ci/packages
 want gcc gcc --version
 want g++ g++ --version
 want libc6-dev test -e /usr/include/stdio.h

@@ -25,7 +25,7 @@ fi
 # Both firmwares are one workspace, with one target folder: mbedTLS is built once.
 cd "$(dirname "${BASH_SOURCE[0]}")/../firmware"
 source ../expect.sh
-source ../../.ci/packages
+source ../../ci/packages
 board="$PWD/../board"
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 
@@ -48,7 +48,7 @@ install_wanted
 # bare_metal COMMAND: cargo's, for the firmware.
 bare_metal() (
     build_std=core
-    source ../../.ci/toolchain-bare-metal
+    source ../../ci/toolchain-bare-metal
     # The bindings are made by clang, which does not know where gcc has its own headers.
     gcc_headers() { arm-none-eabi-gcc -print-file-name="$1"; }
     BINDGEN_EXTRA_CLANG_ARGS="-idirafter $(gcc_headers include) -idirafter $(gcc_headers include-fixed)"
@@ -68,7 +68,7 @@ if [ "$job" = build ]; then
     echo "$elf"
     exit
 fi
-emulator="$(../../.ci/build-emulator)"
+emulator="$(../../ci/build-emulator)"
 
 # --- The devices, and certificates to show them --------------------------------------------
 

@@ -26,7 +26,7 @@ done
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "$0")"
 source ../expect.sh
-source ../../.ci/packages
+source ../../ci/packages
 # One for all: the two programs have their TLS in common, which takes longest to build.
 target="${CARGO_TARGET_DIR:-$(realpath ../..)/target}"
 
@@ -41,7 +41,7 @@ if [ "$job" = lint ]; then
 fi
 cargo build --quiet --target-dir "$target"
 program="$target/debug/azure-dps-tpm"
-emulator="$(../../.ci/build-emulator)"
+emulator="$(../../ci/build-emulator)"
 
 # --- The TPMs and the emulator -------------------------------------------------------------
 

@@ -290,7 +290,7 @@ pub(crate) fn wipe(secret: &mut [u8]) {
 
 /// Wipes what the function that was called last, from the same place, has left on the stack, and in the
 /// registers that a function may change: as much of the stack as HMAC takes on a Cortex-M3 or an x86-64.
-/// `tests/ram-search` sees what it misses.
+/// `ci/ram-search` sees what it misses.
 #[inline(never)]
 fn wipe_stack() {
     const LEN: usize = 19 * size_of::<usize>() / 2;

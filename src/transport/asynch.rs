@@ -58,7 +58,7 @@ use crate::{
 /// what makes it, as embassy-net's `TcpSocket` borrows its buffers:
 ///
 /// ```
-/// # mod embassy_net { // stands for the crate: `tests/programs/bare-metal` and `examples/embassy` have the real one
+/// # mod embassy_net { // stands for the crate: `ci/programs/bare-metal` and `examples/embassy` have the real one
 /// #     #[derive(Clone, Copy)]
 /// #     pub struct Stack<'d>(pub &'d ());
 /// #     pub type IpAddress = [u8; 4];

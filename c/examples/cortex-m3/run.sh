@@ -23,8 +23,8 @@ done
 
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "$0")"
-# shellcheck source=../../../.ci/packages
-source ../../../.ci/packages
+# shellcheck source=../../../ci/packages
+source ../../../ci/packages
 # shellcheck source=../../../examples/expect.sh
 source ../../../examples/expect.sh
 has_newlib() { echo '#include <string.h>' | arm-none-eabi-gcc -E -; }
@@ -77,7 +77,7 @@ mkdir "$out/mbedtls"
 arm-none-eabi-size "$out/tls.elf"
 
 if [ -z "${EMULATOR:-}" ]; then
-    EMULATOR="$(../../../.ci/build-emulator)"
+    EMULATOR="$(../../../ci/build-emulator)"
 fi
 
 # --- Over TLS: the runs --------------------------------------------------------------------

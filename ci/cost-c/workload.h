@@ -1,0 +1,43 @@
+/*
+ * The reference workload W of ../cost/src/workload.rs, through the C API: the CPU work of one
+ * provisioning run over MQTT. The steps are a to e; `read_key` belongs to b, and `init` to c.
+ */
+#ifndef WORKLOAD_H
+#define WORKLOAD_H
+
+#include <stdbool.h>
+
+#include "azure_dps.h"
+
+/* The memory that the caller of the library owns. */
+struct device {
+    azure_dps_client dps;
+    azure_dps_key key;
+    char buffer[760];
+};
+
+/* In answers.S. */
+extern const char assigning[], assigning_end[], assigned[], assigned_end[];
+
+/* Group key, device key, base64. `text` has 45 bytes. */
+bool a(char *text);
+/* The device key from base64. */
+bool read_key(struct device *device);
+/* The client, its payload checked to be JSON, ready to be driven. */
+bool init(struct device *device);
+/* The SAS token. */
+bool b(struct device *device);
+/* The user name; the topic and the body of the register request. */
+bool c(struct device *device);
+/* The 202 answer, and the poll that follows. */
+bool d(struct device *device);
+/* The final answer: hub, device ID and the raw payload. */
+bool e(struct device *device, const char *body, size_t body_len, azure_dps_assignment *assignment);
+
+/* Topic and body of the request that is due. */
+bool request(struct device *device, uint32_t now_ms);
+
+/* W from end to end, as one run of a device does it. */
+bool run(struct device *device);
+
+#endif
