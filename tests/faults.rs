@@ -1147,7 +1147,8 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence/fault
 fn documented(title: &str, table: &str) {
     let document = fs::read_to_string(DOCUMENT).unwrap();
     let heading = format!("\n## {title}\n");
-    let section = document.find(&heading).unwrap_or_else(|| panic!("docs/evidence/faults.md wants the section {title}"));
+    let section =
+        document.find(&heading).unwrap_or_else(|| panic!("docs/evidence/faults.md wants the section {title}"));
     let begin = section + document[section..].find("\n|").unwrap() + 1;
     let end = begin + document[begin..].find("\n\n").map_or(document.len() - begin, |end| end + 1);
     if document[begin..end] == *table {

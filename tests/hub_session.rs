@@ -1,9 +1,10 @@
-//! The last step, from DPS to the twin: `programs/hub_session.rs` against the emulated hub, which was built without
+//! The last step, from DPS to the twin: `ci/programs/hub_session.rs` against the emulated hub, which was built without
 //! this library.
 
 #[path = "support/network.rs"]
 mod network;
 mod support;
+#[path = "../ci/programs"]
 mod programs {
     pub mod hub_session;
     #[allow(dead_code, reason = "the client is what is needed of it")]

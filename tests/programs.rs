@@ -1,8 +1,9 @@
-//! Programs as users write them first: each file in `programs/` is one. They must compile as they are,
-//! and those that can are run. Those of firmware are compiled for a Cortex-M3 by `programs/run.sh`, and
-//! those that must not build are in `programs/refused.md`.
+//! Programs as users write them first: each file in `ci/programs/` is one. They must compile as they are. Those for
+//! Linux also run here. `ci/programs/run.sh` compiles those for firmware for a Cortex-M3.
+//! `ci/programs/refused.md` lists programs that must not compile.
 
 mod support;
+#[path = "../ci/programs"]
 mod programs {
     pub mod certificate;
     pub mod const_sizes;

@@ -21,8 +21,8 @@ const ID_SCOPE: &str = "0ne00002193";
 const REGISTRATION_ID: &str = "breakroom499-contoso-tstrsd-007";
 const UNIX_TIME: u64 = 1_700_000_000;
 
-const ASSIGNING: &[u8] = include_bytes!("../../vectors/operation-assigning.json");
-const ASSIGNED: &[u8] = include_bytes!("../../vectors/operation-assigned.json");
+const ASSIGNING: &[u8] = include_bytes!("../../../tests/vectors/operation-assigning.json");
+const ASSIGNED: &[u8] = include_bytes!("../../../tests/vectors/operation-assigned.json");
 
 #[cfg(target_os = "none")]
 #[cortex_m_rt::entry]
