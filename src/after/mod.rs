@@ -1,13 +1,16 @@
-//! What comes after the first boot: the hub, and what a device remembers from boot to boot.
+//! After the first boot: the stored assignment, the hub, the twin, and when to provision again.
+//!
+//! An assignment is valid for years. A device stores it, and asks DPS again only when it must.
 //!
 //! | | |
 //! |---|---|
 //! | [`Hub`] | what the hub's client connects with: host, client ID, user name, token, connection string |
-//! | [`Record`] | the assignment in flash, in bytes that are whole and this device's own, or refused |
+//! | [`Record`] | the assignment in flash. Bytes that are incomplete, changed or from another device are an error |
 //! | [`Reprovisioning`] | decides whether to connect to the hub or to ask DPS, when, and with which key |
 //! | [`twin`] | the device's settings at the hub: topics, and how to read what arrives |
 //!
-//! None of them does I/O. Start with [how to drive it](Reprovisioning#how-to-drive-it).
+//! None of them does I/O. A program that does not call them does not contain them. Start with
+//! [how to drive it](Reprovisioning#how-to-drive-it).
 
 mod hub;
 mod record;

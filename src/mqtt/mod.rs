@@ -2,7 +2,7 @@
 //! written into the caller's buffer, and messages are read from wherever they lie.
 //!
 //! Bring any MQTT client and a TLS 1.2 stream to port [`PORT`] of the endpoint's host, and
-//! keep [the driving contract](crate#the-driving-contract):
+//! keep [the driving contract](Provisioning#the-driving-contract):
 //!
 //! ```
 //! # use azure_dps::*;

@@ -14,11 +14,10 @@ pub(super) const API_VERSION: &str = "2021-06-01";
 /// The longest operation ID that is kept, in bytes. Those seen have about 55.
 pub const MAX_OPERATION_ID: usize = 128;
 
-/// How large the buffers must be, in bytes. Every method is a `const fn`, so that arrays can be
-/// sized at compile time.
+/// How large the buffers must be, in bytes. Every method is a `const fn`, so arrays can be sized at
+/// compile time.
 ///
-/// Describe the registration with texts of the kind that the device has, and with the lengths of
-/// what it sends and receives:
+/// Describe the registration: its IDs, and the lengths of what the device sends and receives.
 ///
 /// ```
 /// use azure_dps::provisioning::Sizes;
@@ -33,13 +32,36 @@ pub const MAX_OPERATION_ID: usize = 128;
 /// # let _ = (&BUFFER, &mut user_name);
 /// ```
 ///
-/// On a machine with an allocator, [`Provisioning::sizes`](crate::Provisioning::sizes) describes
-/// what it is about to send.
+/// On a machine with an allocator, use [`Provisioning::sizes`](crate::Provisioning::sizes). It
+/// returns the sizes for the configured registration.
 ///
-/// What this crate writes never needs more than these sizes, if the lengths are right. It needs
-/// exactly as much for the longest texts. The sizes of answers are those of the fields that the
-/// service is known to send: a longer answer ends in
-/// [`Error::BufferTooSmall`](crate::Error::BufferTooSmall) with the size that it needs.
+/// # Which buffer needs which size
+///
+/// | buffer | bytes |
+/// |---|---|
+/// | for a transport; holds all requests and answers, one at a time | [`Sizes::http`] |
+/// | a register request or a look-up | [`Sizes::http_register`] |
+/// | a poll | [`Sizes::http_poll`] |
+/// | the head of an answer | about 500 |
+/// | the body of an answer, with the fields that the service is known to send | [`Sizes::answer`] |
+/// | the message of [`Step::Sign`](super::Step::Sign) | [`Sizes::sas_token`] |
+/// | user name, password and messages of an MQTT session | [`Sizes::mqtt_user_name`], [`Sizes::sas_token`], [`Sizes::mqtt_publish`] |
+/// | the MQTT client's own buffer for an answer | [`Sizes::mqtt_answer`] |
+/// | user name, token and connection strings for the hub | [`Sizes::hub_user_name`], [`Sizes::hub_token`], [`Sizes::hub_connection_string`], [`Sizes::hub_x509_connection_string`] |
+/// | the topic of telemetry | [`Sizes::hub_telemetry_topic`] |
+/// | the topics of the twin | [`twin::TOPIC_LEN`](crate::after::twin::TOPIC_LEN) |
+/// | the MQTT client's own buffer for the twin | [`twin::answer_len`](crate::after::twin::answer_len) |
+/// | a record of the assignment | [`Sizes::record`] |
+///
+/// The caller also owns the [`Provisioning`](crate::Provisioning) (below 550 bytes), the
+/// [`DeviceKey`](crate::DeviceKey) (68 bytes) and later the
+/// [`Reprovisioning`](crate::after::Reprovisioning) (below 160 bytes). Buffer,
+/// `Provisioning` and key need 1 344 bytes in all for the devices in the tutorial.
+///
+/// If the lengths are right, requests, tokens, user names and records never need more than these sizes.
+/// The longest texts need exactly as much. An answer may be longer, because the service may send more
+/// fields. Then the run ends with [`Error::BufferTooSmall`](crate::Error::BufferTooSmall), which names
+/// the size that the answer needs.
 ///
 /// # What is assumed unless a setter says otherwise
 ///

@@ -27,41 +27,150 @@ use crate::{
     total::{between, later},
 };
 
-/// One device's way to its hub: a state machine without I/O, clock or allocator.
+/// The state machine that provisions one device. It has no I/O, no clock and no allocator.
 ///
 /// The transports ([`blocking`](crate::blocking), [`asynch`](crate::asynch), [`https`](crate::https))
-/// drive it for you. To drive it yourself, see [the driving contract](crate#the-driving-contract).
+/// drive it for you. [`mqtt`](crate::mqtt) shows how to drive it with an MQTT client.
 ///
-/// A `Provisioning` can be used again: [`start`](Self::start) begins a new run, however the last one
+/// A `Provisioning` can be used again: [`start`](Self::start) begins a new run, however the last run
 /// ended.
 ///
-/// It holds what must survive between requests: references to what the caller gave, the operation ID,
-/// the token's signature (wiped on drop) and the times. It is below 550 bytes on every target, whatever
-/// the length of the IDs. It holds no key and no signer, so it is `Send` and `Sync`.
+/// It is below 550 bytes on every target, whatever the length of the IDs. It holds references to the
+/// caller's data, the operation ID, the token's signature (wiped on drop) and times. It holds no key and
+/// no signer, so it is `Send` and `Sync`.
+///
+/// # The driving contract
+///
+/// The transports keep this contract. To drive a `Provisioning` on another network, keep it yourself:
+///
+/// 1. **Create** a `Provisioning` from a [`Registration`] and an [`Attestation`], and one buffer
+///    ([`Sizes`]).
+/// 2. **Start** a run with [`start`](Self::start). It takes the time of the monotonic clock, and the
+///    wall clock for the token's expiry. `start` also begins a new run, however the last run ended.
+/// 3. **Ask** [`step`](Self::step) what to do. The answer borrows nothing.
+/// 4. On [`Step::Sign`], call [`sign_with`](Self::sign_with). For a signer that is not a [`Sign`], call
+///    [`write_message`](Self::write_message), have the message signed, and pass the signature to
+///    [`on_signature`](Self::on_signature). A run signs once. It signs again only if the key changes: to
+///    the second of two keys, or to a TPM's new key. Over MQTT, close the session now: the new token is
+///    the password of a new session.
+/// 5. On [`Step::Activate`], call [`activate_with`](Self::activate_with). The challenge is in the buffer
+///    that holds the body of the last answer. Only a [TPM](crate::identity::tpm) gets this step. Without
+///    a [`Sign`], use [`challenge`](Self::challenge) and [`on_activated`](Self::on_activated).
+/// 6. On [`Step::Send`], connect if there is no connection. Then write the request with
+///    [`http::write_request`](crate::http::write_request) or
+///    [`mqtt::write_publish`](crate::mqtt::write_publish), and send it. Give up at
+///    [`request_deadline`](Self::request_deadline).
+/// 7. Pass the complete answer to [`on_answer`](Self::on_answer). If there is no answer, or if the
+///    signer failed, pass the error to [`on_error`](Self::on_error). Then go to 3. If the driver loses
+///    the exchange (a dropped future, a modem that was reset), discard the connection and go to 3: the
+///    same request is due again, and the service accepts it twice.
+/// 8. On [`Step::Wait`], wait for this time, then go to 3. You may wait longer.
+/// 9. On [`Step::Finished`], read the outcome with [`result`](Self::result), from the buffer that holds
+///    the body of the last answer. After a failure, [`details`](Self::details) returns the service's
+///    message.
+///
+/// You may use the buffer for anything else between two steps, with two exceptions. The last answer
+/// stays in the buffer until its result is read. A challenge stays until it is activated.
+///
+/// Two calls are optional. [`progress`](Self::progress) returns what to report to a user. If you use it,
+/// call [`on_connected`](Self::on_connected) after each new connection.
+///
+/// The contract is the same for every attestation:
+///
+/// | | connection | 4: signatures | 6: the request | 9: the result |
+/// |---|---|---|---|---|
+/// | symmetric key over HTTP | TLS | one, or two with two keys | has the token | |
+/// | symmetric key over MQTT | TLS, then CONNECT with [`mqtt::write_password`](crate::mqtt::write_password) | one, or two with two keys | has no token: the session has it | |
+/// | X.509 | mutual TLS | none | has no token | |
+/// | [TPM](crate::identity::tpm) over HTTP | TLS | one after each challenge | the first has no token. The answer is a challenge, and the register request is due again | has a new encrypted key, which the caller passes to the TPM |
+///
+/// A complete driver over HTTP:
 ///
 /// ```
-/// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
-/// use azure_dps::provisioning::{Answer, Step};
+/// use azure_dps::http::{self, ResponseReader};
+/// use azure_dps::provisioning::Step;
+/// use azure_dps::{Attestation, DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId};
 /// use core::time::Duration;
 ///
+/// /// Your TLS connection. `read` returns 0 at the end.
+/// trait Network {
+///     /// Connects, if there is no connection.
+///     fn connect(&mut self) -> Result<(), Error>;
+///     fn send(&mut self, request: &[u8]) -> Result<(), Error>;
+///     fn read(&mut self, space: &mut [u8], deadline: Duration) -> Result<usize, Error>;
+///     fn close(&mut self);
+/// }
+///
+/// fn drive(
+///     provisioning: &mut Provisioning<'_>,
+///     key: &mut DeviceKey,
+///     buffer: &mut [u8],
+///     network: &mut impl Network,
+///     clock: impl Fn() -> Duration,
+///     mut delay: impl FnMut(Duration),
+/// ) {
+///     loop {
+///         let now = clock();
+///         let done = match provisioning.step(now) {
+///             Step::Sign => provisioning.sign_with(key, buffer),
+///             Step::Activate => provisioning.activate_with(key, buffer), // only with a TPM
+///             Step::Send => exchange(provisioning, now, buffer, network),
+///             Step::Wait(wait) => Ok(delay(wait)),
+///             Step::Finished => return,
+///         };
+///         if let Err(error) = done {
+///             network.close();
+///             provisioning.on_error(clock(), error);
+///         }
+///     }
+/// }
+///
+/// fn exchange(
+///     provisioning: &mut Provisioning<'_>,
+///     now: Duration,
+///     buffer: &mut [u8],
+///     network: &mut impl Network,
+/// ) -> Result<(), Error> {
+///     network.connect()?;
+///     let len = http::write_request(provisioning, now, buffer)?;
+///     network.send(&buffer[..len])?;
+///     let mut reader = ResponseReader::new();
+///     let response = loop {
+///         let len = network.read(reader.space(buffer)?, provisioning.request_deadline(now))?;
+///         if let Some(response) = reader.received(buffer, len)? {
+///             break response;
+///         }
+///     };
+///     provisioning.on_answer(now, response.answer(buffer));
+///     Ok(())
+/// }
+///
+/// # /// What the service answers, in this order.
+/// # struct Script(Vec<&'static [u8]>);
+/// # impl Network for Script {
+/// #     fn connect(&mut self) -> Result<(), Error> { Ok(()) }
+/// #     fn send(&mut self, _request: &[u8]) -> Result<(), Error> { Ok(()) }
+/// #     fn read(&mut self, space: &mut [u8], _deadline: Duration) -> Result<usize, Error> {
+/// #         let answer = self.0.remove(0);
+/// #         space[..answer.len()].copy_from_slice(answer);
+/// #         Ok(answer.len())
+/// #     }
+/// #     fn close(&mut self) {}
+/// # }
+/// # let assigning = b"HTTP/1.1 202 \r\nRetry-After: 3\r\nContent-Length: 45\r\n\r\n{\"operationId\":\"4.d0a6\",\"status\":\"assigning\"}";
+/// # let assigned = b"HTTP/1.1 200 \r\nContent-Length: 100\r\n\r\n{\"status\":\"assigned\",\"registrationState\":{\"assignedHub\":\"hub.azure-devices.net\",\"deviceId\":\"dev-1\"}}";
+/// # let mut network = Script(vec![assigning, assigned]);
+/// # let time = core::cell::Cell::new(Duration::ZERO);
+/// # let (clock, delay) = (|| time.get(), |wait| time.set(time.get() + wait));
+/// # let unix_time = 1_700_000_000;
+/// let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
 /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-/// let mut provisioning = Provisioning::new(registration, Attestation::x509());
-/// let now = Duration::ZERO;
-///
-/// provisioning.start(now, 0);
-/// assert_eq!(provisioning.step(now), Step::Send);
-/// let body = br#"{"operationId":"4.d0a6","status":"assigning"}"#;
-/// provisioning.on_answer(now, Answer::new(202, Some(3), body));
-///
-/// assert_eq!(provisioning.step(now), Step::Wait(Duration::from_secs(3)));
-/// let now = Duration::from_secs(3);
-/// assert_eq!(provisioning.step(now), Step::Send);
-/// let body = br#"{"status":"assigned","registrationState":
-///     {"assignedHub":"hub.azure-devices.net","deviceId":"dev-1"}}"#;
-/// provisioning.on_answer(now, Answer::new(200, None, body));
-///
-/// assert_eq!(provisioning.step(now), Step::Finished);
-/// assert_eq!(provisioning.result(body)?.assigned_hub(), "hub.azure-devices.net");
+/// let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
+/// let mut buffer = [0; 1024];
+/// provisioning.start(clock(), unix_time);
+/// drive(&mut provisioning, &mut key, &mut buffer, &mut network, clock, delay);
+/// assert_eq!(provisioning.result(&buffer)?.assigned_hub(), "hub.azure-devices.net");
+/// # assert_eq!(time.get(), Duration::from_secs(3));
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 pub struct Provisioning<'a> {

@@ -148,7 +148,7 @@ where
 ///
 /// - `signer`: holds the key. An array of two signers is a primary and a secondary key. A device with
 ///   a certificate has [`NoKey`](crate::identity::NoKey).
-/// - `buffer`: for requests and answers; see the crate's [sizes](crate#sizes).
+/// - `buffer`: for requests and answers; see [`Sizes`](crate::provisioning::Sizes).
 /// - `connect`: makes connections. A stream is kept for as long as the service keeps it. If it was
 ///   closed between two polls, `run` makes a new one.
 /// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during

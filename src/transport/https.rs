@@ -72,8 +72,7 @@ use crate::{
 /// [`Provisioning::details`], from `buffer`.
 ///
 /// - `signer`: holds the key. An array of two signers is a primary and a secondary key.
-/// - `buffer`: for the bodies of answers, and for requests; see the crate's
-///   [sizes](crate#sizes).
+/// - `buffer`: for the bodies of answers, and for requests; see [`Sizes`](crate::provisioning::Sizes).
 /// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during
 ///   `delay`.
 /// - `delay`: waits for at least this long.
