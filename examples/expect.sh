@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts that run an example with its service. Each case is a line of output; they are
 # counted in $passed and $failed, the longest in milliseconds in $slowest. The script has $verbose and
 # is_leaked, which says whether the file `out` holds a secret.

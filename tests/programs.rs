@@ -1,5 +1,5 @@
 //! Programs as users write them first: each file in `ci/programs/` is one. They must compile as they are. Those for
-//! Linux also run here. `ci/programs/run.sh` compiles those for firmware for a Cortex-M3.
+//! Linux also run here. `bash .ci/run programs` compiles those for firmware for a Cortex-M3.
 //! `ci/programs/refused.md` lists programs that must not compile.
 
 mod support;

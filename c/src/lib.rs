@@ -33,7 +33,7 @@
 //!   `enter`: other calls on the handle are refused until it returns.
 //! - `structure`, `bytes`, `buffer` and `azure_dps_str::read` check the other pointers for NULL and alignment, as far as
 //!   that can be checked. That they are valid is the promise of C.
-//! - Nothing panics: the linker proves it (`ci/no-panic-c`). So nothing is indexed, and no lengths are subtracted unchecked.
+//! - Nothing panics: the linker proves it (`ci/no-panic`). So nothing is indexed, and no lengths are subtracted unchecked.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 // The names are those of the header.

@@ -16,7 +16,7 @@
 # as root, they are installed. clang checks the header too if it is there.
 set -euo pipefail
 cd "$(dirname "$0")/../../c"
-# shellcheck source=../../ci/packages
+# shellcheck source=../packages
 source ../ci/packages
 for tool in gcc g++ cmake make pkg-config python3; do want "$tool" command -v "$tool"; done
 want gcc-arm-none-eabi command -v arm-none-eabi-gcc

@@ -14,11 +14,11 @@
 # root nor a change of the machine. It has a hosts file of its own, too, with the names of the hubs. Where a user may
 # not make a namespace, `service`, `device` and `hub` are skipped. With CI=true they fail.
 #
-# The clients are installed into target/interop, once for each list of versions.
+# The clients are installed into target/clients, once for each list of versions.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
-cache="${CARGO_TARGET_DIR:-$root/target}/interop"
+cache="${CARGO_TARGET_DIR:-$root/target}/clients"
 bin="${DPS_EMULATOR_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug}"
 
 # --- The clients ----------------------------------------------------------------------------
@@ -127,8 +127,8 @@ sequence() {
         ;;
     service)
         certificates
-        CONTOSO_FUNCTION_KEY=interop start listening contoso-webhook
-        DPS_WEBHOOK="$(sed -n 's/listening on //p' "$work/contoso-webhook.out")?code=interop"
+        CONTOSO_FUNCTION_KEY=secret start listening contoso-webhook
+        DPS_WEBHOOK="$(sed -n 's/listening on //p' "$work/contoso-webhook.out")?code=secret"
         export DPS_WEBHOOK
         with_emulator --config "$here/dps.toml" -- "${@:2}"
         ;;
@@ -168,7 +168,7 @@ fi
 
 [ $# -gt 0 ] || set -- service device hub schemathesis
 (
-    # shellcheck source=../../ci/packages
+    # shellcheck source=../packages
     source "$root/ci/packages"
     want iproute2 command -v ip
     want openssl command -v openssl

@@ -20,8 +20,8 @@ for option in "$@"; do
     esac
 done
 cd "$(dirname "$0")"
-# shellcheck source=../../ci/toolchain-bare-metal
-source ../../ci/toolchain-bare-metal
+# shellcheck source=../toolchain-bare-metal
+source ../toolchain-bare-metal
 want gcc-arm-none-eabi command -v arm-none-eabi-gcc
 has_newlib() { echo '#include <string.h>' | arm-none-eabi-gcc -E -; }
 want libnewlib-arm-none-eabi has_newlib

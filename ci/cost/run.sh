@@ -1,22 +1,19 @@
 #!/usr/bin/env bash
-# Measures the reference workload W on an emulated Cortex-M3, in two builds: `small` with
-# sha2's compact backend, `fast` with its default one. Fails if `small` does not need less
-# than azure-sdk-for-c's default in everything.
+# Measures the reference workload W on an emulated Cortex-M3, in two builds: `small` with the compact backend of sha2,
+# `fast` with the default backend. docs/evidence/cost.md explains W and the columns. Fails unless each figure of `small`
+# is lower than the figure of azure-sdk-for-c with its default settings.
 #
-#   ci/cost/run.sh           a table beside azure-sdk-for-c's figures
-#   ci/cost/run.sh --json    one JSON object a build
-#   ci/cost/run.sh --recipe  and both builds with what is in recipe/, after a test
-#                                      of its memory functions
-#   ci/cost/run.sh --rolled  and a build with the recipe and the backend that
-#                                      sha2-rolled.patch proposes to sha2
-#   ci/cost/run.sh --profile flash and instructions of each symbol of `small`, and the
-#                                      frames of its deepest stack; nothing else
+#   ci/cost/run.sh            a table, with the figures of azure-sdk-for-c
+#   ci/cost/run.sh --json     a JSON object for each build
+#   ci/cost/run.sh --recipe   also both builds with recipe/, after a test of its memory functions
+#   ci/cost/run.sh --rolled   also a build with recipe/ and the backend that sha2-rolled.patch proposes to sha2
+#   ci/cost/run.sh --profile  only flash and instructions of each symbol of `small`, and the frames of its deepest stack
 #
-# Measures with rustup's toolchain and its prebuilt `core`, and with Debian's rustc-web, which builds
-# `core` along; whichever of the two is there.
+# Measures with rustup's toolchain and its compiled `core`, and with Debian's rustc-web, which compiles `core` too. If
+# only one of them is installed, measures with that one.
 #
-# Needs qemu-system-arm, and a toolchain for thumbv7m-none-eabi (`rustup target add
-# thumbv7m-none-eabi`); on Debian, as root, it installs what is missing.
+# Needs qemu-system-arm and a toolchain for thumbv7m-none-eabi (`rustup target add thumbv7m-none-eabi`). On Debian, as
+# root, the script installs what is missing.
 set -euo pipefail
 json=false recipe=false rolled=false profile=false
 for option in "$@"; do
@@ -25,11 +22,11 @@ for option in "$@"; do
         --recipe) recipe=true ;;
         --rolled) rolled=true ;;
         --profile) profile=true ;;
-        *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 cd "$(dirname "$0")"
-source ../../ci/toolchain-bare-metal
+source ../toolchain-bare-metal
 want qemu-system-arm command -v qemu-system-arm
 install_wanted
 

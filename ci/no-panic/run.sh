@@ -1,91 +1,145 @@
 #!/usr/bin/env bash
-# The linker proves that the entry points of azure-dps cannot panic: each is linked into an
-# image of its own (thumbv7m, release, LTO) whose panic handler calls what is defined nowhere.
-# An image that links holds no way to a panic, whatever the input.
+# shellcheck disable=SC2317 # Functions are called by name.
+# Lets the linker prove that the library cannot panic, in Rust and in C.
 #
-#   ci/no-panic/run.sh           all of them
-#   ci/no-panic/run.sh --paths   and how the few places are reached that the linker leaves
+#   ci/no-panic/run.sh              both
+#   ci/no-panic/run.sh rust         the entry points of azure-dps: one image for each file in src/bin
+#   ci/no-panic/run.sh c            the functions of azure_dps.h: one image for each function
+#   ci/no-panic/run.sh --paths ...  also prints the call path to each place in `argued`
 #
-# Where other crates keep what only looks like a way to a panic, the image is linked all the
-# same, and its code searched: each place that is argued below is there once, and there is no other.
+# Each image is built for thumbv7m, in release mode with link-time optimization. The panic handler calls a function
+# that is not defined. So an image that links contains no call to a panic, for any input.
 #
-# Needs a toolchain for thumbv7m-none-eabi (`rustup target add thumbv7m-none-eabi`), python3 and
-# Debian's binutils-arm-none-eabi. On Debian, as root, it installs what is missing.
+# Some images do not link because of code in other crates. For these images, `argued` below lists each call to a panic
+# and why the call cannot happen. sites.py then searches the image: each listed call must occur once, and no other.
+#
+# Needs a toolchain for thumbv7m-none-eabi, gcc, python3 and Debian's binutils-arm-none-eabi. On Debian, as root, the
+# script installs what is missing.
 set -euo pipefail
-shown=()
-case "${1:-}" in
-    --paths) shown=(--print) ;;
-    "") ;;
-    *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
-esac
+shown=() parts=()
+for argument; do
+    case "$argument" in
+        --paths) shown=(--print) ;;
+        rust | c) parts+=("$argument") ;;
+        *) sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+done
+[ ${#parts[@]} -gt 0 ] || parts=(rust c)
 cd "$(dirname "$0")"
-source ../../ci/toolchain-bare-metal
+source ../toolchain-bare-metal
+for tool in gcc python3; do want "$tool" command -v "$tool"; done
 want binutils-arm-none-eabi command -v arm-none-eabi-objdump
 install_wanted
-target="${CARGO_TARGET_DIR:-target}"
 
-# httparse 1.10.1. `offsetnz` ends in `unreachable!()` behind a loop over the bytes of a word that
-# is not zero; `parse_headers_iter_uninit` cuts a value behind the last byte that is no white
-# space, which it has just found in there. Neither can happen.
+# httparse 1.10.1. `offsetnz` ends in `unreachable!()` after a loop over the bytes of a word that is not zero.
+# `parse_headers_iter_uninit` cuts a value after its last byte that is not white space, which it has just found.
 httparse="core::panicking::panic<httparse::simd::swar::offsetnz \
 core::slice::index::slice_index_fail<httparse::parse_headers_iter_uninit"
 
-# The images that do not link, with what is argued: the machinery that is called, and from which function.
+# The images that do not link. Each call is written as PANIC-FUNCTION<CALLER.
 declare -A argued=(
     [http_response]="$httparse"
     [blocking]="$httparse"
-    # Every `async fn` panics if it is polled after its end, which no executor does.
+    # An `async fn` panics if it is polled after it has ended. No executor does this.
     [asynch]="$httparse core::panicking::panic<azure_dps::transport::asynch::serve::{{closure}}"
-    # serde-json-core 0.7.0. `extend_from_slice` has compared the lengths before it stores the
-    # bytes one by one; no `u32` has more digits than `serialize_u32` has room for. (On what it
-    # panics by design, the documentation of `with_serialized` has a list: types, not contents.)
+    # serde-json-core 0.7.0. `extend_from_slice` compares the lengths before it stores the bytes one by one. A `u32`
+    # has no more digits than `serialize_u32` has room for. (The documentation of `with_serialized` lists the types for
+    # which serde-json-core panics by design.)
     [with_serialized]="core::panicking::panic_bounds_check<serde_json_core::ser::Serializer::push_unchecked \
 core::panicking::panic_bounds_check<serde_json_core::ser::Serializer::serialize_u32"
-    # Shows that this proof can fail.
+    [azure_dps_http_received]="$httparse"
+    [azure_dps_run]="$httparse"
+    # These two show that the proof can fail.
     [control]="core::panicking::panic_bounds_check<control::proof"
+    [azure_dps_control]="core::panicking::panic_bounds_check<azure_dps_control"
 )
 
-# link IMAGE LOG
-link() {
-    "${cargo_bare_metal[@]}" build --quiet --release --target thumbv7m-none-eabi "${build_std_flags[@]}" \
-        --bin "$1" >/dev/null 2>"$2"
-}
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+failed=0 proven=0 images=()
 
-# All images, on all processors. Those that do not link are looked at below, one by one.
-CARGO_TARGET_DIR="$target" "${cargo_bare_metal[@]}" build --quiet --release --target thumbv7m-none-eabi \
-    "${build_std_flags[@]}" --bins --keep-going >/dev/null 2>&1 || true
-
-failed=0
-log="$(mktemp)"
-trap 'rm -f "$log"' EXIT
-for source in src/bin/*.rs; do
-    image="$(basename "$source" .rs)"
-    # shellcheck disable=SC2016 # The backquote is the source's.
-    what="$(sed -n '1s/^\/\/! `\{0,1\}\([^`]*\)`\{0,1\}\.$/\1/p' "$source")"
-    if CARGO_TARGET_DIR="$target" link "$image" "$log"; then
+# prove LINK IMAGE WHAT: `LINK IMAGE` links it, `LINK IMAGE --with-panics` links it with the handler defined, with
+# relocations. Either writes $work/log and sets $elf.
+prove() {
+    local link="$1" image="$2" what="$3" places
+    images+=("$image")
+    if "$link" "$image"; then
         if [ -n "${argued[$image]:-}" ]; then
-            echo "LINKS AFTER ALL, take it off the list: $what"
+            echo "LINKS, remove it from the list: $what"
             failed=1
         else
             echo "cannot panic: $what"
+            proven=$((proven + 1))
         fi
-        continue
-    elif ! grep -q a_panic_is_reachable "$log"; then
-        cat "$log" >&2
+        return
+    elif ! grep -q a_panic_is_reachable "$work/log" ||
+        grep -E "undefined (reference|symbol)" "$work/log" | grep -qv a_panic_is_reachable; then
+        cat "$work/log" >&2
         exit 1
     fi
-    # With line tables and relocations, and the handler defined.
-    RUSTFLAGS="-C link-arg=--defsym=a_panic_is_reachable=0 -C link-arg=--emit-relocs" CARGO_PROFILE_RELEASE_DEBUG=1 \
-        CARGO_TARGET_DIR="$target/sites" link "$image" "$log"
+    "$link" "$image" --with-panics
     read -ra places <<<"${argued[$image]:-}"
-    if python3 sites.py "${shown[@]}" "$target/sites/thumbv7m-none-eabi/release/$image" "${places[@]}"; then
+    if python3 sites.py "${shown[@]}" "$elf" "${places[@]}"; then
         echo "argued:       $what: ${places[*]#*<}"
     else
         echo "MAY PANIC:    $what"
         failed=1
     fi
-done
-for image in "${!argued[@]}"; do
-    [ -f "src/bin/$image.rs" ] || { echo "no such image: $image"; failed=1; }
-done
+}
+
+# --- Rust: an image is a program ---------------------------------------------------------------
+
+build_rust() {
+    "${cargo_bare_metal[@]}" build --quiet --release --target thumbv7m-none-eabi "${build_std_flags[@]}" "$@"
+}
+
+link_rust() {
+    if [ $# = 1 ]; then
+        CARGO_TARGET_DIR="$target" build_rust --bin "$1" 2>"$work/log"
+    else
+        elf="$target/sites/thumbv7m-none-eabi/release/$1"
+        # With line tables, so that sites.py sees inlined functions.
+        RUSTFLAGS="-C link-arg=--defsym=a_panic_is_reachable=0 -C link-arg=--emit-relocs" CARGO_PROFILE_RELEASE_DEBUG=1 \
+            CARGO_TARGET_DIR="$target/sites" build_rust --bin "$1" 2>"$work/log"
+    fi
+}
+
+prove_rust() {
+    local source target="${CARGO_TARGET_DIR:-target}"
+    # All images at once, to use all processors. Some do not link.
+    CARGO_TARGET_DIR="$target" build_rust --bins --keep-going >/dev/null 2>&1 || true
+    for source in src/bin/*.rs; do
+        # shellcheck disable=SC2016 # The backquote is part of the pattern.
+        prove link_rust "$(basename "$source" .rs)" "$(sed -n '1s/^\/\/! `\{0,1\}\([^`]*\)`\{0,1\}\.$/\1/p' "$source")"
+    done
+}
+
+# --- C: an image is one function of the archive -----------------------------------------------
+
+link_c() {
+    local options=()
+    elf="$work/image"
+    [ $# = 1 ] || options=(--defsym=a_panic_is_reachable=0 --emit-relocs)
+    arm-none-eabi-ld --gc-sections --require-defined="$1" --entry="$1" -o "$elf" "${options[@]}" "$archive" 2>"$work/log"
+}
+
+prove_c() {
+    local function functions archive target="${CARGO_TARGET_DIR:-$PWD/../../c/target}"
+    archive="$target/thumbv7m-none-eabi/release/libno_panic.a"
+    (cd c && RUSTFLAGS="${RUSTFLAGS:-} --cfg sha2_backend_soft=\"compact\"" CARGO_TARGET_DIR="$target" build_rust --locked)
+    gcc -fsyntax-only -aux-info "$work/declared" ../../c/include/azure_dps.h
+    mapfile -t functions < <(sed -n '/azure_dps\.h:/{/ static /!s/.*\b\(azure_dps_[a-z0-9_]*\) (.*/\1/p}' "$work/declared" | sort)
+    [ ${#functions[@]} -gt 0 ] || { echo "no functions in the header" >&2; exit 1; }
+    for function in "${functions[@]}" azure_dps_control; do
+        prove link_c "$function" "$function"
+    done
+}
+
+for part in "${parts[@]}"; do "prove_$part"; done
+if [ ${#parts[@]} = 2 ]; then
+    for image in "${!argued[@]}"; do
+        [[ " ${images[*]} " = *" $image "* ]] || { echo "no such image: $image"; failed=1; }
+    done
+fi
+echo "$proven of ${#images[@]} images cannot panic, by the linker; the calls in the others are argued"
 exit "$failed"

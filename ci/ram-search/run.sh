@@ -15,7 +15,7 @@
 # thumbv7m-none-eabi`); on Debian, as root, all but python3 are installed.
 set -euo pipefail
 cd "$(dirname "$0")"
-source ../../ci/toolchain-bare-metal
+source ../toolchain-bare-metal
 want qemu-system-arm command -v qemu-system-arm
 want gcc gcc --version
 want gcc-arm-none-eabi arm-none-eabi-gcc --version

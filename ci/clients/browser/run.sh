@@ -19,7 +19,7 @@ skip() {
     exit 0
 }
 
-# shellcheck source=../../../ci/packages
+# shellcheck source=../../packages
 source "$root/ci/packages"
 has_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 has_python() { python3 -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)'; }
@@ -32,7 +32,7 @@ want python3-venv has_python
     skip "Chromium, its chromedriver or Python 3.11 with venv is missing"
 
 # The list is complete. With --no-deps, axe-core comes without the other driver of browsers that its package is for.
-venv="$target/interop/browser"
+venv="$target/clients/browser"
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     rm -rf "$venv"
     python3 -m venv "$venv"

@@ -1,4 +1,4 @@
-//! Programs as firmware engineers write them first. `run.sh` compiles them for a Cortex-M3.
+//! Programs as firmware engineers write them first. `bash .ci/run programs` compiles them for a Cortex-M3.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -22,6 +22,6 @@ static TABLE: [u8; 4] = [2, 3, 5, 7];
 
 /// Shows that the proof can fail.
 #[unsafe(no_mangle)]
-pub extern "C" fn control(index: usize) -> u8 {
+pub extern "C" fn azure_dps_control(index: usize) -> u8 {
     TABLE[index]
 }
