@@ -1,17 +1,23 @@
-//! Functions that return a value for every input, where those of `core` may panic.
+//! Functions that never panic, for jobs that `core` does with functions that may panic.
 //!
-//! The linker proves that nothing here panics (`ci/no-panic`): it refuses a program in which a
-//! call of the panic handler is left. It sees a panic wherever the compiler cannot show that there is
-//! none. So this crate
+//! # Code for the no-panic proof
 //!
-//! - indexes with `get`, or with an index whose type bounds it;
+//! `ci/no-panic` proves that the library does not panic: it links each entry point with a panic
+//! handler that does not link. The link fails if the compiler keeps a panic, even an unreachable one.
+//! So this crate
+//!
+//! - indexes with `get`, or with an index that its type bounds;
 //! - subtracts `Duration`s with [`between`] and copies within a buffer with [`move_down`];
-//! - writes `Debug` by hand for types with a `&'static str` in them. The derived one looks for
-//!   characters that need an escape, in code that can panic as far as the linker sees.
+//! - replaces a few functions of `core` and of other crates (the base64 decoder, the parser of IPv6
+//!   addresses) by shorter ones;
+//! - writes `Debug` by hand for types with a `&'static str`. The derived `Debug` escapes characters, and
+//!   the compiler keeps a panic in that code.
+//!
+//! Comments elsewhere refer to this section as "see `crate::total`".
 
 use core::{ops::Range, time::Duration};
 
-/// The time from one reading of a clock to a later one. The caller knows that it is later.
+/// Returns the time between two readings of a clock. `to` must not be before `from`.
 pub(crate) fn between(from: Duration, to: Duration) -> Duration {
     const SECOND: u32 = 1_000_000_000;
     let seconds = to.as_secs().saturating_sub(from.as_secs());
@@ -22,7 +28,7 @@ pub(crate) fn between(from: Duration, to: Duration) -> Duration {
     }
 }
 
-/// The time so many milliseconds later.
+/// Returns the time that is `millis` milliseconds after `now`.
 pub(crate) fn later(now: Duration, millis: u32) -> Duration {
     now.saturating_add(Duration::from_millis(u64::from(millis)))
 }
@@ -41,13 +47,13 @@ pub(crate) fn move_within(buffer: &mut [u8], from: Range<usize>, to: usize) {
     }
 }
 
-/// The first bytes of a digest.
+/// Returns the first `N` bytes of a digest.
 #[inline]
 pub(crate) fn first<const N: usize>(digest: &[u8]) -> &[u8] {
     digest.get(..N).unwrap_or_default()
 }
 
-/// Moves bytes to where others were before them.
+/// Moves bytes toward the start of the buffer.
 pub(crate) fn move_down(buffer: &mut [u8], from: Range<usize>, to: usize) {
     for (from, to) in from.zip(to..) {
         let Some(&byte) = buffer.get(from) else { return };

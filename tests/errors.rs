@@ -42,7 +42,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (
             IdScope::new("0ne/1").unwrap_err().into(),
             Fault::Caller,
-            "the ID scope has a character at position 3 that is not one of letters, digits, - . _",
+            "the ID scope has a character at position 3 that is not allowed: use letters, digits, - . _",
         ),
         (IdScope::new("").unwrap_err().into(), Fault::Caller, "the ID scope is empty"),
         (
@@ -80,7 +80,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (
             TpmError::new("integrity check failed").into(),
             Fault::Credential,
-            "the TPM could not activate the key that the service encrypted for it (integrity check failed): is it the TPM that was enrolled?",
+            "the TPM could not load the key that the service encrypted (integrity check failed): check that this TPM was enrolled",
         ),
         (Error::InvalidCsr, Fault::Caller, "the certificate signing request is not one PKCS #10 document in DER"),
         (
@@ -130,7 +130,11 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
             "the service's answer is invalid: JSON is nested too deeply at position 68",
         ),
         (json("7").into(), Fault::Peer, "the service's answer is invalid: JSON is not an object at position 0"),
-        (json("{}{}").into(), Fault::Peer, "the service's answer is invalid: something follows the JSON at position 2"),
+        (
+            json("{}{}").into(),
+            Fault::Peer,
+            "the service's answer is invalid: the JSON is followed by other text at position 2",
+        ),
         (
             Malformed::Missing("assignedHub").into(),
             Fault::Peer,

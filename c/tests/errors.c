@@ -283,7 +283,7 @@ static void an_init_that_failed_has_words(void)
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_ERR_INVALID_REGISTRATION_ID);
     CHECK_STR(
         str(words_of(&device)),
-        "the registration ID has a character at position 6 that is not one of letters, digits, - . _ :");
+        "the registration ID has a character at position 6 that is not allowed: use letters, digits, - . _ :");
     /* It is no client. */
     CHECK_INT(azure_dps_step(&device.dps, 0, &wait), AZURE_DPS_ERR_HANDLE);
     CHECK_INT(azure_dps_start(&device.dps, 0, 0), AZURE_DPS_ERR_HANDLE);

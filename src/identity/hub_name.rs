@@ -1,4 +1,4 @@
-//! The names that an assignment consists of: a hub, and a device ID at that hub.
+//! Checks the two names of an assignment: the hub, and the device ID at the hub.
 
 use core::fmt;
 
@@ -11,8 +11,10 @@ pub(crate) const MAX_PORT: usize = 6;
 /// The longest device ID, in bytes.
 pub(crate) const MAX_DEVICE_ID: usize = 128;
 
-/// Takes a hub apart: a host name of letters, digits, `-` and `.`, and perhaps `:` and a port from 1
-/// to 65535. What goes into headers and connection strings must not be able to end them.
+/// Splits a hub into its host name and its port, if it has one. Returns `None` if the host name has other
+/// characters than letters, digits, `-` and `.`, or if the port is not 1 to 65535.
+///
+/// The check matters for security: these texts become part of headers and connection strings.
 #[inline]
 pub(crate) fn split_hub(hub: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let in_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
@@ -37,15 +39,18 @@ pub(crate) fn is_device_id(id: &[u8]) -> bool {
     matches!(id.len(), 1..=MAX_DEVICE_ID) && id.iter().all(allowed)
 }
 
-/// Why two texts are not a hub and a device ID.
+/// The reason why texts are not a hub and a device ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum InvalidHub {
-    /// The hub is not a host name of 1 to 253 letters, digits, `-` and `.`, with or without `:` and a
-    /// port from 1 to 65535.
+    /// The hub is not a host name of 1 to 253 letters, digits, `-` and `.`, with an optional `:` and port
+    /// (1 to 65535).
     Host,
-    /// The device ID is not 1 to 128 of the characters that IoT Hub allows.
+    /// The device ID is empty, is longer than 128 characters, or has a character that
+    /// [IoT Hub does not allow][device ID].
+    ///
+    /// [device ID]: https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties
     DeviceId,
 }
 
@@ -54,8 +59,10 @@ impl core::error::Error for InvalidHub {}
 impl fmt::Display for InvalidHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            InvalidHub::Host => "the hub must be a host name (1 to 253 letters, digits, - .), with or without : and a port from 1 to 65535",
-            InvalidHub::DeviceId => "the device ID must be 1 to 128 of the characters that IoT Hub allows",
+            InvalidHub::Host => {
+                "the hub must be a host name (1 to 253 letters, digits, - .) with an optional : and port (1 to 65535)"
+            }
+            InvalidHub::DeviceId => "the device ID must have 1 to 128 characters, each of which IoT Hub allows",
         })
     }
 }

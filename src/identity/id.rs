@@ -2,8 +2,8 @@ use core::fmt;
 
 /// The ID scope of a DPS instance, such as `0ne00002193`.
 ///
-/// The service treats it as opaque; this type accepts 1 to 64 ASCII letters, digits and
-/// `-`, `.`, `_`, and never changes its case.
+/// This type accepts 1 to 64 ASCII letters, digits, `-`, `.` and `_`, and keeps their case. The service
+/// does not document the format of an ID scope.
 ///
 /// ```
 /// use azure_dps::IdScope;
@@ -19,34 +19,39 @@ use core::fmt;
 pub struct IdScope<'a>(&'a str);
 
 impl<'a> IdScope<'a> {
-    /// The most characters accepted.
+    /// The maximum number of characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Checks an ID scope.
+    /// Creates an ID scope from a text.
     ///
     /// # Errors
-    /// [`InvalidIdentifier`] with the reason and the position.
+    /// [`InvalidIdentifier`] with the problem and its position.
     pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
         check(text, Identifier::IdScope, Self::MAX_LEN, false)?;
         Ok(Self(text))
     }
 
-    /// The text as given.
+    /// Returns the text.
     pub const fn as_str(&self) -> &'a str {
         self.0
     }
 }
 
-/// The name under which a device registers, such as `breakroom499-contoso-tstrsd-007`.
+/// The registration ID of a device, such as `breakroom499-contoso-tstrsd-007`.
 ///
-/// At most 128 ASCII letters, digits and `-`, `.`, `_`, `:`; the last character is a
+/// A registration ID has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`. The last character is a
 /// letter, a digit or `-`.
 ///
-/// **Use lower case.** Upper case is legal, and the service calls IDs case-insensitive. It keeps
-/// the spelling, and device IDs at the hub are case-sensitive. But it has refused upper-case IDs
-/// (400004), and two things are not documented: what it does when a known device registers in another
-/// case, and which case it derives a key from. This type keeps the case that it is given, and
-/// [`GroupKey::derive`](crate::GroupKey::derive) signs the ID verbatim.
+/// **Use lower case only.** The service documents registration IDs as case-insensitive, but upper case
+/// can fail:
+///
+/// - The service has rejected upper-case IDs (error 400004).
+/// - The service keeps the case of the ID, and device IDs at the hub are case-sensitive.
+/// - It is not documented what happens if a known device registers in another case, and from which case
+///   the service derives the device key.
+///
+/// This type keeps the case. [`GroupKey::derive_into`](crate::GroupKey::derive_into) signs the ID
+/// unchanged.
 ///
 /// ```
 /// use azure_dps::{RegistrationId, identity::IdentifierProblem};
@@ -66,13 +71,13 @@ impl<'a> IdScope<'a> {
 pub struct RegistrationId<'a>(&'a str);
 
 impl<'a> RegistrationId<'a> {
-    /// The most characters the service accepts.
+    /// The maximum number of characters.
     pub const MAX_LEN: usize = 128;
 
-    /// Checks a registration ID.
+    /// Creates a registration ID from a text.
     ///
     /// # Errors
-    /// [`InvalidIdentifier`] with the reason and the position.
+    /// [`InvalidIdentifier`] with the problem and its position.
     pub fn new(text: &'a str) -> Result<Self, InvalidIdentifier> {
         let identifier = Identifier::RegistrationId;
         check(text, identifier, Self::MAX_LEN, true)?;
@@ -86,12 +91,13 @@ impl<'a> RegistrationId<'a> {
         }
     }
 
-    /// The text as given.
+    /// Returns the text.
     pub const fn as_str(&self) -> &'a str {
         self.0
     }
 
-    /// Whether the ID has an upper-case letter, which is legal and asks for trouble.
+    /// Returns `true` if the ID has an upper-case letter. The [type's documentation](Self) says why to
+    /// avoid such an ID.
     pub fn has_upper_case(&self) -> bool {
         self.0.bytes().any(|byte| byte.is_ascii_uppercase())
     }
@@ -126,42 +132,42 @@ fn check(text: &str, identifier: Identifier, max_len: usize, colon: bool) -> Res
     Ok(())
 }
 
-/// Why a text is not an ID scope or a registration ID.
+/// The reason why a text is not an ID scope or not a registration ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct InvalidIdentifier {
-    /// Which of the two it was to be.
+    /// The kind of identifier.
     pub identifier: Identifier,
-    /// What is wrong.
+    /// The problem.
     pub problem: IdentifierProblem,
-    /// Where, in bytes from 0.
+    /// The position of the problem in the text, in bytes from 0.
     pub position: usize,
 }
 
-/// The identifiers that this crate checks.
+/// The kinds of identifiers that an [`InvalidIdentifier`] can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Identifier {
-    /// See [`IdScope`].
+    /// An [`IdScope`].
     IdScope,
-    /// See [`RegistrationId`].
+    /// A [`RegistrationId`].
     RegistrationId,
 }
 
-/// What can be wrong with an identifier.
+/// The problems that an identifier can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum IdentifierProblem {
-    /// There is nothing.
+    /// The text is empty.
     Empty,
-    /// A character that is not allowed.
+    /// A character is not allowed.
     Character,
     /// The last character is `.`, `_` or `:`.
     LastCharacter,
-    /// Too many characters; the position is that of the first one too many.
+    /// The text is too long. The position is that of the first character over the limit.
     TooLong,
 }
 
@@ -176,10 +182,10 @@ impl fmt::Display for InvalidIdentifier {
         match self.problem {
             IdentifierProblem::Empty => write!(f, "the {name} is empty"),
             IdentifierProblem::Character => {
-                write!(f, "the {name} has a character at position {} that is not one of {allowed}", self.position)
+                write!(f, "the {name} has a character at position {} that is not allowed: use {allowed}", self.position)
             }
             IdentifierProblem::LastCharacter => {
-                write!(f, "the {name} must end in a letter, a digit or -, not as at position {}", self.position)
+                write!(f, "the {name} must end with a letter, a digit or -: see position {}", self.position)
             }
             IdentifierProblem::TooLong => write!(f, "the {name} is longer than {} characters", self.position),
         }

@@ -15,17 +15,17 @@ use crate::text::{
     writer::{Writer, text},
 };
 
-/// The key of an enrollment group. It can only derive device keys.
+/// The symmetric key of an enrollment group. Derives device keys.
 ///
-/// **A group key does not belong in firmware.** Somebody who reads it from one device can
-/// be any device of the group. Derive the [`DeviceKey`] in the factory, or on a gateway that you
-/// trust, and give each device only its own.
+/// **Do not put a group key into firmware.** Whoever reads it from one device can impersonate every device
+/// of the group. Derive the [`DeviceKey`] in the factory or on a trusted gateway, and give each device
+/// only its own key.
 ///
-/// The key is wiped from memory on drop. It has no `Display`, and its `Debug` says nothing. What
-/// deriving and signing leave on the stack and in registers is wiped too.
+/// The key is wiped from memory on drop. Deriving and signing also wipe the stack and the registers that
+/// they use. The type has no `Display`, and its `Debug` does not show the key.
 ///
-/// **Do not move a key.** A move may leave a copy behind that no drop reaches. So read the key where it
-/// stays:
+/// **Do not move a key.** A move may leave a copy in memory, which is not wiped. Create the variable
+/// first, then read the key into it:
 ///
 /// ```
 /// use azure_dps::{DeviceKey, GroupKey, RegistrationId};
@@ -42,7 +42,7 @@ use crate::text::{
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
-/// A group key cannot sign, so that nobody uses it as a device's:
+/// A group key cannot sign. This prevents its use in place of a device key:
 ///
 /// ```compile_fail,E0277
 /// fn sign(signer: &mut impl azure_dps::identity::Sign) {}
@@ -55,34 +55,34 @@ use crate::text::{
 pub struct GroupKey(KeyBytes);
 
 impl GroupKey {
-    /// Creates an empty key, which derives nothing: [`read_base64`](Self::read_base64) comes next.
+    /// Creates an empty key. Call [`read_base64`](Self::read_base64) next.
     pub const fn new() -> Self {
         Self(KeyBytes::EMPTY)
     }
 
-    /// Reads a key as the portal and the `az` tool print it: base64 of 16 to 64 bytes.
+    /// Reads the key from base64, as the portal and the `az` tool print it: 16 to 64 bytes.
     ///
     /// # Errors
-    /// [`InvalidKey`], which names a position or a length and never the key. The key is empty then.
+    /// [`InvalidKey`]. The error does not contain the text, and the key is empty afterwards.
     pub fn read_base64(&mut self, text: &str) -> Result<(), InvalidKey> {
         self.0.decode(text)
     }
 
-    /// Returns a key that was read from base64. This moves the key: prefer
-    /// [`read_base64`](Self::read_base64) where a copy in memory matters.
+    /// Creates a key from base64. Moves the key: use [`read_base64`](Self::read_base64) if a copy in
+    /// memory matters.
     ///
     /// # Errors
     /// See [`read_base64`](Self::read_base64).
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
         let mut key = Self::new();
-        // Returned as a clone, since this one is dropped then, and wiped.
+        // A clone is returned, so that this key is dropped and wiped.
         key.read_base64(text).map(|()| key.clone())
     }
 
-    /// Derives the device's own key: HMAC-SHA256 over the registration ID, as it is spelled.
+    /// Derives the key of a device: HMAC-SHA256 of the registration ID, in the case that it has.
     ///
     /// # Errors
-    /// [`InvalidKey::Empty`] if no key was read.
+    /// [`InvalidKey::Empty`] if no group key was read. The device key is empty then.
     pub fn derive_into(
         &self,
         registration_id: &RegistrationId<'_>,
@@ -98,28 +98,29 @@ impl GroupKey {
             self.0.hmac(registration_id.as_str().as_bytes(), mac);
             *len = SIGNATURE_LEN as u32;
         }
-        // Afterwards, since it also overwrites a register that HMAC leaves a word of the key in.
+        // This must come last: it also overwrites a register in which HMAC leaves a word of the key.
         wipe(rest);
         Ok(())
     }
 
-    /// Returns the device's own key. This moves the key: prefer [`derive_into`](Self::derive_into)
-    /// where a copy in memory matters. From an empty key it derives an empty one.
+    /// Returns the key of a device. Moves the key: use [`derive_into`](Self::derive_into) if a copy in
+    /// memory matters. An empty group key derives an empty device key.
     pub fn derive(&self, registration_id: &RegistrationId<'_>) -> DeviceKey {
         let mut key = DeviceKey::new();
-        // An empty key stays empty.
+        // After an error, the device key is empty.
         let _ = self.derive_into(registration_id, &mut key);
-        // Returned as a clone, since this one is dropped then, and wiped.
+        // A clone is returned, so that this key is dropped and wiped.
         key.clone()
     }
 }
 
-/// The key of one device. It signs tokens for DPS and, after the assignment, for the hub.
+/// The symmetric key of one device. Signs tokens for DPS and, after the assignment, for the hub.
 ///
-/// The key is either derived from a [`GroupKey`], or the primary or secondary key of an individual
-/// enrollment. It is wiped from memory on drop, has no `Display`, and its `Debug` says nothing.
+/// The key is derived from a [`GroupKey`], or it is the primary or secondary key of an individual
+/// enrollment. It is wiped from memory on drop. The type has no `Display`, and its `Debug` does not show
+/// the key.
 ///
-/// Read it where it stays, because a move may leave a copy behind:
+/// Create the variable first, then read the key into it, because a move may leave a copy in memory:
 ///
 /// ```
 /// use azure_dps::DeviceKey;
@@ -135,35 +136,33 @@ impl GroupKey {
 pub struct DeviceKey(KeyBytes);
 
 impl DeviceKey {
-    /// Creates an empty key, which does not sign: [`read_base64`](Self::read_base64) or
-    /// [`GroupKey::derive_into`] comes next.
+    /// Creates an empty key. Call [`read_base64`](Self::read_base64) or [`GroupKey::derive_into`] next.
     pub const fn new() -> Self {
         Self(KeyBytes::EMPTY)
     }
 
-    /// Reads a key as the portal and the `az` tool print it: base64 of 16 to 64 bytes.
+    /// Reads the key from base64, as the portal and the `az` tool print it: 16 to 64 bytes.
     ///
     /// # Errors
-    /// [`InvalidKey`], which names a position or a length and never the key. The key is empty then.
+    /// [`InvalidKey`]. The error does not contain the text, and the key is empty afterwards.
     pub fn read_base64(&mut self, text: &str) -> Result<(), InvalidKey> {
         self.0.decode(text)
     }
 
-    /// Returns a key that was read from base64. This moves the key: prefer
-    /// [`read_base64`](Self::read_base64) where a copy in memory matters.
+    /// Creates a key from base64. Moves the key: use [`read_base64`](Self::read_base64) if a copy in
+    /// memory matters.
     ///
     /// # Errors
     /// See [`read_base64`](Self::read_base64).
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
         let mut key = Self::new();
-        // Returned as a clone, since this one is dropped then, and wiped.
+        // A clone is returned, so that this key is dropped and wiped.
         key.read_base64(text).map(|()| key.clone())
     }
 
-    /// Writes the key as base64: 44 characters for a derived key, at most 88.
+    /// Writes the key as base64, for storage. A derived key has 44 characters; any key has at most 88.
     ///
-    /// The text is a secret, for a connection string of the hub or for storage. Wipe the buffer
-    /// afterwards.
+    /// The text is a secret. Wipe the buffer after use.
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -227,19 +226,19 @@ impl fmt::Debug for DeviceKey {
     }
 }
 
-/// Why a text is not a symmetric key. It never quotes the text.
+/// The reason why a text is not a symmetric key. The error does not contain the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum InvalidKey {
-    /// Not base64; the position of the first wrong character, in bytes from 0.
+    /// The text is not base64.
     NotBase64 {
-        /// Where.
+        /// The position of the first wrong or missing character, in bytes from 0.
         position: usize,
     },
-    /// Base64, but of fewer than 16 or more than 64 bytes.
+    /// The text is base64 of fewer than 16 or more than 64 bytes.
     Length,
-    /// No key was read before it was used.
+    /// The key was used before it was read.
     Empty,
 }
 
@@ -262,9 +261,9 @@ const MIN_KEY_LEN: usize = 16;
 
 #[derive(Clone)]
 struct KeyBytes {
-    /// Zero from `len` on.
+    /// The key. The bytes after `len` are zero.
     bytes: [u8; MAX_KEY_LEN],
-    /// At most 64, in as much space on every target.
+    /// At most 64. A `u32` gives the type the same size on every target.
     len: u32,
 }
 
@@ -274,8 +273,8 @@ impl Drop for KeyBytes {
     }
 }
 
-/// Wiping is a loop of volatile writes: once in the program is enough. In fours, it takes a third of the
-/// instructions.
+/// Overwrites a secret with zeros. The loop of volatile writes exists once in the program. Four bytes at a
+/// time take a third of the instructions.
 #[inline(never)]
 pub(crate) fn wipe(secret: &mut [u8]) {
     let (fours, rest) = secret.as_chunks_mut();
@@ -288,13 +287,13 @@ pub(crate) fn wipe(secret: &mut [u8]) {
     rest.zeroize();
 }
 
-/// Wipes what the function that was called last, from the same place, has left on the stack, and in the
-/// registers that a function may change: as much of the stack as HMAC takes on a Cortex-M3 or an x86-64.
-/// `ci/ram-search` sees what it misses.
+/// Wipes the stack and the registers that the last function called by the same caller has used. Wipes as
+/// much of the stack as HMAC uses on a Cortex-M3 or an x86-64. `ci/ram-search` searches for remains of a
+/// key.
 #[inline(never)]
 fn wipe_stack() {
     const LEN: usize = 19 * size_of::<usize>() / 2;
-    // In words as long as there are: a Cortex-M writes sixteen bytes in few instructions.
+    // The longest integer: a Cortex-M writes 16 bytes in few instructions.
     [const { MaybeUninit::<u128>::uninit() }; LEN].zeroize();
 }
 
@@ -312,7 +311,7 @@ impl KeyBytes {
             Ok(len @ MIN_KEY_LEN..=MAX_KEY_LEN) => len,
             _ => 0,
         };
-        // What a longer key, or a broken text, left behind.
+        // Wipes the rest of a longer key, or of a text that is not a key.
         wipe(self.bytes.get_mut(len..).unwrap_or_default());
         self.len = len as u32;
         match decoded {
@@ -331,8 +330,9 @@ impl KeyBytes {
         wipe_stack();
     }
 
-    /// The hmac crate wipes its values where they end, but not where they were moved from, nor the
-    /// padded key; and the states that these hash to are as good as the key.
+    /// The hmac crate wipes its values on drop. It does not wipe the padded key, nor the places that the
+    /// values were moved from. The hash states there are as secret as the key. So the caller wipes the
+    /// stack afterwards.
     #[inline(never)]
     fn hmac_on_the_stack(&self, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
         let mut hmac = begin_hmac(&self.bytes);
@@ -340,17 +340,17 @@ impl KeyBytes {
     }
 }
 
-// In two functions, one after the other: the padded key of the first has the place on the stack that the
-// message's blocks have in the second.
+// These two functions run one after the other. The second one overwrites the padded key of the first one
+// with blocks of the message, because both use the same part of the stack.
 
-/// HMAC itself pads keys with zeros; with a length that the compiler knows, the hashing of longer keys
-/// is not linked.
+/// Begins an HMAC. HMAC pads keys with zeros, so the key may have its full length here. A length that the
+/// compiler knows keeps the code that hashes longer keys out of the program.
 #[inline(never)]
 fn begin_hmac(key: &[u8; MAX_KEY_LEN]) -> HmacCore<Sha256> {
     HmacCore::new(key.into())
 }
 
-/// The core and its buffer are what `Hmac` wraps; the wrapper would be moved, and is 170 bytes.
+/// Finishes an HMAC. `Hmac` wraps the same core and buffer, but it has 170 bytes and would be moved.
 #[inline(never)]
 fn finish_hmac(hmac: &mut HmacCore<Sha256>, message: &[u8], mac: &mut [u8; SIGNATURE_LEN]) {
     let mut buffer = Buffer::<HmacCore<Sha256>>::default();

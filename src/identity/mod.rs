@@ -1,14 +1,31 @@
-//! Who the device is: its IDs, its key, the tokens that it signs, its TPM.
+//! The identity of a device: IDs, keys, signers, tokens, TPM.
 //!
-//! | | |
+//! A gateway derives the key of a device from the group key, and signs with it:
+//!
+//! ```
+//! use azure_dps::{DeviceKey, GroupKey, RegistrationId, identity::Sign};
+//!
+//! let mut group_key = GroupKey::new();
+//! group_key.read_base64(
+//!     "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==",
+//! )?;
+//! let mut device_key = DeviceKey::new();
+//! group_key.derive_into(&RegistrationId::new("breakroom499-contoso-tstrsd-007")?, &mut device_key)?;
+//!
+//! let mut signature = [0; 32];
+//! device_key.sign(b"message", &mut signature)?;
+//! # Ok::<(), azure_dps::Error>(())
+//! ```
+//!
+//! | item | use |
 //! |---|---|
-//! | [`IdScope`], [`RegistrationId`] | the two names that a device registers with |
-//! | [`GroupKey`], [`DeviceKey`] | symmetric keys: the first one derives, the second one signs |
-//! | [`Sign`], [`SignAsync`] | what holds the key: a [`DeviceKey`], a secure element, a TPM |
+//! | [`IdScope`], [`RegistrationId`] | name the DPS instance and the device |
+//! | [`GroupKey`], [`DeviceKey`] | symmetric keys: a group key derives device keys, a device key signs |
+//! | [`Sign`], [`SignAsync`] | the trait of a signer: a [`DeviceKey`], a secure element, a TPM |
 //! | [`KeyChoice`] | the primary or the secondary key |
-//! | [`sas_token`] | a token by itself, for clients of your own |
-//! | [`tpm`] | attestation by a TPM 2.0 |
-//! | [`Csr`] | a request for a certificate, which the service can have issued |
+//! | [`sas_token`] | writes a token, for a client of your own |
+//! | [`tpm`] | attestation with a TPM 2.0 |
+//! | [`Csr`] | a certificate signing request |
 
 pub(crate) mod csr;
 pub(crate) mod hub_name;

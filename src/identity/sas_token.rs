@@ -1,6 +1,6 @@
-//! The shared access signature (SAS) by which a device proves that it holds its key.
+//! Shared access signature (SAS) tokens for DPS. A token proves that a device has its key.
 //!
-//! A run makes its token itself. Use this module for a client of your own.
+//! [`Provisioning`](crate::Provisioning) creates its own tokens. Use this module to write another client:
 //!
 //! ```
 //! use azure_dps::{DeviceKey, IdScope, RegistrationId, identity::sas_token};
@@ -33,14 +33,15 @@ use crate::text::{
     writer::{Writer, text},
 };
 
-/// Signs a token and writes it into `buffer`, which is also where it is signed.
-/// [`Sizes::sas_token`](crate::provisioning::Sizes::sas_token) bytes are sufficient.
+/// Writes a signed token into `buffer`.
 ///
-/// `expiry` is Unix time in seconds; the service refuses the token from then on. The token is a
-/// secret for as long as it is valid.
+/// The token expires at `expiry`, which is Unix time in seconds. It is a secret until then.
+/// [`Sizes::sas_token`](crate::provisioning::Sizes::sas_token) returns the size of the buffer. See the
+/// [module](self) for an example.
 ///
 /// # Errors
-/// [`TokenError::BufferTooSmall`] with a size that is sufficient; [`TokenError::Signer`].
+/// - [`TokenError::BufferTooSmall`] with a size that is sufficient;
+/// - [`TokenError::Signer`] if the signer fails.
 pub fn write<'b>(
     signer: &mut (impl Sign + ?Sized),
     id_scope: IdScope<'_>,
@@ -51,7 +52,7 @@ pub fn write<'b>(
     sign(signer, buffer, expiry, "&skn=registration", |writer| write_resource(id_scope, registration_id, writer))
 }
 
-/// Signs a token for any resource, and writes it.
+/// Writes a signed token for any resource. The message is written into `buffer` first and signed there.
 #[inline]
 pub(crate) fn sign<'b>(
     signer: &mut (impl Sign + ?Sized),
@@ -71,20 +72,20 @@ pub(crate) fn sign<'b>(
     writer.rewind(resource_end);
     write_signature(&signature.0, expiry, &mut writer);
     writer.str(end);
-    // The size first: a buffer that is too small to sign in is too small for the token.
+    // The size is checked first: if the message did not fit, the token does not fit either.
     let token = writer.finish().map_err(TokenError::BufferTooSmall)?;
     signed.map_err(TokenError::Signer)?;
     Ok(text(token))
 }
 
-/// Why there is no token.
+/// The reason why no token was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum TokenError {
-    /// The signer could not sign.
+    /// The signer failed.
     Signer(SignError),
-    /// The buffer cannot hold the token.
+    /// The buffer is too small for the token.
     BufferTooSmall(BufferTooSmall),
 }
 
@@ -114,7 +115,7 @@ impl Drop for Signature {
 
 pub(crate) const SCHEME: &str = "SharedAccessSignature sr=";
 
-/// Writes what is signed for a token for DPS: the resource, a line feed and the expiry.
+/// Writes the message that is signed for a DPS token: the resource, a line feed and the expiry.
 pub(crate) fn write_message(
     id_scope: IdScope<'_>,
     registration_id: RegistrationId<'_>,
@@ -125,7 +126,7 @@ pub(crate) fn write_message(
     write_end(expiry, writer);
 }
 
-/// Writes what follows the resource in what is signed.
+/// Writes the part of the message after the resource.
 pub(crate) fn write_end(expiry: u64, writer: &mut Writer<'_>) {
     writer.byte(b'\n');
     writer.decimal(expiry);
@@ -145,7 +146,7 @@ pub(crate) fn write_token(
     writer.str("&skn=registration");
 }
 
-/// Writes what follows the resource in any token.
+/// Writes the part of a token after the resource, except for `skn`.
 pub(crate) fn write_signature(mac: &[u8; SIGNATURE_LEN], expiry: u64, writer: &mut Writer<'_>) {
     writer.str("&sig=");
     writer.percent_base64(mac);
@@ -153,10 +154,10 @@ pub(crate) fn write_signature(mac: &[u8; SIGNATURE_LEN], expiry: u64, writer: &m
     writer.decimal(expiry);
 }
 
-/// The service verifies the text as it stands in the token, so what is signed and the token must come
-/// from this one function.
+/// Writes the resource. The service verifies the resource exactly as the token spells it, so the message
+/// and the token both use this function.
 fn write_resource(id_scope: IdScope<'_>, registration_id: RegistrationId<'_>, writer: &mut Writer<'_>) {
-    // No character of an ID scope needs to be encoded.
+    // No character of an ID scope needs an escape.
     writer.str(id_scope.as_str());
     writer.str("%2fregistrations%2f");
     writer.percent(registration_id.as_str().as_bytes());

@@ -2,33 +2,37 @@ use core::fmt;
 
 use super::tpm::{AuthenticationKey, TpmError};
 
-/// The length of an HMAC-SHA256 signature in bytes.
+/// The length of a signature (HMAC-SHA256), in bytes.
 pub const SIGNATURE_LEN: usize = 32;
 
-/// Something that holds the device's key and signs with it: a [`DeviceKey`](super::DeviceKey) in
-/// memory, a secure element, a hash unit, a TPM.
+/// A signer: holds the device's key and signs with it.
 ///
-/// Only [`sign`](Self::sign) must be written. A signer that waits for its hardware without blocking
-/// implements [`SignAsync`] instead.
+/// [`DeviceKey`](super::DeviceKey) is a signer in memory. Implement this trait for a secure element, a
+/// hash unit or a TPM. Only [`sign`](Self::sign) is required. If the signer waits for its hardware in
+/// async code, implement [`SignAsync`] instead.
 ///
 /// ```
 /// use azure_dps::identity::{Sign, SignError};
 ///
-/// struct SecureElement {/* … */}
+/// /// A driver of a secure element. Slot 3 holds the device's key.
+/// trait Chip {
+///     fn hmac_sha256(&mut self, slot: u8, message: &[u8]) -> Option<[u8; 32]>;
+/// }
 ///
-/// impl Sign for SecureElement {
+/// struct SecureElement<C>(C);
+///
+/// impl<C: Chip> Sign for SecureElement<C> {
 ///     fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-///         // send `message` to slot 3 of the chip, read 32 bytes back
-///         # let _ = (message, signature);
-///         Err(SignError::new("the chip did not answer"))
+///         *signature = self.0.hmac_sha256(3, message).ok_or(SignError::new("the chip did not answer"))?;
+///         Ok(())
 ///     }
 /// }
 /// ```
 ///
 /// # Two keys
 ///
-/// An array of two signers is a signer with a primary and a secondary key. A run that is given both
-/// tries the second key if the service refuses the first one:
+/// An array of two signers is a signer with a primary and a secondary key. If the service rejects the
+/// primary key, the run tries the secondary key:
 ///
 /// ```
 /// use azure_dps::{DeviceKey, identity::Sign};
@@ -40,22 +44,22 @@ pub const SIGNATURE_LEN: usize = 32;
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 pub trait Sign {
-    /// Writes HMAC-SHA256(key, `message`) into `signature`.
+    /// Writes the HMAC-SHA256 of `message` into `signature`, with the primary or only key.
     ///
     /// # Errors
-    /// [`SignError`] if the key's holder did not answer. It ends the run with
+    /// [`SignError`] if the key is not available. The run ends with
     /// [`Error::Signer`](crate::Error::Signer).
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError>;
 
-    /// Returns `true` if there is a secondary key: `false` unless the signer says otherwise.
+    /// Returns `true` if there is a secondary key. The default is `false`.
     fn has_secondary_key(&self) -> bool {
         false
     }
 
-    /// Does what [`sign`](Self::sign) does, with the secondary key.
+    /// Signs as [`sign`](Self::sign) does, with the secondary key.
     ///
     /// # Errors
-    /// [`SignError`], always for a signer with one key.
+    /// [`SignError`] if the key is not available. The default implementation always returns an error.
     fn sign_with_secondary_key(
         &mut self,
         message: &[u8],
@@ -65,39 +69,58 @@ pub trait Sign {
         Err(SignError::new("there is no secondary key"))
     }
 
-    /// Decrypts the key of a challenge inside the TPM, which signs with this key from then on. Only
-    /// a TPM implements this: see [`tpm`](super::tpm).
+    /// Loads an encrypted key into the TPM. Later signatures use this key.
+    ///
+    /// Only a TPM implements this function: see [`tpm`](super::tpm).
     ///
     /// # Errors
-    /// [`TpmError`] if the TPM refuses the key, always for a signer that is no TPM. It ends the run
-    /// with [`Error::Tpm`](crate::Error::Tpm).
+    /// [`TpmError`] if the TPM rejects the key. The default implementation always returns an error. The run
+    /// ends with [`Error::Tpm`](crate::Error::Tpm).
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
         let _ = key;
         Err(TpmError::new("there is no TPM"))
     }
 }
 
-/// The same as [`Sign`], for a signer that does not block. Every [`Sign`] is one.
+/// An async signer. Every [`Sign`] is also a `SignAsync`.
 ///
-/// A future of this trait may be dropped. Nothing is signed then.
-// The futures need not be `Send`: a secure element on a shared bus is not.
+/// The caller may drop a future of this trait. Then nothing is signed.
+///
+/// ```
+/// use azure_dps::identity::{SignAsync, SignError};
+///
+/// /// An async driver of a secure element. Slot 3 holds the device's key.
+/// trait Chip {
+///     async fn hmac_sha256(&mut self, slot: u8, message: &[u8]) -> Option<[u8; 32]>;
+/// }
+///
+/// struct SecureElement<C>(C);
+///
+/// impl<C: Chip> SignAsync for SecureElement<C> {
+///     async fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
+///         *signature = self.0.hmac_sha256(3, message).await.ok_or(SignError::new("the chip did not answer"))?;
+///         Ok(())
+///     }
+/// }
+/// ```
+// The futures are not `Send`, because a secure element on a shared bus is not.
 #[allow(async_fn_in_trait)]
 pub trait SignAsync {
-    /// See [`Sign::sign`].
+    /// Writes the HMAC-SHA256 of `message` into `signature`: see [`Sign::sign`].
     ///
     /// # Errors
-    /// [`SignError`] if the key's holder did not answer.
+    /// [`SignError`] if the key is not available.
     async fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError>;
 
-    /// See [`Sign::has_secondary_key`].
+    /// Returns `true` if there is a secondary key: see [`Sign::has_secondary_key`].
     fn has_secondary_key(&self) -> bool {
         false
     }
 
-    /// See [`Sign::sign_with_secondary_key`].
+    /// Signs with the secondary key: see [`Sign::sign_with_secondary_key`].
     ///
     /// # Errors
-    /// [`SignError`], always for a signer with one key.
+    /// [`SignError`] if the key is not available. The default implementation always returns an error.
     async fn sign_with_secondary_key(
         &mut self,
         message: &[u8],
@@ -107,10 +130,10 @@ pub trait SignAsync {
         Err(SignError::new("there is no secondary key"))
     }
 
-    /// See [`Sign::activate`].
+    /// Loads an encrypted key into the TPM: see [`Sign::activate`].
     ///
     /// # Errors
-    /// [`TpmError`] if the TPM refuses the key, always for a signer that is no TPM.
+    /// [`TpmError`] if the TPM rejects the key. The default implementation always returns an error.
     async fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
         let _ = key;
         Err(TpmError::new("there is no TPM"))
@@ -161,7 +184,7 @@ impl<S: Sign + ?Sized> Sign for &mut S {
     }
 }
 
-/// The primary and the secondary key.
+/// A signer with a primary and a secondary key, in this order.
 impl<S: Sign> Sign for [S; 2] {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
         let [primary, _] = self;
@@ -182,34 +205,35 @@ impl<S: Sign> Sign for [S; 2] {
     }
 }
 
-/// The signer of a device without a key to sign with: one that proves itself with a certificate.
+/// The signer of a device without a symmetric key. Pass it to a transport for X.509 attestation.
 ///
-/// It refuses to sign, and is never asked to if the attestation is
-/// [`Attestation::x509`](crate::Attestation::x509).
+/// A run with [`Attestation::x509`](crate::Attestation::x509) does not call the signer. In any other run,
+/// [`sign`](Sign::sign) returns an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct NoKey;
 
 impl Sign for NoKey {
     fn sign(&mut self, _: &[u8], _: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
-        Err(SignError::new("there is no key: the attestation of a certificate is `Attestation::x509`"))
+        Err(SignError::new("there is no key: use `Attestation::x509` for a device with a certificate"))
     }
 }
 
-/// Names one of the two symmetric keys of an enrollment. For any other attestation, and for one key,
-/// it is [`KeyChoice::Primary`].
+/// The primary or the secondary symmetric key of an enrollment.
 ///
-/// The service answers 401000 or 401002 to a key that it refuses. A run that was given two keys
-/// tries the other one then, once. [`Provisioning::key`](crate::Provisioning::key) says which key
-/// the service accepted.
+/// If a device has only one key, or another attestation, the value is [`KeyChoice::Primary`].
 ///
-/// # Half an hour
+/// The service rejects a key with error 401000 or 401002. A run with two keys then tries the other key,
+/// once. [`Provisioning::key`](crate::Provisioning::key) returns the key that the service accepted.
 ///
-/// Over HTTP the service remembers the key of a registration for 30 minutes. Until then it refuses
-/// the other key, even if that key is valid. So do not use the two keys by turns. A device that
-/// loses its key that soon after a registration has both keys refused. Let it try again later;
-/// [`Reprovisioning`](crate::after::Reprovisioning) does so: its first four pauses last for at least
-/// 85 minutes.
+/// # The 30 minutes after a registration
+///
+/// Over HTTP, the service remembers the key of a registration for 30 minutes. During this time it rejects
+/// the other key, even if that key is valid. So do not alternate between the two keys.
+///
+/// If the operator replaces the key during this time, the service rejects both keys. Try again later.
+/// [`Reprovisioning`](crate::after::Reprovisioning) does this: its first four pauses add up to at least 85
+/// minutes.
 ///
 /// Sources: [symmetric key attestation](https://learn.microsoft.com/azure/iot-dps/concepts-symmetric-key-attestation);
 /// [the 30 minutes](https://github.com/Azure/azure-iot-sdk-node/issues/721), seen in 2020.
@@ -232,7 +256,7 @@ impl KeyChoice {
     }
 }
 
-/// Why a signer could not sign.
+/// The reason why a signer could not sign.
 ///
 /// ```
 /// use azure_dps::{Error, identity::SignError};
@@ -247,7 +271,7 @@ pub struct SignError {
 }
 
 impl SignError {
-    /// Creates an error with a reason, in the words of the signer. They must not contain a secret.
+    /// Creates an error with a reason. The reason must not contain a secret.
     pub const fn new(reason: &'static str) -> Self {
         Self { reason }
     }

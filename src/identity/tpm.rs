@@ -1,51 +1,59 @@
-//! Attestation by a TPM 2.0: the service encrypts a key that the device's TPM alone can
-//! decrypt, and the device signs its token with that key.
+//! Attestation with a TPM 2.0.
 //!
-//! There is no TPM library in this crate. Implement [`Sign`](super::Sign) over the one that the device
-//! has, and enable the feature `tpm`. The transports are the same as for a key. The service offers this
-//! attestation over HTTP, not over MQTT.
+//! The service sends an encrypted key as a challenge. Only the device's TPM can decrypt the key. The device
+//! signs its token with it.
+//!
+//! This crate contains no TPM library. Enable the feature `tpm`, and implement [`Sign`](super::Sign) with
+//! the library that the device has. The transports are the same as for a symmetric key. The service offers
+//! TPM attestation over HTTP only, not over MQTT.
 //!
 //! ```
-//! use azure_dps::identity::{Sign, SignError, tpm::{AuthenticationKey, TpmError}};
+//! use azure_dps::identity::tpm::{AuthenticationKey, EncryptedKey, TpmError};
+//! use azure_dps::identity::{Sign, SignError};
 //!
-//! struct Chip {/* … */}
+//! /// The TPM library of the device. Each function returns `None` if the TPM fails.
+//! trait Library {
+//!     /// TPM2_HMAC with the key that was loaded last.
+//!     fn hmac(&mut self, message: &[u8]) -> Option<[u8; 32]>;
+//!     /// TPM2_ActivateCredential with `id_object` and `encrypted_secret`, which returns the inner key;
+//!     /// TPM2_Import with the inner key, `public`, `duplicate` and `import_seed`; TPM2_Load.
+//!     fn load(&mut self, key: EncryptedKey<'_>) -> Option<()>;
+//! }
 //!
-//! impl Sign for Chip {
+//! struct Tpm<L>(L);
+//!
+//! impl<L: Library> Sign for Tpm<L> {
 //!     fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-//!         // TPM2_HMAC with the key that was imported last
-//!         # let _ = (message, signature);
-//!         Err(SignError::new("the TPM did not answer"))
+//!         *signature = self.0.hmac(message).ok_or(SignError::new("the TPM did not answer"))?;
+//!         Ok(())
 //!     }
 //!
 //!     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
 //!         let mut buffer = [0; 1024];
-//!         let key = key.decode(&mut buffer)?;
-//!         // TPM2_ActivateCredential(key.id_object, key.encrypted_secret) → inner key,
-//!         // TPM2_Import(inner key, key.public, key.duplicate, key.import_seed), TPM2_Load
-//!         # let _ = key;
-//!         Ok(())
+//!         self.0.load(key.decode(&mut buffer)?).ok_or(TpmError::new("the TPM rejects the key"))
 //!     }
 //! }
 //! ```
 //!
-//! The TPM's public keys are read once, and go into the attestation:
+//! Read the TPM's public keys once, and create the attestation with them:
 //!
 //! ```
 //! # #[cfg(feature = "tpm")] {
 //! use azure_dps::{Attestation, identity::tpm::TpmKeys};
 //!
-//! # let (endorsement_key, storage_root_key) = (&[0, 0][..], &[0, 0][..]);
-//! let attestation = Attestation::tpm(TpmKeys { endorsement_key, storage_root_key });
+//! fn attestation<'a>(endorsement_key: &'a [u8], storage_root_key: &'a [u8]) -> Attestation<'a> {
+//!     Attestation::tpm(TpmKeys { endorsement_key, storage_root_key })
+//! }
 //! # }
 //! ```
 //!
-//! Every run has a challenge, look-ups too. So the key of a challenge must not take the place of the
-//! one that the TPM keeps for the hub: load it as a transient object.
+//! Every run has a challenge, and every look-up too. Load the key of a challenge as a transient object, so
+//! that it does not replace the key that the TPM keeps for the hub.
 //!
-//! After assignment, give the TPM
-//! [`Assignment::tpm_authentication_key`](crate::Assignment::tpm_authentication_key) in the same
-//! way, and have it keep that one (`TPM2_EvictControl`): it signs the tokens for the hub. It is in
-//! the [`Record`](crate::after::Record) too.
+//! After the assignment, load
+//! [`Assignment::tpm_authentication_key`](crate::Assignment::tpm_authentication_key) in the same way and
+//! make it persistent (`TPM2_EvictControl`). This key signs the tokens for the hub. The
+//! [`Record`](crate::after::Record) contains it too.
 //!
 //! Source: [TPM attestation](https://learn.microsoft.com/azure/iot-dps/concepts-tpm-attestation).
 
@@ -56,19 +64,18 @@ use crate::text::{
     json::{NoBytes, Object, Text, decode_text},
 };
 
-/// The public keys of a TPM, which go into the register request: see
-/// [`Attestation::tpm`](crate::Attestation).
+/// The public keys of a TPM, for [`Attestation::tpm`](crate::Attestation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct TpmKeys<'a> {
-    /// The public part of the endorsement key: a marshalled `TPM2B_PUBLIC`, its length first. The
-    /// operator enrolled this key.
+    /// The public part of the endorsement key, which the operator enrolled: a marshaled `TPM2B_PUBLIC`,
+    /// which begins with its length.
     pub endorsement_key: &'a [u8],
-    /// The public part of the storage root key, marshalled likewise.
+    /// The public part of the storage root key: a marshaled `TPM2B_PUBLIC`.
     pub storage_root_key: &'a [u8],
 }
 
-/// Why a TPM could not activate a key.
+/// The reason why a TPM could not load an encrypted key.
 ///
 /// ```
 /// use azure_dps::{Error, identity::tpm::TpmError};
@@ -80,16 +87,16 @@ pub struct TpmKeys<'a> {
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum TpmError {
-    /// The TPM refused, for this reason.
+    /// The TPM, or its library, rejected the key for this reason.
     Refused(&'static str),
-    /// What the service sent is no encrypted key.
+    /// The service sent a text that is not an encrypted key.
     NotAKey,
-    /// The buffer that the key was to be decoded into is too small.
+    /// The buffer is too small to decode the key.
     BufferTooSmall(BufferTooSmall),
 }
 
 impl TpmError {
-    /// Creates an error with a reason, in the words of the TPM or of its library.
+    /// Creates an error with a reason, which must not contain a secret.
     pub const fn new(reason: &'static str) -> Self {
         Self::Refused(reason)
     }
@@ -113,22 +120,21 @@ impl fmt::Display for TpmError {
         match self {
             TpmError::Refused(reason) => write!(
                 f,
-                "the TPM could not activate the key that the service encrypted for it ({reason}): is it the TPM that was enrolled?"
+                "the TPM could not load the key that the service encrypted ({reason}): check that this TPM was enrolled"
             ),
-            TpmError::NotAKey => f.write_str("what the service sent is no key that is encrypted for a TPM"),
+            TpmError::NotAKey => f.write_str("the service sent a text that is not an encrypted key for a TPM"),
             TpmError::BufferTooSmall(error) => error.fmt(f),
         }
     }
 }
 
-/// A key that the service encrypted for one TPM, as it stands in an answer.
+/// A key that the service encrypted for one TPM, in the base64 of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct AuthenticationKey<'b>(Text<'b>);
 
 impl<'b> AuthenticationKey<'b> {
-    /// Takes a key that was kept as text: base64, perhaps with the escapes of JSON.
-    /// [`decode`](Self::decode) checks it.
+    /// Creates a key from base64, with or without JSON escapes. [`decode`](Self::decode) checks the text.
     ///
     /// ```
     /// use azure_dps::identity::tpm::{AuthenticationKey, TpmError};
@@ -142,31 +148,31 @@ impl<'b> AuthenticationKey<'b> {
         Self(Text::checked(base64.as_bytes()))
     }
 
-    /// Finds the key for the hub in a registration state that was kept
-    /// ([`Assignment::registration_state`](crate::Assignment::registration_state)). `None` if there is none.
+    /// Returns the key for the hub from a registration state that was stored
+    /// ([`Assignment::registration_state`](crate::Assignment::registration_state)), if it contains one.
     pub fn of_registration_state(state: Object<'b>) -> Option<Self> {
         state.field("tpm")?.object()?.get("authenticationKey")?.text().map(Self)
     }
 
-    /// What a refused register request demands of the TPM; `None` if it is refused for good.
+    /// Returns the challenge from the answer 401 to a register request. Returns `None` if the answer is a
+    /// final rejection.
     pub(crate) fn of_challenge(body: &'b [u8]) -> Option<Self> {
         let document = Object::parse_within(body, 0).ok()?;
         document.get("authenticationKey")?.text().map(Self)
     }
 
-    /// The base64 text.
+    /// Returns the base64 text.
     pub const fn text(&self) -> Text<'b> {
         self.0
     }
 
-    /// Decodes the key into `buffer`, of three quarters of the text's length (776 bytes for an
-    /// RSA 2048 key), and takes it apart.
+    /// Decodes the key into `buffer`, and returns its parts. See the [module](self) for an example.
     ///
-    /// See the [module](self)'s example.
+    /// The buffer needs three quarters of the length of the text: 776 bytes for an RSA 2048 key.
     ///
     /// # Errors
-    /// [`TpmError::BufferTooSmall`] with a size that is sufficient; [`TpmError::NotAKey`] if this is not
-    /// base64 of the parts.
+    /// - [`TpmError::BufferTooSmall`] with a size that is sufficient;
+    /// - [`TpmError::NotAKey`] if the text is not base64, or a part is missing.
     pub fn decode<'o>(&self, buffer: &'o mut [u8]) -> Result<EncryptedKey<'o>, TpmError> {
         let bytes = decode_text(self.0, buffer).map_err(|error| match error {
             NoBytes::NotBase64 => TpmError::NotAKey,
@@ -176,9 +182,9 @@ impl<'b> AuthenticationKey<'b> {
     }
 }
 
-/// The parts of an [`AuthenticationKey`], each without the length that stands before it.
+/// The parts of an [`AuthenticationKey`], without the length before each part.
 ///
-/// The layout is documented by the C SDK's TPM client alone.
+/// Microsoft documents this layout only in the source of the C SDK's TPM client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
@@ -187,13 +193,13 @@ pub struct EncryptedKey<'o> {
     pub id_object: &'o [u8],
     /// `TPM2B_ENCRYPTED_SECRET`, for `TPM2_ActivateCredential`, which returns the inner key.
     pub encrypted_secret: &'o [u8],
-    /// `TPM2B_PRIVATE`, for `TPM2_Import`: under AES-128-CFB with the inner key.
+    /// `TPM2B_PRIVATE`, for `TPM2_Import`. Encrypted with the inner key (AES-128-CFB).
     pub duplicate: &'o [u8],
     /// `TPM2B_ENCRYPTED_SECRET`, for `TPM2_Import`.
     pub import_seed: &'o [u8],
     /// `TPMT_PUBLIC` of the key, for `TPM2_Import` and `TPM2_Load`.
     pub public: &'o [u8],
-    /// Data encrypted with the inner key, which no client reads.
+    /// Data encrypted with the inner key. No known client uses it.
     pub data: &'o [u8],
 }
 

@@ -1,7 +1,6 @@
-//! A returned payload as a type of the caller's own: serde on top of [`json`](super::json).
+//! Reads JSON into the caller's types: a serde deserializer on top of [`json`](super::json).
 //!
-//! The text was checked when the answer was read, so what can go wrong here is that the type is
-//! another one.
+//! The syntax of the text was checked before. The only errors here are values that do not fit the type.
 
 use core::{fmt, str::FromStr};
 
@@ -27,7 +26,8 @@ impl de::Error for PayloadError {
         PayloadError::Missing(field)
     }
 
-    // Nothing of these would be kept: without them their words would be in the flash for no one.
+    // The default functions format a message for `custom`, which drops it. Without the functions below,
+    // the texts of these messages would be in the flash.
     fn invalid_type(_: Unexpected<'_>, _: &dyn Expected) -> Self {
         PayloadError::Unfit
     }
@@ -59,7 +59,7 @@ pub(crate) fn deserialize<'b, T: Deserialize<'b>>(value: Value<'b>, scratch: &mu
 
 struct Deserializer<'b, 's> {
     value: Value<'b>,
-    /// Where a string with escapes is decoded.
+    /// The buffer for decoding a string with escapes.
     scratch: &'s mut [u8],
 }
 
@@ -69,7 +69,7 @@ impl<'b> Deserializer<'b, '_> {
     }
 
     fn float(&self) -> Result<f64, PayloadError> {
-        // `inf` and `nan` are no JSON, but a number may be too large for a float.
+        // A number that is too large for a float is read as infinite.
         self.number().ok().filter(|number: &f64| number.is_finite()).ok_or(PayloadError::Unfit)
     }
 }
@@ -96,7 +96,7 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
             [b'n', ..] => visitor.visit_unit(),
             _ => match (self.number(), self.number()) {
                 (Ok(number), _) => visitor.visit_u64(number),
-                // A minus zero is one only as a float.
+                // `-0` is a float: an integer has no negative zero.
                 (_, Ok(number)) if number != 0 => visitor.visit_i64(number),
                 _ => visitor.visit_f64(self.float()?),
             },
@@ -149,7 +149,7 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
         }
         let mut array = Array { elements: self.value.elements(), scratch: self.scratch };
         let value = visitor.visit_seq(&mut array)?;
-        // A tuple is not the beginning of a longer array.
+        // An array with more elements than the tuple does not fit.
         if array.elements.next().is_none() { Ok(value) } else { Err(PayloadError::Unfit) }
     }
 
@@ -179,7 +179,7 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, PayloadError> {
-        // As other readers of JSON do, from an array too.
+        // serde_json also accepts an array for a struct.
         if self.value.bytes().starts_with(b"[") { self.deserialize_seq(visitor) } else { self.deserialize_map(visitor) }
     }
 
@@ -208,7 +208,7 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
         visitor.visit_unit()
     }
 
-    // Not by way of `deserialize_any`, which brings the reading of floats along.
+    // Forwarding these to `deserialize_any` would link the code that reads floats.
     fn deserialize_char<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, PayloadError> {
         self.deserialize_str(visitor)
     }
@@ -233,7 +233,7 @@ impl<'b> de::Deserializer<'b> for Deserializer<'b, '_> {
     }
 }
 
-/// Borrowed if there is nothing to decode.
+/// Passes the text to `visitor`: borrowed if it has no escapes, else decoded into `scratch`.
 fn visit_text<'b, V: Visitor<'b>>(text: Text<'b>, scratch: &mut [u8], visitor: V) -> Result<V::Value, PayloadError> {
     match text.as_str() {
         Some(plain) => visitor.visit_borrowed_str(plain),
@@ -264,7 +264,7 @@ impl<'b> SeqAccess<'b> for &mut Array<'b, '_> {
 
 struct Map<'b, 's> {
     members: Members<'b>,
-    /// Of the member whose name was read.
+    /// The value of the member whose name was read.
     value: Option<Value<'b>>,
     scratch: &'s mut [u8],
 }
@@ -284,7 +284,7 @@ impl<'b> MapAccess<'b> for &mut Map<'b, '_> {
     }
 }
 
-/// The name of a member, which may have to be a number, or `true` or `false`.
+/// The name of a member. The key type of a map may be a number or `bool`.
 struct Key<'b, 's> {
     text: Text<'b>,
     scratch: &'s mut [u8],
@@ -351,7 +351,7 @@ impl<'b> de::Deserializer<'b> for Key<'b, '_> {
     }
 }
 
-/// A variant of an enum: its name, or an object with the name and what belongs to it.
+/// A variant of an enum: a string with its name, or an object with its name and its content.
 struct Variant<'b, 's> {
     name: Text<'b>,
     content: Option<Value<'b>>,

@@ -1,4 +1,4 @@
-//! How defmt formats what is not derived: as `Debug` does.
+//! `defmt::Format` for the types of [`json`](super::json), with the output of their `Debug`.
 
 use defmt::{Format, Formatter, write};
 

@@ -1,7 +1,7 @@
-//! The JSON that DPS speaks, read in place: no allocation, no recursion, bounded depth.
+//! Reads JSON in place: without allocation, without recursion, to a depth of [`MAX_DEPTH`].
 //!
-//! The reader checks the whole grammar of [RFC 8259] and hands back slices of the text that
-//! it was given. Use it for a returned payload where a `Deserialize` type would be too much:
+//! Use this module to read a returned payload or the properties of a twin without serde. The reader
+//! checks the complete grammar of [RFC 8259] and returns slices of the text:
 //!
 //! ```
 //! use azure_dps::json::Object;
@@ -25,23 +25,32 @@ use super::{
     writer::{Writer, text},
 };
 
-/// The most objects and arrays within each other. The .NET JSON readers behind the service
-/// have the same bound.
+/// The maximum depth of nested objects and arrays. The .NET JSON readers of the service have the same
+/// limit.
 pub const MAX_DEPTH: usize = 64;
 
-/// One JSON object that has been checked.
+/// A JSON object whose syntax was checked.
 ///
-/// Members are looked up by walking the text; a name that occurs twice is found first.
+/// A look-up reads the text from its start. If a name occurs twice, the first member counts.
+///
+/// ```
+/// use azure_dps::json::Object;
+///
+/// let payload = Object::parse(r#"{"interval":60,"unit":"s"}"#)?;
+/// assert_eq!(payload.get("interval").and_then(|value| value.u32()), Some(60));
+/// assert_eq!(payload.members().count(), 2);
+/// # Ok::<(), azure_dps::json::JsonError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Object<'b>(&'b [u8]);
 
 impl<'b> Object<'b> {
-    /// Text that was checked before; what can be seen without reading it is checked again.
+    /// Creates an object from text that was checked before. Checks the braces only.
     pub(crate) fn checked(text: &'b [u8]) -> Option<Self> {
         matches!(text, [b'{', .., b'}']).then_some(Self(text))
     }
 
-    /// Checks that `text` is one JSON object and nothing else but white space.
+    /// Checks that `text` is one JSON object. White space around the object is allowed.
     ///
     /// # Errors
     /// [`JsonError`] with the position of the first wrong byte.
@@ -49,34 +58,35 @@ impl<'b> Object<'b> {
         Self::parse_within(text.as_bytes(), 0)
     }
 
-    /// The same for an object that has, or will have, so many containers around it.
+    /// Does what [`parse`](Self::parse) does, for an object inside `depth` other containers.
     pub(crate) fn parse_within(text: &'b [u8], depth: usize) -> Result<Self, JsonError> {
         let mut reader = Reader { depth, ..Reader::new(text) };
         reader.whole_object().map_err(|Broken| reader.error())
     }
 
-    /// The text, without the white space around it.
+    /// Returns the text of the object, without the white space around it.
     pub fn raw(&self) -> &'b str {
         text(self.0)
     }
 
-    /// The text of [`raw`](Self::raw) as bytes, which are not looked at: to pass them on costs nothing.
+    /// Returns the text of the object as bytes. Costs less than [`raw`](Self::raw), which checks that the
+    /// bytes are UTF-8.
     pub const fn as_bytes(&self) -> &'b [u8] {
         self.0
     }
 
-    /// The value of a member.
+    /// Returns the value of a member, or `None` if there is no such member.
     pub fn get(&self, name: &str) -> Option<Value<'b>> {
         self.members().find(|(key, _)| *key == *name).map(|(_, value)| value)
     }
 
-    /// The value of a member of an answer: a name that occurs twice is found first, unless it is `null` there. The
-    /// check of an answer does the same.
+    /// Returns the value of the first member with this name that is not `null`. The check of an answer
+    /// uses the same rule.
     pub(crate) fn field(&self, name: &str) -> Option<Value<'b>> {
         self.members().find(|(key, value)| *key == *name && !value.is_null()).map(|(_, value)| value)
     }
 
-    /// All members in the order of the text.
+    /// Returns an iterator over all members, in the order of the text.
     pub fn members(&self) -> Members<'b> {
         Members { reader: Reader::inside(self.0) }
     }
@@ -88,7 +98,7 @@ impl fmt::Debug for Object<'_> {
     }
 }
 
-/// The members of an [`Object`].
+/// An iterator over the members of an [`Object`]: see [`Object::members`].
 #[derive(Clone, Debug)]
 pub struct Members<'b> {
     reader: Reader<'b>,
@@ -103,7 +113,9 @@ impl<'b> Iterator for Members<'b> {
     }
 }
 
-/// One JSON value that has been checked: a slice of the text.
+/// A JSON value whose syntax was checked.
+///
+/// `==` compares the text: `1.0` does not equal `1`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Value<'b>(&'b [u8]);
 
@@ -112,7 +124,7 @@ impl<'b> Value<'b> {
         Self(text)
     }
 
-    /// Checks that `text` is one JSON value and nothing else but white space.
+    /// Checks that `text` is one JSON value. White space around the value is allowed.
     ///
     /// ```
     /// use azure_dps::json::Value;
@@ -129,15 +141,17 @@ impl<'b> Value<'b> {
         reader.whole_value().map_err(|Broken| reader.error())
     }
 
-    /// The text of the value.
+    /// Returns the text of the value.
     pub fn raw(&self) -> &'b str {
         text(self.0)
     }
 
-    /// The text of [`raw`](Self::raw) as bytes, which are not looked at: to pass them on costs nothing.
+    /// Returns the text of the value as bytes. Costs less than [`raw`](Self::raw), which checks that the
+    /// bytes are UTF-8.
     ///
     /// ```
-    /// # use azure_dps::json::Object;
+    /// use azure_dps::json::Object;
+    ///
     /// let settings = Object::parse(r#"{"limits":[5,80]}"#)?;
     /// assert_eq!(settings.get("limits").unwrap().as_bytes(), b"[5,80]");
     /// # Ok::<(), azure_dps::json::JsonError>(())
@@ -150,13 +164,13 @@ impl<'b> Value<'b> {
         self.0
     }
 
-    /// Whether this is `null`.
+    /// Returns `true` if the value is `null`.
     pub fn is_null(&self) -> bool {
-        // No other value begins like this.
+        // No other value begins with an `n`.
         self.0.first() == Some(&b'n')
     }
 
-    /// The value as a string.
+    /// Returns the value if it is a string.
     pub fn text(&self) -> Option<Text<'b>> {
         match self.0 {
             [b'"', text @ .., b'"'] => Some(Text(text)),
@@ -164,7 +178,7 @@ impl<'b> Value<'b> {
         }
     }
 
-    /// The value as an object.
+    /// Returns the value if it is an object.
     pub fn object(&self) -> Option<Object<'b>> {
         Object::checked(self.0)
     }
@@ -173,13 +187,13 @@ impl<'b> Value<'b> {
         self.0.starts_with(b"[")
     }
 
-    /// The elements of an array; nothing if this is no array.
+    /// Returns an iterator over the elements of an array. Any other value has no elements.
     pub fn elements(&self) -> Elements<'b> {
         let text = if self.is_array() { self.0 } else { b"[]" };
         Elements { reader: Reader::inside(text) }
     }
 
-    /// The value as `true` or `false`.
+    /// Returns the value if it is `true` or `false`.
     pub fn bool(&self) -> Option<bool> {
         match self.0 {
             b"true" => Some(true),
@@ -188,7 +202,7 @@ impl<'b> Value<'b> {
         }
     }
 
-    /// The value as a whole number without sign, fraction or exponent.
+    /// Returns the value if it is a number of digits only (no sign, fraction or exponent) that fits.
     pub fn u32(&self) -> Option<u32> {
         parse_u32(self.0)
     }
@@ -200,7 +214,7 @@ impl fmt::Debug for Value<'_> {
     }
 }
 
-/// The elements of an array.
+/// An iterator over the elements of an array: see [`Value::elements`].
 #[derive(Clone, Debug)]
 pub struct Elements<'b> {
     reader: Reader<'b>,
@@ -217,10 +231,10 @@ impl<'b> Iterator for Elements<'b> {
     }
 }
 
-/// A JSON string as it stands between its quotes, escapes and all.
+/// A JSON string, undecoded: the text between the quotes.
 ///
-/// `Display`, [`chars`](Self::chars) and `==` see the decoded text. [`as_str`](Self::as_str)
-/// is free of charge and works wherever there are no escapes, which is nearly everywhere.
+/// `Display`, [`chars`](Self::chars) and `==` decode escapes. Most strings have no escapes:
+/// [`as_str`](Self::as_str) returns such a string without decoding or copying.
 ///
 /// ```
 /// use azure_dps::json::Object;
@@ -236,12 +250,12 @@ impl<'b> Iterator for Elements<'b> {
 pub struct Text<'b>(&'b [u8]);
 
 impl<'b> Text<'b> {
-    /// What was checked to be the inside of a string, or is text without escapes.
+    /// Creates a string from text that was checked before, or that has no escapes.
     pub(crate) const fn checked(text: &'b [u8]) -> Self {
         Self(text)
     }
 
-    /// The text between the quotes, undecoded.
+    /// Returns the text between the quotes, undecoded.
     pub fn raw(&self) -> &'b str {
         text(self.0)
     }
@@ -250,14 +264,14 @@ impl<'b> Text<'b> {
         self.0
     }
 
-    /// The decoded text, if it has no escapes.
+    /// Returns the text if it has no escapes.
     pub fn as_str(&self) -> Option<&'b str> {
-        // Cheaper in flash than `contains`, which searches a word at a time.
+        // Takes less flash than `contains`, which searches a word at a time.
         let plain = self.0.iter().all(|&byte| byte != b'\\');
         plain.then(|| self.raw())
     }
 
-    /// The decoded text, a character at a time.
+    /// Returns an iterator over the characters of the decoded text.
     pub fn chars(&self) -> Chars<'b> {
         Chars { rest: self.0 }
     }
@@ -271,20 +285,19 @@ impl<'b> Text<'b> {
         for character in self.chars() {
             writer.str(character.encode_utf8(&mut [0; 4]));
         }
-        // Whole characters were written.
         Ok(text(writer.finish()?))
     }
 
-    /// Whether the decoded text equals `other` but for the case of ASCII letters.
+    /// Returns `true` if the decoded text equals `other`, ignoring the case of ASCII letters.
     pub fn eq_ignore_ascii_case(&self, other: &str) -> bool {
         self.chars().map(|c| c.to_ascii_lowercase()).eq(other.chars().map(|c| c.to_ascii_lowercase()))
     }
 
-    /// Puts the decoded text in place of another one; `false` if it does not fit, or is not
-    /// ASCII.
+    /// Replaces the contents of `decoded` by the decoded text. Returns `false` if the text does not fit or
+    /// is not ASCII.
     pub(crate) fn decode_into<const N: usize>(&self, decoded: &mut Vec<u8, N, u8>) -> bool {
         decoded.clear();
-        // Nearly always there are no escapes.
+        // The usual case: no escapes.
         let plain = self.0.iter().take_while(|byte| byte.is_ascii() && **byte != b'\\').count();
         if plain == self.0.len() {
             return decoded.extend_from_slice(self.0).is_ok();
@@ -293,7 +306,7 @@ impl<'b> Text<'b> {
     }
 }
 
-/// The characters of a [`Text`], decoded.
+/// An iterator over the decoded characters of a [`Text`]: see [`Text::chars`].
 #[derive(Clone, Debug)]
 pub struct Chars<'b> {
     rest: &'b [u8],
@@ -302,7 +315,7 @@ pub struct Chars<'b> {
 impl Iterator for Chars<'_> {
     type Item = char;
 
-    // Once is enough: it is long, and for the rare text.
+    // One copy in the program: the function is long, and few texts need it.
     #[inline(never)]
     fn next(&mut self) -> Option<char> {
         let (&first, rest) = self.rest.split_first()?;
@@ -361,18 +374,26 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Why a text is not JSON that this crate reads.
+/// The reason why a text cannot be read as JSON.
+///
+/// ```
+/// use azure_dps::json::{JsonProblem, Object};
+///
+/// let error = Object::parse(r#"{"interval":60,}"#).unwrap_err();
+/// assert_eq!((error.problem, error.position), (JsonProblem::Syntax, 15));
+/// assert_eq!(error.to_string(), "JSON syntax error at position 15");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct JsonError {
-    /// What is wrong.
+    /// The problem.
     pub problem: JsonProblem,
-    /// Where, in bytes from 0.
+    /// The position of the problem in the text, in bytes from 0.
     pub position: usize,
 }
 
-/// What can be wrong with a JSON text.
+/// The problems that a JSON text can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
@@ -381,15 +402,15 @@ pub enum JsonProblem {
     Syntax,
     /// The text ends too early.
     End,
-    /// More than [`MAX_DEPTH`] objects and arrays within each other.
+    /// Objects and arrays are nested more than [`MAX_DEPTH`] deep.
     Depth,
-    /// An object was expected.
+    /// The JSON is not an object.
     NotAnObject,
-    /// Something other than white space follows.
+    /// Text follows the JSON.
     Trailing,
-    /// Not UTF-8.
+    /// The text is not UTF-8.
     Utf8,
-    /// A value that could not be written as JSON.
+    /// The value of a Rust type cannot be written as JSON.
     Unserializable,
 }
 
@@ -415,7 +436,7 @@ impl fmt::Display for JsonError {
             JsonProblem::End => "JSON ends too early",
             JsonProblem::Depth => "JSON is nested too deeply",
             JsonProblem::NotAnObject => "JSON is not an object",
-            JsonProblem::Trailing => "something follows the JSON",
+            JsonProblem::Trailing => "the JSON is followed by other text",
             JsonProblem::Utf8 => "JSON is not UTF-8",
             JsonProblem::Unserializable => "the value cannot be written as JSON",
         })?;
@@ -423,25 +444,26 @@ impl fmt::Display for JsonError {
     }
 }
 
-/// Reads a JSON text once, from front to back. The caller descends into the objects that it
-/// knows; [`Reader::value`] checks and passes over everything else.
+/// Reads a JSON text once, from start to end. The caller enters the objects that it knows.
+/// [`Reader::value`] checks and skips any other value.
 ///
-/// What is wrong is told once, by [`Reader::error`]: where the reader stopped, something is
-/// wrong with the next byte, unless `problem` says better.
+/// Functions return [`Broken`] if the text is wrong. [`Reader::error`] then says what is wrong and where:
+/// the position is the next byte, and the problem is `problem`.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'b> {
     rest: Iter<'b, u8>,
     len: usize,
-    /// Whether the next member or element is the first of its container.
+    /// `true` if the next member or element is the first one of its container.
     first: bool,
-    /// How many containers are open around the next value.
+    /// The number of open containers around the next value.
     depth: usize,
-    /// Whether the string that was read last has escapes.
+    /// `true` if the last string had escapes.
     escaped: bool,
     problem: JsonProblem,
 }
 
-/// The text is not JSON. It says no more, so that a result is as small as what it carries.
+/// The error for a text that is not JSON. It has no size, which keeps every `Result` small.
+/// [`Reader::error`] has the details.
 pub(crate) struct Broken;
 
 impl<'b> Reader<'b> {
@@ -449,7 +471,7 @@ impl<'b> Reader<'b> {
         Self { rest: text.iter(), len: text.len(), first: true, depth: 0, escaped: false, problem: JsonProblem::Syntax }
     }
 
-    /// Right behind the opening bracket of a container.
+    /// Creates a reader for the contents of a container that was checked before.
     fn inside(container: &'b [u8]) -> Self {
         Self { depth: 1, ..Self::new(container.get(1..).unwrap_or_default()) }
     }
@@ -467,7 +489,7 @@ impl<'b> Reader<'b> {
         Ok(value)
     }
 
-    /// Enters an object: [`Reader::next_key`] follows.
+    /// Enters an object. Call [`Reader::next_key`] next.
     pub(crate) fn begin_object(&mut self) -> Result<(), Broken> {
         self.problem = JsonProblem::NotAnObject;
         self.expect(b'{')?;
@@ -477,8 +499,8 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    /// The name of the next member, up to and with the colon, or `None` behind the closing
-    /// brace. The value must be read next.
+    /// Reads the name of the next member and the colon, or the closing brace: then it returns `None`. The
+    /// caller must read the value next.
     pub(crate) fn next_key(&mut self) -> Result<Option<Text<'b>>, Broken> {
         if !self.next_item(b'}')? {
             return Ok(None);
@@ -486,7 +508,7 @@ impl<'b> Reader<'b> {
         self.key().map(Some)
     }
 
-    /// After an inner object was left, the outer one goes on.
+    /// Reads up to the next member or element. Returns `false` after it has read `close`.
     fn next_item(&mut self, close: u8) -> Result<bool, Broken> {
         let byte = self.token();
         if byte == close {
@@ -501,7 +523,7 @@ impl<'b> Reader<'b> {
         Ok(true)
     }
 
-    /// Returns `true` if the key that was just read is this name, which needs no escapes.
+    /// Returns `true` if the last key equals `name`. The name itself must not need escapes.
     pub(crate) fn is(&self, key: Text<'b>, name: &str) -> bool {
         match self.escaped {
             false => key.0 == name.as_bytes(),
@@ -516,7 +538,7 @@ impl<'b> Reader<'b> {
         Ok(Text(key))
     }
 
-    /// Checks one value of any kind and depth, and hands back its text.
+    /// Checks one value of any kind and depth, and returns it.
     pub(crate) fn value(&mut self) -> Result<Value<'b>, Broken> {
         let start = self.mark();
         // One bit for each open container: 1 for an object, 0 for an array.
@@ -531,7 +553,7 @@ impl<'b> Reader<'b> {
                 self.rest.next();
                 depth += 1;
                 objects = objects << 1 | u64::from(byte == b'{');
-                // '}' and ']' are two behind their opening brackets.
+                // The codes of '}' and ']' are 2 larger than those of '{' and '['.
                 if self.token() != byte + 2 {
                     if byte == b'{' {
                         self.key()?;
@@ -541,7 +563,7 @@ impl<'b> Reader<'b> {
             } else {
                 self.scalar(byte)?;
             }
-            // A value is complete, or a container is about to be closed while empty.
+            // A value is complete, or an empty container is about to be closed.
             loop {
                 if depth == 0 {
                     return Ok(Value(self.since(start)));
@@ -565,23 +587,23 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// The text from the next value on, for [`Reader::since`].
+    /// Returns the text from the next value to the end, for [`Reader::since`].
     pub(crate) fn mark(&mut self) -> &'b [u8] {
         self.token();
         self.rest.as_slice()
     }
 
-    /// What was read since a [`Reader::mark`].
+    /// Returns the text that was read since [`Reader::mark`].
     pub(crate) fn since(&self, mark: &'b [u8]) -> &'b [u8] {
         mark.get(..mark.len().wrapping_sub(self.rest.len())).unwrap_or_default()
     }
 
-    /// Whether the next value is an object.
+    /// Returns `true` if the next value is an object.
     pub(crate) fn at_object(&mut self) -> bool {
         self.token() == b'{'
     }
 
-    /// Nothing but white space may follow.
+    /// Checks that only white space follows.
     pub(crate) fn end(&mut self) -> Result<(), Broken> {
         self.token();
         if self.rest.len() == 0 { Ok(()) } else { self.fail(JsonProblem::Trailing) }
@@ -604,7 +626,7 @@ impl<'b> Reader<'b> {
         literal.iter().try_for_each(|&byte| if self.eat(byte) { Ok(()) } else { Err(Broken) })
     }
 
-    /// number = [ "-" ] int [ frac ] [ exp ]; int = "0" or a digit 1 to 9 and more digits.
+    /// Checks a number ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259#section-6)).
     fn number(&mut self) -> Result<(), Broken> {
         self.eat(b'-');
         if !self.eat(b'0') {
@@ -623,7 +645,7 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    /// One or more.
+    /// Checks one or more digits.
     fn digits(&mut self) -> Result<(), Broken> {
         let before = self.rest.len();
         while self.peek().is_ascii_digit() {
@@ -632,7 +654,7 @@ impl<'b> Reader<'b> {
         if self.rest.len() == before { Err(Broken) } else { Ok(()) }
     }
 
-    /// The rest of a string, behind its opening quote: what there is before the closing one.
+    /// Reads a string after its opening quote. Returns the text before the closing quote.
     fn string(&mut self) -> Result<&'b [u8], Broken> {
         let text = self.rest.as_slice();
         self.escaped = false;
@@ -646,7 +668,7 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// A string with escapes, or beyond ASCII, or broken.
+    /// Does what [`string`](Self::string) does, for strings with escapes, non-ASCII characters or mistakes.
     #[cold]
     fn string_at_length(&mut self, text: &'b [u8]) -> Result<&'b [u8], Broken> {
         loop {
@@ -670,8 +692,7 @@ impl<'b> Reader<'b> {
         Ok(string)
     }
 
-    /// The character that an escape stands for, behind its backslash. Half a surrogate pair
-    /// is none.
+    /// Reads an escape after its backslash, and returns its character. Half a surrogate pair is an error.
     fn escape(&mut self) -> Result<char, Broken> {
         let character = match self.peek() {
             b'u' => return self.code_point(),
@@ -687,7 +708,7 @@ impl<'b> Reader<'b> {
         Ok(character)
     }
 
-    /// `uXXXX`, or a pair of these.
+    /// Reads `uXXXX`, or a surrogate pair of two such escapes.
     fn code_point(&mut self) -> Result<char, Broken> {
         let mut code = self.unit()?;
         if let 0xd800..=0xdbff = code {
@@ -709,8 +730,8 @@ impl<'b> Reader<'b> {
         })
     }
 
-    /// The next byte that is no white space, which is passed over; 0 at the end, where a byte
-    /// of 0 would be just as wrong.
+    /// Skips white space and returns the next byte, without reading it. Returns 0 at the end. No caller
+    /// accepts a byte of 0.
     fn token(&mut self) -> u8 {
         let byte = self.peek();
         if byte > b' ' { byte } else { self.white_space() }
@@ -724,7 +745,7 @@ impl<'b> Reader<'b> {
         self.peek()
     }
 
-    /// A token, and nothing but that one.
+    /// Reads this token. Any other one is an error.
     #[inline(always)]
     fn expect(&mut self, token: u8) -> Result<(), Broken> {
         if self.token() != token {
@@ -743,7 +764,7 @@ impl<'b> Reader<'b> {
         eaten
     }
 
-    /// The next byte; 0 at the end.
+    /// Returns the next byte without reading it, or 0 at the end.
     fn peek(&self) -> u8 {
         self.rest.as_slice().first().copied().unwrap_or(0)
     }
@@ -753,7 +774,7 @@ impl<'b> Reader<'b> {
         Err(Broken)
     }
 
-    /// Where the reader stopped, and why.
+    /// Returns what is wrong, and where.
     #[cold]
     pub(crate) fn error(&self) -> JsonError {
         let problem = if self.rest.len() == 0 { JsonProblem::End } else { self.problem };
@@ -761,12 +782,15 @@ impl<'b> Reader<'b> {
     }
 }
 
-/// How many bytes at the start are neither a quote, a backslash, a control character nor
-/// beyond ASCII, looked at four at a time: strings are most of what there is to read.
+/// Returns the number of plain bytes at the start: up to the first quote, backslash, control character or
+/// byte that is not ASCII.
+///
+/// Most of an answer is strings, so this function compares four bytes at a time. Source of the method:
+/// [Bit Twiddling Hacks](https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord).
 fn plain(text: &[u8]) -> usize {
     const HIGH: u32 = u32::from_ne_bytes([0x80; 4]);
-    // Of bytes below 0x80, sets the high bit of the first one that is less than the bound; it
-    // may set those of later ones for no reason.
+    // Sets the high bit of the first byte that is less than the bound, if all bytes are below 0x80. May
+    // also set the high bits of later bytes, which does not matter.
     let less = |word: u32, bound: u8| word.wrapping_sub(u32::from_ne_bytes([bound; 4]));
     let equal = |word: u32, byte: u8| less(word ^ u32::from_ne_bytes([byte; 4]), 1);
     let (words, tail) = text.as_chunks();
@@ -791,7 +815,7 @@ pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// Decimal digits, no more than fit.
+/// Reads decimal digits. Returns `None` if the number does not fit.
 pub(crate) fn parse_u32(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;
@@ -805,24 +829,23 @@ pub(crate) fn parse_u32(digits: &[u8]) -> Option<u32> {
     })
 }
 
-/// Decimal digits; a number that is too large is the largest.
+/// Reads decimal digits. Returns `u32::MAX` if the number does not fit.
 pub(crate) fn parse_seconds(value: &[u8]) -> Option<u32> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     digits.then(|| parse_u32(value).unwrap_or(u32::MAX))
 }
 
-/// Why the text of a field could not be decoded.
+/// The reason why the text of a field cannot be decoded.
 pub(crate) enum NoBytes {
     NotBase64,
     BufferTooSmall(BufferTooSmall),
 }
 
-/// Decodes the text of a field, which may have escapes (.NET writes `+` as one), into the start
-/// of `buffer`.
+/// Decodes base64 into the start of `buffer`. The text may have escapes: .NET writes `+` as `\u002B`.
 pub(crate) fn decode_text<'o>(text: Text<'_>, buffer: &'o mut [u8]) -> Result<&'o [u8], NoBytes> {
     let mut characters = text.chars();
     let mut len = 0;
-    // Only what ends in padding is shorter, and nothing follows it.
+    // The length of the last group. Only the last group of a text may be shorter than 3 bytes.
     let mut last = 3;
     loop {
         let mut quad = [0; 4];

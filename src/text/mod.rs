@@ -1,4 +1,4 @@
-//! The ground: JSON, base64 and text in the caller's buffers. It knows nothing of the service.
+//! JSON, base64 and text in the caller's buffers. Nothing here depends on the service.
 
 pub(crate) mod base64;
 #[cfg(feature = "serde")]
@@ -10,21 +10,32 @@ pub(crate) mod writer;
 
 use core::fmt;
 
-/// A buffer of the caller's is too small.
+/// The caller's buffer is too small.
+///
+/// ```
+/// use azure_dps::{DeviceKey, error::BufferTooSmall};
+///
+/// let mut key = DeviceKey::new();
+/// key.read_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+/// let error: BufferTooSmall = key.write_base64(&mut [0; 40]).unwrap_err();
+/// assert_eq!(error.to_string(), "the buffer is too small: 44 bytes are needed");
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct BufferTooSmall {
     /// The number of bytes that the buffer must hold.
     pub needed: usize,
-    /// `true` if [`needed`](Self::needed) bytes are known to be sufficient. This is so for everything
-    /// that this crate writes, and for the bodies of answers with a `Content-Length`. Otherwise more
-    /// may be needed.
+    /// `true` if [`needed`](Self::needed) bytes are sufficient, `false` if more may be needed.
+    ///
+    /// The size is exact for everything that this crate writes, and for the body of an answer with a
+    /// `Content-Length`.
     pub exact: bool,
 }
 
 impl BufferTooSmall {
-    /// Creates the error of a driver that needs at least this many bytes.
+    /// Creates an error for a buffer that needs at least `needed` bytes, and perhaps more.
     pub const fn at_least(needed: usize) -> Self {
         Self { needed, exact: false }
     }
@@ -39,18 +50,22 @@ impl fmt::Display for BufferTooSmall {
     }
 }
 
-/// Why a returned payload, or a twin's properties, were not read into a type.
+/// The reason why a returned payload, or the properties of a twin, cannot be read into a type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum PayloadError {
-    /// A member that the type must have is missing.
+    /// The JSON lacks this member, which the type requires.
     Missing(&'static str),
-    /// The scratch buffer cannot hold a string whose escapes must be decoded.
+    /// The scratch buffer is too small for a string with escapes, which is decoded there.
     BufferTooSmall(BufferTooSmall),
-    /// The value is of another kind than the type, or does not fit: a number that is too large, a
-    /// string that is too long or has escapes and was to be borrowed, a wrong number of elements, a
-    /// member or a variant that is unknown or occurs twice.
+    /// The JSON does not fit the type. For example:
+    ///
+    /// - the value is of another kind, such as a string instead of a number;
+    /// - a number is too large, or a string is too long;
+    /// - a string has escapes, and the type borrows a `&str`;
+    /// - an array has too few or too many elements;
+    /// - a member or a variant is unknown, or a member occurs twice.
     Unfit,
 }
 
@@ -71,8 +86,8 @@ impl fmt::Display for PayloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PayloadError::Missing(member) => write!(f, "the JSON has no `{member}`"),
-            PayloadError::BufferTooSmall(error) => write!(f, "a string of the JSON: {error}"),
-            PayloadError::Unfit => f.write_str("the JSON does not fit the type it was to be read into"),
+            PayloadError::BufferTooSmall(error) => write!(f, "cannot decode a string of the JSON: {error}"),
+            PayloadError::Unfit => f.write_str("the JSON does not fit the type that it is read into"),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The one way in which this crate writes text: into a slice, without `core::fmt`.
+//! Writes text into a slice. It saves flash to do this without `core::fmt`.
 
 use super::{BufferTooSmall, base64};
 
-/// Appends to a slice and keeps counting past its end, so that a writer that ran over
-/// knows exactly how much room the text needs. Nothing is checked until [`Writer::finish`].
+/// Appends text to a slice. The writer counts on after the slice is full, so [`Writer::finish`] can
+/// report the exact size that the text needs.
 pub(crate) struct Writer<'b> {
     buffer: &'b mut [u8],
     len: usize,
@@ -33,8 +33,8 @@ impl<'b> Writer<'b> {
         self.len = end;
     }
 
-    /// Decimal digits. A 64-bit division would cost a Cortex-M half a kilobyte, so what does
-    /// not fit 32 bits is divided by hand, in 16-bit limbs.
+    /// Writes a number in decimal. The code avoids 64-bit division, whose library function takes half a
+    /// kilobyte on a Cortex-M: [`divide_by_ten`] divides larger numbers 16 bits at a time.
     pub(crate) fn decimal(&mut self, number: u64) {
         let mut number = number;
         let mut digits = [b'0'; 20];
@@ -54,10 +54,11 @@ impl<'b> Writer<'b> {
         self.bytes(digits.get(first..).unwrap_or_default());
     }
 
-    /// Percent-encodes all but the unreserved characters of RFC 3986.
+    /// Writes `text` percent-encoded, except for the unreserved characters of
+    /// [RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3).
     pub(crate) fn percent(&mut self, text: &[u8]) {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
-        // In a variable, it stays in a register.
+        // A local copy, which the compiler keeps in a register.
         let mut len = self.len;
         for &byte in text {
             if is_unreserved(byte) {
@@ -75,30 +76,30 @@ impl<'b> Writer<'b> {
         base64::encode(bytes, &mut |quad| self.bytes(&quad));
     }
 
-    /// Base64 of a signature, percent-encoded. Signatures differ in how much of them must be
-    /// escaped; room for the worst is asked for, so that a buffer that serves once serves
-    /// always.
+    /// Writes a signature as percent-encoded base64. The length depends on the signature, so the writer
+    /// reserves room for the longest one. A buffer that is large enough once is always large enough.
     pub(crate) fn percent_base64(&mut self, mac: &[u8; 32]) {
         let start = self.len;
         base64::encode(mac, &mut |quad| self.percent(&quad));
         self.reserved += LONGEST_SIGNATURE.saturating_sub(self.len - start);
     }
 
-    /// What was written since the length was `mark`, unless the buffer is too small for it.
+    /// Returns the text that was written after the length was `mark`, or `None` if it did not fit.
     pub(crate) fn since(&self, mark: usize) -> Option<&[u8]> {
         self.buffer.get(mark..self.len)
     }
 
-    /// Goes back to where the length was `mark`.
+    /// Sets the length back to `mark`.
     pub(crate) fn rewind(&mut self, mark: usize) {
         self.len = mark;
     }
 
-    /// How many bytes were written, or would have been.
+    /// Returns the number of bytes written so far, including those that did not fit.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    /// Returns the text, or the size that it needs.
     pub(crate) fn finish(self) -> Result<&'b mut [u8], BufferTooSmall> {
         let needed = self.len.saturating_add(self.reserved);
         if needed > self.buffer.len() {
@@ -116,7 +117,7 @@ fn put(buffer: &mut [u8], len: &mut usize, byte: u8) {
 }
 
 pub(crate) const fn is_unreserved(byte: u8) -> bool {
-    /// A bit for each byte.
+    /// One bit for each value of a byte.
     const UNRESERVED: [u32; 8] = {
         let mut bits = [0; 8];
         let mut byte = 0_u8;
@@ -142,18 +143,17 @@ fn divide_by_ten(number: u64) -> (u64, u32) {
     (quotient, rest)
 }
 
-/// The longest signature, percent-encoded: forty-two characters, then one that is never escaped and
-/// the escaped padding.
+/// The longest signature in percent-encoded base64: 42 characters of three bytes each, one character that
+/// never needs an escape, and the escaped padding.
 pub(crate) const LONGEST_SIGNATURE: usize = 42 * 3 + 1 + 3;
 
-/// Bytes that are known to be UTF-8: what a writer wrote, or part of a document that was
-/// checked.
+/// Returns bytes that are known to be UTF-8 as text: output of a [`Writer`], or JSON that was checked.
 #[inline(never)]
 pub(crate) fn text(known: &[u8]) -> &str {
     core::str::from_utf8(known).unwrap_or_default()
 }
 
-/// The length of a number in decimal.
+/// Returns the number of decimal digits of `number`.
 pub(crate) const fn digits(number: usize) -> usize {
     match number.checked_ilog10() {
         Some(log) => log as usize + 1,
