@@ -148,5 +148,13 @@ const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));
 mod readme {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/firmware.md")]
+mod firmware {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/after-first-boot.md")]
+mod after_first_boot {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../ci/programs/refused.md")]
 mod refused {}
