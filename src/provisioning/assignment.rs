@@ -9,24 +9,26 @@ use crate::{
     },
 };
 
-/// Where the device belongs, borrowed from the buffer that holds the service's answer.
+/// The result of a run: the hub, the device ID and the rest of the service's answer.
 ///
-/// The hub and the device ID are always there and have been checked. Everything else that
-/// the service documents is looked up in the answer when it is asked for, and what it does
-/// not document is had with [`field`](Self::field).
+/// An `Assignment` borrows from the buffer that holds the answer. The hub and the device ID are checked and
+/// always present. The other functions look up a field of the answer, and return `None` if it is absent.
+/// [`field`](Self::field) returns any field, also those that the service does not document.
 ///
 /// ```
-/// # use azure_dps::*;
-/// # use azure_dps::provisioning::*;
-/// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-/// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
+/// use azure_dps::provisioning::{Answer, OwnedAssignment, Substatus};
+/// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
+/// use core::time::Duration;
+///
+/// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+/// // A transport does this:
 /// let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
 ///     "deviceId":"dev-1","substatus":"initialAssignment","payload":{"darkness":"medium"}}}"#;
-/// # provisioning.start(core::time::Duration::ZERO, 0);
-/// # provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
-/// // … a run with this answer
-/// let assignment = provisioning.result(body)?;
+/// provisioning.start(Duration::ZERO, 0);
+/// provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body));
 ///
+/// let assignment = provisioning.result(body)?;
 /// assert_eq!(assignment.assigned_hub(), "hub.azure-devices.net");
 /// assert_eq!(assignment.device_id(), "dev-1");
 /// assert_eq!(assignment.substatus(), Some(Substatus::InitialAssignment));
@@ -41,8 +43,9 @@ use crate::{
 /// # #[cfg(feature = "serde")]
 /// assert_eq!(settings.darkness, "medium");
 ///
-/// let keep: OwnedAssignment<64> = assignment.owned()?; // once the buffer is used otherwise
-/// assert_eq!((keep.assigned_hub(), keep.device_id()), ("hub.azure-devices.net", "dev-1"));
+/// // A copy does not borrow the buffer.
+/// let copy: OwnedAssignment<64> = assignment.owned()?;
+/// assert_eq!((copy.assigned_hub(), copy.device_id()), ("hub.azure-devices.net", "dev-1"));
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
@@ -57,63 +60,65 @@ pub struct Assignment<'b> {
 }
 
 impl<'b> Assignment<'b> {
-    /// The IoT hub as the service names it: a host name of letters, digits, `-` and `.`, and
-    /// perhaps `:` and a port. [`hub`](Self::hub) takes the two apart. Derive nothing from the shape
-    /// of the name.
+    /// Returns the hub as the service names it: a host name of letters, digits, `-` and `.`, with an optional
+    /// `:` and port.
+    ///
+    /// [`hub`](Self::hub) returns host and port separately. Do not parse the name: its form may change.
     pub const fn assigned_hub(&self) -> &'b str {
         self.assigned_hub
     }
 
-    /// Returns the device ID at that hub: 1 to 128 characters of printable ASCII. It is the
-    /// registration ID unless an individual enrollment says otherwise.
+    /// Returns the device ID at the hub: 1 to 128 characters of printable ASCII.
+    ///
+    /// The device ID equals the registration ID, unless an individual enrollment sets another one.
     pub const fn device_id(&self) -> &'b str {
         self.device_id
     }
 
-    /// What the operator's webhook returned for the device: documented as an object.
+    /// Returns the payload that the webhook returned for the device. The service documents it as an object.
     ///
     /// Source: [DPS sends data payload to device](https://learn.microsoft.com/azure/iot-dps/concepts-custom-allocation#dps-sends-data-payload-to-device).
     pub const fn payload(&self) -> Option<Value<'b>> {
         self.payload
     }
 
-    /// The returned payload as a type of your own; `None` if the service sent none.
+    /// Returns the payload that the webhook returned, read into a type. Returns `None` if there is no
+    /// payload.
     ///
-    /// Strings with escapes are decoded in `scratch`, and can then only go into an owned type: to
-    /// borrow one is an error, never undecoded text. `scratch` must hold the longest in UTF-8 of
-    /// those that are read: names of members too, even of such that the type has not.
+    /// Strings with escapes are decoded in `scratch`. Such a string fits an owned type, such as
+    /// `heapless::String`; a borrowed `&str` is an error. `scratch` must hold the longest decoded string in
+    /// UTF-8, also names of members, also of members that the type does not have.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use azure_dps::{error::PayloadError, provisioning::*};
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-    /// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
-    /// # let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
-    /// #     "deviceId":"dev-1","payload":{"name":"T\u00fcr 7","limits":[5,80]}}}"#;
+    /// use azure_dps::{Assignment, error::PayloadError};
+    ///
     /// #[derive(serde::Deserialize)]
     /// struct Settings {
     ///     name: heapless::String<16>,
     ///     limits: (u8, u8),
     /// }
-    /// #[derive(Debug, serde::Deserialize)]
-    /// struct Another {
-    ///     #[expect(dead_code)]
-    ///     port: u16,
-    /// }
     ///
-    /// // The webhook returned {"name":"T\u00fcr 7","limits":[5,80]}.
+    /// fn settings(assignment: &Assignment<'_>) -> Result<Option<Settings>, PayloadError> {
+    ///     assignment.payload_as(&mut [0; 16])
+    /// }
+    /// # use azure_dps::{*, provisioning::*};
+    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
+    /// # let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
+    /// #     "deviceId":"dev-1","payload":{"name":"T\u00fcr 7","limits":[5,80]}}}"#;
     /// # provisioning.start(core::time::Duration::ZERO, 0);
     /// # provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
-    /// let assignment = provisioning.result(body)?;
-    /// let settings: Settings = assignment.payload_as(&mut [0; 16]).unwrap().unwrap();
-    /// assert_eq!((settings.name.as_str(), settings.limits), ("Tür 7", (5, 80)));
+    /// # let assignment = provisioning.result(body)?;
     ///
-    /// assert_eq!(assignment.payload_as::<Another>(&mut []).unwrap_err(), PayloadError::Missing("port"));
+    /// // The webhook returned {"name":"T\u00fcr 7","limits":[5,80]}.
+    /// let settings = settings(&assignment).unwrap().unwrap();
+    /// assert_eq!((settings.name.as_str(), settings.limits), ("Tür 7", (5, 80)));
     /// # Ok::<(), azure_dps::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`PayloadError`](crate::error::PayloadError) if the payload does not fit the type, or a string not `scratch`.
+    /// [`PayloadError`](crate::error::PayloadError) if the payload does not fit the type, or a string does not
+    /// fit `scratch`.
     #[cfg(feature = "serde")]
     pub fn payload_as<T: serde::Deserialize<'b>>(
         &self,
@@ -122,103 +127,104 @@ impl<'b> Assignment<'b> {
         self.payload.map(|payload| crate::text::deserialize::deserialize(payload, scratch)).transpose()
     }
 
-    /// The registration ID as the service has it. The service keeps the spelling; it may differ in
-    /// case from the one that was sent now.
+    /// Returns the registration ID that the service stores. Its case may differ from the ID of this run.
     pub fn registration_id(&self) -> Option<Text<'b>> {
         self.text("registrationId")
     }
 
-    /// Whether this is the first assignment, or what became of the device's data.
+    /// Returns the kind of the assignment: the first one, or a reprovisioning and what it did with the
+    /// device's data.
     pub fn substatus(&self) -> Option<Substatus<'b>> {
         Substatus::of_registration_state(self.state)
     }
 
-    /// When the registration was made: RFC 3339, UTC.
+    /// Returns the time of the registration (RFC 3339, UTC).
     pub fn created(&self) -> Option<Text<'b>> {
         self.text("createdDateTimeUtc")
     }
 
-    /// When the registration was last changed: RFC 3339, UTC.
+    /// Returns the time of the last change of the registration (RFC 3339, UTC).
     pub fn last_updated(&self) -> Option<Text<'b>> {
         self.text("lastUpdatedDateTimeUtc")
     }
 
-    /// The registration's entity tag.
+    /// Returns the entity tag of the registration.
     pub fn etag(&self) -> Option<Text<'b>> {
         self.text("etag")
     }
 
-    /// For TPM attestation: the key for the hub, encrypted for the TPM, which it is given to
-    /// with [`Sign::activate`](crate::identity::Sign::activate).
+    /// Returns the key for the hub, encrypted for the device's TPM. Only TPM attestation has it. Pass it to
+    /// [`Sign::activate`](crate::identity::Sign::activate).
     pub fn tpm_authentication_key(&self) -> Option<AuthenticationKey<'b>> {
         AuthenticationKey::of_registration_state(self.state)
     }
 
-    /// For X.509 attestation: what the service saw in the certificate.
+    /// Returns the certificate data that the service saw. Only X.509 attestation has it.
     pub fn x509(&self) -> Option<X509<'b>> {
         self.object("x509").map(X509)
     }
 
-    /// The enrollment group through which the device registered, if the service names it.
+    /// Returns the ID of the device's enrollment group, if the service sends it.
     pub fn enrollment_group_id(&self) -> Option<Text<'b>> {
         let group = |attestation| self.object(attestation)?.get("enrollmentGroupId")?.text();
         group("symmetricKey").or_else(|| group("x509"))
     }
 
-    /// The certificates issued for a [`Csr`](crate::identity::Csr), down to a root.
+    /// Returns the certificates that were issued for a [`Csr`](crate::identity::Csr), with their root.
     pub fn issued_certificate_chain(&self) -> Option<CertificateChain<'b>> {
         CertificateChain::of_registration_state(self.state)
     }
 
-    /// Returns how the hub is spoken to (2026-11-02-preview). Look at this before you connect.
+    /// Returns the protocol of the hub (api-version 2026-11-02-preview). If you set such a version, check
+    /// this value before you connect.
     ///
-    /// The api-versions that this crate sends by default do not have it, so the hub is a classic one.
+    /// The default versions of this crate do not have this field. Then the hub is a classic one.
     #[inline]
     pub fn connection_profile(&self) -> ConnectionProfile<'b> {
         ConnectionProfile::read(self.field("connectionProfile"))
     }
 
-    /// The trust bundle (2021-11-01-preview).
+    /// Returns the trust bundle (api-version 2021-11-01-preview).
     pub fn trust_bundle(&self) -> Option<Object<'b>> {
         self.object("trustBundle")
     }
 
-    /// The certificate issued for a PEM request (2021-11-01-preview).
+    /// Returns the certificate that was issued for a request in PEM (api-version 2021-11-01-preview).
     pub fn issued_client_certificate(&self) -> Option<Text<'b>> {
         self.text("issuedClientCertificate")
     }
 
-    /// Returns `true` if certificates were issued. A status look-up does not return them again.
+    /// Returns `true` if certificates were issued. A later status look-up does not return them.
     pub(crate) fn has_certificate(&self) -> bool {
         ["issuedCertificateChain", "issuedClientCertificate"].iter().any(|name| self.field(name).is_some())
     }
 
-    /// How to have further certificates issued (2021-11-01-preview).
+    /// Returns the settings for further certificates (api-version 2021-11-01-preview).
     pub fn device_certificate_issuance_settings(&self) -> Option<Object<'b>> {
         self.object("deviceCertificateIssuanceSettings")
     }
 
-    /// The host name that the service gave to the device (2021-11-01-preview).
+    /// Returns the host name that the service gave to the device (api-version 2021-11-01-preview).
     pub fn device_hostname(&self) -> Option<Text<'b>> {
         self.text("deviceHostname")
     }
 
-    /// The address that the service gave to the device (2021-11-01-preview).
+    /// Returns the IP address that the service gave to the device (api-version 2021-11-01-preview).
     pub fn device_ip_address(&self) -> Option<Text<'b>> {
         self.text("deviceIpAddress")
     }
 
-    /// Any field of the registration state; `null` counts as absent.
+    /// Returns a field of the registration state by its name. `null` counts as absent.
     pub fn field(&self, name: &str) -> Option<Value<'b>> {
         self.state.field(name)
     }
 
-    /// The whole registration state as it came.
+    /// Returns the complete registration state, unchanged.
     pub const fn registration_state(&self) -> Object<'b> {
         self.state
     }
 
-    /// A copy that outlives the buffer, with room for `PAYLOAD` bytes of returned payload.
+    /// Returns a copy that does not borrow the buffer. It has room for a payload of `PAYLOAD` bytes.
     ///
     /// # Errors
     /// [`BufferTooSmall`] if the payload is longer than `PAYLOAD`, a name is longer than
@@ -251,20 +257,22 @@ impl<'b> Assignment<'b> {
     }
 }
 
-/// Where in a body an assignment's parts lie: what is kept between the check of an answer and
-/// the reading of the result, since no borrow can be.
+/// The positions of an assignment's parts in the body of an answer.
+///
+/// The state machine stores positions between the check of an answer and the reading of the result, because
+/// it cannot borrow the buffer.
 #[derive(Clone, Copy)]
 pub(crate) struct Spans {
     state: Span,
     assigned_hub: Span,
-    /// Empty if there is none.
+    /// Empty if there is no payload.
     payload: Span,
-    /// Of the hub: another body may have the same shape.
+    /// A hash of the hub. It detects another body with the same positions.
     fingerprint: u32,
 }
 
 impl Spans {
-    /// Parts of `body`, each checked to be what it is called.
+    /// Creates the positions of checked parts of `body`.
     pub(crate) fn new(state: Value<'_>, assigned_hub: Text<'_>, payload: Option<Value<'_>>, body: &[u8]) -> Self {
         Self {
             state: Span::of(state.bytes(), body),
@@ -274,7 +282,7 @@ impl Spans {
         }
     }
 
-    /// `None` if this is not the body that was checked: it has another shape, or another hub.
+    /// Returns the assignment in `body`, or `None` if this is not the body that was checked.
     pub(crate) fn assignment<'b>(&self, body: &'b [u8], device_id: &'b str) -> Option<Assignment<'b>> {
         let payload = Some(self.payload.of_body(body)?).filter(|payload| !payload.is_empty()).map(Value::checked);
         let assigned_hub = self.assigned_hub.text(body)?;
@@ -291,7 +299,7 @@ impl Spans {
     }
 }
 
-/// A word at a time: it is taken of every answer, and again of the result.
+/// Returns a hash of the hub. It reads four bytes at a time, because every answer needs the hash.
 #[inline(never)]
 fn fingerprint(assigned_hub: &[u8]) -> u32 {
     let (words, tail) = assigned_hub.as_chunks();
@@ -307,7 +315,7 @@ struct Span {
 }
 
 impl Span {
-    /// `part` is a slice of `whole`.
+    /// Returns the position of `part`, which must be a slice of `whole`.
     fn of(part: &[u8], whole: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
         Self { start: start as u32, end: start.wrapping_add(part.len()) as u32 }
@@ -317,35 +325,35 @@ impl Span {
         body.get(self.start as usize..self.end as usize)
     }
 
-    /// A string, with its quotes looked at again.
+    /// Returns a string, and checks its quotes again.
     fn text(self, body: &[u8]) -> Option<Text<'_>> {
         let quoted = Span { start: self.start.checked_sub(1)?, end: self.end.checked_add(1)? };
         Value::checked(quoted.of_body(body)?).text()
     }
 }
 
-/// How the device came to its hub.
+/// The kind of an assignment: the first one, or a reprovisioning.
 ///
 /// Source: [ProvisioningDeviceStatus, substatus](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Substatus<'b> {
-    /// `initialAssignment`: the first time.
+    /// `initialAssignment`: the first assignment of the device.
     InitialAssignment,
-    /// `deviceDataMigrated`: moved to another hub with its data.
+    /// `deviceDataMigrated`: the device moved to another hub, and its data too.
     DeviceDataMigrated,
-    /// `deviceDataReset`: moved to another hub with its initial configuration.
+    /// `deviceDataReset`: the device moved to another hub, where it starts with its initial configuration.
     DeviceDataReset,
-    /// `reprovisionedToInitialAssignment`: still where it was.
+    /// `reprovisionedToInitialAssignment`: the device stays at its hub.
     ReprovisionedToInitialAssignment,
-    /// A substatus that this version does not know.
+    /// A substatus that this version of the crate does not know.
     Other(Text<'b>),
 }
 
 impl<'b> Substatus<'b> {
-    /// Finds the substatus in a registration state that was kept ([`Assignment::registration_state`]). `None` if there
-    /// is none.
+    /// Returns the substatus of a registration state that was stored ([`Assignment::registration_state`]), if
+    /// it has one.
     ///
     /// ```
     /// use azure_dps::{json::Object, provisioning::Substatus};
@@ -374,7 +382,10 @@ impl<'b> Substatus<'b> {
     }
 }
 
-/// How a hub is spoken to.
+/// The protocol of a hub.
+///
+/// If the device does not support the protocol, do not connect. Report the name of the profile to the
+/// operator:
 ///
 /// ```
 /// use azure_dps::{Assignment, provisioning::ConnectionProfile};
@@ -382,7 +393,7 @@ impl<'b> Substatus<'b> {
 /// fn may_connect(assignment: &Assignment<'_>) -> bool {
 ///     match assignment.connection_profile() {
 ///         ConnectionProfile::Classic => true,
-///         // This device speaks MQTT 3.1.1 alone. It logs the name of the profile and does not connect.
+///         // This device supports MQTT 3.1.1 only.
 ///         _ => false,
 ///     }
 /// }
@@ -397,24 +408,22 @@ impl<'b> Substatus<'b> {
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
-/// If the device does not speak what the profile asks for, do not connect, and do not guess: report the
-/// name of the profile to the operator.
-///
 /// Source: [DPS, 2026-11-02-preview](https://github.com/Azure/azure-rest-api-specs/pull/45041).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum ConnectionProfile<'b> {
-    /// `classic`, or none: MQTT 3.1.1, AMQP and HTTP. All of [`after`](crate::after) is for this one.
+    /// `classic`, or no profile: MQTT 3.1.1, AMQP and HTTP. The module [`after`](crate::after) supports
+    /// this profile only.
     Classic,
-    /// `mqttV5`: MQTT 5, with topics and messages of its own.
+    /// `mqttV5`: MQTT 5, with different topics and messages.
     MqttV5,
-    /// A profile that this version does not know.
+    /// A profile that this version of the crate does not know.
     Other(Text<'b>),
 }
 
 impl<'b> ConnectionProfile<'b> {
-    /// Without regard to case: tools show `Classic` and `MqttV5`.
+    /// Ignores case, because tools show `Classic` and `MqttV5`.
     #[inline]
     fn read(value: Option<Value<'b>>) -> Self {
         let Some(value) = value else { return ConnectionProfile::Classic };
@@ -429,7 +438,7 @@ impl<'b> ConnectionProfile<'b> {
     }
 }
 
-/// What the service saw of a device certificate.
+/// The certificate data of an X.509 device, as the service saw it.
 ///
 /// Source: [X509DeviceAttestation, registration result](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/device-registration-status-lookup).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -437,64 +446,65 @@ impl<'b> ConnectionProfile<'b> {
 pub struct X509<'b>(Object<'b>);
 
 impl<'b> X509<'b> {
-    /// The device's certificate.
+    /// Returns the data of the device certificate.
     pub fn certificate_info(&self) -> Option<CertificateInfo<'b>> {
         self.0.get("certificateInfo")?.object().map(CertificateInfo)
     }
 
-    /// The certificate that signed it, for an enrollment group.
+    /// Returns the data of the CA certificate that signed the device certificate. Only an enrollment group
+    /// has it.
     pub fn signing_certificate_info(&self) -> Option<CertificateInfo<'b>> {
         self.0.get("signingCertificateInfo")?.object().map(CertificateInfo)
     }
 
-    /// The enrollment group.
+    /// Returns the ID of the enrollment group.
     pub fn enrollment_group_id(&self) -> Option<Text<'b>> {
         self.0.get("enrollmentGroupId")?.text()
     }
 }
 
-/// The facts of one certificate.
+/// The data of one certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct CertificateInfo<'b>(Object<'b>);
 
 impl<'b> CertificateInfo<'b> {
-    /// The subject's distinguished name.
+    /// Returns the distinguished name of the subject.
     pub fn subject_name(&self) -> Option<Text<'b>> {
         self.text("subjectName")
     }
 
-    /// The SHA-1 thumbprint, hex.
+    /// Returns the SHA-1 thumbprint in hexadecimal.
     pub fn sha1_thumbprint(&self) -> Option<Text<'b>> {
         self.text("sha1Thumbprint")
     }
 
-    /// The SHA-256 thumbprint, hex.
+    /// Returns the SHA-256 thumbprint in hexadecimal.
     pub fn sha256_thumbprint(&self) -> Option<Text<'b>> {
         self.text("sha256Thumbprint")
     }
 
-    /// The issuer's distinguished name.
+    /// Returns the distinguished name of the issuer.
     pub fn issuer_name(&self) -> Option<Text<'b>> {
         self.text("issuerName")
     }
 
-    /// Valid from: RFC 3339, UTC.
+    /// Returns the start of the validity (RFC 3339, UTC).
     pub fn not_before(&self) -> Option<Text<'b>> {
         self.text("notBeforeUtc")
     }
 
-    /// Valid until: RFC 3339, UTC.
+    /// Returns the end of the validity (RFC 3339, UTC).
     pub fn not_after(&self) -> Option<Text<'b>> {
         self.text("notAfterUtc")
     }
 
-    /// The serial number, hex.
+    /// Returns the serial number in hexadecimal.
     pub fn serial_number(&self) -> Option<Text<'b>> {
         self.text("serialNumber")
     }
 
-    /// The X.509 version.
+    /// Returns the X.509 version.
     pub fn version(&self) -> Option<u32> {
         self.0.get("version")?.u32()
     }
@@ -504,15 +514,16 @@ impl<'b> CertificateInfo<'b> {
     }
 }
 
-/// An assignment that owns what it says, in fixed space: 304 bytes and `PAYLOAD` more. It
-/// outlives the buffer; what outlives the boot is a [`Record`](crate::after::Record).
+/// A copy of an [`Assignment`] that does not borrow the buffer. Its size is 304 bytes plus `PAYLOAD`.
+///
+/// To store an assignment in flash, use a [`Record`](crate::after::Record).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct OwnedAssignment<const PAYLOAD: usize = 256> {
     assigned_hub: String<{ MAX_NAME + MAX_PORT }, u8>,
     device_id: String<{ MAX_NAME }, u8>,
     payload: Option<String<PAYLOAD, u32>>,
-    /// As it stands in the JSON, with its quotes.
+    /// The JSON text, with its quotes.
     connection_profile: Option<String<{ MAX_PROFILE + 2 }, u8>>,
 }
 
@@ -520,29 +531,31 @@ const MAX_NAME: usize = 128;
 const MAX_PROFILE: usize = 28;
 
 impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
-    /// The longest host name of a hub, and the longest device ID, that are kept, in bytes. A port
-    /// has room of its own. A hub's own name has at most 50 characters and a device ID at most 128.
+    /// The maximum length of a hub's host name, and of a device ID, in bytes.
+    ///
+    /// A port does not count. In Azure, a hub's name has at most 50 characters (before its domain), and a
+    /// device ID at most 128.
     pub const MAX_NAME: usize = MAX_NAME;
 
-    /// The longest name of a connection profile that is kept, in bytes.
+    /// The maximum length of the name of a connection profile, in bytes.
     pub const MAX_PROFILE: usize = MAX_PROFILE;
 
-    /// See [`Assignment::assigned_hub`].
+    /// Returns the hub as the service names it: see [`Assignment::assigned_hub`].
     pub fn assigned_hub(&self) -> &str {
         &self.assigned_hub
     }
 
-    /// See [`Assignment::device_id`].
+    /// Returns the device ID at the hub: see [`Assignment::device_id`].
     pub fn device_id(&self) -> &str {
         &self.device_id
     }
 
-    /// The raw JSON of [`Assignment::payload`].
+    /// Returns the JSON text of the payload that the webhook returned: see [`Assignment::payload`].
     pub fn payload(&self) -> Option<&str> {
         self.payload.as_deref()
     }
 
-    /// See [`Assignment::connection_profile`].
+    /// Returns the protocol of the hub: see [`Assignment::connection_profile`].
     pub fn connection_profile(&self) -> ConnectionProfile<'_> {
         ConnectionProfile::read(self.connection_profile.as_ref().map(|profile| Value::checked(profile.as_bytes())))
     }

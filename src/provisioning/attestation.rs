@@ -24,27 +24,29 @@ enum Kind<'a> {
     X509,
     #[cfg(feature = "tpm")]
     Tpm(TpmKeys<'a>),
-    /// Without the feature there is none, and the compiler drops what would be done with it.
+    /// A variant without values: the compiler removes the code for TPMs.
     #[cfg(not(feature = "tpm"))]
     #[expect(dead_code, reason = "names the lifetime")]
     Tpm(Infallible, PhantomData<&'a ()>),
 }
 
 impl<'a> Attestation<'a> {
-    /// Creates the attestation of a device with a symmetric key. A [`Sign`](crate::identity::Sign)
-    /// signs a token with it.
+    /// Creates the attestation of a device with a symmetric key. A [`Sign`](crate::identity::Sign) signs the
+    /// token of the run.
     pub const fn symmetric_key() -> Self {
         Self(Kind::SymmetricKey)
     }
 
-    /// Creates the attestation of a device with a client certificate, which the caller's TLS stream
-    /// presents. There is no token, and [`NoKey`](crate::identity::NoKey) is the signer.
+    /// Creates the attestation of a device with an X.509 certificate.
+    ///
+    /// The caller's TLS stream presents the certificate. The run has no token. Pass
+    /// [`NoKey`](crate::identity::NoKey) to a transport as the signer.
     pub const fn x509() -> Self {
         Self(Kind::X509)
     }
 
-    /// Creates the attestation of a device with a TPM, which the service challenges. For HTTP only:
-    /// see [`tpm`](crate::identity::tpm).
+    /// Creates the attestation of a device with a TPM 2.0, for HTTP only. See
+    /// [`tpm`](crate::identity::tpm).
     #[cfg(feature = "tpm")]
     pub const fn tpm(keys: TpmKeys<'a>) -> Self {
         Self(Kind::Tpm(keys))

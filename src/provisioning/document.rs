@@ -1,4 +1,4 @@
-//! The bodies of the service's answers. They are the same over HTTP and MQTT.
+//! Reads the bodies of the service's answers. They are the same over HTTP and MQTT.
 
 use super::assignment::Spans;
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     text::json::{Broken, Object, Reader, Text, Value},
 };
 
-/// What decides how a run goes on.
+/// The status of a registration. It decides how a run continues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     /// `unassigned` or `assigning`: poll.
     Pending,
-    /// A status that later versions may add: poll.
+    /// A status of a later version of the service: poll.
     Unknown,
     Assigned,
     Failed,
@@ -34,7 +34,7 @@ impl Status {
     }
 }
 
-/// A member that decides something.
+/// A member of an answer that decides how a run continues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Field {
     Status,
@@ -51,9 +51,9 @@ enum Field {
 }
 
 const FIELDS: usize = Field::FailureCode as usize + 1;
-/// At the top of an answer.
+/// The members at the top of an answer.
 const OF_ANSWER: [Field; 5] = [Field::Status, Field::OperationId, Field::RefusalCode, Field::TrackingId, Field::State];
-/// Within `registrationState`.
+/// The members of `registrationState`.
 const OF_STATE: [Field; 6] = [
     Field::StateStatus,
     Field::RegistrationId,
@@ -79,26 +79,25 @@ impl Field {
     }
 }
 
-/// An answer, read in full: everything that decides how the run goes on. The other members of an
-/// assignment are looked up when they are asked for.
+/// An answer that was read completely. It holds the members that decide how the run continues.
+/// [`Assignment`](super::Assignment) looks up the others when the caller asks for them.
 ///
-/// A member of the wrong type is an error where it is needed, and counts as absent elsewhere.
+/// A member of the wrong type is an error if the run needs the member. Otherwise it counts as absent.
 pub(crate) struct Document<'b> {
     values: [Option<Value<'b>>; FIELDS],
-    /// A member that occurs twice. Its first value is kept.
+    /// The name of a member that occurs twice. `values` has its first value.
     duplicate: Option<&'static str>,
 }
 
 impl<'b> Document<'b> {
     pub(crate) const EMPTY: Self = Self { values: [None; FIELDS], duplicate: None };
 
-    /// Reads an answer into this document, which was empty. (One that was returned would be
-    /// copied.)
+    /// Reads an answer into this document, which must be empty. To return a document would copy it.
     pub(crate) fn read(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
         self.read_from(body, false)
     }
 
-    /// The same for a document that is nothing but a registration state.
+    /// Reads a document that is only a registration state.
     #[inline]
     pub(crate) fn read_state(&mut self, body: &'b [u8]) -> Result<(), Malformed> {
         self.read_from(body, true)
@@ -111,7 +110,7 @@ impl<'b> Document<'b> {
     }
 
     fn fill(&mut self, reader: &mut Reader<'b>, is_state: bool) -> Result<(), Broken> {
-        // Where `registrationState` begins, while the reader is inside.
+        // The start of `registrationState` while the reader is inside it, else `None`.
         let mut state = is_state.then(|| reader.mark());
         reader.begin_object()?;
         loop {
@@ -161,7 +160,7 @@ impl<'b> Document<'b> {
         self.text(field).ok_or(self.unusable(field))
     }
 
-    /// What is wrong with a member that is needed, and is no string.
+    /// Returns the error for a member that the run needs, but that is absent or not a string.
     fn unusable(&self, field: Field) -> Malformed {
         let name = field.name();
         if self.get(field).is_some() { Malformed::Invalid(name) } else { Malformed::Missing(name) }
@@ -174,7 +173,7 @@ impl<'b> Document<'b> {
         }
     }
 
-    /// The status in a member, if it is there and a string.
+    /// Returns the status in a member, if the member is a string.
     fn status_in(&self, field: Field) -> Option<Status> {
         self.get(field).filter(|value| value.text().is_some()).map(Status::read)
     }
@@ -182,12 +181,12 @@ impl<'b> Document<'b> {
     pub(crate) fn status(&self) -> Result<Status, Malformed> {
         let status = match self.status_in(Field::Status) {
             Some(status) => status,
-            // An operation without a status is one to ask again about.
+            // An operation ID without a status: poll.
             None if self.get(Field::Status).is_none() && self.text(Field::OperationId).is_some() => Status::Pending,
             None => return Err(self.unusable(Field::Status)),
         };
-        // The two statuses may differ on the way to the end, but not about a success. One of them
-        // may be late.
+        // The status of the answer and the status in `registrationState` may differ, because one of them
+        // may be late. They must agree on a success.
         match self.status_in(Field::StateStatus) {
             Some(inner) if (inner == Status::Assigned) == (status == Status::Assigned) => Ok(status),
             Some(inner) if inner == Status::Pending || status == Status::Pending => Ok(Status::Pending),
@@ -196,13 +195,13 @@ impl<'b> Document<'b> {
         }
     }
 
-    /// The status of a registration state by itself.
+    /// Returns the status of a document that is only a registration state.
     pub(crate) fn state_status(&self) -> Result<Status, Malformed> {
         self.status_in(Field::StateStatus).ok_or(self.unusable(Field::StateStatus))
     }
 
-    /// Why the registration ended as `failed`. A code that is no number leaves the failure a
-    /// failure, without a code.
+    /// Returns the error of a registration with the status `failed`. A code that is not a number counts as
+    /// absent.
     pub(crate) fn failure(&self, http_status: u16) -> ServiceError {
         ServiceError { http_status, code: self.code(Field::FailureCode), tracking_id: None }
     }
@@ -211,8 +210,8 @@ impl<'b> Document<'b> {
         self.get(field)?.u32().map(ErrorCode::from)
     }
 
-    /// Where the device belongs: checked here, handed out from the `body` later. The device ID is
-    /// for the caller to check, who decodes it.
+    /// Checks the assignment. Returns the positions of its parts in `body`, and the device ID. The caller
+    /// decodes and checks the device ID.
     #[inline]
     pub(crate) fn assignment(
         &self,
@@ -237,7 +236,7 @@ impl<'b> Document<'b> {
     }
 }
 
-/// What the service says of a failure in words, read from the caller's buffer with
+/// The service's message about a failed run, from
 /// [`Provisioning::details`](crate::Provisioning::details).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
@@ -247,7 +246,7 @@ pub struct Details<'b> {
 }
 
 impl<'b> Details<'b> {
-    /// Reads an error body, or a failed registration.
+    /// Reads the body of an error answer, or of a failed registration.
     #[inline]
     pub(crate) fn read(body: &'b [u8]) -> Option<Self> {
         let document = Object::parse_within(body, 0).ok()?;
@@ -255,28 +254,28 @@ impl<'b> Details<'b> {
         Some(Self { document, state })
     }
 
-    /// Returns the message: `message` of a refused request, `errorMessage` of a failed registration.
+    /// Returns the message: `message` of a rejected request, or `errorMessage` of a failed registration.
     pub fn message(&self) -> Option<Text<'b>> {
         self.text("message").or_else(|| self.text("errorMessage"))
     }
 
-    /// Returns the tracking ID as it came, of any form.
+    /// Returns the tracking ID in any form. Give it to Microsoft's support.
     pub fn tracking_id(&self) -> Option<Text<'b>> {
         self.text("trackingId")
     }
 
-    /// Returns when the service refused, in its own clock: RFC 3339, UTC. A device whose token is
-    /// refused as expired can compare its clock with this.
+    /// Returns the time of the failure on the service's clock (RFC 3339, UTC). If the service rejects a token
+    /// as expired, the device can compare its clock with this time.
     pub fn timestamp(&self) -> Option<Text<'b>> {
         self.text("timestampUtc").or_else(|| self.text("lastUpdatedDateTimeUtc"))
     }
 
-    /// Returns the service's `info`, if there is any.
+    /// Returns the member `info`, if it is an object.
     pub fn info(&self) -> Option<Object<'b>> {
         self.document.get("info")?.object()
     }
 
-    /// The value that an answer was refused for.
+    /// Returns the value that makes an answer invalid.
     pub(crate) fn refused_value(&self, malformed: Malformed) -> Option<Value<'b>> {
         let (Malformed::Invalid(name) | Malformed::Duplicate(name) | Malformed::Contradiction(name)) = malformed else {
             return None;
@@ -299,8 +298,8 @@ impl<'b> Details<'b> {
     }
 }
 
-/// Reads the body of a refused request. Anything that is not DPS's error document (an HTML
-/// page of a proxy, nothing at all) still is a refusal, with the HTTP status alone.
+/// Reads the body of an error answer. If the body is not an error document of DPS (an HTML page of a proxy,
+/// or empty), the error has only the HTTP status.
 pub(crate) fn refusal(http_status: u16, body: &[u8]) -> ServiceError {
     let mut document = Document::EMPTY;
     if let Err(Malformed::Json(_)) = document.read(body) {

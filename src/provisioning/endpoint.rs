@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-/// Where DPS is to be found: the global endpoint unless told otherwise.
+/// The address of DPS. The default is the global endpoint.
 ///
 /// ```
 /// use azure_dps::provisioning::Endpoint;
@@ -21,13 +21,13 @@ use crate::{
 /// let emulator = Endpoint::parse("http://127.0.0.1:8080")?;
 /// assert_eq!((emulator.is_https(), emulator.port()), (false, 8080));
 ///
-/// // Without TLS the token would be anyone's, so plain http stays on this machine.
+/// // Plain HTTP would reveal the token, so it is accepted for this machine only.
 /// assert!(Endpoint::parse("http://global.azure-devices-provisioning.net").is_err());
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
-/// A transport over a stream of the caller's uses the host and port for the `Host` header
-/// only: what the stream is connected to, and how it is secured, is the caller's affair.
+/// [`blocking`](crate::blocking) and [`asynch`](crate::asynch) use the endpoint for the `Host` header only.
+/// The caller connects the stream and secures it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Endpoint<'a> {
@@ -43,16 +43,17 @@ impl<'a> Endpoint<'a> {
     pub const GLOBAL: Endpoint<'static> =
         Endpoint { https: true, host: "global.azure-devices-provisioning.net", port: 443 };
 
-    /// Reads `host`, `host:port`, or a URL of these with `https://`; `http://` for loopback
-    /// addresses only. An IPv6 address stands in brackets.
+    /// Creates an endpoint from `host` or `host:port`, with or without `https://` before it.
+    ///
+    /// Accepts `http://` for loopback addresses only. Write an IPv6 address in brackets.
     ///
     /// # Errors
-    /// [`Error::InvalidEndpoint`].
+    /// [`Error::InvalidEndpoint`] for any other text.
     pub fn parse(text: &'a str) -> Result<Self, Error> {
         let (https, authority) = match (after_scheme(text, "https://"), after_scheme(text, "http://")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
-            // Any other scheme has characters that no host has.
+            // Another scheme is rejected later: no host has a `/`.
             _ => (true, text),
         };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
@@ -77,36 +78,36 @@ impl<'a> Endpoint<'a> {
         Ok(Self { https, host, port })
     }
 
-    /// The host name or address, an IPv6 address in brackets.
+    /// Returns the host name or address. An IPv6 address has its brackets.
     pub const fn host(&self) -> &'a str {
         self.host
     }
 
-    /// The TCP port.
+    /// Returns the TCP port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether the endpoint is to be reached over TLS.
+    /// Returns `true` if the endpoint needs TLS.
     pub const fn is_https(&self) -> bool {
         self.https
     }
 
-    /// The host, and the port where it is not the scheme's own.
+    /// Writes the host, and the port unless it is the default port of the scheme.
     pub(crate) fn write_authority(&self, writer: &mut Writer<'_>) {
         writer.str(self.host);
-        if self.has_own_port() {
+        if self.has_other_port() {
             writer.byte(b':');
             writer.decimal(u64::from(self.port));
         }
     }
 
-    /// The length of what [`write_authority`](Self::write_authority) writes.
+    /// Returns the length of what [`write_authority`](Self::write_authority) writes.
     pub(crate) const fn authority_len(&self) -> usize {
-        self.host.len() + if self.has_own_port() { 1 + digits(self.port as usize) } else { 0 }
+        self.host.len() + if self.has_other_port() { 1 + digits(self.port as usize) } else { 0 }
     }
 
-    const fn has_own_port(&self) -> bool {
+    const fn has_other_port(&self) -> bool {
         self.port != if self.https { 443 } else { 80 }
     }
 }
@@ -129,7 +130,7 @@ fn after_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// Whether this can be a host.
+/// Returns `true` if the text can be a host.
 fn is_host(host: &str) -> bool {
     match host.as_bytes() {
         [b'[', address @ .., b']'] => is_ipv6(address),
@@ -140,19 +141,20 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-/// Whether `Ipv6Addr` could be read from this. (Its own parser may panic, as far as the linker
-/// sees.)
+/// Returns `true` if the text is an IPv6 address. The parser of `Ipv6Addr` does not pass the no-panic
+/// proof: see `crate::total`.
 fn is_ipv6(address: &[u8]) -> bool {
     let Some(gap) = address.windows(2).position(|pair| pair == b"::") else {
         return groups(address, true) == Some(8);
     };
     let head = address.get(..gap).unwrap_or_default();
     let tail = address.get(gap + 2..).unwrap_or_default();
-    // The gap stands for one group at least.
+    // `::` replaces at least one group.
     matches!((groups(head, false), groups(tail, true)), (Some(head), Some(tail)) if head + tail < 8)
 }
 
-/// How many groups of 16 bits these are, where the last two may be an IPv4 address.
+/// Returns the number of 16-bit groups of an IPv6 address or a part of one. An IPv4 address at the end
+/// counts as two groups.
 fn groups(text: &[u8], may_end_in_ipv4: bool) -> Option<usize> {
     if text.is_empty() {
         return Some(0);
@@ -169,7 +171,7 @@ fn groups(text: &[u8], may_end_in_ipv4: bool) -> Option<usize> {
     Some(count)
 }
 
-/// Four decimal numbers up to 255, without leading zeros.
+/// Returns `true` if the text is an IPv4 address.
 fn is_ipv4(text: &[u8]) -> bool {
     core::str::from_utf8(text).is_ok_and(|text| text.parse::<core::net::Ipv4Addr>().is_ok())
 }

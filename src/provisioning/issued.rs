@@ -7,11 +7,11 @@ use crate::{
     text::json::{Elements, NoBytes, Object, Text, Value, decode_text},
 };
 
-/// The certificates that were issued for a [`Csr`]: an iterator.
+/// The certificates that were issued for a [`Csr`], as an iterator.
 ///
-/// Sources disagree on their order, so find the device's own with [`leaf`](Self::leaf). A
-/// device that logs in at its hub with them presents its own first, and then the others as
-/// they come.
+/// Microsoft's sources disagree on the order of the certificates. [`leaf`](Self::leaf) finds the device's
+/// own certificate. When the device connects to its hub, it presents its own certificate first, then the
+/// others in the order of the answer.
 ///
 /// Source: [certificate issuance](https://learn.microsoft.com/azure/iot-dps/concept-certificate-issuance).
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ use crate::{
 pub struct CertificateChain<'b>(Elements<'b>);
 
 impl<'b> CertificateChain<'b> {
-    /// Finds the chain in a registration state that was kept
-    /// ([`Assignment::registration_state`](crate::Assignment::registration_state)). `None` if there is none.
+    /// Returns the chain of a registration state that was stored
+    /// ([`Assignment::registration_state`](crate::Assignment::registration_state)), if it has one.
     ///
     /// ```
     /// use azure_dps::{json::Object, provisioning::CertificateChain};
@@ -34,12 +34,13 @@ impl<'b> CertificateChain<'b> {
         state.field(FIELD).filter(|chain| chain.is_array()).map(|chain| Self(chain.elements()))
     }
 
-    /// Finds the certificate for the key that `csr` was made with, and decodes it into
-    /// `buffer`, which must hold any one of the chain: DER, some 500 to 1 500 bytes.
+    /// Finds the certificate for the public key of `csr`, and decodes it into `buffer` as DER.
+    ///
+    /// The buffer must hold each certificate of the chain: about 500 to 1 500 bytes.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] with a size that suffices for the next of them;
-    /// [`Error::Malformed`] if none is for this key.
+    /// - [`Error::BufferTooSmall`] with a size that is sufficient for the next certificate;
+    /// - [`Error::Malformed`] if no certificate has this key.
     pub fn leaf<'o>(&self, csr: &Csr<'_>, buffer: &'o mut [u8]) -> Result<&'o [u8], Error> {
         let (mut found, mut wrong) = (None, Malformed::Contradiction(FIELD));
         for certificate in self.clone() {
@@ -49,7 +50,7 @@ impl<'b> CertificateChain<'b> {
                     break;
                 }
                 Ok(false) => {}
-                // The others may be right.
+                // Another certificate may match.
                 Err(Error::Malformed(malformed)) => wrong = malformed,
                 Err(error) => return Err(error),
             }
@@ -67,24 +68,25 @@ impl<'b> Iterator for CertificateChain<'b> {
     }
 }
 
-/// One of the certificates that were issued.
+/// One certificate of a [`CertificateChain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct IssuedCertificate<'b>(Value<'b>);
 
 impl<'b> IssuedCertificate<'b> {
-    /// The base64 text, as it stands between a PEM file's two lines of hyphens; `None` if the
-    /// service sent something else.
+    /// Returns the certificate in base64, as in a PEM file. Returns `None` if the service sent something
+    /// other than a string.
     pub fn base64(&self) -> Option<Text<'b>> {
         self.0.text()
     }
 
-    /// Decodes the certificate into `buffer`, of three quarters of the text's length: DER, as
-    /// TLS stacks take it.
+    /// Decodes the certificate into `buffer` as DER, the format that TLS stacks read.
+    ///
+    /// The buffer needs three quarters of the length of the text.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] with a size that suffices; [`Error::Malformed`] if it is not
-    /// base64.
+    /// - [`Error::BufferTooSmall`] with a size that is sufficient;
+    /// - [`Error::Malformed`] if the text is not base64.
     pub fn decode<'o>(&self, buffer: &'o mut [u8]) -> Result<&'o [u8], Error> {
         let text = self.base64().ok_or(Malformed::Invalid(FIELD))?;
         decode_text(text, buffer).map_err(|error| match error {

@@ -1,11 +1,35 @@
-//! What surrounds a run: its steps and reports, its patience, its buffers, and what it leads to.
+//! The types around a provisioning run: settings, steps, buffer sizes and results.
 //!
-//! | | |
+//! ```
+//! use azure_dps::provisioning::{Endpoint, Sizes};
+//! use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, RetryPolicy};
+//! use core::time::Duration;
+//!
+//! const SIZES: Sizes = Sizes::new("0ne00002193", "breakroom499-contoso-tstrsd-007");
+//! let mut buffer = [0; SIZES.http()];
+//!
+//! let registration = Registration::new(
+//!     IdScope::new("0ne00002193")?,
+//!     RegistrationId::new("breakroom499-contoso-tstrsd-007")?,
+//! );
+//! let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key())
+//!     .with_endpoint(Endpoint::parse("global.azure-devices-provisioning.cn")?)
+//!     .with_retry_policy(RetryPolicy::new().with_timeout(Duration::from_secs(120)));
+//! // Next: `provisioning.start`, and a transport with this buffer.
+//! # let _ = (&mut buffer, &mut provisioning);
+//! # Ok::<(), azure_dps::Error>(())
+//! ```
+//!
+//! | item | use |
 //! |---|---|
-//! | [`Step`], [`Answer`], [`Progress`] | what a driver does, hands in and hears |
-//! | [`Endpoint`], [`RetryPolicy`] | where the service is, and how long a run tries |
-//! | [`Sizes`] | how large buffers must be |
-//! | [`Assignment`], [`Details`] | what the service answered |
+//! | [`Endpoint`], [`RetryPolicy`] | settings of a run: the address of the service, time-outs and retries |
+//! | [`Sizes`] | the sizes of buffers |
+//! | [`Step`], [`Answer`] | the next step of a driver, and the answer that the driver passes in |
+//! | [`Progress`] | events of a run, for a log or a user |
+//! | [`Assignment`], [`Details`] | the result of a run, and the service's message after a failure |
+//!
+//! [`Provisioning`] itself, which drives a run, documents
+//! [the driving contract](Provisioning#the-driving-contract).
 
 pub(crate) mod assignment;
 mod attestation;

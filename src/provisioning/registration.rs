@@ -4,8 +4,7 @@ use crate::{
     text::json,
 };
 
-/// What a device tells DPS about itself: where it enrolled, who it is and, if it likes,
-/// a JSON object for the operator's webhook.
+/// A register request: the ID scope, the registration ID and an optional JSON payload for the webhook.
 ///
 /// ```
 /// use azure_dps::{IdScope, Registration, RegistrationId};
@@ -30,7 +29,7 @@ pub struct Registration<'a> {
 }
 
 impl<'a> Registration<'a> {
-    /// A registration without a payload.
+    /// Creates a registration without a payload.
     pub const fn new(id_scope: IdScope<'a>, registration_id: RegistrationId<'a>) -> Self {
         Self {
             id_scope,
@@ -41,49 +40,52 @@ impl<'a> Registration<'a> {
         }
     }
 
-    /// Adds a custom payload: the text of one JSON object, at most
-    /// [`json::MAX_DEPTH`] − 1 deep. It is sent as it is and reaches the webhook as
-    /// `deviceRuntimeContext.payload`.
+    /// Sets the custom payload: the text of one JSON object, at most [`json::MAX_DEPTH`] − 1 deep.
     ///
-    /// Anything but an object is refused here, because the service accepts it and then
-    /// does not deliver it.
+    /// The payload is sent unchanged. The webhook gets it as `deviceRuntimeContext.payload`. Only an object
+    /// is accepted here: the service accepts other JSON too, but does not deliver it to the webhook.
     ///
     /// # Errors
     /// [`Error::InvalidPayload`] with the position of the first wrong byte.
     ///
     /// Source: [use device payloads](https://learn.microsoft.com/azure/iot-dps/concepts-custom-allocation#use-device-payloads-in-custom-allocation).
     pub fn with_payload(self, payload: &'a str) -> Result<Self, Error> {
-        // It is sent inside another object.
+        // The payload is sent inside another object.
         json::Object::parse_within(payload.as_bytes(), 1).map_err(Error::InvalidPayload)?;
         Ok(Self { payload: Some(payload), ..self })
     }
 
-    /// Adds a custom payload from any value that serializes to a JSON object. The text is
-    /// written into `scratch`, which must live as long as the registration.
+    /// Sets the custom payload from a value that serializes to a JSON object.
+    ///
+    /// The text is written into `scratch`, which must live as long as the registration.
     ///
     /// ```
-    /// # use azure_dps::{IdScope, Registration, RegistrationId};
+    /// use azure_dps::{IdScope, Registration, RegistrationId};
+    ///
     /// #[derive(serde::Serialize)]
     /// struct Model<'a> {
     ///     model: &'a str,
     /// }
     ///
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
     /// let mut scratch = [0; 64];
-    /// let registration = registration.with_serialized(&Model { model: "T-007" }, &mut scratch)?;
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?)
+    ///     .with_serialized(&Model { model: "T-007" }, &mut scratch)?;
     /// assert_eq!(registration.payload(), Some(r#"{"model":"T-007"}"#));
     /// # Ok::<(), azure_dps::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] if `scratch` cannot hold the text, and
-    /// [`Error::InvalidPayload`] if the value is no object or does not serialize.
+    /// - [`Error::BufferTooSmall`] if `scratch` cannot hold the text;
+    /// - [`Error::InvalidPayload`] if the value is not an object or cannot be serialized.
     ///
     /// # Panics
-    /// serde-json-core 0.7 panics on types with a `char` or with a tuple variant of an enum, and
-    /// on those whose own `Serialize` refuses a value. Derived ones without the first two do not
-    /// panic. Where there is an allocator, give [`with_payload`](Self::with_payload) what
-    /// `serde_json::to_string` makes.
+    /// serde-json-core 0.7 panics for
+    /// - a type with a `char`;
+    /// - a type with a tuple variant of an enum;
+    /// - a handwritten `Serialize` that returns an error.
+    ///
+    /// Other types with a derived `Serialize` do not panic. If you have an allocator, you can use
+    /// `serde_json::to_string` and [`with_payload`](Self::with_payload) instead.
     #[cfg(feature = "serde")]
     pub fn with_serialized<T: serde::Serialize + ?Sized>(
         self,
@@ -101,13 +103,14 @@ impl<'a> Registration<'a> {
         self.with_payload(text)
     }
 
-    /// Adds a request for a certificate, with which the device is to log in at its hub. It is
-    /// answered by [`Assignment::issued_certificate_chain`](crate::Assignment::issued_certificate_chain),
-    /// if the enrollment has a certificate policy. The subject's common name must be the
-    /// registration ID.
+    /// Sets a certificate signing request. The device uses the issued certificate to connect to its hub.
     ///
-    /// The request is made in `api-version` 2026-11-01; where the service does not know it yet,
-    /// say 2025-07-01-preview with
+    /// If the enrollment has a certificate policy,
+    /// [`Assignment::issued_certificate_chain`](crate::Assignment::issued_certificate_chain) returns the
+    /// certificate. The common name of the request's subject must be the registration ID.
+    ///
+    /// A run with a `csr` uses the `api-version` 2026-11-01. If the service does not know this version yet,
+    /// set 2025-07-01-preview with
     /// [`Provisioning::with_api_version`](crate::Provisioning::with_api_version).
     ///
     /// Source: [certificate issuance](https://learn.microsoft.com/azure/iot-dps/concept-certificate-issuance).
@@ -117,8 +120,8 @@ impl<'a> Registration<'a> {
         self
     }
 
-    /// The request for a certificate, if there is one.
-    // Without the feature there is none, and the compiler drops what would be done with it.
+    /// Returns the certificate signing request, if there is one.
+    // Without the feature `csr` this is always `None`, so the compiler removes the code for requests.
     pub const fn csr(&self) -> Option<Csr<'a>> {
         #[cfg(feature = "csr")]
         return self.csr;
@@ -126,17 +129,17 @@ impl<'a> Registration<'a> {
         None
     }
 
-    /// The ID scope.
+    /// Returns the ID scope.
     pub const fn id_scope(&self) -> IdScope<'a> {
         self.id_scope
     }
 
-    /// The registration ID.
+    /// Returns the registration ID.
     pub const fn registration_id(&self) -> RegistrationId<'a> {
         self.registration_id
     }
 
-    /// The custom payload, if there is one.
+    /// Returns the custom payload, if there is one.
     pub const fn payload(&self) -> Option<&'a str> {
         self.payload
     }

@@ -5,7 +5,7 @@ use crate::{
     identity::RegistrationId,
 };
 
-/// How long a run may take and how patient it is.
+/// The time-outs and retries of a run.
 ///
 /// ```
 /// use azure_dps::RetryPolicy;
@@ -17,37 +17,32 @@ use crate::{
 ///
 /// # How a run waits
 ///
-/// - **Still assigning.** The service asks for a time between polls (`Retry-After`), within
-///   [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`]. Without one, the next poll is due after
-///   [`poll_interval`](Self::with_poll_interval) plus up to half of that.
-/// - **Throttled or failing** (429, 5xx, 408). The wait is 10 s, then 20, 40, and 60 s from then
-///   on, or `Retry-After` if that is longer, plus up to as much again. So a throttled fleet
-///   spreads out instead of coming back in waves.
-/// - **Registering already** (409203). The service is still working on an earlier register
-///   request of this device, whose answer was lost, perhaps. The wait is 1 s, then 2, 4, 8, 16,
-///   and 30 s from then on, or `Retry-After`, plus up to as much again.
-/// - **Operation lost** (404 for a poll). The service failed over or restarted. The wait is as
-///   after throttling; then the device registers again, which is billed, once in a run.
-/// - **No answer.** The wait is 5 s, then 10, 20, 40, and 80 s from then on, plus up to half of
-///   that. Only these failures count against [`max_retries`](Self::with_max_retries).
+/// | situation | wait before the next request | jitter |
+/// |---|---|---|
+/// | the service is still assigning | `Retry-After`, limited to [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`] | none |
+/// | the same, without `Retry-After` | [`poll_interval`](Self::with_poll_interval) | up to 50 % |
+/// | throttled, or an error of the service (429, 5xx, 408) | 10, 20, 40, then always 60 s, or `Retry-After` if that is longer | up to 100 % |
+/// | the service still processes an earlier register request of this device (409203) | 1, 2, 4, 8, 16, then always 30 s, or `Retry-After` if that is longer | up to 100 % |
+/// | the service lost the operation (404 for a poll) | as for throttling | up to 100 % |
+/// | no answer | 5, 10, 20, 40, then always 80 s | up to 50 % |
 ///
-/// Each wait grows with the number of failures in a row, of whatever kind: a 409203 after a lost
-/// answer is the second failure, and its wait begins at 2 s. An answer that is not a failure starts the
-/// count again.
-///
-/// Everything but the last goes on until [`timeout`](Self::with_timeout) ends the run. A wait that
-/// would outlast the run ends it at once.
-///
-/// The random part needs no source of randomness. It comes from the registration ID, the wall
-/// clock at [`start`](crate::Provisioning::start), [`jitter_seed`](Self::with_jitter_seed) and the
-/// last run, so it differs between devices and between starts. A device without a wall clock
-/// should set the seed.
+/// - A failure can be any row from the third on. The wait depends on the number of failures in a row, of
+///   any kind. For example, a 409203 after a lost answer is the second failure, so its wait begins at 2 s.
+///   An answer without a failure resets the number.
+/// - After a lost operation, the device registers again. This is billed, and happens once in a run.
+/// - [`max_retries`](Self::with_max_retries) limits the requests without an answer. For all other rows, the
+///   run continues until [`timeout`](Self::with_timeout). If a wait would end after the time-out, the run
+///   ends at once.
+/// - The jitter spreads a throttled fleet over time. It needs no source of randomness: it depends on the
+///   registration ID, the wall clock at [`start`](crate::Provisioning::start), the
+///   [`jitter_seed`](Self::with_jitter_seed) and the last run. So it differs between devices and between
+///   starts. If a device has no wall clock, set the seed.
 ///
 /// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct RetryPolicy {
-    // In milliseconds: 32 bits instead of the 96 of a `Duration`.
+    // In milliseconds: 32 bits. A `Duration` has 96 bits.
     timeout: u32,
     request_timeout: u32,
     poll_interval: u32,
@@ -55,50 +50,49 @@ pub struct RetryPolicy {
     jitter_seed: u32,
 }
 
-/// The shortest wait a `Retry-After` can ask for.
+/// The shortest wait for a `Retry-After`. A shorter one counts as this one.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
-/// The longest wait a `Retry-After` can ask for.
+/// The longest wait for a `Retry-After`. A longer one counts as this one.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// The first and the longest wait after a failure, in milliseconds: 32 bits instead of the 96 of a
-/// `Duration`.
+/// The first and the longest wait after a failure, in milliseconds.
 type Backoff = (u32, u32);
 
 const NETWORK: Backoff = (5_000, 80_000);
 const BUSY: Backoff = (10_000, 60_000);
 const REGISTERING: Backoff = (1_000, 30_000);
-/// More would only exceed the longest wait.
+/// After five doublings, every back-off has reached its longest wait.
 const DOUBLINGS: u8 = 5;
-/// Twelve days, which leave room for jitter in 32 bits.
+/// 12 days. A longer wait and its jitter would not fit 32 bits.
 const WAIT_MAX: Duration = Duration::from_secs((1 << 30) / 1000);
-/// Thirty days: the longest validity of a token that the service's documents show. It bounds a run,
-/// whose one token must outlast it.
+/// 30 days: the longest validity of a token in the service's documentation. A run has one token, which
+/// must be valid until the end of the run.
 const LONGEST_RUN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl RetryPolicy {
-    /// The defaults.
+    /// Creates a policy with the defaults: 10 minutes for a run, 60 s for a request, 8 retries, 3 s between
+    /// polls.
     pub const fn new() -> Self {
         Self { timeout: 600_000, request_timeout: 60_000, poll_interval: 3_000, max_retries: 8, jitter_seed: 0 }
     }
 
-    /// Sets the longest time for the whole run: at most 30 days, because the run has one token, which must
-    /// outlast it. The default, 10 minutes, outlasts the service's own retries of a throttled webhook (about
-    /// 7 minutes).
+    /// Sets the maximum duration of a run. The default is 10 minutes; more than 30 days counts as 30 days.
+    ///
+    /// The default is longer than the service retries a throttled webhook (about 7 minutes). The limit of 30
+    /// days exists because the one token of a run must be valid until its end.
     pub const fn with_timeout(self, timeout: Duration) -> Self {
         self.with_timeout_ms(clamped_millis(timeout, LONGEST_RUN))
     }
 
-    /// Sets the [`timeout`](Self::with_timeout) in milliseconds.
-    ///
-    /// Some code that counts milliseconds has no other use for a [`Duration`], which costs a
-    /// microcontroller divisions.
+    /// Sets the [`timeout`](Self::with_timeout) in milliseconds. This avoids the divisions of a
+    /// [`Duration`], which need flash on a microcontroller.
     #[inline]
     pub const fn with_timeout_ms(mut self, ms: u32) -> Self {
         self.timeout = bounded(ms, LONGEST_RUN);
         self
     }
 
-    /// Sets the longest time for one request and its answer; 60 s by default.
+    /// Sets the maximum time for one request and its answer. The default is 60 s.
     pub const fn with_request_timeout(self, timeout: Duration) -> Self {
         self.with_request_timeout_ms(clamped_millis(timeout, LONGEST_RUN))
     }
@@ -110,16 +104,17 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets how many network failures in a row are retried; 8 by default. Any answer of the service
-    /// starts the count again. Refusals that ask for patience do not count: the
-    /// [`timeout`](Self::with_timeout) bounds them.
+    /// Sets the maximum number of retries in a row without any answer. The default is 8.
+    ///
+    /// Any answer of the service resets the number. Errors such as 429 or 503 are answers and do not count:
+    /// the [`timeout`](Self::with_timeout) limits them.
     pub const fn with_max_retries(mut self, retries: u8) -> Self {
         self.max_retries = retries;
         self
     }
 
-    /// Sets the time between polls if the service names none; 3 s by default. The service allows 5
-    /// polls of a device in 10 s.
+    /// Sets the time between polls for answers without `Retry-After`. The default is 3 s. The service allows
+    /// 5 polls per device in 10 s.
     pub const fn with_poll_interval(self, interval: Duration) -> Self {
         self.with_poll_interval_ms(millis(interval))
     }
@@ -131,34 +126,36 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets a number that differs from start to start, for a device that passes no wall clock to
-    /// [`start`](crate::Provisioning::start): a boot counter, or the noise of a sensor. 0 by default.
+    /// Sets a number that differs between boots, such as a boot counter or the noise of a sensor. The
+    /// default is 0.
+    ///
+    /// Set it if the device passes no wall clock to [`start`](crate::Provisioning::start).
     pub const fn with_jitter_seed(mut self, seed: u32) -> Self {
         self.jitter_seed = seed;
         self
     }
 
-    /// Returns the longest time for the whole run.
+    /// Returns the maximum duration of a run.
     pub const fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout as u64)
     }
 
-    /// Returns the longest time for one request and its answer.
+    /// Returns the maximum time for one request and its answer.
     pub const fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout as u64)
     }
 
-    /// Returns how many network failures in a row are retried.
+    /// Returns the maximum number of retries in a row without any answer.
     pub const fn max_retries(&self) -> u8 {
         self.max_retries
     }
 
-    /// Returns the time between polls if the service names none.
+    /// Returns the time between polls for answers without `Retry-After`.
     pub const fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval as u64)
     }
 
-    /// Returns the number that differs from start to start.
+    /// Returns the number that differs between boots.
     pub const fn jitter_seed(&self) -> u32 {
         self.jitter_seed
     }
@@ -171,13 +168,14 @@ impl RetryPolicy {
         self.request_timeout
     }
 
-    /// Milliseconds until the next poll.
+    /// Returns the milliseconds until the next poll.
     pub(crate) fn poll_wait(&self, retry_after: Option<u32>, jitter: &mut Jitter) -> u32 {
         retry_after.map_or_else(|| jitter.add_half(self.poll_interval.max(millis(RETRY_AFTER_MIN))), clamp)
     }
 }
 
-/// Milliseconds until the next attempt, after the failure number `failures` in a row, from 1.
+/// Returns the milliseconds until the next attempt. `failures` is the number of failures in a row, with
+/// this one.
 pub(crate) fn failure_wait(failures: u8, error: &Error, retry_after: Option<u32>, jitter: &mut Jitter) -> u32 {
     let is_network = error.fault() == Fault::Transport;
     let (first, longest) = match error.code() {
@@ -204,19 +202,21 @@ pub(crate) const fn millis(wait: Duration) -> u32 {
     clamped_millis(wait, WAIT_MAX)
 }
 
-/// Milliseconds, at most as many as `longest` has.
+/// Returns `ms`, limited to `longest`.
 const fn bounded(ms: u32, longest: Duration) -> u32 {
     let longest = longest.as_secs() as u32 * 1000;
     if ms < longest { ms } else { longest }
 }
 
-/// Rounded up.
+/// Returns `time` in milliseconds, rounded up and limited to `longest`.
 const fn clamped_millis(time: Duration, longest: Duration) -> u32 {
     let time = if time.as_secs() < longest.as_secs() { time } else { longest };
     time.as_secs() as u32 * 1000 + time.subsec_nanos().div_ceil(1_000_000)
 }
 
-/// Tells things apart. It is not a cryptographic hash.
+/// Returns the FNV-1a hash, which is not cryptographic.
+///
+/// Source: [FNV](https://datatracker.ietf.org/doc/html/draft-eastlake-fnv).
 pub(crate) fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
     bytes.fold(FNV_OFFSET, fnv_1a_step)
 }
@@ -227,7 +227,7 @@ fn fnv_1a_step(hash: u32, byte: u8) -> u32 {
     (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
 }
 
-/// Marsaglia's xorshift32: enough to spread devices over time.
+/// Marsaglia's xorshift32: random enough to spread devices over time.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub(crate) struct Jitter(u32);
@@ -237,30 +237,30 @@ impl Jitter {
         Self(FNV_OFFSET)
     }
 
-    /// Different for each device.
+    /// Creates jitter that differs between devices.
     pub(crate) fn of(registration_id: RegistrationId<'_>, seed: u32) -> Self {
         let mut jitter = Self::new();
         jitter.mix(registration_id, 0, seed);
         jitter
     }
 
-    /// Makes what follows differ between devices and between starts.
+    /// Mixes in data that differs between devices and between starts.
     pub(crate) fn mix(&mut self, registration_id: RegistrationId<'_>, unix_time: u64, seed: u32) {
-        // The low bytes first: those that follow carry them into all bits.
+        // The low bytes come first, so that the following bytes spread them over all bits.
         let mut hash = self.0;
         for part in [registration_id.as_str().as_bytes(), &seed.to_le_bytes(), &unix_time.to_le_bytes()] {
             hash = part.iter().copied().fold(hash, fnv_1a_step);
         }
-        // Zero is the one state that xorshift never leaves.
+        // xorshift never leaves the state 0.
         self.0 = if hash == 0 { FNV_OFFSET } else { hash };
     }
 
-    /// `millis` and up to half of that.
+    /// Returns `millis` plus up to half of it.
     pub(crate) fn add_half(&mut self, millis: u32) -> u32 {
         self.add(millis, millis / 2)
     }
 
-    /// `millis` and up to `at_most` more.
+    /// Returns `millis` plus up to `at_most`.
     pub(crate) fn add(&mut self, millis: u32, at_most: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;

@@ -11,7 +11,7 @@ use crate::{
 /// The `api-version` that the C SDK sends.
 pub(super) const API_VERSION: &str = "2021-06-01";
 
-/// The longest operation ID that is kept, in bytes. Those seen have about 55.
+/// The maximum length of an operation ID, in bytes. Those of the service have about 55.
 pub const MAX_OPERATION_ID: usize = 128;
 
 /// How large the buffers must be, in bytes. Every method is a `const fn`, so arrays can be sized at
@@ -88,8 +88,9 @@ pub struct Sizes {
     csr: Option<usize>,
     payload: Option<usize>,
     device_id: Len,
-    /// With and without the port.
+    /// The hub with its port.
     assigned_hub: usize,
+    /// The hub without its port.
     hub_host: usize,
     enrollment_group: usize,
     returned: usize,
@@ -115,38 +116,38 @@ impl Len {
         Self { plain: text.len(), encoded }
     }
 
-    /// Of any text of this length.
+    /// Creates the lengths for any text of `len` bytes.
     const fn at_most(len: usize) -> Self {
         Self { plain: len, encoded: 3 * len }
     }
 }
 
-/// A u64 in decimal.
+/// The digits of a `u64`.
 const EXPIRY: usize = 20;
-/// A u16 in decimal.
+/// The digits of a `u16`.
 const REQUEST_ID: usize = 5;
-/// The base64 of a key of 64 bytes, the longest.
+/// The base64 of the longest key, which has 64 bytes.
 const KEY: usize = 88;
 /// The head of an answer with all documented headers.
 const ANSWER_HEAD: usize = 512;
-/// What the service sends in an answer beside the texts that differ from device to device.
+/// The part of an answer that is the same for all devices.
 const ANSWER: usize = 480;
-/// Of a message: the fixed header of the packet and the length of the topic.
+/// The fixed header of an MQTT packet and the length of its topic.
 const MQTT_HEAD: usize = 5 + 2;
-/// `Retry-After` is a u32 here.
+/// The longest topic of an answer. `Retry-After` is a `u32`, which has up to 10 digits.
 const ANSWER_TOPIC: usize = "$dps/registrations/res/200/?$rid=&retry-after=".len() + REQUEST_ID + 10;
 
 impl Sizes {
     /// Creates the sizes for an ID scope and a registration ID.
     ///
-    /// If the IDs are known at run time only, use texts of the same kind: a `:` takes three bytes
-    /// in a URL, any other character of an ID one.
+    /// If you know the IDs only at run time, pass texts of the same length. In a URL, a `:` takes three bytes,
+    /// any other character of an ID one byte.
     pub const fn new(id_scope: &str, registration_id: &str) -> Self {
         Self::with_lens(id_scope.len(), Len::of(registration_id))
     }
 
-    /// Creates the sizes that are sufficient for every ID scope and registration ID up to these
-    /// lengths, every device ID, hub and enrollment group, and any operation ID.
+    /// Creates sizes that are sufficient for all IDs up to these lengths. Assumes the longest device ID, hub,
+    /// enrollment group and operation ID.
     ///
     /// ```
     /// use azure_dps::{IdScope, RegistrationId, provisioning::Sizes};
@@ -165,7 +166,7 @@ impl Sizes {
         }
     }
 
-    /// Creates the sizes for a registration, with its payload and `csr`.
+    /// Creates the sizes for a registration, including its payload and its certificate signing request.
     pub const fn of(registration: &Registration<'_>) -> Self {
         let sizes = Self::new(registration.id_scope().as_str(), registration.registration_id().as_str());
         Self { csr: csr_len(registration), payload: payload_len(registration), ..sizes }
@@ -196,7 +197,7 @@ impl Sizes {
         self
     }
 
-    /// Sets the length of the endpoint's host, with `:` and a port if it has one.
+    /// Sets the length of the endpoint's host, including `:` and a port if it has one.
     pub const fn with_host(mut self, len: usize) -> Self {
         self.authority = len;
         self
@@ -208,7 +209,7 @@ impl Sizes {
         self
     }
 
-    /// Sets the length of the operation ID. One of the service has about 55 characters.
+    /// Sets the length of the operation ID. Those of the service have about 55 characters.
     pub const fn with_operation_id(mut self, len: usize) -> Self {
         self.operation_id = len;
         self
@@ -238,7 +239,7 @@ impl Sizes {
         self
     }
 
-    /// Sets the hub: a host name, perhaps with `:` and a port.
+    /// Sets the hub: a host name with an optional `:` and port.
     pub const fn with_hub(mut self, assigned_hub: &str) -> Self {
         self.assigned_hub = assigned_hub.len();
         let mut host = assigned_hub.as_bytes();
@@ -260,9 +261,12 @@ impl Sizes {
         self
     }
 
-    /// Sets the length of what the answer has beyond the fields that every answer has: the payload
-    /// that the webhook returns, some 800 bytes for X.509, some 1 200 for a TPM, and four thirds of
-    /// the length of certificates that are issued.
+    /// Sets the length of the optional parts of an answer. Add up those that apply:
+    ///
+    /// - the payload that the webhook returns;
+    /// - about 800 bytes for X.509 attestation;
+    /// - about 1 200 bytes for TPM attestation;
+    /// - four thirds of the length of issued certificates.
     pub const fn with_returned_payload(mut self, len: usize) -> Self {
         self.returned = len;
         self
@@ -275,15 +279,16 @@ impl Sizes {
         self
     }
 
-    /// The buffer of a transport over HTTP: the largest of [`http_register`](Self::http_register),
-    /// [`http_poll`](Self::http_poll), the head of an answer (some 500 bytes) and
-    /// [`answer`](Self::answer).
+    /// Returns the size of the buffer of a transport over HTTP.
+    ///
+    /// This is the largest of [`http_register`](Self::http_register), [`http_poll`](Self::http_poll), the head
+    /// of an answer (512 bytes) and [`answer`](Self::answer).
     pub const fn http(&self) -> usize {
         max(max(self.http_register(), self.http_poll()), max(ANSWER_HEAD, self.answer()))
     }
 
-    /// A register request, or a look-up, as [`http::write_request`](crate::http::write_request)
-    /// writes it with a token.
+    /// Returns the size of a register request or a look-up, with a token, for
+    /// [`http::write_request`](crate::http::write_request).
     pub const fn http_register(&self) -> usize {
         let body = self.body();
         self.http_head("PUT //registrations//register")
@@ -293,7 +298,7 @@ impl Sizes {
             + body
     }
 
-    /// A poll, as [`http::write_request`](crate::http::write_request) writes it with a token.
+    /// Returns the size of a poll, with a token, for [`http::write_request`](crate::http::write_request).
     pub const fn http_poll(&self) -> usize {
         self.http_head("GET //registrations//operations/") + self.operation_id + "\r\n".len()
     }
@@ -313,20 +318,20 @@ impl Sizes {
             + "\r\n".len()
     }
 
-    /// The body of a register request, over HTTP and MQTT. The service accepts
+    /// Returns the size of the body of a register request, over HTTP and MQTT. The service accepts at most
     /// [`MAX_BODY`](crate::provisioning::MAX_BODY) bytes.
     pub const fn body(&self) -> usize {
         body(self.registration_id.plain, self.tpm, self.csr, self.payload)
     }
 
-    /// The token for the service, as [`sas_token::write`](crate::identity::sas_token::write) and
-    /// [`mqtt::write_password`](crate::mqtt::write_password) write it.
+    /// Returns the size of the token for DPS, for [`sas_token::write`](crate::identity::sas_token::write) and
+    /// [`mqtt::write_password`](crate::mqtt::write_password).
     pub const fn sas_token(&self) -> usize {
         let resource = self.id_scope + "%2fregistrations%2f".len() + self.registration_id.encoded;
         SCHEME.len() + resource + SIGNED + "&skn=registration".len()
     }
 
-    /// [`mqtt::write_user_name`](crate::mqtt::write_user_name).
+    /// Returns the size of the MQTT user name, for [`mqtt::write_user_name`](crate::mqtt::write_user_name).
     pub const fn mqtt_user_name(&self) -> usize {
         "/registrations//api-version=&ClientVersion=azure-dps%2F".len()
             + env!("CARGO_PKG_VERSION").len()
@@ -335,28 +340,30 @@ impl Sizes {
             + self.api_version
     }
 
-    /// The larger of [`mqtt_register`](Self::mqtt_register) and [`mqtt_poll`](Self::mqtt_poll).
+    /// Returns the size of any MQTT request, for [`mqtt::write_publish`](crate::mqtt::write_publish): the larger
+    /// of [`mqtt_register`](Self::mqtt_register) and [`mqtt_poll`](Self::mqtt_poll).
     pub const fn mqtt_publish(&self) -> usize {
         max(self.mqtt_register(), self.mqtt_poll())
     }
 
-    /// A register request, topic and body, as [`mqtt::write_publish`](crate::mqtt::write_publish)
-    /// writes it.
+    /// Returns the size of a register request (topic and body), for
+    /// [`mqtt::write_publish`](crate::mqtt::write_publish).
     pub const fn mqtt_register(&self) -> usize {
         "$dps/registrations/PUT/iotdps-register/?$rid=".len() + REQUEST_ID + self.body()
     }
 
-    /// A poll, as [`mqtt::write_publish`](crate::mqtt::write_publish) writes it.
+    /// Returns the size of a poll, for [`mqtt::write_publish`](crate::mqtt::write_publish).
     pub const fn mqtt_poll(&self) -> usize {
         "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=&operationId=".len() + REQUEST_ID + self.operation_id
     }
 
-    /// The packet of an MQTT client that brings an answer.
+    /// Returns the size of the MQTT packet with an answer, for the buffer of the MQTT client.
     pub const fn mqtt_answer(&self) -> usize {
         MQTT_HEAD + ANSWER_TOPIC + self.answer()
     }
 
-    /// The body of the last answer, over HTTP and MQTT, as far as the service is known to answer.
+    /// Returns the size of the body of the last answer, over HTTP and MQTT, with the fields that the service is
+    /// known to send.
     pub const fn answer(&self) -> usize {
         ANSWER
             + self.registration_id.plain
@@ -366,14 +373,13 @@ impl Sizes {
             + self.returned
     }
 
-    /// A [`Record`](crate::after::Record) of the assignment. The part of the answer that it keeps is
-    /// shorter than [`answer`](Self::answer).
+    /// Returns the size of a [`Record`](crate::after::Record) of the assignment.
     pub const fn record(&self) -> usize {
         RECORD_OVERHEAD + self.answer()
     }
 
-    /// [`Hub::write_user_name`](crate::after::Hub::write_user_name) with the default api-version of the
-    /// hub.
+    /// Returns the size of the user name for the hub, for
+    /// [`Hub::write_user_name`](crate::after::Hub::write_user_name) with the default api-version.
     pub const fn hub_user_name(&self) -> usize {
         let client_type = match self.device_client_type {
             Some(len) => "&DeviceClientType=".len() + len,
@@ -382,35 +388,39 @@ impl Sizes {
         "//?api-version=2021-04-12".len() + self.hub_host + self.device_id.plain + client_type
     }
 
-    /// [`Hub::write_token`](crate::after::Hub::write_token).
+    /// Returns the size of a token for the hub, for [`Hub::write_token`](crate::after::Hub::write_token).
     pub const fn hub_token(&self) -> usize {
         SCHEME.len() + self.hub_host + "%2Fdevices%2F".len() + self.device_id.encoded + SIGNED
     }
 
+    /// Returns the size of the topic of telemetry, for
     /// [`Hub::write_telemetry_topic`](crate::after::Hub::write_telemetry_topic) without properties.
     pub const fn hub_telemetry_topic(&self) -> usize {
         "devices//messages/events/".len() + self.device_id.plain
     }
 
-    /// [`Hub::write_connection_string`](crate::after::Hub::write_connection_string), for a key of any
-    /// length. A derived key has 44 characters, 44 fewer than the longest.
+    /// Returns the size of a connection string with a key, for
+    /// [`Hub::write_connection_string`](crate::after::Hub::write_connection_string).
+    ///
+    /// The size is sufficient for the longest key, which has 88 characters. A derived key has 44.
     pub const fn hub_connection_string(&self) -> usize {
         "HostName=;DeviceId=;SharedAccessKey=".len() + self.assigned_hub + self.device_id.plain + KEY
     }
 
+    /// Returns the size of a connection string for X.509, for
     /// [`Hub::write_x509_connection_string`](crate::after::Hub::write_x509_connection_string).
     pub const fn hub_x509_connection_string(&self) -> usize {
         "HostName=;DeviceId=;x509=true".len() + self.assigned_hub + self.device_id.plain
     }
 }
 
-/// How much longer a record is than the registration state in it.
+/// The length of a record without its registration state.
 pub(crate) const RECORD_OVERHEAD: usize = 32;
 
-/// What follows the resource in any token.
+/// The length of the part after the resource in every token.
 const SIGNED: usize = "&sig=&se=".len() + LONGEST_SIGNATURE + EXPIRY;
 
-/// The body of a register request, from the lengths of its parts.
+/// Returns the length of the body of a register request, from the lengths of its parts.
 #[inline]
 pub(crate) const fn body(
     registration_id: usize,

@@ -179,7 +179,6 @@ pub struct Provisioning<'a> {
     endpoint: Endpoint<'a>,
     policy: RetryPolicy,
     token_lifetime: u32,
-    /// At most 4 GiB, in less space than a `usize`.
     max_body: u32,
     api_version: &'a str,
     first_key: KeyChoice,
@@ -189,8 +188,7 @@ pub struct Provisioning<'a> {
     run: Run,
 }
 
-/// The request that is due. A [look-up](Provisioning::is_lookup) is sent in the register request's
-/// place.
+/// The request that is due. In a [look-up](Provisioning::is_lookup), `Register` is the look-up.
 pub(crate) enum Request<'r> {
     Register,
     Status { operation_id: &'r [u8] },
@@ -204,55 +202,56 @@ pub const MAX_BODY: usize = 96 * 1024;
 struct Run {
     state: State,
     deadline: Duration,
-    /// Of the token, in Unix time. Fixed at the start: what is signed once must stay the same.
+    /// The expiry of the token, in Unix time. Fixed at the start, because the token is written again after it
+    /// was signed.
     expiry: u64,
-    /// The operation ID while the run goes on. After an assignment, the device ID without escapes.
+    /// During the run: the operation ID. After an assignment: the device ID without escapes.
     id: Vec<u8, MAX_OPERATION_ID, u8>,
     signature: Signature,
     is_signed: bool,
-    /// The key that signed, or is to sign.
+    /// The key of the last or the next signature.
     key: KeyChoice,
     tried_other_key: bool,
     event: Event,
     jitter: Jitter,
-    /// How many attempts in a row failed.
+    /// The number of failed attempts in a row.
     failures: u8,
-    /// How many requests in a row had no answer.
+    /// The number of requests in a row without an answer.
     unanswered: u8,
-    /// Whether the service has lost an operation of this run.
+    /// `true` if the service has lost an operation of this run.
     has_lost_operation: bool,
     request_id: u16,
     register_was_sent: bool,
-    /// How often a TPM has answered a challenge. It signs from the first time on.
+    /// The number of challenges that the TPM has activated. After the first one, requests are signed.
     activations: u8,
-    /// Whether a driver has returned the outcome.
+    /// `true` if a driver has returned the outcome.
     is_over: bool,
-    /// How the run ended, or how it ends if its time is used up now.
+    /// The reason of the failure. While the run is active: the reason if its time ends now.
     failure: Error,
-    /// The last answer's length, for [`Provisioning::body`].
+    /// The length of the last answer, for [`Provisioning::body`].
     body_len: usize,
 }
 
 #[derive(Clone, Copy)]
 enum State {
     Idle,
-    /// A request is due, perhaps after a signature.
+    /// A request is due. It may need a signature first.
     Due,
-    /// A request is under way.
+    /// A request was written.
     InFlight {
         since: Duration,
     },
     Waiting {
         until: Duration,
     },
-    /// The last answer has a challenge for the TPM.
+    /// The last answer is a challenge for the TPM.
     Challenged,
-    /// The last answer has been checked, and says where the device belongs.
+    /// The last answer is an assignment. It was checked.
     Assigned(Spans),
     Failed,
 }
 
-/// What [`Provisioning::progress`] reports next.
+/// The event that [`Provisioning::progress`] reports next.
 #[derive(Clone, Copy)]
 enum Event {
     None,
@@ -260,17 +259,16 @@ enum Event {
     Requesting,
     Assigning,
     Assigned,
-    /// After so many milliseconds.
+    /// The wait in milliseconds.
     Retrying(u32),
     Failed,
 }
 
-/// How many challenges of a TPM are answered in a run. The service makes a second one if it has
-/// lost the first.
+/// The maximum number of challenges in a run. The service sends a second one if it has lost the first one.
 const MAX_ACTIVATIONS: u8 = 2;
 
 impl<'a> Provisioning<'a> {
-    /// Creates a device that is ready to [`start`](Self::start).
+    /// Creates the state machine for one device. Call [`start`](Self::start) next.
     #[inline]
     pub const fn new(registration: Registration<'a>, attestation: Attestation<'a>) -> Self {
         Self {
@@ -309,28 +307,33 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Creates a device that asks where it was assigned, and registers nothing. Its runs send the
-    /// service's status look-up, which is not billed and runs no allocation policy. For HTTP only. A
-    /// payload and a `csr` are not sent.
+    /// Creates a state machine that looks up the last assignment instead of registering.
     ///
-    /// The result of a run is the last assignment, without the certificates that were issued
-    /// with it. [`Error::Unassigned`] says that a registration is still under way or has no
-    /// hub, and [`ErrorCode::ENROLLMENT_NOT_FOUND`](crate::error::ErrorCode::ENROLLMENT_NOT_FOUND)
-    /// that there is none.
+    /// Its runs send the service's status look-up, for HTTP only. A look-up is not billed and does not run the
+    /// allocation policy. A payload and a `csr` are not sent.
+    ///
+    /// The result is the last assignment, without the certificates that were issued with it. The errors are:
+    ///
+    /// - [`Error::Unassigned`] if the registration is not finished, or has no hub;
+    /// - [`Error::Refused`] with the code
+    ///   [`ENROLLMENT_NOT_FOUND`](crate::error::ErrorCode::ENROLLMENT_NOT_FOUND) if there is no registration.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use azure_dps::provisioning::*;
-    /// # use core::time::Duration;
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// use azure_dps::provisioning::Answer;
+    /// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, http};
+    /// use core::time::Duration;
+    ///
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
     /// let mut provisioning = Provisioning::lookup(registration, Attestation::x509());
-    /// // … and then the call of a transport, as to register:
-    /// # provisioning.start(Duration::ZERO, 0);
-    /// # let mut buffer = [0; 512];
-    /// # let request = http::write_request(&mut provisioning, Duration::ZERO, &mut buffer)?;
-    /// # assert!(buffer.starts_with(b"POST /0ne00002193/registrations/dev-1?api-version="));
+    ///
+    /// // A transport does this, as for a registration:
+    /// let (mut buffer, now) = ([0; 512], Duration::ZERO);
+    /// provisioning.start(now, 0);
+    /// http::write_request(&mut provisioning, now, &mut buffer)?;
+    /// assert!(buffer.starts_with(b"POST /0ne00002193/registrations/dev-1?api-version="));
     /// let body = br#"{"registrationId":"dev-1","status":"assigned","assignedHub":"hub.example","deviceId":"dev-1"}"#;
-    /// # provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body));
+    /// provisioning.on_answer(now, Answer::new(200, None, body));
+    ///
     /// assert_eq!(provisioning.result(body)?.assigned_hub(), "hub.example");
     /// # Ok::<(), azure_dps::Error>(())
     /// ```
@@ -339,109 +342,109 @@ impl<'a> Provisioning<'a> {
     #[cfg(feature = "lookup")]
     pub const fn lookup(registration: Registration<'a>, attestation: Attestation<'a>) -> Self {
         let mut provisioning = Self::new(registration, attestation);
-        // Whatever a `csr` would need: none is sent.
+        // A `csr` is not sent, so its `api-version` is not needed.
         provisioning.api_version = API_VERSION;
         provisioning.is_lookup = true;
         provisioning
     }
 
-    /// Sets the service's address; [`Endpoint::GLOBAL`] by default.
+    /// Sets the address of the service. The default is [`Endpoint::GLOBAL`].
     pub const fn with_endpoint(mut self, endpoint: Endpoint<'a>) -> Self {
         self.set_endpoint(endpoint);
         self
     }
 
-    /// Sets the times and bounds of a run; [`RetryPolicy::new`] by default.
+    /// Sets the time-outs and retries of a run. The default is [`RetryPolicy::new`].
     pub const fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.set_retry_policy(policy);
         self
     }
 
-    /// Sets how long a token is valid, in seconds; 3600 by default. The expiry counts from
-    /// [`start`](Self::start). A token is never valid for less time than
-    /// [`RetryPolicy::with_timeout`].
+    /// Sets the lifetime of a token in seconds, from [`start`](Self::start). The default is 3600.
+    ///
+    /// A token lives at least as long as the run: see [`RetryPolicy::with_timeout`].
     pub const fn with_token_lifetime(mut self, seconds: u32) -> Self {
         self.set_token_lifetime(seconds);
         self
     }
 
-    /// Sets the key that a run tries first, of two; the primary key by default.
+    /// Sets the key that a run tries first, if the device has two. The default is the primary key.
     ///
-    /// The service refuses the other key for 30 minutes after a registration: see [`KeyChoice`].
+    /// After a registration, the service rejects the other key for 30 minutes: see [`KeyChoice`].
     pub const fn with_first_key(mut self, key: KeyChoice) -> Self {
         self.set_first_key(key);
         self
     }
 
-    /// Says that there are two keys. A run then tries the other key, once, if the service refuses the
-    /// first one.
+    /// Sets that the device has two keys. If the service rejects the first key, a run tries the other key once.
     ///
-    /// Only a driver that calls [`on_signature`](Self::on_signature) itself needs this:
+    /// Only a driver that calls [`on_signature`](Self::on_signature) needs this setter.
     /// [`sign_with`](Self::sign_with) asks the signer.
     pub const fn with_secondary_key(mut self) -> Self {
         self.has_secondary_key = true;
         self
     }
 
-    /// Sets the longest body of a request in bytes; [`MAX_BODY`] by default. The body is JSON with
-    /// the payload, a `csr` and a TPM's keys; [`Sizes::body`] is its length.
+    /// Sets the maximum length of a request's body in bytes. The default is [`MAX_BODY`].
     ///
-    /// A run whose body is longer ends at its start with [`Error::RequestTooLarge`]: nothing is
-    /// connected or sent.
+    /// The body contains the payload, the `csr` and the TPM keys; [`Sizes::body`] returns its length. If it is
+    /// longer than the maximum, [`start`](Self::start) ends the run with [`Error::RequestTooLarge`], and nothing
+    /// is sent.
     pub const fn with_max_body(mut self, bytes: usize) -> Self {
         self.set_max_body(bytes);
         self
     }
 
-    /// Sets the `api-version`. The default is what the request needs: `2026-11-01` for a
-    /// registration with a `csr`, for any other `2021-06-01`, which the C SDK sends.
+    /// Sets the `api-version`. The default is `2026-11-01` for a registration with a `csr`, else `2021-06-01`
+    /// (as in the C SDK).
     pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
         self.set_api_version(api_version);
         self
     }
 
-    /// Does what [`with_endpoint`](Self::with_endpoint) does, for the runs that follow. This setter and those below
-    /// change a `Provisioning` where it is, for a caller that has no stack for another one.
+    /// Sets the endpoint in place: see [`with_endpoint`](Self::with_endpoint).
+    ///
+    /// This setter and the following ones do not move the `Provisioning`. This saves stack.
     pub const fn set_endpoint(&mut self, endpoint: Endpoint<'a>) {
         self.endpoint = endpoint;
     }
 
-    /// Does what [`with_retry_policy`](Self::with_retry_policy) does.
+    /// Sets the time-outs and retries in place: see [`with_retry_policy`](Self::with_retry_policy).
     pub const fn set_retry_policy(&mut self, policy: RetryPolicy) {
         self.policy = policy;
     }
 
-    /// Does what [`with_token_lifetime`](Self::with_token_lifetime) does.
+    /// Sets the lifetime of a token in place: see [`with_token_lifetime`](Self::with_token_lifetime).
     pub const fn set_token_lifetime(&mut self, seconds: u32) {
         self.token_lifetime = seconds;
     }
 
-    /// Does what [`with_first_key`](Self::with_first_key) does.
+    /// Sets the key to try first in place: see [`with_first_key`](Self::with_first_key).
     pub const fn set_first_key(&mut self, key: KeyChoice) {
         self.first_key = key;
     }
 
-    /// Does what [`with_max_body`](Self::with_max_body) does.
+    /// Sets the maximum length of a body in place: see [`with_max_body`](Self::with_max_body).
     pub const fn set_max_body(&mut self, bytes: usize) {
         self.max_body = if bytes > u32::MAX as usize { u32::MAX } else { bytes as u32 };
     }
 
-    /// Does what [`with_api_version`](Self::with_api_version) does.
+    /// Sets the `api-version` in place: see [`with_api_version`](Self::with_api_version).
     pub const fn set_api_version(&mut self, api_version: &'a str) {
         self.api_version = api_version;
     }
 
-    /// Begins a new run. A run whose request is larger than the service accepts is over
-    /// at once ([`with_max_body`](Self::with_max_body)).
+    /// Starts a new run.
     ///
-    /// `now` is a monotonic clock's reading, from any start; every later call takes the
-    /// same clock's. `unix_time` is the wall clock in seconds, for the token's expiry. An
-    /// attestation without tokens needs none: 0 is enough.
+    /// - `now` is the time of a monotonic clock, such as the time since boot. Later calls use the same clock.
+    /// - `unix_time` is the wall clock in seconds, for the expiry of the token. For X.509 attestation, pass 0.
+    ///
+    /// If the request is longer than [`with_max_body`](Self::with_max_body) allows, the run ends at once.
     pub fn start(&mut self, now: Duration, unix_time: u64) {
         let timeout = self.policy.timeout_ms();
-        // A part of a second counts: the token must not expire before the deadline.
+        // Rounded up, because the token must not expire before the deadline.
         let lifetime = timeout.div_ceil(1000).max(self.token_lifetime);
-        // Field by field: a whole `Run` would be made on the stack first.
+        // Each field is set on its own, because a new `Run` would first be built on the stack.
         self.run.state = State::Due;
         self.run.deadline = later(now, timeout);
         self.run.expiry = unix_time.saturating_add(lifetime.into());
@@ -455,7 +458,7 @@ impl<'a> Provisioning<'a> {
         self.run.register_was_sent = false;
         self.run.unanswered = 0;
         self.run.has_lost_operation = false;
-        // Not the request's number: an MQTT session may still have an answer to the last run's.
+        // `request_id` is not reset: an answer to a request of the last run may still arrive over MQTT.
         self.run.activations = 0;
         self.run.is_over = false;
         self.run.failure = Error::TimedOut;
@@ -466,17 +469,17 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Returns `true` if a run was started and is not finished.
+    /// Returns `true` if a run was started and has not finished.
     pub const fn is_running(&self) -> bool {
         !matches!(self.run.state, State::Idle | State::Assigned(_) | State::Failed)
     }
 
-    /// Returns what to do next.
+    /// Returns the next step. See [the driving contract](Self#the-driving-contract).
     pub fn step(&mut self, now: Duration) -> Step {
         match self.run.state {
             State::Waiting { until } if now < until => return Step::Wait(between(now, until)),
             State::Idle | State::Assigned(_) | State::Failed => return Step::Finished,
-            // An exchange that was lost track of begins again, with time of its own.
+            // If the driver lost an exchange, the request is due again and gets its full time.
             State::Due | State::InFlight { .. } | State::Waiting { .. } | State::Challenged => {}
         }
         if now >= self.run.deadline {
@@ -487,33 +490,32 @@ impl<'a> Provisioning<'a> {
             return Step::Activate;
         }
         self.run.state = State::Due;
-        // Message and request take the last answer's place in the buffer.
+        // The next message or request overwrites the last answer in the buffer.
         self.run.body_len = 0;
         if self.needs_signature() { Step::Sign } else { Step::Send }
     }
 
-    /// Returns the key that is to sign, or that signed last. After an assignment this is the key that
-    /// the service accepted: keep it, and try it first the next time
-    /// ([`with_first_key`](Self::with_first_key)).
+    /// Returns the key of the last or the next signature. After an assignment, this is the key that the
+    /// service accepted: store it, and try it first the next time ([`with_first_key`](Self::with_first_key)).
     pub const fn key(&self) -> KeyChoice {
         self.run.key
     }
 
-    /// Writes what [`Step::Sign`] asks to sign into `buffer`: the bytes for HMAC-SHA256 with
-    /// [`key`](Self::key). [`Sizes::sas_token`] bytes are sufficient.
+    /// Writes the message for [`Step::Sign`] into `buffer`. [`Sizes::sas_token`] bytes are sufficient.
     ///
-    /// Use this for a signer that is neither a [`Sign`] nor a
-    /// [`SignAsync`](crate::identity::SignAsync). [`on_signature`](Self::on_signature) comes next.
+    /// Sign the message with HMAC-SHA256 and the key that [`key`](Self::key) names. Then call
+    /// [`on_signature`](Self::on_signature). This is for a signer that is neither a [`Sign`] nor a
+    /// [`SignAsync`](crate::identity::SignAsync).
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use azure_dps::provisioning::*;
-    /// # use core::time::Duration;
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-    /// # let hmac = |message: &[u8]| [message.len() as u8; 32];
+    /// use azure_dps::provisioning::Step;
+    /// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
+    /// use core::time::Duration;
+    ///
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
     /// let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
     /// provisioning.start(Duration::ZERO, 1_700_000_000);
     /// assert_eq!(provisioning.step(Duration::ZERO), Step::Sign);
@@ -521,7 +523,7 @@ impl<'a> Provisioning<'a> {
     /// let mut buffer = [0; 128];
     /// let message = provisioning.write_message(&mut buffer)?;
     /// assert_eq!(message, b"0ne00002193%2fregistrations%2fdev-1\n1700003600");
-    /// let signature = hmac(message);
+    /// let signature = [0; 32]; // from the chip: HMAC-SHA256 of `message`
     /// provisioning.on_signature(&signature);
     /// assert_eq!(provisioning.step(Duration::ZERO), Step::Send);
     /// # Ok::<(), azure_dps::Error>(())
@@ -533,7 +535,7 @@ impl<'a> Provisioning<'a> {
         writer.finish().map(|message| &*message)
     }
 
-    /// Takes the signature that [`Step::Sign`] asks for. Nothing happens if none is due.
+    /// Takes the signature for [`Step::Sign`]. Does nothing if no signature is due.
     pub fn on_signature(&mut self, signature: &[u8; SIGNATURE_LEN]) {
         if let State::Due = self.run.state
             && self.needs_signature()
@@ -543,12 +545,14 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Has `signer` sign what [`Step::Sign`] asks for, in `buffer`, with [`key`](Self::key).
+    /// Signs for [`Step::Sign`] with `signer`. The message is written into `buffer`:
     /// [`Sizes::sas_token`] bytes are sufficient.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] with the exact size, [`Error::Signer`]; [`Error::NotStarted`] and
-    /// [`Error::NotDue`] if no signature is. Give the error to [`on_error`](Self::on_error).
+    /// Pass the error to [`on_error`](Self::on_error).
+    /// - [`Error::BufferTooSmall`] with the exact size;
+    /// - [`Error::Signer`] if the signer fails;
+    /// - [`Error::NotStarted`] or [`Error::NotDue`] if no signature is due.
     pub fn sign_with(&mut self, signer: &mut (impl Sign + ?Sized), buffer: &mut [u8]) -> Result<(), Error> {
         self.begin_signature(signer.has_secondary_key())?;
         let key = self.run.key;
@@ -561,7 +565,7 @@ impl<'a> Provisioning<'a> {
         self.end_signature(signed)
     }
 
-    /// Checks that a signature is due, and notes whether the signer has two keys.
+    /// Checks that a signature is due, and stores whether the signer has two keys.
     pub(crate) fn begin_signature(&mut self, has_secondary_key: bool) -> Result<(), Error> {
         match self.run.state {
             State::Due if self.needs_signature() => {}
@@ -570,7 +574,7 @@ impl<'a> Provisioning<'a> {
         }
         self.has_secondary_key = has_secondary_key;
         if !has_secondary_key {
-            // The one key there is, whatever a record of former days says.
+            // A record may name a secondary key that the device no longer has.
             self.run.key = KeyChoice::Primary;
         }
         Ok(())
@@ -581,8 +585,9 @@ impl<'a> Provisioning<'a> {
         signed.map_err(Error::Signer)
     }
 
-    /// Returns the challenge that [`Step::Activate`] asks to give to the TPM, read from the buffer that
-    /// holds the last answer's body at its start. [`on_activated`](Self::on_activated) comes next.
+    /// Returns the challenge for [`Step::Activate`]. `buffer` must begin with the body of the last answer.
+    ///
+    /// Pass the challenge to the TPM, then call [`on_activated`](Self::on_activated).
     pub fn challenge<'b>(&self, buffer: &'b [u8]) -> Option<AuthenticationKey<'b>> {
         match self.run.state {
             State::Challenged => AuthenticationKey::of_challenge(self.body(buffer)),
@@ -590,7 +595,7 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Takes note that the TPM has activated the key of the challenge, with which it signs from now on.
+    /// Tells the run that the TPM has loaded the key of the challenge. Later signatures use this key.
     pub fn on_activated(&mut self) {
         if let State::Challenged = self.run.state {
             self.run.activations += 1;
@@ -599,11 +604,13 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Gives the challenge that [`Step::Activate`] asks for to the TPM. `buffer` holds the last
-    /// answer's body at its start.
+    /// Passes the challenge for [`Step::Activate`] to the TPM. `buffer` must begin with the body of the last
+    /// answer.
     ///
     /// # Errors
-    /// [`Error::Tpm`], [`Error::WrongBuffer`]. Give the error to [`on_error`](Self::on_error).
+    /// Pass the error to [`on_error`](Self::on_error).
+    /// - [`Error::Tpm`] if the TPM fails;
+    /// - [`Error::WrongBuffer`] if the buffer has no challenge.
     pub fn activate_with(&mut self, signer: &mut (impl Sign + ?Sized), buffer: &[u8]) -> Result<(), Error> {
         let challenge = self.challenge(buffer).ok_or(Error::WrongBuffer)?;
         signer.activate(challenge)?;
@@ -611,7 +618,8 @@ impl<'a> Provisioning<'a> {
         Ok(())
     }
 
-    /// Returns when to give up the request that is under way, on the caller's clock.
+    /// Returns the deadline of the current request, on the caller's clock. If no answer has arrived by then,
+    /// call [`on_error`](Self::on_error).
     pub fn request_deadline(&self, now: Duration) -> Duration {
         let since = match self.run.state {
             State::InFlight { since } => since,
@@ -620,13 +628,14 @@ impl<'a> Provisioning<'a> {
         later(since, self.policy.request_timeout_ms()).min(self.run.deadline)
     }
 
-    /// Returns how long to wait for the answer to the request that is under way: the time from `now` to
-    /// [`request_deadline`](Self::request_deadline). Zero if it has passed.
+    /// Returns the time from `now` to [`request_deadline`](Self::request_deadline). Returns zero if the
+    /// deadline has passed.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use core::time::Duration;
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, http};
+    /// use core::time::Duration;
+    ///
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
     /// let mut provisioning = Provisioning::new(registration, Attestation::x509());
     /// provisioning.start(Duration::ZERO, 0);
     /// http::write_request(&mut provisioning, Duration::ZERO, &mut [0; 512])?;
@@ -639,17 +648,17 @@ impl<'a> Provisioning<'a> {
         if now < deadline { between(now, deadline) } else { Duration::ZERO }
     }
 
-    /// Takes note of a new connection, for [`Progress::Connected`].
+    /// Reports a new connection, for [`Progress::Connected`]. This call is optional.
     pub fn on_connected(&mut self) {
         if self.is_running() {
             self.run.event = Event::Connected;
         }
     }
 
-    /// Takes the answer to the request that was due.
+    /// Takes the answer to the current request.
     ///
-    /// If the answer ends the run, or has a challenge for a TPM, its body must stay where it is until
-    /// the [`result`](Self::result) or the [`challenge`](Self::challenge) has been read.
+    /// If the answer ends the run, keep its body in the buffer until you have read the
+    /// [`result`](Self::result). If it is a challenge for a TPM, keep it until the challenge is activated.
     pub fn on_answer(&mut self, now: Duration, answer: Answer<'_>) {
         if !matches!(self.run.state, State::Due | State::InFlight { .. }) {
             return;
@@ -678,7 +687,7 @@ impl<'a> Provisioning<'a> {
                 self.finish(State::Assigned(spans));
                 self.run.event = Event::Assigned;
             }
-            // A document that ends too early was cut short on its way.
+            // JSON that ends too early means that the connection ended too early.
             Err(Error::Malformed(Malformed::Json(JsonError { problem: JsonProblem::End, .. }))) => {
                 self.retry_or_fail(now, Error::Transport(TransportError::Closed), None);
             }
@@ -686,24 +695,26 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Takes note that there is no answer, no signature or no activated key. Network faults are
-    /// retried; any other error ends the run.
+    /// Takes the error of a request, a signature or an activation. The run retries after a network fault. Any
+    /// other error ends the run.
     pub fn on_error(&mut self, now: Duration, error: Error) {
         if let State::Due | State::InFlight { .. } | State::Challenged = self.run.state {
             self.retry_or_fail(now, error, None);
         }
     }
 
-    /// Returns what is to be reported, once: what has happened since the last call. Call it after
-    /// every other call, if you want all of it. A driver that does not care need not call it.
+    /// Returns the last event that was not reported yet. Use it for a log or a user.
+    ///
+    /// Only the last event is stored. To see all events, call this function after every other call.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use azure_dps::provisioning::*;
-    /// # use core::time::Duration;
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-    /// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
-    /// # provisioning.start(Duration::ZERO, 0);
+    /// use azure_dps::provisioning::{Answer, Progress};
+    /// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
+    /// use core::time::Duration;
+    ///
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+    /// provisioning.start(Duration::ZERO, 0);
     /// let body = br#"{"operationId":"4.d0a6","status":"assigning"}"#;
     /// provisioning.on_answer(Duration::ZERO, Answer::new(202, Some(3), body));
     /// assert_eq!(provisioning.progress(), Some(Progress::Assigning));
@@ -727,11 +738,12 @@ impl<'a> Provisioning<'a> {
         })
     }
 
-    /// Returns the outcome of the run, read from the buffer that holds the last answer's body at
-    /// its start.
+    /// Returns the result of the run. `buffer` must begin with the body of the last answer.
     ///
     /// # Errors
-    /// Whatever ended the run; [`Error::NotFinished`] before its end.
+    /// - the error that ended the run;
+    /// - [`Error::NotStarted`] or [`Error::NotFinished`] before its end;
+    /// - [`Error::WrongBuffer`] if the buffer does not hold the last answer.
     pub fn result<'b>(&'b self, buffer: &'b [u8]) -> Result<Assignment<'b>, Error> {
         match self.run.state {
             State::Idle => Err(Error::NotStarted),
@@ -741,17 +753,19 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Returns what the service said in words of a run that failed, read from the buffer that holds
-    /// the last answer's body at its start. `None` if the last answer is no JSON object.
+    /// Returns the service's message about a failed run. `buffer` must begin with the body of the last answer.
+    /// Returns `None` if that body is not a JSON object.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use azure_dps::{error::*, provisioning::*};
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-    /// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
-    /// # provisioning.start(core::time::Duration::ZERO, 0);
+    /// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
+    /// use azure_dps::{error::ErrorCode, provisioning::Answer};
+    /// use core::time::Duration;
+    ///
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+    /// provisioning.start(Duration::ZERO, 0);
     /// let body = br#"{"errorCode":401002,"trackingId":"","message":"Invalid certificate."}"#;
-    /// provisioning.on_answer(core::time::Duration::ZERO, Answer::new(401, None, body));
+    /// provisioning.on_answer(Duration::ZERO, Answer::new(401, None, body));
     ///
     /// let error = provisioning.result(body).unwrap_err();
     /// assert_eq!(error.code(), Some(ErrorCode::CREDENTIAL_REFUSED));
@@ -763,20 +777,22 @@ impl<'a> Provisioning<'a> {
         Details::read(self.body(buffer))
     }
 
-    /// Returns the value of the member that made the last answer [`Error::Malformed`], read from the
-    /// buffer that holds the answer's body at its start. `None` if no single value is to blame.
+    /// Returns the value that caused [`Error::Malformed`]. `buffer` must begin with the body of the last
+    /// answer. Returns `None` if no single value caused the error.
     ///
-    /// Use this to show what came instead of a hub, for example. The value is JSON of unknown origin:
-    /// do not print control characters from it.
+    /// For example, use this function to log the text that arrived instead of a hub. Filter control characters
+    /// before you print the value, because its origin is unknown.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use azure_dps::{error::*, provisioning::*};
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-    /// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
-    /// # provisioning.start(core::time::Duration::ZERO, 0);
+    /// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
+    /// use azure_dps::{error::Malformed, provisioning::Answer};
+    /// use core::time::Duration;
+    ///
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+    /// provisioning.start(Duration::ZERO, 0);
     /// let body = br#"{"status":"assigned","registrationState":{"assignedHub":"https://hub","deviceId":"dev-1"}}"#;
-    /// provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
+    /// provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body));
     ///
     /// assert_eq!(provisioning.result(body), Err(Malformed::Invalid("assignedHub").into()));
     /// assert_eq!(provisioning.refused_value(body).unwrap().raw(), "\"https://hub\"");
@@ -789,8 +805,8 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Returns how large the buffers for this registration must be. Add what is known of the answer,
-    /// such as [`with_returned_payload`](Sizes::with_returned_payload).
+    /// Returns the buffer sizes for this registration. Use
+    /// [`with_returned_payload`](Sizes::with_returned_payload) to add the optional parts of the answer.
     pub fn sizes(&self) -> Sizes {
         let sizes = Sizes::of(&self.registration).with_endpoint(&self.endpoint).with_api_version(self.api_version);
         match self.attestation.tpm_keys() {
@@ -799,38 +815,39 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Returns the last answer's body, whatever it is. Empty if there was none since the last request.
+    /// Returns the body of the last answer. Empty if no answer arrived since the last request.
     pub fn body<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
         buffer.get(..self.run.body_len).unwrap_or_default()
     }
 
-    /// Returns what is registered.
+    /// Returns the registration.
     pub const fn registration(&self) -> &Registration<'a> {
         &self.registration
     }
 
-    /// Returns where it is registered.
+    /// Returns the address of the service.
     pub const fn endpoint(&self) -> &Endpoint<'a> {
         &self.endpoint
     }
 
-    /// Returns the operation that the service made of the registration, from its first answer to the
-    /// end of the run. `None` after an assignment.
+    /// Returns the operation ID of the registration. Returns `None` before the first answer and after an
+    /// assignment.
     pub fn operation_id(&self) -> Option<&str> {
         let is_there = !self.run.id.is_empty() && !matches!(self.run.state, State::Assigned(_));
         is_there.then(|| text(&self.run.id))
     }
 
-    /// Returns `true` if this run wrote a register request, which the service may have billed.
+    /// Returns `true` if this run wrote a register request, which the service may have billed. Returns `false`
+    /// in a look-up.
     ///
-    /// A request counts from the moment that a codec has written it. A driver therefore connects
-    /// first, and writes the request then: a connection that fails costs nothing. After
-    /// [`start`](Self::start), and in a look-up, this is `false`.
+    /// A request counts as soon as it is written into the buffer. So connect first, and write the request then:
+    /// a failed connection does not count.
     ///
     /// ```
-    /// # use azure_dps::*;
-    /// # use core::time::Duration;
-    /// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+    /// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, http};
+    /// use core::time::Duration;
+    ///
+    /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
     /// let mut provisioning = Provisioning::new(registration, Attestation::x509());
     /// provisioning.start(Duration::ZERO, 0);
     /// assert!(!provisioning.register_was_sent());
@@ -842,24 +859,24 @@ impl<'a> Provisioning<'a> {
         self.run.register_was_sent
     }
 
-    /// Called by a codec when it has written the request.
+    /// Called by `http` and `mqtt` after they have written a request.
     pub(crate) const fn on_request_written(&mut self) {
-        // There is no poll without a register request before it.
+        // A poll always follows a register request.
         self.run.register_was_sent |= !self.is_lookup();
     }
 
-    /// Called by a codec whose request did not fit: it is due again, with the same number.
+    /// Called by `mqtt` if the request did not fit the buffer. The request is due again, with the same number.
     pub(crate) const fn on_request_unwritten(&mut self) {
         self.run.state = State::Due;
         self.run.request_id = self.run.request_id.wrapping_sub(1);
     }
 
-    /// The device ID of an assignment.
+    /// Returns the device ID of the assignment.
     pub(crate) fn assigned_device_id(&self) -> &str {
         text(&self.run.id)
     }
 
-    /// How the run failed, or fails if its time is used up now.
+    /// Returns the reason of the failure. While the run is active: the reason if its time ends now.
     pub(crate) const fn failure(&self) -> Error {
         self.run.failure
     }
@@ -868,8 +885,8 @@ impl<'a> Provisioning<'a> {
         self.api_version
     }
 
-    /// Whether runs look up what was registered.
-    // Without the feature none does, and the compiler drops what would be done.
+    /// Returns `true` if runs are status look-ups.
+    // Without the feature `lookup` this is always `false`, so the compiler removes the code for look-ups.
     pub(crate) const fn is_lookup(&self) -> bool {
         #[cfg(feature = "lookup")]
         return self.is_lookup;
@@ -877,7 +894,7 @@ impl<'a> Provisioning<'a> {
         false
     }
 
-    /// Called by a driver at its start: there must be a run whose outcome nobody has returned.
+    /// Called by a transport at its start: checks that a run was started after the last outcome was returned.
     #[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7", feature = "minreq"))]
     pub(crate) const fn check_started(&self) -> Result<(), Error> {
         match self.run.state {
@@ -887,7 +904,7 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Called by a driver at its end. A finished run must be started again.
+    /// Called by a transport at its end. Returns the outcome. The next run needs a new start.
     #[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7", feature = "minreq"))]
     pub(crate) const fn outcome(&mut self) -> Result<(), Error> {
         self.run.is_over = true;
@@ -897,7 +914,7 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// The request that is due, for a codec to write.
+    /// Returns the request that is due.
     pub(crate) fn request(&self) -> Request<'_> {
         match self.run.id.as_slice() {
             [] => Request::Register,
@@ -905,7 +922,7 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// Called by a codec before it writes the request: the number of the request in this run.
+    /// Called by `http` and `mqtt` before they write a request. Returns the number of the request.
     pub(crate) fn begin_request(&mut self, now: Duration) -> Result<u16, Error> {
         match self.run.state {
             State::Due | State::InFlight { .. } if !self.needs_signature() => {}
@@ -920,17 +937,17 @@ impl<'a> Provisioning<'a> {
         Ok(self.run.request_id)
     }
 
-    /// The number of the request that is under way.
+    /// Returns the number of the current request.
     pub(crate) fn request_id(&self) -> Option<u16> {
         matches!(self.run.state, State::InFlight { .. }).then_some(self.run.request_id)
     }
 
-    /// Whether something must be signed before the request is written.
+    /// Returns `true` if a signature is due before the request.
     fn needs_signature(&self) -> bool {
         !self.run.is_signed && (self.attestation.is_symmetric_key() || self.run.activations > 0)
     }
 
-    /// The size of what a codec writes depends on a token that is not signed yet.
+    /// Measures a request before its token is signed.
     #[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7"))]
     pub(crate) fn as_if_signed<T>(&mut self, measure: impl FnOnce(&mut Self) -> T) -> T {
         self.run.is_signed = true;
@@ -944,7 +961,7 @@ impl<'a> Provisioning<'a> {
         wipe(&mut self.run.signature.0);
     }
 
-    /// For codecs whose sessions begin with the token.
+    /// Writes the token for a protocol whose sessions begin with it: MQTT.
     pub(crate) fn write_session_token<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b str, Error> {
         if let State::Idle = self.run.state {
             return Err(Error::NotStarted);
@@ -960,13 +977,13 @@ impl<'a> Provisioning<'a> {
         Ok(text(writer.finish()?))
     }
 
-    /// Whether the connection is to present a certificate.
+    /// Returns `true` if the TLS connection must present a client certificate.
     #[cfg(feature = "minreq")]
     pub(crate) const fn needs_client_certificate(&self) -> bool {
         self.attestation.is_x509()
     }
 
-    /// Whether requests carry a token.
+    /// Returns `true` if requests have a token.
     pub(crate) const fn has_token(&self) -> bool {
         self.run.is_signed
     }
@@ -979,7 +996,7 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// The length of what [`write_body`](Self::write_body) writes.
+    /// Returns the length of what [`write_body`](Self::write_body) writes.
     pub(crate) fn request_body_len(&self) -> usize {
         let registration = &self.registration;
         let tpm = self.attestation.tpm_keys().map(|tpm| (tpm.endorsement_key.len(), tpm.storage_root_key.len()));
@@ -990,7 +1007,7 @@ impl<'a> Provisioning<'a> {
         sizes::body(registration.registration_id().as_str().len(), tpm, csr, payload)
     }
 
-    /// The JSON of a register request.
+    /// Writes the JSON of a register request.
     pub(crate) fn write_body(&self, writer: &mut Writer<'_>) {
         writer.str(r#"{"registrationId":""#);
         writer.str(self.registration.registration_id().as_str());
@@ -1016,18 +1033,17 @@ impl<'a> Provisioning<'a> {
         writer.byte(b'}');
     }
 
-    /// Returns `true` if the answer is a challenge for the TPM, whose next register request is signed.
+    /// Returns `true` if the answer is a challenge for the TPM.
     fn is_challenge(&self, answer: Answer<'_>) -> bool {
         self.attestation.tpm_keys().is_some()
             && answer.status == 401
             && self.run.activations < MAX_ACTIVATIONS
-            // A poll goes with the token of its register request.
+            // A poll has the token of its register request, so its 401 is not a challenge.
             && self.run.id.is_empty()
             && AuthenticationKey::of_challenge(answer.body).is_some()
     }
 
-    /// Takes over the operation ID, and says where the device belongs once
-    /// it is settled.
+    /// Reads an answer with a status 2xx. Stores the operation ID, and returns the assignment if there is one.
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
         let mut document = Document::EMPTY;
         let status = if self.is_lookup() {
@@ -1047,7 +1063,7 @@ impl<'a> Provisioning<'a> {
                 match document.operation_id() {
                     Ok(operation_id) if operation_id.decode_into(id) => Ok(None),
                     Ok(_) => Err(Malformed::Invalid("operationId").into()),
-                    // Later answers name the same operation.
+                    // An answer to a poll may omit the operation ID.
                     Err(missing) if id.is_empty() => Err(missing.into()),
                     Err(_) => Ok(None),
                 }
@@ -1080,7 +1096,7 @@ impl<'a> Provisioning<'a> {
                 self.run.unanswered = self.run.unanswered.saturating_add(1);
                 self.run.unanswered > self.policy.max_retries()
             }
-            // A poll goes with the token of its register request, which the service accepted.
+            // The service has accepted the token of a poll before, so another key does not help there.
             Fault::Credential if self.run.id.is_empty() && self.can_try_other_key() => {
                 self.run.tried_other_key = true;
                 self.run.key = self.run.key.other();
@@ -1104,7 +1120,7 @@ impl<'a> Provisioning<'a> {
         self.attestation.is_symmetric_key() && self.has_secondary_key && !self.run.tried_other_key
     }
 
-    /// Waits, or ends the run at once if the wait would outlast it.
+    /// Waits. Ends the run at once if the wait would end after the deadline.
     fn wait(&mut self, now: Duration, millis: u32) {
         let until = later(now, millis);
         if until >= self.run.deadline {
@@ -1119,7 +1135,7 @@ impl<'a> Provisioning<'a> {
         self.run.event = Event::Failed;
     }
 
-    /// No request follows, so the token has served.
+    /// Ends the run and wipes the signature.
     fn finish(&mut self, state: State) {
         self.run.state = state;
         self.forget_signature();

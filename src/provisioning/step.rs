@@ -2,70 +2,90 @@ use core::time::Duration;
 
 use crate::error::Error;
 
-/// What to do next.
+/// The next step of a driver, from [`Provisioning::step`](crate::Provisioning::step).
+///
+/// [The driving contract](crate::Provisioning#the-driving-contract) describes each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Step {
-    /// Sign, with [`Provisioning::sign_with`], or with
+    /// Sign: call [`Provisioning::sign_with`], or
     /// [`write_message`](crate::Provisioning::write_message) and
-    /// [`on_signature`](crate::Provisioning::on_signature). A run asks for this once, and again only
-    /// if the key changes.
+    /// [`on_signature`](crate::Provisioning::on_signature). A run has this step once, and again only if the
+    /// key changes.
     ///
     /// [`Provisioning::sign_with`]: crate::Provisioning::sign_with
     Sign,
-    /// Give the service's challenge to the TPM, with
-    /// [`Provisioning::activate_with`](crate::Provisioning::activate_with). Only for
-    /// `Attestation::tpm`.
+    /// Pass the challenge to the TPM: call
+    /// [`Provisioning::activate_with`](crate::Provisioning::activate_with). Only a run with
+    /// `Attestation::tpm` has this step.
     Activate,
-    /// Send the request that a codec writes. Give its answer to
-    /// [`Provisioning::on_answer`](crate::Provisioning::on_answer). If there is none, call
+    /// Write the request ([`http`](crate::http), [`mqtt`](crate::mqtt)) and send it. Pass the answer to
+    /// [`Provisioning::on_answer`](crate::Provisioning::on_answer). If there is no answer, call
     /// [`Provisioning::on_error`](crate::Provisioning::on_error).
     Send,
-    /// Do nothing for this long. The connection may be kept or closed.
+    /// Wait for this time. You may keep the connection or close it.
     Wait(Duration),
     /// Read the result with [`Provisioning::result`](crate::Provisioning::result).
     Finished,
 }
 
-/// How far a run has come, in the C SDK's order of events.
+/// An event of a run, for a log or a user. See [`Provisioning::progress`](crate::Provisioning::progress).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Progress {
-    /// There is a connection to the service. Drivers without connections do not report this.
+    /// The device is connected to the service. A driver that does not call
+    /// [`on_connected`](crate::Provisioning::on_connected), such as [`https`](crate::https), does not report
+    /// this event.
     Connected,
-    /// A register request is about to be sent.
+    /// The run sends a register request now.
     Registering,
-    /// A look-up of the registration's status is about to be sent.
+    /// The run sends a status look-up now.
     LookingUp,
-    /// The service answered that it is still assigning.
+    /// The service is still assigning the device.
     Assigning,
-    /// The service answered that the device is assigned.
+    /// The service assigned the device to a hub.
     Assigned,
-    /// An attempt failed, and another one follows.
+    /// An attempt failed. Another attempt follows.
     Retrying {
-        /// Why the attempt failed.
+        /// The reason of the failure.
         error: Error,
-        /// How long the run waits before the next attempt. Zero if it tries the other key.
+        /// The time until the next attempt. Zero if the run tries the other key.
         wait: Duration,
-        /// How many attempts in a row have failed.
+        /// The number of failed attempts in a row.
         failures: u8,
     },
-    /// The run is over without an assignment.
+    /// The run ended without an assignment.
     Failed(Error),
 }
 
-/// An answer of the service, over HTTP or MQTT.
+/// An answer of the service over HTTP or MQTT, for
+/// [`Provisioning::on_answer`](crate::Provisioning::on_answer).
+///
+/// ```
+/// use azure_dps::provisioning::{Answer, Step};
+/// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
+/// use core::time::Duration;
+///
+/// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+/// let now = Duration::ZERO;
+/// provisioning.start(now, 0);
+/// let body = br#"{"operationId":"4.d0a6","status":"assigning"}"#;
+/// provisioning.on_answer(now, Answer::new(202, Some(3), body));
+/// assert_eq!(provisioning.step(now), Step::Wait(Duration::from_secs(3)));
+/// # Ok::<(), azure_dps::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Answer<'b> {
-    /// The HTTP status; over MQTT the status in the topic.
+    /// The HTTP status, or over MQTT the status in the topic.
     pub status: u16,
     /// `Retry-After` in seconds, if the service sent a number.
     pub retry_after: Option<u32>,
-    /// The JSON document.
+    /// The body, a JSON document.
     pub body: &'b [u8],
 }
 
