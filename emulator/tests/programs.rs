@@ -243,6 +243,45 @@ fn the_program_has_a_control_api() {
     }
 }
 
+/// `--check-health` is 0 if the emulator is ready, and else 1 with the reason. It needs the token if there is one. The
+/// last `--control` counts, so that a container's can be changed.
+#[test]
+fn its_health_can_be_checked() {
+    const TOKEN: (&str, &str) = ("DPS_EMULATOR_CONTROL_TOKEN", "sixteen-letters!");
+    let check = |address: &str, token: Option<(&str, &str)>| {
+        let mut command = Command::new(DPS);
+        let output = command.args(["--check-health", address]).envs(token).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let healthy = (0, String::new());
+    for token in [None, Some(TOKEN)] {
+        let address = if token.is_some() { "0.0.0.0:0" } else { "127.0.0.1:0" };
+        let mut command = Command::new(DPS);
+        command.args(["--control", "none", "--control", address]).envs(token);
+        let mut program = Program::start(&mut command);
+        let line = (0..6).map(|_| program.line()).find(|line| line.starts_with("control page at ")).unwrap();
+        let port = line.trim_end_matches('/').rsplit_once(':').unwrap().1;
+        let [own, by_name] = ["127.0.0.1", "localhost"].map(|host| format!("{host}:{port}"));
+        assert_eq!(check(&own, token), healthy);
+        assert_eq!(check(&by_name, token), healthy);
+        if token.is_some() {
+            let (code, why) = check(&own, None);
+            assert!(code == 1 && why.contains("401"), "{code} {why}");
+        }
+        program.end("-TERM");
+        let (code, why) = check(&own, token);
+        assert!(code == 1 && why.contains("Connection refused") && !why.contains(TOKEN.1), "{code} {why}");
+    }
+    // Something else is there, which closes the connection.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let other = std::thread::spawn(move || drop(listener.accept().unwrap().0.write_all(b"SSH-2.0-OpenSSH_9.9\r\n")));
+    let (code, why) = check(&address, None);
+    assert_eq!(code, 1, "{why}");
+    other.join().unwrap();
+}
+
 /// A key may come from a file, too.
 #[test]
 fn the_webhooks_key_may_be_in_a_file() {

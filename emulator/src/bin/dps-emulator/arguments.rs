@@ -45,7 +45,8 @@ allocation policies\":
 
 Exit codes:
   0  stopped by Ctrl-C or SIGTERM; --check: the configuration can be used
-  1  it could not start: an address is taken, a file cannot be read, …
+  1  it could not start: an address is taken, a file cannot be read, …;
+     --check-health: the other emulator is not ready
   2  the command line is wrong
   3  the configuration cannot be read or used";
 
@@ -93,6 +94,7 @@ pub(crate) struct Listeners {
 pub(crate) struct Control {
     /// Listen for the control API and serve its page; port 0 takes a free one, `none` turns it off
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = control_address)]
+    #[arg(overrides_with = "control")]
     pub(crate) control: String,
     /// Accept this name in Host, with any port or as NAME:PORT; may be given more than once
     #[arg(long, value_name = "NAME")]
@@ -101,6 +103,10 @@ pub(crate) struct Control {
     /// loopback
     #[arg(long, value_name = "FILE")]
     pub(crate) control_token_file: Option<PathBuf>,
+    /// Ask the emulator whose control API has this address whether it is ready: the exit code is 0 or 1. Nothing is
+    /// started
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listening_address)]
+    pub(crate) check_health: Option<String>,
 }
 
 #[derive(Args)]

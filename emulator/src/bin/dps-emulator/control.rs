@@ -15,8 +15,13 @@ pub(crate) fn listen(mut builder: Builder, flags: &Control) -> Result<Builder, F
     for host in &flags.control_host {
         builder = builder.control_host(host);
     }
-    Ok(match secret::read(flags.control_token_file.as_deref(), TOKEN)? {
-        Some((_, token)) => builder.control_token(token),
+    Ok(match token(flags)? {
+        Some(token) => builder.control_token(token),
         None => builder,
     })
+}
+
+/// The token, if there is one.
+pub(crate) fn token(flags: &Control) -> Result<Option<String>, Failure> {
+    Ok(secret::read(flags.control_token_file.as_deref(), TOKEN)?.map(|(_, token)| token))
 }

@@ -10,7 +10,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// It could not start.
+    /// It could not start, or `--check-health` found no emulator that is ready.
     pub(crate) fn start(error: impl fmt::Display) -> Self {
         Self { code: 1, why: Some(error.to_string()) }
     }

@@ -9,6 +9,7 @@ mod colour;
 mod configuration;
 mod control;
 mod failure;
+mod health;
 mod hosts;
 mod output;
 mod secret;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(address) = &arguments.control.check_health {
+        return health::check(address, &arguments.control);
+    }
     let configuration = Configuration::read(arguments);
     if arguments.configuration.check {
         return check::report(&configuration, &arguments.output);
