@@ -156,5 +156,9 @@ mod firmware {}
 mod after_first_boot {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/testing.md")]
+mod testing {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../ci/programs/refused.md")]
 mod refused {}
