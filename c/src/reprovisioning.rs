@@ -148,8 +148,8 @@ pub unsafe extern "C" fn azure_dps_reprovisioning_on_assigned(
         let provisioning = &get::<Client>(dps)?.provisioning;
         let assignment = provisioning.result(bytes(body, body_len)?)?;
         let now = life.now(now_ms);
-        let is_news = life.reprovisioning.on_assigned(now, &assignment, provisioning.key());
-        Ok(is_news.into())
+        let is_new = life.reprovisioning.on_assigned(now, &assignment, provisioning.key());
+        Ok(is_new.into())
     })
 }
 

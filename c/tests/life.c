@@ -53,10 +53,10 @@ static bool take_assignment(world *world)
 {
     device *device = &world->device;
     size_t size = sizeof device->buffer, len = 0;
-    int32_t is_news =
+    int32_t is_new =
         azure_dps_reprovisioning_on_assigned(&world->life, world->now, &device->dps, device->buffer, size);
-    if (is_news != 1) {
-        CHECK_INT(is_news, 0);
+    if (is_new != 1) {
+        CHECK_INT(is_new, 0);
         return false;
     }
     /* The record takes the answer's place. */

@@ -1,5 +1,5 @@
-// Inline, all of it: what is compiled with the crate changes what the optimiser makes of the rest, also
-// in programs that never call it.
+// All functions here are inline. Code that is compiled with the crate changes how the optimizer compiles the
+// rest of the crate, even in programs that do not call this code.
 
 use crate::{
     error::Error,
@@ -15,17 +15,16 @@ use crate::{
     },
 };
 
-/// The hub that a device was assigned to, and what its client connects with: user name, token
-/// and connection string, written into the caller's buffer. The client is the caller's.
+/// The hub of a device. Writes the user name, the token and the connection string for any hub client.
 ///
-/// User name and token are those of a classic hub. If your device may meet another one, look at
+/// The user name and the token are for a classic hub. If you set an `api-version` with other hubs, check
 /// [`Assignment::connection_profile`] first.
 ///
 /// ```
 /// use azure_dps::{DeviceKey, after::Hub, provisioning::Sizes};
 ///
 /// let hub = Hub::new("contoso-toasters-hub-1098.azure-devices.net", "breakroom499-contoso-tstrsd-007")?;
-/// // … or `assignment.hub()`, `record.assignment().hub()`
+/// // After a run: `assignment.hub()`. From a record: `record.assignment().hub()`.
 ///
 /// // MQTT 3.1.1 over TLS:
 /// assert_eq!((hub.host(), Hub::MQTT_PORT), ("contoso-toasters-hub-1098.azure-devices.net", 8883));
@@ -52,7 +51,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Hub<'a> {
-    /// Host and port, as the service names them.
+    /// The host, with its port if the service sent one.
     assigned_hub: &'a str,
     host: &'a str,
     port: Option<u16>,
@@ -62,13 +61,12 @@ pub struct Hub<'a> {
 }
 
 impl<'a> Hub<'a> {
-    /// The port of MQTT over TLS. (MQTT over WebSocket has 443.)
+    /// The port of MQTT over TLS. MQTT over WebSocket uses 443.
     pub const MQTT_PORT: u16 = 8883;
 
-    /// Creates a hub from an assigned hub and a device ID that were kept somewhere. Both are checked
-    /// as those of a fresh answer are.
+    /// Creates a hub from an assigned hub and a device ID that you have stored. Checks both texts.
     ///
-    /// `assigned_hub` is a host name, perhaps with `:` and a port:
+    /// `assigned_hub` is a host name with an optional `:` and port:
     ///
     /// ```
     /// use azure_dps::after::Hub;
@@ -79,7 +77,7 @@ impl<'a> Hub<'a> {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidHub`] says which of the two cannot be one.
+    /// [`InvalidHub`] names the text that is invalid.
     ///
     /// Source: [device identity properties](https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties).
     #[inline]
@@ -100,28 +98,32 @@ impl<'a> Hub<'a> {
         Self { assigned_hub, host, port, device_id, api_version: "2021-04-12", device_client_type: "" }
     }
 
-    /// Sets the hub's `api-version` in the user name, percent-encoded; `2021-04-12` by default.
+    /// Sets the `api-version` in the user name. The default is `2021-04-12`.
     pub const fn with_api_version(mut self, api_version: &'a str) -> Self {
         self.api_version = api_version;
         self
     }
 
-    /// Sets what the client calls itself, such as its name and version. It is added to the user name as
-    /// `DeviceClientType`, percent-encoded. An empty text, the default, adds nothing.
+    /// Sets the name of the client, such as its product and version. The default is none.
+    ///
+    /// The user name contains the text, percent-encoded, as `DeviceClientType`.
     pub const fn with_device_client_type(mut self, device_client_type: &'a str) -> Self {
         self.device_client_type = device_client_type;
         self
     }
 
-    /// Returns the host name without a port: what to resolve, and what the certificate must be for. User
-    /// name and token have this name, too, because the name of a hub in Azure has no port. So a service can
-    /// not tell two hubs apart whose names differ in the port alone. Derive nothing from the name's shape.
+    /// Returns the host name without a port.
+    ///
+    /// Resolve this name, and check that the hub's certificate is for this name. The user name and the token
+    /// contain it too, without a port. Do not parse the name: its form may change.
     pub const fn host(&self) -> &'a str {
         self.host
     }
 
-    /// Returns the port, if the service names one, as mock services on the own machine do. A hub in Azure has
-    /// none: its port is that of the protocol, such as [`MQTT_PORT`](Self::MQTT_PORT).
+    /// Returns the port, if the service sent one.
+    ///
+    /// A hub in Azure has no port here: use that of the protocol, such as [`MQTT_PORT`](Self::MQTT_PORT). A test
+    /// service on the local machine may send a port.
     pub const fn port(&self) -> Option<u16> {
         self.port
     }
@@ -131,13 +133,13 @@ impl<'a> Hub<'a> {
         self.device_id
     }
 
-    /// Returns the client identifier of MQTT's CONNECT: the device ID.
+    /// Returns the client identifier for MQTT's CONNECT, which is the device ID.
     pub const fn client_id(&self) -> &'a str {
         self.device_id
     }
 
-    /// Writes the user name of MQTT's CONNECT into `buffer`, which must hold
-    /// [`Sizes::hub_user_name`](crate::provisioning::Sizes::hub_user_name) bytes.
+    /// Writes the user name for MQTT's CONNECT into `buffer`.
+    /// [`Sizes::hub_user_name`](crate::provisioning::Sizes::hub_user_name) bytes are sufficient.
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -148,7 +150,7 @@ impl<'a> Hub<'a> {
         let mut writer = Writer::new(buffer);
         writer.str(self.host);
         writer.byte(b'/');
-        // As it is: the hub does not decode it.
+        // Not percent-encoded: the hub does not decode the device ID.
         writer.str(self.device_id);
         writer.str("/?api-version=");
         writer.percent(self.api_version.as_bytes());
@@ -159,17 +161,19 @@ impl<'a> Hub<'a> {
         writer.finish().map(|user_name| text(user_name))
     }
 
-    /// Signs a token for this device at this hub and writes it into `buffer`, which is also
-    /// where it is signed: the password of MQTT's CONNECT, or the `Authorization` of a request.
-    /// `buffer` must hold [`Sizes::hub_token`](crate::provisioning::Sizes::hub_token) bytes.
+    /// Writes a signed token for this device and hub into `buffer`.
+    /// [`Sizes::hub_token`](crate::provisioning::Sizes::hub_token) bytes are sufficient.
     ///
-    /// `expiry` is Unix time in seconds; the hub ends the session then. The token is a secret
-    /// for as long as it is valid. `signer` holds the key that the device registered with
-    /// (for a group, the derived one), or for TPM the key of the assignment.
+    /// The token is the password for MQTT's CONNECT, or the `Authorization` header of an HTTP request. It
+    /// expires at `expiry`, which is Unix time in seconds. Then the hub ends the session. The token is a secret
+    /// until then.
+    ///
+    /// `signer` has the key that the device registered with. For an enrollment group, this is the derived key.
+    /// For a TPM, it is the key of the assignment.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] with a size that suffices whatever the signature;
-    /// [`Error::Signer`].
+    /// - [`Error::BufferTooSmall`] with a size that is sufficient for any signature;
+    /// - [`Error::Signer`] if the signer fails.
     ///
     /// Source: [SAS tokens of IoT Hub](https://learn.microsoft.com/azure/iot-hub/iot-hub-dev-guide-sas).
     #[inline]
@@ -182,9 +186,11 @@ impl<'a> Hub<'a> {
         Ok(sas_token::sign(signer, buffer, expiry, "", |writer| self.write_resource(writer))?)
     }
 
-    /// Writes what is to be signed for a token into `buffer`: the bytes for HMAC-SHA256. Use this for a
-    /// signer that does not block; [`write_signed_token`](Self::write_signed_token) comes next. `buffer`
-    /// must hold [`Sizes::hub_token`](crate::provisioning::Sizes::hub_token) bytes.
+    /// Writes the message that must be signed for a token into `buffer`.
+    /// [`Sizes::hub_token`](crate::provisioning::Sizes::hub_token) bytes are sufficient.
+    ///
+    /// Use this function for an async signer. Sign the message with HMAC-SHA256, then call
+    /// [`write_signed_token`](Self::write_signed_token).
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -196,20 +202,22 @@ impl<'a> Hub<'a> {
         writer.finish().map(|message| &*message)
     }
 
-    /// Writes the token that has this signature of [`write_message`](Self::write_message). `buffer` must
-    /// hold [`Sizes::hub_token`](crate::provisioning::Sizes::hub_token) bytes.
+    /// Writes a token with the signature of [`write_message`](Self::write_message) into `buffer`.
+    /// [`Sizes::hub_token`](crate::provisioning::Sizes::hub_token) bytes are sufficient.
     ///
     /// ```
-    /// use azure_dps::{DeviceKey, after::Hub, identity::SignAsync};
+    /// use azure_dps::{Error, after::Hub, identity::SignAsync};
     ///
-    /// # async fn token(chip: &mut impl SignAsync) -> Result<(), azure_dps::Error> {
-    /// let hub = Hub::new("hub.azure-devices.net", "dev-1")?;
-    /// let (mut buffer, mut signature) = ([0; 256], [0; 32]);
-    /// let in_an_hour = 1_700_003_600;
-    /// chip.sign(hub.write_message(in_an_hour, &mut buffer)?, &mut signature).await?;
-    /// let password = hub.write_signed_token(&signature, in_an_hour, &mut buffer)?;
-    /// # Ok(())
-    /// # }
+    /// async fn write_password<'b>(
+    ///     hub: Hub<'_>,
+    ///     chip: &mut impl SignAsync,
+    ///     expiry: u64,
+    ///     buffer: &'b mut [u8],
+    /// ) -> Result<&'b str, Error> {
+    ///     let mut signature = [0; 32];
+    ///     chip.sign(hub.write_message(expiry, buffer)?, &mut signature).await?;
+    ///     Ok(hub.write_signed_token(&signature, expiry, buffer)?)
+    /// }
     /// ```
     ///
     /// # Errors
@@ -228,9 +236,10 @@ impl<'a> Hub<'a> {
         writer.finish().map(|token| text(token))
     }
 
-    /// Writes the topic of a message from the device to the cloud (telemetry) into `buffer`, which must hold
-    /// [`Sizes::hub_telemetry_topic`](crate::provisioning::Sizes::hub_telemetry_topic) bytes and the
-    /// percent-encoded `properties`, with a `=` and a `&` each.
+    /// Writes the topic of telemetry (device-to-cloud messages) into `buffer`.
+    ///
+    /// The buffer needs [`Sizes::hub_telemetry_topic`](crate::provisioning::Sizes::hub_telemetry_topic) bytes,
+    /// and for each property its percent-encoded name and value plus 2.
     ///
     /// ```
     /// use azure_dps::after::Hub;
@@ -238,7 +247,7 @@ impl<'a> Hub<'a> {
     /// let hub = Hub::new("hub.azure-devices.net", "dev-1")?;
     /// let mut topic = [0; 128];
     /// assert_eq!(hub.write_telemetry_topic(&[], &mut topic)?, "devices/dev-1/messages/events/");
-    /// // The hub's routes can look into the message.
+    /// // With these two properties, the hub's routes can query the body of the message.
     /// let json = [("$.ct", "application/json"), ("$.ce", "utf-8")];
     /// assert_eq!(
     ///     hub.write_telemetry_topic(&json, &mut topic)?,
@@ -260,8 +269,8 @@ impl<'a> Hub<'a> {
         self.write_telemetry_topic_of(properties.iter().copied(), buffer)
     }
 
-    /// Does what [`write_telemetry_topic`](Self::write_telemetry_topic) does, for properties that are not in a
-    /// slice.
+    /// Writes the topic of telemetry with properties from an iterator: see
+    /// [`write_telemetry_topic`](Self::write_telemetry_topic).
     ///
     /// ```
     /// use azure_dps::after::Hub;
@@ -303,11 +312,11 @@ impl<'a> Hub<'a> {
         writer.percent(self.device_id.as_bytes());
     }
 
-    /// Writes the connection string that Microsoft's SDKs and tools take into `buffer`, which must
-    /// hold [`Sizes::hub_connection_string`](crate::provisioning::Sizes::hub_connection_string) bytes. It has the hub as
-    /// the service names it, with a port if there is one.
+    /// Writes the connection string for Microsoft's SDKs and tools into `buffer`.
+    /// [`Sizes::hub_connection_string`](crate::provisioning::Sizes::hub_connection_string) bytes are sufficient.
     ///
-    /// The key is in it: wipe the buffer afterwards, also after an error.
+    /// The text contains the key. Wipe the buffer after use, also after an error. If the service sent a port,
+    /// the text contains the port too.
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -325,9 +334,9 @@ impl<'a> Hub<'a> {
         writer.finish().map(|connection_string| text(connection_string))
     }
 
-    /// Does the same for a device whose TLS stream presents a client certificate, in
-    /// [`Sizes::hub_x509_connection_string`](crate::provisioning::Sizes::hub_x509_connection_string) bytes. Nothing in it
-    /// is secret.
+    /// Writes the connection string of a device with an X.509 certificate into `buffer`.
+    /// [`Sizes::hub_x509_connection_string`](crate::provisioning::Sizes::hub_x509_connection_string) bytes are
+    /// sufficient. The text is not secret.
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -338,7 +347,7 @@ impl<'a> Hub<'a> {
         writer.finish().map(|connection_string| text(connection_string))
     }
 
-    // Neither a hub nor a device ID has a semicolon.
+    // A hub and a device ID cannot contain a semicolon, so they need no escape.
     #[inline]
     fn begin_connection_string<'b>(&self, buffer: &'b mut [u8]) -> Writer<'b> {
         let mut writer = Writer::new(buffer);
@@ -349,7 +358,7 @@ impl<'a> Hub<'a> {
         writer
     }
 
-    /// Tells one hub and device ID from another.
+    /// Returns a hash of the hub and the device ID.
     #[inline]
     pub(crate) fn fingerprint(&self) -> u32 {
         fnv_1a(self.assigned_hub.bytes().chain([b'/']).chain(self.device_id.bytes()))
@@ -357,7 +366,7 @@ impl<'a> Hub<'a> {
 }
 
 impl<'b> Assignment<'b> {
-    /// Returns the hub to connect to, and the device ID to connect as.
+    /// Returns the hub, with the device ID. Use it to connect.
     #[inline]
     pub fn hub(&self) -> Hub<'b> {
         Hub::checked(self.assigned_hub(), self.device_id())
@@ -365,7 +374,7 @@ impl<'b> Assignment<'b> {
 }
 
 impl<const PAYLOAD: usize> OwnedAssignment<PAYLOAD> {
-    /// Returns the hub to connect to, and the device ID to connect as.
+    /// Returns the hub, with the device ID. Use it to connect.
     #[inline]
     pub fn hub(&self) -> Hub<'_> {
         Hub::checked(self.assigned_hub(), self.device_id())

@@ -1,15 +1,29 @@
-//! After the first boot: the stored assignment, the hub, the twin, and when to provision again.
+//! After the first boot: the stored assignment, the hub, the twin, and reprovisioning.
 //!
-//! An assignment is valid for years. A device stores it, and asks DPS again only when it must.
+//! An assignment is valid for years. A device stores it, and asks DPS again only if it must:
 //!
-//! | | |
+//! ```
+//! use azure_dps::after::{Next, Record, Reprovisioning, ReprovisioningPolicy};
+//! use azure_dps::{IdScope, Registration, RegistrationId};
+//! use core::time::Duration;
+//!
+//! let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+//! let flash = [0xff; 4096]; // erased: the device has no assignment
+//! let record = Record::read(&flash, &registration);
+//! let now = Duration::ZERO; // since boot
+//! let mut life = Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new(), record);
+//! assert!(matches!(life.next(now), Next::Register(_)));
+//! # Ok::<(), azure_dps::Error>(())
+//! ```
+//!
+//! | item | use |
 //! |---|---|
-//! | [`Hub`] | what the hub's client connects with: host, client ID, user name, token, connection string |
-//! | [`Record`] | the assignment in flash. Bytes that are incomplete, changed or from another device are an error |
-//! | [`Reprovisioning`] | decides whether to connect to the hub or to ask DPS, when, and with which key |
-//! | [`twin`] | the device's settings at the hub: topics, and how to read what arrives |
+//! | [`Hub`] | returns what a hub client needs: host, client ID, user name, token, connection string |
+//! | [`Record`] | stores the assignment in flash. Detects bytes that are incomplete, changed or from another device |
+//! | [`Reprovisioning`] | decides what to do next: connect to the hub or ask DPS, when, and with which key |
+//! | [`twin`] | reads and reports the device's properties at the hub |
 //!
-//! None of them does I/O. A program that does not call them does not contain them. Start with
+//! These types do no I/O. A program that does not use them is not larger. Start with
 //! [how to drive it](Reprovisioning#how-to-drive-it).
 
 mod hub;

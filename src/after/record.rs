@@ -1,4 +1,4 @@
-// Inline, as in `hub.rs`.
+// All functions here are inline: see `hub.rs`.
 
 use sha2::{Digest, Sha256};
 
@@ -10,70 +10,71 @@ use crate::{
     total::{first, move_within},
 };
 
-/// An assignment as it is stored from one boot to the next: the registration state exactly as
-/// the service sent it, so that nothing of it is lost, and what proves it whole and this
-/// device's own.
+/// An assignment in storage, such as flash or a file.
+///
+/// A record contains the registration state exactly as the service sent it, and a header and a digest.
+/// [`read`](Self::read) detects a record that is incomplete, changed or from another device.
 ///
 /// ```
-/// # use azure_dps::*;
-/// # use azure_dps::provisioning::*;
-/// use azure_dps::{IdScope, Registration, RegistrationId};
 /// use azure_dps::after::{Record, RecordError};
+/// use azure_dps::provisioning::Answer;
+/// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
+/// use core::time::Duration;
 ///
 /// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-/// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
-/// # provisioning.start(core::time::Duration::ZERO, 0);
-/// # let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
-/// #     "deviceId":"dev-1","payload":{"darkness":"medium"}}}"#;
-/// # let mut buffer = [0; 1024];
-/// # buffer[..body.len()].copy_from_slice(body);
-/// # provisioning.on_answer(core::time::Duration::ZERO, Answer::new(200, None, body));
-/// // … a run whose answer is in `buffer`. The record takes the answer's place:
+/// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+/// // A transport does this. The body of the answer is in `buffer`:
+/// let body = br#"{"status":"assigned","registrationState":{"assignedHub":"hub.azure-devices.net",
+///     "deviceId":"dev-1","payload":{"darkness":"medium"}}}"#;
+/// let mut buffer = [0; 1024];
+/// buffer[..body.len()].copy_from_slice(body);
+/// provisioning.start(Duration::ZERO, 0);
+/// provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body));
+///
+/// // After the run, the record replaces the answer in `buffer`:
 /// let record = provisioning.write_record(&mut buffer)?;
-/// let mut flash = [0xff; 4096]; // a sector, erased
+/// let mut flash = [0xff; 4096]; // an erased sector
 /// flash[..record.len()].copy_from_slice(record);
 ///
-/// // At the next boot, and at all later ones:
+/// // At each later boot:
 /// let record = Record::read(&flash, &registration)?;
 /// assert_eq!(record.assignment().hub().host(), "hub.azure-devices.net");
 /// assert_eq!(record.assignment().payload().unwrap().raw(), r#"{"darkness":"medium"}"#);
 ///
-/// // Power was lost while it was written:
+/// // If power was lost during the write:
 /// flash[100..].fill(0xff);
 /// assert!(matches!(Record::read(&flash, &registration), Err(RecordError::Torn { .. })));
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
 ///
-/// # How to store it
+/// # How to store a record
 ///
-/// - Write the whole record, from its first byte to its last, wherever there is room: a sector
-///   of flash, a file. It may have anything behind it.
-/// - Power may fail at any byte. What is left then is refused: the start of the new record before
-///   the end of the old one, or before erased flash. A refused record costs one status look-up, or
-///   one registration if a certificate may have been in it ([`Reprovisioning`](crate::after::Reprovisioning)).
-///   Two places avoid that cost: write them one after the other, and read the first that is not
-///   refused. If it is the older one, its hub says so.
-/// - The record is neither encrypted nor signed: whoever can write it can send the device to
-///   a hub of theirs, which has a certificate like any other. Nothing but the storage stands
-///   against that. What is secret in
-///   it is what the service sent: the returned payload may be, if the operator's webhook puts
-///   secrets there. The device's key and tokens are not in it.
+/// - Write all bytes of the record in order, to a sector of flash or to a file. Any bytes may follow it.
+/// - Power may fail at any byte. [`read`](Self::read) detects this: the new record may end in the old one, or
+///   in erased flash. Then the device needs one status look-up, or one registration if the record may have had
+///   a certificate (see [`Reprovisioning`](crate::after::Reprovisioning)).
+/// - Two copies avoid this request. Write one after the other, and read the first valid copy. If it is the
+///   older one, its hub rejects the device, and the device asks DPS.
+/// - A record is not encrypted and not signed. Protect the storage: whoever can write a record can send the
+///   device to another hub.
+/// - A record does not contain the device key or tokens. The returned payload may be secret, if the webhook
+///   puts secrets there.
 ///
 /// # Layout
 ///
-/// [`OVERHEAD`](Self::OVERHEAD) bytes and the registration state. If the service wrote the device ID
-/// with JSON escapes, the record has it without, and spaces in their place. Numbers are little-endian. Later
-/// versions keep the places of length and digest, and the flags.
+/// A record has [`OVERHEAD`](Self::OVERHEAD) bytes and the registration state. Numbers are little-endian.
 ///
-/// | bytes | |
+/// | bytes | content |
 /// |---|---|
 /// | 2 | `Dp` |
 /// | 1 | the version of the layout: 1 |
-/// | 1 | flags; bit 0: the service accepted the secondary key; bits 1 and 2, both: no certificate was issued. All others are 0. |
+/// | 1 | flags. Bit 0: the service accepted the secondary key. Bits 1 and 2, both: no certificate was issued. All other bits are 0 |
 /// | 4 | the length of the registration state |
 /// | 8 | the owner: the first bytes of SHA-256(ID scope, a byte of 0, registration ID) |
-/// | … | the registration state: JSON |
-/// | 16 | the first bytes of SHA-256(all of the above) |
+/// | … | the registration state: JSON. A device ID with JSON escapes is stored without them, padded with spaces |
+/// | 16 | the first bytes of SHA-256(all bytes above) |
+///
+/// Later versions keep the positions of the length, the flags and the digest.
 ///
 /// Source: [cache the hub, do not register each boot](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale#reconnect-vs-reprovision-a-device).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,26 +87,26 @@ pub struct Record<'b> {
 const MAGIC: [u8; 2] = *b"Dp";
 const VERSION: u8 = 1;
 const SECONDARY_KEY: u8 = 1;
-/// Two bits: neither erased flash, nor zeros, nor the loss of one bit makes a record with a
-/// certificate into one without.
+/// No certificate was issued. This is two bits, so that zeros, erased flash or one lost bit never mean "no
+/// certificate": the device would look up its assignment, and lose the certificate.
 const NO_CERTIFICATE: u8 = 6;
 const OWNER_LEN: usize = 8;
 const DIGEST_LEN: usize = 16;
-/// What stands before the registration state.
+/// The length of the part before the registration state.
 const HEADER_LEN: usize = 8 + OWNER_LEN;
 
 impl<'b> Record<'b> {
-    /// How much longer a record is than [`Assignment::registration_state`], in bytes.
+    /// The length of a record without its registration state, in bytes.
     pub const OVERHEAD: usize = RECORD_OVERHEAD;
 
-    /// The length of what stands before the registration state, in bytes: see [`len`](Self::len).
+    /// The length of the header of a record, in bytes: see [`len`](Self::len).
     pub const HEADER_LEN: usize = HEADER_LEN;
 
-    /// Returns the length of a record in bytes, from its header. `None` if this is not the header of a
-    /// record.
+    /// Returns the length of a record in bytes, from its header. Returns `None` if the bytes are not the header
+    /// of a record.
     ///
-    /// Read [`HEADER_LEN`](Self::HEADER_LEN) bytes of flash first, and then as much as this says, if
-    /// your buffer has room. The header may be torn, so the length can be any number.
+    /// Read [`HEADER_LEN`](Self::HEADER_LEN) bytes of flash first. Then read the whole record, if the buffer has
+    /// room. An incomplete header may contain any length.
     ///
     /// ```
     /// use azure_dps::after::Record;
@@ -123,11 +124,12 @@ impl<'b> Record<'b> {
         }
     }
 
-    /// Reads the record at the start of `bytes`, which may go on behind it, and checks what it
-    /// says as a fresh answer is checked.
+    /// Reads the record at the start of `bytes`. Any bytes may follow the record.
+    ///
+    /// Checks the content of the record in the same way as an answer of the service.
     ///
     /// # Errors
-    /// [`RecordError`] says what stands there instead.
+    /// [`RecordError`] says what the bytes are instead.
     #[inline]
     pub fn read(bytes: &'b [u8], registration: &Registration<'_>) -> Result<Self, RecordError> {
         if !bytes.starts_with(&MAGIC) {
@@ -142,7 +144,7 @@ impl<'b> Record<'b> {
         if !digest.starts_with(first::<DIGEST_LEN>(&Sha256::digest(content))) {
             return Err(torn);
         }
-        // Not before: it may be erased flash.
+        // Checked after the digest, because `version` and `flags` may be erased flash.
         if version != VERSION || flags & !(SECONDARY_KEY | NO_CERTIFICATE) != 0 {
             return Err(RecordError::Layout { version, flags });
         }
@@ -152,7 +154,7 @@ impl<'b> Record<'b> {
         }
         let mut document = Document::EMPTY;
         document.read_state(state)?;
-        // Where the state itself names none, its answer did.
+        // A state without a status is an assignment: its answer had the status.
         if !matches!(document.state_status(), Ok(Status::Assigned) | Err(_)) {
             return Err(Malformed::Contradiction("registrationState.status").into());
         }
@@ -164,25 +166,24 @@ impl<'b> Record<'b> {
         Ok(Self { assignment, key })
     }
 
-    /// Returns what the service answered when it assigned the device, borrowed from the bytes.
+    /// Returns the assignment. It borrows from the bytes of the record.
     pub const fn assignment(&self) -> Assignment<'b> {
         self.assignment
     }
 
-    /// Returns which of the device's two symmetric keys the service accepted then.
+    /// Returns the symmetric key that the service accepted: the primary or the secondary one.
     pub const fn key(&self) -> KeyChoice {
         self.key
     }
 }
 
 impl Assignment<'_> {
-    /// Writes the [`Record`] of this assignment into `buffer`, for `registration`, with which
-    /// it was had, and with the key that the service accepted
-    /// ([`Provisioning::key`](crate::Provisioning::key)).
+    /// Writes a [`Record`] of this assignment into `buffer`.
+    /// [`Sizes::record`](crate::provisioning::Sizes::record) bytes are sufficient.
     ///
-    /// The buffer must hold [`Record::OVERHEAD`] bytes and the registration state, which is shorter
-    /// than the answer: [`Sizes::record`](crate::provisioning::Sizes::record) is sufficient.
-    /// [`Provisioning::write_record`](crate::Provisioning::write_record) needs no second buffer.
+    /// Pass the registration of the run, and the key that the service accepted
+    /// ([`Provisioning::key`](crate::Provisioning::key)). To save the second buffer, use
+    /// [`Provisioning::write_record`](crate::Provisioning::write_record).
     ///
     /// # Errors
     /// [`BufferTooSmall`] with the exact size.
@@ -207,13 +208,13 @@ impl Assignment<'_> {
 }
 
 impl Provisioning<'_> {
-    /// Makes the [`Record`] of the assignment, in the buffer that holds the last answer's body at its
-    /// start. The record takes the answer's place: read it with [`Record::read`], which has the
-    /// assignment.
+    /// Writes the [`Record`] of the assignment into the buffer that begins with the body of the last answer.
+    ///
+    /// The record replaces the answer. To read the assignment again, use [`Record::read`].
     ///
     /// # Errors
-    /// What [`result`](Self::result) returns if there is no assignment; [`Error::BufferTooSmall`] with
-    /// the exact size.
+    /// - [`Error::BufferTooSmall`] with the exact size;
+    /// - the error of [`result`](Self::result) if there is no assignment.
     #[inline]
     pub fn write_record<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
         let assignment = self.result(buffer)?;
@@ -232,10 +233,10 @@ impl Provisioning<'_> {
     }
 }
 
-/// What a record says beside the registration state.
+/// The data of a record besides the registration state.
 struct Header {
     flags: u8,
-    /// Where in the state the device ID stands, with its quotes, if it has escapes.
+    /// The start and length of the device ID in the state, with its quotes, if it has escapes.
     escaped_id: Option<(usize, usize)>,
 }
 
@@ -253,7 +254,7 @@ impl Header {
         }
     }
 
-    /// Writes what is around the state, which is in its place.
+    /// Writes the parts around the state. The state is in its place already.
     #[inline]
     fn seal(self, device_id: &str, registration: &Registration<'_>, record: &mut [u8]) {
         let state_len = record.len().saturating_sub(Record::OVERHEAD);
@@ -278,18 +279,18 @@ impl Header {
     }
 }
 
-/// Returns `true` unless it is certain that the record held no certificate.
+/// Returns `false` if the record certainly had no certificate.
 #[inline]
 pub(super) fn may_have_certificate(error: &RecordError) -> bool {
     match error {
         RecordError::Torn { flags } | RecordError::Layout { flags, .. } => flags & !SECONDARY_KEY != NO_CERTIFICATE,
-        // Nothing of this device's.
+        // No record of this device.
         RecordError::Absent | RecordError::Foreign => false,
         RecordError::Impossible(_) => true,
     }
 }
 
-/// Whose record it is. Neither of the two identifiers has a byte of 0.
+/// Returns a hash of the device's identifiers. They cannot contain a byte of 0, so 0 separates them.
 #[inline]
 fn owner(registration: &Registration<'_>) -> [u8; 32] {
     let mut hash = Sha256::new();

@@ -8,41 +8,38 @@ use crate::{
     total::{between, later},
 };
 
-/// Decides where a device turns after its first boot: to the hub that it knows, or to DPS. It
-/// turns to DPS only when the hub says so, or has been out of reach for long enough. A state
-/// machine without I/O, clock or allocator, as [`Provisioning`] is.
+/// Decides what a device does after its first boot: connect to its hub, or ask DPS again.
 ///
-/// A register call is billed, and most of them lead to the hub that the device knows already. A
-/// fleet that registers at each boot is throttled. This is the guidance that Microsoft
-/// publishes, with times to it.
+/// The device asks DPS only if the hub rejects it, or if the hub cannot be reached for a long time. A
+/// registration is billed, and usually returns the hub that the device knows already. If a fleet registers at
+/// each boot, the service throttles it. This type follows the guidance that Microsoft publishes (source below).
+///
+/// Like [`Provisioning`], this is a state machine without I/O, clock or allocator.
 ///
 /// # How to drive it
 ///
-/// 1. **Boot.** Read the [`Record`] and hand in the result ([`new`](Self::new)).
-/// 2. **Ask** [`next`](Self::next) what to do, whenever the last thing is done. `now` is a
-///    monotonic clock's reading, from any start; every call takes the same clock's.
-/// 3. On [`Next::Wait`], do nothing for this long, then go to 2. Waiting longer is allowed.
-/// 4. On [`Next::Hub`], connect to the [`Hub`](super::Hub) of the record, with this key. Report
-///    the outcome to [`on_hub`](Self::on_hub), then go to 2:
-///    - [`Accepted`](HubOutcome::Accepted) when the session stands. The device reads its
-///      [`twin`](super::twin) then. When the session ends, report that too:
-///      [`Closed`](HubOutcome::Closed) if this device ended it, else
-///      [`Unreachable`](HubOutcome::Unreachable), or [`Refused`](HubOutcome::Refused) if the hub gave
-///      a reason.
-///    - [`Refused`](HubOutcome::Refused) or [`Unreachable`](HubOutcome::Unreachable) if there is no
-///      session.
+/// 1. **Boot.** Read the [`Record`], and pass the result to [`new`](Self::new).
+/// 2. **Ask** [`next`](Self::next) what to do. `now` is the time of a monotonic clock, such as the time since
+///    boot. All calls use the same clock.
+/// 3. On [`Next::Wait`], wait for this time, then go to 2. You may wait longer.
+/// 4. On [`Next::Hub`], connect to the [`Hub`](super::Hub) of the record, with this key. Pass the outcome to
+///    [`on_hub`](Self::on_hub), then go to 2:
+///    - [`Accepted`](HubOutcome::Accepted) when the session begins. Read the [`twin`](super::twin) now. When
+///      the session ends, pass this outcome too: [`Closed`](HubOutcome::Closed) if the device ended the
+///      session, [`Refused`](HubOutcome::Refused) if the hub gave a reason, else
+///      [`Unreachable`](HubOutcome::Unreachable).
+///    - [`Refused`](HubOutcome::Refused) or [`Unreachable`](HubOutcome::Unreachable) if no session begins.
 ///
-///    A TPM signs with the key that the record's
-///    [`tpm_authentication_key`](Assignment::tpm_authentication_key) gave it, and not with that of
-///    a later challenge.
-/// 5. On [`Next::LookUp`], run a `Provisioning::lookup`: the service says where the device belongs,
-///    nothing is changed, and nothing is billed. On [`Next::Register`], run a [`Provisioning::new`], with
-///    the [`csr`](crate::Registration::csr) if the device uses an issued certificate. Of two keys, both
-///    try this one first ([`Provisioning::with_first_key`]).
-/// 6. If the run has an [`Assignment`], hand it to [`on_assigned`](Self::on_assigned), with the key that
-///    the service accepted ([`Provisioning::key`]). If that returns `true`, write the record before
-///    anything else: [`Next::Hub`] is the new hub. If the run failed, hand the finished
-///    [`Provisioning`] to [`on_failed`](Self::on_failed). Then go to 2.
+///    A TPM signs with the [`tpm_authentication_key`](Assignment::tpm_authentication_key) of the record, not
+///    with the key of a later challenge.
+/// 5. On [`Next::LookUp`], run a `Provisioning::lookup`. It returns the last assignment, changes nothing and is
+///    not billed. On [`Next::Register`], run a [`Provisioning::new`]. If the device uses an issued certificate,
+///    add the [`csr`](crate::Registration::csr). If the device has two keys, set the first key of the run
+///    ([`Provisioning::with_first_key`]).
+/// 6. If the run succeeds, pass the [`Assignment`] and the accepted key ([`Provisioning::key`]) to
+///    [`on_assigned`](Self::on_assigned). If that returns `true`, write the record first: the next
+///    [`Next::Hub`] is the new hub. If the run fails, pass the finished [`Provisioning`] to
+///    [`on_failed`](Self::on_failed). Then go to 2.
 ///
 /// ```
 /// use azure_dps::after::{HubOutcome, Next, Record, Reprovisioning, ReprovisioningPolicy};
@@ -65,7 +62,7 @@ use crate::{
 /// #         provisioning.result(body).map(|_| ())
 /// #     }
 /// # }
-/// /// `device` stands for the firmware's clock, network and transport.
+/// /// `Device` is the firmware's clock, network and transport.
 /// fn live(
 ///     device: &mut Device,
 ///     registration: Registration<'_>,
@@ -101,8 +98,8 @@ use crate::{
 ///         };
 ///         let mut provisioning = provisioning;
 ///         if device.provision(&mut provisioning, keys, &mut buffer).is_ok() { // 6
-///             let is_news = life.on_assigned(device.now(), &provisioning.result(&buffer)?, provisioning.key());
-///             if is_news {
+///             let is_new = life.on_assigned(device.now(), &provisioning.result(&buffer)?, provisioning.key());
+///             if is_new {
 ///                 let record = provisioning.write_record(&mut buffer)?;
 ///                 flash[..record.len()].copy_from_slice(record);
 ///             }
@@ -121,90 +118,117 @@ use crate::{
 ///
 /// # What it decides
 ///
-/// | what happened | what is next |
+/// At boot:
+///
+/// | record | next |
 /// |---|---|
-/// | there is a record | the hub |
-/// | there is no record, or another device's | a registration |
-/// | the record is torn, or of another layout | the look-up |
-/// | the hub: 401, 403, 404 | the look-up, at once |
-/// | the hub: out of reach, a session lost, anything else | the hub again, after 5 s, then 10, 20 … 320 s; after [`hub_patience`](ReprovisioningPolicy::hub_patience) the look-up |
-/// | the hub: 5xx | the same, but then no registration |
-/// | the hub: 429 | the hub again, as above, for as long as it takes |
-/// | this device closed the session | the hub, when the device wants it again |
-/// | the look-up: another hub, or device ID | that one |
-/// | the look-up: the hub that is known; no registration, or one that failed or was disabled; anything else but what follows | a registration |
-/// | a registration: a hub | that one, even if it is the same |
-/// | either: DPS is busy or out of reach | the hub, if there is one, after 5 s, then 10, 20 … 320 s |
-/// | a registration: the enrollment is disabled, or anything else | a pause; meanwhile the hub, if there is one: if it has refused the device, every hour, else as above |
+/// | valid | the hub |
+/// | absent, or from another device | a registration |
+/// | incomplete, or of another layout | a look-up |
 ///
-/// **The look-up** is a feature, `lookup`, and is asked for with `ReprovisioningPolicy::with_lookup`. Without it,
-/// the registration is next where the table says look-up, but after a 5xx of the hub.
+/// After a connection to the hub:
 ///
-/// **Issued certificates.** A look-up does not return them. So a device whose record has an
-/// [`issued_certificate_chain`](Assignment::issued_certificate_chain) registers instead of looking
-/// up. The same goes for a record that cannot be read and may have had one, and after a register
-/// request with a `csr` that led to no assignment. A hub's 5xx leads to no registration here either.
+/// | outcome | next |
+/// |---|---|
+/// | 401, 403, 404 | a look-up at once |
+/// | not reachable, a lost session, or any other error | the hub again, after 5, 10, 20 … 320 s. After [`hub_patience`](ReprovisioningPolicy::hub_patience), a look-up |
+/// | 5xx | as above, but the look-up is not followed by a registration |
+/// | 429 | the hub again, after 5, 10, 20 … 320 s, without limit |
+/// | the device closed the session | the hub, as soon as the device asks again |
 ///
-/// **Sessions.** A session counts as a success if this device ended it
-/// ([`HubOutcome::Closed`]), however short it was, or if it lasted for
-/// [`SHORTEST_SESSION`](Self::SHORTEST_SESSION), 2 minutes. A success ends the patience and the
-/// back-off. A session that the hub or the network ends earlier is a failure like any other: the hub
-/// may accept every device and drop it at once.
+/// After a look-up or a registration:
 ///
-/// **Pauses.** A hub that refuses a device that DPS has just sent there would cost a billed
-/// registration each time round. So DPS is not asked again for
-/// [`first_pause`](ReprovisioningPolicy::first_pause), then four times as long, and so on up to
-/// [`longest_pause`](ReprovisioningPolicy::longest_pause): with the defaults 1, 4, 16, 64 minutes,
-/// 4 and 17 hours, then a day, each plus jitter of up to half of it. A pause follows
-/// - each registration, and each final error of one;
-/// - each look-up that led to another hub.
+/// | outcome | next |
+/// |---|---|
+/// | DPS is busy or not reachable | the hub, if there is one, after 5, 10, 20 … 320 s |
+/// | look-up: another hub or device ID | this hub |
+/// | look-up: the known hub; no registration; a failed or disabled registration; any other error | a registration |
+/// | registration: a hub | this hub, even if it is the known one |
+/// | registration: the enrollment is disabled, or any other error | a pause. During the pause, the hub if there is one: every hour if the hub rejected the device, else as above |
 ///
-/// That makes at most seven registrations in the first day, and then less than one a day. Before
-/// each of them the hub is tried once more, and in a long pause every 1 to 1½ hours: an operator who
-/// enables a device at its hub again does not wait for the end of the pause. When an hour has passed since the hub accepted the
-/// device, without a session lost, the series ends. A reboot ends it too, because it forgets the
-/// pauses. If your device may reboot in order to try again, save them: [`pauses`](Self::pauses).
-///
-/// A registration whose outcome did not arrive may have been billed: the pauses follow it too,
-/// but grow no longer than the fourth of them. If no register request was sent
-/// ([`Provisioning::register_was_sent`]), there is no pause, whatever the error: a first boot with a
-/// clock that is not set yet, or without a network, goes on after the back-off.
-///
-/// All waits are plus jitter of up to half, from the registration ID and
+/// All waits have jitter of up to 50 %. It depends on the registration ID and on
 /// [`jitter_seed`](ReprovisioningPolicy::jitter_seed).
 ///
+/// ## Look-ups
+///
+/// Look-ups need the feature `lookup` and `ReprovisioningPolicy::with_lookup`. Without them, a registration
+/// replaces each look-up of the tables, except after a 5xx of the hub.
+///
+/// A look-up does not return issued certificates. So a device registers instead of looking up
+///
+/// - if its record has an [`issued_certificate_chain`](Assignment::issued_certificate_chain);
+/// - if its record is unreadable and may have had one;
+/// - after a register request with a `csr` that led to no assignment.
+///
+/// Also in these cases, a 5xx of the hub leads to no registration.
+///
+/// ## Sessions
+///
+/// A session is a success if the device ended it ([`HubOutcome::Closed`]), or if it lasted at least 2 minutes
+/// ([`SHORTEST_SESSION`](Self::SHORTEST_SESSION)). A success resets the back-off and the time of
+/// [`hub_patience`](ReprovisioningPolicy::hub_patience). A shorter session is a failure, because a hub may
+/// accept a device and drop it at once.
+///
+/// ## Pauses
+///
+/// If a hub rejects a device although DPS assigned it, each new attempt would cost a registration. So the
+/// device does not ask DPS again during a pause. A pause follows
+///
+/// - each registration, also one that ends with a final error;
+/// - each look-up that returns another hub.
+///
+/// The first pause is [`first_pause`](ReprovisioningPolicy::first_pause). Each further pause is four times as
+/// long, up to [`longest_pause`](ReprovisioningPolicy::longest_pause). With the defaults, the pauses are 1, 4,
+/// 16, 64 minutes, 4 hours, 17 hours, then always one day, plus jitter. This limits a device to seven
+/// registrations on the first day, and less than one a day later.
+///
+/// The device tries the hub once more before each registration, and every 1 to 1½ hours during a long pause. So
+/// if the operator enables the device at its hub again, it does not wait for the end of the pause.
+///
+/// The series of pauses starts again
+///
+/// - one hour after the hub accepted the device, if no session was lost since;
+/// - after a reboot, unless you save the pauses: see [`pauses`](Self::pauses). Save them if your device reboots
+///   to try again.
+///
+/// If the answer to a register request is lost, the request may have been billed. Then there is a pause too, but
+/// at most the fourth one. If no register request was sent ([`Provisioning::register_was_sent`]), there is no
+/// pause. For example, a device without a network at its first boot only waits for the back-off.
+///
 /// Source: [large-scale deployments](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale#iot-hub-connectivity-considerations).
-/// It sends a device that is refused straight to the registration; the look-up before it spares
-/// those that were moved already.
+/// Microsoft's guidance has no look-up before the registration. The look-up avoids the cost of a registration
+/// for a device that was moved already.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Reprovisioning {
     policy: ReprovisioningPolicy,
     state: State,
-    /// What tells the hub that the record has from others.
+    /// A hash of the hub in the record, if there is one.
     hub: Option<u32>,
-    /// Whether the service may know this device.
+    /// `true` if the service may know this device.
     is_known: bool,
-    /// Whether it has, or may have, an issued certificate, which a look-up would lose.
+    /// `true` if the device may have an issued certificate, which a look-up would lose.
     has_certificate: bool,
-    /// What the hub did last.
+    /// The last failure of the hub.
     trouble: Trouble,
-    /// Since when the hub has accepted the device and lost no session of it.
+    /// The time when the hub accepted the device, if no session was lost since.
     accepted: Option<Duration>,
-    /// When the hub has failed for long enough. `None` if it has not failed.
+    /// The end of `hub_patience`. `None` if the hub has not failed.
     give_up: Option<Duration>,
-    /// Of the hub and of DPS in a row, while neither decided anything.
+    /// The number of failures in a row, of the hub and of DPS.
     failures: u8,
-    /// How many pauses there were, and when the last one ends.
+    /// The number of pauses so far.
     pauses: u8,
+    /// The end of the last pause.
     pause_end: Duration,
     /// The key that the service accepted last.
     key: KeyChoice,
     jitter: Jitter,
 }
 
-/// How long DPS is left alone, and the how manieth pause this is: what
-/// [`Reprovisioning`] would forget in a reboot.
+/// The number of pauses, and the rest of the last one. Save it to keep the pauses across a reboot.
+///
+/// [`Reprovisioning`](Reprovisioning#pauses) explains what pauses are for.
 ///
 /// ```
 /// use azure_dps::after::{Pauses, RecordError, Reprovisioning, ReprovisioningPolicy};
@@ -214,10 +238,10 @@ pub struct Reprovisioning {
 /// let boot = Duration::ZERO;
 /// let id = RegistrationId::new("dev-1")?;
 /// let mut life = Reprovisioning::new(id, ReprovisioningPolicy::new(), Err(RecordError::Absent));
-/// // … after each outcome, into flash:
+/// // After each run, write these bytes to flash:
 /// let saved: [u8; Pauses::LEN] = life.pauses(boot).to_bytes();
 ///
-/// // At the next boot. Erased flash has no pauses.
+/// // At the next boot, restore them. Erased flash has no pauses.
 /// let mut life = Reprovisioning::new(id, ReprovisioningPolicy::new(), Err(RecordError::Absent));
 /// if let Some(pauses) = Pauses::from_bytes(&saved) {
 ///     life = life.with_pauses(boot, pauses);
@@ -229,28 +253,28 @@ pub struct Reprovisioning {
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Pauses {
     count: u8,
-    /// Of the last one, in seconds.
+    /// The rest of the last pause, in seconds.
     left: u32,
 }
 
 impl Pauses {
-    /// The length of [`to_bytes`](Self::to_bytes).
+    /// The length of the saved pauses, in bytes.
     pub const LEN: usize = 8;
 
-    /// Returns the pauses as bytes, with a check against torn and erased flash.
+    /// Returns the pauses as bytes. A checksum detects incomplete and erased flash.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let [a, b, c, d] = self.left.to_le_bytes();
         let [e, f, g] = Self::check([self.count, a, b, c, d]);
         [self.count, a, b, c, d, e, f, g]
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) returned. `None` if these are other bytes.
+    /// Creates the pauses from the bytes of [`to_bytes`](Self::to_bytes). Returns `None` for any other bytes.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Option<Self> {
         let [count, a, b, c, d, check @ ..] = *bytes;
         (check == Self::check([count, a, b, c, d])).then_some(Self { count, left: u32::from_le_bytes([a, b, c, d]) })
     }
 
-    /// Returns what is left of the pauses after the device was off for this long, if it knows.
+    /// Returns the pauses with the rest of the last one reduced by `off`, the time that the device was off.
     pub const fn after(mut self, off: Duration) -> Self {
         let off = off.as_secs();
         self.left = if off > u32::MAX as u64 { 0 } else { self.left.saturating_sub(off as u32) };
@@ -263,56 +287,57 @@ impl Pauses {
     }
 }
 
-/// What to do next: see [how to drive it](Reprovisioning#how-to-drive-it).
+/// The next action of a device, from [`Reprovisioning::next`].
+///
+/// [How to drive it](Reprovisioning#how-to-drive-it) describes each action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Next {
-    /// Connect to the hub of the record, or of the assignment that was handed in last.
+    /// Connect to the hub of the record, with this key.
     Hub(KeyChoice),
-    /// Ask the service where the device is registered. This is for HTTP only. It is left out
-    /// without `ReprovisioningPolicy::with_lookup`, and for a device with an issued certificate.
+    /// Look up the last assignment, over HTTP only, with this key first. Only with
+    /// `ReprovisioningPolicy::with_lookup`, and not for a device with an issued certificate.
     LookUp(KeyChoice),
-    /// Register the device, which is billed.
+    /// Register the device, with this key first. A registration is billed.
     Register(KeyChoice),
-    /// Do nothing for this long.
+    /// Wait for this time.
     Wait(Duration),
 }
 
-/// How a connection to the hub went.
+/// The outcome of a connection to the hub, for [`Reprovisioning::on_hub`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum HubOutcome {
-    /// The session stands. Report its end too.
+    /// The session has begun. Report its end too.
     Accepted,
-    /// This device ended the session, after [`Accepted`](Self::Accepted): its work is done, say, or
-    /// its token expires.
+    /// The device ended the session, after [`Accepted`](Self::Accepted). For example, its work is done or its
+    /// token expires.
     Closed,
-    /// The hub said no, with this HTTP status, or what stands for it in AMQP.
+    /// The hub rejected the device with this HTTP status, or with the equivalent of AMQP.
     Refused(u16),
-    /// There is no connection, or the hub or the network ended it: a broken connection, TLS, a
-    /// time-out, MQTT's DISCONNECT.
+    /// The connection failed, or the hub or the network ended it: TLS, a time-out, a broken connection, MQTT's
+    /// DISCONNECT.
     Unreachable,
 }
 
 impl HubOutcome {
-    /// Returns what a hub answered to the CONNECT of MQTT 3.1.1, by the return code of its CONNACK:
+    /// Returns the outcome for the return code of an MQTT 3.1.1 CONNACK from a hub.
     ///
-    /// | code | outcome | what is known of it |
+    /// | code | outcome | meaning |
     /// |---|---|---|
-    /// | 0 | [`Accepted`](Self::Accepted) | |
-    /// | 5 | `Refused(401)` | the hub's answer to every CONNECT that fails: a wrong key, a token that has expired, a clock that is off by more than 5 minutes, a device that is unknown, disabled or at another hub |
-    /// | 2, 4 | `Refused(401)` | not seen. Microsoft's clients take them for a 5 |
-    /// | 3 | `Refused(503)` | seen, and passing: the same hub again |
-    /// | 1, any other | `Refused(400)` | not seen. The hub does not speak this version of MQTT: the same hub again, for a while |
+    /// | 0 | [`Accepted`](Self::Accepted) | the session has begun |
+    /// | 5 | `Refused(401)` | any failed login: a wrong key; an expired token; a clock that is off by more than 5 minutes; a device that is unknown, disabled or at another hub |
+    /// | 2, 4 | `Refused(401)` | not known from a hub. Microsoft's clients treat these codes as 5 |
+    /// | 3 | `Refused(503)` | temporary. The device tries the same hub again |
+    /// | 1, any other | `Refused(400)` | not known from a hub. It does not support this version of MQTT. The device tries the same hub again |
     ///
-    /// A hub does not say why it refuses a device. Before you report a 5, look at the clock: the token's
-    /// expiry was made from it.
+    /// A hub does not give the reason of a code 5. Check the device's clock first, because the expiry of the
+    /// token comes from it.
     ///
-    /// A hub that closes the connection before or after its CONNACK gives no reason: that is
-    /// [`HubOutcome::Unreachable`]. If a hub refuses a question in a session,
-    /// [`Refusal::hub_outcome`](super::twin::Refusal::hub_outcome) has the outcome.
+    /// If the hub closes the connection without a CONNACK, or soon after it, use [`HubOutcome::Unreachable`]. If
+    /// it rejects a request for the twin, use [`Refusal::hub_outcome`](super::twin::Refusal::hub_outcome).
     ///
     /// ```
     /// use azure_dps::after::HubOutcome;
@@ -333,7 +358,7 @@ impl HubOutcome {
     }
 }
 
-/// How patient a device is with its hub, and how sparing with DPS.
+/// The settings of a [`Reprovisioning`]: how long it tries the hub, and how often it asks DPS.
 ///
 /// ```
 /// use azure_dps::after::ReprovisioningPolicy;
@@ -348,22 +373,23 @@ impl HubOutcome {
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct ReprovisioningPolicy {
-    /// How long a hub that is out of reach is tried before DPS is asked: 20 minutes by default,
-    /// which with jitter of up to half of it is within the 15 to 30 that Microsoft asks for. At most
-    /// 12 days.
+    /// The time to try an unreachable hub before the device asks DPS. The default is 20 minutes, the maximum 12
+    /// days.
+    ///
+    /// With jitter of up to 50 %, the default is 20 to 30 minutes. Microsoft recommends 15 to 30 minutes.
     pub hub_patience: Duration,
     /// See `with_lookup`.
     looks_up: bool,
-    /// The shortest time between two questions to DPS that settled nothing, 1 minute by default.
+    /// The first pause between two requests to DPS. The default is 1 minute.
     pub first_pause: Duration,
-    /// The longest time between two of them, a day by default; 12 days are the most.
+    /// The longest pause between two requests to DPS. The default is one day, the maximum 12 days.
     pub longest_pause: Duration,
-    /// Something that differs from boot to boot, where the spread over devices is not enough.
+    /// A number that differs between boots, such as a boot counter. The default is 0.
     pub jitter_seed: u32,
 }
 
 impl ReprovisioningPolicy {
-    /// The defaults.
+    /// Creates a policy with the defaults: 20 minutes for the hub, no look-up, pauses from 1 minute to one day.
     pub const fn new() -> Self {
         Self {
             hub_patience: Duration::from_secs(20 * 60),
@@ -374,36 +400,36 @@ impl ReprovisioningPolicy {
         }
     }
 
-    /// Sets [`hub_patience`](Self::hub_patience).
+    /// Sets the time to try an unreachable hub: see [`hub_patience`](Self::hub_patience).
     pub const fn with_hub_patience(mut self, patience: Duration) -> Self {
         self.hub_patience = patience;
         self
     }
 
-    /// Asks for the status look-up before a registration, which it often spares. The look-up is not
-    /// billed. It is for HTTP only: a device that speaks MQTT alone registers instead.
+    /// Enables the status look-up before a registration. The default is no look-up.
     ///
-    /// A device with an issued certificate registers in any case, since no look-up returns the
-    /// certificate.
+    /// A look-up is not billed, and often makes the registration unnecessary. It works over HTTP only: do not
+    /// enable it on a device that uses MQTT only. A device with an issued certificate registers without a
+    /// look-up, because a look-up does not return the certificate.
     #[cfg(feature = "lookup")]
     pub const fn with_lookup(mut self) -> Self {
         self.looks_up = true;
         self
     }
 
-    /// Sets [`first_pause`](Self::first_pause).
+    /// Sets the first pause: see [`first_pause`](Self::first_pause).
     pub const fn with_first_pause(mut self, pause: Duration) -> Self {
         self.first_pause = pause;
         self
     }
 
-    /// Sets [`longest_pause`](Self::longest_pause).
+    /// Sets the longest pause: see [`longest_pause`](Self::longest_pause).
     pub const fn with_longest_pause(mut self, pause: Duration) -> Self {
         self.longest_pause = pause;
         self
     }
 
-    /// Sets [`jitter_seed`](Self::jitter_seed).
+    /// Sets the number that differs between boots: see [`jitter_seed`](Self::jitter_seed).
     pub const fn with_jitter_seed(mut self, seed: u32) -> Self {
         self.jitter_seed = seed;
         self
@@ -419,16 +445,18 @@ impl Default for ReprovisioningPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 enum State {
-    /// The hub is to be connected to, or is connected.
+    /// The device connects to the hub, or is connected.
     Hub,
     LookUp,
     Register,
-    /// Until a time, and then the hub, or DPS where there is none.
+    /// The device waits until this time. Then it connects to the hub, or asks DPS if there is no hub.
     Waiting(Duration),
 }
 
-/// Whether a look-up has said all that it will ever say. It tells how the last registration ended: if that was
-/// `disabled`, only another registration can tell that the enrollment was enabled since.
+/// Returns `true` if another look-up would give the same error.
+///
+/// A look-up returns the outcome of the last registration. If that was `disabled`, only a new registration can
+/// find out that the enrollment is enabled again.
 fn is_answer(error: &Error, fault: Fault) -> bool {
     match error {
         Error::Transport(_) | Error::Untrusted | Error::ProxyRefused | Error::TimedOut => false,
@@ -449,20 +477,22 @@ enum Trouble {
     Unreachable,
 }
 
+/// The first back-off in milliseconds.
 const BACK_OFF: u32 = 5000;
 const BACK_OFF_DOUBLINGS: u8 = 6;
-/// In a pause, a hub that has refused the device is tried so often. It is not billed.
+/// During a pause, the time between two attempts at a hub that rejected the device, in milliseconds. These
+/// attempts are not billed.
 const REFUSED_BACK_OFF: u32 = 3_600_000;
-/// Whatever was wrong is over after an hour with the hub.
+/// After a session of this time, the series of pauses starts again.
 const SETTLED: Duration = Duration::from_secs(3600);
-/// The longest pause after what DPS has not decided is the one of this number, from 0.
+/// The number of the longest pause after a run without an answer, counted from 0.
 const UNDECIDED: u8 = 3;
 
 impl Reprovisioning {
-    /// The shortest session that counts as a success although the hub or the network ended it.
+    /// The shortest session that counts as a success if the hub or the network ended it.
     pub const SHORTEST_SESSION: Duration = Duration::from_secs(120);
 
-    /// Creates the state of a device at its boot. `record` is what was found of an earlier one.
+    /// Creates the state machine at boot. `record` is the result of [`Record::read`].
     pub fn new(
         registration_id: RegistrationId<'_>,
         policy: ReprovisioningPolicy,
@@ -493,16 +523,15 @@ impl Reprovisioning {
         device
     }
 
-    /// Sets the pauses that were saved before the reboot, at the time `now` of the new clock.
+    /// Sets the pauses that were saved before the reboot. `now` is the current time.
     ///
-    /// What is left of a pause is at most one and a half times
-    /// [`longest_pause`](ReprovisioningPolicy::longest_pause), whatever was saved.
+    /// The rest of a pause is limited to 1.5 times [`longest_pause`](ReprovisioningPolicy::longest_pause).
     pub fn with_pauses(mut self, now: Duration, pauses: Pauses) -> Self {
         self.restore_pauses(now, pauses);
         self
     }
 
-    /// Does what [`with_pauses`](Self::with_pauses) does, in place.
+    /// Sets the pauses in place: see [`with_pauses`](Self::with_pauses).
     pub fn restore_pauses(&mut self, now: Duration, pauses: Pauses) {
         let longest = millis(self.policy.longest_pause);
         let longest = longest.saturating_add(longest / 2);
@@ -513,23 +542,24 @@ impl Reprovisioning {
         }
     }
 
-    /// Returns the pauses, for a reboot. Save them after each [`on_assigned`](Self::on_assigned) and
-    /// [`on_failed`](Self::on_failed), and once more when the hub's session has lasted for an hour: then
-    /// the series is over, and there are none.
+    /// Returns the pauses, to save them across a reboot.
     ///
-    /// Do not reboot between a look-up and the registration that follows it: no pause is between them, and
-    /// the next boot would look up again.
+    /// Save them after each [`on_assigned`](Self::on_assigned) and [`on_failed`](Self::on_failed). Save them once
+    /// more when the session with the hub has lasted for one hour: the series then starts again.
+    ///
+    /// Do not reboot between a look-up and its registration. There is no pause between them, so the device would
+    /// look up again after the reboot.
     pub fn pauses(&self, now: Duration) -> Pauses {
         if self.accepted.is_some_and(|accepted| between(accepted, now) >= SETTLED) {
             return Pauses::default();
         }
         let left = between(now, self.pause_end.max(now));
-        // Rounded up: a reboot must not shorten a pause.
+        // Rounded up, because a reboot must not shorten a pause.
         let seconds = left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0));
         Pauses { count: self.pauses, left: u32::try_from(seconds).unwrap_or(u32::MAX) }
     }
 
-    /// Returns what to do next.
+    /// Returns the next action. See [how to drive it](Self#how-to-drive-it).
     pub fn next(&mut self, now: Duration) -> Next {
         if let State::Waiting(until) = self.state {
             if now < until {
@@ -547,13 +577,12 @@ impl Reprovisioning {
         }
     }
 
-    /// Returns the key that the service accepted last: the key for the hub, and the one to try first.
+    /// Returns the key that the service accepted last. Use it for the hub, and try it first with DPS.
     pub const fn key(&self) -> KeyChoice {
         self.key
     }
 
-    /// Takes the outcome of the connection to the hub that [`next`](Self::next) asked for, and later
-    /// the end of the session.
+    /// Takes the outcome of a connection to the hub, after [`Next::Hub`], and later the end of the session.
     pub fn on_hub(&mut self, now: Duration, answer: HubOutcome) {
         if self.state != State::Hub {
             return;
@@ -585,7 +614,7 @@ impl Reprovisioning {
         self.accepted = None;
         let is_enough = match trouble {
             Trouble::Refused => true,
-            // The hub is there, and knows the device.
+            // The hub is reachable and knows the device.
             Trouble::Throttled => {
                 self.give_up = None;
                 false
@@ -606,10 +635,11 @@ impl Reprovisioning {
         }
     }
 
-    /// Takes the assignment that the look-up or the registration of [`next`](Self::next) led to, and the
-    /// key that the service accepted ([`Provisioning::key`]). Returns `true` if it is news: write the
-    /// record. Returns `false` if the look-up named the hub that the record has.
-    #[must_use = "news must be written to the record"]
+    /// Takes the assignment of a look-up or a registration, and the key that the service accepted
+    /// ([`Provisioning::key`]).
+    ///
+    /// Returns `true` if you must write the record now. Returns `false` if the look-up returned the known hub.
+    #[must_use = "write the record if this is `true`"]
     pub fn on_assigned(&mut self, now: Duration, assignment: &Assignment<'_>, key: KeyChoice) -> bool {
         if !matches!(self.state, State::LookUp | State::Register) {
             return false;
@@ -618,7 +648,7 @@ impl Reprovisioning {
         let hub = Some(assignment.hub().fingerprint());
         if self.state == State::LookUp && self.hub == hub {
             match self.trouble {
-                // Nothing that a registration could change.
+                // A registration does not help against a server error of the hub.
                 Trouble::ServerError => self.wait(now),
                 _ => self.state = State::Register,
             }
@@ -633,9 +663,10 @@ impl Reprovisioning {
         true
     }
 
-    /// Takes the look-up, or the registration, that [`next`](Self::next) asked for, if it ended
-    /// without an assignment. Hand in the [`Provisioning`] as the run left it. Do so also if the run
-    /// was given up half-way, or if its result could not be read.
+    /// Takes a look-up or a registration that failed.
+    ///
+    /// Pass the [`Provisioning`] as the run left it. Call this function also if you stopped the run, or if you
+    /// could not read its result.
     pub fn on_failed(&mut self, now: Duration, provisioning: &Provisioning<'_>) {
         let is_look_up = match self.state {
             State::LookUp => true,
@@ -643,18 +674,18 @@ impl Reprovisioning {
             State::Hub | State::Waiting(_) => return,
         };
         let was_sent = provisioning.register_was_sent();
-        // A request may have arrived, whatever the run ended with: its answer lost, or too long to read.
+        // The service may have processed the request although the run failed: the answer was lost or too long.
         self.has_certificate |= was_sent && provisioning.registration().csr().is_some();
         let error = provisioning.failure();
         match error.fault() {
-            // There is no registration, or none that succeeded; or the look-up is not for this
-            // device. What it says does not change by being asked again.
+            // Another look-up would give the same error: there is no registration or no successful one, or the
+            // service rejects the look-up.
             fault if is_look_up && is_answer(&error, fault) => {
                 self.state = State::Register;
                 return;
             }
             Fault::Busy | Fault::Transport | Fault::Peer => {
-                // What was sent may have arrived.
+                // The service may have processed the request.
                 if was_sent {
                     self.is_known = true;
                     self.pause(now, UNDECIDED);
@@ -669,8 +700,9 @@ impl Reprovisioning {
         self.wait(now);
     }
 
-    /// Asks for a registration next, whatever was: the operator wants the device to be provisioned
-    /// again. End the hub's session first. If DPS cannot be reached, the device goes back to its hub.
+    /// Makes a registration the next action. Call this function if the operator orders a reprovisioning.
+    ///
+    /// End the session with the hub first. If DPS is not reachable, the device connects to its hub again.
     ///
     /// Source: [devices should respond to a reprovisioning command](https://learn.microsoft.com/azure/iot-dps/concepts-deploy-at-scale#iot-hub-connectivity-considerations).
     pub fn provision_again(&mut self) {
@@ -689,8 +721,8 @@ impl Reprovisioning {
         self.state = if self.can_look_up() { State::LookUp } else { State::Register };
     }
 
-    /// Backs off: until the end of the pause if there is nobody but DPS to turn to, and for an hour or until that end if
-    /// the hub has refused the device.
+    /// Waits for the back-off. Without a hub, waits at least until the end of the pause. If the hub rejected the
+    /// device, waits for one hour, but not longer than the pause.
     fn wait(&mut self, now: Duration) {
         let back_off = self.jitter.add_half(BACK_OFF << self.failures.min(BACK_OFF_DOUBLINGS));
         self.failures = self.failures.saturating_add(1);
@@ -700,14 +732,13 @@ impl Reprovisioning {
         } else if self.trouble == Trouble::Refused {
             until = until.max(self.pause_end.min(later(now, self.jitter.add_half(REFUSED_BACK_OFF))));
         } else if let Some(give_up) = self.give_up.filter(|give_up| now < *give_up) {
-            // The last try before DPS is asked. A back-off must not make the patience longer.
+            // The last attempt before the device asks DPS: the back-off must not exceed the patience.
             until = until.min(give_up.max(later(now, BACK_OFF)));
         }
         self.state = State::Waiting(until);
     }
 
-    /// Leaves DPS alone for a time that grows from one time to the next, up to the one of the
-    /// number `last`.
+    /// Starts a pause. Each pause is longer than the one before, up to the pause with the number `last`.
     fn pause(&mut self, now: Duration, last: u8) {
         let quadruplings = self.pauses.min(last).min(15);
         let pause = millis(self.policy.first_pause).saturating_mul(1 << (2 * quadruplings));

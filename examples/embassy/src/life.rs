@@ -143,8 +143,8 @@ async fn ask_dps<F: NorFlash>(
     let outcome = provision(request, &mut provisioning, key, connector, buffer).await;
     match &outcome {
         Ok(()) => {
-            let is_news = life.on_assigned(clock(), &provisioning.result(buffer)?, provisioning.key());
-            if is_news {
+            let is_new = life.on_assigned(clock(), &provisioning.result(buffer)?, provisioning.key());
+            if is_new {
                 // In the place of the answer.
                 let record = provisioning.write_record(buffer)?;
                 storage.store_item(connector.received, &RECORD, &record).await?;

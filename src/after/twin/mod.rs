@@ -1,53 +1,54 @@
-//! The device's twin at its hub, over MQTT 3.1.1: what to subscribe to and to publish, and how to read
-//! what arrives. The client is the caller's, as for [`mqtt`](crate::mqtt).
+//! The device's twin at its hub, over MQTT 3.1.1: topics to use, and functions to read messages.
 //!
-//! The twin has two parts. The *desired* properties are the operator's: settings for the device, at first
-//! those of the enrollment or of the webhook (`initialTwin`). The *reported* properties are the device's.
+//! Use any MQTT client. The twin has two parts:
+//!
+//! - The *desired* properties are settings that the operator writes. At first, they come from the enrollment or
+//!   the webhook (`initialTwin`).
+//! - The *reported* properties are written by the device.
 //!
 //! # How to drive it
 //!
-//! 1. **Connect** with what [`Hub`](super::Hub) writes.
-//! 2. **Subscribe** to [`ANSWER_FILTER`], and to [`CHANGE_FILTER`] if the device follows changes, with QoS
-//!    0 or 1. A hub keeps the subscriptions of a client that connects without a clean session. A client
-//!    that connects with one subscribes in each session.
-//! 3. **Ask** for the twin: publish an empty message to the topic of [`write_get_topic`].
-//! 4. **Read** each message that arrives with [`read`]. The answer has the request ID of the question. Use
-//!    a new request ID for each question, then late answers to earlier ones are known.
-//! 5. **Report** properties, if there are any: publish a JSON object to the topic of
-//!    [`write_report_topic`]. Members replace those of the twin, `null` deletes a member, and all others
-//!    stay.
+//! 1. **Connect** with the host, client ID, user name and password of [`Hub`](super::Hub).
+//! 2. **Subscribe** to [`ANSWER_FILTER`] with QoS 0 or 1. If the device follows changes, subscribe to
+//!    [`CHANGE_FILTER`] too. With a clean session, subscribe in each session. Without one, the hub keeps the
+//!    subscriptions.
+//! 3. **Get** the twin: publish an empty message to the topic of [`write_get_topic`].
+//! 4. **Read** each message that arrives with [`read`]. An answer has the request ID of its request. Use a new
+//!    request ID for each request, so that you can detect late answers.
+//! 5. **Report** properties: publish a JSON object to the topic of [`write_report_topic`]. Its members replace
+//!    those of the twin. `null` deletes a member. All other members stay.
 //!
-//! If no answer comes within a minute, ask again.
+//! If no answer arrives within a minute, send the request again.
 //!
 //! ```
 //! use azure_dps::after::twin::{self, Message, Order};
 //!
 //! let mut topic = [0; twin::TOPIC_LEN];
 //! assert_eq!(twin::write_get_topic(1, &mut topic)?, "$iothub/twin/GET/?$rid=1");
-//! // … is published, and the hub answers:
+//! // Publish an empty message to this topic. The hub answers:
 //! let body = br#"{"desired":{"darknessSetting":"medium","$version":1},"reported":{"$version":1}}"#;
 //! let Message::Twin(twin) = twin::read("$iothub/twin/res/200/?$rid=1", body)? else { panic!() };
 //! assert_eq!(twin.request_id, 1);
 //! assert!(twin.desired.get("darknessSetting").unwrap().text().unwrap() == "medium");
 //! let mut known = twin.desired.version();
 //!
-//! // The device says what it has done.
+//! // The device reports its state.
 //! let topic = twin::write_report_topic(2, &mut topic)?;
 //! assert_eq!(topic, "$iothub/twin/PATCH/properties/reported/?$rid=2");
-//! // … is published with `{"darknessSetting":"medium"}`, and the hub answers:
+//! // Publish `{"darknessSetting":"medium"}` to this topic. The hub answers:
 //! let answer = twin::read("$iothub/twin/res/204/?$rid=2&$version=2", b"")?;
 //! assert_eq!(answer, Message::Reported { request_id: 2, version: Some(2) });
 //!
-//! // Later, the operator changes something.
+//! // Later, the operator changes a property.
 //! let topic = "$iothub/twin/PATCH/properties/desired/?$version=2";
 //! let Message::Change(patch) = twin::read(topic, br#"{"darknessSetting":null,"$version":2}"#)? else { panic!() };
 //! match patch.order(known) {
 //!     Order::Known => {}
 //!     Order::Next => {
 //!         known = patch.version();
-//!         assert!(patch.get("darknessSetting").unwrap().is_null()); // was deleted
+//!         assert!(patch.get("darknessSetting").unwrap().is_null()); // deleted
 //!     }
-//!     Order::Gap => { /* ask for the twin again */ }
+//!     Order::Gap => { /* get the twin again */ }
 //! }
 //! assert_eq!(known, 2);
 //! # Ok::<(), azure_dps::Error>(())
@@ -55,26 +56,25 @@
 //!
 //! # Versions
 //!
-//! Each change of the desired properties has a version that is one larger than the last.
-//! [`Properties::order`] compares it with the version that the device has: begin with 0, and set it at
-//! each twin and at each change that is applied. It is valid at one hub: after a move, begin with 0.
+//! Each change of the desired properties increases their version by one. [`Properties::order`] compares a
+//! change with the version that the device has. Start with version 0. Store the version of each twin, and of
+//! each change that you apply. After a move to another hub, start with 0 again.
 //!
-//! A hub sends changes to connected devices only. So ask for the twin in each session, after the
-//! subscription.
+//! A hub sends changes to connected devices only. So get the twin in each session, after you have subscribed.
 //!
-//! If the operator replaces all desired properties at once, the change has all of the new ones, and does not
-//! say which are gone. A device for which this matters asks for the twin after each change.
+//! If the operator replaces all desired properties at once, the change contains the new properties. It does not
+//! name the properties that are gone. If this matters to your device, get the twin after each change.
 //!
 //! # Sizes
 //!
 //! | buffer | bytes |
 //! |---|---|
 //! | a topic that this module writes | [`TOPIC_LEN`] |
-//! | the client's, for the answer with the twin | [`answer_len`] |
+//! | the MQTT client's own buffer, for the answer with the twin | [`answer_len`] |
 //!
-//! IoT Hub allows 32 KB of desired properties and 32 KB of reported ones, so an answer may have more than
-//! 64 KB. The operator decides how large the desired properties are. If a message does not fit the client's
-//! buffer, skip its payload and give its length to [`read_skipped`]: the session goes on.
+//! IoT Hub allows 32 KB of desired and 32 KB of reported properties, so an answer may be longer than 64 KB. The
+//! operator decides the length of the desired properties. If a message does not fit the client's buffer, skip
+//! its payload and pass its length to [`read_skipped`]. The session continues.
 //!
 //! Sources: [using MQTT directly](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-hub#retrieving-a-device-twins-properties),
 //! [device twins](https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-device-twins).
@@ -97,33 +97,34 @@ use crate::{
 pub use properties::{Order, Properties};
 pub use refusal::Refusal;
 
-/// What to subscribe to for the answers to questions and reports.
+/// The topic filter for the answers of the hub. Subscribe to it before the first request.
 pub const ANSWER_FILTER: &str = "$iothub/twin/res/#";
 
-/// What to subscribe to for changes of the desired properties.
+/// The topic filter for changes of the desired properties.
 pub const CHANGE_FILTER: &str = "$iothub/twin/PATCH/properties/desired/#";
 
 const ANSWER: &str = "$iothub/twin/res/";
 const CHANGE: &str = "$iothub/twin/PATCH/properties/desired/";
 const GET: &str = "$iothub/twin/GET/?$rid=";
 const REPORT: &str = "$iothub/twin/PATCH/properties/reported/?$rid=";
-/// A u32 in decimal.
+/// The digits of a `u32`.
 const REQUEST_ID: usize = 10;
-/// The largest version that is read, in decimal.
+/// The maximum number of digits of a version.
 const VERSION: usize = 19;
 
-/// The length of the longest topic that this module writes.
+/// The length of the longest topic that this module writes, in bytes.
 pub const TOPIC_LEN: usize = REPORT.len() + REQUEST_ID;
 
-/// Returns the length of the packet with which a hub answers a question for the twin, for desired and
-/// reported properties of these lengths: JSON objects with their `$version`.
+/// Returns the length of the MQTT packet with the twin, for the buffer of the MQTT client.
+///
+/// `desired` and `reported` are the lengths of the two JSON objects, with their `$version`.
 ///
 /// ```
 /// use azure_dps::after::twin;
 ///
 /// const DESIRED: usize = r#"{"darknessSetting":"medium","$version":4294967295}"#.len();
 /// const REPORTED: usize = r#"{"firmware":"12.0.2.5","$version":4294967295}"#.len();
-/// let mut buffer = [0; twin::answer_len(DESIRED, REPORTED)]; // for the MQTT client
+/// let mut buffer = [0; twin::answer_len(DESIRED, REPORTED)];
 /// # let _ = &mut buffer;
 /// ```
 pub const fn answer_len(desired: usize, reported: usize) -> usize {
@@ -133,7 +134,7 @@ pub const fn answer_len(desired: usize, reported: usize) -> usize {
     head + topic + r#"{"desired":,"reported":}"#.len() + desired + reported
 }
 
-/// Writes the topic that asks for the twin into `buffer`. The message is empty.
+/// Writes the topic of a request for the twin into `buffer`. Publish an empty message to it.
 ///
 /// # Errors
 /// [`BufferTooSmall`] with the exact size. [`TOPIC_LEN`] is sufficient.
@@ -141,7 +142,7 @@ pub fn write_get_topic(request_id: u32, buffer: &mut [u8]) -> Result<&str, Buffe
     write_topic(GET, request_id, buffer)
 }
 
-/// Writes the topic of a report into `buffer`. The message is a JSON object.
+/// Writes the topic of a report into `buffer`. Publish a JSON object with the reported properties to it.
 ///
 /// # Errors
 /// [`BufferTooSmall`] with the exact size. [`TOPIC_LEN`] is sufficient.
@@ -156,43 +157,43 @@ fn write_topic<'b>(start: &str, request_id: u32, buffer: &'b mut [u8]) -> Result
     writer.finish().map(|topic| text(topic))
 }
 
-/// A message that has arrived.
+/// A message from the hub, as [`read`] returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Message<'b> {
-    /// The twin that was asked for.
+    /// The answer to a request for the twin.
     Twin(Twin<'b>),
-    /// The hub has accepted a report.
+    /// The answer to a report that the hub accepted.
     Reported {
-        /// The ID of the report.
+        /// The request ID of the report.
         request_id: u32,
-        /// The version that the reported properties have now, if the hub says so.
+        /// The new version of the reported properties, if the hub sends it.
         version: Option<u64>,
     },
-    /// The hub has refused a question or a report.
+    /// The answer to a request or a report that the hub rejected.
     Refused(Refusal<'b>),
-    /// The operator has changed the desired properties. These are the changes: a member that is `null` was
-    /// deleted, an object has changes in it, and anything else is a new value.
+    /// A change of the desired properties by the operator. `null` means that a property was deleted. An object
+    /// contains changes of its members. Any other value is new.
     Change(Properties<'b>),
-    /// A message with another topic, or the answer to another part of the program: its request ID is no
-    /// number.
+    /// A message with another topic, or an answer whose request ID is not a number. Another part of the program
+    /// may use such IDs.
     Other,
 }
 
-/// The device's twin, as the device sees it.
+/// The twin of a device: its desired and reported properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Twin<'b> {
-    /// The ID of the question.
+    /// The ID of the request.
     pub request_id: u32,
-    /// What the operator wants.
+    /// The properties that the operator has set.
     pub desired: Properties<'b>,
-    /// What the device has reported.
+    /// The properties that the device has reported.
     pub reported: Properties<'b>,
 }
 
-/// A message about the twin that could not be read. The session goes on.
+/// The error for a message about the twin that cannot be read. The session can continue.
 ///
 /// ```
 /// use azure_dps::{Error, after::twin};
@@ -206,9 +207,9 @@ pub struct Twin<'b> {
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Unreadable {
-    /// The ID of the question that this was the answer to. `None` for a change.
+    /// The ID of the request, if the message is an answer. `None` for a change.
     pub request_id: Option<u32>,
-    /// [`Error::BufferTooSmall`] for a payload that was skipped, or [`Error::Malformed`].
+    /// The reason: [`Error::BufferTooSmall`] for a skipped payload, or [`Error::Malformed`].
     pub error: Error,
 }
 
@@ -227,17 +228,17 @@ impl From<Unreadable> for Error {
     }
 }
 
-/// Reads a message.
+/// Reads a message from its topic and its payload. See the [module](self) for an example.
 ///
 /// # Errors
-/// [`Unreadable`] if the message is about the twin, and its topic or its payload is not what a hub sends.
+/// [`Unreadable`] if the message is about the twin, but its topic or its payload is invalid.
 pub fn read<'b>(topic: &str, payload: &'b [u8]) -> Result<Message<'b>, Unreadable> {
     read_message(topic, Ok(payload))
 }
 
-/// Reads a message whose payload of this length was skipped, because it does not fit the client's buffer.
+/// Reads a message from its topic, if its payload was skipped because it does not fit the client's buffer.
 ///
-/// What the topic says is not lost:
+/// `len` is the length of the payload. Some messages need no payload:
 ///
 /// ```
 /// use azure_dps::{Error, after::twin::{self, Message}};
@@ -252,8 +253,8 @@ pub fn read<'b>(topic: &str, payload: &'b [u8]) -> Result<Message<'b>, Unreadabl
 /// ```
 ///
 /// # Errors
-/// [`Unreadable`] with [`Error::BufferTooSmall`] for a twin and for a change: the payload alone is as long
-/// as it says.
+/// [`Unreadable`] with [`Error::BufferTooSmall`] if the message is a twin or a change. The error has the length
+/// of the payload, without the rest of the packet.
 pub fn read_skipped(topic: &str, len: usize) -> Result<Message<'static>, Unreadable> {
     read_message(topic, Err(BufferTooSmall { needed: len, exact: true }))
 }
@@ -318,7 +319,7 @@ impl<'b> Twin<'b> {
     }
 }
 
-/// The end of a topic: `{start}/?$rid={request ID}&$version={version}`, or a part of this.
+/// The end of a topic: `{start}/?$rid={request ID}&$version={version}`. Each part may be absent.
 struct Topic<'t> {
     start: &'t [u8],
     request_id: Option<u32>,
@@ -329,7 +330,7 @@ impl<'t> Topic<'t> {
     fn read(topic: &'t str) -> Self {
         let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
         let mut read = Self { start: parts.next().unwrap_or_default(), request_id: None, version: None };
-        // In any order, as other parameters may be added.
+        // The order of the parameters is not documented, and the service may add others.
         for part in parts {
             if let Some(value) = part.strip_prefix(b"$rid=") {
                 read.request_id = parse_u32(value);

@@ -3,7 +3,7 @@ use crate::{
     text::json::{Object, Value},
 };
 
-/// The desired or the reported properties of a twin, or a change of the desired ones.
+/// The desired or reported properties of a twin, or a change of the desired properties.
 ///
 /// ```
 /// use azure_dps::after::twin::{self, Message};
@@ -34,26 +34,26 @@ pub struct Properties<'b> {
     version: u64,
 }
 
-/// What a change is to a device that has the desired properties of a version.
+/// The order of a change, compared with the properties that the device has: see [`Properties::order`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Order {
-    /// The device has it already: ignore it.
+    /// The device has this change already. Ignore it.
     Known,
-    /// The next one: apply it.
+    /// This is the next change. Apply it.
     Next,
-    /// One before it is missing: ask for the twin again.
+    /// An earlier change is missing. Get the twin again.
     Gap,
 }
 
 impl<'b> Properties<'b> {
-    /// Returns the `$version`.
+    /// Returns the version of the properties (`$version`).
     pub const fn version(&self) -> u64 {
         self.version
     }
 
-    /// Returns what this change is to a device that has the desired properties of the version `known`: 0 if
-    /// it has none yet.
+    /// Returns the order of this change for a device that has the version `known` of the desired properties. If
+    /// the device has none yet, `known` is 0.
     ///
     /// Source: [device reconnection flow](https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-device-twins#device-reconnection-flow).
     pub const fn order(&self, known: u64) -> Order {
@@ -66,35 +66,35 @@ impl<'b> Properties<'b> {
         }
     }
 
-    /// Returns the value of a property. In a change, the value of a property that was deleted is `null`.
+    /// Returns the value of a property. In a change, a deleted property is `null`.
     ///
-    /// [`Value::object`] leads to what is within a property.
+    /// For nested properties, use [`Value::object`].
     #[inline]
     pub fn get(&self, name: &str) -> Option<Value<'b>> {
         self.object.get(name)
     }
 
-    /// Returns all properties, with the `$version`.
+    /// Returns all properties as a JSON object, with the `$version`.
     pub const fn object(&self) -> Object<'b> {
         self.object
     }
 
-    /// Returns the properties as a type of your own, as
-    /// [`Assignment::payload_as`](crate::Assignment::payload_as) does.
+    /// Returns the properties, read into a type. [`Assignment::payload_as`](crate::Assignment::payload_as)
+    /// explains `scratch`.
     ///
-    /// Use this for twins. In a change, most types cannot tell a property that was deleted from one that
-    /// was not changed: use [`get`](Self::get).
+    /// Use this function for twins. For changes, use [`get`](Self::get): most types cannot distinguish a deleted
+    /// property from an unchanged one.
     ///
     /// # Errors
-    /// [`PayloadError`](crate::error::PayloadError) if the properties do not fit the type, or a string not
-    /// `scratch`.
+    /// [`PayloadError`](crate::error::PayloadError) if the properties do not fit the type, or a string does not
+    /// fit `scratch`.
     #[cfg(feature = "serde")]
     #[inline]
     pub fn read_as<T: serde::Deserialize<'b>>(&self, scratch: &mut [u8]) -> Result<T, crate::error::PayloadError> {
         crate::text::deserialize::deserialize(Value::checked(self.object.raw().as_bytes()), scratch)
     }
 
-    /// Of a change, the topic has the version too.
+    /// Creates the properties from their JSON. `of_topic` is the version in the topic of a change.
     #[inline(never)]
     pub(super) fn read(object: Object<'b>, of_topic: Option<u64>) -> Result<Self, Malformed> {
         const NAME: &str = "$version";
@@ -114,7 +114,7 @@ impl<'b> Properties<'b> {
     }
 }
 
-/// Decimal digits, no more than surely fit.
+/// Reads decimal digits, at most as many as always fit a `u64`.
 pub(super) fn parse_version(digits: &[u8]) -> Option<u64> {
     if !matches!(digits.len(), 1..=super::VERSION) {
         return None;

@@ -2,7 +2,7 @@ use core::fmt;
 
 use crate::{after::HubOutcome, error::Fault, provisioning::Details, text::json::Text};
 
-/// What a hub says when it refuses a question for the twin, or a report.
+/// The answer of a hub that rejects a request for the twin, or a report.
 ///
 /// ```
 /// use azure_dps::after::{HubOutcome, twin::{self, Message}};
@@ -11,8 +11,8 @@ use crate::{after::HubOutcome, error::Fault, provisioning::Details, text::json::
 /// let Message::Refused(refusal) = twin::read("$iothub/twin/res/429/?$rid=1", body)? else { panic!() };
 /// assert_eq!((refusal.request_id, refusal.status, refusal.code()), (1, 429, Some(429_002)));
 /// assert!(refusal.message().unwrap() == "Throttling operation rate");
-/// assert!(refusal.is_retryable()); // ask again, a minute later
-/// assert_eq!(refusal.hub_outcome(), None); // the session goes on
+/// assert!(refusal.is_retryable()); // send the request again, a minute later
+/// assert_eq!(refusal.hub_outcome(), None); // the session continues
 ///
 /// let Message::Refused(refusal) = twin::read("$iothub/twin/res/404/?$rid=2", b"")? else { panic!() };
 /// assert_eq!(refusal.hub_outcome(), Some(HubOutcome::Refused(404)));
@@ -22,16 +22,16 @@ use crate::{after::HubOutcome, error::Fault, provisioning::Details, text::json::
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Refusal<'b> {
-    /// The ID of the question, or of the report.
+    /// The ID of the request or the report.
     pub request_id: u32,
-    /// The status: that of HTTP.
+    /// The HTTP status.
     pub status: u16,
     pub(super) details: Option<Details<'b>>,
 }
 
 impl<'b> Refusal<'b> {
-    /// Returns the hub's six-digit code, if the answer has one. The numbers are the hub's, not those of
-    /// [`ErrorCode`](crate::error::ErrorCode).
+    /// Returns the six-digit error code of the hub, if the answer has one. These codes differ from those of DPS
+    /// ([`ErrorCode`](crate::error::ErrorCode)).
     ///
     /// Source: [IoT Hub error codes](https://learn.microsoft.com/azure/iot-hub/troubleshoot-error-codes).
     #[inline]
@@ -39,19 +39,26 @@ impl<'b> Refusal<'b> {
         self.details?.object().get("errorCode")?.u32()
     }
 
-    /// Returns what the hub says in words, if it does.
+    /// Returns the hub's message, if the answer has one.
     #[inline]
     pub fn message(&self) -> Option<Text<'b>> {
         self.details?.message()
     }
 
-    /// Returns the rest of what the hub says, such as the tracking ID, if the answer has a body.
+    /// Returns the body of the answer, which has the tracking ID for example. Returns `None` if there is no JSON
+    /// body.
     pub const fn details(&self) -> Option<Details<'b>> {
         self.details
     }
 
-    /// Returns whose move it is: [`Fault::Busy`] for 408, 429 and 5xx, [`Fault::Credential`] for 401 and
-    /// 403, [`Fault::Caller`] for 400 and 413, which are about the report, else [`Fault::Refused`].
+    /// Returns who must act.
+    ///
+    /// | status | fault |
+    /// |---|---|
+    /// | 408, 429, 5xx | [`Fault::Busy`] |
+    /// | 401, 403 | [`Fault::Credential`] |
+    /// | 400, 413 | [`Fault::Caller`]: the report is invalid or too large |
+    /// | any other | [`Fault::Refused`] |
     pub const fn fault(&self) -> Fault {
         match self.status {
             408 | 429 | 500.. => Fault::Busy,
@@ -61,14 +68,16 @@ impl<'b> Refusal<'b> {
         }
     }
 
-    /// Returns `true` if the same request may succeed later, in this session. Wait for a minute or so, with
+    /// Returns `true` if the same request may succeed later in this session. Wait for about a minute, with
     /// jitter.
     pub const fn is_retryable(&self) -> bool {
         matches!(self.fault(), Fault::Busy)
     }
 
-    /// Returns what to tell [`Reprovisioning`](crate::after::Reprovisioning) after the session was ended:
-    /// 401, 403 and 404 say that the hub does not know the device any more. `None` if the session goes on.
+    /// Returns the outcome for [`Reprovisioning::on_hub`](crate::after::Reprovisioning::on_hub), or `None` if the
+    /// session can continue.
+    ///
+    /// With 401, 403 or 404, the hub does not know the device any more. End the session, then report the outcome.
     pub const fn hub_outcome(&self) -> Option<HubOutcome> {
         match self.status {
             401 | 403 | 404 => Some(HubOutcome::Refused(self.status)),
