@@ -13,35 +13,35 @@ use clap::Parser;
 
 const EXAMPLES: &str = "\
 Examples:
-  On a fixed port, beside an emulator that calls it:
+  Start the webhook on a fixed port, then an emulator that calls it:
       contoso-webhook --listen 127.0.0.1:7071
       dps-emulator --webhook http://127.0.0.1:7071/api/HttpTrigger1
-  With a function key, which callers then give as ?code=…:
+  Require a function key. Callers send it as ?code=KEY:
       CONTOSO_FUNCTION_KEY=… contoso-webhook --listen 127.0.0.1:7071
 
 Exit codes:
   0  stopped by Ctrl-C or SIGTERM
-  1  it could not start
+  1  the webhook could not start
   2  the command line is wrong";
 
 /// The custom allocation function of Microsoft's tutorial, as a web server.
 #[derive(Parser)]
-#[command(name = "contoso-webhook", version, after_help = EXAMPLES)]
+#[command(name = "contoso-webhook", version, after_help = EXAMPLES, max_term_width = 80)]
 struct Arguments {
-    /// Listen here; port 0 takes a free one
+    /// Listen on this address. Port 0 takes a free port
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = listening_address)]
     listen: String,
-    /// Answer 401 to callers without this key. Better in the environment or in a file than here,
-    /// where every user of the machine sees it
+    /// Answer 401 to callers without this key. Prefer the environment or a file: every user of the machine can read the
+    /// command line
     #[arg(long, value_name = "KEY", env = "CONTOSO_FUNCTION_KEY", hide_env_values = true)]
     function_key: Option<String>,
-    /// Read that key from this file
+    /// Read the function key from this file
     #[arg(long, value_name = "FILE", conflicts_with = "function_key")]
     function_key_file: Option<PathBuf>,
-    /// Return the concept document's payload to the device
+    /// Return a payload to the device, as in Microsoft's concept document
     #[arg(long)]
     return_payload: bool,
-    /// Look for the model in the device's payload (deviceModel or modelId)
+    /// Choose the hub by deviceModel or modelId in the device's payload, not by the registration ID
     #[arg(long)]
     by_model: bool,
     /// Answer every N-th call with 429

@@ -77,7 +77,7 @@ pub struct Behaviour {
     /// Accepts TLS 1.3 besides 1.2 for HTTPS and MQTT. Default false, as the real service.
     pub tls13: bool,
 
-    // Points in which records of the real service disagree. `docs/decisions.md` names the sources.
+    // Points in which records of the real service disagree. `docs/evidence/decisions.md` in the repository names the sources.
     /// Sets the error code for a symmetric key that is refused over HTTP: 400000 to 599999. Default 401002, as in
     /// records since 2020; one of 2019 has 401000. Over MQTT the code is always 401000.
     pub refused_key_code_over_http: u32,
