@@ -1,9 +1,12 @@
-//! The custom allocation function of Microsoft's tutorial, as a web server of its own.
+//! The webhook of Microsoft's tutorial, as a web server.
 //!
-//! The function is the tutorial's C# line by line: a registration ID that contains
-//! `-contoso-tstrsd-007` gets the last linked hub whose name contains `-toasters-`, one that
-//! contains `-contoso-hpsd-088` the last with `-heatpumps-`, each with its initial twin; everything
-//! else is refused with 400 and the reason as text.
+//! It follows the C# function of the tutorial line by line:
+//! * If the registration ID contains `-contoso-tstrsd-007`, the device gets the last linked hub whose name contains
+//!   `-toasters-`.
+//! * If the registration ID contains `-contoso-hpsd-088`, the device gets the last linked hub whose name contains
+//!   `-heatpumps-`.
+//! * Each hub has its own initial twin.
+//! * Any other registration is rejected with 400 and the reason as text.
 //!
 //! ```
 //! use azure_dps_emulator::contoso::{ContosoOptions, Webhook};
@@ -43,10 +46,10 @@ use crate::{
     watch::Bounded,
 };
 
-/// The path of the tutorial's function.
+/// The path of the function in the tutorial.
 const PATH: &str = "/api/HttpTrigger1";
 
-/// An answer that a test prescribes instead of the function's.
+/// An answer that a test sets instead of the function's.
 #[derive(Clone, Debug)]
 struct Prescribed {
     status: u16,
@@ -54,7 +57,7 @@ struct Prescribed {
     delay: Duration,
 }
 
-/// The running function. It stops when it is dropped.
+/// The running webhook. It stops when it is dropped.
 pub struct Webhook {
     address: SocketAddr,
     function: Arc<Function>,
@@ -62,20 +65,20 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Listens on `address`, such as `127.0.0.1:0`.
+    /// Starts the webhook on this address, such as `127.0.0.1:0`.
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on, or a thread cannot be had.
+    /// Returns an error if the address cannot be listened on, or if no thread can be started.
     pub fn start(address: &str, options: ContosoOptions) -> io::Result<Self> {
         Self::start_with_log(address, options, |_| {})
     }
 
-    /// The same, and tells every line of the function's log as soon as it is written.
+    /// Starts the webhook, and calls `observer` with every line that it logs.
     ///
     /// # Errors
     ///
-    /// As [`Webhook::start`].
+    /// Returns the errors of [`Webhook::start`].
     pub fn start_with_log(
         address: &str,
         options: ContosoOptions,
@@ -95,13 +98,13 @@ impl Webhook {
         Ok(Self { address, function, _worker: worker })
     }
 
-    /// Where the function is, without a key: `http://127.0.0.1:PORT/api/HttpTrigger1`.
+    /// Returns the URL of the function without the key: `http://127.0.0.1:PORT/api/HttpTrigger1`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}{PATH}", self.address)
     }
 
-    /// The same with the function key in the query, as the portal stores it. A secret.
+    /// Returns the URL with the function key in the query, as the portal stores it. This URL is a secret.
     #[must_use]
     pub fn url_with_key(&self) -> String {
         match &self.function.options.function_key {
@@ -113,20 +116,20 @@ impl Webhook {
         }
     }
 
-    /// Answers the next call with this instead. Several such answers wait in a queue.
+    /// Sets the answer to the next call. Several such answers wait in a queue.
     ///
-    /// It makes every row of the tutorial's troubleshooting table: 200 with an empty hub, 401,
-    /// 429 and more, any other status.
+    /// Use it for the rows of the tutorial's troubleshooting table: 200 with an empty hub, 401, 429 and more, or any
+    /// other status.
     pub fn respond(&self, status: u16, body: impl Into<String>) {
         self.respond_after(Duration::ZERO, status, body);
     }
 
-    /// The same, but only after a while.
+    /// Sets the answer to the next call, which the webhook sends after this delay.
     pub fn respond_after(&self, delay: Duration, status: u16, body: impl Into<String>) {
         lock(&self.function.prescribed).push_back(Prescribed { status, body: body.into(), delay });
     }
 
-    /// The lines that the function has logged, as the tutorial shows them under *Logs*.
+    /// Returns the lines that the function has logged, as the tutorial shows them under *Logs*.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         lock(&self.function.log).iter().cloned().collect()
@@ -141,7 +144,7 @@ impl fmt::Debug for Webhook {
 
 struct Function {
     options: ContosoOptions,
-    /// How often it was called, for `throttle_every`.
+    /// The number of calls, for `throttle_every`.
     calls: AtomicU64,
     prescribed: Mutex<VecDeque<Prescribed>>,
     log: Mutex<Bounded<String>>,
@@ -152,7 +155,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The tutorial's `ResponseObj`, in the order of its log.
+/// `ResponseObj` of the tutorial, with its members in the order of the tutorial's log.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResponseObj {
@@ -168,10 +171,10 @@ impl Function {
         (self.observer)(line);
     }
 
-    /// The tutorial's `Run`: the response, or the message of a `BadRequestObjectResult`.
+    /// `Run` of the tutorial. Returns the response, or the message of a `BadRequestObjectResult`.
     fn run(&self, body: &str) -> Result<Result<String, String>, serde_json::Error> {
         self.log("C# HTTP trigger function processed a request.");
-        // An empty body is `null` to JsonConvert.
+        // JsonConvert reads an empty body as `null`.
         let data: Value = match body.trim() {
             "" => Value::Null,
             body => serde_json::from_str(body)?,
@@ -198,7 +201,7 @@ impl Function {
             self.log("linkedHubs : NULL");
             return Err("No hub group defined for the enrollment.".to_owned());
         };
-        // The last one that matches wins, as in the tutorial's loop.
+        // The last match wins, as in the loop of the tutorial.
         let hub_with =
             |part: &str| hubs.iter().filter_map(Value::as_str).rfind(|hub| hub.contains(part)).map(str::to_owned);
         let refuse = |message: &str| {
@@ -218,7 +221,6 @@ impl Function {
         };
         let payload = self.options.return_payload.then(|| json!({ "property1": "value1" }));
 
-        // This is a Contoso Toaster Model 007
         if subject.contains(toaster) {
             Ok(ResponseObj {
                 iot_hub_host_name: hub_with("-toasters-")
@@ -229,13 +231,12 @@ impl Function {
                 }),
                 payload,
             })
-        // This is a Contoso Heat pump Model 008
         } else if subject.contains(heat_pump) {
             Ok(ResponseObj {
                 iot_hub_host_name: hub_with("-heatpumps-")
                     .ok_or_else(|| refuse("No heat pumps hub found for the enrollment."))?,
                 initial_twin: json!({
-                    // A string, as the tutorial has it.
+                    // A string, as in the tutorial.
                     "properties": { "desired": { "state": "on", "temperatureSetting": "65" } },
                     "tags": { "deviceType": "heatpump" },
                 }),
@@ -288,7 +289,7 @@ impl Handler for Function {
         Ok(match self.run(&text) {
             Ok(Ok(response)) => respond(200, "application/json; charset=utf-8", response),
             Ok(Err(message)) => respond(400, "text/plain; charset=utf-8", message),
-            // The tutorial's function does not catch what JsonConvert throws.
+            // The tutorial's function does not catch the exceptions of JsonConvert.
             Err(_) => respond(500, "text/plain", String::new()),
         })
     }

@@ -1,5 +1,5 @@
-//! The doors for `fuzz/`: the real service behind streams and requests of the caller's, without
-//! sockets, TLS and threads. They are there in builds for fuzzing alone, and no part of the public API.
+//! Entry points for `fuzz/`: the service behind streams and requests of the fuzzer, without sockets, TLS and threads.
+//! They exist only in builds for fuzzing and are not part of the public API.
 
 pub mod hub;
 
@@ -39,18 +39,18 @@ use crate::{
     watch::{journal::Journal, records::Event},
 };
 
-/// The service, on whatever runtime it is called.
+/// The service, on the runtime of the caller.
 pub struct Service {
     service: Arc<service::Service>,
     hub: Arc<Hub>,
     control: Arc<Control>,
-    /// The same for those who show [`CONTROL_TOKEN`].
+    /// The control API with [`CONTROL_TOKEN`].
     guarded_control: Arc<Control>,
 }
 
 /// The token of [`Service::guarded_control`].
 pub const CONTROL_TOKEN: &str = "control-token-of-the-seeds";
-/// The port that the control API takes for its own.
+/// The port of the control API.
 pub const CONTROL_PORT: u16 = 8090;
 /// The other host of the control API, with any port.
 pub const CONTROL_HOST: &str = "emulator.test";
@@ -58,21 +58,23 @@ pub const CONTROL_HOST: &str = "emulator.test";
 /// A request after TLS and framing.
 pub struct Request<'a> {
     pub operation: Operation,
-    /// Of a poll.
+    /// The operation ID of a poll.
     pub operation_id: &'a str,
     pub id_scope: &'a str,
     pub registration_id: &'a str,
     pub authorization: Option<&'a str>,
     pub certificates: &'a [CertificateDer<'static>],
-    /// Seconds since 1970.
+    /// The time in seconds since 1970.
     pub shown_at: u64,
     pub body: &'a [u8],
 }
 
 impl Service {
+    /// Creates the service.
+    ///
     /// # Errors
     ///
-    /// When the configuration cannot be used, or no CA can be made.
+    /// Returns an error if the configuration is not valid, or if no CA can be created.
     pub fn new(config: Config) -> Result<Self, Box<dyn std::error::Error>> {
         config.check()?;
         let issuing_ca = IssuingCa::generate()?;
@@ -93,29 +95,29 @@ impl Service {
         Ok(Self { control: control(None)?, guarded_control: control(Some(CONTROL_TOKEN))?, service, hub })
     }
 
-    /// One connection to the HTTP listener, until it ends.
+    /// Serves one connection to the HTTP listener until it ends.
     pub async fn http(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let api = Http(Arc::new(HttpApi::new(Arc::clone(&self.service), Arc::clone(&self.hub), "http")));
         let _ = api.speak(stream, Peer::default()).await;
     }
 
-    /// One connection to the MQTT listener, until it ends.
+    /// Serves one connection to the MQTT listener until it ends.
     pub async fn mqtt(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let api = Mqtt { service: Arc::clone(&self.service), hub: Arc::clone(&self.hub), listener: "mqtt" };
         let _ = api.speak(stream, Peer::default()).await;
     }
 
-    /// One connection to the control listener, until it ends.
+    /// Serves one connection to the control listener until it ends.
     pub async fn control(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let _ = Http(Arc::clone(&self.control)).speak(stream, Peer::default()).await;
     }
 
-    /// The same for a control listener with a token.
+    /// Serves one connection to a control listener with a token until it ends.
     pub async fn guarded_control(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let _ = Http(Arc::clone(&self.guarded_control)).speak(stream, Peer::default()).await;
     }
 
-    /// A message that a device has sent to its hub, with its body for a property, too. The device stays connected.
+    /// Records a message of a connected device to its hub. The message also has the body as a property.
     pub fn telemetry(&self, registration_id: &str, body: &[u8]) {
         let properties = vec![("a".to_owned(), String::from_utf8_lossy(body).into_owned())];
         let activity = self.hub.activity();
@@ -123,16 +125,16 @@ impl Service {
         activity.received(registration_id, TelemetryMessage::new(properties, body.to_vec()));
     }
 
-    /// Whether the enrollments and settings pass the rules of a configuration.
+    /// Checks the enrollments and settings against the rules of a configuration.
     ///
     /// # Errors
     ///
-    /// When they do not.
+    /// Returns an error if they violate a rule.
     pub fn check(&self) -> Result<(), Box<dyn std::error::Error>> {
         self.service.update(|_| ()).map_err(|error| error.to_string().into())
     }
 
-    /// What is on record of requests and webhook calls, as programs and as people see it.
+    /// Returns the records of requests and webhook calls, in every form that programs and people see.
     pub fn records(&self) -> Vec<String> {
         let journal = self.service.journal();
         let requests = journal.requests().into_iter().map(Event::Request);
@@ -140,16 +142,16 @@ impl Service {
         events.map(|event| format!("{event} {event:?} {}", serde_json::to_string(&event).unwrap_or_default())).collect()
     }
 
-    /// Makes everything as it was at first.
+    /// Restores the initial state.
     ///
     /// # Errors
     ///
-    /// When the store cannot be written. It is in memory.
+    /// Returns an error if the store cannot be written. It is in memory, so this does not happen.
     pub fn reset(&self) -> Result<(), Box<dyn std::error::Error>> {
         self.service.reset().map_err(|_| "the store cannot be written".into())
     }
 
-    /// One request: the status of its answer, and the body.
+    /// Processes one request. Returns the status and the body of its answer.
     pub async fn answer(&self, request: &Request<'_>) -> (u16, String) {
         let device_request = DeviceRequest {
             id_scope: request.id_scope,
@@ -172,11 +174,11 @@ impl Service {
         (answer.status, answer.body)
     }
 
-    /// Takes another configuration, as [`Emulator::update`](crate::Emulator::update) does.
+    /// Sets another configuration, as [`Emulator::update`](crate::Emulator::update) does.
     ///
     /// # Errors
     ///
-    /// When it cannot be used.
+    /// Returns an error if the configuration is not valid.
     pub fn update(&self, config: Config) -> Result<(), Box<dyn std::error::Error>> {
         self.service.update(|current| *current = config).map_err(|error| error.to_string().into())
     }
@@ -187,7 +189,7 @@ impl Service {
     }
 }
 
-/// What a device is told when the webhook answers this: the hub and the body of its answer. None: the
+/// Returns the result of a webhook's answer: the hub and the body of the answer to the device. Returns `None` if the
 /// webhook would be called again.
 pub fn webhook_answer(status: u16, body: &[u8], offered: &[String]) -> Option<(Option<String>, String)> {
     let answer = HttpAnswer { status, body: body.to_vec() };

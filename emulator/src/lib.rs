@@ -1,30 +1,29 @@
 //! A local emulator of the Azure IoT Hub Device Provisioning Service (DPS).
 //!
-//! [`Emulator`] answers the device API of the service on 127.0.0.1 over HTTP and MQTT, plain and over TLS, verifies the
-//! SAS tokens and certificates it is given, challenges TPMs, and allocates devices as the enrollment says: statically,
-//! by hash, or by really POSTing an `AllocationRequest` to a custom allocation webhook. [`contoso::Webhook`] is the
-//! function of Microsoft's tutorial as such a webhook.
+//! [`Emulator`] answers the device API of DPS on 127.0.0.1, over HTTP and MQTT, with TLS or without. It verifies SAS
+//! tokens and certificates, and challenges TPMs. It allocates devices as the enrollment says: statically, by hash, or
+//! by calling a custom allocation webhook. [`contoso::Webhook`] is the webhook of Microsoft's tutorial.
 //!
-//! Microsoft's service SDKs manage enrollments and registrations on the same listeners:
+//! The emulator has the service API, too: Microsoft's service SDKs manage enrollments and registrations with
 //! [`Emulator::service_connection_string`].
 //!
-//! It is a library for tests: it takes a free port, keeps a log of what it was asked, can be
-//! scripted to misbehave, lets the service's waiting pass faster, and stops when it is dropped.
+//! Tests in Rust use this library:
+//! * The emulator listens on a free port, and stops when it is dropped.
+//! * [`Emulator::requests`] and [`Emulator::webhook_calls`] return what happened.
+//! * [`Emulator::script`] makes the next answers fail.
+//! * [`Builder::time_scale`] shortens the delays of the service.
 //!
 //! ```
 //! use azure_dps_emulator::{Config, Emulator};
 //!
 //! let emulator = Emulator::builder(Config::contoso()).start()?;
 //! assert!(emulator.http_url().unwrap().starts_with("http://127.0.0.1:"));
-//! // … point a device at it, then look at what happened:
+//! // Point a device at this URL, then look at what happened:
 //! assert!(emulator.requests().is_empty());
 //! # Ok::<(), azure_dps_emulator::StartError>(())
 //! ```
 //!
-//! [`Builder::control`] starts an HTTP API for tests in other languages, and a page for people, which show and do the
-//! same.
-//!
-//! `docs/source.md` tells where to find what in the source.
+//! [`Builder::control`] starts an HTTP API for tests in other languages, and a web page.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -69,7 +68,7 @@ pub use store::{device::DeviceRecord, hub_device::HubStatus, registration_state:
 pub use watch::console;
 pub use watch::records::{ConnectionFailure, Event, RequestRecord, WebhookCall};
 
-/// The README's code, tested.
+/// Compiles and runs the code in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -312,7 +312,7 @@ fn the_token_is_exchanged_for_a_cookie() {
 #[test]
 fn it_is_loopback_only_without_a_token() {
     for (address, token, words) in [
-        ("0.0.0.0:0", None, "is no loopback address, so other machines could use the control API: set a token"),
+        ("0.0.0.0:0", None, "is not a loopback address, so other machines could use the control API: set a token"),
         ("0.0.0.0:0", Some(""), "fewer than 16 characters"),
         ("127.0.0.1:0", Some("fifteen-letters"), "fewer than 16 characters"),
         ("127.0.0.1:0", Some("with a space in the token"), "other than letters"),

@@ -237,10 +237,10 @@ fn a_bad_csr_is_a_bad_request() {
         (csr(HEAT_PUMP, &key), "another common name"),
         (base64(&flipped), "not signed with its own key"),
         (armoured, "not base64 of DER"),
-        (base64(&longer), "no PKCS#10 request"),
-        (base64(&good[..good.len() - 1]), "no PKCS#10 request"),
-        (base64(&certificate), "no PKCS#10 request"),
-        (String::new(), "no PKCS#10 request"),
+        (base64(&longer), "not a PKCS#10 request"),
+        (base64(&good[..good.len() - 1]), "not a PKCS#10 request"),
+        (base64(&certificate), "not a PKCS#10 request"),
+        (String::new(), "not a PKCS#10 request"),
     ] {
         let (status, body) = put(&device, &csr);
         assert_eq!((status, &body["errorCode"]), (400, &json!(400_000)), "{why}: {body}");

@@ -453,7 +453,7 @@ fn what_is_wrong_with_an_enrollment_is_named() {
     let one = |certificate: &str| json!({ "primary": { "certificate": certificate } });
     for (changes, fault) in [
         (json!({ "enrollmentGroupId": null }), "enrollmentGroupId: it is missing"),
-        (json!({ "enrollmentGroupId": "h" }), "enrollmentGroupId: it is not the ID in the path"),
+        (json!({ "enrollmentGroupId": "h" }), "enrollmentGroupId: the path has another ID"),
         (json!({ "attestation": null }), "attestation: it is missing"),
         (json!({ "attestation": {} }), "attestation.type: symmetricKey or x509 is expected"),
         (json!({ "attestation": { "type": "tpm" } }), "attestation.type: symmetricKey or x509 is expected"),
@@ -509,7 +509,7 @@ fn what_is_wrong_with_an_enrollment_is_named() {
         assert!(!message.contains(OTHER_KEY));
     }
     for (id, changes, fault) in [
-        ("lock", json!({ "registrationId": "LOCK-2" }), "registrationId: it is not the ID in the path"),
+        ("lock", json!({ "registrationId": "LOCK-2" }), "registrationId: the path has another ID"),
         ("lock!", json!({}), "registrationId: \"lock!\": the registration ID has a character that is not allowed"),
         ("lock", json!({ "attestation": { "type": "tpm" } }), "attestation.tpm.endorsementKey: "),
         ("lock", json!({ "attestation": { "type": "x" } }), "attestation.type: symmetricKey, x509 or tpm is expected"),
@@ -674,9 +674,9 @@ fn queries_filter_enrollments_and_registrations() {
     let (_, groups) = client.post("/enrollmentGroups/query", &json!({ "query": "SELECT * WHERE etag > ''" }));
     assert_eq!(groups[0]["enrollmentGroupId"], GROUP);
     for (path, query, fault) in [
-        ("/enrollments/query", "SELECT * WHERE registratonId = 'a'", "query: \"registratonId\" is no member"),
-        ("/enrollmentGroups/query", "SELECT * WHERE registrationId = 'a'", "query: \"registrationId\" is no member"),
-        ("/enrollments/query", "SELECT * WHERE startswith(deviceId, 'a')", "query: \"startswith\" is no member"),
+        ("/enrollments/query", "SELECT * WHERE registratonId = 'a'", "query: \"registratonId\" is not a member"),
+        ("/enrollmentGroups/query", "SELECT * WHERE registrationId = 'a'", "query: \"registrationId\" is not a member"),
+        ("/enrollments/query", "SELECT * WHERE startswith(deviceId, 'a')", "query: \"startswith\" is not a member"),
         (&*registrations, "SELECT count() AS c", "query: \"count\" where * is expected"),
     ] {
         let (code, message) = failed(client.post(path, &json!({ "query": query })));

@@ -124,7 +124,7 @@ fn a_connect_is_refused_with_5_and_the_log_says_why() {
         (Connect { client_id: "other".into(), ..toaster.packet() }, "the client ID is"),
         (Connect { login: None, ..toaster.packet() }, ""),
         (login(&name, ""), "there is no password"),
-        (login(&name, "no token"), "the password is no token"),
+        (login(&name, "no token"), "the password is not a token"),
         (login(&name, &toaster.token_until(now() - 1000)), "expired"),
         (login(&name, &other_hub.token()), "the token's sr is"),
         (login(&name, &token(&toaster.key, TOASTER)), "skn"),

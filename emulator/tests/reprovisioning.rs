@@ -247,7 +247,7 @@ fn a_superseded_registration_assigns_nothing() {
     let record = emulator.device(TOASTER).unwrap();
     assert_eq!((record.assigned_hub.as_str(), record.registrations), (HEATPUMPS_HUB, 1));
     let outcomes: Vec<_> = emulator.webhook_calls().into_iter().map(|call| call.outcome).collect();
-    assert_eq!(outcomes[0], "given up: the device registered again");
+    assert_eq!(outcomes[0], "cancelled: the device registered again");
     assert!(outcomes[1].contains(HEATPUMPS_HUB), "{outcomes:?}");
 
     // What the webhook is told next is what the device was told.

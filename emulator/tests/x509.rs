@@ -117,7 +117,7 @@ fn an_individual_enrollment_takes_its_certificates() {
     let certificate = leaf(DEVICE).self_signed(&device.key).unwrap();
     let renewed = Identity { chain: vec![certificate.der().clone()], key: device.key };
     let emulator = of_individual(&Identity::self_signed(DEVICE));
-    refused(&emulator, DEVICE, Some(&renewed), "certificate is another one");
+    refused(&emulator, DEVICE, Some(&renewed), "the enrollment has another certificate");
     emulator.update(|config| {
         config.individual_enrollments[0].x509.as_mut().unwrap().secondary = Some(renewed.certificate());
     });

@@ -1,4 +1,4 @@
-//! Times in the forms in which the service writes them.
+//! Times in the formats of the service.
 
 use std::time::SystemTime;
 
@@ -8,29 +8,29 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::forma
 const FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]");
 
-/// The log's form, as Azure Functions prints it.
+/// The format of the log, as Azure Functions writes it.
 const LOG_FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]");
 
-/// `at` as `2026-01-02T03:04:05.6789012Z`, without zeros at the end of the fraction: the service
-/// wrote `.62286Z` in 2020, `.263671Z` in 2021 and `.949507Z` in 2025.
+/// Returns `at` as `2026-01-02T03:04:05.6789012Z`, without zeros at the end of the fraction. The service wrote
+/// `.62286Z` in 2020, `.263671Z` in 2021 and `.949507Z` in 2025.
 pub(crate) fn rfc3339(at: SystemTime) -> String {
-    // A format with only date and time components cannot fail on a full date and time.
+    // A format with only date and time cannot fail on a full date and time.
     let text = OffsetDateTime::from(at).format(FORMAT).unwrap_or_default();
     format!("{}Z", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// `at` as `2026-01-02T03:04:05.678`.
+/// Returns `at` as `2026-01-02T03:04:05.678`.
 pub(crate) fn log_time(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(LOG_FORMAT).unwrap_or_default()
 }
 
-/// Now, as the service writes it.
+/// Returns the current time as the service writes it.
 pub(crate) fn now() -> String {
     rfc3339(SystemTime::now())
 }
 
-/// Seconds since 1970, as tokens count.
+/// Returns the seconds since 1970, as tokens have them.
 pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
 
-    /// "2020-09-23T10:58:31.62286Z" and its like, of the tutorial's log.
+    /// Times such as "2020-09-23T10:58:31.62286Z" in the tutorial's log.
     #[test]
     fn fractions_have_no_zeros_at_the_end() {
         for (nanoseconds, expected) in [

@@ -1,13 +1,13 @@
-//! Counting what happens within a time.
+//! Counts events within a period, for quotas.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// When things happened lately, to count them against a quota.
+/// The times of recent events, which count towards a quota.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window(VecDeque<Duration>);
 
 impl Window {
-    /// Counts one more at `now`, unless `limit` within `period` are counted already.
+    /// Counts an event at `now`. Returns `false` if there are already `limit` events within `period`.
     pub(crate) fn admit(&mut self, now: Duration, period: Duration, limit: Option<u32>) -> bool {
         let Some(limit) = limit else {
             return true;

@@ -27,11 +27,11 @@ use crate::{
     watch::records::RequestRecord,
 };
 
-/// One listener's view of the service.
+/// The device API on one HTTP listener.
 pub(super) struct DeviceHttp {
     pub(super) service: Arc<Service>,
     pub(super) hub: Arc<Hub>,
-    /// `http` or `https`.
+    /// The listener: `http` or `https`.
     pub(super) scheme: &'static str,
 }
 
@@ -44,7 +44,7 @@ struct Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// Decodes each path segment by itself, because clients escape segments in more than one way.
+    /// Reads a path. Each segment is decoded on its own, because clients escape segments in different ways.
     fn parse(path: &'a str) -> Option<Self> {
         let segments: Vec<_> = path.strip_prefix('/')?.split('/').collect();
         let decode = |segment: &'a str| percent_decode_str(segment).decode_utf8().ok();
@@ -66,7 +66,7 @@ impl<'a> Route<'a> {
         match self.operation {
             Operation::Register => Method::PUT,
             Operation::Status => Method::GET,
-            // No path is any other operation.
+            // The only remaining operation of a path is `Lookup`.
             _ => Method::POST,
         }
     }
@@ -91,7 +91,7 @@ impl DeviceHttp {
         if let Ok(body) = &body {
             record.body = match route {
                 Some(_) => String::from_utf8_lossy(body).into_owned(),
-                // It may be a call of the service API whose path is misspelt.
+                // It may be a call of the service API with a misspelt path, and its body may have keys.
                 None => masked(body),
             };
         }
@@ -144,7 +144,7 @@ impl DeviceHttp {
         }
     }
 
-    /// Switches to MQTT over WebSocket.
+    /// Switches the connection to MQTT over WebSocket.
     fn upgrade(&self, request: &mut Request<Incoming>, connection: &Connection) -> Response<Body> {
         let listener = if self.scheme == "https" { "wss" } else { "ws" };
         let mqtt = Mqtt { service: Arc::clone(&self.service), hub: Arc::clone(&self.hub), listener };
@@ -169,7 +169,8 @@ impl DeviceHttp {
         headers
     }
 
-    /// The `Location` of a 202. The real service repeats the path of the request, without operation ID and query.
+    /// Returns the `Location` of a 202. As in the real service, it is the path of the request without operation ID
+    /// and query.
     fn location(&self, head: &Parts) -> Option<HeaderValue> {
         let host = head.headers.get(header::HOST)?.to_str().ok()?;
         let path = head.uri.path();
@@ -177,7 +178,7 @@ impl DeviceHttp {
     }
 }
 
-/// Checks what can be checked before the device is authenticated. Returns the api-version.
+/// Checks everything that needs no authentication. Returns the api-version.
 fn check_head<'a>(
     head: &'a Parts,
     route: &Route<'_>,

@@ -1,4 +1,4 @@
-//! What both HTTP APIs do with a request and its answer: bodies, heads and records.
+//! The common parts of both HTTP APIs: bodies, heads and records.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
-/// The record of a request whose body was not read yet.
+/// Starts the record of a request whose body has not been read yet.
 pub(super) fn record(scheme: &'static str, head: &Parts) -> RequestRecord {
     let mut record = RequestRecord::new(scheme, head.method.as_str());
     record.path = head.uri.path_and_query().map_or_else(|| head.uri.path(), |both| both.as_str()).to_owned();
@@ -28,7 +28,7 @@ pub(super) fn record(scheme: &'static str, head: &Parts) -> RequestRecord {
     record
 }
 
-/// Reads a request's body. If the connection breaks, the request goes on record without an answer.
+/// Reads the body of a request. If the connection breaks, the request is recorded without an answer.
 pub(super) async fn body(
     body: Incoming,
     limit: usize,
@@ -40,7 +40,7 @@ pub(super) async fn body(
         Err(BodyFault::TooLong) => Ok(Err(ServiceError::too_large(limit))),
         Err(BodyFault::Late) => Ok(Err(ServiceError::request_timeout())),
         Err(BodyFault::Broken) => {
-            record.outcome = "the connection broke within the body".to_owned();
+            record.outcome = "the connection broke before the end of the body".to_owned();
             service.journal().record_request(record.clone());
             Err(NoAnswer)
         }
@@ -60,10 +60,9 @@ pub(super) fn api_version<'a>(head: &'a Parts, behaviour: &Behaviour) -> Result<
     Ok(version)
 }
 
-/// Checks that a body is JSON.
+/// Checks that the body is JSON.
 ///
-/// Microsoft's curl examples send `Content-Encoding: utf-8`, which is no coding. It is ignored, as the rest of the head
-/// is.
+/// Microsoft's curl examples send `Content-Encoding: utf-8`, which is not a content coding. This header is ignored.
 pub(super) fn check_media_type(head: &Parts) -> Result<(), ServiceError> {
     match media_type(&head.headers) {
         Some(media_type) if !media_type.eq_ignore_ascii_case("application/json") => {
@@ -73,7 +72,7 @@ pub(super) fn check_media_type(head: &Parts) -> Result<(), ServiceError> {
     }
 }
 
-/// The headers of every answer.
+/// Returns the headers of every answer.
 pub(super) fn common_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -83,7 +82,7 @@ pub(super) fn common_headers() -> HeaderMap {
     headers
 }
 
-/// The headers of this answer. If it is 405, `allowed` are the methods that are allowed.
+/// Returns the headers of this answer. For a 405, `allowed` lists the methods that are allowed.
 pub(super) fn headers(scheme: &str, answer: &Answer, allowed: Option<&str>) -> HeaderMap {
     let mut headers = common_headers();
     if let Some(seconds) = answer.retry_after {
@@ -105,7 +104,7 @@ pub(super) fn headers(scheme: &str, answer: &Answer, allowed: Option<&str>) -> H
     headers
 }
 
-/// The answer as it is sent. A 204 has no body, and so no type of it.
+/// Builds the answer. A 204 has no body and no content type.
 pub(super) fn respond(answer: Answer, mut headers: HeaderMap, is_chunked: bool) -> Response<Body> {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if status == StatusCode::NO_CONTENT {

@@ -1,9 +1,8 @@
-//! What a script does to the connection that carries an answer.
+//! Faults of scripts that break the connection of an answer.
 
 use crate::{net::fault::Fault, service::script::Action};
 
-/// Prepares the connection for what a script does to the next answer. Returns `true` if the peer gets no answer at
-/// all.
+/// Prepares the connection for the fault of a script. Returns `true` if the client gets no answer at all.
 pub(super) fn breaks(action: &Action, fault: &Fault) -> bool {
     match action {
         Action::Cut(bytes) => {

@@ -1,4 +1,4 @@
-//! What the HTTP and HTTPS listeners serve: the device API, and the service API at the root.
+//! The HTTP and HTTPS listeners: the device API, and the service API at the root.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 /// Both APIs on one listener.
 pub(crate) struct HttpApi {
     service: Arc<Service>,
-    /// `http` or `https`.
+    /// The listener: `http` or `https`.
     scheme: &'static str,
     device_api: DeviceHttp,
     service_api: ServiceHttp,
@@ -45,7 +45,7 @@ impl Handler for HttpApi {
     }
 
     async fn handle(&self, request: Request<Incoming>, connection: &Connection) -> Result<Response<Body>, NoAnswer> {
-        // Devices ask for WebSocket on any path.
+        // Devices may ask for WebSocket on any path.
         let is_for_service = !websocket::is_wanted(&request)
             && service_http::is_for(request.uri().path(), &self.service.settings().id_scope);
         if is_for_service {

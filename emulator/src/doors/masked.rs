@@ -1,4 +1,4 @@
-//! Bodies of the service API as they may be put on record: without keys.
+//! Masks the keys in bodies of the service API before they are recorded.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
@@ -7,26 +7,27 @@ use crate::config::webhook_url;
 
 const MASK: &str = "****";
 
-/// Names of members whose value is a secret, in lower case and without anything but letters.
+/// Names of members whose value is a secret: in lower case, only the letters.
 const SECRET_NAMES: [&str; 4] = ["primarykey", "secondarykey", "sharedaccesskey", "sharedaccesssignature"];
 
-/// Names of members that are objects, as above. In them, or in their place, an unknown text may be a key.
+/// Names of members that hold secrets, in the same form. An unknown text inside them, or instead of them, may be a
+/// key.
 const PARENTS: [&str; 2] = ["attestation", "symmetrickey"];
 
-/// Of any kind: `-----BEGIN EC PRIVATE KEY-----`.
+/// Matches any kind, such as `-----BEGIN EC PRIVATE KEY-----`.
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 
-/// The longest body that is kept. The answer to a query may be longer than all that is kept of the history.
+/// The longest body that is kept. The answer to a query may be longer than the whole history.
 const LONGEST: usize = 1024 * 1024;
 
-/// A body without keys, and without what is secret in the URLs of webhooks. Of a body that is not JSON only the length
-/// is kept, because nobody knows where a key is in there. Of a very long one, too.
+/// Returns the body without keys and without the secrets in URLs of webhooks. If a body is not JSON or is too long,
+/// only its length is returned, because keys cannot be found in it.
 pub(super) fn masked(body: &[u8]) -> String {
     if body.iter().all(u8::is_ascii_whitespace) {
         return String::new();
     }
     if body.len() > LONGEST {
-        return format!("({} bytes, which is too long to keep)", body.len());
+        return format!("({} bytes, too long to keep)", body.len());
     }
     match serde_json::from_slice(body) {
         Ok(mut json) => {
@@ -64,15 +65,16 @@ fn mask(json: &mut Value) {
     }
 }
 
-/// A name in lower case and without anything but letters: clients also write `primary_key`.
+/// Returns the letters of a name in lower case, because clients also write `primary_key`.
 fn letters(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Masks a text that holds members with keys, such as JSON in a string, a private key, a token, and the query of a URL.
+/// Masks a text that contains secrets: members with keys, such as JSON in a string, a private key, a token, or the
+/// query of a URL.
 fn mask_text(text: &mut String) {
     let letters = letters(text);
-    // JSON may have a name with escapes.
+    // Names in JSON may contain escapes.
     let is_secret = SECRET_NAMES.iter().any(|name| letters.contains(name))
         || text.contains("\\u00")
         || text.contains("sig=")
@@ -86,7 +88,7 @@ fn mask_text(text: &mut String) {
     }
 }
 
-/// Whether a text has a private key in PEM. Files of certificates often have one.
+/// Returns `true` if the text contains a private key in PEM, as files with certificates often do.
 fn has_private_key(text: &[u8]) -> bool {
     text.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY)
 }
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn a_very_long_body_is_not_kept() {
         let longer = format!("[\"{}\"]", "a".repeat(LONGEST - 3));
-        assert_eq!(masked(longer.as_bytes()), "(1048577 bytes, which is too long to keep)");
+        assert_eq!(masked(longer.as_bytes()), "(1048577 bytes, too long to keep)");
         let kept = format!("[\"{}\"]", "a".repeat(LONGEST - 4));
         assert_eq!(masked(kept.as_bytes()), kept);
     }
@@ -122,7 +124,7 @@ mod tests {
             (r#"{"webhookurl":{"a":"S3CRET"}}"#, r#"{"webhookurl":"****"}"#),
             (r#"["https://a.example/?code=S3CRET"]"#, r#"["https://a.example/?****"]"#),
             (r#"{"query":"{'primaryKey': 'S3CRET'}"}"#, r#"{"query":"****"}"#),
-            // Names as they are not, but may be written.
+            // Names that clients may misspell.
             (
                 r#"{"primary_key":"S3CRET","Secondary-Key ":"S3CRET"}"#,
                 r#"{"primary_key":"****","Secondary-Key ":"****"}"#,

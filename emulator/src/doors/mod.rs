@@ -1,4 +1,5 @@
-//! The doors: one file a protocol. A door translates, and the service decides.
+//! The protocols of the listeners, one file for each protocol. These files translate requests and answers; `service`
+//! and `hub` process them.
 
 pub(crate) mod control;
 mod device_http;

@@ -23,8 +23,8 @@ use crate::{
     store::enrollments::Kind,
 };
 
-/// The most bytes in a body: enough for a bulk operation whose enrollments have certificates and long twins. A client
-/// whose token is not good may send no more than a device.
+/// The longest body: enough for a bulk operation with certificates and long twins. A client without a valid token may
+/// send no more than a device.
 const MAX_SERVICE_BODY: usize = 1024 * 1024;
 
 const ENROLLMENTS: &str = "enrollments";
@@ -35,14 +35,14 @@ const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
 const ITEM_TYPE: HeaderName = HeaderName::from_static("x-ms-item-type");
 
-/// One listener's view of the service.
+/// The service API on one HTTP listener.
 pub(super) struct ServiceHttp {
     pub(super) service: Arc<Service>,
-    /// `http` or `https`.
+    /// The listener: `http` or `https`.
     pub(super) scheme: &'static str,
 }
 
-/// What a client asks for.
+/// A call of the service API.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
     Put(Kind),
@@ -57,15 +57,16 @@ enum Call {
     QueryRegistrations,
 }
 
-/// What a path names, and what can be done with it.
+/// What a path names, and the calls that it allows.
 #[derive(Debug, PartialEq)]
 struct Route<'a> {
-    /// Of an enrollment or a registration. Empty if the path names none.
+    /// The ID of an enrollment or a registration. It is empty if the path has no ID.
     id: Cow<'a, str>,
     calls: Vec<(Method, Call)>,
 }
 
-/// Returns `true` if the path is the service API's. The paths of devices begin with the ID scope, whatever its name is.
+/// Returns `true` for a path of the service API. Paths of devices begin with the ID scope, even if the ID scope looks
+/// like a path of the service API.
 pub(super) fn is_for(path: &str, id_scope: &str) -> bool {
     let mut segments = path.trim_start_matches('/').split('/');
     let root = segments.next().unwrap_or_default();
@@ -75,11 +76,11 @@ pub(super) fn is_for(path: &str, id_scope: &str) -> bool {
 }
 
 impl Call {
-    /// The right that the call needs.
+    /// Returns the right that the call needs.
     fn right(self) -> Right {
         match self {
             Self::Read(_) | Self::Query(_) => Right::EnrollmentRead,
-            // Keys are no part of what a reader may see: Azure's role for readers has no right to them either.
+            // Reading keys needs the right to write, because Azure's role for readers cannot read keys either.
             Self::Put(_) | Self::Delete(_) | Self::Change(_) | Self::AttestationMechanism(_) => Right::EnrollmentWrite,
             Self::ReadRegistration | Self::QueryRegistrations => Right::RegistrationStatusRead,
             Self::DeleteRegistration => Right::RegistrationStatusWrite,
@@ -88,8 +89,8 @@ impl Call {
 }
 
 impl<'a> Route<'a> {
-    /// Decodes each path segment by itself. Node ends the path of a bulk operation with a slash, and writes
-    /// `enrollmentgroups`.
+    /// Reads a path. Each segment is decoded on its own. Microsoft's client for Node writes `enrollmentgroups`, and
+    /// ends the path of a bulk operation with a slash.
     fn parse(path: &'a str, method: &Method) -> Option<Self> {
         let path = path.strip_prefix('/')?;
         let segments: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
@@ -106,7 +107,7 @@ impl<'a> Route<'a> {
         };
         let (id, calls) = match (kind, rest) {
             (Some(kind), []) => ("", vec![(Method::POST, Call::Change(kind))]),
-            // An enrollment may be called `query`.
+            // An enrollment may have the ID `query`.
             (Some(kind), [query]) if method == Method::POST && is(query, "query") => {
                 ("", vec![(Method::POST, Call::Query(kind))])
             }
@@ -132,13 +133,13 @@ impl<'a> Route<'a> {
         Some(Self { id: percent_decode_str(id).decode_utf8().ok()?, calls })
     }
 
-    /// The methods that are allowed, for the header.
+    /// Returns the allowed methods for the `Allow` header.
     fn methods(&self) -> String {
         self.calls.iter().map(|(method, _)| method.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// What a call comes to.
+/// The result of a call.
 struct Reply {
     status: u16,
     body: String,
@@ -198,7 +199,7 @@ impl ServiceHttp {
         Ok(exchange::respond(answer, headers, settings.behaviour.chunked))
     }
 
-    /// Checks all but the body: the body of a client who is not let in is not looked at. Returns the ID and the call.
+    /// Checks everything but the body, which is read only if the client is authorized. Returns the ID and the call.
     fn admit<'r>(&self, head: &Parts, route: Option<&'r Route<'_>>) -> Result<(&'r str, Call), ServiceError> {
         let route = route.ok_or_else(|| ServiceError::route_not_found("no such path in the service API"))?;
         let call = route.calls.iter().find(|(method, _)| *method == head.method).map(|(_, call)| *call);
@@ -252,13 +253,13 @@ impl ServiceHttp {
     }
 }
 
-/// A header's text, if there is one.
+/// Returns the text of a header, if the request has this header.
 fn text<'a>(head: &'a Parts, name: &HeaderName) -> Result<Option<&'a str>, ServiceError> {
     let value = head.headers.get(name).map(HeaderValue::to_str).transpose();
     value.map_err(|_| ServiceError::bad_request(format!("the header {name} is not ASCII")))
 }
 
-/// Which part of a query's result is wanted.
+/// Returns which part of a query's result the client wants.
 fn page(head: &Parts) -> Result<Page, ServiceError> {
     let max_items = text(head, &MAX_ITEM_COUNT)?.map(|count| {
         count
@@ -290,7 +291,7 @@ mod tests {
         ] {
             assert_eq!(is_for(path, "0ne00002193"), is_services, "{path}");
         }
-        // An ID scope may be called like this.
+        // An ID scope may have one of these names.
         for (path, is_services) in [
             ("/enrollments/registrations/a/register", false),
             ("/enrollments/registrations/a", false),

@@ -1,4 +1,4 @@
-//! MQTT over WebSocket: the upgrade of an HTTP connection, on any path, to subprotocol `mqtt`.
+//! MQTT over WebSocket: upgrades an HTTP connection on any path to the subprotocol `mqtt`.
 
 use std::{io, time::Duration};
 
@@ -27,18 +27,18 @@ use crate::{
     service::ServiceError,
 };
 
-/// Compared without case: Microsoft's client for C offers `MQTT`.
+/// Compared without case, because Microsoft's client for C offers `MQTT`.
 const SUBPROTOCOL: &str = "mqtt";
 
-/// How many bytes wait between the two protocols, each way.
+/// How many bytes are buffered between the two protocols, in each direction.
 const BUFFER: usize = 16 * 1024;
 
-/// Returns `true` if a request asks for WebSocket.
+/// Returns `true` if the request asks for WebSocket.
 pub(super) fn is_wanted(request: &Request<Incoming>) -> bool {
     hyper_tungstenite::is_upgrade_request(request)
 }
 
-/// Answers the request, and goes on with MQTT on its connection.
+/// Answers the request, and continues with MQTT on its connection.
 pub(super) fn upgrade(
     request: &mut Request<Incoming>,
     connection: &Connection,
@@ -49,7 +49,7 @@ pub(super) fn upgrade(
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .find(|each| each.eq_ignore_ascii_case(SUBPROTOCOL))
-        // The client compares the answer with what it offered.
+        // Return the client's spelling, because it compares the answer with its offer.
         .and_then(|each| HeaderValue::from_str(each).ok())
         .ok_or_else(|| ServiceError::bad_request("the WebSocket's subprotocol is not mqtt"))?;
     let config = WebSocketConfig::default().max_message_size(Some(MAX_PACKET)).max_frame_size(Some(MAX_PACKET));
@@ -58,19 +58,19 @@ pub(super) fn upgrade(
     response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     let peer = connection.peer.clone();
     connection.go_on_with(async move {
-        // A connection that breaks is of no concern to others.
+        // An error ends only this connection.
         let _ = serve(websocket, mqtt, peer).await;
     });
     Ok(response.map(BodyExt::boxed))
 }
 
-/// MQTT on one end of a pipe, WebSocket messages on the other.
+/// Runs MQTT on one end of a pipe, and WebSocket messages on the other.
 async fn serve(websocket: HyperWebsocket, mqtt: impl Protocol, peer: Peer) -> Result<(), Broken> {
     let websocket = websocket.await?;
     let (near, far) = tokio::io::duplex(BUFFER);
     let patience = mqtt.patience();
     let (spoken, carried) = tokio::join!(mqtt.speak(near, peer), carry(websocket, far, patience));
-    // A peer that leaves is not recorded, one that is closed is.
+    // A client that leaves is not recorded. A connection that the emulator closes is recorded.
     let carried = carried.err().filter(is_sent_away).map(|why| format!("the WebSocket was dropped: {why}"));
     let spoken = spoken.err().filter(|why| why.is::<NoRequest>()).map(|why| why.to_string());
     for outcome in carried.into_iter().chain(spoken) {
@@ -88,8 +88,8 @@ fn is_sent_away(why: &Broken) -> bool {
     }
 }
 
-/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets". So
-/// the frames are read as a stream of bytes, until either side ends.
+/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets" (MQTT 3.1.1, section 6). So
+/// this carries the frames as a stream of bytes, until either side ends.
 async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream, patience: Duration) -> Result<(), Broken> {
     let (mut sink, mut source) = websocket.split();
     let (mut from_mqtt, mut to_mqtt) = tokio::io::split(pipe);
@@ -119,7 +119,7 @@ async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream, patience: Du
         timeout(patience, sink.close()).await??;
         Ok::<_, Broken>(())
     };
-    // When one direction ends, the other does too.
+    // When one direction ends, end the other one.
     tokio::select! {
         ended = inwards => ended,
         ended = outwards => ended,

@@ -1,4 +1,4 @@
-//! The set-up of an emulator.
+//! The settings of an emulator before it starts.
 
 use std::{fmt, path::PathBuf};
 
@@ -9,7 +9,21 @@ use crate::{
     watch::{journal::Observer, records::Event},
 };
 
-/// The set-up of an [`Emulator`].
+/// Collects the settings of an [`Emulator`]; [`Emulator::builder`] creates it.
+///
+/// ```
+/// use azure_dps_emulator::{Config, Emulator};
+///
+/// let emulator = Emulator::builder(Config::contoso())
+///     .https("127.0.0.1:0")
+///     .mqtts("127.0.0.1:0")
+///     .time_scale(1000.0)
+///     .start()?;
+/// assert!(emulator.https_url().unwrap().starts_with("https://localhost:"));
+/// assert!(emulator.mqtts_url().unwrap().starts_with("mqtts://localhost:"));
+/// assert_eq!(emulator.http_url(), None);
+/// # Ok::<(), azure_dps_emulator::StartError>(())
+/// ```
 pub struct Builder {
     pub(super) config: Config,
     pub(super) http: Option<String>,
@@ -31,7 +45,7 @@ pub struct Builder {
 }
 
 impl Emulator {
-    /// Sets up an emulator.
+    /// Creates a builder with this configuration.
     #[must_use]
     pub fn builder(config: Config) -> Builder {
         Builder {
@@ -57,134 +71,138 @@ impl Emulator {
 }
 
 impl Builder {
-    /// Listens for plain HTTP, and for MQTT over WebSocket; port 0 takes a free one. Without any listener, the emulator
-    /// listens for HTTP on a free port of 127.0.0.1.
+    /// Listens for plain HTTP, and for MQTT over WebSocket. Port 0 takes a free port.
+    ///
+    /// Without any listener, the emulator listens for HTTP on a free port of 127.0.0.1.
     #[must_use]
     pub fn http(mut self, address: impl Into<String>) -> Self {
         self.http = Some(address.into());
         self
     }
 
-    /// Listens for HTTPS, and for MQTT over WebSocket; port 0 takes a free one.
+    /// Listens for HTTPS, and for MQTT over WebSocket. Port 0 takes a free port.
     #[must_use]
     pub fn https(mut self, address: impl Into<String>) -> Self {
         self.https = Some(address.into());
         self
     }
 
-    /// Listens for plain MQTT 3.1.1, which the real service does not; port 0 takes a free one.
+    /// Listens for plain MQTT 3.1.1. The real service has no such listener. Port 0 takes a free port.
     #[must_use]
     pub fn mqtt(mut self, address: impl Into<String>) -> Self {
         self.mqtt = Some(address.into());
         self
     }
 
-    /// Listens for MQTT 3.1.1 over TLS; port 0 takes a free one.
+    /// Listens for MQTT 3.1.1 over TLS. Port 0 takes a free port.
     #[must_use]
     pub fn mqtts(mut self, address: impl Into<String>) -> Self {
         self.mqtts = Some(address.into());
         self
     }
 
-    /// Listens for the control API and serves its page; port 0 takes a free one. Without this there is no control API.
+    /// Listens for the control API and serves its page. Port 0 takes a free port. The default is no control API.
     ///
-    /// The control API has no key, token or function key in its answers, but it changes enrollments and devices. So it
-    /// listens on a loopback address only, unless there is a [`control_token`](Self::control_token).
+    /// The answers of the control API contain no key and no token, but its calls change enrollments and devices. So
+    /// the address must be a loopback address, unless you set a [`control_token`](Self::control_token).
     #[must_use]
     pub fn control(mut self, address: impl Into<String>) -> Self {
         self.control = Some(address.into());
         self
     }
 
-    /// Lets only those use the control API who show this token: at least 16 characters.
+    /// Sets the token that every call of the control API must send: at least 16 characters.
     #[must_use]
     pub fn control_token(mut self, token: impl Into<String>) -> Self {
         self.control_token = Some(token.into());
         self
     }
 
-    /// Accepts this name in the `Host` of requests to the control API, with any port or as `name:port`. Names of
-    /// loopback with the port of the listener are always accepted.
+    /// Accepts this name in the `Host` header of requests to the control API. `name` is accepted with any port,
+    /// `name:port` with this port. The names of loopback with the port of the listener are always accepted.
     #[must_use]
     pub fn control_host(mut self, host: impl Into<String>) -> Self {
         self.control_hosts.push(host.into());
         self
     }
 
-    /// Presents this certificate to TLS clients, in PEM and followed by its chain, instead of one by the CA made at
-    /// start: for example with RSA as the real service has it, or an expired one.
+    /// Sets the certificate of the TLS listeners: the certificate in PEM, followed by its chain. Use it for a
+    /// certificate with an RSA key, as the real service has, or for an expired one. By default, the emulator's CA
+    /// signs a certificate at start.
     #[must_use]
     pub fn certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
         self.certificate = Some((chain_pem.into(), key_pem.into()));
         self
     }
 
-    /// Adds this name or IP address to the certificate of the TLS listeners. Devices dial it if `GatewayHostName` is in
-    /// their connection string, or if they reach the emulator from another machine. Linked hubs, `localhost`,
-    /// `hub.localhost`, `127.0.0.1` and `::1` are in the certificate without this.
+    /// Adds this name or IP address to the certificate of the TLS listeners. You need it if `GatewayHostName` is in
+    /// the connection strings of devices, or if devices reach the emulator from another machine. The certificate
+    /// always names the linked hubs, `localhost`, `hub.localhost`, `127.0.0.1` and `::1`.
     #[must_use]
     pub fn gateway_name(mut self, name: impl Into<String>) -> Self {
         self.gateway_names.push(name.into());
         self
     }
 
-    /// Calls this webhook instead of the built-in Contoso webhook. The URL includes the function key (`?code=…`).
+    /// Sets the webhook that is called instead of the built-in Contoso webhook. The URL includes the function key
+    /// (`?code=…`).
     #[must_use]
     pub fn webhook(mut self, url: impl Into<String>) -> Self {
         self.webhook_url = Some(url.into());
         self
     }
 
-    /// Sets the key of the policy `provisioningserviceowner` of the service API. The well-known key does not count then.
+    /// Sets the key of the policy `provisioningserviceowner` of the service API, instead of the well-known key.
     ///
-    /// Without a key, the well-known one counts while every listener is on a loopback address, and the service API is
-    /// off if not.
+    /// Without a key, the well-known key is valid if every listener is on a loopback address. Otherwise the service
+    /// API is off.
     #[must_use]
     pub fn service_key(mut self, key: SymmetricKey) -> Self {
         self.service_key = Some(key);
         self
     }
 
-    /// Lets the service API set webhooks on this host: a name or an IP address, without scheme and port. Without this,
-    /// it may set webhooks on loopback addresses and `localhost` only.
+    /// Allows the service API to set webhooks on this host: a name or an IP address, without scheme and port.
+    /// Loopback addresses and `localhost` are always allowed.
     #[must_use]
     pub fn allow_webhook(mut self, host: impl Into<String>) -> Self {
         self.webhook_hosts.push(host.into());
         self
     }
 
-    /// Keeps enrollments, devices, twins, operations and CAs in this folder, so that they are there again at the next
-    /// start. The folder is made if it is not there. No other emulator can use it meanwhile.
+    /// Sets the folder that keeps enrollments, devices, twins, operations and CAs over restarts. The folder is
+    /// created if it does not exist. Only one emulator can use it at a time.
     ///
-    /// Nothing is answered before it is written. The guarantee holds if the process is killed, not if the machine loses
-    /// its power. Keys are in the folder: on Unix only its owner can read it.
+    /// Every change is written before it is answered. So nothing is lost if the process is killed. If the machine
+    /// loses power, the last changes may be lost. The folder contains keys: on Unix only its owner can read it.
     ///
-    /// The enrollments of the configuration are created once, if their IDs were never known in the folder. After that
-    /// the folder's count. All other settings are the configuration's at every start.
+    /// An enrollment of the configuration is created if the folder never had an enrollment with this ID. After that,
+    /// the enrollment in the folder is used. All other settings come from the configuration at every start.
     #[must_use]
     pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data = Some(folder.into());
         self
     }
 
-    /// Divides the service's own delays by this factor: the pauses between webhook calls, scripted delays and quota
-    /// windows. The time-out of webhook calls is divided too, but it is at least 10 s, or as configured if that is
-    /// less. `Retry-After`, token expiry and MQTT's keep-alive stay in plain seconds, because devices count on them.
+    /// Sets the factor that shortens the service's own delays: the pauses between webhook calls, the delays of
+    /// scripts, and the quota windows. The time-out of webhook calls is divided too, but never shortened to less than
+    /// 10 s. `Retry-After`, the expiry of tokens and the keep-alive of MQTT do not change, because devices use the real
+    /// time.
     #[must_use]
     pub fn time_scale(mut self, scale: f64) -> Self {
         self.time_scale = scale;
         self
     }
 
-    /// Calls `observer` for every event as soon as it has happened. It runs on the service's thread, so it must not
-    /// wait.
+    /// Sets a function that is called with every [`Event`] when it happens. The function runs on the thread of the
+    /// service, so it must not block.
     #[must_use]
     pub fn observer(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.observer = Some(Box::new(observer));
         self
     }
 
-    /// Calls `observer` for every line that the built-in Contoso webhook logs.
+    /// Sets a function that is called with every line that the built-in Contoso webhook logs.
     #[must_use]
     pub fn contoso_log(mut self, observer: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.contoso_log = Box::new(observer);

@@ -1,38 +1,39 @@
-//! Why an emulator did not start.
+//! The reasons why an emulator does not start.
 
 use std::{fmt, io};
 
 use crate::{config::ConfigError, identity::error::CredentialError, store::disk::DataError};
 
-/// Why an emulator did not start.
+/// The reasons why an emulator does not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration cannot be used.
+    /// The configuration is not valid.
     Config(ConfigError),
-    /// The address cannot be listened on.
+    /// The emulator cannot listen on the address.
     #[non_exhaustive]
     Listen {
         /// The listener: `http`, `https`, `mqtt`, `mqtts` or `control`.
         listener: &'static str,
-        /// The address that was given for it.
+        /// The address of this listener.
         address: String,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The control API would be open to others, or its token cannot be used.
+    /// The control API would be open to other machines, or its token is not valid.
     Control(String),
     /// The time scale is not a number above zero.
     TimeScale,
-    /// A host of [`Builder::allow_webhook`](crate::Builder::allow_webhook) is not a host.
+    /// A host of [`Builder::allow_webhook`](crate::Builder::allow_webhook) is not a host name or IP address.
     WebhookHost(String),
-    /// A name of [`Builder::gateway_name`](crate::Builder::gateway_name) is not a host.
+    /// A name of [`Builder::gateway_name`](crate::Builder::gateway_name) is not a host name or IP address.
     GatewayName(String),
-    /// The certificates could not be made, or the caller's cannot be used.
+    /// A certificate could not be created, or the certificate of
+    /// [`Builder::certificate`](crate::Builder::certificate) is not valid.
     Tls(String),
-    /// The data folder cannot be used: another process uses it, a newer version wrote it, other users can read it, ….
+    /// The data folder cannot be used. For example, another process uses it, or a newer version wrote it.
     Data(String),
-    /// The system refused something else, such as a thread.
+    /// The system reported another error, for example that no thread can be started.
     Io(io::Error),
 }
 

@@ -1,4 +1,4 @@
-//! An emulator that runs: where it listens, what happened, and what is to happen next.
+//! A running emulator: where it listens, what happened, and how tests change it.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -18,7 +18,34 @@ use crate::{
 
 /// A running emulator. It stops when it is dropped.
 ///
-/// It needs no async runtime: the service runs on its own thread.
+/// The emulator runs on its own threads, so callers need no async runtime.
+///
+/// ```
+/// use std::{
+///     io::{Read, Write},
+///     net::TcpStream,
+/// };
+///
+/// use azure_dps_emulator::{Config, Emulator};
+///
+/// let emulator = Emulator::builder(Config::contoso()).start()?;
+///
+/// // A register without a SAS token:
+/// let address = emulator.http_url().unwrap().strip_prefix("http://").unwrap();
+/// let mut device = TcpStream::connect(address)?;
+/// let path = "/0ne00002193/registrations/my-device/register?api-version=2021-06-01";
+/// write!(device, "PUT {path} HTTP/1.1\r\nHost: dps\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+/// let mut answer = String::new();
+/// device.read_to_string(&mut answer)?;
+/// assert!(answer.starts_with("HTTP/1.1 401 "));
+///
+/// // The record says why the service rejected it.
+/// let request = &emulator.requests()[0];
+/// assert_eq!(request.registration_id.as_deref(), Some("my-device"));
+/// assert_eq!(request.http_status, Some(401));
+/// println!("{}", request.outcome);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Emulator {
     pub(super) service: Arc<Service>,
     pub(super) hub: Arc<Hub>,
@@ -32,61 +59,65 @@ pub struct Emulator {
     pub(super) renewed_ca: Option<&'static str>,
     pub(super) own_certificate: Option<Arc<CertifiedKey>>,
     pub(super) gateway_names: Vec<String>,
-    // The control API is dropped first, then the service, then the webhook that it calls.
+    // Rust drops fields in this order: the control API, the service, then the webhook that the service calls.
     pub(super) _control: Option<Worker>,
     pub(super) _worker: Worker,
     pub(super) contoso: Option<Webhook>,
 }
 
 impl Emulator {
-    /// Where devices find the service over plain HTTP: `http://127.0.0.1:PORT`.
+    /// Returns the URL of the service over plain HTTP: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn http_url(&self) -> Option<&str> {
         self.http_url.as_deref()
     }
 
-    /// Where devices find the service over HTTPS: `https://localhost:PORT`.
+    /// Returns the URL of the service over HTTPS: `https://localhost:PORT`.
     #[must_use]
     pub fn https_url(&self) -> Option<&str> {
         self.https_url.as_deref()
     }
 
-    /// Where devices find the service over plain MQTT: `mqtt://127.0.0.1:PORT`.
+    /// Returns the URL of the service over plain MQTT: `mqtt://127.0.0.1:PORT`.
     #[must_use]
     pub fn mqtt_url(&self) -> Option<&str> {
         self.mqtt_url.as_deref()
     }
 
-    /// Where devices find the service over MQTT and TLS: `mqtts://localhost:PORT`.
+    /// Returns the URL of the service over MQTT and TLS: `mqtts://localhost:PORT`.
     #[must_use]
     pub fn mqtts_url(&self) -> Option<&str> {
         self.mqtts_url.as_deref()
     }
 
-    /// Where devices find the service over MQTT and WebSocket: the HTTPS listener, with the path that most clients use.
-    /// Any other path works, and the HTTP listener accepts `ws:`.
+    /// Returns the URL of the service over MQTT and WebSocket: the HTTPS listener with the path that most clients
+    /// use. Any other path works. The HTTP listener accepts `ws:`.
     #[must_use]
     pub fn wss_url(&self) -> Option<String> {
         let address = self.https_url.as_deref()?.strip_prefix("https")?;
         Some(format!("wss{address}/$iothub/websocket"))
     }
 
-    /// Returns what clients of the service API connect with:
-    /// `HostName=localhost:PORT;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=…`. The port 443 is left out.
-    /// The HTTPS listener goes before the HTTP listener. A key that was given is not in the text. `None` if there is neither listener, or if
-    /// the service API is off, as [`warnings`](Self::warnings) then says.
+    /// Returns the connection string for clients of the service API:
+    /// `HostName=localhost:PORT;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=…`.
+    ///
+    /// The host is that of the HTTPS listener, or of the HTTP listener if there is no HTTPS listener. Port 443 is
+    /// left out. A key that was set with [`Builder::service_key`](crate::Builder::service_key) is not in the text.
+    ///
+    /// Returns `None` if there is neither listener, or if the service API is off. In this case
+    /// [`warnings`](Self::warnings) says why.
     #[must_use]
     pub fn service_connection_string(&self) -> Option<String> {
         let url = self.https_url.as_deref().or(self.http_url.as_deref())?;
         let (_, named) = url.split_once("://")?;
         let host = named.parse().map_or_else(|_| named.to_owned(), authority);
-        // The client for Node takes all of `HostName` for a host.
+        // Microsoft's client for Node treats all of `HostName` as the host, the port included.
         let host = self.https_url.as_ref().and_then(|_| host.strip_suffix(":443")).unwrap_or(&host);
         self.service.connection_string(host)
     }
 
-    /// Returns what is allowed but hardly intended, and depends on how the emulator was started. What depends on the
-    /// configuration alone is in [`Config::warnings`].
+    /// Returns warnings about valid settings that are probably a mistake, as far as they depend on how the emulator
+    /// was started. [`Config::warnings`] returns those that depend on the configuration alone.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let has_service_api = self.http_url.is_some() || self.https_url.is_some();
@@ -97,22 +128,26 @@ impl Emulator {
         service_api.into_iter().chain(self.renewed_ca).map(str::to_owned).chain(lacking).collect()
     }
 
-    /// Where the control API and its page are: `http://127.0.0.1:PORT`.
+    /// Returns the URL of the control API and its page: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn control_url(&self) -> Option<&str> {
         self.control_url.as_deref()
     }
 
-    /// Returns the certificate of the CA that signed the certificate of the TLS listeners. The CA is made at each
-    /// start, or once with [`Builder::data`](crate::Builder::data). It is of no use with a [`Builder::certificate`](crate::Builder::certificate).
+    /// Returns the certificate of the CA that signed the certificate of the TLS listeners. The CA is created at each
+    /// start, or once with [`Builder::data`](crate::Builder::data). If you set a
+    /// [`Builder::certificate`](crate::Builder::certificate), this CA did not sign it.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// Returns the certificates of the CA that issues certificates to devices: the intermediate that signs them, then
-    /// its root. The CA is made at each start, or once with [`Builder::data`](crate::Builder::data). [`Certificate::from_pem`](crate::Certificate::from_pem) reads the first
-    /// one: an enrollment group with the intermediate accepts the devices that have an issued certificate.
+    /// Returns the CA that issues certificates to devices: the certificate of the intermediate that signs them, then
+    /// the certificate of its root. The CA is created at each start, or once with
+    /// [`Builder::data`](crate::Builder::data).
+    ///
+    /// [`Certificate::from_pem`](crate::Certificate::from_pem) reads the intermediate. An enrollment group with the
+    /// intermediate accepts devices that have an issued certificate.
     #[must_use]
     pub fn issuing_ca_pem(&self) -> &str {
         &self.issuing_ca_pem
@@ -139,26 +174,26 @@ impl Emulator {
         listeners.into_iter().filter_map(|(name, url)| Some((name, url.clone()?))).collect()
     }
 
-    /// Returns the requests of devices and their answers, in order. At most 10 000 are kept, and 64 MiB of text: the
-    /// oldest are dropped.
+    /// Returns the requests of devices and their answers, oldest first. The emulator keeps at most 10 000 requests
+    /// and 64 MiB of text, and drops the oldest.
     #[must_use]
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.service.journal().requests()
     }
 
-    /// Returns the calls of webhooks, in order, within the same bounds.
+    /// Returns the calls of webhooks, oldest first. The limits of [`requests`](Self::requests) apply.
     #[must_use]
     pub fn webhook_calls(&self) -> Vec<WebhookCall> {
         self.service.journal().webhook_calls()
     }
 
-    /// Returns a device that has a hub, with its twin there.
+    /// Returns a device that is assigned to a hub, with its twin. Returns `None` if the device has no assignment.
     #[must_use]
     pub fn device(&self, registration_id: &str) -> Option<DeviceRecord> {
         self.service.device(registration_id)
     }
 
-    /// Returns what a device has sent to its hub.
+    /// Returns the telemetry that a device sent to its hub.
     #[must_use]
     pub fn telemetry(&self, registration_id: &str) -> Telemetry {
         self.hub.telemetry(registration_id)
@@ -170,8 +205,8 @@ impl Emulator {
         self.hub.activity().seen(registration_id).is_connected
     }
 
-    /// Changes a device's twin at its hub: merges `tags` and `desired` of this object into the twin (JSON merge patch:
-    /// `null` deletes a member). A connected device is sent the desired properties.
+    /// Changes the twin of a device: merges `tags` and `desired` of this object into the twin, as a JSON merge patch
+    /// (`null` deletes a member). If the device is connected to its hub, the hub sends it the desired properties.
     ///
     /// ```
     /// use azure_dps_emulator::{Config, Emulator};
@@ -179,60 +214,61 @@ impl Emulator {
     ///
     /// let emulator = Emulator::builder(Config::contoso()).start()?;
     /// let changed = emulator.patch_twin("breakroom499-contoso-tstrsd-007", json!({ "desired": { "state": "off" } }));
-    /// // It has not registered yet.
+    /// // This device has not registered yet:
     /// assert!(changed.is_err());
     /// # Ok::<(), azure_dps_emulator::StartError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// If the device is at no hub, if the patch has other members, or if the twin would break a limit of the hub.
+    /// Returns an error if the device is at no hub, if the patch has other members, or if the twin would exceed a
+    /// limit of the hub.
     pub fn patch_twin(&self, registration_id: &str, patch: Value) -> Result<(), HubError> {
         self.hub.patch_twin_with(registration_id, patch)
     }
 
-    /// Disables a device at its hub, or enables it again. A disabled device cannot connect, and a live connection is
-    /// dropped. Its enrollment stays as it is, so that it can register.
+    /// Disables a device at its hub, or enables it again. A disabled device cannot connect, and its connection is
+    /// closed. The enrollment does not change, so the device can still register.
     ///
     /// # Errors
     ///
-    /// If the device is at no hub.
+    /// Returns an error if the device is at no hub.
     pub fn set_hub_enabled(&self, registration_id: &str, enabled: bool) -> Result<(), HubError> {
         self.hub.set_enabled(registration_id, enabled)
     }
 
-    /// Removes a device from its hub, with its twin. A live connection is dropped. DPS still knows the registration;
-    /// the next one creates the device at a hub again, with the initial twin.
+    /// Removes a device and its twin from its hub. Its connection is closed. DPS keeps the registration. When the
+    /// device registers again, DPS creates it at a hub with the initial twin.
     ///
     /// # Errors
     ///
-    /// If the device is at no hub.
+    /// Returns an error if the device is at no hub.
     pub fn remove_from_hub(&self, registration_id: &str) -> Result<(), HubError> {
         self.hub.remove_device(registration_id)
     }
 
-    /// Drops the link of a device to its hub. The device can connect again at once. Returns `false` if the device was
-    /// not connected.
+    /// Closes the connection of a device to its hub. The device can connect again at once. Returns `false` if the
+    /// device was not connected.
     pub fn disconnect(&self, registration_id: &str) -> bool {
         self.hub.disconnect(registration_id, "the operator disconnected the device")
     }
 
-    /// Adds a script to the queue: a fault that the next matching request meets.
+    /// Adds a script to the queue. The next matching request uses it.
     pub fn script(&self, script: Script) {
         self.service.push_script(script);
     }
 
-    /// Changes the configuration while the service runs: enrollments, hubs, behaviour. Listeners and
-    /// TLS stay as they are.
+    /// Changes the configuration of the running emulator: enrollments, hubs, behavior. Listeners and TLS do not
+    /// change.
     ///
-    /// A registration that is running goes on as it began. If its enrollment is disabled or deleted, or if the device
-    /// gets an individual enrollment, the registration ends at once with `disabled`, or `failed` with 404201, and
-    /// assigns nothing.
+    /// A running registration continues with the old configuration, with one exception: if its enrollment is disabled
+    /// or deleted, or if the device gets an individual enrollment, the registration ends at once and assigns nothing.
+    /// Its status is then `disabled`, or `failed` with 404201.
     ///
     /// # Panics
     ///
-    /// If the changed configuration cannot be used, for the reasons of [`Builder::start`](crate::Builder::start), or cannot be written into the
-    /// folder of [`Builder::data`](crate::Builder::data). Nothing is changed then.
+    /// Panics if the new configuration is not valid, for the reasons of [`Builder::start`](crate::Builder::start), or
+    /// if it cannot be written to the folder of [`Builder::data`](crate::Builder::data). The old configuration stays.
     #[track_caller]
     pub fn update(&self, change: impl FnOnce(&mut Config)) {
         if let Err(error) = self.service.update(change) {
@@ -240,8 +276,8 @@ impl Emulator {
         }
     }
 
-    /// Stops the service: connections are closed, running operations forgotten. With
-    /// [`Builder::data`](crate::Builder::data) they go on at the next start.
+    /// Stops the emulator: closes its connections and ends its threads. Running registrations are lost, except with
+    /// [`Builder::data`](crate::Builder::data): they continue at the next start.
     pub fn stop(self) {}
 }
 
@@ -258,7 +294,7 @@ impl fmt::Debug for Emulator {
     }
 }
 
-/// Names a loopback address `localhost`, because the certificate is for it and most clients expect a name.
+/// Writes a loopback address as `localhost`, because most clients expect a name and the certificate has this name.
 pub(super) fn authority(address: SocketAddr) -> String {
     if address.ip().is_loopback() || address.ip().is_unspecified() {
         format!("localhost:{}", address.port())

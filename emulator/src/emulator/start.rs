@@ -1,4 +1,4 @@
-//! Starting an emulator: its store, its listeners and their threads.
+//! Starts an emulator: its store, its listeners and their threads.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -36,13 +36,15 @@ use crate::{
 };
 
 impl Builder {
-    /// Starts the service. It listens when this returns.
+    /// Starts the emulator. All listeners accept connections when this returns.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot be used, an address cannot be listened on, or the data folder cannot be used.
+    /// Returns an error if the configuration is not valid, if an address cannot be listened on, or if the data folder
+    /// cannot be used.
     pub fn start(self) -> Result<Emulator, StartError> {
-        // The webhook client needs a process-wide provider. An error means that there is one already.
+        // The webhook client needs a process-wide provider. `install_default` fails if there is one already, which is
+        // fine.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut config = self.config;
         if let Some(url) = self.webhook_url {
@@ -87,7 +89,7 @@ impl Builder {
 
         let contoso = if config.webhook_url.is_none() {
             let options = ContosoOptions {
-                // The tutorial's function has one too: its URL ends in `?****`.
+                // The URL in the tutorial has a function key, too.
                 function_key: Some(config.contoso.function_key.clone().unwrap_or_else(ids::guid)),
                 ..config.contoso.clone()
             };
@@ -158,7 +160,7 @@ impl Builder {
         if let (Some((listener, _)), Some(guard)) = (control, guard) {
             let control =
                 Control::new(Arc::clone(&emulator.service), Arc::clone(&emulator.hub), emulator.listeners(), guard);
-            // A thread of its own: readers of the control API take no time from devices.
+            // The control API has its own thread, so that its readers do not delay devices.
             let start = move || vec![task::spawn(serve(listener, None, Http(Arc::new(control))))];
             emulator._control = Some(Worker::start("dps-emulator-control", start)?);
         }

@@ -1,4 +1,4 @@
-//! Two hubs and one device, behind connections that the caller polls.
+//! Two hubs and one device. The caller polls the connections.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::{
 
 /// The registration ID of the device, and its ID at its hub.
 pub const DEVICE: &str = "d";
-/// The hubs. At first the device is at the first one.
+/// The hubs. The device starts at the first one.
 pub const HUBS: [&str; 2] = ["hub-1", "hub-2"];
 
 /// The hubs.
@@ -37,21 +37,21 @@ pub struct Hubs {
     key: SymmetricKey,
 }
 
-/// What an operator does.
+/// An action of an operator.
 pub enum Operator {
-    /// Changes the desired properties by this JSON, if it is an object.
+    /// Changes the desired properties with this JSON, if it is an object.
     Patch(Vec<u8>),
     Disable,
     Enable,
     Remove,
-    /// Lets DPS assign the device to the other hub, or puts a device back that was removed.
+    /// DPS assigns the device to the other hub, or creates a removed device again.
     Move,
     /// Makes all hubs unavailable, or available again.
     Unavailable(bool),
     Disconnect,
 }
 
-/// What the hubs know of the device.
+/// The state of the device at the hubs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct State {
     pub is_connected: bool,
@@ -59,14 +59,16 @@ pub struct State {
     pub desired_version: u64,
     pub reported_version: u64,
     pub messages: u64,
-    /// Whether a session is kept.
+    /// `true` if a session is kept.
     pub has_session: bool,
 }
 
 impl Hubs {
+    /// Creates the hubs.
+    ///
     /// # Errors
     ///
-    /// When no CA can be made.
+    /// Returns an error if no CA can be created.
     pub fn new(device_key: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let config =
             Config { id_scope: "0ne1".to_owned(), linked_hubs: HUBS.map(str::to_owned).to_vec(), ..Config::default() };
@@ -84,7 +86,7 @@ impl Hubs {
         Ok(hubs)
     }
 
-    /// One connection, until it ends.
+    /// Serves one connection until it ends.
     pub async fn mqtt(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let _ = self.door.speak(stream, Peer::default()).await;
     }
@@ -136,7 +138,7 @@ impl Hubs {
     ///
     /// # Errors
     ///
-    /// What breaks a limit.
+    /// Returns the limit that is exceeded.
     pub fn check_twin(&self) -> Result<(), String> {
         let store = self.shared.store.read();
         let Some(record) = store.devices.get(DEVICE).and_then(|device| device.at_hub()) else { return Ok(()) };
@@ -145,7 +147,7 @@ impl Hubs {
         Part::Reported.check(&record.twin.reported)
     }
 
-    /// Makes everything as it was at first. There must be no connection.
+    /// Restores the initial state. There must be no connection.
     pub fn reset(&self) {
         let twin = DeviceTwin {
             tags: Map::from_iter([("building".to_owned(), 43.into())]),

@@ -1,5 +1,5 @@
-//! What devices did at their hubs since the start: whether each one is connected, and its last telemetry. It is in memory
-//! only, and bounded.
+//! What devices did at their hubs since the start: connections and the last telemetry. This is kept in memory only,
+//! within limits.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,19 +13,19 @@ use tokio::sync::watch;
 const MESSAGES: usize = 32;
 /// The most bytes of all messages that are kept.
 const BYTES: usize = 32 * 1024 * 1024;
-/// What a message takes besides its body and its properties: more than it takes.
+/// An upper bound of the memory of a message without its body and properties.
 const MESSAGE: usize = 256;
-/// What a property takes besides its text: two texts and their places in memory.
+/// The memory of a property without its text: two strings and their allocations.
 const PROPERTY: usize = size_of::<(String, String)>() + 2 * 32;
 
-/// What a device has sent to its hub.
+/// The telemetry of a device.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Telemetry {
-    /// How many messages, since the emulator started.
+    /// The number of messages since the emulator started.
     pub count: u64,
-    /// The last ones, oldest first: at most 32. If the messages of all devices take more than 32 MiB, the oldest ones
-    /// are dropped.
+    /// The last messages, oldest first: at most 32. If the messages of all devices take more than 32 MiB, the oldest
+    /// messages are dropped.
     pub last: Vec<Arc<TelemetryMessage>>,
 }
 
@@ -33,9 +33,10 @@ pub struct Telemetry {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TelemetryMessage {
-    /// When the hub received it.
+    /// When the hub received the message.
     pub at: SystemTime,
-    /// The properties of the topic, decoded, in their order. Those of the system begin with `$.`, such as `$.ct`.
+    /// The decoded properties of the topic, in their order. Names of system properties begin with `$.`, such as
+    /// `$.ct`.
     pub properties: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -52,7 +53,7 @@ impl TelemetryMessage {
         self.properties.iter().find(|(each, _)| each == name).map(|(_, value)| &**value)
     }
 
-    /// About how much memory it takes.
+    /// Returns about how many bytes of memory the message takes.
     fn size(&self) -> usize {
         let properties = self.properties.iter().map(|(name, value)| PROPERTY + name.len() + value.len());
         MESSAGE + self.body.len() + properties.sum::<usize>()
@@ -65,18 +66,18 @@ pub(crate) struct Seen {
     pub(crate) is_connected: bool,
     /// When the connection began or ended.
     pub(crate) since: Option<SystemTime>,
-    /// How many messages it has sent.
+    /// The number of messages of the device.
     pub(crate) messages: u64,
 }
 
 /// The devices that sent telemetry after some message.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Senders {
-    /// The registration IDs, and how many messages each has sent so far. The last sender comes first.
+    /// The registration IDs, each with the number of its messages so far. The last sender comes first.
     pub(crate) devices: Vec<(String, u64)>,
-    /// How many devices there are besides.
+    /// The number of further devices.
     pub(crate) more: usize,
-    /// How many messages they sent.
+    /// The number of messages that all of them sent.
     pub(crate) messages: u64,
 }
 
@@ -89,11 +90,11 @@ pub(crate) struct Activity {
 
 #[derive(Default)]
 struct Kept {
-    /// By registration IDs in lower case.
+    /// The devices, by registration IDs in lower case.
     devices: HashMap<String, Device>,
-    /// The devices by the numbers of their last messages.
+    /// The devices, by the numbers of their last messages.
     senders: BTreeMap<u64, String>,
-    /// The devices of all messages that are kept, by the numbers of the messages.
+    /// The devices of all kept messages, by the numbers of the messages.
     messages: BTreeMap<u64, String>,
     bytes: usize,
 }
@@ -105,7 +106,7 @@ struct Device {
     session: u64,
     seen: Seen,
     messages: VecDeque<(u64, Arc<TelemetryMessage>)>,
-    /// The number of its last message.
+    /// The number of the last message.
     last: u64,
 }
 
@@ -120,7 +121,7 @@ impl Activity {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A device is connected from now on. `session` tells its connections apart.
+    /// Marks a device as connected. `session` is the number of the connection.
     pub(crate) fn connected(&self, registration_id: &str, session: u64) {
         let mut kept = self.kept();
         let device = kept.device(registration_id);
@@ -128,8 +129,8 @@ impl Activity {
         (device.seen.is_connected, device.seen.since) = (true, Some(SystemTime::now()));
     }
 
-    /// A connection of the device has ended. Returns `true` if the device is no longer connected: if no other connection
-    /// took its place.
+    /// Ends a connection of the device. Returns `true` if the device is no longer connected, `false` if a newer
+    /// connection has replaced this one.
     pub(crate) fn disconnected(&self, registration_id: &str, session: u64) -> bool {
         let mut kept = self.kept();
         let device = kept.devices.get_mut(&registration_id.to_ascii_lowercase());
@@ -173,7 +174,7 @@ impl Activity {
         self.last.subscribe()
     }
 
-    /// Returns who sent the messages after this number, up to the last one, and the number of the last one.
+    /// Returns the senders of the messages after this number, and the number of the last message.
     pub(crate) fn senders(&self, after: u64, limit: usize) -> (Senders, u64) {
         let kept = self.kept();
         let last = *self.last.borrow();
@@ -220,7 +221,7 @@ impl Kept {
         }
     }
 
-    /// Drops a message, which is the oldest of its device.
+    /// Drops the oldest message of a device.
     fn drop_message(&mut self, number: u64) {
         let device = self.messages.remove(&number).and_then(|key| self.devices.get_mut(&key));
         if let Some((_, message)) = device.and_then(|device| device.messages.pop_front()) {
@@ -242,7 +243,8 @@ mod tests {
         messages.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect()
     }
 
-    /// The last messages of each device are kept, and all are counted. A chatty device takes nothing from another one.
+    /// The last messages of each device are kept, and all are counted. A device that sends much does not push out
+    /// messages of others.
     #[test]
     fn the_last_messages_are_kept() {
         let activity = Activity::default();
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!((kept.messages.len(), kept.senders.len()), (1 + MESSAGES, 2));
     }
 
-    /// All messages together are bounded: the oldest are dropped, whichever device sent them.
+    /// All messages together are limited: the oldest are dropped, from whichever device.
     #[test]
     fn messages_are_bounded() {
         let activity = Activity::default();
@@ -278,7 +280,7 @@ mod tests {
         assert_eq!(bodies(&activity, &(devices - 1).to_string()).len(), MESSAGES);
     }
 
-    /// A reader learns who sent telemetry since it looked last: each device once, however many messages there were.
+    /// A reader gets each device that sent telemetry since its last call once, however many messages there were.
     #[test]
     fn senders_are_told_once() {
         let activity = Activity::default();
@@ -292,13 +294,13 @@ mod tests {
         activity.received("b", message(b""));
         let devices = vec![("b".to_owned(), 2)];
         assert_eq!(activity.senders(5, 2), (Senders { devices, more: 0, messages: 1 }, 6));
-        // Numbers go on, so that a reader misses nothing.
+        // The numbers continue after a reset, so that a reader misses nothing.
         activity.reset();
         activity.received("b", message(b""));
         assert_eq!(activity.senders(6, 2), (Senders { devices: vec![("b".to_owned(), 1)], more: 0, messages: 1 }, 7));
     }
 
-    /// The end of a connection counts only if no other one took its place.
+    /// The end of a connection counts only if no newer connection has replaced it.
     #[test]
     fn a_device_is_connected_until_its_last_connection_ends() {
         let activity = Activity::default();
@@ -310,7 +312,7 @@ mod tests {
         assert!(activity.disconnected("a", 2) && !activity.disconnected("a", 2));
         let seen = activity.seen("a");
         assert!(!seen.is_connected && seen.since >= since);
-        // What ends after a reset is not remembered.
+        // The end of a connection after a reset does not bring the device back.
         activity.connected("a", 3);
         activity.reset();
         assert!(!activity.disconnected("a", 3));

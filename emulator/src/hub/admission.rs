@@ -1,6 +1,6 @@
-//! CONNECT, as a hub checks it: who is let in, and what the log says if a device is not.
+//! Checks CONNECT at a hub: which devices are let in, and what the log says about the others.
 //!
-//! A hub answers every CONNECT that it refuses with the same code, so that the log has to say what was wrong.
+//! A hub rejects every CONNECT with the same code, so only the log can say what was wrong.
 
 use rustls::pki_types::CertificateDer;
 
@@ -17,7 +17,7 @@ use crate::{
     watch::text::excerpt,
 };
 
-/// What a device shows when it connects to a hub.
+/// The fields and credentials of a CONNECT at a hub.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HubConnect<'a> {
     /// The name of the hub in the user name, perhaps with a port.
@@ -38,14 +38,14 @@ pub(crate) struct HubConnect<'a> {
 /// A device that is not let in.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
-    /// What was wrong, and what to do: for the log only.
+    /// What was wrong and how to correct it, for the log only.
     pub(crate) why: String,
     /// The registration ID, if the hub or DPS knows the device.
     pub(crate) registration_id: Option<String>,
     pub(crate) answer: RefusalAnswer,
 }
 
-/// What a device is told that is not let in.
+/// The return code for a device that is not let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum RefusalAnswer {
     /// The device cannot connect as it is. CONNACK 5.
@@ -72,7 +72,7 @@ struct Known {
 }
 
 impl Hub {
-    /// Lets a device in, or says why not.
+    /// Lets a device in, or returns why not.
     pub(crate) fn admit(&self, connect: &HubConnect<'_>) -> Result<Admitted, Refused> {
         let settings = self.shared.settings.read();
         if is_unavailable(&settings.behaviour, connect.hub) {
@@ -80,7 +80,7 @@ impl Hub {
             return Err(Refused { answer: RefusalAnswer::Unavailable, ..Refused::new(why) });
         }
         let known = find(&self.shared.store.read(), &settings, connect)?;
-        // Signatures are verified without the lock.
+        // Verify signatures without the lock of the store.
         let Known { registration_id, hub, authentication } = known;
         let shown = Shown {
             hub: connect.hub,
@@ -100,7 +100,7 @@ impl Hub {
     }
 }
 
-/// Finds the device, and checks all but its credentials.
+/// Finds the device, and checks everything except its credentials.
 fn find(store: &Store, settings: &Settings, connect: &HubConnect<'_>) -> Result<Known, Refused> {
     let HubConnect { hub, device_id, .. } = *connect;
     let Some((key, device)) = store.devices.at_hub(hub, device_id) else {
@@ -147,25 +147,25 @@ fn check(settings: &Settings, connect: &HubConnect<'_>, record: Option<&DeviceRe
     }
 }
 
-/// Whether the configuration says that a hub cannot be reached.
+/// Returns `true` if the configuration makes the hub unavailable.
 pub(super) fn is_unavailable(behaviour: &Behaviour, hub: &str) -> bool {
     behaviour.unavailable_hubs.iter().any(|unavailable| ids::is_same_hub(unavailable, hub))
 }
 
-/// The linked hub that a device dialled, if it is not the one that it names. Other names count for none: a gateway's,
-/// `localhost`.
+/// Returns the linked hub that a device dialled, if it is not the hub of the user name. Names of gateways and
+/// `localhost` are not hubs.
 fn other_hub<'a>(settings: &'a Settings, dialled: &str, named: &str) -> Option<&'a str> {
     let is_dialled = |hub: &&String| without_port(hub).eq_ignore_ascii_case(dialled);
     let other = settings.linked_hubs.iter().find(is_dialled)?;
     (!without_port(named).eq_ignore_ascii_case(dialled)).then_some(other)
 }
 
-/// Says why a device is not at the hub that it names. Returns its registration ID, too, if it is known.
+/// Returns why a device is not at the hub of its user name, and its registration ID if it is known.
 fn unknown(store: &Store, settings: &Settings, connect: &HubConnect<'_>) -> (String, Option<String>) {
     let HubConnect { hub, device_id, .. } = *connect;
     let (shown_hub, shown_id) = (excerpt(hub), excerpt(device_id));
     let devices = &store.devices;
-    // The same ID at another hub goes before a removed one at this hub.
+    // Look for the ID at another hub first, then for a removed device at this hub.
     let named: Vec<_> = devices.named(device_id).filter_map(|(_, device)| device.record()).collect();
     let elsewhere = named.iter().find(|record| record.hub_status != HubStatus::Removed);
     if let Some(record) = elsewhere {
@@ -182,7 +182,7 @@ fn unknown(store: &Store, settings: &Settings, connect: &HubConnect<'_>) -> (Str
         );
         return (why, Some(record.registration_id.clone()));
     }
-    // By its registration ID, which has no case.
+    // Find the device by its registration ID, which has no case.
     let same = devices.get(device_id).and_then(Device::at_hub);
     if let Some(record) = same.filter(|record| ids::is_same_hub(&record.assigned_hub, hub)) {
         let why = format!(

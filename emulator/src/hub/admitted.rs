@@ -2,20 +2,20 @@
 
 use crate::store::{Store, device::Device, hub_device::HubStatus};
 
-/// A device that is let in.
+/// A device that a hub has let in.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
     /// The registration ID, as the device last wrote it.
     pub(crate) registration_id: String,
-    /// The hub as it is linked to DPS.
+    /// The name of the hub as it is linked to DPS.
     pub(crate) hub: String,
     pub(crate) device_id: String,
-    /// When the token expires, in seconds since 1970. Absent if the device showed a certificate.
+    /// When the token expires, in seconds since 1970. `None` if the device showed a certificate.
     pub(crate) token_expiry: Option<u64>,
 }
 
 impl Admitted {
-    /// Why the device can no longer be connected, if so.
+    /// Returns why the device may no longer be connected, or `None` if it may.
     pub(super) fn is_over(&self, store: &Store) -> Option<String> {
         let Some(record) = store.devices.get(&self.registration_id).and_then(Device::record) else {
             return Some("404001: the device is no longer known".to_owned());

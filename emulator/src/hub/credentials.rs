@@ -1,4 +1,4 @@
-//! The token or certificate that a device shows to its hub.
+//! Checks the token or certificate of a device at its hub.
 
 use rustls::pki_types::CertificateDer;
 
@@ -8,25 +8,25 @@ use crate::{
     watch::text::excerpt,
 };
 
-/// What a device shows, and for what.
+/// The credentials of a device, and the identity that they must prove.
 pub(super) struct Shown<'a> {
     pub(super) hub: &'a str,
     pub(super) device_id: &'a str,
     /// The common name of the device's certificates.
     pub(super) registration_id: &'a str,
-    /// Not empty.
+    /// The password, if it is not empty.
     pub(super) password: Option<&'a str>,
     pub(super) certificates: &'a [CertificateDer<'static>],
     pub(super) shown_at: u64,
-    /// For how many seconds after its expiry a token is accepted.
+    /// How many seconds after its expiry a token is still accepted.
     pub(super) leeway: u64,
 }
 
 impl Shown<'_> {
-    /// Checks that it proves the identity that DPS created at the hub. Returns when the token expires, if there is one.
-    /// The error is for the log only.
+    /// Checks the credentials against the identity that DPS created at the hub. Returns when the token expires, if
+    /// there is one. The error is for the log only.
     ///
-    /// As at DPS, a token goes before a certificate.
+    /// A token takes precedence over a certificate, as at DPS.
     pub(super) fn check(
         &self,
         authentication: &Authentication,
@@ -52,7 +52,7 @@ impl Shown<'_> {
 
     fn check_token(&self, password: &str, authentication: &Authentication) -> Result<u64, String> {
         let token = SasToken::parse(password).map_err(|fault| {
-            format!("the password is no token: {fault}. A token begins with SharedAccessSignature sr=")
+            format!("the password is not a token: {fault}. A token begins with SharedAccessSignature sr=")
         })?;
         let key_name = token.key_name().filter(|name| !name.is_empty());
         if key_name.as_deref() == Some("registration") {
@@ -117,11 +117,11 @@ impl Shown<'_> {
             }
             Authentication::Unknown => UNKNOWN.to_owned(),
         };
-        // Certificates that DPS issued are good besides what the enrollment names.
-        device.check_signed_by(issuing_ca).map_err(|_| format!("{why}. Nor was it issued by DPS"))
+        // Certificates that DPS issued are accepted in addition to those of the enrollment.
+        device.check_signed_by(issuing_ca).map_err(|_| format!("{why}, and DPS did not issue it"))
     }
 }
 
-/// What a device is told whose identity was not kept.
+/// The reason if the emulator did not keep the identity of the device.
 const UNKNOWN: &str = "an earlier version of the emulator assigned the device, and did not keep its credentials: register \
                        with DPS again";

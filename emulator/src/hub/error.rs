@@ -1,4 +1,4 @@
-//! Why a hub does not do what it is asked for.
+//! The reasons why a hub does not read or change a device.
 
 use std::{error::Error, fmt};
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{clock::wall_time, identity::ids, store::shared::NotKept};
 
-/// Why a hub does not read or change a device.
+/// The reasons why a hub does not read or change a device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HubError {
@@ -14,9 +14,9 @@ pub enum HubError {
     NoDevice,
     /// The device is at no hub: it was not assigned yet, or it was removed from its hub.
     NotAtHub,
-    /// The change of a twin is not the JSON that it has to be.
+    /// The change of the twin is not the JSON that it has to be.
     Json(String),
-    /// The twin would break a limit of the hub.
+    /// The twin would exceed a limit of the hub.
     Limit(String),
     /// The emulator has no room for more twins.
     Full,
@@ -28,7 +28,7 @@ impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoDevice => f.write_str("no such device has registered"),
-            Self::NotAtHub => f.write_str("the device is at no hub, and so has no twin"),
+            Self::NotAtHub => f.write_str("the device is at no hub and has no twin"),
             Self::Json(why) | Self::Limit(why) | Self::NotKept(why) => f.write_str(why),
             Self::Full => f.write_str("the emulator has no room for more twins"),
         }
@@ -44,7 +44,7 @@ impl From<NotKept> for HubError {
 }
 
 impl HubError {
-    /// The status that a device is told.
+    /// Returns the status of the answer to a device.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::NoDevice | Self::NotAtHub => 404,
@@ -54,8 +54,8 @@ impl HubError {
         }
     }
 
-    /// The body that a device is told. Microsoft's client for Python goes by the status, the one for Node by the
-    /// `errorCode` alone.
+    /// Returns the body of the answer to a device. Microsoft's client for Python uses the status, and the client for
+    /// Node uses only the `errorCode`.
     pub(crate) fn body(&self) -> String {
         let code = match self {
             Self::NoDevice | Self::NotAtHub => 404_001,

@@ -1,4 +1,5 @@
-//! The live sessions of devices, and what they are ordered to do. A device has one: a second connection ends the first.
+//! The live sessions of devices, and the orders to them. A device has one session: a second connection ends the
+//! first.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,15 +14,15 @@ use tokio::sync::Notify;
 use super::admitted::Admitted;
 use crate::store::shared::Watcher;
 
-/// How many orders wait for a device that does not read.
+/// The most orders that wait for a device that does not read.
 const MAX_ORDERS: usize = 64;
 
-/// What the hub wants a session to do.
+/// An order of the hub to a session.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Ends the link, and why.
+    /// Ends the connection, for this reason.
     Close(String),
-    /// Tells the device of a change of its desired properties.
+    /// Sends the device a change of its desired properties.
     Desired { patch: String, version: u64 },
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Sessions {
     last: AtomicU64,
 }
 
-/// What others know of a live session.
+/// The shared part of a live session.
 pub(super) struct Live {
     pub(super) number: u64,
     admitted: Admitted,
@@ -52,7 +53,7 @@ impl Sessions {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the sessions of devices that may no longer be connected.
+    /// Returns a watcher that ends the sessions of devices that may no longer be connected.
     pub(super) fn watcher(self: &Arc<Self>) -> Watcher {
         let sessions = Arc::clone(self);
         Box::new(move |store, changed| {
@@ -67,25 +68,25 @@ impl Sessions {
         })
     }
 
-    /// A session that is not kept yet.
+    /// Creates a session, which is not in the list yet.
     pub(super) fn new_session(&self, admitted: Admitted) -> Arc<Live> {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         Arc::new(Live { number, admitted, orders: Mutex::default(), ordered: Notify::new() })
     }
 
-    /// Keeps a session. An older session of the device ends.
+    /// Adds a session to the list. An older session of the device ends.
     pub(super) fn open(&self, id: &str, live: Arc<Live>) {
         if let Some(older) = self.lock().insert(id.to_owned(), live) {
-            older.order(Order::Close("400027: the device connected again, which ends the older link".to_owned()));
+            older.order(Order::Close("400027: the device connected again, which ends the older connection".to_owned()));
         }
     }
 
-    /// Returns `true` unless another session took the place of this one, or it ended.
+    /// Returns `true` unless the session has ended or a newer session has replaced it.
     pub(super) fn is_live(&self, id: &str, number: u64) -> bool {
         self.lock().get(id).is_some_and(|live| live.number == number)
     }
 
-    /// Forgets a session, unless another one took its place.
+    /// Removes a session from the list, unless a newer session has replaced it.
     pub(super) fn close(&self, id: &str, number: u64) {
         let mut live = self.lock();
         if live.get(id).is_some_and(|live| live.number == number) {
@@ -93,12 +94,12 @@ impl Sessions {
         }
     }
 
-    /// Tells a device of a change of its desired properties, if it is connected: changes do not wait for a device.
+    /// Sends a device a change of its desired properties, if it is connected. Changes do not wait for a device.
     pub(super) fn desired_changed(&self, registration_id: &str, patch: String, version: u64) {
         self.order(registration_id, Order::Desired { patch, version });
     }
 
-    /// Gives an order to the session of a device. Returns `false` if there is none.
+    /// Gives an order to the session of a device. Returns `false` if there is no session.
     pub(super) fn order(&self, registration_id: &str, order: Order) -> bool {
         let live = self.lock().get(&registration_id.to_ascii_lowercase()).cloned();
         live.map(|live| live.order(order)).is_some()
@@ -111,7 +112,7 @@ impl Live {
         self.orders().waiting.pop_front()
     }
 
-    /// Waits for an order. A call that is dropped loses none.
+    /// Waits for an order. Cancelling this call loses no order.
     pub(super) async fn ordered(&self) {
         self.ordered.notified().await;
     }
@@ -138,7 +139,7 @@ impl Live {
 }
 
 impl Orders {
-    /// A session that ends has nothing else to do.
+    /// Drops all other orders, because the session ends.
     fn close(&mut self, why: String) {
         self.waiting.clear();
         self.waiting.push_back(Order::Close(why));

@@ -1,7 +1,7 @@
-//! What an IoT hub does for its devices, as far as provisioning can be proven with it.
+//! The parts of an IoT hub that devices need after provisioning.
 //!
-//! DPS and the hubs share one store: DPS puts a device at a hub ([`Devices::assign`](crate::store::devices::Devices)),
-//! and the hub serves it there.
+//! DPS and the hubs share one store: DPS puts a device at a hub
+//! ([`Devices::assign`](crate::store::devices::Devices)), and the hub serves it.
 
 pub(crate) mod activity;
 pub(crate) mod admission;
@@ -25,7 +25,7 @@ use self::{
 };
 use crate::identity::{certificate::Certificate, ids};
 
-/// All linked hubs. A device is told apart by its hub and its ID there.
+/// All linked hubs. A hub and a device ID identify a device.
 pub(crate) struct Hub {
     shared: Arc<Shared>,
     /// The CA that issues certificates to devices.
@@ -40,24 +40,24 @@ impl Hub {
         Self { shared, issuing_ca, sessions }
     }
 
-    /// What the devices did.
+    /// Returns the activity of the devices.
     pub(crate) fn activity(&self) -> &Activity {
         &self.shared.activity
     }
 
-    /// Returns the registration ID of a device, as it last wrote it, if it is at this hub.
+    /// Returns the registration ID of the device with this ID at this hub, as the device last wrote it.
     pub(crate) fn registration_id(&self, hub: &str, device_id: &str) -> Option<String> {
         let store = self.shared.store.read();
         let (_, device) = store.devices.at_hub(hub, device_id)?;
         device.record().map(|record| record.registration_id.clone())
     }
 
-    /// Returns what a device has sent.
+    /// Returns the telemetry of a device.
     pub(crate) fn telemetry(&self, registration_id: &str) -> Telemetry {
         self.shared.activity.telemetry(registration_id)
     }
 
-    /// Returns `true` if a hub has this host name: a linked hub, or one that a device is assigned to.
+    /// Returns `true` if this host name is a linked hub, or a hub that a device is assigned to.
     pub(crate) fn has_host(&self, host: &str) -> bool {
         let is_host = |hub: &str| ids::is_same_hub(hub, host);
         let is_linked = self.shared.settings.read().linked_hubs.iter().any(|hub| is_host(hub));

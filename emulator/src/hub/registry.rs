@@ -1,4 +1,4 @@
-//! The registry of the hubs, as an operator changes it: devices are disabled, enabled and removed.
+//! Changes to the device registry of the hubs by an operator: devices are disabled, enabled and removed.
 
 use super::{Hub, error::HubError};
 use crate::store::{Store, device::DeviceRecord, hub_device::HubStatus};
@@ -15,8 +15,8 @@ impl Hub {
         self.shared.store.change(change, |()| ())
     }
 
-    /// Removes a device from its hub, with its twin and its session. DPS does not notice: its registration stays, and
-    /// the next one creates the device at a hub again.
+    /// Removes a device from its hub, with its twin and its session. DPS keeps the registration, and the next
+    /// registration creates the device at a hub again.
     pub(crate) fn remove_device(&self, registration_id: &str) -> Result<(), HubError> {
         let change = |store: &mut Store| {
             record_at_hub(store, registration_id)?;
@@ -34,7 +34,7 @@ impl Hub {
     }
 }
 
-/// The record of a device that is at a hub.
+/// Returns the record of a device that is at a hub.
 pub(super) fn record_at_hub<'a>(store: &'a Store, registration_id: &str) -> Result<&'a DeviceRecord, HubError> {
     let device = store.devices.get(registration_id).ok_or(HubError::NoDevice)?;
     device.at_hub().ok_or(HubError::NotAtHub)

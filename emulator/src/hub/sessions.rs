@@ -1,4 +1,4 @@
-//! The sessions of devices at their hubs, as the door serves them.
+//! The sessions of devices at their hubs.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::{
     store::{Store, device::Device, hub_device::Filters, shared::NotKept},
 };
 
-/// A live session, for the door that serves it. It ends when this is dropped.
+/// A live session. It ends when it is dropped.
 pub(crate) struct Session {
     /// The registration ID in lower case.
     id: String,
     pub(crate) admitted: Admitted,
-    /// Whether its subscriptions are kept for the next connection.
+    /// `true` if the subscriptions are kept for the next connection.
     is_kept: bool,
     /// When the token expires.
     expires: Option<Instant>,
@@ -31,10 +31,10 @@ pub(crate) struct Session {
     shared: Arc<Shared>,
 }
 
-/// A session, and what it goes on with.
+/// A session with its kept subscriptions.
 pub(crate) struct Opened {
     pub(crate) session: Session,
-    /// Whether the hub has kept a session of this device.
+    /// `true` if the hub had kept a session of this device.
     pub(crate) was_kept: bool,
     pub(crate) filters: Filters,
 }
@@ -46,13 +46,13 @@ impl From<NotKept> for Refused {
 }
 
 impl Hub {
-    /// Opens the session of a device that was admitted. An older session of the device ends. With a clean session, what
-    /// the hub has kept is forgotten.
+    /// Opens the session of a device that was admitted. An older session of the device ends. With a clean session,
+    /// the kept subscriptions are forgotten.
     pub(crate) fn open(&self, admitted: Admitted, clean: bool) -> Result<Opened, Refused> {
         let id = admitted.registration_id.to_ascii_lowercase();
         let live = self.sessions.new_session(admitted.clone());
         let take = |store: &mut Store| {
-            // It may have changed since it was admitted.
+            // The device may have changed since it was admitted.
             if let Some(why) = admitted.is_over(store) {
                 return Err(Refused::new(why));
             }
@@ -66,8 +66,8 @@ impl Hub {
             Ok((kept.is_some() && !clean, next.unwrap_or_default()))
         };
         let (was_kept, filters) = self.shared.store.change(take, |taken| {
-            // Still under the lock of the store: a change after this one finds the session, and of two sessions the same
-            // one is the last everywhere.
+            // The store is still locked here. So a later change finds the session, and all parts agree which session
+            // is the last.
             self.sessions.open(&id, Arc::clone(&live));
             self.shared.activity.connected(&admitted.registration_id, live.number);
             taken
@@ -95,7 +95,7 @@ impl Hub {
             return Ok(());
         }
         let keep = |store: &mut Store| {
-            // A session that is over changes nothing, nor does one whose place another took.
+            // A session that has ended or was replaced changes nothing.
             if session.admitted.is_over(store).is_none()
                 && self.sessions.is_live(&session.id, session.live.number)
                 && let Some(device) = store.devices.get_mut(&session.id)
@@ -107,7 +107,7 @@ impl Hub {
         self.shared.store.change(keep, |()| ())
     }
 
-    /// Accepts a message of a device. An error says why the device is no longer served.
+    /// Accepts a message of a device. The error says why the device is no longer served.
     pub(crate) fn accept(&self, session: &Session, message: TelemetryMessage) -> Result<(), String> {
         let over = session.admitted.is_over(&self.shared.store.read());
         over.map_or(Ok(()), Err)?;
@@ -115,17 +115,17 @@ impl Hub {
         Ok(())
     }
 
-    /// Ends the link of a device. Returns `false` if it is not connected.
+    /// Ends the connection of a device. Returns `false` if the device is not connected.
     pub(crate) fn disconnect(&self, registration_id: &str, why: &str) -> bool {
         self.sessions.order(registration_id, Order::Close(why.to_owned()))
     }
 }
 
-/// The longest life of a token that is waited for, in seconds.
+/// A token with a longer life in seconds is treated as if it never expires.
 const FOREVER: u64 = 100 * 365 * 24 * 60 * 60;
 
 impl Session {
-    /// Waits until the hub wants something. A call that is dropped loses no order.
+    /// Waits for an order of the hub. Cancelling this call loses no order.
     pub(crate) async fn order(&self) -> Order {
         let mut settings = self.shared.settings.watch();
         loop {

@@ -1,4 +1,4 @@
-//! What DPS and the hub share.
+//! The state that DPS and the hubs share.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     watch::journal::Journal,
 };
 
-/// The store, the settings, the record of what happened, the time, and what devices do at their hubs.
+/// The store, the settings, the journal, the clock, and the activity of devices at their hubs.
 pub(crate) struct Shared {
     pub(crate) store: SharedStore,
     pub(crate) settings: SharedSettings,
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Opens the store of this configuration, and tells the watchers of every change of it.
+    /// Opens the store of this configuration. The watchers are called with every change of the store.
     pub(crate) fn open(
         config: Config,
         clock: Clock,

@@ -1,4 +1,4 @@
-//! The twins of devices: how they are read and changed.
+//! Reads and changes the twins of devices.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -20,10 +20,10 @@ struct Patch {
 }
 
 impl Hub {
-    /// Changes a twin by an object with `tags` and `desired`.
+    /// Changes a twin with an object that has `tags` and `desired`.
     pub(crate) fn patch_twin_with(&self, registration_id: &str, patch: Value) -> Result<(), HubError> {
         let read = |patch: Value| -> serde_json::Result<Patch> {
-            // A struct is read from a list of its values, too.
+            // serde would accept an array instead of an object.
             Patch::deserialize(Value::Object(Map::deserialize(patch)?))
         };
         let Patch { tags, desired } =
@@ -31,7 +31,7 @@ impl Hub {
         self.patch_twin(registration_id, tags, desired)
     }
 
-    /// Returns what a device sees of its twin.
+    /// Returns the part of the twin that the device sees.
     pub(crate) fn twin_document(&self, session: &Admitted) -> Result<String, HubError> {
         let store = self.shared.store.read();
         let DeviceTwin { desired, desired_version, reported, reported_version, .. } = &record_of(&store, session)?.twin;
@@ -39,12 +39,13 @@ impl Hub {
         Ok(format!(r#"{{"desired":{desired},"reported":{}}}"#, with_version(reported, *reported_version)))
     }
 
-    /// Merges what a device reports into its reported properties (RFC 7396). Returns the new `$version`.
+    /// Merges the properties that a device reports into its reported properties (RFC 7396). Returns the new
+    /// `$version`.
     pub(crate) fn report(&self, session: &Admitted, body: &[u8]) -> Result<u64, HubError> {
         let patch: Value =
-            serde_json::from_slice(body).map_err(|error| HubError::Json(format!("the body is no JSON: {error}")))?;
+            serde_json::from_slice(body).map_err(|error| HubError::Json(format!("the body is not JSON: {error}")))?;
         let Value::Object(patch) = patch else {
-            return Err(HubError::Json("the body is JSON, but no object of reported properties".to_owned()));
+            return Err(HubError::Json("the body is JSON, but not an object of reported properties".to_owned()));
         };
         self.shared.store.change(
             |store| {
@@ -59,7 +60,7 @@ impl Hub {
         )
     }
 
-    /// Merges these members into tags and desired properties (RFC 7396), as an operator does.
+    /// Merges the change of an operator into tags and desired properties (RFC 7396).
     pub(crate) fn patch_twin(
         &self,
         registration_id: &str,
@@ -90,14 +91,15 @@ impl Hub {
     }
 }
 
-/// The device of a session, if it still is at the hub to which it connected.
+/// Returns the device of a session, if it is still at the hub to which it connected.
 fn record_of<'a>(store: &'a Store, session: &Admitted) -> Result<&'a DeviceRecord, HubError> {
     let found = store.devices.at_hub(&session.hub, &session.device_id);
     let own = found.filter(|(key, _)| key.eq_ignore_ascii_case(&session.registration_id));
     own.and_then(|(_, device)| device.record()).ok_or(HubError::NotAtHub)
 }
 
-/// The part of a twin after this patch. A patch that deletes has to keep the limits, too, so it is checked by itself.
+/// Returns a part of a twin after this patch. The patch is also checked on its own, because a patch that only deletes
+/// has to keep the limits, too.
 fn patched(part: Part, old: Map<String, Value>, patch: Map<String, Value>) -> Result<Map<String, Value>, HubError> {
     part.check(&patch).map_err(HubError::Limit)?;
     let new = merged(old, patch);
@@ -105,7 +107,7 @@ fn patched(part: Part, old: Map<String, Value>, patch: Map<String, Value>) -> Re
     Ok(new)
 }
 
-/// Properties as a device reads them: with their version.
+/// Returns properties as a device reads them: with their version.
 fn with_version(members: &Map<String, Value>, version: u64) -> String {
     let mut text = Value::Object(members.clone()).to_string();
     text.pop();

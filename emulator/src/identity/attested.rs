@@ -1,4 +1,4 @@
-//! By what a device proved who it is.
+//! How a device proved its identity.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,25 +10,25 @@ use super::{
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Attested {
-    /// With this key of the enrollment.
+    /// The device used this key of the enrollment.
     SymmetricKey(#[serde(with = "kept")] SymmetricKey),
-    /// With a key derived from a key of a group.
+    /// The device used a key that is derived from a key of a group.
     DerivedKey {
         #[serde(with = "kept")]
         group_key: SymmetricKey,
-        /// The registration ID from which the key is derived, as the device spelled it there.
+        /// The registration ID from which the key is derived, in the spelling of the device.
         derived_from: String,
     },
     X509 {
         certificate: Certificate,
-        /// The CA of the group that vouches for it.
+        /// The CA of the group that signed the certificate.
         signer: Option<Certificate>,
     },
     Tpm(TpmKeys),
 }
 
 impl Attested {
-    /// The key of the enrollment, if the device proved with a key who it is.
+    /// Returns the key of the enrollment, if the device used a key.
     pub(crate) fn enrollment_key(&self) -> Option<&SymmetricKey> {
         match self {
             Self::SymmetricKey(key) | Self::DerivedKey { group_key: key, .. } => Some(key),

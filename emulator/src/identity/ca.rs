@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::certificate::parse;
 
-/// A CA: its certificate, and its key.
+/// A CA: its certificate and its key.
 pub(crate) struct Ca {
     pem: String,
     der: CertificateDer<'static>,
@@ -16,7 +16,7 @@ pub(crate) struct Ca {
 }
 
 impl Ca {
-    /// The CA that signs the certificate of the TLS listeners.
+    /// Creates the CA that signs the certificate of the TLS listeners.
     pub(crate) fn of_server() -> Result<Self, rcgen::Error> {
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "azure-dps-emulator CA");
@@ -26,14 +26,14 @@ impl Ca {
         Self::root(ca)
     }
 
-    /// A CA that vouches for itself.
+    /// Creates a self-signed CA.
     pub(crate) fn root(params: CertificateParams) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         Ok(Self::new(&certificate, Issuer::new(params, key)))
     }
 
-    /// A CA that another one vouches for.
+    /// Creates a CA that is signed by another CA.
     pub(crate) fn under(params: CertificateParams, parent: &Self) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
         let certificate = parent.sign(&params, &key)?;
@@ -44,7 +44,7 @@ impl Ca {
         Self { pem: certificate.pem(), der: certificate.der().clone(), issuer }
     }
 
-    /// Makes a certificate for a key.
+    /// Creates a certificate for a key.
     pub(crate) fn sign(
         &self,
         params: &CertificateParams,
@@ -61,12 +61,12 @@ impl Ca {
         &self.der
     }
 
-    /// The certificate and the key in PEM, to be kept.
+    /// Returns the certificate and the key in PEM, for the data folder.
     pub(crate) fn to_kept(&self) -> String {
         self.pem.clone() + &self.issuer.key().serialize_pem()
     }
 
-    /// Reads what [`to_kept`](Self::to_kept) wrote.
+    /// Reads the text of [`to_kept`](Self::to_kept).
     pub(crate) fn from_kept(text: &str) -> Result<Self, String> {
         let key = text.find("-----BEGIN PRIVATE KEY-----").ok_or("there is no key")?;
         let (pem, key) = text.split_at(key);
@@ -76,14 +76,14 @@ impl Ca {
         Ok(Self { pem: pem.to_owned(), der, issuer })
     }
 
-    /// Whether no client trusts it any more.
+    /// Returns `true` if the certificate has expired.
     pub(crate) fn has_expired(&self) -> bool {
         !parse(&self.der).is_ok_and(|certificate| certificate.validity().is_valid())
     }
 }
 
-/// A validity that begins yesterday, for peers whose clock is slow, and lasts a year, because some small TLS stacks
-/// cannot read later dates.
+/// Returns a validity that begins yesterday, for clients whose clock is slow. It lasts a year, because some small TLS
+/// stacks cannot read later dates.
 pub(crate) fn validity() -> (OffsetDateTime, OffsetDateTime) {
     let now = OffsetDateTime::now_utc();
     (now - Duration::DAY, now + 365 * Duration::DAY)

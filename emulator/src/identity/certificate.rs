@@ -1,4 +1,4 @@
-//! X.509 certificates, and what the service tells of one.
+//! X.509 certificates, and the information that the service shows about them.
 
 use std::{fmt, fs, sync::Arc};
 
@@ -18,7 +18,7 @@ use x509_parser::{
 
 use super::error::CredentialError;
 
-/// An X.509 certificate. Its clones share it.
+/// An X.509 certificate. Clones share its memory.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Certificate {
     pub(super) der: Arc<CertificateDer<'static>>,
@@ -28,9 +28,18 @@ pub struct Certificate {
 impl Certificate {
     /// Reads the first certificate in a PEM text.
     ///
+    /// ```
+    /// use azure_dps_emulator::{Certificate, Config, Emulator};
+    ///
+    /// let emulator = Emulator::builder(Config::contoso()).start()?;
+    /// let issuing_ca = Certificate::from_pem(emulator.issuing_ca_pem())?;
+    /// assert!(Certificate::from_pem("no PEM").is_err());
+    /// # Ok::<(), azure_dps_emulator::StartError>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// If the text has no certificate, or it is no X.509 certificate.
+    /// Returns an error if the text has no certificate, or if it is not an X.509 certificate.
     pub fn from_pem(text: &str) -> Result<Self, CredentialError> {
         let der = CertificateDer::from_pem_slice(text.as_bytes())
             .map_err(|error| CredentialError(format!("no certificate in PEM: {error}")))?;
@@ -62,28 +71,28 @@ impl Certificate {
         parse(&self.der).is_ok_and(|parsed| parsed.is_ca())
     }
 
-    /// Returns `true` if a TLS handshake with it can succeed.
+    /// Returns `true` if a TLS handshake with the certificate can succeed.
     pub(crate) fn is_version_3(&self) -> bool {
         self.info.version == 3
     }
 
-    /// Its DER.
+    /// Returns the certificate as DER.
     pub(crate) fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// Its PEM.
+    /// Returns the certificate as PEM.
     pub(crate) fn pem(&self) -> String {
         let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
         pem::encode_config(&Pem::new("CERTIFICATE", &**self.der), config)
     }
 
-    /// Its DER, for JSON.
+    /// Returns base64 of the DER, for JSON.
     pub(crate) fn base64(&self) -> String {
         BASE64_STANDARD.encode(self.der())
     }
 
-    /// What the service tells of it.
+    /// Returns the information that the service shows about the certificate.
     pub(crate) fn info(&self) -> &CertificateInfo {
         &self.info
     }
@@ -96,20 +105,20 @@ impl fmt::Debug for Certificate {
 }
 
 impl Serialize for Certificate {
-    /// As PEM.
+    /// Writes the certificate as PEM.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.pem())
     }
 }
 
 impl<'de> Deserialize<'de> for Certificate {
-    /// A PEM text, or the path of a file with one.
+    /// Reads a PEM text, or the path of a PEM file.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         if text.contains("-----BEGIN") {
             return Self::from_pem(&text).map_err(de::Error::custom);
         }
-        // The text may be a key in the wrong place: never repeat it.
+        // The text may be a key in the wrong place, so it must not be quoted.
         let text = fs::read_to_string(text).map_err(|error| {
             de::Error::custom(format!(
                 "a certificate's file cannot be read: {error}. A path counts from the working directory"
@@ -119,7 +128,7 @@ impl<'de> Deserialize<'de> for Certificate {
     }
 }
 
-/// `X509CertificateInfo`.
+/// `X509CertificateInfo`, which the service shows about a certificate.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CertificateInfo {
@@ -148,13 +157,13 @@ impl CertificateInfo {
             not_before_utc: rfc3339(validity.not_before),
             not_after_utc: rfc3339(validity.not_after),
             serial_number: hex(certificate.raw_serial()),
-            // Version 3 is written as 2.
+            // The field has 2 for version 3.
             version: certificate.version().0.saturating_add(1),
         }
     }
 }
 
-/// What is wrong with a certificate: for the log only.
+/// What is wrong with a certificate, for the log only.
 pub(crate) type Fault = String;
 
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
@@ -165,13 +174,13 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     }
 }
 
-/// The most specific one, which is the last.
+/// Returns the most specific common name, which is the last one.
 pub(crate) fn common_name<'a>(name: &'a X509Name<'_>) -> Option<&'a str> {
     name.iter_common_name().last()?.as_str().ok()
 }
 
-/// A name as .NET writes it, as the service does: the most specific part first, and quotes around what could be read as
-/// more than one part.
+/// Returns a name as .NET writes it, because the service does: the most specific part first, with quotes around
+/// values that could be read as several parts.
 fn display_name(name: &X509Name<'_>) -> String {
     let part = |attribute: &AttributeTypeAndValue<'_>| {
         let key = oid2abbrev(attribute.attr_type(), oid_registry())
@@ -198,7 +207,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-/// Certificates count whole seconds.
+/// Certificates have whole seconds.
 pub(super) fn rfc3339(at: ASN1Time) -> String {
     at.to_datetime().format(&Rfc3339).unwrap_or_default()
 }

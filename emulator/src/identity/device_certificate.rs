@@ -1,4 +1,4 @@
-//! The certificate that a device shows: whether it is the device's, valid now, and signed by a CA.
+//! Checks the certificate of a device: its name, its validity, and the CA that signed it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use x509_parser::certificate::X509Certificate;
 
 use super::certificate::{Certificate, Fault, common_name, parse, rfc3339};
 
-/// The certificate of a device, which names the device and is valid now, and its intermediates.
+/// The certificate of a device with its intermediates. The name and the validity have been checked.
 pub(crate) struct DeviceCertificate<'a> {
     certificate: Certificate,
     intermediates: &'a [CertificateDer<'static>],
@@ -20,7 +20,7 @@ pub(crate) struct DeviceCertificate<'a> {
 }
 
 impl<'a> DeviceCertificate<'a> {
-    /// Checks what can be checked without an enrollment.
+    /// Checks everything that needs no enrollment.
     pub(crate) fn read(
         leaf: &CertificateDer<'static>,
         intermediates: &'a [CertificateDer<'static>],
@@ -42,7 +42,8 @@ impl<'a> DeviceCertificate<'a> {
         &self.certificate
     }
 
-    /// Returns the first of these CAs that has signed it. The fault is that of the last one: none if there is no CA.
+    /// Returns the first of these CAs that signed the certificate. The error is the fault of the last CA, or `None`
+    /// without CAs.
     pub(crate) fn signer<'c>(
         &self,
         cas: impl Iterator<Item = &'c Certificate>,
@@ -57,9 +58,9 @@ impl<'a> DeviceCertificate<'a> {
         Err(fault)
     }
 
-    /// Checks that a chain leads from it to this CA, and that the CA is valid.
+    /// Checks that a chain leads from the certificate to this CA, and that the CA is valid.
     pub(crate) fn check_signed_by(&self, ca: &Certificate) -> Result<(), Fault> {
-        // The verifier trusts a root without looking at its validity.
+        // The verifier does not check the validity of a root.
         check_validity(&parse(&ca.der)?, self.now).map_err(|fault| format!("the CA's certificate {fault}"))?;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::clone(&ca.der)).map_err(|error| error.to_string())?;

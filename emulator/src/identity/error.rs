@@ -1,8 +1,8 @@
-//! Why a key or certificate cannot be used.
+//! The reason why a key or certificate cannot be used.
 
 use std::fmt;
 
-/// A key or certificate that cannot be used, and why.
+/// The reason why a key or certificate cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CredentialError(pub(super) String);
 

@@ -1,4 +1,4 @@
-//! Symmetric keys: those of enrollments, and those that devices of a group derive.
+//! Symmetric keys: the keys of enrollments, and the device keys that are derived from group keys.
 
 use std::{fmt, str::FromStr};
 
@@ -10,16 +10,23 @@ use sha2::Sha256;
 
 use super::error::CredentialError;
 
-/// A symmetric key of 16 to 64 bytes. It has no `Display`, and its `Debug` hides it.
+/// A symmetric key of 16 to 64 bytes. It has no `Display`, and its `Debug` hides the key.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct SymmetricKey(Vec<u8>);
 
 impl SymmetricKey {
-    /// Reads a key as the portal shows it.
+    /// Reads a key in the form that the portal shows: base64.
+    ///
+    /// ```
+    /// use azure_dps_emulator::SymmetricKey;
+    ///
+    /// assert!(SymmetricKey::from_base64("MDEyMzQ1Njc4OWFiY2RlZg==").is_ok());
+    /// assert!(SymmetricKey::from_base64("too short").is_err());
+    /// ```
     ///
     /// # Errors
     ///
-    /// If the text is not base64 of 16 to 64 bytes.
+    /// Returns an error if the text is not base64 of 16 to 64 bytes.
     pub fn from_base64(text: &str) -> Result<Self, CredentialError> {
         let bytes =
             BASE64_STANDARD.decode(text).map_err(|_| CredentialError("a symmetric key is not base64".into()))?;
@@ -30,18 +37,18 @@ impl SymmetricKey {
         }
     }
 
-    /// Makes a key as the service makes them: 64 random bytes. `None`: the system has no random numbers.
+    /// Creates a key as the service does: 64 random bytes. Returns `None` if the system has no random numbers.
     pub(crate) fn random() -> Option<Self> {
         let mut bytes = vec![0; 64];
         rand::fill(&mut bytes).ok().map(|()| Self(bytes))
     }
 
-    /// A key of 32 bytes, such as the one for a TPM.
+    /// Creates a key of 32 bytes, such as the key for a TPM.
     pub(super) fn of_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes.into())
     }
 
-    /// The key as the portal shows it.
+    /// Returns the key in the form that the portal shows.
     pub(crate) fn to_base64(&self) -> String {
         BASE64_STANDARD.encode(&self.0)
     }
@@ -50,7 +57,7 @@ impl SymmetricKey {
         &self.0
     }
 
-    /// Returns `true` for the default, which is no key.
+    /// Returns `true` for the default, which means that there is no key.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -76,7 +83,7 @@ impl<'de> Deserialize<'de> for SymmetricKey {
     }
 }
 
-/// How a key is kept on the disk: as base64. A key is written nowhere else, and so it has no `Serialize` of its own.
+/// Writes a key to disk as base64. Keys are written nowhere else, so `SymmetricKey` has no `Serialize`.
 pub(crate) mod kept {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -86,7 +93,7 @@ pub(crate) mod kept {
         key.to_base64().serialize(serializer)
     }
 
-    /// It may be the default, which is no key.
+    /// Reads a key, which may be the default.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SymmetricKey, D::Error> {
         let text = String::deserialize(deserializer)?;
         if text.is_empty() {
@@ -96,7 +103,7 @@ pub(crate) mod kept {
     }
 }
 
-/// The same for a key that may be absent.
+/// Writes an optional key to disk.
 pub(crate) mod kept_option {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -110,12 +117,12 @@ pub(crate) mod kept_option {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SymmetricKey>, D::Error> {
-        // A key that is there is never empty.
+        // An existing key is never empty.
         Option::<SymmetricKey>::deserialize(deserializer)
     }
 }
 
-/// A device's key: the HMAC of its registration ID under its group's key.
+/// Derives a device key: the HMAC of the registration ID with the group key.
 pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str) -> SymmetricKey {
     SymmetricKey(mac(group_key.bytes()).map_or_else(Vec::new, |mut mac| {
         mac.update(registration_id.as_bytes());
@@ -123,7 +130,8 @@ pub(crate) fn derive_device_key(group_key: &SymmetricKey, registration_id: &str)
     }))
 }
 
-/// HMAC accepts keys of any length, so `None` cannot happen. It would verify nothing.
+/// Returns the HMAC for a key. HMAC accepts keys of any length, so `None` cannot happen. With `None`, no token is
+/// accepted.
 pub(super) fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
     Hmac::new_from_slice(key).ok()
 }
@@ -132,7 +140,7 @@ pub(super) fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
 mod tests {
     use super::*;
 
-    /// The tutorial's group key; no secret.
+    /// The tutorial's group key. It is public.
     const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 
     /// "device key = base64(HMAC-SHA256(base64decode(groupKey), registrationId))".

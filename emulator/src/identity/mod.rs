@@ -1,4 +1,4 @@
-//! Ground: who is who. Keys, certificates, endorsement keys and IDs, and the verification of what devices show.
+//! Base layer: keys, certificates, endorsement keys and IDs, and the checks of device credentials.
 
 pub(crate) mod attested;
 pub(crate) mod ca;

@@ -1,4 +1,4 @@
-//! The certificate of the TLS listeners: one that names the linked hubs, by the emulator's CA, or the user's.
+//! The certificate of the TLS listeners: the user's own, or one that the emulator's CA signs for the linked hubs.
 
 use std::{
     fmt,
@@ -23,15 +23,15 @@ use super::{
 };
 use crate::net::{host, tls};
 
-/// The names under which the emulator is always reached. The last one is for a device with a fixed host and a line in
-/// the hosts file.
+/// The names that the certificate always has. The last one is for devices with a fixed host and an entry in the hosts
+/// file.
 const NAMES: [&str; 5] = ["localhost", "hub.localhost", "127.0.0.1", "::1", "global.azure-devices-provisioning.net"];
 
-/// A certificate has at most so many names of hubs. TLS stacks on small devices read only a short one.
+/// The most names of hubs in a certificate. TLS stacks on small devices cannot read a long certificate.
 const MOST_HUBS: usize = 100;
 
-/// The hosts of hubs and gateways in the spelling of certificates, each once. Those that no certificate can have are
-/// left out.
+/// Returns the hosts of hubs and gateways in the spelling of certificates, without duplicates. Hosts that a
+/// certificate cannot name are left out.
 pub(crate) fn host_names<'a>(hubs: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     let mut names = Vec::new();
     for hub in hubs {
@@ -47,7 +47,7 @@ pub(crate) fn host_names<'a>(hubs: impl IntoIterator<Item = &'a String>) -> Vec<
 ///
 /// # Errors
 ///
-/// If it is more than a host.
+/// Returns an error if the text is more than a host.
 pub fn gateway_name(name: &str) -> Result<String, String> {
     let normal = host::normal(name);
     match ServerName::try_from(normal.as_str()) {
@@ -56,7 +56,7 @@ pub fn gateway_name(name: &str) -> Result<String, String> {
     }
 }
 
-/// The user's certificate, with its chain, and its key.
+/// Reads the user's certificate, its chain and its key.
 pub(crate) fn own(chain_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, String> {
     let chain = CertificateDer::pem_slice_iter(chain_pem)
         .collect::<Result<_, _>>()
@@ -68,7 +68,7 @@ pub(crate) fn own(chain_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, Stri
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| tls::explain_own(&error))
 }
 
-/// What to tell about the user's certificate, if it lacks some of these names.
+/// Returns a warning if the user's certificate lacks some of these names.
 pub(crate) fn lacks_names(certificate: &CertifiedKey, names: &[String]) -> Option<String> {
     let parsed = certificate.end_entity_cert().and_then(ParsedCertificate::try_from).ok()?;
     let is_lacking = |name: &&String| {
@@ -85,8 +85,8 @@ pub(crate) fn lacks_names(certificate: &CertifiedKey, names: &[String]) -> Optio
     })
 }
 
-/// Chooses the server certificate of a handshake. It names every hub that was linked at the start. A hub that is linked
-/// later, or that a webhook named, is added when a client dials it. CA and key stay.
+/// Chooses the certificate of a handshake. At the start, it names every linked hub. If a client dials a hub that was
+/// linked later or chosen by a webhook, this hub is added. CA and key stay the same.
 pub(crate) struct HubNames<F> {
     ca: Ca,
     key: KeyPair,

@@ -1,4 +1,4 @@
-//! SAS tokens, verified as the service does: over the text that the token carries.
+//! Verifies SAS tokens as the service does: over the text that the token has.
 
 use std::borrow::Cow;
 
@@ -9,20 +9,20 @@ use percent_encoding::percent_decode_str;
 use super::{ids, key::mac};
 use crate::{net::host::without_port, watch::text::excerpt};
 
-/// The parts of a token as they were sent. Only the signature is decoded.
+/// The parts of a token as the client sent them. Only the signature is decoded.
 #[derive(Debug)]
 pub(crate) struct SasToken<'a> {
     /// The resource, with the client's percent-encoding.
     sr: &'a str,
-    /// The signature's bytes.
+    /// The bytes of the signature.
     sig: Vec<u8>,
-    /// The expiry's digits.
+    /// The digits of the expiry.
     se: &'a str,
     expiry: u64,
     skn: Option<&'a str>,
 }
 
-/// What is wrong with a token: for the log only.
+/// What is wrong with a token, for the log only.
 pub(crate) type Fault = String;
 
 impl<'a> SasToken<'a> {
@@ -41,7 +41,7 @@ impl<'a> SasToken<'a> {
                 "sig" => &mut sig,
                 "se" => &mut se,
                 "skn" => &mut skn,
-                // The parameter's text may be half a signature: never repeat it.
+                // The parameter may be a part of a signature, so it must not be quoted.
                 _ => return Err("the token has an unknown parameter".into()),
             };
             if slot.replace(value).is_some() {
@@ -71,8 +71,8 @@ impl<'a> SasToken<'a> {
 
     /// Checks that the token is for this host, and for this path or a path above it, in any case and escaping.
     ///
-    /// Ports do not count: clients write the host of the connection string, and that has a port only where the client
-    /// needs one.
+    /// Ports are ignored: clients write the host of the connection string, which has a port only if the client needs
+    /// one.
     pub(crate) fn check_endpoint(&self, host: &str, path: &str) -> Result<(), Fault> {
         let named = percent_decode_str(self.sr).decode_utf8_lossy();
         let (named_host, named_path) = named.split_once('/').unwrap_or((&named, ""));
@@ -91,7 +91,7 @@ impl<'a> SasToken<'a> {
         if is_prefix { Ok(()) } else { Err(format!("the token is for {named:?}, the request for {path:?}")) }
     }
 
-    /// Checks that the token is for this device at this hub, in any escaping. The device ID has case.
+    /// Checks that the token is for this device at this hub, in any escaping. Device IDs are case-sensitive.
     pub(crate) fn check_device(&self, hub: &str, device_id: &str) -> Result<(), Fault> {
         let named = percent_decode_str(self.sr).decode_utf8_lossy();
         let is_it = named.split_once('/').is_some_and(|(named_hub, path)| {
@@ -124,7 +124,7 @@ impl<'a> SasToken<'a> {
         }
     }
 
-    /// Checks that the service accepts the name of the key.
+    /// Checks the name of the key.
     pub(crate) fn check_key_name(&self) -> Result<(), Fault> {
         match self.key_name().as_deref() {
             None | Some("" | "registration") => Ok(()),
@@ -132,7 +132,7 @@ impl<'a> SasToken<'a> {
         }
     }
 
-    /// Returns `true` if `key` made the signature, over `sr` exactly as it stands in the token.
+    /// Returns `true` if `key` made the signature over `sr`, exactly as the token has it.
     pub(crate) fn is_signed_by(&self, key: &[u8]) -> bool {
         let Some(mut mac) = mac(key) else {
             return false;
@@ -155,7 +155,7 @@ mod tests {
         SasToken::parse(token).unwrap().is_signed_by(&key)
     }
 
-    /// The same resource in three spellings has three signatures, and each holds for its own.
+    /// Three spellings of a resource have three signatures, and each signature fits only its own spelling.
     #[test]
     fn the_signature_is_over_the_raw_sr_text() {
         for (sr, sig) in [

@@ -1,4 +1,4 @@
-//! Breaking an answer on its way to the peer, as a test wants it.
+//! Breaks an answer on the connection, as a script orders.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How the current answer is broken, shared with the stream that carries it.
+/// How the present answer is broken. It is shared with the stream that sends the answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fault(Arc<Mutex<Wire>>);
 
@@ -17,9 +17,9 @@ pub(crate) struct Fault(Arc<Mutex<Wire>>);
 enum Wire {
     #[default]
     Whole,
-    /// This many bytes are still written.
+    /// Writes only this many more bytes.
     Cut(usize),
-    /// These bytes are written instead. The number counts those that were written.
+    /// Writes these bytes instead. The number counts the bytes that were written.
     Raw(Vec<u8>, usize),
 }
 
@@ -69,7 +69,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
             Wire::Cut(left) => {
                 let now = bytes.len().min(*left);
                 if now == 0 {
-                    // What was written must arrive before the connection ends.
+                    // The written bytes must arrive before the connection ends.
                     return Pin::new(stream).poll_flush(context).map(|flushed| flushed.and(Err(cut())));
                 }
                 let poll = Pin::new(stream).poll_write(context, &bytes[..now]);

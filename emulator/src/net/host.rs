@@ -1,8 +1,8 @@
-//! Hosts, as peers and configurations write them.
+//! Hosts, as clients and configurations write them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The host of an authority. An IPv6 address has brackets there.
+/// Returns the host of an authority. An IPv6 address has brackets there.
 pub(crate) fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -10,15 +10,15 @@ pub(crate) fn without_port(authority: &str) -> &str {
     }
 }
 
-/// A host in lower case, and without the final dot of an absolute name.
+/// Returns a host in lower case, without the final dot of an absolute name.
 pub(crate) fn normal(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// Returns `true` for a literal loopback address, for `localhost` and for names under `localhost`. The host is
+/// Returns `true` for a loopback address, for `localhost` and for names under `localhost`. The host must be
 /// [`normal`].
 ///
-/// Another name may resolve to a loopback address today and to something else tomorrow, so it does not count.
+/// Other names are never loopback, because they may resolve to another address later.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
     let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -28,11 +28,11 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok_and(|address| is_loopback(address.into())))
 }
 
-/// Reads an address to listen on, for the programs.
+/// Reads an address to listen on.
 ///
 /// # Errors
 ///
-/// If the host or the port is missing.
+/// Returns an error if the host or the port is missing.
 pub fn listening_address(text: &str) -> Result<String, String> {
     let is_host = |host: &str| !host.is_empty() && (!host.contains(':') || host.starts_with('['));
     match text.rsplit_once(':') {

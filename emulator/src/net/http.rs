@@ -1,4 +1,4 @@
-//! HTTP/1.1 on a connection. The device API and the tutorial's function both speak it.
+//! HTTP/1.1 on a connection, for the device API, the service API, the control API and the built-in webhook.
 
 use std::{
     convert::Infallible,
@@ -28,29 +28,29 @@ use super::{
     speech::Speech,
 };
 
-/// The most bytes in the head of a request.
+/// The longest head of a request.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// How long a peer may take for a handshake, a request's head, its body, or reading the answer.
+/// How long a client may take for a handshake, for the head or the body of a request, or to read the answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
-/// The peer gets no answer.
+/// The client gets no answer.
 #[derive(Debug)]
 pub(crate) struct NoAnswer;
 
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no answer was wanted")
+        f.write_str("no answer is sent")
     }
 }
 
 impl std::error::Error for NoAnswer {}
 
-/// What answers HTTP requests.
+/// Answers HTTP requests.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Whether a peer that has closed its side still reads the answer.
+    /// `true` if a client that has closed its side may still read the answer.
     const HALF_CLOSE: bool = true;
 
     fn handle(
@@ -59,19 +59,19 @@ pub(crate) trait Handler: Send + Sync + 'static {
         connection: &Connection,
     ) -> impl Future<Output = Result<Response<Body>, NoAnswer>> + Send;
 
-    /// As [`Protocol::patience`].
+    /// See [`Protocol::patience`].
     fn patience(&self) -> Duration {
         PATIENCE
     }
 
-    /// As [`Protocol::note`].
+    /// See [`Protocol::note`].
     fn note(&self, what: String);
 
-    /// As [`Protocol::connection_failed`].
+    /// See [`Protocol::connection_failed`].
     fn connection_failed(&self, _peer: IpAddr, _why: String) {}
 }
 
-/// The connection that a request came on, and what its answer does to it.
+/// The connection of a request. The answer may change what happens on it.
 #[derive(Clone, Default)]
 pub(crate) struct Connection {
     pub(crate) peer: Peer,
@@ -90,7 +90,7 @@ impl Connection {
     }
 }
 
-/// HTTP/1.1, and what a connection is upgraded to.
+/// HTTP/1.1, and the protocols that a connection is upgraded to.
 pub(crate) struct Http<H>(pub(crate) Arc<H>);
 
 impl<H: Handler> Protocol for Http<H> {
@@ -120,7 +120,7 @@ impl<H: Handler> Protocol for Http<H> {
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
-            // As the real service writes them. Not every client compares names without case.
+            // As the real service writes them. Some clients compare names with case.
             .title_case_headers(true)
             .header_read_timeout(patience)
             .max_buf_size(MAX_HEAD)
@@ -136,7 +136,7 @@ impl<H: Handler> Protocol for Http<H> {
     }
 }
 
-/// Why a connection ended. Malformed HTTP is no request.
+/// Returns why a connection ended. Malformed HTTP is not a request.
 fn broken(error: hyper::Error) -> Broken {
     if !error.is_parse() {
         return error.into();
@@ -149,14 +149,15 @@ fn broken(error: hyper::Error) -> Broken {
     .into()
 }
 
-/// Why a request's body could not be read.
+/// Why the body of a request could not be read.
 pub(crate) enum BodyFault {
     TooLong,
     Broken,
     Late,
 }
 
-/// Reads a whole body, within a limit. A longer one is read on for a while, so that the sender gets to read the answer.
+/// Reads a whole body up to a limit. The rest of a longer body is read for a while, so that the client can read the
+/// answer.
 pub(crate) async fn read_body(mut body: Incoming, limit: usize, patience: Duration) -> Result<Vec<u8>, BodyFault> {
     let read = async {
         let (mut bytes, mut length) = (Vec::new(), 0);
@@ -176,25 +177,25 @@ pub(crate) async fn read_body(mut body: Incoming, limit: usize, patience: Durati
     tokio::time::timeout(patience, read).await.unwrap_or(Err(BodyFault::Late))
 }
 
-/// The media type of a body, without its parameters.
+/// Returns the media type of a body, without its parameters.
 pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
     Some(value.split(';').next().unwrap_or_default().trim())
 }
 
-/// A body with a Content-Length.
+/// Returns a body with a Content-Length.
 pub(crate) fn whole(text: String) -> Body {
     Full::new(Bytes::from(text)).boxed()
 }
 
-/// A chunked body. It has two chunks if possible, to find clients that read only one.
+/// Returns a chunked body. It has two chunks if possible, to find clients that read only one chunk.
 pub(crate) fn chunked(text: String) -> Body {
     let mut first = Bytes::from(text);
     let second = first.split_off(first.len() / 2);
     Chunks([first, second].into_iter()).boxed()
 }
 
-/// Chunks without a known length, which hyper sends chunked.
+/// Two chunks without a known length, which hyper sends as a chunked body.
 struct Chunks(std::array::IntoIter<Bytes, 2>);
 
 impl hyper::body::Body for Chunks {

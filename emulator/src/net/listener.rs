@@ -1,4 +1,4 @@
-//! Connections: accepting them, securing them, and handing them to the protocol that is spoken on them.
+//! Accepts connections, starts TLS on them, and passes them to the protocol of the listener.
 
 use std::{
     io, mem,
@@ -20,15 +20,15 @@ use super::{
     tls,
 };
 
-/// How many connections of a listener are served at the same time. More wait in the backlog. An idle connection takes
-/// 17 KB, over TLS 26 KB.
+/// The most connections of a listener at the same time. More connections wait in the backlog. An idle connection
+/// takes 17 KB, and 26 KB over TLS.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// Binds an address. Returns the port with the listener.
+/// Binds an address. Returns the listener and its address with the port.
 pub(crate) fn bind(address: &str) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     let listener = std::net::TcpListener::bind(address)?;
-    // The standard library's backlog is 128. If more devices come at once, the rest are dropped, and try again seconds
-    // later.
+    // The backlog of the standard library is 128. If more devices connect at once, the system drops their
+    // connections, and they try again seconds later.
     SockRef::from(&listener).listen(MAX_CONNECTIONS as i32)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -56,7 +56,7 @@ pub(crate) async fn serve<P: Protocol>(
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // No file descriptors are left, or the peer has gone. Neither ends the service.
+                // There are no free file descriptors, or the client has gone. Neither may end the service.
                 if !mem::replace(&mut noted_error, true) {
                     protocol.note(format!("a connection cannot be accepted yet: {error}"));
                 }
@@ -67,7 +67,7 @@ pub(crate) async fn serve<P: Protocol>(
         let (tls, protocol) = (tls.clone(), Arc::clone(&protocol));
         tokio::spawn(async move {
             let _permit = permit;
-            // A connection that breaks is of no concern to others.
+            // An error ends only this connection.
             let _ = serve_connection(stream, address.ip(), tls, &*protocol).await;
         });
     }
@@ -120,12 +120,12 @@ async fn serve_connection<P: Protocol>(
             protocol.connection_failed(address, why);
             Err(error)
         }
-        // A peer that sent nothing is not reported.
+        // A client that sent nothing is not reported.
         (Err((_, error)), _) => Err(error),
     }
 }
 
-/// Speaks the protocol. Reports a peer that spoke another one, or made no request.
+/// Runs the protocol. Reports a client that uses another protocol or makes no request.
 async fn speak<P: Protocol>(stream: impl Stream, address: IpAddr, peer: Peer, protocol: &P) -> Result<(), Broken> {
     let (stream, first) = Sniffed::new(stream);
     let spoken = protocol.speak(stream, peer).await;

@@ -1,4 +1,4 @@
-//! Ground: listeners, TLS, the protocols on a connection, and the thread that they run on.
+//! Base layer: listeners, TLS, the protocols on a connection, and the thread that runs them.
 
 pub(crate) mod fault;
 pub(crate) mod host;

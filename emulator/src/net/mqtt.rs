@@ -16,7 +16,7 @@ use super::{
     protocol::{Broken, Stream},
 };
 
-/// The most bytes of a packet: a message of a hub, "256 KB", with a long topic. No registration comes near.
+/// The longest packet: a message to a hub of "256 KB" with a long topic. Registrations are much shorter.
 pub(crate) const MAX_PACKET: usize = 320 * 1024;
 
 /// How many bytes are read at a time, and how much memory a session keeps between packets.
@@ -34,9 +34,9 @@ pub(crate) struct Link<S> {
 pub(crate) enum LinkError {
     /// The connection ended.
     Io(io::Error),
-    /// The peer speaks another version of MQTT.
+    /// The client uses another version of MQTT.
     OtherProtocol,
-    /// The peer broke the rules.
+    /// The client violated the protocol.
     Protocol(String),
 }
 
@@ -71,18 +71,18 @@ impl<S: Stream> Link<S> {
         Self { stream: Faulty::new(stream, fault.clone()), fault, received: Vec::new(), patience }
     }
 
-    /// Receives the next packet. A call that is dropped loses nothing of what it has read.
+    /// Receives the next packet. Cancelling this call loses no bytes.
     async fn receive(&mut self) -> Result<Packet, LinkError> {
         loop {
             if let Some(length) = next_length(&self.received).await? {
-                // The codec gets this packet alone, so that it cannot read on into the next.
+                // The codec gets only this packet, so that it cannot read into the next one.
                 let packet = Packet::decode(&self.received[..length])?
                     .ok_or_else(|| LinkError::Protocol("a packet shorter than what it holds".to_owned()))?;
                 self.received.drain(..length);
                 self.received.shrink_to(READ);
                 return Ok(packet);
             }
-            // Without it `read_buf` would make room for 64 bytes.
+            // Without this line, `read_buf` would reserve only 64 bytes.
             self.received.reserve(READ);
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -103,7 +103,7 @@ impl<S: Stream> Link<S> {
         self.write(packet.into().encode()?.as_ref()).await
     }
 
-    /// `mqtt-proto` 0.4 writes a refused subscription as 3; MQTT says 0x80.
+    /// Sends SUBACK. `mqtt-proto` 0.4 writes a rejected subscription as 3, but MQTT requires 0x80.
     pub(crate) async fn send_suback(&mut self, pid: Pid, codes: Vec<SubscribeReturnCode>) -> Result<(), LinkError> {
         let mut packet = Packet::from(Suback::new(pid, codes.clone())).encode()?.as_ref().to_vec();
         for (byte, code) in packet.iter_mut().rev().zip(codes.iter().rev()) {
@@ -114,7 +114,7 @@ impl<S: Stream> Link<S> {
         self.write(&packet).await
     }
 
-    /// Closes the connection, with TLS's `close_notify`. Whether the peer reads it does not matter.
+    /// Closes the connection, over TLS with `close_notify`. It does not matter whether the client reads it.
     pub(crate) async fn close(&mut self) {
         let _ = timeout(self.patience, self.stream.shutdown()).await;
     }
@@ -131,7 +131,7 @@ impl<S: Stream> Link<S> {
     }
 }
 
-/// The length of the next packet, if it is there as a whole.
+/// Returns the length of the next packet, if the packet is complete.
 async fn next_length(received: &[u8]) -> Result<Option<usize>, LinkError> {
     let (remaining, prefix) = match decode_raw_header_async(&mut &*received).await {
         Err(error) if error.is_eof() => return Ok(None),

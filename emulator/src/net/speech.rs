@@ -1,4 +1,4 @@
-//! Which protocol a peer speaks, seen by its first byte.
+//! Recognizes the protocol of a client by its first byte.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a peer may speak.
+/// A protocol that a client may use.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Speech {
     Http,
@@ -18,7 +18,7 @@ pub(crate) enum Speech {
 }
 
 impl Speech {
-    /// What is wrong and what to do, if the first byte of a peer belongs to another protocol.
+    /// If the first byte belongs to another protocol, returns what is wrong and how to correct it.
     pub(super) fn misses(self, first: u8) -> Option<String> {
         let came = match first {
             0x16 => Self::Tls,
@@ -40,10 +40,10 @@ impl Speech {
     }
 }
 
-/// What was read first from a stream: a byte, or its end.
+/// The first byte that was read from a stream, or `None` for its end.
 pub(super) type First = Arc<OnceLock<Option<u8>>>;
 
-/// A stream that remembers what was read from it first.
+/// A stream that remembers the first byte that was read from it.
 pub(super) struct Sniffed<S> {
     stream: S,
     first: First,

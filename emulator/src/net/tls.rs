@@ -1,4 +1,4 @@
-//! TLS as the service speaks it, and what went wrong with a handshake.
+//! TLS as the service uses it, and the reasons why a handshake fails.
 
 use std::{io, sync::Arc};
 
@@ -16,10 +16,10 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Accepts TLS 1.2, as the real service, and 1.3 on request.
+/// Creates an acceptor for TLS 1.2, like the real service, and for 1.3 on request.
 pub(crate) fn acceptor(certificate: Arc<dyn ResolvesServerCert>, tls13: bool) -> Result<TlsAcceptor, String> {
     let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
-    // The provider is named here, because a process-wide default is up to the program.
+    // Named here, because the process-wide default belongs to the program.
     let provider = aws_lc_rs::default_provider();
     let any_client = AnyClient(provider.signature_verification_algorithms);
     let config = ServerConfig::builder_with_provider(provider.into())
@@ -30,8 +30,8 @@ pub(crate) fn acceptor(certificate: Arc<dyn ResolvesServerCert>, tls13: bool) ->
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Accepts every client, with a certificate or without, as the real service does. A certificate that is not good is
-/// refused by the answers to the requests. Only here it can be verified that the client holds the certificate's key.
+/// Accepts every client, with a certificate or without, as the real service does. A wrong certificate is rejected
+/// later, in the answers to requests. Only the handshake can verify that the client holds the certificate's key.
 #[derive(Debug)]
 struct AnyClient(WebPkiSupportedAlgorithms);
 
@@ -76,12 +76,12 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
-/// What to do if the client rejects the server's certificate.
+/// How to correct a client that rejects the server's certificate.
 const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start without --data (or the \
                      issuer of --tls-certificate), and name the server as the certificate does: localhost, a linked hub, or a --gateway-name";
 
-/// Why no request may have come after a handshake, and what to do. Some clients, such as Node and curl, check the
-/// certificate or its names only then.
+/// Returns why there was no request after the handshake, and how to correct it. Some clients, such as Node and curl,
+/// check the certificate or its names only after the handshake.
 pub(crate) fn closed_unused(server_name: Option<&str>) -> String {
     let dialled = server_name.map(|name| format!(" for {name}")).unwrap_or_default();
     format!(
@@ -90,7 +90,7 @@ pub(crate) fn closed_unused(server_name: Option<&str>) -> String {
     )
 }
 
-/// Why a handshake failed, and what to do about it.
+/// Returns why a handshake failed, and how to correct it.
 pub(crate) fn explain(error: &io::Error) -> String {
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
         return format!(
@@ -99,7 +99,8 @@ pub(crate) fn explain(error: &io::Error) -> String {
     };
     match error {
         Error::AlertReceived(
-            // A client sends `DecryptError` if it trusts the CA of an earlier start: same name, other key.
+            // A client sends `DecryptError` if it trusts the CA of an earlier start, which has the same name but
+            // another key.
             alert @ (AlertDescription::UnknownCA
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificate
@@ -114,7 +115,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
              tls13 = true in [behaviour] allows"
                 .to_owned()
         }
-        // An older version has no such extension.
+        // Older versions do not have this extension.
         Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         ) => "the client speaks TLS 1.1 or older, and the service TLS 1.2: let the client use TLS 1.2".to_owned(),
@@ -137,7 +138,7 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
-/// Why the user's certificate and key cannot be used.
+/// Returns why the user's certificate and key cannot be used.
 pub(crate) fn explain_own(error: &Error) -> String {
     match error {
         Error::NoCertificatesPresented => "there is no certificate in PEM".to_owned(),
@@ -147,7 +148,7 @@ pub(crate) fn explain_own(error: &Error) -> String {
     }
 }
 
-/// What is wrong with a certificate of version 1, and what to do about it.
+/// What is wrong with a certificate of version 1, and how to correct it.
 const VERSION_1: &str = "is of X.509 version 1, and version 3 is needed: make it with at least one extension, as by \
                          openssl x509 -req with -extfile";
 

@@ -8,14 +8,14 @@ use std::{
 
 use tokio::{sync::oneshot, task};
 
-/// A thread with a runtime on it, which ends when this is dropped.
+/// A thread with a runtime. It ends when this is dropped.
 pub(crate) struct Worker {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Runs what `start` spawns, until the worker is dropped.
+    /// Runs the tasks that `start` spawns, until the worker is dropped.
     pub(crate) fn start<T: Send + 'static>(
         name: &str,
         start: impl FnOnce() -> Vec<task::JoinHandle<T>> + Send + 'static,
@@ -25,10 +25,10 @@ impl Worker {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let _tasks = start();
-                // A dropped sender ends it, too.
+                // Dropping the sender also ends the thread.
                 let _ = stopped.await;
             });
-            // Does not wait long for a name look-up of a webhook that is still under way.
+            // The limit is for the name look-up of a webhook, which cannot be cancelled.
             runtime.shutdown_timeout(Duration::from_millis(100));
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
@@ -39,7 +39,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic on that thread has been reported there.
+            // A panic on that thread was reported there.
             let _ = thread.join();
         }
     }

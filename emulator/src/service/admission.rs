@@ -1,4 +1,4 @@
-//! Who is let in, and through which enrollment.
+//! Decides which devices are let in, and through which enrollment.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The enrollment that lets a device in, and by what the device proved who it is.
+/// The enrollment that lets a device in, and how the device proved its identity.
 pub(super) struct Admitted<'a> {
     found: Stored<'a>,
     attested: Attested,
@@ -32,7 +32,7 @@ impl Admitted<'_> {
     }
 }
 
-/// Lets a device in by the credentials that every request has.
+/// Lets a device in if its token or certificate is valid.
 pub(super) fn authenticate<'a>(
     settings: &Settings,
     store: &'a Store,
@@ -40,8 +40,8 @@ pub(super) fn authenticate<'a>(
     clock: Clock,
 ) -> Result<Admitted<'a>, ServiceError> {
     check_address(settings, request)?;
-    // Both were seen over HTTP only: TPMs are challenged over HTTP and AMQP, and "the key used to register is cached
-    // for 30 minutes".
+    // The challenge and the last key count over HTTP only: TPMs are challenged over HTTP and AMQP, and "the key used
+    // to register is cached for 30 minutes".
     let device = store.devices.get(request.registration_id).filter(|_| request.credentials.carrier == Carrier::Http);
     let memory = Memory {
         challenge: device.and_then(|device| device.challenge.as_deref()),
@@ -50,8 +50,8 @@ pub(super) fn authenticate<'a>(
     find(settings, &store.enrollments, request.registration_id, &request.credentials, &memory)
 }
 
-/// Lets in a device that may show its TPM's keys, which are in the body. If the device shows nothing else, the TPM is
-/// challenged.
+/// Lets in a device whose request body may have the keys of its TPM. If the request has no token, the TPM gets a
+/// challenge.
 pub(super) fn read_and_authenticate(
     settings: &Settings,
     store: &mut Store,
@@ -81,7 +81,7 @@ pub(super) fn read_and_authenticate(
     Ok((admitted.enrollment(settings, request.registration_id), registration))
 }
 
-/// The device, which from now on is known.
+/// Returns the device, which is added to the store if it is new.
 pub(super) fn known_device<'a>(
     settings: &Settings,
     store: &'a mut Store,
@@ -102,17 +102,18 @@ fn check_address(settings: &Settings, request: &DeviceRequest<'_>) -> Result<(),
     Ok(())
 }
 
-/// The key that blocks the enrollment's other key.
+/// Returns the key of the last registration. It blocks the other key of the enrollment for a while.
 fn blocking_key<'a>(device: &'a Device, settings: &Settings, clock: Clock) -> Option<&'a SymmetricKey> {
     let LastKey { key, at } = device.last_key.as_ref()?;
     let blocked_for = settings.behaviour.other_key_blocked_for;
     (clock.since(*at).as_secs_f64() < blocked_for).then_some(key)
 }
 
-/// Finds the enrollment of a device that shows `credentials`.
+/// Finds the enrollment of a device with these credentials.
 ///
-/// An individual enrollment takes precedence over groups: then only its own keys or certificates count. A disabled one
-/// also answers devices that show a group's, because its purpose is to shut out a device of a group.
+/// An individual enrollment takes precedence over groups: only its own keys or certificates are valid then. A
+/// disabled individual enrollment also rejects devices with credentials of a group, because its purpose is to exclude
+/// one device of a group.
 fn find<'a>(
     settings: &Settings,
     enrollments: &'a Enrollments,
@@ -146,7 +147,7 @@ fn find<'a>(
     Err(refusal(settings, enrollments, individual, registration_id, credentials.carrier, &proof, &faults))
 }
 
-/// What a device is told that no enrollment lets in.
+/// Returns the answer to a device that no enrollment lets in.
 fn refusal(
     settings: &Settings,
     enrollments: &Enrollments,
@@ -158,8 +159,8 @@ fn refusal(
 ) -> ServiceError {
     let behaviour = &settings.behaviour;
     match proof {
-        // No key can have signed for this ID. If there is a group with keys, any ID may be the group's, so a signature
-        // that does not verify is a wrong key.
+        // Without an individual enrollment and without a group with keys, no key can sign for this ID. If there is a
+        // group with keys, the ID may belong to the group, so the signature is wrong.
         Proof::Token(_) if individual.is_none() && !has_group_with_keys(enrollments) => {
             ServiceError::no_enrollment(format!("no enrollment is for {registration_id}"))
         }
@@ -180,7 +181,7 @@ fn refusal(
     }
 }
 
-/// What a device is told that shows neither a token nor a certificate.
+/// Returns the answer to a device that shows neither a token nor a certificate.
 fn nothing_shown(
     settings: &Settings,
     enrollments: &Enrollments,

@@ -1,4 +1,4 @@
-//! Which hub a device gets.
+//! Chooses the hub of a device.
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{enrollment::Enrollment, failure::Failure};
 use crate::config::{AllocationPolicy, Behaviour, ReprovisionPolicy, Twin, behaviour::UnlinkedHub, settings::Settings};
 
-/// A hub for a device, and what the webhook gave with it.
+/// A hub for a device, with the data that the webhook returned.
 #[derive(Clone, Debug)]
 pub(crate) struct Allocated {
     pub(crate) hub: String,
@@ -14,13 +14,12 @@ pub(crate) struct Allocated {
     pub(crate) payload: Option<Box<RawValue>>,
 }
 
-/// The hubs that a device may be assigned to: `linkedHubs` of an allocation request.
+/// Returns the hubs that a device may be assigned to: `linkedHubs` of an allocation request.
 ///
-/// "This is typically composed of the IoT hubs selected for the enrollment entry. If no IoT hubs
-/// are selected in the enrollment entry, it will contain all the IoT hubs linked to the DPS
-/// instance. Finally, if the device is reprovisioning and the *Never reprovision* policy is set on
-/// the enrollment entry, it will contain only the IoT hub that the device is currently assigned
-/// to."
+/// "This is typically composed of the IoT hubs selected for the enrollment entry. If no IoT hubs are selected in the
+/// enrollment entry, it will contain all the IoT hubs linked to the DPS instance. Finally, if the device is
+/// reprovisioning and the *Never reprovision* policy is set on the enrollment entry, it will contain only the IoT hub
+/// that the device is currently assigned to."
 pub(crate) fn offered_hubs(settings: &Settings, enrollment: &Enrollment, current_hub: Option<&str>) -> Vec<String> {
     let mut selected = enrollment.allocation.selected_hubs().peekable();
     match current_hub {
@@ -28,7 +27,7 @@ pub(crate) fn offered_hubs(settings: &Settings, enrollment: &Enrollment, current
             vec![hub.to_owned()]
         }
         _ if selected.peek().is_none() => settings.linked_hubs.clone(),
-        // A hub that was unlinked after it was selected is no longer there.
+        // A selected hub may have been unlinked since.
         _ => selected.filter(|hub| settings.linked_hubs.contains(hub)).cloned().collect(),
     }
 }
@@ -39,7 +38,7 @@ pub(crate) fn choose(policy: AllocationPolicy, registration_id: &str, hubs: &[St
         AllocationPolicy::Hashed | AllocationPolicy::GeoLatency if !hubs.is_empty() => {
             let digest = Sha256::digest(registration_id.to_ascii_lowercase());
             let hash = digest[..8].iter().fold(0, |hash: u64, byte| hash << 8 | u64::from(*byte));
-            // The remainder is smaller than a length, so it fits.
+            // The remainder is smaller than the length, so the conversion cannot fail.
             hubs.get(usize::try_from(hash % hubs.len() as u64).unwrap_or(0))
         }
         _ => hubs.first(),
@@ -47,7 +46,7 @@ pub(crate) fn choose(policy: AllocationPolicy, registration_id: &str, hubs: &[St
     hub.map(|hub| Allocated { hub: hub.clone(), initial_twin: None, payload: None }).ok_or_else(Failure::hub_not_found)
 }
 
-/// "This must be one of the IoT hubs passed in the linkedHubs property in the request."
+/// Checks the hub of a webhook: "This must be one of the IoT hubs passed in the linkedHubs property in the request."
 pub(crate) fn check_hub(
     mut allocated: Allocated,
     offered: &[String],
@@ -66,7 +65,7 @@ pub(crate) fn check_hub(
     Ok(allocated)
 }
 
-/// Checks that the hub lets the service in.
+/// Checks that the hub accepts DPS.
 pub(crate) fn check_access(hub: &str, behaviour: &Behaviour) -> Result<(), Failure> {
     if behaviour.inaccessible_hubs.iter().any(|other| other.eq_ignore_ascii_case(hub)) {
         return Err(Failure::hub_unauthorized(behaviour.hub_refusal_message));

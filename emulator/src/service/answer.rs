@@ -1,4 +1,4 @@
-//! What the service answers, whatever door carries it.
+//! The answers of the service, for every protocol.
 
 use std::time::SystemTime;
 
@@ -16,17 +16,17 @@ use crate::{
     watch::records::RequestRecord,
 };
 
-/// One answer, whatever carries it.
+/// An answer, for every protocol.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
     pub(crate) retry_after: Option<u32>,
-    /// Of a refusal, for the header.
+    /// The error code for the header of a rejection.
     pub(crate) error_code: Option<u32>,
-    /// For the header, if it is to be the GUID of the body.
+    /// The GUID for the header, if the header must repeat the GUID of the body.
     pub(crate) request_id: Option<String>,
-    /// For the log.
+    /// The outcome for the log.
     pub(crate) outcome: String,
 }
 
@@ -41,12 +41,13 @@ struct OperationStatus<'a> {
 }
 
 impl Answer {
-    /// How far an operation is, with 200.
+    /// Returns the state of an operation, with status 200.
     pub(crate) fn operation(operation_id: &str, state: &RegistrationState) -> Self {
         Self::operation_status(200, operation_id, state, true)
     }
 
-    /// An operation is not finished: 202, with `Retry-After`. Polls are told the state, the register request is not.
+    /// Returns the answer while an operation runs: 202 with `Retry-After`. Only the answer to a poll has the
+    /// registration state.
     pub(super) fn assigning(operation_id: &str, registration_id: &str, is_poll: bool, behaviour: &Behaviour) -> Self {
         let state = RegistrationState::new(registration_id, Status::Assigning);
         let mut answer = Self::operation_status(202, operation_id, &state, is_poll);
@@ -66,7 +67,7 @@ impl Answer {
         Self { status, body, retry_after: None, error_code: None, request_id: None, outcome: state.to_string() }
     }
 
-    /// What a look-up tells.
+    /// Returns the answer to a look-up.
     pub(super) fn look_up(state: &RegistrationState) -> Self {
         Self {
             status: 200,
@@ -78,7 +79,7 @@ impl Answer {
         }
     }
 
-    /// What a client of the service API gets.
+    /// Returns the answer to a client of the service API.
     pub(crate) fn of_service(status: u16, body: String, outcome: &str) -> Self {
         Self { status, body, retry_after: None, error_code: None, request_id: None, outcome: outcome.to_owned() }
     }
@@ -96,7 +97,7 @@ impl Answer {
         }
     }
 
-    /// What a script says in the service's place.
+    /// Returns the answer that a script sets.
     pub(super) fn scripted(status: u16, headers: &[(String, String)], body: String) -> Self {
         let retry_after = headers
             .iter()
@@ -114,7 +115,7 @@ impl Answer {
         }
     }
 
-    /// Puts the answer on record, and whether the device was told.
+    /// Records the answer, and whether the device got it.
     pub(crate) fn record(&self, record: &mut RequestRecord, told: bool) {
         record.at = SystemTime::now();
         record.http_status = told.then_some(self.status);
@@ -124,7 +125,7 @@ impl Answer {
     }
 }
 
-/// What we write are structures of text, numbers and checked JSON: writing them cannot fail.
+/// Serializing our structures of text, numbers and checked JSON cannot fail.
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! The api-versions, and what differs between them.
+//! The api-versions and their differences.
 
-/// The api-versions that a specification names.
+/// The api-versions that have a specification.
 pub(crate) const API_VERSIONS: [&str; 13] = [
     "2017-08-31-preview",
     "2017-11-15",
@@ -17,13 +17,14 @@ pub(crate) const API_VERSIONS: [&str; 13] = [
     "2026-11-02-preview",
 ];
 
-/// Whether an api-version's `DeviceRegistration` has a `csr`. Versions are dates, and so in order.
+/// Returns `true` if `DeviceRegistration` of this api-version has a `csr`. Versions are dates, so they can be
+/// compared.
 pub(crate) fn has_csr(api_version: &str) -> bool {
     api_version >= "2025-07-01-preview"
 }
 
-/// Whether an api-version has the substatus `reprovisionedToInitialAssignment`: "Starting API
-/// version 2019-04-15".
+/// Returns `true` if the api-version has the substatus `reprovisionedToInitialAssignment`: "Starting API version
+/// 2019-04-15".
 pub(crate) fn has_reprovisioned(api_version: &str) -> bool {
     api_version >= "2019-04-15"
 }

@@ -1,4 +1,4 @@
-//! Where a device is after an allocation, and with which twin: what re-provisioning means.
+//! The record of a device after its allocation, with its twin: reprovisioning.
 
 use super::{allocation::Allocated, enrollment::Enrollment, failure::Failure};
 use crate::{
@@ -11,14 +11,14 @@ use crate::{
     },
 };
 
-/// Makes the record of a device that is assigned.
+/// Creates the record of a device that is assigned.
 ///
-/// "DPS only uses initialTwin property in the response if the current IoT hub is changed and the reprovisioning policy
-/// set on the enrollment entry is *Reprovision and reset to initial config*."
+/// "DPS only uses initialTwin property in the response if the current IoT hub is changed and the reprovisioning
+/// policy set on the enrollment entry is *Reprovision and reset to initial config*."
 ///
 /// # Errors
 ///
-/// If the device starts with an initial twin that breaks a limit of the hub.
+/// Returns an error if the device starts with an initial twin that exceeds a limit of the hub.
 pub(super) fn assign(
     current: Option<&DeviceRecord>,
     registration_id: &str,
@@ -30,7 +30,7 @@ pub(super) fn assign(
         twin_limits::check(&twin).map_err(|why| Failure::twin_refused(&why))?;
         Ok(twin.into())
     };
-    // A device that was removed from its hub left no twin.
+    // A device that was removed from its hub has no twin.
     let current_twin = current.filter(|current| current.hub_status != HubStatus::Removed).map(|current| &current.twin);
     let (substatus, twin) = match (current, current_twin) {
         (None, _) => (Substatus::InitialAssignment, initial_twin()?),
@@ -43,7 +43,7 @@ pub(super) fn assign(
         }
         (Some(_), _) => (Substatus::DeviceDataReset, initial_twin()?),
     };
-    // A hub's device IDs have case, registration IDs have none: the device keeps the ID that it has.
+    // Device IDs are case-sensitive, registration IDs are not. So the device keeps its present ID.
     let kept_id = current.map(|current| &current.device_id);
     let device_id = match (&enrollment.device_id, kept_id) {
         (Some(device_id), _) => device_id,
@@ -63,10 +63,10 @@ pub(super) fn assign(
     })
 }
 
-/// Puts a device at its hub, and lets it prove there by `authentication` who it is.
+/// Puts a device at its hub, with the credentials that the hub accepts.
 ///
-/// The hub keeps an identity that it has: a device that an operator disabled stays disabled, and the session of a device
-/// that comes back is kept.
+/// The hub keeps an existing identity: a device that an operator disabled stays disabled, and a device that returns
+/// keeps its session.
 pub(super) fn put_at_hub(
     devices: &mut Devices,
     mut record: DeviceRecord,
@@ -81,7 +81,7 @@ pub(super) fn put_at_hub(
     devices.assign(record, HubDevice { authentication, session })
 }
 
-/// The substatus that a device is told. Old api-versions do not know that a device came back to its hub.
+/// Returns the substatus for the device. Old api-versions have no `reprovisionedToInitialAssignment`.
 pub(super) fn told_substatus(substatus: Substatus, has_reprovisioned: bool) -> Substatus {
     match substatus {
         Substatus::ReprovisionedToInitialAssignment if !has_reprovisioned => Substatus::InitialAssignment,

@@ -1,4 +1,4 @@
-//! The CAs: made at the start, or at the first start if there is a data folder.
+//! The CAs. They are created at the start, or at the first start with a data folder.
 
 use super::issuance::IssuingCa;
 use crate::{
@@ -12,11 +12,11 @@ const ISSUING: &str = "issuing";
 
 /// All CAs of an emulator.
 pub(crate) struct Authorities {
-    /// Signs the certificate of the TLS listeners.
+    /// The CA that signs the certificate of the TLS listeners.
     pub(crate) server: Ca,
-    /// Issues certificates to devices.
+    /// The CA that issues certificates to devices.
     pub(crate) issuing: IssuingCa,
-    /// What users have to know, if the folder had CAs that have expired.
+    /// A warning for the user if CAs of the folder have expired.
     pub(crate) renewed: Option<&'static str>,
 }
 
@@ -25,7 +25,7 @@ impl Authorities {
         Ok(Self { server: Ca::of_server()?, issuing: IssuingCa::generate()?, renewed: None })
     }
 
-    /// The CAs of a data folder. Those that are not there, or have expired, are made.
+    /// Reads the CAs of a data folder. Creates CAs that are missing or have expired.
     pub(crate) fn of(disk: &Disk) -> Result<Self, DataError> {
         let made = |error: rcgen::Error| DataError(format!("no CA can be made: {error}"));
         let (server, root, intermediate) = (read(disk, SERVER)?, read(disk, ISSUING_ROOT)?, read(disk, ISSUING)?);

@@ -22,7 +22,7 @@ pub(crate) struct DeviceRegistration {
     pub(crate) client_certificate_csr: Option<String>,
 }
 
-/// The members of `DeviceRegistration` that a specification names.
+/// The members of `DeviceRegistration` that have a specification.
 const MEMBERS: [&str; 5] = ["registrationId", "tpm", "payload", "csr", "clientCertificateCsr"];
 
 /// `TpmAttestation`.
@@ -34,15 +34,15 @@ pub(crate) struct TpmAttestation {
 }
 
 impl DeviceRegistration {
-    /// Reads a body. It may be empty; otherwise it must be a `DeviceRegistration` of this device.
+    /// Reads a body. It may be empty. Otherwise it must be a `DeviceRegistration` of this device.
     pub(crate) fn read(body: &[u8], registration_id: &str, behaviour: &Behaviour) -> Result<Self, ServiceError> {
         let body = body.trim_ascii();
         if body.is_empty() {
             return Ok(Self::default());
         }
-        // serde would read an array as a structure.
+        // serde would accept an array instead of an object.
         if !body.starts_with(b"{") {
-            return Err(ServiceError::deserialization("the body is no JSON object"));
+            return Err(ServiceError::deserialization("the body is not a JSON object"));
         }
         let registration: Self = serde_json::from_slice(body)
             .map_err(|error| ServiceError::deserialization(format!("the body is not valid: {error}")))?;
@@ -64,8 +64,8 @@ impl DeviceRegistration {
         }
     }
 
-    /// The keys of the device's TPM, if it shows any. The specification has the storage root key
-    /// optional, but without it there is nothing to challenge.
+    /// Returns the keys of the device's TPM, if the body has them. The storage root key is optional in the
+    /// specification, but a challenge needs it.
     pub(crate) fn tpm_keys(&self) -> Result<Option<TpmKeys>, ServiceError> {
         let Some(tpm) = &self.tpm else {
             return Ok(None);

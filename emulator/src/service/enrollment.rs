@@ -1,4 +1,4 @@
-//! What an enrollment says about one device, be it a group or an individual enrollment.
+//! The settings of an enrollment for one device. The enrollment is a group or an individual enrollment.
 
 use super::{attestation::Attested, hub_identity::authentication};
 use crate::{
@@ -12,12 +12,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Enrollment {
     pub(super) kind: Kind,
-    /// The group's or the individual enrollment's name.
+    /// The ID of the group or the individual enrollment.
     pub(super) id: String,
     pub(super) enabled: bool,
     pub(super) device_id: Option<String>,
     pub(super) attested: Attested,
-    /// How the device is to prove at its hub who it is.
+    /// The credentials that the hub will accept from the device.
     pub(super) authentication: Authentication,
     pub(super) certificate_policy: Option<String>,
     pub(super) allocation: Allocation,
@@ -28,7 +28,7 @@ pub(super) struct Enrollment {
 }
 
 impl Enrollment {
-    /// The enrollment, which lets a device in that proved `attested`.
+    /// Collects the settings for a device that proved `attested`.
     pub(super) fn new(
         Stored { entry, stamp }: Stored<'_>,
         attested: Attested,
@@ -55,7 +55,7 @@ impl Enrollment {
         }
     }
 
-    /// The group's name, if it is a group.
+    /// Returns the ID of the group, if the enrollment is a group.
     pub(super) fn group(&self) -> Option<&str> {
         (self.kind == Kind::Group).then_some(&*self.id)
     }

@@ -1,4 +1,4 @@
-//! The parts of an enrollment that webhooks and clients of the service API read in the same form.
+//! The parts of an enrollment that have the same JSON in requests to webhooks and in the service API.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -29,7 +29,7 @@ pub(super) struct ReprovisionSettings {
     migrate_device_data: bool,
 }
 
-/// The URL of a webhook is shown without its secrets.
+/// The URL of the webhook is shown without its secrets.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CustomAllocationDefinition<'a> {
@@ -38,7 +38,7 @@ pub(super) struct CustomAllocationDefinition<'a> {
 }
 
 impl<'a> TwinState<'a> {
-    /// `None`: the twin is empty.
+    /// Returns `None` if the twin is empty.
     pub(super) fn of(twin: &'a Twin) -> Option<Self> {
         let Twin { tags, desired } = twin;
         (*twin != Twin::default()).then_some(Self { tags, properties: Properties { desired } })

@@ -1,4 +1,4 @@
-//! The service's refusals: a six-digit code, of which the first three digits are the HTTP status.
+//! The errors of the service: a six-digit code, whose first three digits are the HTTP status.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,15 +9,15 @@ use crate::{
     store::shared::NotKept,
 };
 
-/// A refusal as the device sees it, and the reason, which only the emulator's log tells.
+/// An error as the device sees it, and its reason for the log.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceError {
     pub(crate) code: u32,
     pub(crate) message: String,
     pub(crate) retry_after: Option<u32>,
-    /// The reason, for the log: the real service does not tell it to devices.
+    /// The reason, for the log only: the real service does not send it to devices.
     pub(crate) detail: String,
-    /// The key with which a TPM is to sign, if this is a challenge.
+    /// The key that a TPM must sign with, if this is a challenge.
     pub(crate) authentication_key: Option<String>,
 }
 
@@ -33,11 +33,11 @@ pub(crate) enum ErrorBody<'a> {
         #[serde(skip_serializing_if = "Map::is_empty")]
         info: Map<String, Value>,
     },
-    /// What Microsoft's C# client calls a `TpmChallenge`. No specification has it.
+    /// `TpmChallenge` in Microsoft's C# client. It has no specification.
     TpmChallenge {
         message: &'a str,
         authentication_key: &'a str,
-        /// The long form has it, with `null`.
+        /// Present in the long form, with the value `null`.
         #[serde(skip_serializing_if = "Option::is_none")]
         unencrypted_authentication_key: Option<Value>,
         key_name: &'static str,
@@ -60,7 +60,7 @@ impl ServiceError {
         Self::new(400_000, &format!("Bad request: {detail}."), detail)
     }
 
-    /// The body is not the JSON that it should be. Only the log tells what is wrong.
+    /// The body is not the JSON that it has to be. Only the log says what is wrong.
     pub(crate) fn deserialization(detail: impl Into<String>) -> Self {
         Self::new(400_012, "Deserialization error.", detail)
     }
@@ -82,7 +82,7 @@ impl ServiceError {
         Self::new(401_002, &behaviour.certificate_refusal, detail)
     }
 
-    /// Unlike other reasons, this one is told to the client, who cannot find it out otherwise.
+    /// Unlike other errors, this one sends its reason, because the client has no other way to find it.
     pub(crate) fn service_api_off(why: &str) -> Self {
         Self::new(403_000, &format!("Forbidden: {why}."), "the service API is off")
     }
@@ -108,7 +108,7 @@ impl ServiceError {
     }
 
     pub(crate) fn request_timeout() -> Self {
-        Self::new(408_000, "Request timeout", "the request's body never came")
+        Self::new(408_000, "Request timeout", "the body of the request did not arrive")
     }
 
     pub(crate) fn concurrent_registration() -> Self {
@@ -119,13 +119,13 @@ impl ServiceError {
         )
     }
 
-    /// Without `If-Match` an enrollment is created, and never changed.
+    /// A PUT without `If-Match` creates an enrollment and never changes one.
     pub(crate) fn enrollment_exists(id: &str) -> Self {
         let message = "Enrollment already exists. To change it, send If-Match with its etag, or *.";
-        Self::new(409_201, message, format!("{id:?} is there already, and there is no If-Match"))
+        Self::new(409_201, message, format!("{id:?} exists already, and there is no If-Match"))
     }
 
-    /// Somebody else changed it in between.
+    /// Another client changed the enrollment in between.
     pub(crate) fn precondition_failed(detail: impl Into<String>) -> Self {
         Self::new(412_000, "Precondition failed", detail)
     }
@@ -147,7 +147,7 @@ impl ServiceError {
         Self::new(500_000, "Internal server error", detail)
     }
 
-    /// What was asked for could not be written, and so was not done.
+    /// The change could not be written, so it was not made.
     fn not_kept(detail: String) -> Self {
         Self::internal(detail)
     }
@@ -162,7 +162,7 @@ impl ServiceError {
         u16::try_from(self.code / 1000).unwrap_or(500)
     }
 
-    /// For the log.
+    /// Returns the text for the log.
     pub(crate) fn outcome(&self) -> String {
         format!("{} {} ({})", self.code, self.message, self.detail)
     }

@@ -1,10 +1,10 @@
-//! Why a registration fails.
+//! The reasons why a registration fails.
 
 use serde_json::json;
 
 use crate::{clock::wall_time, config::behaviour::HubRefusalMessage, identity::ids};
 
-/// Why a registration fails: the `errorCode` and `errorMessage` of its registration state.
+/// The reason why a registration fails: `errorCode` and `errorMessage` of its registration state.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u32,
@@ -22,7 +22,7 @@ impl Failure {
         Self { code: 400_207, message: format!("Custom allocation failed: {why}") }
     }
 
-    /// CustomAllocationFailed: 200, but no `AllocationResponse`.
+    /// CustomAllocationFailed: the answer was 200, but not an `AllocationResponse`.
     pub(crate) fn unreadable(why: &str) -> Self {
         Self { code: 400_207, message: format!("Custom allocation failed: the response cannot be read: {why}") }
     }
@@ -37,7 +37,7 @@ impl Failure {
         Self { code: 400_209, ..Self::status(401) }
     }
 
-    /// The hub refuses the service. The text is as in logs of 2020 and 2022: plain, or one or two levels deep in JSON
+    /// The hub rejects DPS. The text has the forms of logs of 2020 and 2022: plain, or one or two levels deep in JSON
     /// with a tracking ID of the hub.
     pub(super) fn hub_unauthorized(form: HubRefusalMessage) -> Self {
         let guid = ids::guid().replace('-', "");
@@ -63,24 +63,24 @@ impl Failure {
         Self { code: 401_002, message }
     }
 
-    /// The device has a hub, but not the certificate that it asked for. No source says what the service answers.
+    /// The device got a hub, but not the certificate that it requested. No source says what the service answers.
     pub(crate) fn not_issued(why: &str) -> Self {
         Self { code: 500_000, message: format!("Certificate issuance failed: {why}") }
     }
 
-    /// The enrollment was deleted while the registration was running, or it no longer is the device's. No source says
-    /// what the service answers.
+    /// The enrollment was deleted while the registration was running, or another enrollment applies to the device
+    /// now. No source says what the service answers.
     pub(crate) fn enrollment_gone() -> Self {
         Self { code: 404_201, message: "Enrollment not found".to_owned() }
     }
 
-    /// There is no room for the device's twin. This is the emulator's own bound.
+    /// The emulator has no room for the twin. The real service has no such limit.
     pub(crate) fn too_many_twins() -> Self {
         Self { code: 429_001, message: "The emulator has no room for more twins".to_owned() }
     }
 
-    /// The hub refuses the initial twin. No source says what the service answers then: the code is the one with which
-    /// hubs refuse arguments, as the code of `hub_unauthorized` is the hub's.
+    /// The hub rejects the initial twin. No source says what the service answers. This is the code with which hubs
+    /// reject arguments, just as `hub_unauthorized` has a code of the hub.
     pub(super) fn twin_refused(why: &str) -> Self {
         Self { code: 400_004, message: format!("The IoT hub refused the initial twin: {why}") }
     }

@@ -1,4 +1,4 @@
-//! The identity that DPS creates at the hub: how the device proves there who it is.
+//! The identity that DPS creates at the hub.
 
 use super::attestation::Attested;
 use crate::{
@@ -10,10 +10,11 @@ use crate::{
     store::{enrollments::EntryRef, hub_device::Authentication},
 };
 
-/// How a device of this enrollment proves who it is, once it is assigned. A TPM's key is made with each assignment, and
-/// so is `Unknown` here.
+/// Returns the credentials that the hub accepts from a device of this enrollment. For a TPM this is `Unknown`,
+/// because its key is created with each assignment.
 ///
-/// "The device uses the same credentials at the hub", except that a device of a group has keys of its own there, which
+/// "The device uses the same credentials at the hub", except in a group with symmetric keys. There, the hub has the
+/// two keys that are derived from the keys of the group.
 /// are derived from both keys of the group.
 pub(super) fn authentication(
     entry: EntryRef<'_>,

@@ -1,11 +1,11 @@
-//! `If-Match`: changes only if nobody else made one in between.
+//! `If-Match`: a change is made only if no other client made one in between.
 
 use super::error::ServiceError;
 
-/// Checks `If-Match` against the entity tag of what is there (RFC 9110, section 13.1.1). Without `If-Match`, or with
-/// `*`, every tag is right.
+/// Checks `If-Match` against the current entity tag (RFC 9110, section 13.1.1). A missing `If-Match` and `*` match
+/// every tag.
 ///
-/// Quotes do not count: the entity tags of enrollments have them, those of registrations do not, and clients send what
+/// Quotes do not matter: entity tags of enrollments have quotes, those of registrations do not, and clients send what
 /// they read.
 pub(super) fn check(if_match: Option<&str>, etag: &str) -> Result<(), ServiceError> {
     let Some(if_match) = if_match else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Looking into the service: devices and enrollments, one by one or in pages.
+//! Reads devices and enrollments for the control API, one by one or in pages.
 
 use serde_json::{Map, Value};
 
@@ -8,16 +8,16 @@ use super::{
 };
 use crate::store::enrollments::Kind;
 
-/// A part of a list.
+/// A page of a list.
 pub(crate) struct Page {
     pub(crate) entries: Vec<Map<String, Value>>,
-    /// After which entry the next part begins, unless this is the last one.
+    /// The entry after which the next page begins. `None` on the last page.
     pub(crate) next: Option<String>,
-    /// The last event that is in it.
+    /// The number of the last event that the page includes.
     pub(crate) last_event: u64,
 }
 
-/// How much there is.
+/// How many devices and enrollments there are.
 pub(crate) struct Counts {
     pub(crate) devices: usize,
     pub(crate) enrollments: usize,

@@ -1,4 +1,4 @@
-//! The CA that issues certificates to devices, and what devices send it to sign.
+//! The CA that issues certificates to devices, and the certificate requests of devices.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A root, and its intermediate, which signs the devices' certificates.
+/// A root, and its intermediate, which signs the certificates of devices.
 pub(crate) struct IssuingCa {
     pub(super) root: Ca,
     pub(super) intermediate: Ca,
@@ -31,12 +31,12 @@ impl IssuingCa {
         Ok(Self { root, intermediate })
     }
 
-    /// The intermediate's certificate, followed by the root's.
+    /// Returns the certificate of the intermediate, followed by that of the root.
     pub(crate) fn pem(&self) -> String {
         self.intermediate.pem().to_owned() + self.root.pem()
     }
 
-    /// The certificate of the intermediate.
+    /// Returns the certificate of the intermediate.
     pub(crate) fn certificate(&self) -> Result<Certificate, CredentialError> {
         Certificate::from_pem(self.intermediate.pem())
     }
@@ -47,7 +47,7 @@ impl IssuingCa {
         let mut leaf = CertificateParams::default();
         leaf.distinguished_name.push(DnType::CommonName, &*request.registration_id);
         (leaf.not_before, leaf.not_after) = validity();
-        // By default it is made of the key, and a device may come again with the same key.
+        // The default is derived from the key, but a device may send the same key again.
         leaf.serial_number = Some(SerialNumber::from_slice(Uuid::new_v4().as_bytes()));
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -67,15 +67,15 @@ fn ca(name: &str, path_length: u8) -> CertificateParams {
     ca
 }
 
-/// A device's PKCS#10 request: the key, which the device has proven to hold. Everything else in the request is ignored,
-/// such as the wish to be a CA.
+/// The PKCS#10 request of a device: the key, with a proof that the device holds it. Everything else in the request is
+/// ignored, such as a wish to be a CA.
 pub(crate) struct CertificateRequest {
     registration_id: String,
     key: SubjectPublicKeyInfo,
 }
 
 impl CertificateRequest {
-    /// Reads the request that a device sends, if its enrollment has a policy for issuing certificates.
+    /// Reads the device's request, if its enrollment has a policy for issuing certificates.
     pub(super) fn wanted(
         csr: Option<&str>,
         registration_id: &str,
@@ -91,12 +91,12 @@ impl CertificateRequest {
         }
     }
 
-    /// Reads the base64 of a request's DER.
+    /// Reads the base64 of the request's DER.
     fn read(csr: &str, registration_id: &str) -> Result<Self, ServiceError> {
         let refused = |why: &str| ServiceError::bad_request(format!("the csr {why}"));
         let der = BASE64_STANDARD.decode(csr).map_err(|_| refused("is not base64 of DER"))?;
         let Ok(([], request)) = X509CertificationRequest::from_der(&der) else {
-            return Err(refused("is no PKCS#10 request"));
+            return Err(refused("is not a PKCS#10 request"));
         };
         request.verify_signature().map_err(|_| refused("is not signed with its own key"))?;
         let info = &request.certification_request_info;

@@ -1,4 +1,4 @@
-//! The registrations that are running, and how to stop one.
+//! The running registrations, and how to stop them.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,14 @@ use tokio::sync::watch;
 
 type Why = Option<&'static str>;
 
-/// Why a registration was stopped by a reset.
+/// The reason if a reset stopped a registration.
 pub(super) const FORGOTTEN: &str = "everything was reset";
 
 /// The running registrations, by their operation IDs.
 #[derive(Default)]
 pub(super) struct Jobs(Mutex<HashMap<String, watch::Sender<Why>>>);
 
-/// Tells a running registration that it no longer counts.
+/// Receives the reason when a registration is stopped.
 pub(super) struct Stopped(watch::Receiver<Why>);
 
 impl Jobs {
@@ -26,7 +26,7 @@ impl Jobs {
         Stopped(stopped)
     }
 
-    /// Stops a registration, if it is running. It stays here until it has come to its end.
+    /// Stops a registration, if it is running. It stays in this list until it has ended.
     pub(super) fn stop(&self, operation_id: Option<String>, why: &'static str) {
         self.with(|jobs| {
             if let Some(stop) = operation_id.and_then(|id| jobs.get(&id)) {
@@ -35,13 +35,12 @@ impl Jobs {
         });
     }
 
-    /// Drops a registration that has come to its end.
+    /// Removes a registration that has ended.
     pub(super) fn end(&self, operation_id: &str) {
         self.with(|jobs| jobs.remove(operation_id));
     }
 
-    /// Stops all registrations: they are forgotten, and leave no record. This holds for those that were stopped already
-    /// and have not noticed it.
+    /// Stops all registrations, also those that were stopped but have not ended. They leave no record.
     pub(super) fn forget(&self) {
         for (_, stop) in self.with(|jobs| jobs.drain().collect::<Vec<_>>()) {
             stop.send_replace(Some(FORGOTTEN));
@@ -54,7 +53,7 @@ impl Jobs {
 }
 
 impl Stopped {
-    /// Waits until the registration no longer counts. Returns the reason.
+    /// Waits until the registration is stopped. Returns the reason.
     pub(super) async fn wait(&self) -> &'static str {
         let mut stopped = self.0.clone();
         stopped.wait_for(Option::is_some).await.ok().and_then(|why| *why).unwrap_or(FORGOTTEN)
@@ -65,7 +64,8 @@ impl Stopped {
 mod tests {
     use super::*;
 
-    /// What was stopped and is then forgotten leaves no record, and one that has ended stays as it is.
+    /// A reset also applies to registrations that were stopped before but have not ended. Ended registrations do not
+    /// change.
     #[tokio::test]
     async fn a_reset_forgets_what_was_stopped_before() {
         let jobs = Jobs::default();

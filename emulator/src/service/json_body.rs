@@ -1,4 +1,4 @@
-//! The JSON that clients of the service API send.
+//! Reads the JSON of clients of the service API.
 
 use std::{fmt, marker::PhantomData};
 
@@ -11,7 +11,7 @@ use serde_path_to_error::{Error, Path, deserialize};
 
 use super::error::ServiceError;
 
-/// Reads a body. What does not fit is named by its path.
+/// Reads a body. Errors name the path of the wrong member.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
     let mut deserializer = Deserializer::from_slice(body);
     let Whole(value) = deserialize(&mut deserializer).map_err(|error| fault(&error))?;
@@ -25,7 +25,7 @@ pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, Service
     value.ok_or_else(|| bad_member("the item", "an object is expected"))
 }
 
-/// Reads an object or `null`, and not a list of its values, which serde reads, too.
+/// Reads an object or `null`. Rejects an array, which serde would accept as the values of an object.
 pub(super) fn object<'de, D: Source<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     struct Object<T>(PhantomData<T>);
 
@@ -48,7 +48,7 @@ pub(super) fn object<'de, D: Source<'de>, T: Deserialize<'de>>(deserializer: D) 
     deserializer.deserialize_any(Object(PhantomData))
 }
 
-/// An object as a whole.
+/// An object, read as a whole.
 struct Whole<T>(Option<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Whole<T> {
@@ -57,7 +57,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Whole<T> {
     }
 }
 
-/// A member that cannot be used, and why. What is quoted of a body may be long.
+/// Returns the error for a member that cannot be used. A quoted text may be long.
 pub(super) fn bad_member(member: &str, why: impl fmt::Display) -> ServiceError {
     const MOST: usize = 500;
     ServiceError::bad_request(format!("{member}: {why}").chars().take(MOST).collect::<String>())
@@ -69,14 +69,14 @@ fn fault(error: &Error<serde_json::Error>) -> ServiceError {
     if error.classify() != Category::Data {
         return ServiceError::bad_request(format!("the body is not JSON: {text}"));
     }
-    // The text of such an error quotes the value, which may be a key. What was expected comes last.
+    // The error of serde quotes the value, which may be a key. The expected type follows at its end.
     let expected = text.rsplit_once(", expected ").map(|(_, expected)| expected);
     let expected = expected.map(|expected| expected.split_once(" at line ").map_or(expected, |(what, _)| what));
     let why = match expected {
         Some("a map") => "an object is expected".to_owned(),
         Some("a sequence") => "a list is expected".to_owned(),
         Some(expected) => format!("{expected} is expected"),
-        None if text.starts_with("duplicate field") => "a member is there twice".to_owned(),
+        None if text.starts_with("duplicate field") => "a member is given twice".to_owned(),
         None => "this cannot be read".to_owned(),
     };
     bad_member(&member(path), why)

@@ -1,4 +1,4 @@
-//! What DPS does, whatever door asks. The doors call [`Service`]; it decides, and the store remembers.
+//! What DPS does. `doors` call [`Service`], and `store` keeps the data.
 
 mod admission;
 mod allocation;
@@ -64,10 +64,10 @@ use crate::{
 /// "Max message 96 KB".
 pub(crate) const MAX_BODY: usize = 96 * 1024;
 
-/// How many webhooks are asked again at a time, through the control API.
+/// The most calls of webhooks that the control API repeats at the same time.
 const REPLAYS: usize = 16;
 
-/// The service: what it is set to, what it knows, and whom it asks.
+/// The service: its settings, its state and its webhooks.
 pub(crate) struct Service {
     shared: Arc<Shared>,
     jobs: Jobs,
@@ -75,16 +75,16 @@ pub(crate) struct Service {
     operations: Mutex<Window>,
     scripts: Mutex<Scripts>,
     webhooks: Webhooks,
-    /// Where custom allocation goes if neither enrollment nor configuration names a URL.
+    /// The webhook that is called if neither enrollment nor configuration has a URL.
     contoso_url: Option<String>,
     issuing_ca: IssuingCa,
     trust: Trust,
-    /// What [`Service::reset`] goes back to.
+    /// The configuration that [`Service::reset`] restores.
     initial: Config,
     replays: Semaphore,
 }
 
-/// A panic elsewhere, such as in a test's closure, must not take the service down with it.
+/// A panic elsewhere, such as in a closure of a test, must not stop the service.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -113,17 +113,17 @@ impl Service {
         }
     }
 
-    /// What is known, to be read.
+    /// Returns the store for reading.
     fn store(&self) -> Reading<'_> {
         self.shared.store.read()
     }
 
-    /// Changes what is known, and writes it: see [`SharedStore::change`].
+    /// Changes the store and writes it to disk: see [`SharedStore::change`].
     fn change<T, E: From<NotKept>>(&self, change: impl FnOnce(&mut Store) -> Result<T, E>) -> Result<T, E> {
         self.shared.store.change(change, |changed| changed)
     }
 
-    /// The settings of now. What is returned does not change.
+    /// Returns the present settings. Later changes do not affect the returned value.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         self.shared.settings.read()
     }
@@ -136,7 +136,7 @@ impl Service {
         &self.shared.journal
     }
 
-    /// How long a client may take for what it has to do.
+    /// Returns how long a client may take for each step.
     pub(crate) fn patience(&self) -> Duration {
         clock::wait(self.settings().behaviour.client_timeout)
     }
@@ -154,7 +154,7 @@ impl Service {
         lock(&self.scripts).try_push(script)
     }
 
-    /// Returns the scripts that wait, in their order.
+    /// Returns the waiting scripts, in their order.
     pub(crate) fn scripts(&self) -> Vec<Script> {
         lock(&self.scripts).waiting().cloned().collect()
     }
@@ -168,8 +168,8 @@ impl Service {
         lock(&self.scripts).take(operation, registration_id, drop_every)
     }
 
-    /// Answers a request with what `ask` comes to, unless a script says otherwise. What the script does to the
-    /// connection is up to the door.
+    /// Answers a request with the result of `ask`, unless a script changes the answer. The caller applies the
+    /// script's faults to the connection.
     pub(crate) async fn perform(
         &self,
         script: Option<Script>,
@@ -219,7 +219,7 @@ impl Service {
         }
     }
 
-    /// Forgets everything but the settings and enrollments. Returns the devices that had a hub.
+    /// Forgets everything except the settings and enrollments. Returns the devices that had a hub.
     #[cfg(fuzzing)]
     pub(crate) fn forget(&self) -> Vec<DeviceRecord> {
         let forget = |store: &mut Store| {

@@ -1,4 +1,4 @@
-//! What a device is told about its registration: polls and look-ups.
+//! Polls and look-ups: what a device can ask about its registration.
 
 use super::{
     Answer, Service, ServiceError,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Service {
-    /// Tells how far an operation is.
+    /// Returns the state of an operation.
     pub(crate) fn operation_status(
         &self,
         request: &DeviceRequest<'_>,
@@ -35,27 +35,27 @@ impl Service {
         self.operation_answer(request.registration_id, operation_id, true)
     }
 
-    /// Tells a device's last state, without registering it.
+    /// Returns the last state of a device, without registering the device.
     pub(crate) fn look_up(&self, request: &DeviceRequest<'_>) -> Result<Answer, ServiceError> {
         self.change(|store| {
             let settings = self.settings();
             self.admit_operation(&settings.behaviour)?;
             let (_, registration) = read_and_authenticate(&settings, store, request, self.shared.clock)?;
             if registration.csr.is_some() || registration.client_certificate_csr.is_some() {
-                return Err(ServiceError::bad_request("a look-up takes no csr"));
+                return Err(ServiceError::bad_request("a look-up must not have a csr"));
             }
             let last = store.devices.get(request.registration_id).and_then(Device::last);
             last.map(Answer::look_up).ok_or_else(|| ServiceError::no_registration(request.registration_id))
         })
     }
 
-    /// Checks the credentials of a request, whatever else the request says.
+    /// Checks the credentials of a request, and nothing else.
     pub(crate) fn authenticate(&self, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
         let store = self.store();
         authenticate(&self.settings(), &store, request, self.shared.clock).map(drop)
     }
 
-    /// The answer to a register request or a poll.
+    /// Returns the answer to a register request or a poll.
     pub(super) fn operation_answer(
         &self,
         registration_id: &str,
@@ -72,7 +72,8 @@ impl Service {
             .ok_or_else(|| ServiceError::no_registration(registration_id))?;
         let polls = operation.polls.get();
         let ready = if is_poll { polls >= behaviour.polls_before_result } else { behaviour.result_at_once };
-        // A registration that was stopped tells what a look-up does: how far the one is that counts.
+        // A poll of a registration that was stopped returns the same as a look-up: the state of the registration that
+        // replaced it.
         match operation.result.as_deref().or(device.last().filter(|last| last.status != Status::Assigning)) {
             Some(result) if ready => Ok(Answer::operation(operation_id, result)),
             _ => {
@@ -85,7 +86,7 @@ impl Service {
     }
 }
 
-/// The state of a device that is disabled.
+/// Returns the state of a device that is disabled.
 pub(super) fn disabled(registration_id: &str, created: &str, behaviour: &Behaviour) -> RegistrationState {
     let state = RegistrationState::new(registration_id, Status::Disabled);
     match behaviour.disabled_answer {

@@ -1,20 +1,20 @@
-//! Queries are answered in parts.
+//! Answers queries in pages.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{error::ServiceError, request::Page};
 
-/// How many items a part has if the client does not say.
+/// How many items a page has by default.
 const DEFAULT_ITEMS: usize = 100;
 
-/// The most items of a part, whatever the client says.
+/// The most items in a page.
 const MAX_ITEMS: usize = 1000;
 
 impl Page {
-    /// Picks this part of `items`, in the order of their keys. Also returns what continues after it, if there is more.
-    /// Items for which `see` returns `None` are left out.
+    /// Returns a page of `items` in the order of their keys, and the continuation if there is more. Items for which
+    /// `see` returns `None` are left out.
     ///
-    /// An item that is added or deleted between two parts moves no other item from one part to another.
+    /// If an item is added or deleted between two pages, the other items stay on their pages.
     pub(super) fn pick<'k, I, T>(
         &self,
         items: impl Iterator<Item = (&'k str, I)>,
@@ -33,7 +33,7 @@ impl Page {
         Ok((seen, last))
     }
 
-    /// The key of the last item of the part before.
+    /// Returns the key of the last item of the previous page.
     fn after(&self) -> Result<Option<String>, ServiceError> {
         let Some(continuation) = &self.continuation else { return Ok(None) };
         let key = BASE64_URL_SAFE_NO_PAD.decode(continuation).ok().and_then(|key| String::from_utf8(key).ok());

@@ -1,4 +1,4 @@
-//! Who may call the service API: the shared access policies, and the tokens that are signed with their keys.
+//! Access to the service API: the shared access policies and the tokens signed with their keys.
 
 use super::{Service, error::ServiceError, trust::Trust};
 use crate::{
@@ -10,35 +10,35 @@ use crate::{
     net::host,
 };
 
-/// Why the service API is off, and what to do.
+/// Why the service API is off, and how to turn it on.
 const OFF: &str = "the service API is off, because a listener is not on a loopback address and there is no key for \
                    provisioningserviceowner: give one in DPS_EMULATOR_SERVICE_KEY, with --service-key-file, or with \
                    Builder::service_key";
 
-/// What a client of the service API shows to be let in.
+/// The credentials of a client of the service API.
 pub(crate) struct Caller<'a> {
-    /// A SAS token.
+    /// The SAS token.
     pub(crate) authorization: Option<&'a str>,
-    /// `http` or `https`.
+    /// The scheme of the listener: `http` or `https`.
     pub(crate) scheme: &'a str,
     /// The host that the request names, perhaps with a port.
     pub(crate) host: Option<&'a str>,
     /// The path of the request.
     pub(crate) path: &'a str,
-    /// When it showed the token: seconds since 1970.
+    /// When the client showed the token, in seconds since 1970.
     pub(crate) shown_at: u64,
 }
 
-/// A policy with the keys that count.
+/// A policy with its valid keys.
 struct Usable<'a> {
     name: &'a str,
     keys: Vec<&'a SymmetricKey>,
     rights: &'a [Right],
 }
 
-/// The policies that have at least one key that counts. The owner's comes first.
+/// Returns the policies that have at least one valid key. The owner's policy comes first.
 ///
-/// The well-known key counts only if every listener is on loopback. It does not matter where it was configured.
+/// The well-known key is valid only if every listener is on loopback, wherever the key was configured.
 fn usable<'a>(trust: &'a Trust, settings: &'a Settings, well_known: &'a SymmetricKey) -> Vec<Usable<'a>> {
     let configured = || {
         settings.policies.iter().map(|policy| Usable {
@@ -67,7 +67,7 @@ fn well_known_key() -> SymmetricKey {
 }
 
 impl Service {
-    /// Lets in a client of the service API that has this right.
+    /// Checks that the client has this right.
     pub(crate) fn authorize(&self, caller: &Caller<'_>, right: Right) -> Result<(), ServiceError> {
         let (settings, well_known) = (self.settings(), well_known_key());
         let policies = usable(&self.trust, &settings, &well_known);
@@ -78,11 +78,11 @@ impl Service {
             caller.authorization.ok_or_else(|| ServiceError::unauthorized("there is no authorization"))?;
         let leeway = settings.behaviour.token_leeway;
         let (policy, key) = verify(&policies, authorization, caller, leeway).map_err(ServiceError::unauthorized)?;
-        // A web page may have its own name resolved to 127.0.0.1. Over HTTPS its browser finds no certificate for it.
+        // A web page could resolve its own name to 127.0.0.1. Over HTTPS, the browser then rejects the certificate.
         let name = host::normal(host::without_port(caller.host.unwrap_or_default()));
         if *key == well_known && caller.scheme == "http" && !host::is_loopback(&name) {
             return Err(ServiceError::unauthorized(format!(
-                "the well-known key is not for the host {name:?} over HTTP, because any web page could use it so: call \
+                "the well-known key is not valid for the host {name:?} over HTTP, because any web page could use it: call \
                  localhost, use HTTPS, or give a key"
             )));
         }
@@ -93,8 +93,8 @@ impl Service {
         }
     }
 
-    /// Returns how clients reach the service API at `host`. The key is in the text only if it is the well-known one.
-    /// `None`: the service API is off.
+    /// Returns the connection string of the service API at `host`. The key is in the text only if it is the
+    /// well-known key. Returns `None` if the service API is off.
     pub(crate) fn connection_string(&self, host: &str) -> Option<String> {
         let (settings, well_known) = (self.settings(), well_known_key());
         let policies = usable(&self.trust, &settings, &well_known);
@@ -106,18 +106,18 @@ impl Service {
         Some(format!("HostName={host};SharedAccessKeyName={name}{key}"))
     }
 
-    /// Returns why the service API answers no call, and what to do, if so.
+    /// Returns why the service API is off and how to turn it on, if it is off.
     pub(crate) fn service_api_is_off(&self) -> Option<&'static str> {
         usable(&self.trust, &self.settings(), &well_known_key()).is_empty().then_some(OFF)
     }
 
-    /// Checks a webhook's URL that came through the service API.
+    /// Checks the URL of a webhook that came through the service API.
     pub(super) fn check_webhook(&self, url: &str) -> Result<(), String> {
         self.trust.webhook_hosts.check(url)
     }
 }
 
-/// Finds the policy and its key that signed the token, and checks what the token is for. The error is for the log.
+/// Finds the policy and key that signed the token, and checks the resource of the token. The error is for the log.
 fn verify<'p, 'a>(
     policies: &'p [Usable<'a>],
     authorization: &str,
@@ -141,7 +141,7 @@ fn verify<'p, 'a>(
 mod tests {
     use super::*;
 
-    /// With an empty key, anybody could sign.
+    /// Anybody can sign with an empty key.
     #[test]
     fn the_well_known_key_is_a_key() {
         assert_eq!(well_known_key().bytes(), b"azure-dps-emulator: this key is well known. It protects nothing.");

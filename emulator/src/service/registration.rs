@@ -1,4 +1,4 @@
-//! Registrations: they are answered at once, and go on in the background until the device has its hub.
+//! Registrations. A register request is answered at once, and a task in the background finds the hub of the device.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -37,18 +37,18 @@ use crate::{
     },
 };
 
-/// Why a registration no longer counts.
+/// The reason if a new registration of the device stopped this one.
 const SUPERSEDED: &str = "the device registered again";
 
-/// How a registration began.
+/// The start of a registration.
 enum Begun {
-    /// It is over already.
+    /// The registration has already ended.
     Answered(Answer),
-    /// It has an operation, for which a task finds a hub.
+    /// A task finds the hub.
     Operation(Box<Job>),
 }
 
-/// What a registration in the background works on: the state of things when it began.
+/// The input of a registration in the background: a copy of the state at its start.
 pub(super) struct Job {
     running: Arc<Running>,
     enrollment: Enrollment,
@@ -74,7 +74,7 @@ impl Job {
     }
 }
 
-/// What a device gets: a hub, and a certificate if it asked for one.
+/// What a device gets: a hub, and a certificate if the device requested one.
 type Granted = (Allocated, Option<Vec<String>>);
 
 impl Service {
@@ -95,14 +95,14 @@ impl Service {
             Err(answer) => return Ok(answer),
         };
         if self.settings().behaviour.result_at_once {
-            // A registration that was stopped leaves no result, and the device polls on.
+            // A registration that was stopped has no result, and the device continues to poll.
             let _ = task.await;
         }
         self.operation_answer(request.registration_id, &operation_id, false)
     }
 
-    /// Lets the device in and starts its registration, or answers at once why not. Returns the operation ID of the
-    /// registration that this one supersedes, too.
+    /// Lets the device in and starts its registration, or returns the final answer. Also returns the operation ID of
+    /// the registration that this one replaces.
     fn begin(&self, store: &mut Store, request: &DeviceRequest<'_>) -> Result<(Begun, Option<String>), ServiceError> {
         let settings = self.settings();
         let behaviour = &settings.behaviour;
@@ -158,7 +158,7 @@ impl Service {
         Ok((Begun::Operation(Box::new(job)), device.begin(running)))
     }
 
-    /// Lets a registration go on in the background until the device has its hub.
+    /// Runs a registration in the background until the device has its hub.
     pub(super) fn run(self: &Arc<Self>, job: Box<Job>) -> JoinHandle<()> {
         let stopped = self.jobs.start(&job.running.operation_id);
         let service = Arc::clone(self);
@@ -175,7 +175,7 @@ impl Service {
         })
     }
 
-    /// Finds a hub, asking the webhook as often as it takes. `None`: the registration was stopped.
+    /// Finds a hub, with as many webhook calls as needed. Returns `None` if the registration was stopped.
     async fn allocate(&self, job: &Job, stopped: &Stopped) -> Option<Result<Allocated, Failure>> {
         let (enrollment, running) = (&job.enrollment, &*job.running);
         if enrollment.allocation.policy != AllocationPolicy::Custom {
@@ -204,7 +204,7 @@ impl Service {
         self.webhooks.ask(&question).await
     }
 
-    /// Issues the certificate that the device asked for.
+    /// Issues the certificate that the device requested.
     fn issue(&self, job: &Job) -> Result<Option<Vec<String>>, Failure> {
         let Some(request) = &job.certificate_request else {
             return Ok(None);
@@ -216,7 +216,7 @@ impl Service {
         Ok(Some(chain))
     }
 
-    /// Puts the device at its hub, unless the registration no longer counts.
+    /// Puts the device at its hub, unless the registration was stopped.
     fn finish(&self, job: &Job, granted: Result<Granted, Failure>) {
         let running = &job.running;
         let finished = self.change(|store| {
@@ -230,14 +230,14 @@ impl Service {
             }
             Ok::<_, NotKept>(())
         });
-        // The registration stays running, and goes on after the next start.
+        // The registration stays in the store and continues after the next start.
         if let Err(NotKept(why)) = finished {
             self.shared.journal.note("data", format!("{}: the result is not written: {why}", running.registration_id));
         }
     }
 }
 
-/// Puts the device at its hub. Returns the state that it is told.
+/// Puts the device at its hub. Returns the state for the device.
 fn assigned(job: &Job, devices: &mut Devices, granted: Result<Granted, Failure>) -> Result<RegistrationState, Failure> {
     let (allocated, issued_certificate_chain) = granted?;
     let running = &job.running;
@@ -247,7 +247,7 @@ fn assigned(job: &Job, devices: &mut Devices, granted: Result<Granted, Failure>)
     let record = assign(current, &running.registration_id, enrollment, allocated)?;
     let resource = format!("{}/devices/{}", ids::hub_host(&record.assigned_hub), record.device_id);
     let has_reprovisioned = running.has_reprovisioned || !behaviour.substatus_by_api_version;
-    // The challenge was encrypted for the same TPM, so that this will be, too.
+    // This cannot fail: the challenge was encrypted for the same TPM.
     let (tpm_key, authentication_key) = match &running.attested {
         Attested::Tpm(keys) => keys.new_key(&resource).ok().unzip(),
         _ => (None, None),

@@ -1,4 +1,4 @@
-//! Registrations as clients of the service API read and delete them.
+//! Reads and deletes registrations through the service API.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -76,16 +76,16 @@ impl<'a> From<&'a RegistrationState> for DeviceRegistrationState<'a> {
 }
 
 impl Service {
-    /// Returns a device's registration.
+    /// Returns the registration of a device.
     pub(crate) fn read_registration(&self, id: &str) -> Result<String, ServiceError> {
         let store = self.store();
         let state = store.devices.get(id).and_then(Device::last).ok_or_else(|| ServiceError::no_registration(id))?;
         Ok(json(&DeviceRegistrationState::from(state)))
     }
 
-    /// Deletes a device's registration. A registration that is running ends, and assigns nothing.
+    /// Deletes the registration of a device. If the registration is running, it ends without an assignment.
     ///
-    /// The hub keeps the device: "Deregister the device from your IoT hub" is a step of its own.
+    /// The hub keeps the device: "Deregister the device from your IoT hub" is a separate step.
     pub(crate) fn delete_registration(&self, id: &str, if_match: Option<&str>) -> Result<(), ServiceError> {
         let delete = |store: &mut Store| {
             let state =
@@ -96,7 +96,7 @@ impl Service {
         self.shared.store.change(delete, |running| self.jobs.stop(running, "its registration was deleted"))
     }
 
-    /// Returns the registrations of the devices that came through an enrollment. The body may be empty.
+    /// Returns the registrations of the devices of an enrollment. The body may be empty.
     pub(crate) fn query_registrations(&self, id: &str, body: &[u8], page: &Page) -> Result<QueryPage, ServiceError> {
         let filter = Filter::read(body, &MEMBERS)?;
         let store = self.store();

@@ -1,4 +1,4 @@
-//! Asking a webhook again what it was asked before.
+//! Repeats a call of a webhook.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use serde::Deserialize;
 use super::{Service, webhook::calls::Question};
 use crate::{identity::ids, watch::records::WebhookCall};
 
-/// Why a webhook is not asked again.
+/// Why a call is not repeated.
 #[derive(Debug)]
 pub(crate) enum NoReplay {
     NoSuchCall,
     TooMany,
-    /// Everything was reset while the webhook was asked.
+    /// A reset came during the call.
     Reset,
 }
 
 impl Service {
-    /// Asks the webhook of the call with this number the same again. No device changes: the new call is only
-    /// recorded.
+    /// Calls the webhook again with the request of the call with this number. Devices do not change: the new call is
+    /// only recorded.
     pub(crate) async fn replay(&self, number: u64) -> Result<Arc<WebhookCall>, NoReplay> {
-        /// The hubs that were offered are in the request.
+        /// The request contains the hubs that were offered.
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         struct Offered {

@@ -1,8 +1,8 @@
-//! What a door hands to the service.
+//! The requests that `doors` pass to the service.
 
 use rustls::pki_types::CertificateDer;
 
-/// One request, whatever carried it.
+/// A request of a device, from every protocol.
 pub(crate) struct DeviceRequest<'a> {
     pub(crate) id_scope: &'a str,
     pub(crate) registration_id: &'a str,
@@ -11,18 +11,18 @@ pub(crate) struct DeviceRequest<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// What a device shows to be let in.
+/// The credentials of a device.
 pub(crate) struct Credentials<'a> {
-    /// A SAS token.
+    /// The SAS token.
     pub(crate) authorization: Option<&'a str>,
-    /// The certificates of its TLS session, the device's own first.
+    /// The certificates of the TLS session, the device's own first.
     pub(crate) certificates: &'a [CertificateDer<'static>],
-    /// When it showed them: seconds since 1970.
+    /// When the device showed them, in seconds since 1970.
     pub(crate) shown_at: u64,
     pub(crate) carrier: Carrier,
 }
 
-/// The protocols, as far as they make a difference to who is let in.
+/// The protocol of a request, as far as it matters for attestation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Carrier {
     Http,
@@ -31,16 +31,16 @@ pub(crate) enum Carrier {
 
 /// Which part of a query's result a client of the service API wants.
 pub(crate) struct Page {
-    /// The most items.
+    /// The most items in the page.
     pub(crate) max_items: Option<usize>,
-    /// What the part before ended with.
+    /// The continuation that the previous page returned.
     pub(crate) continuation: Option<String>,
 }
 
-/// A part of a query's result.
+/// A page of a query's result.
 pub(crate) struct QueryPage {
-    /// A JSON array.
+    /// The items as a JSON array.
     pub(crate) body: String,
-    /// What the client sends to get the next part. `None`: there is no more.
+    /// The continuation for the next page. `None` on the last page.
     pub(crate) continuation: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Back to how things were after the start.
+//! Resets the emulator to its state after the start.
 
 use super::{Service, lock, script::Scripts};
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Service {
-    /// Makes everything as it was after the start: settings and enrollments of the configuration, no devices, no
-    /// records, no scripts, and quotas that nobody has used. Certificate authorities and connections stay.
+    /// Restores the state after the start: settings and enrollments of the configuration, no devices, no records, no
+    /// scripts, unused quotas. Certificate authorities and connections stay.
     pub(crate) fn reset(&self) -> Result<(), NotKept> {
         let (settings, groups, individuals) = Settings::split(self.initial.clone());
         let forget = |store: &mut Store| {
@@ -22,7 +22,7 @@ impl Service {
         })
     }
 
-    /// Forgets what is in no store, while the store is locked, so that no request sees half of it.
+    /// Forgets all state outside the store. The store is locked meanwhile, so that no request sees a half reset.
     pub(super) fn forget_all_but_the_store(&self) {
         self.jobs.forget();
         *lock(&self.registrations) = Window::default();

@@ -9,12 +9,12 @@ use super::{
 use crate::store::{Store, registration_state::RegistrationState, running::Running, shared::NotKept};
 
 impl Service {
-    /// Lets registrations go on that were running when the emulator stopped, with the same operation IDs. They ask the
-    /// webhook again, and go by the enrollments and settings of now.
+    /// Continues registrations that were running when the emulator stopped, with the same operation IDs. They call
+    /// the webhook again, and use the present enrollments and settings.
     pub(crate) fn resume(self: &Arc<Self>) {
         let resumed = self.change(|store| {
             let settings = self.settings();
-            // They have no task yet that would have to be stopped.
+            // These registrations have no tasks yet, so there is nothing to stop.
             end_registrations(store, &settings.behaviour, None);
             let running: Vec<_> = store.devices.iter().filter_map(|(_, device)| device.running().cloned()).collect();
             let mut jobs = Vec::new();
@@ -34,7 +34,7 @@ impl Service {
         match resumed {
             Ok(jobs) => {
                 for job in jobs {
-                    // Nobody waits for it.
+                    // No request waits for this task.
                     drop(self.run(Box::new(job)));
                 }
             }
@@ -42,7 +42,7 @@ impl Service {
         }
     }
 
-    /// What a registration goes on with.
+    /// Returns the input of a registration that continues.
     fn job(&self, store: &Store, running: &Arc<Running>) -> Result<Job, Failure> {
         let settings = self.settings();
         let (kind, id) = &running.enrollment;

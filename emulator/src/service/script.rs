@@ -1,11 +1,11 @@
-//! Faults on demand: what a test wants the service to do next.
+//! Scripts: faults that a test orders.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The requests of a device, to DPS and to its hub.
+/// A request of a device to DPS or to its hub. A [`Script`] applies to one operation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Operation {
@@ -13,33 +13,51 @@ pub enum Operation {
     Register,
     /// `GET …/operations/{operationId}`.
     Status,
-    /// `POST …/registrations/{registrationId}`. MQTT has none.
+    /// `POST …/registrations/{registrationId}`, over HTTP only.
     Lookup,
-    /// MQTT's CONNECT, which is answered by CONNACK. A script can delay it, cut it off, or answer it with
-    /// [`Script::connack`] or raw bytes. Other scripts have no effect on it.
+    /// CONNECT of MQTT at DPS. A script can delay it, cut its CONNACK, or answer it with [`Script::connack`] or raw
+    /// bytes. Other scripts do not change it.
     Connect,
-    /// The same at a hub, with [`Script::hub_connack`].
+    /// CONNECT of MQTT at a hub. As [`Connect`](Self::Connect), with [`Script::hub_connack`].
     HubConnect,
-    /// Reading the twin at a hub: `$iothub/twin/GET/…`.
+    /// Reads the twin at a hub: `$iothub/twin/GET/…`.
     TwinGet,
-    /// Reporting properties to a hub: `$iothub/twin/PATCH/properties/reported/…`.
+    /// Reports properties to a hub: `$iothub/twin/PATCH/properties/reported/…`.
     TwinReport,
-    /// Telemetry, which is answered by PUBACK at QoS 1. A script can delay it, or drop or cut the connection instead of
-    /// the PUBACK. Other scripts have no effect on it.
+    /// Sends telemetry to a hub. A script can delay it, or close the connection instead of sending the PUBACK. Other
+    /// scripts do not change it.
     Telemetry,
 }
 
-/// One fault, which the next matching request uses up.
+/// A fault that the next matching request meets.
 ///
-/// Scripts wait in a queue, in the order in which they were given. A request takes the first one that matches.
+/// Scripts wait in a queue. A request uses the first script in the queue that matches.
 ///
 /// ```
-/// # use azure_dps_emulator::{Config, Emulator, Operation, Script};
-/// # let emulator = Emulator::builder(Config::contoso()).start()?;
-/// // The first register is throttled, the second one's answer is lost on the way.
+/// use std::{
+///     io::{Read, Write},
+///     net::TcpStream,
+/// };
+///
+/// use azure_dps_emulator::{Config, Emulator, Operation, Script};
+///
+/// let emulator = Emulator::builder(Config::contoso()).start()?;
+/// // Throttle the first register, and lose the answer to the second one.
 /// emulator.script(Script::respond(Operation::Register, 429, &[("Retry-After", "7")], ""));
 /// emulator.script(Script::drop_connection(Operation::Register));
-/// # Ok::<(), azure_dps_emulator::StartError>(())
+///
+/// let register = || -> std::io::Result<String> {
+///     let address = emulator.http_url().unwrap().strip_prefix("http://").unwrap();
+///     let mut device = TcpStream::connect(address)?;
+///     let path = "/0ne00002193/registrations/my-device/register?api-version=2021-06-01";
+///     write!(device, "PUT {path} HTTP/1.1\r\nHost: dps\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+///     let mut answer = String::new();
+///     device.read_to_string(&mut answer)?;
+///     Ok(answer)
+/// };
+/// assert!(register()?.starts_with("HTTP/1.1 429 "));
+/// assert_eq!(register()?, "");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Script {
@@ -71,33 +89,33 @@ impl Script {
         Self { operation, registration_id: None, times: 1, delay: Duration::ZERO, action }
     }
 
-    /// Answers with this instead, without looking at the request, as a gateway in front of the service would. The
-    /// headers are added to `Content-Type`, `Content-Length` and `Date`. MQTT has only `Retry-After`.
+    /// Answers with this status and body instead of processing the request, as a gateway in front of the service can.
+    /// The headers are added to `Content-Type`, `Content-Length` and `Date`. Over MQTT, only `Retry-After` is used.
     pub fn respond(operation: Operation, status: u16, headers: &[(&str, &str)], body: impl Into<String>) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::new(operation, Action::Respond { status, headers, body: body.into() })
     }
 
-    /// Carries out the request, then closes the connection without a byte of the answer.
+    /// Processes the request, then closes the connection without an answer.
     #[must_use]
     pub fn drop_connection(operation: Operation) -> Self {
         Self::cut(operation, 0)
     }
 
-    /// Carries out the request, then closes the connection after `bytes` bytes of the answer: of its head and body, or
-    /// of MQTT's message. Over MQTT the request has been acknowledged by then.
+    /// Processes the request, then closes the connection after `bytes` bytes of the answer: of head and body over
+    /// HTTP, of the PUBLISH over MQTT. Over MQTT, the request is acknowledged before.
     #[must_use]
     pub fn cut(operation: Operation, bytes: usize) -> Self {
         Self::new(operation, Action::Cut(bytes))
     }
 
-    /// Writes these bytes instead of an answer, HTTP or not, and closes the connection.
+    /// Writes these bytes instead of an answer and closes the connection. The bytes need not be HTTP or MQTT.
     pub fn raw(operation: Operation, bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(operation, Action::Raw(bytes.into()))
     }
 
-    /// Answers as usual, with this JSON merged into the body (RFC 7396: `null` removes a field). This makes unknown
-    /// fields, unknown states and missing hubs.
+    /// Answers as usual, with this JSON merged into the body (RFC 7396: `null` removes a member). Use it for unknown
+    /// members, unknown states or a missing hub.
     #[must_use]
     pub fn merge(operation: Operation, patch: Value) -> Self {
         Self::new(operation, Action::Merge(patch))
@@ -109,65 +127,66 @@ impl Script {
         Self::new(operation, Action::OmitRetryAfter)
     }
 
-    /// Answers as usual, with the parameters of MQTT's topic in another order: `retry-after` before `$rid`. It has no
-    /// effect over HTTP.
+    /// Answers as usual, with the parameters of the MQTT topic in another order: `retry-after` before `$rid`. Over
+    /// HTTP it does nothing.
     #[must_use]
     pub fn permute_topic(operation: Operation) -> Self {
         Self::new(operation, Action::PermuteTopic)
     }
 
-    /// Refuses the next MQTT CONNECT at DPS with this return code, and closes the connection.
+    /// Rejects the next MQTT CONNECT at DPS with this return code, and closes the connection.
     #[must_use]
     pub fn connack(return_code: u8) -> Self {
         Self::refuse_connect(Operation::Connect, return_code)
     }
 
-    /// Refuses the next MQTT CONNECT at a hub with this return code, and closes the connection.
+    /// Rejects the next MQTT CONNECT at a hub with this return code, and closes the connection.
     #[must_use]
     pub fn hub_connack(return_code: u8) -> Self {
         Self::refuse_connect(Operation::HubConnect, return_code)
     }
 
-    /// The same for either service.
+    /// Creates a script for CONNECT at DPS or at a hub.
     pub(crate) fn refuse_connect(operation: Operation, return_code: u8) -> Self {
-        // Written by hand, because the codec only writes the codes that it knows.
+        // Raw bytes, because the codec writes only the return codes that it knows.
         Self::raw(operation, [0x20, 0x02, 0x00, return_code])
     }
 
-    /// Answers as usual, after this much of the service's time.
+    /// Answers as usual after this delay. [`Builder::time_scale`](crate::Builder::time_scale) divides the delay.
     #[must_use]
     pub fn delay(operation: Operation, delay: Duration) -> Self {
         Self::new(operation, Action::Nothing).after(delay)
     }
 
-    /// Waits for this much of the service's time before doing anything else.
+    /// Sets a delay before the script does anything else. [`Builder::time_scale`](crate::Builder::time_scale) divides
+    /// the delay.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Applies the script only to requests of this device.
+    /// Limits the script to requests of this device.
     #[must_use]
     pub fn for_device(mut self, registration_id: &str) -> Self {
         self.registration_id = Some(registration_id.to_owned());
         self
     }
 
-    /// Applies the script to this many requests. Default 1.
+    /// Sets how many requests the script applies to. The default is 1.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// About how much memory it takes.
+    /// Returns about how many bytes of memory the script takes.
     fn size(&self) -> usize {
         let action = match &self.action {
             Action::Respond { headers, body, .. } => {
                 body.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
             }
-            // A tree takes several times its text.
+            // A tree takes several times the memory of its text.
             Action::Merge(patch) => 8 * patch.to_string().len(),
             Action::Raw(bytes) => bytes.len(),
             Action::Nothing | Action::Cut(_) | Action::OmitRetryAfter | Action::PermuteTopic => 0,
@@ -181,20 +200,20 @@ impl Script {
     }
 }
 
-/// How many scripts may wait that came through the control API.
+/// The most scripts that may wait after they came through the control API.
 pub(crate) const SCRIPTS: usize = 1000;
-/// How much memory they may take.
+/// The most bytes of memory that they may take.
 pub(crate) const SCRIPTS_SIZE: usize = 16 * 1024 * 1024;
 
-/// There is no room for one more script.
+/// The queue has no room for another script.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Full;
 
-/// The scripts that wait, in the order in which they were given.
+/// The queue of scripts.
 #[derive(Default)]
 pub(super) struct Scripts {
     queue: Vec<Script>,
-    /// How many requests devices have made.
+    /// The number of requests that devices have made.
     requests: u64,
 }
 
@@ -221,8 +240,8 @@ impl Scripts {
         self.queue.clear();
     }
 
-    /// Takes the first script that matches out of the queue. Without one, every `drop_every`-th request loses its
-    /// answer.
+    /// Removes the first script that matches from the queue. If no script matches, every `drop_every`-th request
+    /// loses its answer.
     pub(super) fn take(
         &mut self,
         operation: Operation,

@@ -1,15 +1,15 @@
-//! What is decided about the service API when the emulator starts.
+//! The settings of the service API that are fixed at the start.
 
 use super::webhook::allowed::AllowedHosts;
 use crate::identity::key::SymmetricKey;
 
-/// What the caller of the emulator decided about the service API. It does not change while the service runs.
+/// The settings of the service API that are fixed while the emulator runs.
 #[derive(Debug)]
 pub(crate) struct Trust {
-    /// The key of `provisioningserviceowner`, if one was given.
+    /// The key of `provisioningserviceowner`, if the caller set one.
     pub(crate) owner_key: Option<SymmetricKey>,
-    /// Whether every listener is on a loopback address.
+    /// `true` if every listener is on a loopback address.
     pub(crate) is_local: bool,
-    /// Where webhooks may be that the service API sets.
+    /// The hosts on which the service API may set webhooks.
     pub(crate) webhook_hosts: AllowedHosts,
 }

@@ -1,4 +1,4 @@
-//! How devices and enrollments are shown to people and programs. No key is in it.
+//! Devices and enrollments as the control API shows them. They contain no keys.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
 const SHOWN: usize = 16 * 1024;
 const SHOWN_PROPERTIES: usize = 100;
 
-/// Tells readers of events how the devices and enrollments are that were changed. `None`: there are no readers.
+/// Returns a watcher that sends events about changed devices and enrollments. Returns `None` if events are not kept.
 pub(crate) fn teller(journal: &Arc<Journal>, activity: &Arc<Activity>) -> Option<Watcher> {
     if !journal.keeps_events() {
         return None;
@@ -56,7 +56,7 @@ pub(super) fn device_view(store: &Store, registration_id: &str, activity: &Activ
     Some(view)
 }
 
-/// The last telemetry of a device, with the beginning of long bodies and the first of many properties.
+/// Returns the last telemetry of a device. Long bodies and long lists of properties are cut.
 pub(crate) fn telemetry_view(messages: &[Arc<TelemetryMessage>]) -> Value {
     let messages = messages.iter().map(|message| {
         let TelemetryMessage { at, properties, body } = &**message;
@@ -69,11 +69,11 @@ pub(crate) fn telemetry_view(messages: &[Arc<TelemetryMessage>]) -> Value {
     messages.collect()
 }
 
-/// A device without its twin and its telemetry.
+/// Returns a device without its twin and its telemetry.
 pub(super) fn device_summary(registration_id: &str, device: &Device, activity: &Activity) -> Map<String, Value> {
     let seen = activity.seen(registration_id);
     let (record, last) = (device.record(), device.last());
-    // As the device wrote it last.
+    // The registration ID as the device last wrote it.
     let id = last.map(|last| &*last.registration_id).or(record.map(|record| &*record.registration_id));
     members(json!({
         "registrationId": id.unwrap_or(registration_id),

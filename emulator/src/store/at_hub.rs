@@ -1,4 +1,4 @@
-//! Devices at their hubs: how they come there, how they are found there, and the bounds of their twins.
+//! Devices at their hubs: assigns and finds them, and limits their twins.
 
 use super::{
     device::{Device, DeviceRecord},
@@ -9,7 +9,7 @@ use super::{
 use crate::identity::ids;
 
 impl Devices {
-    /// Returns the devices that have this ID at a hub, with their registration IDs in lower case. Some may have been
+    /// Returns the devices with this ID at any hub, with their registration IDs in lower case. Some may have been
     /// removed from their hub.
     pub(crate) fn named(&self, device_id: &str) -> impl Iterator<Item = (&str, &Device)> {
         let key = device_id.to_ascii_lowercase();
@@ -20,11 +20,11 @@ impl Devices {
     }
 
     /// Returns the device with this ID at this hub, with its registration ID in lower case. `hub` is a host, perhaps
-    /// with a port. A port counts only if both names have one.
+    /// with a port. Ports are compared only if both names have one.
     pub(crate) fn at_hub(&self, hub: &str, device_id: &str) -> Option<(&str, &Device)> {
         let is_there =
             |device: &Device| device.at_hub().is_some_and(|record| ids::is_same_hub(&record.assigned_hub, hub));
-        // Two hubs may differ in their ports alone: the exact name goes first.
+        // Two hubs may differ only in their ports, so an exact match takes precedence.
         let is_exact =
             |device: &Device| device.record().is_some_and(|record| record.assigned_hub.eq_ignore_ascii_case(hub));
         self.named(device_id).filter(|(_, device)| is_there(device)).max_by_key(|(_, device)| is_exact(device))
@@ -32,7 +32,7 @@ impl Devices {
 
     /// Puts a known device at its hub, unless there is no room for its twin.
     ///
-    /// A hub has one device of an ID: if another registration was there with this ID, it is there no more.
+    /// A device ID is unique at a hub. If another registration has this ID there, its device is removed from the hub.
     pub(crate) fn assign(&mut self, record: DeviceRecord, hub: HubDevice) -> Result<(), Full> {
         let key = record.registration_id.to_ascii_lowercase();
         let Some(device) = self.devices.get(&key) else { return Ok(()) };
@@ -52,7 +52,7 @@ impl Devices {
         Ok(())
     }
 
-    /// Changes the twin of a device that has a hub, unless there is no room for it.
+    /// Changes the twin of a device that has a hub, unless there is no room for the twin.
     pub(crate) fn set_twin(&mut self, registration_id: &str, twin: DeviceTwin) -> Result<(), Full> {
         let key = registration_id.to_ascii_lowercase();
         let Some(device) = self.devices.get(&key) else { return Ok(()) };
@@ -65,7 +65,7 @@ impl Devices {
         Ok(())
     }
 
-    /// The size of all twins once the device has this one, if there is room for it.
+    /// Returns the size of all twins if the device had this twin, or `None` if there is no room.
     fn twins_size_with(&self, device: &Device, twin: &DeviceTwin) -> Option<usize> {
         let size = twin.size();
         let twins_size = self.twins_size - device.twin_size + size;
@@ -80,7 +80,7 @@ impl Devices {
         }
     }
 
-    /// Lets the hub forget a device, with its twin and session. Its registration stays.
+    /// Removes a device from its hub, with its twin and session. Its registration stays.
     pub(crate) fn remove_from_hub(&mut self, registration_id: &str) {
         let Some(device) = self.get_mut(registration_id) else { return };
         let Some(record) = device.record.take() else { return };
@@ -88,7 +88,7 @@ impl Devices {
         let hub_status = HubStatus::Removed;
         device.set_record(Some(DeviceRecord { hub_status, twin: DeviceTwin::default(), ..record }));
         device.hub = HubDevice::default();
-        // An empty twin takes nothing.
+        // An empty twin takes no memory.
         self.twins_size -= old_size;
     }
 }
@@ -106,7 +106,7 @@ mod tests {
         devices
     }
 
-    /// A record whose twin has a text of this length.
+    /// Returns a record whose twin has a text of this length.
     fn record(registration_id: &str, length: usize) -> DeviceRecord {
         let desired = json!({ "text": "x".repeat(length) }).as_object().unwrap().clone();
         DeviceRecord {
@@ -127,7 +127,7 @@ mod tests {
         devices.assign(record(registration_id, length), HubDevice::default())
     }
 
-    /// All twins together are bounded. What has no room is not kept, and what gets smaller makes room.
+    /// All twins together are limited. A twin without room is not stored, and a smaller twin makes room.
     #[test]
     fn twins_are_bounded() {
         let mut devices = devices(10_000);
@@ -135,14 +135,14 @@ mod tests {
         assert_eq!(assign(&mut devices, "b", 6000), Err(Full));
         assert!(devices.get("b").unwrap().record().is_none());
         assert_eq!(assign(&mut devices, "b", 2000), Ok(()));
-        // The twin of a device replaces the one that it had.
+        // A new twin of a device replaces its old twin.
         for length in [7000, 7000, 100] {
             assert_eq!(assign(&mut devices, "A", length), Ok(()), "{length}");
         }
         assert_eq!(assign(&mut devices, "b", 9000), Ok(()));
         assert_eq!(assign(&mut devices, "a", 9000), Err(Full));
         assert_eq!(devices.get("a").unwrap().record().unwrap().twin, record("a", 100).twin);
-        // What the device reports counts, too.
+        // Reported properties count, too.
         let twin = devices.get("a").unwrap().record().unwrap().twin.clone();
         let reported = |length: usize| {
             let reported = json!({ "text": "x".repeat(length) }).as_object().unwrap().clone();
@@ -152,14 +152,14 @@ mod tests {
         assert_eq!(devices.get("a").unwrap().record().unwrap().twin, twin);
         assert_eq!(devices.set_twin("A", reported(200)), Ok(()));
         assert_eq!(devices.get("a").unwrap().record().unwrap().twin, reported(200));
-        // One that stays as it is needs no room, and neither does one that gets smaller.
+        // A twin that stays the same or gets smaller needs no room.
         devices.limits.twins = 0;
         assert_eq!(assign(&mut devices, "b", 9000), Ok(()));
         assert_eq!(devices.set_twin("A", reported(100)), Ok(()));
     }
 
-    /// A device is found by its hub and its ID there. The case of a hub does not count, its port only if both names
-    /// have one. A device ID has case.
+    /// A device is found by its hub and its ID there. The case of a hub does not matter. Ports are compared only if
+    /// both names have one. Device IDs are case-sensitive.
     #[test]
     fn a_device_is_found_at_its_hub() {
         let mut devices = Devices::default();
@@ -198,7 +198,7 @@ mod tests {
         assert!(matches!(devices.at_hub("localhost", "same"), Some(("device-3" | "device-4", _))));
     }
 
-    /// A hub has one device of an ID: the registration that came last has it. It is found as long as the hub knows it.
+    /// A device ID is unique at a hub: the last registration has it. The device is found as long as the hub knows it.
     #[test]
     fn a_hub_has_one_device_of_an_id() {
         let mut devices = devices(usize::MAX);

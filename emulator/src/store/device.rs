@@ -1,4 +1,4 @@
-//! A device: where it is, and how its registrations went.
+//! A device: its assignment and its registrations.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,52 +24,53 @@ use crate::{
     },
 };
 
-/// How many of a device's operations can still be polled.
+/// How many operations of a device can still be polled.
 const OPERATIONS_PER_DEVICE: usize = 4;
 
-/// A device that has a hub, as the hub would know it.
+/// A device that is assigned to a hub.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DeviceRecord {
-    /// The device's registration ID, as it last wrote it.
+    /// The registration ID, as the device last wrote it.
     pub registration_id: String,
-    /// The enrollment through which it last came.
+    /// The enrollment of the last registration.
     pub enrollment_id: String,
-    /// The hub to which it is assigned.
+    /// The hub that the device is assigned to.
     pub assigned_hub: String,
-    /// Its ID there.
+    /// The device ID at the hub.
     pub device_id: String,
-    /// How it came there.
+    /// How the device got its assignment.
     pub substatus: Substatus,
-    /// What the hub does with it.
+    /// Whether the hub has the device, and lets it connect.
     #[serde(default)]
     pub hub_status: HubStatus,
-    /// Its twin at the hub. It is empty if the device was removed from the hub.
+    /// The twin at the hub. It is empty if the device was removed from the hub.
     pub twin: DeviceTwin,
-    /// How many registrations were assigned so far, or since the registration was deleted.
+    /// The number of registrations that ended with an assignment, since the start or since the registration was
+    /// deleted.
     pub registrations: u32,
-    /// Whether the service knows the registration. If it was deleted through the service API, the device stays at the
-    /// hub, and its next registration is an `initialAssignment`.
+    /// `true` if DPS has the registration. If the service API deleted it, the device stays at the hub, and its next
+    /// registration is an `initialAssignment`.
     pub registered: bool,
 }
 
-/// What is known of a device that was ever let in, or whose TPM was challenged.
+/// The state of a device that ever passed attestation, or whose TPM got a challenge.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Device {
-    /// The last challenge of its TPM.
+    /// The last challenge of the TPM.
     pub(crate) challenge: Option<Arc<Challenge>>,
-    /// The enrollment's key with which it last registered over HTTP, and when.
+    /// The key of the enrollment that the device last used over HTTP, and when.
     pub(crate) last_key: Option<LastKey>,
-    /// Counted while the store is read: polls are not kept.
+    /// A cell, because a poll only reads the store. Polls are not written to disk.
     polls: RefCell<Window>,
-    /// Through which enrollment it last registered.
+    /// The enrollment of the last registration.
     pub(crate) enrollment: Option<(Kind, String)>,
     pub(super) record: Option<DeviceRecord>,
-    /// What its hub knows of it, besides the record.
+    /// The state at the hub that is not in the record.
     pub(crate) hub: HubDevice,
     pub(super) twin_size: usize,
-    /// The state that a look-up tells.
+    /// The state that a look-up returns.
     pub(super) last: Option<Arc<RegistrationState>>,
     pub(super) operations: VecDeque<Operation>,
     pub(super) running: Option<Arc<Running>>,
@@ -87,12 +88,12 @@ pub(crate) struct LastKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
     pub(super) id: String,
-    /// Counted while the store is read: polls are not kept.
+    /// A cell, because a poll only reads the store. Polls are not written to disk.
     pub(crate) polls: Cell<u32>,
-    /// The place of the result in the order of all results.
+    /// The position of the result in the order of all results.
     pub(super) finished: u64,
-    /// Shared with the look-up's state, because the webhook's payload may be long. A registration that was stopped
-    /// has no result.
+    /// Shared with the state for look-ups, because the payload of the webhook may be long. A registration that was
+    /// stopped has no result.
     pub(crate) result: Option<Arc<RegistrationState>>,
 }
 
@@ -101,12 +102,12 @@ impl Device {
         self.record.as_ref()
     }
 
-    /// Where it is, as far as its next registration counts: not if its registration was deleted.
+    /// Returns the assignment that the next registration starts from: none if the registration was deleted.
     pub(crate) fn registered(&self) -> Option<&DeviceRecord> {
         self.record().filter(|record| record.registered)
     }
 
-    /// Where it is, if its hub knows it: not if it was removed from there.
+    /// Returns the assignment if the device is at its hub: none if the device was removed there.
     pub(crate) fn at_hub(&self) -> Option<&DeviceRecord> {
         self.record().filter(|record| record.hub_status != HubStatus::Removed)
     }
@@ -119,17 +120,17 @@ impl Device {
         self.running.as_ref()
     }
 
-    /// An operation that can be polled.
+    /// Returns an operation that can be polled.
     pub(crate) fn operation(&self, id: &str) -> Option<&Operation> {
         self.operations.iter().find(|operation| operation.id == id)
     }
 
-    /// Counts a poll, unless there were more than `limit` in 10 s.
+    /// Counts a poll. Returns `false` if there were more than `limit` polls in 10 s.
     pub(crate) fn admit_poll(&self, now: Duration, limit: Option<u32>) -> bool {
         self.polls.borrow_mut().admit(now, Duration::from_secs(10), limit)
     }
 
-    /// Begins a registration. Returns the operation ID of the one that it supersedes.
+    /// Starts a registration. Returns the operation ID of the running registration that it replaces.
     pub(crate) fn begin(&mut self, running: Arc<Running>) -> Option<String> {
         let state = RegistrationState::new(&running.registration_id, Status::Assigning).stored(&running.created);
         self.operations.push_back(Operation::new(&running.operation_id));
@@ -141,19 +142,18 @@ impl Device {
         superseded
     }
 
-    /// Sets the state that a look-up tells. Returns the operation ID of the registration that was running: it leaves
-    /// no result.
+    /// Sets the state that a look-up returns. Returns the operation ID of the registration that was running. That
+    /// registration has no result.
     pub(crate) fn end(&mut self, state: RegistrationState) -> Option<String> {
         self.last = Some(Arc::new(state));
         self.running.take().map(|running| running.operation_id.clone())
     }
 
-    /// Returns `true` if this registration was running until now, and so may change the record.
+    /// Returns `true` if this registration was still running. Only then it may change the record.
     pub(crate) fn take_running(&mut self, operation_id: &str) -> bool {
         self.running.take_if(|running| running.operation_id == operation_id).is_some()
     }
 
-    /// Sets the record.
     pub(super) fn set_record(&mut self, record: Option<DeviceRecord>) {
         self.twin_size = record.as_ref().map_or(0, |record| record.twin.size());
         self.record = record;

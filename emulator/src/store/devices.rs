@@ -1,4 +1,4 @@
-//! All devices, and how much of them is kept.
+//! All devices, and the limits of their number and size.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -9,17 +9,17 @@ use super::{
     tracked::{Row, Tracked},
 };
 
-/// What a result takes besides what the webhook returned: more than it takes.
+/// An upper bound of the memory of a result without the webhook's payload.
 const RESULT: usize = 1024;
 
-/// The most that is kept.
+/// The limits of the store.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    /// Devices. The real service knows a million.
+    /// The number of devices. The real service allows a million.
     pub(crate) devices: usize,
-    /// Bytes of all results of operations. Only a webhook that returns long payloads comes near.
+    /// The bytes of all results of operations. Only a webhook that returns long payloads comes near this limit.
     pub(crate) results: usize,
-    /// Bytes of all twins. Only a webhook that returns long twins comes near.
+    /// The bytes of all twins. Only a webhook that returns long twins comes near this limit.
     pub(crate) twins: usize,
 }
 
@@ -29,11 +29,11 @@ impl Default for Limits {
     }
 }
 
-/// There is no room for one more.
+/// There is no room for another one.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Full;
 
-/// An operation whose result counts in [`Limits::results`].
+/// An operation whose result counts towards [`Limits::results`].
 #[derive(Debug)]
 struct Finished {
     device: String,
@@ -48,7 +48,7 @@ pub(crate) struct Devices {
     pub(super) renamed: Renamed,
     /// The finished operations, oldest first, and the sum of their sizes.
     finished: VecDeque<Finished>,
-    /// The place of the last one in their order.
+    /// The number of the last finished operation.
     last_finished: u64,
     results_size: usize,
     pub(super) twins_size: usize,
@@ -64,7 +64,7 @@ impl Devices {
         self.devices.get_mut(&registration_id.to_ascii_lowercase())
     }
 
-    /// The device, which from now on is known.
+    /// Returns the device, which is added if it is new.
     pub(crate) fn get_or_add(&mut self, registration_id: &str) -> Result<&mut Device, Full> {
         let key = registration_id.to_ascii_lowercase();
         if self.devices.get(&key).is_none() && self.devices.len() >= self.limits.devices {
@@ -73,9 +73,9 @@ impl Devices {
         Ok(self.devices.get_or_add(key))
     }
 
-    /// Forgets a device.
+    /// Removes a device.
     fn remove(&mut self, registration_id: &str) -> Option<Device> {
-        // Its results count until it is their turn to be forgotten.
+        // Its results still count until they are the oldest.
         let device = self.devices.swap_remove(&registration_id.to_ascii_lowercase())?;
         self.twins_size -= device.twin_size;
         Some(device)
@@ -91,7 +91,7 @@ impl Devices {
         page.filter_map(|id| Some((id, self.devices.get(id)?))).collect()
     }
 
-    /// Returns the IDs of the devices that were changed since the last call, in lower case.
+    /// Returns the IDs of the devices that changed since the last call, in lower case.
     pub(super) fn take_changed(&mut self) -> Vec<String> {
         self.devices.take_changed()
     }
@@ -100,7 +100,7 @@ impl Devices {
         self.devices.remember_changed();
     }
 
-    /// All devices, with their registration IDs in lower case.
+    /// Returns all devices with their registration IDs in lower case.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Device)> {
         self.devices.iter()
     }
@@ -118,13 +118,13 @@ impl Devices {
         self.recount();
     }
 
-    /// Takes the rows of the disk.
+    /// Loads the rows of the disk.
     pub(super) fn load(&mut self, rows: Vec<Row<Device>>) {
         self.devices.load(rows);
         self.recount();
     }
 
-    /// Counts again what there is.
+    /// Computes all sums again.
     fn recount(&mut self) {
         self.twins_size = self.devices.values().map(|device| device.twin_size).sum();
         self.renamed = self.devices.iter().filter_map(|(key, device)| Some((key, device.record()?))).collect();
@@ -144,7 +144,7 @@ impl Devices {
         self.finished = finished.into_iter().map(|(_, finished)| finished).collect();
     }
 
-    /// Forgets all devices.
+    /// Removes all devices.
     pub(crate) fn reset(&mut self) {
         self.devices.reset();
         self.renamed = Renamed::default();
@@ -152,8 +152,8 @@ impl Devices {
         (self.results_size, self.twins_size) = (0, 0);
     }
 
-    /// Keeps the result of an operation, and forgets the oldest results if they become too many: a poll then finds no
-    /// such operation, and a look-up no payload.
+    /// Stores the result of an operation. If there are too many results, the oldest are removed: a poll then does not
+    /// find the operation, and a look-up has no payload.
     pub(crate) fn finish(&mut self, registration_id: &str, operation_id: &str, state: RegistrationState) {
         let key = registration_id.to_ascii_lowercase();
         let Some(device) = self.devices.get_mut(&key) else { return };
@@ -183,8 +183,8 @@ impl Devices {
         }
     }
 
-    /// Forgets a device's registration. The device stays at its hub. Returns the operation ID of the registration that
-    /// was running: it leaves no result.
+    /// Removes the registration of a device. The device stays at its hub. Returns the operation ID of the
+    /// registration that was running. That registration has no result.
     pub(crate) fn forget_registration(&mut self, registration_id: &str) -> Option<String> {
         let device = self.get_mut(registration_id)?;
         let running = device.running.take().map(|running| running.operation_id.clone());
@@ -192,7 +192,7 @@ impl Devices {
             Some(record) => {
                 record.registered = false;
                 device.last = None;
-                // The results count until it is their turn to be forgotten.
+                // The results still count until they are the oldest.
                 device.operations.clear();
             }
             None => drop(self.remove(registration_id)),
@@ -222,7 +222,7 @@ mod tests {
         assert!(devices.get_or_add("d").is_err());
     }
 
-    /// Pages follow each other, in the order of IDs, without case.
+    /// Pages continue each other, in the order of IDs without case.
     #[test]
     fn devices_are_read_in_pages() {
         let mut devices = Devices::default();
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    /// The oldest results are forgotten: a poll finds no operation, and a look-up no payload.
+    /// The oldest results are removed: a poll does not find the operation, and a look-up has no payload.
     #[test]
     fn results_are_bounded() {
         let mut devices = devices();

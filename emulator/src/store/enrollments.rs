@@ -1,6 +1,6 @@
 //! The enrollments, in their order, each with its entity tag and times.
 //!
-//! Every change ends in `Enrollments::set` or `Enrollments::remove`.
+//! Every change goes through `Enrollments::set` or `Enrollments::remove`.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub(crate) enum Entry {
     Individual(IndividualEnrollment),
 }
 
-/// The same, borrowed.
+/// A borrowed enrollment of either kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum EntryRef<'a> {
     Group(&'a EnrollmentGroup),
@@ -74,7 +74,7 @@ impl<'a> EntryRef<'a> {
         }
     }
 
-    /// About how much memory the parts take whose size a client chooses.
+    /// Returns about how many bytes of memory the parts take whose size a client chooses.
     fn size(self) -> usize {
         let (x509, information) = match self {
             Self::Group(group) => (&group.x509, 0),
@@ -91,7 +91,7 @@ impl<'a> EntryRef<'a> {
 }
 
 impl Kind {
-    /// How the control API names it.
+    /// Returns the name of the kind in the control API.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Group => "group",
@@ -103,14 +103,14 @@ impl Kind {
 /// The version of an enrollment.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Stamp {
-    /// With its quotes.
+    /// The entity tag with its quotes.
     pub(crate) etag: String,
     pub(crate) created: String,
     pub(crate) updated: String,
 }
 
 impl Stamp {
-    /// The stamp of a changed enrollment: the time of creation stays.
+    /// Creates the stamp of a changed enrollment. The time of creation stays.
     fn after(before: Option<&Self>) -> Self {
         let now = wall_time::now();
         let created = before.map_or_else(|| now.clone(), |before| before.created.clone());
@@ -125,7 +125,7 @@ pub(crate) struct Stamped<E> {
     pub(crate) stamp: Stamp,
 }
 
-/// An enrollment of either kind and its version, as the store has them.
+/// A borrowed enrollment of either kind and its version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored<'a> {
     pub(crate) entry: EntryRef<'a>,
@@ -144,12 +144,13 @@ impl<'a> From<&'a Stamped<IndividualEnrollment>> for Stored<'a> {
     }
 }
 
-/// The most that is kept.
+/// The limits of the enrollments.
 #[derive(Debug)]
 struct Limits {
-    /// Enrollments of both kinds. The real service has 100 groups and a million individual enrollments.
+    /// The number of enrollments of both kinds. The real service allows 100 groups and a million individual
+    /// enrollments.
     enrollments: usize,
-    /// Bytes of all initial twins and device information.
+    /// The bytes of all initial twins and device information.
     size: usize,
 }
 
@@ -159,13 +160,13 @@ impl Default for Limits {
     }
 }
 
-/// There is no room for one more.
+/// There is no room for another one.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Full;
 
-/// All enrollments, by their names in lower case.
+/// All enrollments, by their IDs in lower case.
 ///
-/// A device that several groups let in belongs to the group that was created first.
+/// If several groups let a device in, the group that was created first applies.
 #[derive(Debug, Default)]
 pub(crate) struct Enrollments {
     groups: Tracked<Stamped<EnrollmentGroup>>,
@@ -188,7 +189,7 @@ impl Enrollments {
         self.groups.values()
     }
 
-    /// The individual enrollments, by their registration IDs.
+    /// Returns the individual enrollments, by their registration IDs.
     pub(crate) fn individuals(&self) -> impl Iterator<Item = &Stamped<IndividualEnrollment>> {
         self.individuals.values()
     }
@@ -200,7 +201,7 @@ impl Enrollments {
         }
     }
 
-    /// Returns the keys of the enrollments of this kind that were changed since the last call.
+    /// Returns the keys of the enrollments of this kind that changed since the last call.
     pub(super) fn take_changed(&mut self, kind: Kind) -> Vec<String> {
         match kind {
             Kind::Group => self.groups.take_changed(),
@@ -213,7 +214,7 @@ impl Enrollments {
         self.individuals.remember_changed();
     }
 
-    /// The names in lower case.
+    /// Returns the IDs in lower case.
     pub(crate) fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
         let (groups, individuals) = match kind {
             Kind::Group => (Some(self.groups.keys()), None),
@@ -222,7 +223,7 @@ impl Enrollments {
         groups.into_iter().flatten().chain(individuals.into_iter().flatten())
     }
 
-    /// The first names in lower case after this one, in their order.
+    /// Returns the first IDs after this one, in lower case and in their order.
     pub(crate) fn page(&self, kind: Kind, after: &str, limit: usize) -> Vec<&str> {
         match kind {
             Kind::Group => self.groups.page(after, limit),
@@ -234,7 +235,7 @@ impl Enrollments {
     ///
     /// # Errors
     ///
-    /// If there is no room. Nothing is changed then.
+    /// Returns an error if there is no room. Nothing is changed then.
     pub(crate) fn put(&mut self, entry: Entry) -> Result<(), Full> {
         let stored = self.stored(entry.as_ref());
         let is_full = stored.is_none() && self.groups.len() + self.individuals.len() >= self.limits.enrollments;
@@ -258,26 +259,26 @@ impl Enrollments {
         }
     }
 
-    /// Deletes an enrollment. Returns `false` if there is none.
+    /// Deletes an enrollment. Returns `false` if it does not exist.
     pub(crate) fn remove(&mut self, kind: Kind, id: &str) -> bool {
         let Some(stored) = self.get(kind, id) else { return false };
         self.size = self.size.saturating_sub(stored.entry.size());
         let key = id.to_ascii_lowercase();
         match kind {
             Kind::Group => drop(self.groups.remove(&key)),
-            // Individual enrollments have no order that matters.
+            // The order of individual enrollments does not matter.
             Kind::Individual => drop(self.individuals.swap_remove(&key)),
         }
         true
     }
 
-    /// The enrollment of the same kind and name.
+    /// Returns the stored enrollment of the same kind and ID.
     fn stored(&self, entry: EntryRef<'_>) -> Option<Stored<'_>> {
         self.get(entry.kind(), entry.common().id)
     }
 
-    /// Replaces all enrollments by the configuration's, which no limit counts for. The stamp of one that is as before
-    /// stays; a changed one keeps its time of creation.
+    /// Replaces all enrollments by those of the configuration, without limits. The stamp of an unchanged enrollment
+    /// stays. A changed enrollment keeps its time of creation.
     pub(crate) fn replace(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
         let stamped: Vec<_> = entries(groups, individuals)
             .map(|entry| {
@@ -296,14 +297,14 @@ impl Enrollments {
         }
     }
 
-    /// Goes back to these enrollments, as if there had never been others.
+    /// Replaces all enrollments and forgets that others existed.
     pub(crate) fn reset(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
         self.groups.reset();
         self.individuals.reset();
         self.replace(groups, individuals);
     }
 
-    /// Adds the enrollments whose names were never known.
+    /// Adds the enrollments whose IDs were never known.
     pub(super) fn add_unknown(
         &mut self,
         groups: Vec<EnrollmentGroup>,
@@ -321,7 +322,7 @@ impl Enrollments {
         }
     }
 
-    /// Takes the rows of the disk. Returns the names that are known, those of deleted enrollments too.
+    /// Loads the rows of the disk. Returns the known IDs, including those of deleted enrollments.
     pub(super) fn load(
         &mut self,
         groups: Vec<Row<Stamped<EnrollmentGroup>>>,
@@ -367,7 +368,7 @@ impl Enrollments {
     }
 }
 
-/// The names in lower case that enrollments have or once had.
+/// The IDs in lower case that enrollments have or once had.
 #[derive(Debug)]
 pub(super) struct Known {
     groups: HashSet<String>,
@@ -401,7 +402,7 @@ mod tests {
             (group("b", 4000), Ok(())),
             (individual("a"), Ok(())),
             (individual("b"), Err(Full)),
-            // One that is there already needs no more room than it takes.
+            // A replacement needs only the additional room.
             (group("A", 5000), Ok(())),
             (group("a", 9000), Err(Full)),
             (individual("A"), Ok(())),
@@ -409,7 +410,7 @@ mod tests {
             assert_eq!(enrollments.put(entry.clone()), result, "{entry:?}");
         }
         assert_eq!(enrollments.group("a").unwrap().entry.enrollment_group_id, "A");
-        // What is deleted makes room.
+        // A deletion makes room.
         assert!(enrollments.remove(Kind::Group, "B"));
         assert!(!enrollments.remove(Kind::Group, "b"));
         assert_eq!(enrollments.put(individual("b")), Ok(()));
@@ -426,12 +427,12 @@ mod tests {
         enrollments.put(group("g", 1)).unwrap();
         let first = stamp(&enrollments);
         assert_eq!(first.created, first.updated);
-        // Also if it says the same as before: the next one who sends the first tag comes too late.
+        // A change without effect also gets a new tag, because a client with the first tag must be rejected.
         enrollments.put(group("G", 1)).unwrap();
         let second = stamp(&enrollments);
         assert_eq!(second.created, first.created);
         assert_ne!(second.etag, first.etag);
-        // The configuration changes only what is not as before.
+        // A new configuration gives new stamps only to changed enrollments.
         let same = enrollments.group("g").unwrap().entry.clone();
         enrollments.replace(vec![same.clone()], vec![]);
         assert_eq!(stamp(&enrollments).etag, second.etag);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// RFC 7396.
+/// Merges a patch into a value (RFC 7396).
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -22,13 +22,13 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// The same for two objects.
+/// Merges a patch into an object (RFC 7396).
 pub(crate) fn merged(old: Map<String, Value>, patch: Map<String, Value>) -> Map<String, Value> {
     let mut value = Value::Object(old);
     merge(&mut value, &Value::Object(patch));
     match value {
         Value::Object(members) => members,
-        // The patch is an object, and so is what it is merged into.
+        // Both are objects, so the result is an object.
         _ => Map::new(),
     }
 }

@@ -1,5 +1,5 @@
-//! What is known: enrollments, devices, their operations and twins. The store keeps data and its bounds; what the
-//! data means is decided above it, in `hub` and `service`.
+//! The data of the service: enrollments, devices, their operations and twins. The store keeps the data within its
+//! limits. `hub` and `service` decide what the data means.
 
 mod at_hub;
 pub(crate) mod device;
@@ -22,21 +22,22 @@ use self::{
 };
 use crate::config::{EnrollmentGroup, IndividualEnrollment};
 
-/// Everything that is known. It is shared as a [`SharedStore`](shared::SharedStore).
+/// All data of the service. It is shared as a [`SharedStore`](shared::SharedStore).
 #[derive(Default)]
 pub(crate) struct Store {
     pub(crate) enrollments: Enrollments,
     pub(crate) devices: Devices,
 }
 
-/// What was changed in the store, by the IDs in lower case.
+/// The changed entries, by their IDs in lower case.
 pub(crate) struct Changed {
     pub(crate) enrollments: Vec<(Kind, String)>,
     pub(crate) devices: Vec<String>,
 }
 
 impl Store {
-    /// Returns what was changed since the last call, after [`remember_changed`](Self::remember_changed).
+    /// Returns the entries that changed since the last call, if [`remember_changed`](Self::remember_changed) was
+    /// called.
     fn take_changed(&mut self) -> Changed {
         let enrollments = [Kind::Group, Kind::Individual].into_iter().flat_map(|kind| {
             let changed = self.enrollments.take_changed(kind);
@@ -50,7 +51,7 @@ impl Store {
         self.devices.remember_changed();
     }
 
-    /// Goes back to these enrollments, and to no devices.
+    /// Restores these enrollments, and removes all devices.
     pub(crate) fn reset(&mut self, groups: Vec<EnrollmentGroup>, individuals: Vec<IndividualEnrollment>) {
         self.enrollments.reset(groups, individuals);
         self.devices.reset();

@@ -1,4 +1,4 @@
-//! The state of a registration, as it is kept and as devices read it.
+//! The state of a registration, as the store keeps it and as devices read it.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
     identity::{certificate::CertificateInfo, ids},
 };
 
-/// `DeviceRegistrationResult`, in the order in which the service writes it.
+/// `DeviceRegistrationResult`, with its members in the order of the service.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RegistrationState {
@@ -51,18 +51,18 @@ pub(crate) enum Status {
     Disabled,
 }
 
-/// How a device came to its hub.
+/// How a device got its assignment.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Substatus {
-    /// It had none before.
+    /// The device had no assignment before.
     InitialAssignment,
-    /// It came from another hub, with its twin.
+    /// The device moved from another hub, with its twin.
     DeviceDataMigrated,
-    /// It came from another hub, and got its initial twin.
+    /// The device moved from another hub, and got the initial twin.
     DeviceDataReset,
-    /// It came back to the hub that it has.
+    /// The device keeps its hub.
     ReprovisionedToInitialAssignment,
 }
 
@@ -85,7 +85,7 @@ impl fmt::Display for Substatus {
     }
 }
 
-/// What a result says of the attestation: `X509RegistrationResult`, `SymmetricKeyRegistrationResult`,
+/// The part of a result about the attestation: `X509RegistrationResult`, `SymmetricKeyRegistrationResult` or
 /// `TpmRegistrationResult`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -115,7 +115,7 @@ impl RegistrationState {
         Self { error_code: Some(code), error_message: Some(message), ..Self::new(registration_id, Status::Failed) }
     }
 
-    /// With the times and the entity tag of a stored registration.
+    /// Adds the times and the entity tag of a stored registration.
     pub(crate) fn stored(mut self, created: &str) -> Self {
         self.created_date_time_utc = Some(created.to_owned());
         self.last_updated_date_time_utc = Some(wall_time::now());
@@ -123,14 +123,14 @@ impl RegistrationState {
         self
     }
 
-    /// About how much memory the webhook's payload and the issued certificates take.
+    /// Returns about how many bytes of memory the webhook's payload and the issued certificates take.
     pub(super) fn size(&self) -> usize {
         let payload = self.payload.as_ref().map_or(0, |payload| payload.get().len());
         payload + self.issued_certificate_chain.iter().flatten().map(String::len).sum::<usize>()
     }
 }
 
-/// One line for the log.
+/// Writes the state as one line of the log.
 impl fmt::Display for RegistrationState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.assigned_hub, self.error_code) {

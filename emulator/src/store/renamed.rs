@@ -1,11 +1,11 @@
-//! Devices whose ID at the hub is not their registration ID.
+//! Devices whose device ID differs from their registration ID.
 
 use std::collections::HashMap;
 
 use super::device::DeviceRecord;
 
-/// The registration IDs in lower case, by the device IDs. Only individual enrollments name a device ID, so these are
-/// few, and all other devices need no index.
+/// The registration IDs in lower case, by the device IDs. Only individual enrollments can set a device ID, so these
+/// devices are few. Other devices need no index.
 #[derive(Debug, Default)]
 pub(super) struct Renamed(HashMap<String, Vec<String>>);
 

@@ -6,19 +6,19 @@ use serde_json::value::RawValue;
 use super::enrollments::Kind;
 use crate::identity::attested::Attested;
 
-/// The one registration of a device that may still change its record, with everything that it needs to go on.
+/// The running registration of a device, with everything that it needs to continue after a restart.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Running {
     pub(crate) operation_id: String,
     pub(crate) registration_id: String,
     pub(crate) enrollment: (Kind, String),
-    /// By what the device proved who it is.
+    /// How the device proved its identity.
     pub(crate) attested: Attested,
     /// The payload for the webhook.
     pub(crate) payload: Option<Box<RawValue>>,
-    /// The base64 of a certificate request that is to be fulfilled.
+    /// The base64 of the certificate request, if the device sent one.
     pub(crate) csr: Option<String>,
-    /// Whether the device's api-version has `reprovisionedToInitialAssignment`.
+    /// `true` if the device's api-version has `reprovisionedToInitialAssignment`.
     pub(crate) has_reprovisioned: bool,
     pub(crate) created: String,
 }

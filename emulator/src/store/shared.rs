@@ -1,4 +1,4 @@
-//! The one lock before the store. A reader cannot change it, and no change is forgotten.
+//! The lock of the store. Readers cannot change the store, and every change is written to disk.
 
 use std::{
     ops::Deref,
@@ -11,24 +11,24 @@ use super::{
 };
 use crate::config::{EnrollmentGroup, IndividualEnrollment};
 
-/// Is told of every change, before anybody sees it.
+/// Called with every change, before any reader can see the change.
 pub(crate) type Watcher = Box<dyn Fn(&Store, &Changed) + Send + Sync>;
 
-/// The store, as everybody shares it.
+/// The store as it is shared between threads.
 pub(crate) struct SharedStore {
     kept: Mutex<Kept>,
 }
 
-/// The store in memory, and on the disk if there is a data folder.
+/// The store in memory, and on disk if there is a data folder.
 struct Kept {
     store: Store,
     disk: Option<Disk>,
     watchers: Vec<Watcher>,
-    /// Why nothing can be written any more.
+    /// Why writes are no longer possible.
     fault: Option<String>,
 }
 
-/// The store, to be read. It is locked for as long.
+/// Read access to the store. The store is locked until this is dropped.
 pub(crate) struct Reading<'a>(MutexGuard<'a, Kept>);
 
 impl Deref for Reading<'_> {
@@ -39,14 +39,14 @@ impl Deref for Reading<'_> {
     }
 }
 
-/// A change could not be written, and was taken back.
+/// A change could not be written, and was undone.
 #[derive(Debug)]
 pub(crate) struct NotKept(pub(crate) String);
 
 impl SharedStore {
-    /// The store of a service with these enrollments: in memory, or in a data folder.
+    /// Opens the store with these enrollments, in memory or in a data folder.
     ///
-    /// The enrollments are created in the folder once. What became of them since then stays.
+    /// An enrollment is created in the folder once. Later changes of it in the folder stay.
     pub(crate) fn open(
         disk: Option<Disk>,
         groups: Vec<EnrollmentGroup>,
@@ -64,14 +64,14 @@ impl SharedStore {
         Ok(Self { kept: Mutex::new(Kept { store, disk, watchers: Vec::new(), fault: None }) })
     }
 
-    /// Tells this watcher, too, of every change from now on.
+    /// Adds a watcher, which is called with every later change.
     pub(crate) fn watch(&self, watcher: Watcher) {
         let mut kept = self.lock();
         kept.store.remember_changed();
         kept.watchers.push(watcher);
     }
 
-    /// A panic elsewhere, such as in a test's closure, must not take the store down with it.
+    /// A panic elsewhere, such as in a closure of a test, must not stop the service.
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,14 +80,14 @@ impl SharedStore {
         Reading(self.lock())
     }
 
-    /// Changes the store. This is the only way to do so: when it returns, the change is written.
+    /// Changes the store. There is no other way to change it. The change is written when this returns.
     ///
-    /// What was changed before `change` returns an error stays changed, such as a TPM's challenge. After the change is
-    /// written and before anybody else sees it, `then` makes its consequences happen.
+    /// If `change` returns an error, its changes up to this point stay, such as a challenge of a TPM. `then` runs
+    /// after the change is written, and before any reader can see the change.
     ///
     /// # Errors
     ///
-    /// The error of `change`, or [`NotKept`]. `then` is not called.
+    /// Returns the error of `change`, or [`NotKept`]. `then` is not called.
     pub(crate) fn change<T, U, E: From<NotKept>>(
         &self,
         change: impl FnOnce(&mut Store) -> Result<T, E>,
@@ -110,7 +110,7 @@ impl SharedStore {
 }
 
 impl SharedStore {
-    /// Tells the watchers of a device that changed outside the store: it connected, for instance.
+    /// Calls the watchers about a device that changed outside the store, for example because it connected.
     pub(crate) fn tell(&self, registration_id: &str) {
         let what = Changed { enrollments: Vec::new(), devices: vec![registration_id.to_ascii_lowercase()] };
         let kept = self.lock();
@@ -121,13 +121,14 @@ impl SharedStore {
 }
 
 impl Kept {
-    /// Writes what was changed, or takes it back.
+    /// Writes the changes, or undoes them.
     fn write(&mut self) -> Result<(), NotKept> {
         let Some(disk) = self.disk.as_ref().filter(|_| self.store.is_changed()) else { return Ok(()) };
         if self.fault.is_none() {
             self.fault = disk.write(&self.store).err();
         }
-        // The database refuses everything after a fault, and so does this: what is on the disk is what is in memory.
+        // After a fault, the database refuses all writes. So this function refuses changes, too, and disk and memory
+        // stay the same.
         match &self.fault {
             None => {
                 self.store.keep_changes();
@@ -135,7 +136,7 @@ impl Kept {
             }
             Some(fault) => {
                 self.store.take_back_changes();
-                Err(NotKept(format!("{fault}. Nothing is changed any more until the emulator is started again")))
+                Err(NotKept(format!("{fault}. The emulator accepts no changes until you start it again")))
             }
         }
     }

@@ -1,10 +1,10 @@
-//! A map that knows what was changed in it, so that changes can be written together or be taken back together.
+//! A map that tracks its changes, so that all changes are written together or undone together.
 
 use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
 
-/// An entry by its key, or `None` if it was deleted.
+/// An entry with its key. The value is `None` if the entry was deleted.
 pub(super) type Row<V> = (String, Option<Numbered<V>>);
 
 /// Entries by their keys, in the order in which they were added.
@@ -13,12 +13,12 @@ pub(crate) struct Tracked<V> {
     entries: IndexMap<String, Numbered<V>>,
     /// The number of the entry that was added last.
     last: u64,
-    /// What was there before the changes that are not written yet: `None` for an entry that is new. Absent if changes
-    /// are not written at all.
+    /// The entries before the changes that are not written yet. The value is `None` for a new entry. `None` as a
+    /// whole if the map is not written to disk.
     before: Option<HashMap<String, Option<Numbered<V>>>>,
-    /// The keys of the entries that were changed and not told of yet. Absent if nobody is told.
+    /// The keys of the entries that changed since `take_changed`. `None` if there are no watchers.
     changed: Option<IndexSet<String>>,
-    /// Whether all is forgotten that was there before these changes, deleted entries too.
+    /// `true` if everything before these changes was forgotten, including deleted entries.
     was_reset: bool,
 }
 
@@ -44,7 +44,7 @@ impl<V: Clone> Tracked<V> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
-    /// The entry, with the key as it is kept.
+    /// Returns the entry and its key as it is stored.
     pub(crate) fn get_key_value(&self, key: &str) -> Option<(&str, &V)> {
         self.entries.get_key_value(key).map(|(key, entry)| (&**key, &entry.value))
     }
@@ -61,11 +61,11 @@ impl<V: Clone> Tracked<V> {
         self.entries.iter().map(|(key, entry)| (&**key, &entry.value))
     }
 
-    /// The keys of the first entries after this key in any case, in their order.
+    /// Returns the keys of the first entries after this key, which may be in any case, in their order.
     pub(crate) fn page(&self, after: &str, limit: usize) -> Vec<&str> {
         let after = after.to_ascii_lowercase();
         let mut page: Vec<_> = self.keys().filter(|key| **key > *after).collect();
-        // Only the page is sorted, not all entries.
+        // Sort only the page, not all entries.
         if page.len() > limit {
             page.select_nth_unstable(limit);
             page.truncate(limit);
@@ -74,13 +74,13 @@ impl<V: Clone> Tracked<V> {
         page
     }
 
-    /// The entry, to be changed.
+    /// Returns the entry for a change.
     pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut V> {
         self.entries.contains_key(key).then(|| self.touch(key))?;
         self.entries.get_mut(key).map(|entry| &mut entry.value)
     }
 
-    /// Adds an entry at the end, or replaces one in its place.
+    /// Adds an entry at the end, or replaces an entry in its place.
     pub(crate) fn insert(&mut self, key: String, value: V) -> &mut V {
         self.touch(&key);
         let number = self.entries.get(&key).map_or(self.last + 1, |entry| entry.number);
@@ -89,7 +89,7 @@ impl<V: Clone> Tracked<V> {
         &mut self.entries[place].value
     }
 
-    /// The entry, which is added if there is none.
+    /// Returns the entry, which is added if it is new.
     pub(crate) fn get_or_add(&mut self, key: String) -> &mut V
     where
         V: Default,
@@ -109,7 +109,7 @@ impl<V: Clone> Tracked<V> {
         self.entries.shift_remove(key).map(|entry| entry.value)
     }
 
-    /// Removes an entry quickly, which changes the order.
+    /// Removes an entry quickly. This changes the order.
     pub(crate) fn swap_remove(&mut self, key: &str) -> Option<V> {
         self.entries.contains_key(key).then(|| self.touch(key))?;
         self.entries.swap_remove(key).map(|entry| entry.value)
@@ -128,7 +128,7 @@ impl<V: Clone> Tracked<V> {
         }
     }
 
-    /// From now on remembers which entries are changed, for [`take_changed`](Self::take_changed).
+    /// Starts to collect changed entries for [`take_changed`](Self::take_changed).
     pub(crate) fn remember_changed(&mut self) {
         self.changed.get_or_insert_default();
     }
@@ -138,13 +138,13 @@ impl<V: Clone> Tracked<V> {
         self.changed.as_mut().map(std::mem::take).unwrap_or_default().into_iter().collect()
     }
 
-    /// Removes all entries, and all that is remembered of deleted ones.
+    /// Removes all entries, and forgets deleted entries.
     pub(crate) fn reset(&mut self) {
         self.clear();
         self.was_reset = self.before.is_some();
     }
 
-    /// Takes these entries, and remembers changes from now on.
+    /// Loads these entries, and tracks changes from now on.
     pub(super) fn load(&mut self, rows: Vec<Row<V>>) {
         self.entries = rows.into_iter().filter_map(|(key, entry)| Some((key, entry?))).collect();
         self.sort();
@@ -159,12 +159,12 @@ impl<V: Clone> Tracked<V> {
         self.was_reset
     }
 
-    /// The entries that were changed, as they are now; `None` for one that was deleted.
+    /// Returns the changed entries with their present values. The value is `None` for a deleted entry.
     pub(super) fn changes(&self) -> impl Iterator<Item = (&str, Option<&Numbered<V>>)> {
         self.before.iter().flat_map(HashMap::keys).map(|key| (&**key, self.entries.get(key)))
     }
 
-    /// The changes are written.
+    /// Call this when the changes are written.
     pub(super) fn keep_changes(&mut self) {
         self.was_reset = false;
         if let Some(before) = &mut self.before {
@@ -172,7 +172,7 @@ impl<V: Clone> Tracked<V> {
         }
     }
 
-    /// Makes the entries what they were before the changes.
+    /// Undoes the changes.
     pub(super) fn take_back_changes(&mut self) {
         self.was_reset = false;
         let before = self.before.as_mut().map(std::mem::take).unwrap_or_default();
@@ -190,7 +190,7 @@ impl<V: Clone> Tracked<V> {
         self.last = self.entries.last().map_or(0, |(_, entry)| entry.number);
     }
 
-    /// Remembers the entry as it is before its change.
+    /// Saves the entry before its change.
     fn touch(&mut self, key: &str) {
         if let Some(changed) = &mut self.changed
             && !changed.contains(key)

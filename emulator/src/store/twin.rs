@@ -6,20 +6,20 @@ use serde_json::{Map, Value};
 use super::json_size::map_size;
 use crate::config::Twin;
 
-/// A device's twin at its hub.
+/// The twin of a device at its hub.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DeviceTwin {
-    /// The tags, which the device does not see.
+    /// The tags. The device does not see them.
     pub tags: Map<String, Value>,
     /// The desired properties, without `$version`.
     pub desired: Map<String, Value>,
-    /// The `$version` of the desired properties. It starts at 1, and each change adds 1.
+    /// The `$version` of the desired properties. It starts at 1 and grows by 1 with each change.
     pub desired_version: u64,
     /// The properties that the device reported, without `$version`.
     pub reported: Map<String, Value>,
-    /// The `$version` of the reported properties. It starts at 1, and each change adds 1.
+    /// The `$version` of the reported properties. It starts at 1 and grows by 1 with each change.
     pub reported_version: u64,
 }
 
@@ -30,14 +30,14 @@ impl Default for DeviceTwin {
 }
 
 impl From<Twin> for DeviceTwin {
-    /// The twin of a new device.
+    /// Creates the twin of a new device.
     fn from(Twin { tags, desired }: Twin) -> Self {
         Self { tags, desired, ..Self::default() }
     }
 }
 
 impl DeviceTwin {
-    /// About how many bytes it takes in memory. As a tree it takes several times its text.
+    /// Returns about how many bytes of memory the twin takes. A tree takes several times the memory of its text.
     pub(super) fn size(&self) -> usize {
         map_size(&self.tags) + map_size(&self.desired) + map_size(&self.reported)
     }
@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    /// Small members count more than their text, as they do in memory. What the device reports counts, too.
+    /// Small members take more memory than their text. Reported properties count, too.
     #[test]
     fn a_twin_counts_as_a_tree() {
         let members: Map<_, _> = (0..1000).map(|number| (number.to_string(), json!([number]))).collect();

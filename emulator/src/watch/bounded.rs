@@ -1,10 +1,10 @@
-//! Bounds for what is kept and what is shown.
+//! Limits for what is kept and what is shown.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::clock::window::Window;
 
-/// Limits how many events are shown that anybody can cause, to so many in 10 s, and counts the others.
+/// Limits how many events are shown in 10 s, and counts the others. Use it for events that any client can cause.
 #[derive(Debug, Default)]
 pub(crate) struct Flood<const SHOWN: u32> {
     shown: Window,
@@ -61,7 +61,8 @@ impl<T> Bounded<T> {
         self.entries.iter().map(|(entry, _)| entry)
     }
 
-    /// Returns the entries from the first one on that is not `before`, which holds for the oldest ones only.
+    /// Returns the entries from the first one on for which `before` is false. `before` must be true only for the
+    /// oldest entries.
     pub(super) fn after_all(&self, before: impl Fn(&T) -> bool) -> impl Iterator<Item = &T> {
         let first = self.entries.partition_point(|(entry, _)| before(entry));
         self.entries.range(first..).map(|(entry, _)| entry)
@@ -72,7 +73,7 @@ impl<T> Bounded<T> {
 mod tests {
     use super::*;
 
-    /// Of a flood, the first ones are shown, and how many were hidden is told by the next that is.
+    /// The first events of a flood are shown. The next event that is shown has the number of hidden ones.
     #[test]
     fn a_flood_is_counted_and_not_shown() {
         let mut flood = Flood::<20>::default();
@@ -82,7 +83,7 @@ mod tests {
         assert_eq!([flood.admit(at(10)), flood.admit(at(11)), flood.admit(at(11))], [None, Some(981), Some(0)]);
     }
 
-    /// The oldest entries go first, when there are too many or when they hold too much text.
+    /// The oldest entries are dropped if there are too many entries or too much text.
     #[test]
     fn entries_are_bounded_in_number_and_size() {
         for (size, kept) in [(0, ENTRIES), (BYTES / 10, 10), (BYTES + 1, 0)] {

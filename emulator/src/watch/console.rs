@@ -1,5 +1,4 @@
-//! What the binaries share: lines on standard output that never hold up the service, and the
-//! signals that end them.
+//! What both programs need: standard output that never blocks the service, and the signals that end a program.
 
 use std::{
     io::{self, Write},
@@ -12,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-/// How many entries may wait for a slow reader before more are dropped, and how many bytes.
+/// The most entries that wait for a slow reader of standard output. More entries are dropped.
 const BACKLOG: usize = 4096;
 const BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 
-/// Standard output behind a thread, so that a reader that has stopped or gone does not hold up the service.
+/// Standard output behind a thread, so that a slow or closed reader does not block the service.
 #[derive(Debug)]
 pub struct Console {
     lines: SyncSender<String>,
@@ -26,13 +25,13 @@ pub struct Console {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// The bytes that wait.
+    /// The number of bytes that wait.
     waiting: AtomicUsize,
-    /// The entries that were dropped.
+    /// The number of entries that were dropped.
     dropped: AtomicU64,
 }
 
-/// Prints lines, from any thread.
+/// A handle that prints lines from any thread.
 #[derive(Clone, Debug)]
 pub struct Printer {
     lines: SyncSender<String>,
@@ -44,7 +43,7 @@ impl Console {
     ///
     /// # Errors
     ///
-    /// If no thread can be started.
+    /// Returns an error if the system cannot start a thread.
     pub fn start() -> io::Result<Self> {
         let (lines, received) = mpsc::sync_channel::<String>(BACKLOG);
         let (done, drained) = mpsc::channel();
@@ -53,7 +52,7 @@ impl Console {
         thread::Builder::new().name("console".to_owned()).spawn(move || {
             for line in received {
                 let mut stdout = io::stdout().lock();
-                // If the reader has gone, lines are taken and not printed.
+                // If the reader has closed its end, the lines are lost.
                 let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
                 printed.waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
@@ -62,14 +61,14 @@ impl Console {
         Ok(Self { lines, drained, counts })
     }
 
-    /// A handle for printing.
+    /// Returns a handle for printing.
     #[must_use]
     pub fn printer(&self) -> Printer {
         Printer { lines: self.lines.clone(), counts: Arc::clone(&self.counts) }
     }
 
-    /// Waits a moment for what is still to be printed, and says on standard error how many lines were
-    /// not. All printers must be gone before.
+    /// Waits at most 1 s until the waiting lines are printed. If lines were dropped, says how many on standard error.
+    /// Drop all printers before this call.
     pub fn finish(self) {
         drop(self.lines);
         let _ = self.drained.recv_timeout(Duration::from_secs(1));
@@ -81,7 +80,7 @@ impl Console {
 }
 
 impl Printer {
-    /// Prints a line, or several that belong together. Drops them if too many wait already.
+    /// Prints an entry of one or more lines. Drops the entry if too many entries wait.
     pub fn line(&self, line: impl Into<String>) {
         let line = line.into();
         let Counts { waiting, dropped } = &*self.counts;
@@ -94,28 +93,27 @@ impl Printer {
     }
 }
 
-/// Raises the number of files that this process may have open to what the system allows. Each connection is a file, and
-/// shells start with 1 024. For programs, not for libraries.
+/// Raises the limit of open files of this process as far as the system allows. Each connection is a file, and shells
+/// start programs with a limit of 1 024. For programs only: a library must not change limits.
 pub fn allow_many_connections() {
-    // Without it there are fewer connections at a time, and the log says so.
+    // If this fails, fewer connections fit at a time, and the log says so.
     #[cfg(unix)]
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 }
 
-/// Now, as Azure Functions writes it in its logs.
+/// Returns the current time as Azure Functions writes it in its logs.
 #[must_use]
 pub fn log_time() -> String {
     crate::clock::wall_time::log_time(std::time::SystemTime::now())
 }
 
-/// A peer's text as it may be printed: without control characters.
+/// Returns a client's text without control characters.
 #[must_use]
 pub fn printable(text: &str) -> String {
     super::text::printable(text)
 }
 
-/// A line of JSON that steers no terminal: JSON escapes the control characters up to U+001F itself, the others may be
-/// in its strings only.
+/// Returns JSON in one line without control characters. JSON itself escapes only the control characters up to U+001F.
 #[must_use]
 pub fn json_line(value: &serde_json::Value) -> String {
     let mut line = String::new();
@@ -129,7 +127,7 @@ pub fn json_line(value: &serde_json::Value) -> String {
     line
 }
 
-/// Ctrl-C and SIGTERM, caught from the moment when this is made.
+/// Catches Ctrl-C and SIGTERM from its creation on.
 #[derive(Debug)]
 pub struct Signals {
     runtime: tokio::runtime::Runtime,
@@ -138,11 +136,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches them.
+    /// Starts to catch the signals.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// Returns an error if the system refuses.
     pub fn catch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         #[cfg(unix)]
@@ -158,7 +156,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one of them.
+    /// Blocks until one of the signals arrives.
     pub fn wait(self) {
         #[cfg(unix)]
         {

@@ -1,4 +1,4 @@
-//! What readers of the control API are told as it happens.
+//! The events that readers of the control API receive.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use serde_json::{Map, Value};
 
 use super::records::{ConnectionFailure, RequestRecord, WebhookCall};
 
-/// One event.
+/// An event.
 #[derive(Debug)]
 pub(crate) enum Happening {
     Request(Arc<RequestRecord>),
     Webhook(Arc<WebhookCall>),
     WebhookUnderWay(Arc<WebhookCall>),
     ConnectionFailed(ConnectionFailure),
-    /// A device or an enrollment is not as it was: the kind of the event and its members.
+    /// A device or an enrollment changed: the kind of the event and its members.
     Changed(&'static str, Map<String, Value>),
     Reset,
 }
 
 impl Happening {
-    /// How the control API names the kind.
+    /// Returns the name of the kind in the control API.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Request(_) => "request",
@@ -31,14 +31,14 @@ impl Happening {
         }
     }
 
-    /// How much text it holds.
+    /// Returns how many bytes of text the event holds.
     pub(super) fn text_len(&self) -> usize {
         match self {
             Self::Request(record) => record.text_len(),
             Self::Webhook(call) => call.text_len(),
             Self::WebhookUnderWay(call) => call.text_len(),
             Self::ConnectionFailed(failure) => failure.outcome.len(),
-            // A tree takes several times its text.
+            // A tree takes several times the memory of its text.
             Self::Changed(_, members) => {
                 8 * members.iter().map(|(name, value)| name.len() + text_len(value)).sum::<usize>()
             }
@@ -47,7 +47,7 @@ impl Happening {
     }
 }
 
-/// About how long a value is as text.
+/// Returns about how long a value is as text.
 fn text_len(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),

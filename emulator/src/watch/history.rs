@@ -17,7 +17,7 @@ impl<T> Default for History<T> {
 }
 
 impl<T> History<T> {
-    /// Adds an entry, which holds `bytes` of text. Its number is above all others.
+    /// Adds an entry, which holds `bytes` of text. Its number must be higher than all others.
     pub(super) fn push(&mut self, number: u64, entry: Arc<T>, bytes: usize) {
         self.entries.push((number, entry), bytes);
     }

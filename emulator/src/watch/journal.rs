@@ -1,4 +1,4 @@
-//! What happened: kept within bounds for tests and readers to look at, and told to an observer at once.
+//! The journal: keeps what happened, within limits, and calls an observer with each event.
 
 use std::{
     fmt::Write,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// Is told of every event, on the service's thread.
+/// Called with every event, on the thread of the service.
 pub(crate) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
 /// Numbered entries, oldest first.
@@ -30,10 +30,10 @@ pub(crate) struct Journal {
     clock: Clock,
     started: Instant,
     observer: Option<Observer>,
-    /// Whether the control API may read events. Without it they are not kept.
+    /// `true` if the control API may read events. Otherwise events are not kept.
     keeps_events: bool,
-    /// The number of the last event. Readers wait for it to change, and take events when they can: a slow one holds up
-    /// nobody.
+    /// The number of the last event. Readers wait for it to change and take events when they can, so a slow reader
+    /// delays nobody.
     last: watch::Sender<u64>,
 }
 
@@ -46,17 +46,17 @@ struct Kept {
     telemetry: Flood<100>,
 }
 
-/// A call of a webhook, and where it went. The URL is a secret, so there is no `Debug`.
+/// A call of a webhook with its URL. It has no `Debug`, because the URL is a secret.
 pub(crate) struct AskedCall {
     pub(crate) call: Arc<WebhookCall>,
     pub(crate) url: String,
 }
 
-/// From which number on a reader wants entries.
+/// The entries that a reader wants.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum From {
     After(u64),
-    /// The newest ones.
+    /// The newest entries.
     Newest,
 }
 
@@ -81,7 +81,7 @@ impl Journal {
         }
     }
 
-    /// An observer that panics must not take the service down with it.
+    /// A panic of an observer must not stop the service.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,11 +111,11 @@ impl Journal {
         self.kept().webhook_calls.get(number)
     }
 
-    /// Returns the events after this number, and how many before them are no longer kept.
+    /// Returns the events after this number, and how many earlier events are no longer kept.
     pub(crate) fn read_events(&self, after: u64, limit: usize) -> (Entries<Happening>, u64) {
         let kept = self.kept();
         let entries = kept.events.after(after, limit);
-        // After a reset the events start with it.
+        // After a reset, the reset is the first event.
         let first = kept.events.first().unwrap_or_else(|| self.last_event() + 1);
         (entries, first.saturating_sub(after.saturating_add(1)))
     }
@@ -130,11 +130,11 @@ impl Journal {
         self.keep_request(self.kept(), record);
     }
 
-    /// Records a message of telemetry, unless there are too many: then the next one that is on record tells how many are
-    /// not.
+    /// Records a telemetry message, unless there are too many. The next message that is recorded has the number of
+    /// hidden ones.
     pub(crate) fn record_telemetry(&self, mut record: RequestRecord) {
         let mut kept = self.kept();
-        // In real time, however fast the service's time passes: it is the reader who has to keep up.
+        // Real time, not scaled time, because the limit is for people and programs that read the record.
         let Some(hidden) = kept.telemetry.admit(self.started.elapsed()) else { return };
         if hidden > 0 {
             let _ = write!(record.outcome, " ({hidden} messages before this one are not on record)");
@@ -164,7 +164,7 @@ impl Journal {
         call
     }
 
-    /// Tells of a call that is not answered yet.
+    /// Reports a call that has no answer yet.
     pub(crate) fn webhook_under_way(&self, mut call: WebhookCall) {
         let kept = self.kept();
         call.number = self.next(&kept);
@@ -173,22 +173,22 @@ impl Journal {
         self.observe(|| Event::WebhookUnderWay(WebhookCall::clone(&call)));
     }
 
-    /// Whether there may be readers of events.
+    /// Returns `true` if readers of events are possible.
     pub(crate) fn keeps_events(&self) -> bool {
         self.keeps_events
     }
 
-    /// Tells readers that something is not as it was.
+    /// Sends readers an event about a change.
     pub(crate) fn changed(&self, kind: &'static str, members: Map<String, Value>) {
         self.tell(self.kept(), Happening::Changed(kind, members));
     }
 
-    /// Records what concerns a listener as a whole.
+    /// Records an event of a listener as a whole.
     pub(crate) fn note(&self, listener: &'static str, outcome: String) {
         self.record_request(RequestRecord { outcome, ..RequestRecord::new(listener, "-") });
     }
 
-    /// Tells of a connection without a request, unless there are too many.
+    /// Reports a connection without a request, unless there are too many.
     pub(crate) fn connection_failed(&self, listener: &'static str, peer: IpAddr, outcome: String) {
         let mut kept = self.kept();
         let Some(hidden) = kept.failures.admit(self.clock.uptime()) else { return };
@@ -197,14 +197,15 @@ impl Journal {
         self.observe(|| Event::ConnectionFailed(failure));
     }
 
-    /// Forgets everything, and tells readers so. Numbers go on, so that a reader that comes back misses nothing.
+    /// Forgets everything, and sends readers an event about it. The numbers continue, so that a reader that
+    /// reconnects misses nothing.
     pub(crate) fn reset(&self) {
         let mut kept = self.kept();
         *kept = Kept::default();
         self.tell(kept, Happening::Reset);
     }
 
-    /// The number of the event that is told next.
+    /// Returns the number of the next event.
     fn next(&self, _locked: &Kept) -> u64 {
         self.last_event() + 1
     }
@@ -219,7 +220,7 @@ impl Journal {
         self.last.send_replace(number);
     }
 
-    /// Makes the event only if somebody observes.
+    /// Creates the event only if there is an observer.
     fn observe(&self, event: impl FnOnce() -> Event) {
         if let Some(observer) = &self.observer {
             observer(&event());
@@ -231,7 +232,8 @@ impl Journal {
 mod tests {
     use super::*;
 
-    /// A fleet that sends telemetry does not push what else happened out of the record, and what is hidden is told.
+    /// Telemetry of a fleet does not push other requests out of the record, and the record has the number of hidden
+    /// messages.
     #[test]
     fn telemetry_does_not_flood_the_record() {
         let journal = Journal::new(Clock::new(1000.0), None, true);
@@ -241,7 +243,7 @@ mod tests {
             journal.record_telemetry(telemetry());
         }
         assert_eq!((journal.last_event(), journal.requests().len()), (101, 101));
-        // Ten seconds later, the next one is on record again.
+        // Ten seconds later, the next message is recorded.
         let later =
             Journal { started: journal.started.checked_sub(std::time::Duration::from_secs(10)).unwrap(), ..journal };
         later.record_telemetry(telemetry());

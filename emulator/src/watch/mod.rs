@@ -1,4 +1,4 @@
-//! Ground: what happened, for tests to look at and for people to read.
+//! Base layer: records of what happened, for tests and for the log.
 
 mod bounded;
 #[doc(hidden)]

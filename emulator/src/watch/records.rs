@@ -1,4 +1,4 @@
-//! What happened, for tests to look at and for people to read.
+//! Records of what happened, for tests and for the log.
 
 use std::{
     fmt,
@@ -12,47 +12,46 @@ use serde_json::Value;
 use super::text::{excerpt, mask_signatures, printable};
 use crate::clock::wall_time;
 
-/// One request of a device, or of a client of the service API, and its answer. It holds no key, token or signature.
+/// A request of a device or of a client of the service API, and its answer. It holds no key, token or signature.
 ///
-/// Over MQTT, `CONNECT` and `SUBSCRIBE` are requests too, and what made the service drop the link
-/// is on record as a request with method `-`.
+/// Over MQTT, a `CONNECT` and a `SUBSCRIBE` are recorded as requests, too. If the service closes a connection, the
+/// record has the method `-`.
 ///
-/// At a hub, `GET` reads the twin, `PATCH` reports properties, and `PUBLISH` is telemetry. What the hub sends by itself is
-/// on record, too: `NOTIFY` is a change of the desired properties. At most 100 messages of telemetry in 10 s are on
-/// record, so that a fleet does not push everything else out; all of them are counted.
+/// At a hub, `GET` reads the twin, `PATCH` reports properties, and `PUBLISH` is telemetry. `NOTIFY` is a message that
+/// the hub sends: a change of the desired properties. All telemetry is counted, but only 100 messages in 10 s are
+/// recorded, so that other records stay.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RequestRecord {
-    /// The number of the event: it grows by one with every event of any kind.
+    /// The number of the event. It grows by one with every event of any kind.
     pub number: u64,
-    /// When it was answered.
+    /// When the service answered.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
-    /// `http`, `https`, `mqtt`, `mqtts`, or MQTT over WebSocket: `ws`, `wss`.
+    /// The listener: `http`, `https`, `mqtt`, `mqtts`, or `ws` and `wss` for MQTT over WebSocket.
     pub listener: &'static str,
-    /// `PUT`, `GET`, `POST`, …; over MQTT the `PUT` or `GET` of the topic, or a word of the list above.
+    /// The method: `PUT`, `GET`, `POST`, …. Over MQTT, `PUT` or `GET` of the topic, or one of the words above.
     pub method: String,
-    /// The path with its query, as it was asked; over MQTT the topic, the user name of a `CONNECT`,
-    /// or the filters of a `SUBSCRIBE`.
+    /// The path with its query, as the client sent it. Over MQTT the topic, the user name of a `CONNECT`, or the
+    /// filters of a `SUBSCRIBE`.
     pub path: String,
-    /// Whether there was an `Authorization` header, or a password. What it said is not kept.
+    /// `true` if there was an `Authorization` header or a password. Its text is not kept.
     pub authorization: bool,
-    /// The body as it was sent. In the service API the keys are masked.
+    /// The body as the client sent it. In the service API, keys are masked.
     pub body: String,
-    /// The device, when the path, or over MQTT the `CONNECT`, names one. In the service API `None`.
+    /// The device that the path or the `CONNECT` names. `None` in the service API.
     pub registration_id: Option<String>,
-    /// The hub at which the request arrived, as the device names it. `None`: it arrived at DPS.
+    /// The hub that received the request, as the device names it. `None` for DPS.
     pub hub: Option<String>,
-    /// The answer's HTTP status, which MQTT's topics have too; `None` when there was no answer,
-    /// because a script kept it back or nobody had subscribed to it.
+    /// The HTTP status of the answer, which topics of MQTT have, too. `None` without an answer: a script suppressed
+    /// it, or the device had not subscribed to answers.
     pub http_status: Option<u16>,
-    /// The answer's `Retry-After`, in MQTT's topics `retry-after`.
+    /// The `Retry-After` of the answer, over MQTT `retry-after` in the topic.
     pub retry_after: Option<u32>,
-    /// The answer's body. In the service API the keys are masked.
+    /// The body of the answer. In the service API, keys are masked.
     pub response_body: String,
-    /// What it came to, in words, with what the real service would not say: why a token was
-    /// refused, for instance.
+    /// The outcome in words. It says what the real service does not say, for example why a token was rejected.
     pub outcome: String,
 }
 
@@ -62,7 +61,7 @@ impl RequestRecord {
             number: 0,
             at: SystemTime::now(),
             listener,
-            // Of HTTP it may be any word, of any length.
+            // In HTTP, the method can be any word of any length.
             method: method.chars().take(16).collect(),
             path: String::new(),
             authorization: false,
@@ -76,7 +75,7 @@ impl RequestRecord {
         }
     }
 
-    /// The same without tokens: they belong in no path and no name, and a record does not repeat them.
+    /// Returns the record with the signatures of tokens masked, in case a client put a token into a path or a name.
     pub(crate) fn without_signatures(self) -> Self {
         Self {
             path: mask_signatures(&self.path),
@@ -87,110 +86,112 @@ impl RequestRecord {
         }
     }
 
-    /// How much text it holds, which is bounded for all of them.
+    /// Returns how many bytes of text the record holds. The sum of all records is limited.
     pub(crate) fn text_len(&self) -> usize {
         let ids = [&self.registration_id, &self.hub].into_iter().flatten().map(String::len).sum::<usize>();
         ids + self.path.len() + self.body.len() + self.response_body.len() + self.outcome.len()
     }
 }
 
-/// One call of the custom allocation webhook.
+/// A call of the custom allocation webhook.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct WebhookCall {
-    /// The number of the event: it grows by one with every event of any kind.
+    /// The number of the event. It grows by one with every event of any kind.
     pub number: u64,
-    /// When it was answered, or given up.
+    /// When the webhook answered, or when the call failed.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
-    /// The device it was about.
+    /// The device that is allocated.
     pub registration_id: String,
-    /// The URL, with the query masked.
+    /// The URL, with its query masked.
     pub url: String,
-    /// Whether it is the built-in Contoso webhook, which is called because nobody has named another one.
+    /// `true` for the built-in Contoso webhook, which is called if no other webhook is configured.
     pub built_in: bool,
     /// The `AllocationRequest`.
     pub request: Value,
-    /// The `AllocationRequest` as it was sent, in its order.
+    /// The text of the `AllocationRequest`, with its members in their order.
     #[serde(skip)]
     pub request_body: String,
-    /// 1 for the first call of a registration, then one more for each retry.
+    /// The number of the call in this registration: 1 for the first call, then one more for each retry.
     pub attempt: u32,
-    /// How many calls of a registration there are at most.
+    /// The most calls in one registration.
     pub attempts: u32,
-    /// How long it took.
+    /// How long the call took.
     #[serde(rename = "durationMs", serialize_with = "as_millis")]
     pub duration: Duration,
-    /// After how much of the service's time the webhook is called again; `None` when it is not.
+    /// The delay before the webhook is called again. `None` if it is not called again.
     #[serde(rename = "nextInMs", serialize_with = "as_millis_or_none")]
     pub next_in: Option<Duration>,
-    /// The webhook's HTTP status; `None` when it gave none.
+    /// The HTTP status of the webhook. `None` without an answer.
     pub status: Option<u16>,
-    /// What the webhook answered, without what is secret in its URL.
+    /// The answer of the webhook, without the secrets of its URL.
     pub response_body: String,
-    /// The hub that the device gets by this answer.
+    /// The hub that this answer assigns to the device.
     pub assigned_hub: Option<String>,
-    /// What it came to, in words.
+    /// The outcome in words.
     pub outcome: String,
-    /// Hints for the author of the webhook: members of its answer that are ignored.
+    /// Hints for the author of the webhook: members of the answer that the service ignores.
     pub warnings: Vec<String>,
-    /// The number of the call that was asked again through the control API. `None`: a device caused this call.
+    /// The number of the call that the control API repeated. `None` if a device caused this call.
     pub replay_of: Option<u64>,
 }
 
 impl WebhookCall {
-    /// About how much memory it takes. The request is held twice, and as a tree takes several times its text.
+    /// Returns about how many bytes of memory the call takes. It holds the request twice: as text, and as a tree that
+    /// takes several times the memory of the text.
     pub(crate) fn text_len(&self) -> usize {
         self.request_body.len() * 8 + self.response_body.len()
     }
 }
 
-/// A connection that came to no request: a TLS handshake that failed, a peer that spoke something else than
-/// the listener, malformed HTTP, or no CONNECT of MQTT.
+/// A connection that ended before any request: the TLS handshake failed, the client used another protocol than the
+/// listener, its HTTP was malformed, or its first MQTT packet was no CONNECT.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ConnectionFailure {
-    /// When it ended.
+    /// When the connection ended.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
-    /// `http`, `https`, `mqtt` or `mqtts`.
+    /// The listener: `http`, `https`, `mqtt` or `mqtts`.
     pub listener: &'static str,
-    /// Where it came from.
+    /// The address of the client.
     pub peer: IpAddr,
-    /// What was wrong, and what to do about it.
+    /// What was wrong, and how to correct it.
     pub outcome: String,
-    /// The number of failures before this one that were not reported: at most 20 are reported in 10 s.
+    /// The number of failures before this one that were not reported. At most 20 failures in 10 s are reported.
     pub hidden: u64,
 }
 
-/// Something that an observer is told, as soon as it has happened.
+/// An event, which an observer receives when it happens.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Event {
-    /// A device was answered.
+    /// The service answered a request.
     Request(RequestRecord),
-    /// A webhook was called.
+    /// A webhook answered, or its call failed.
     Webhook(WebhookCall),
-    /// A webhook has not answered yet: after 1 s, 10 s and 100 s. [`Webhook`](Self::Webhook) follows.
+    /// A webhook has not answered yet: sent after 1 s, 10 s and 100 s. [`Webhook`](Self::Webhook) follows when the
+    /// call ends.
     WebhookUnderWay(WebhookCall),
-    /// A connection came to nothing.
+    /// A connection ended before any request.
     ConnectionFailed(ConnectionFailure),
 }
 
-/// One readable line.
+/// Writes the record as one line of the log.
 impl fmt::Display for RequestRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.http_status.map_or("---".to_owned(), |status| status.to_string());
-        // A path is a peer's text: show no control characters on a terminal.
+        // The client chooses the path, so control characters must not reach the terminal.
         let mut what = match &self.registration_id {
             Some(id) => printable(id),
             None => printable(&self.path),
         };
         if let Some(hub) = &self.hub {
-            // The usual domain would make every line longer, and tell nothing.
+            // The usual domain makes every line longer and says nothing.
             what += " at ";
             what += &printable(hub.strip_suffix(".azure-devices.net").unwrap_or(hub));
         }
@@ -199,14 +200,14 @@ impl fmt::Display for RequestRecord {
             "{} {:<5} {:<4} {what} -> {status} {}",
             wall_time::log_time(self.at),
             self.listener,
-            // A token by HTTP's grammar: no control characters in it.
+            // HTTP allows no control characters in a method.
             self.method,
             printable(&self.outcome)
         )
     }
 }
 
-/// One readable line.
+/// Writes the call as one line of the log.
 impl fmt::Display for WebhookCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status.map_or("---".to_owned(), |status| status.to_string());
@@ -238,7 +239,7 @@ impl fmt::Display for WebhookCall {
     }
 }
 
-/// One readable line.
+/// Writes the failure as one line of the log.
 impl fmt::Display for ConnectionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, listener, peer, outcome, hidden } = self;

@@ -1,4 +1,4 @@
-//! Text of peers, made fit to be shown: without secrets, and without control of a terminal.
+//! Makes text of clients safe to show: without secrets, and without control characters.
 
 /// Escapes control characters, and characters that are invisible or change the direction of the text.
 pub(crate) fn printable(text: &str) -> String {
@@ -13,20 +13,20 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
-/// A text without the signatures of tokens and the keys of connection strings: `sig=` and `SharedAccessKey=` in any case,
-/// also with escapes such as `sig%3D`, and what follows up to the next `&`, of a key up to the next `;`, too.
+/// Masks the signatures of tokens and the keys of connection strings: the values of `sig=` and `SharedAccessKey=` in
+/// any case, also with escapes such as `sig%3D`. A value ends at the next `&`, and a key also at the next `;`.
 pub(super) fn mask_signatures(text: &str) -> String {
     let masked = mask_values(text, "sig", &['&']);
     mask_values(&masked, "sharedaccesskey", &['&', ';'])
 }
 
-/// A text without the values of this name, which is in lower case. A value ends at one of `ends`.
+/// Masks the values of this name, which must be in lower case. A value ends at one of `ends`.
 fn mask_values(text: &str, name: &str, ends: &[char]) -> String {
     let is_assigned = |rest: &str| {
         let escape = rest.strip_prefix('%').map(|escape| escape.trim_start_matches("25"));
         rest.starts_with('=') || escape.is_some_and(|escape| escape.starts_with("3d"))
     };
-    // Of the same length.
+    // The lower case has the same length.
     let lower = text.to_ascii_lowercase();
     let (mut masked, mut done) = (String::with_capacity(text.len()), 0);
     for (at, name) in lower.match_indices(name) {
@@ -40,12 +40,12 @@ fn mask_values(text: &str, name: &str, ends: &[char]) -> String {
     masked + &text[done..]
 }
 
-/// A text without these secrets.
+/// Masks these secrets.
 pub(crate) fn mask(text: String, secrets: &[String]) -> String {
     secrets.iter().fold(text, |text, secret| if text.contains(secret) { text.replace(secret, "****") } else { text })
 }
 
-/// The beginning of a text that may be long.
+/// Returns the beginning of a text that may be long.
 pub(crate) fn excerpt(text: &str) -> String {
     const LENGTH: usize = 200;
     match text.char_indices().nth(LENGTH) {
@@ -58,7 +58,7 @@ pub(crate) fn excerpt(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// If somebody takes a token or a connection string for a name, it is not in the log.
+    /// A token or a connection string in a wrong field does not reach the log.
     #[test]
     fn secrets_in_names_are_masked() {
         for (text, masked) in [
@@ -73,7 +73,7 @@ mod tests {
         }
     }
 
-    /// A terminal is not steered, and what is shown is what is there.
+    /// Text cannot control a terminal, and invisible characters become visible.
     #[test]
     fn what_cannot_be_seen_is_escaped() {
         assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}"), r"a\u{1b}[2J\r\n\u{9b}");

@@ -95,7 +95,7 @@ fn of_request(record: &RequestRecord) -> Style {
 fn of_webhook(call: &WebhookCall) -> Style {
     if call.assigned_hub.is_some() {
         GOOD
-    } else if call.next_in.is_some() || call.outcome.starts_with("given up") {
+    } else if call.next_in.is_some() || call.outcome.starts_with("cancelled") {
         DOUBTFUL
     } else {
         REFUSED_BY_WEBHOOK

@@ -1,4 +1,4 @@
-//! The switches of `[behaviour]`.
+//! The settings of `[behaviour]`.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! One call of the control API, after its checks.
+//! A call of the control API that has passed its checks.
 
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
@@ -14,25 +14,25 @@ use crate::{
     watch::{journal::From, text::excerpt},
 };
 
-/// How many entries a page has, unless the call asks for fewer or more.
+/// How many entries a page has by default.
 const LIMIT: usize = 100;
-/// How many entries a call may ask for.
+/// The most entries that a call may ask for.
 const MAX_LIMIT: usize = 1000;
 
-/// What calls work on.
+/// What calls read and change.
 pub(super) struct Desk {
     pub(super) service: Arc<Service>,
     pub(super) hub: Arc<Hub>,
     pub(super) started: SystemTime,
     /// The names and URLs of all listeners.
     pub(super) listeners: Vec<(&'static str, String)>,
-    /// How many more may read events.
+    /// How many more readers of events are allowed.
     pub(super) readers: Arc<Semaphore>,
 }
 
-/// A call.
+/// A call of the control API.
 pub(super) struct Call<'a> {
-    /// What stands for `{…}` in the path.
+    /// The value of `{…}` in the path.
     pub(super) parameter: Cow<'a, str>,
     query: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(super) headers: &'a HeaderMap,
@@ -40,7 +40,7 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Reads a query, which may have these parameters only, each once.
+    /// Reads a query. It may have only these parameters, each once.
     pub(super) fn new(
         parameter: Cow<'a, str>,
         query: &'a str,
@@ -53,10 +53,12 @@ impl<'a> Call<'a> {
             if !known.contains(&&**name) {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 let name = excerpt(name);
-                return Err(Refusal::bad_request(format!("{name:?} is no parameter of this call; it has {known}")));
+                return Err(Refusal::bad_request(format!(
+                    "{name:?} is not a parameter of this call. Parameters: {known}"
+                )));
             }
             if query[..at].iter().any(|(other, _)| other == name) {
-                return Err(Refusal::bad_request(format!("{name} is there twice")));
+                return Err(Refusal::bad_request(format!("{name} is given twice")));
             }
         }
         Ok(Self { parameter, query, headers, body })
@@ -70,12 +72,12 @@ impl<'a> Call<'a> {
         self.query(name).map(|value| number(name, value)).transpose()
     }
 
-    /// The parameter in the path, which is a number.
+    /// Returns the number in the path.
     pub(super) fn number_in_path(&self) -> Result<u64, Refusal> {
         number("the number in the path", &self.parameter)
     }
 
-    /// From where on a history is read.
+    /// Returns where in a history the page starts.
     pub(super) fn from(&self) -> Result<From, Refusal> {
         Ok(self.number("after")?.map_or(From::Newest, From::After))
     }
@@ -84,23 +86,23 @@ impl<'a> Call<'a> {
         match self.number("limit")?.map(usize::try_from) {
             None => Ok(LIMIT),
             Some(Ok(limit @ 1..=MAX_LIMIT)) => Ok(limit),
-            Some(_) => Err(Refusal::bad_request(format!("limit goes from 1 to {MAX_LIMIT}"))),
+            Some(_) => Err(Refusal::bad_request(format!("limit must be 1 to {MAX_LIMIT}"))),
         }
     }
 
     /// Reads the body as a JSON object.
     pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        // The error may quote a long text.
+        // The error of serde may quote a long text.
         let value =
             serde_json::from_slice(self.body).map_err(|error| Refusal::bad_request(excerpt(&error.to_string())))?;
-        // serde would read an array as a structure.
+        // serde would accept an array instead of an object.
         if !self.body.trim_ascii_start().starts_with(b"{") {
-            return Err(Refusal::bad_request("the body is no JSON object".to_owned()));
+            return Err(Refusal::bad_request("the body is not a JSON object".to_owned()));
         }
         Ok(value)
     }
 
-    /// Refuses a body with members. It may be missing.
+    /// Rejects a body with members. The body may be missing.
     pub(super) fn no_body(&self) -> Result<(), Refusal> {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -109,7 +111,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// JSON has one kind of number: 5.0 is an integer. serde tells them apart.
+/// Turns 5.0 into 5: JSON has one kind of number, but serde reads 5.0 only as a float.
 pub(super) fn with_integers(value: Value) -> Value {
     match value {
         Value::Number(number) => {
@@ -124,8 +126,8 @@ pub(super) fn with_integers(value: Value) -> Value {
 }
 
 pub(super) fn number(name: &str, value: &str) -> Result<u64, Refusal> {
-    // `parse` takes a sign.
+    // `parse` would accept a sign.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.parse().ok().filter(|_| digits);
-    number.ok_or_else(|| Refusal::bad_request(format!("{name} is {:?}, which is no number", excerpt(value))))
+    number.ok_or_else(|| Refusal::bad_request(format!("{name} is {:?}, which is not a number", excerpt(value))))
 }

@@ -15,7 +15,7 @@ use crate::{
     watch::text::excerpt,
 };
 
-/// How long a call waits for the end of a connection.
+/// How long a call waits until a connection has ended.
 const END: Duration = Duration::from_secs(2);
 
 pub(super) fn list(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -29,7 +29,7 @@ pub(super) fn show(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     Ok(Reply::json(&device))
 }
 
-/// The last telemetry of a device.
+/// Returns the last telemetry of a device.
 pub(super) fn telemetry(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let device = desk.service.device_view(&call.parameter).ok_or_else(|| no_device(call))?;
     let Telemetry { count, last } = desk.hub.telemetry(&call.parameter);
@@ -41,7 +41,7 @@ pub(super) fn patch_twin(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal>
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Patch {
-        // Absent, but not null.
+        // The member may be missing, but not `null`.
         #[serde(default, deserialize_with = "members")]
         tags: Option<Map<String, Value>>,
         #[serde(default, deserialize_with = "members")]
@@ -62,7 +62,7 @@ pub(super) fn disable(hub: &Hub, registration_id: &str) -> Result<(), HubError> 
     hub.set_enabled(registration_id, false)
 }
 
-/// Does something that ends the connection of a device, if there is one. It has ended when the call is answered.
+/// Does something that ends the connection of a device, and waits until the connection has ended.
 pub(super) async fn end_connection(
     desk: &Desk,
     call: &Call<'_>,
@@ -71,12 +71,12 @@ pub(super) async fn end_connection(
     call.no_body()?;
     let (id, activity) = (&*call.parameter, desk.hub.activity());
     let session = activity.session(id);
-    // There is an event when the connection has ended.
+    // An event says that the connection has ended.
     let mut events = desk.service.journal().watch();
     act(&desk.hub, id).map_err(|error| refusal(call, &error))?;
     let ended =
         async { while session.is_some() && activity.session(id) == session && events.changed().await.is_ok() {} };
-    // A device that does not read is shown as connected until its connection breaks.
+    // If the device does not read, it is shown as connected until its connection breaks.
     let _ = tokio::time::timeout(END, ended).await;
     show(desk, call)
 }

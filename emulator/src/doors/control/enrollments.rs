@@ -1,4 +1,4 @@
-//! Enrollments: what there are, and whether they are enabled.
+//! Enrollments: lists them, enables and disables them.
 
 use serde_json::json;
 
@@ -43,7 +43,7 @@ fn set_enabled(desk: &Desk, call: &Call<'_>, enabled: bool) -> Result<Reply, Ref
         }
     };
     desk.service.enable_enrollment(kind, &call.parameter, enabled).map_err(|error| match error.status() {
-        // It was deleted meanwhile.
+        // The enrollment was deleted meanwhile.
         404 => no_enrollment(call),
         _ => Refusal::unavailable(error.detail),
     })?;

@@ -1,10 +1,10 @@
-//! What happens, as server-sent events (HTML Living Standard, 9.2).
+//! A stream of events as server-sent events (HTML Living Standard, 9.2).
 //!
-//! A reader takes events from the journal when its connection has room, so a slow one holds up nobody. If it falls so
-//! far behind that events are no longer kept, it is told how many it missed.
+//! A reader takes events from the journal when its connection has room, so a slow reader delays nobody. If a reader
+//! is so slow that events are dropped, it gets an event with their number.
 //!
-//! Telemetry is no event of the journal: each reader is told who sent how much since it was told last, and that at most
-//! once a second. So what a reader gets is bounded, however much telemetry a fleet sends, and it pushes no event out.
+//! Telemetry is not in the journal. At most once a second, a reader gets an event that lists the devices that sent
+//! telemetry since the last such event. So telemetry of a fleet neither floods a reader nor pushes other events out.
 
 use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
 
@@ -26,15 +26,15 @@ use super::{
 };
 use crate::{hub::Hub, net::http::Body, service::Service};
 
-/// How many may read events at a time.
+/// The most readers of events at the same time.
 pub(super) const READERS: usize = 64;
 /// How many events are written at once.
 const BATCH: usize = 64;
-/// After how long without an event a comment is written, so that nobody takes the connection for dead.
+/// The time without an event after which a comment is written, so that proxies and clients keep the connection open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often a reader is sent an event about telemetry.
+/// The shortest time between two events about telemetry.
 const TELEMETRY: Duration = Duration::from_secs(1);
-/// How many devices such an event names.
+/// The most devices that an event about telemetry names.
 const SENDERS: usize = 100;
 
 struct Reader {
@@ -44,11 +44,11 @@ struct Reader {
     /// The number of the last event that was written.
     seen: u64,
     telemetry: watch::Receiver<u64>,
-    /// The number of the last message of telemetry that it was told of.
+    /// The number of the last telemetry message that the reader knows about.
     told: u64,
-    /// When it may be told of more.
+    /// When the next event about telemetry may be written.
     told_again: Instant,
-    /// What is written next, whatever happens.
+    /// The text that is written first.
     first: Option<String>,
     _permit: OwnedSemaphorePermit,
 }
@@ -66,7 +66,7 @@ pub(super) fn read(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let mut first = "retry: 1000\n: the events of azure-dps-emulator\n\n".to_owned();
     let seen = match last_seen.map(|(name, seen)| number(name, seen)).transpose()? {
         None => last_event,
-        // The reader knows an emulator that ran before this one.
+        // The reader comes from an emulator that ran before this one.
         Some(seen) if seen > last_event => {
             write_event(&mut first, 0, "reset", r#"{"number":0}"#);
             0
@@ -76,7 +76,7 @@ pub(super) fn read(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let permit = Arc::clone(&desk.readers)
         .try_acquire_owned()
         .map_err(|_| Refusal::unavailable(format!("{READERS} read events already: close one of them")))?;
-    // A reader that comes back may have missed any.
+    // A reader that reconnects may have missed telemetry.
     let told = if last_seen.is_some() { 0 } else { *telemetry.borrow() };
     let reader = Reader {
         service: Arc::clone(&desk.service),
@@ -106,7 +106,7 @@ impl Reader {
             return first;
         }
         loop {
-            // An event that comes after this wakes the reader again.
+            // Mark the number as seen before reading, so that a later event wakes the reader.
             self.last.borrow_and_update();
             let (events, missed) = self.service.journal().read_events(self.seen, BATCH);
             let mut text = String::new();
@@ -119,7 +119,7 @@ impl Reader {
                 self.seen = number;
             }
             if let Some(data) = self.new_telemetry() {
-                // The reader goes on after the same number.
+                // Telemetry has no number of its own: a reader that reconnects continues after the last event.
                 write_event(&mut text, self.seen, "telemetry", &data);
             }
             if !text.is_empty() {
@@ -131,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// Who sent telemetry, if it is time to tell.
+    /// Returns the event about telemetry, if one is due.
     fn new_telemetry(&mut self) -> Option<String> {
         if Instant::now() < self.told_again {
             return None;
@@ -145,11 +145,11 @@ impl Reader {
         Some(telemetry(&senders))
     }
 
-    /// Waits until there is something to tell.
+    /// Waits for an event, or for telemetry when an event about it is due.
     async fn changed(&mut self) {
         let (told, again) = (self.told, self.told_again);
         let telemetry = async {
-            // The senders are in memory as long as the receivers are.
+            // `wait_for` fails only if the sender is gone, and `self.hub` holds the sender.
             let _ = self.telemetry.wait_for(|&last| last > told).await;
             tokio::time::sleep_until(again).await;
         };
@@ -160,7 +160,7 @@ impl Reader {
     }
 }
 
-/// JSON has no line breaks outside its strings, and inside they are escaped.
+/// Writes one event. JSON escapes line breaks inside strings, and this JSON has no others.
 fn write_event(text: &mut String, number: u64, kind: &str, data: &str) {
     // Writing to a string cannot fail.
     let _ = write!(text, "id: {number}\nevent: {kind}\ndata: {data}\n\n");

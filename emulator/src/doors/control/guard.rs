@@ -1,5 +1,5 @@
-//! Who may use the control API: requests to a known host, from this listener's own page or from no page at all, and with
-//! the token if there is one.
+//! Decides which requests may use the control API: their host must be known, they must come from this listener's own
+//! page or from no page, and they must have the token, if one is set.
 
 use std::net::SocketAddr;
 
@@ -15,21 +15,21 @@ use crate::watch::text::excerpt;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A shorter token can be guessed.
+/// Shorter tokens are too easy to guess.
 const SHORTEST_TOKEN: usize = 16;
 
-/// What lets a request in. It holds secrets, so there is no `Debug`.
+/// The secrets and names that admit a request. It has no `Debug`, because it holds secrets.
 pub(crate) struct Guard {
     port: u16,
-    /// Other hosts, in lower case: `name` with any port, or `name:port`.
+    /// Other hosts in lower case: `name` for any port, or `name:port`.
     hosts: Vec<String>,
     token: Option<String>,
-    /// What the cookie of a browser holds instead of the token. It is made at each start.
+    /// The value of a browser's cookie, instead of the token. It is created at each start.
     session: String,
 }
 
 impl Guard {
-    /// The error says why the listener must not be started.
+    /// Creates a guard. The error says why the listener must not start.
     pub(crate) fn new(address: SocketAddr, hosts: &[String], token: Option<&str>) -> Result<Self, String> {
         match token {
             Some(token) if token.len() < SHORTEST_TOKEN => {
@@ -40,14 +40,14 @@ impl Guard {
             }
             None if !address.ip().is_loopback() => {
                 return Err(format!(
-                    "{address} is no loopback address, so other machines could use the control API: set a token in \
+                    "{address} is not a loopback address, so other machines could use the control API: set a token in \
                      DPS_EMULATOR_CONTROL_TOKEN or with --control-token-file, or listen on 127.0.0.1"
                 ));
             }
             _ => {}
         }
         let mut session = [0; 32];
-        rand::fill(&mut session).map_err(|_| "the system gives no random bytes".to_owned())?;
+        rand::fill(&mut session).map_err(|_| "the system has no random bytes".to_owned())?;
         Ok(Self {
             port: address.port(),
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -56,8 +56,8 @@ impl Guard {
         })
     }
 
-    /// Checks that the request is meant for this listener: another name may be one that a web page had resolved to
-    /// 127.0.0.1.
+    /// Checks that the request names this listener. A web page could resolve another name to 127.0.0.1 (DNS
+    /// rebinding).
     pub(super) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter().map(HeaderValue::to_str);
         let host = match (hosts.next(), hosts.next()) {
@@ -91,28 +91,31 @@ impl Guard {
             || self.hosts.iter().any(|own| *own == host || own == name)
     }
 
-    /// Checks that no other web page has sent the request.
+    /// Checks that no other web page sent the request.
     pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         for origin in headers.get_all(header::ORIGIN) {
             let origin = origin.to_str().unwrap_or_default();
             let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             if !host.is_some_and(|host| self.is_own_host(host)) {
-                return Err(Refusal::foreign_origin(format!("pages of {:?} may not ask", excerpt(origin))));
+                return Err(Refusal::foreign_origin(format!(
+                    "pages of {:?} may not call the control API",
+                    excerpt(origin)
+                )));
             }
         }
         Ok(())
     }
 
-    /// Checks the same for requests that have no `Origin`, such as those of images and scripts. A link to the page
-    /// itself may be anywhere.
+    /// Checks requests without `Origin`, such as those of images and scripts, for the same. A link to the page itself
+    /// is allowed from everywhere.
     pub(super) fn check_fetch_site(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
             None | Some(b"same-origin" | b"none") => Ok(()),
-            Some(_) => Err(Refusal::foreign_origin("other pages may not ask")),
+            Some(_) => Err(Refusal::foreign_origin("other pages may not call the control API")),
         }
     }
 
-    /// Checks the token, which is in the `Authorization` header or stands behind the cookie.
+    /// Checks the token of the `Authorization` header, or the session of the cookie.
     pub(super) fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(token) = &self.token else { return Ok(()) };
         if let Some(authorization) = headers.get(header::AUTHORIZATION) {
@@ -134,7 +137,7 @@ impl Guard {
         }
     }
 
-    /// Exchanges the token for the cookie. `None`: there is no token, and so no need for a cookie.
+    /// Exchanges the token for a cookie. Returns `None` without a token, because then no cookie is needed.
     pub(super) fn start_session(&self, shown: &str) -> Result<Option<HeaderValue>, Refusal> {
         let Some(token) = &self.token else { return Ok(None) };
         if verify_slices_are_equal(shown.as_bytes(), token.as_bytes()).is_err() {
@@ -144,7 +147,7 @@ impl Guard {
         Ok(HeaderValue::try_from(cookie).ok())
     }
 
-    /// Cookies are sent to all ports of a host.
+    /// Returns the name of the cookie. It has the port, because browsers send a cookie to all ports of a host.
     fn cookie_name(&self) -> String {
         format!("dps-emulator-{}", self.port)
     }

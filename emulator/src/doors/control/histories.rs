@@ -1,4 +1,4 @@
-//! Requests and webhook calls that are kept, and asking a webhook again.
+//! The history of requests and webhook calls, and repeating a webhook call.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     watch::journal::{Entries, From},
 };
 
-/// The most text in a page.
+/// The most bytes of text in a page.
 const MAX_PAGE: usize = 8 * 1024 * 1024;
 
 pub(super) fn requests(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -33,18 +33,18 @@ pub(super) fn webhook_call(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusa
     Ok(Reply::json(&whole_call(&asked.call)))
 }
 
-/// Asks the webhook again.
+/// Calls the webhook again.
 pub(super) async fn replay(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     call.no_body()?;
     let number = call.number_in_path()?;
     let service = Arc::clone(&desk.service);
-    // The call goes on and is recorded if the peer hangs up.
+    // A task, so that the call continues and is recorded if the client hangs up.
     let replay = tokio::spawn(async move { service.replay(number).await });
     match replay.await {
         Ok(Ok(call)) => Ok(Reply::json(&whole_call(&call))),
         Ok(Err(NoReplay::NoSuchCall)) => Err(no_call(number)),
-        Ok(Err(NoReplay::TooMany)) => Err(Refusal::unavailable("too many webhooks are being asked again: try later")),
-        Ok(Err(NoReplay::Reset)) | Err(_) => Err(Refusal::conflict("everything was reset while the webhook was asked")),
+        Ok(Err(NoReplay::TooMany)) => Err(Refusal::unavailable("too many webhook calls are being repeated: try later")),
+        Ok(Err(NoReplay::Reset)) | Err(_) => Err(Refusal::conflict("the emulator was reset during the call")),
     }
 }
 
@@ -52,7 +52,7 @@ fn no_call(number: u64) -> Refusal {
     Refusal::not_found(format!("no webhook call {number} is kept"))
 }
 
-/// A part of a history, as much as a page may hold.
+/// Returns a page of a history, as much as fits.
 fn page<T>(
     desk: &Desk,
     call: &Call<'_>,
@@ -62,7 +62,7 @@ fn page<T>(
     size: impl Fn(&T) -> usize,
 ) -> Result<Reply, Refusal> {
     let (from, limit) = (call.from()?, call.limit()?);
-    // What happens after this is in the events after it.
+    // Read the number first: later changes are in the events after it.
     let last_event = desk.service.journal().last_event();
     let mut bytes = 0;
     let mut fits = |entry: &T| {
@@ -72,7 +72,7 @@ fn page<T>(
     let (entries, next) = match from {
         From::Newest => {
             let mut entries = read(from, limit);
-            // The newest are the last ones.
+            // The newest entries are at the end.
             let kept = entries.iter().rev().take_while(|(_, entry)| fits(entry)).count();
             entries.drain(..entries.len() - kept.max(1).min(entries.len()));
             (entries, None)

@@ -1,7 +1,7 @@
-//! The control API, which looks into the emulator and drives it, and the page that uses it.
+//! The control API, which reads and changes the running emulator, and its page.
 //!
-//! `docs/control-api.json` describes the calls, and `routes.rs` lists them. Every request passes the checks of
-//! `guard.rs` in the order of [`Control::answer`] before anything is looked at or done.
+//! `docs/control-api.json` describes the calls, and `routes.rs` lists them. Every request first passes the checks of
+//! `guard.rs`, in the order of [`Control::answer`].
 
 mod behaviour;
 mod call;
@@ -35,7 +35,7 @@ use crate::{
     service::Service,
 };
 
-/// The most bytes in the body of a call.
+/// The longest body of a call.
 const MAX_BODY: usize = 256 * 1024;
 const LISTENER: &str = "control";
 
@@ -46,7 +46,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// `listeners` are the names and URLs that `health` tells.
+    /// Creates the control API. `listeners` are the names and URLs that `health` returns.
     pub(crate) fn new(
         service: Arc<Service>,
         hub: Arc<Hub>,
@@ -62,7 +62,7 @@ impl Control {
         let (path, headers) = (head.uri.path(), &head.headers);
         self.guard.check_host(&head.uri, headers)?;
         self.guard.check_origin(headers)?;
-        // hyper leaves out the body of an answer to HEAD.
+        // hyper removes the body of an answer to HEAD.
         if (head.method == Method::GET || head.method == Method::HEAD)
             && let Some(file) = page::file(path)
         {
@@ -81,7 +81,7 @@ impl Control {
             read_body(body, MAX_BODY, self.patience()).await.map_err(|fault| match fault {
                 BodyFault::TooLong => Refusal::too_large(MAX_BODY),
                 BodyFault::Late => Refusal::late(),
-                BodyFault::Broken => Refusal::bad_request("the connection broke within the body"),
+                BodyFault::Broken => Refusal::bad_request("the connection broke before the end of the body"),
             })?
         };
         let query = head.uri.query().unwrap_or_default();
@@ -101,7 +101,7 @@ impl Control {
         struct Session {
             token: String,
         }
-        // The error of the JSON reader could quote the token.
+        // The error of serde could quote the token.
         let Session { token } = call.body().map_err(|_| Refusal::bad_request("the body is not {\"token\":\"…\"}"))?;
         let mut reply = Reply::nothing();
         reply.headers.extend(self.guard.start_session(&token)?.map(|cookie| (header::SET_COOKIE, cookie)));
@@ -109,7 +109,7 @@ impl Control {
     }
 }
 
-/// Checks that a change is JSON. Forms of other web pages cannot send that.
+/// Checks that a change is JSON, which forms of other web pages cannot send.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     match media_type(headers) {
         Some(media_type) if media_type.eq_ignore_ascii_case("application/json") => Ok(()),
@@ -118,7 +118,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 impl Handler for Control {
-    /// A browser that has left a stream of events must not count as a reader of it.
+    /// A browser that has left a stream of events must not count as a reader.
     const HALF_CLOSE: bool = false;
 
     fn note(&self, what: String) {

@@ -1,4 +1,4 @@
-//! What runs, its description, and the way back to the start.
+//! Health, the description of the API, and the reset.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{clock::wall_time, service::inspection::Counts, store::shared::NotKept};
 
-/// The description of the control API.
+/// The OpenAPI description of the control API.
 pub(super) const DESCRIPTION: &str = include_str!("../../../docs/control-api.json");
 
 pub(super) fn health(desk: &Desk, _: &Call<'_>) -> Result<Reply, Refusal> {

@@ -1,4 +1,4 @@
-//! The files of the page, which are part of the binary. They hold no secret, so they need no token.
+//! The files of the page. They are part of the binary. They hold no secrets, so they need no token.
 
 use super::reply::Reply;
 
@@ -7,7 +7,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Paths, media types and texts.
+/// The path, media type and text of each file.
 const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page/index.html")),
     ("/api.js", JAVASCRIPT, include_str!("page/api.js")),
@@ -35,7 +35,7 @@ mod tests {
 
     use super::*;
 
-    /// Every file in the folder is served, and no other.
+    /// Every file in the folder is served, and no other file.
     #[test]
     fn the_page_is_complete() {
         let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doors/control/page")).unwrap();

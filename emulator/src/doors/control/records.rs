@@ -1,4 +1,4 @@
-//! How records and events are shown.
+//! Records and events as JSON.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A webhook call without its bodies.
+/// Returns a webhook call without its bodies.
 pub(super) fn summary(call: &WebhookCall) -> Value {
     json!({
         "number": call.number,
@@ -32,7 +32,7 @@ pub(super) fn summary(call: &WebhookCall) -> Value {
     })
 }
 
-/// A webhook call with its bodies.
+/// Returns a webhook call with its bodies.
 pub(super) fn whole_call(call: &WebhookCall) -> Value {
     let mut whole = summary(call);
     whole["requestBody"] = json!(call.request_body);
@@ -40,15 +40,15 @@ pub(super) fn whole_call(call: &WebhookCall) -> Value {
     whole
 }
 
-/// The data of an event that tells of telemetry.
+/// Returns the data of an event about telemetry.
 pub(super) fn telemetry(Senders { devices, more, messages }: &Senders) -> String {
     let devices = devices.iter().map(|(id, count)| json!({ "registrationId": id, "count": count }));
     json!({ "messages": messages, "devices": devices.collect::<Vec<_>>(), "more": more }).to_string()
 }
 
-/// The data of an event.
+/// Returns the data of an event.
 pub(super) fn data(number: u64, happening: &Happening) -> String {
-    /// The number and the members beside it.
+    /// Adds the number to the members.
     #[derive(Serialize)]
     struct Numbered<T> {
         number: u64,
@@ -63,6 +63,6 @@ pub(super) fn data(number: u64, happening: &Happening) -> String {
         Happening::Changed(_, members) => serde_json::to_string(&Numbered { number, members }),
         Happening::Reset => serde_json::to_string(&json!({ "number": number })),
     };
-    // Writing these cannot fail.
+    // Serializing these types cannot fail.
     data.unwrap_or_default()
 }

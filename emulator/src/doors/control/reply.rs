@@ -1,4 +1,4 @@
-//! What the control API answers: JSON, refusals, and the headers that all answers have.
+//! The answers of the control API: JSON, errors, and the headers of all answers.
 
 use hyper::{
     HeaderMap, Response, StatusCode,
@@ -9,11 +9,11 @@ use serde_json::json;
 
 use crate::net::http::{Body, whole};
 
-/// What a page of this listener may do: load its own files, and nothing else. No other page may frame it.
+/// A page of this listener may load only its own files, and other pages may not frame it.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'";
 
-/// An answer without the headers that all answers have.
+/// An answer without the common headers.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
@@ -21,11 +21,11 @@ pub(super) struct Reply {
     pub(super) body: Body,
 }
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
-    /// A word for programs.
+    /// The kind of error, for programs.
     error: &'static str,
     message: String,
     header: Option<(HeaderName, HeaderValue)>,
@@ -45,7 +45,7 @@ impl Reply {
         Self { status, headers, body }
     }
 
-    /// Done, and there is nothing to tell.
+    /// Returns an answer without a body: the call succeeded.
     pub(super) fn nothing() -> Self {
         Self { status: StatusCode::NO_CONTENT, headers: HeaderMap::new(), body: whole(String::new()) }
     }
@@ -96,12 +96,12 @@ impl Refusal {
 
     pub(super) fn method_not_allowed(allowed: &str) -> Self {
         let header = HeaderValue::from_str(allowed).ok().map(|value| (header::ALLOW, value));
-        let message = format!("this path has {allowed}");
+        let message = format!("this path allows {allowed}");
         Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", message) }
     }
 
     pub(super) fn late() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "late", "the body did not come in time")
+        Self::new(StatusCode::REQUEST_TIMEOUT, "late", "the body did not arrive in time")
     }
 
     pub(super) fn conflict(message: impl Into<String>) -> Self {

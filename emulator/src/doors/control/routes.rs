@@ -15,17 +15,17 @@ use super::{
 
 use crate::hub::{Hub, error::HubError};
 
-/// What answers a call.
+/// The part of the emulator that answers a call.
 #[derive(Clone, Copy)]
 pub(super) enum Answered {
     By(fn(&Desk, &Call<'_>) -> Result<Reply, Refusal>),
-    /// By a stream of events.
+    /// A stream of events.
     Events,
-    /// By the hub of a device, which ends the connection of the device.
+    /// The hub of a device. It ends the connection of the device.
     Disconnects(fn(&Hub, &str) -> Result<(), HubError>),
-    /// By a webhook.
+    /// A webhook.
     Replay,
-    /// By the guard, which knows the token.
+    /// The guard, which knows the token.
     Session,
 }
 
@@ -77,7 +77,7 @@ static ROUTES: [Route; 25] = {
     ]
 };
 
-/// Finds the call of this method and path. Returns what stands for `{…}`, too.
+/// Finds the call of this method and path. Returns the value of `{…}`, too.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Cow<'a, str>), Refusal> {
     let with_path: Vec<_> = ROUTES.iter().filter_map(|route| Some((route, parameter(route.path, path)?))).collect();
     if with_path.is_empty() {
@@ -92,7 +92,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route
     Ok((route, parameter))
 }
 
-/// What stands for `{…}` in a path of this form: one segment.
+/// Returns the value of `{…}` if the path has this form. The value is one segment.
 fn parameter<'a>(form: &str, path: &'a str) -> Option<&'a str> {
     let (Some((before, _)), Some((_, after))) = (form.split_once('{'), form.split_once('}')) else {
         return (form == path).then_some("");
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Every call of the server is in the description, with its parameters, and the other way round.
+    /// The description has every call with its parameters, and describes no other call.
     #[test]
     fn the_description_has_every_call() {
         let description: Value = serde_json::from_str(overview::DESCRIPTION).unwrap();

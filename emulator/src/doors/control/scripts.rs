@@ -1,4 +1,4 @@
-//! Scripts in JSON: every fault that [`Script`] has.
+//! Scripts in JSON, with every fault of [`Script`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     watch::text::excerpt,
 };
 
-/// What a script is in JSON.
+/// A script in JSON.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Order {
@@ -73,7 +73,7 @@ pub(super) fn show(desk: &Desk, _: &Call<'_>) -> Result<Reply, Refusal> {
 }
 
 pub(super) fn add(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
-    // serde would read an array as the members of a fault.
+    // serde would accept an array instead of the members of a fault.
     let members: Map<String, Value> = call.body()?;
     if members.get("fault").and_then(Value::as_object).is_some_and(|fault| fault.values().any(Value::is_array)) {
         return Err(Refusal::bad_request("the members of a fault are an object, not an array"));
@@ -82,7 +82,9 @@ pub(super) fn add(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     let waiting = Order::from(script.clone());
     desk.service.try_push_script(script).map_err(|_| {
         let megabytes = SCRIPTS_SIZE / 1024 / 1024;
-        Refusal::conflict(format!("{SCRIPTS} scripts or {megabytes} MB of them wait already: DELETE scripts"))
+        Refusal::conflict(format!(
+            "{SCRIPTS} scripts or {megabytes} MB of them wait already: remove them with DELETE /_emulator/scripts"
+        ))
     })?;
     Ok(Reply::json(&waiting))
 }
@@ -99,7 +101,7 @@ impl TryFrom<Order> for Script {
     fn try_from(order: Order) -> Result<Self, String> {
         let Order { operation, registration_id, times, delay_ms, fault } = order;
         if times == 0 {
-            return Err("times is 0: a script is for at least one request".to_owned());
+            return Err("times is 0. A script applies to at least one request".to_owned());
         }
         let is_connect = matches!(operation, Operation::Connect | Operation::HubConnect);
         let script = match fault {
@@ -122,13 +124,13 @@ impl TryFrom<Order> for Script {
             Fault::Merge { patch } => Self::merge(operation, Value::Object(patch)),
             Fault::Respond { status, headers, body } => {
                 if !(200..=599).contains(&status) {
-                    return Err(format!("status is {status}; an answer has 200 to 599"));
+                    return Err(format!("status is {status}. It must be 200 to 599"));
                 }
                 for (name, value) in &headers {
                     let is_header =
                         HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
                     if !is_header {
-                        return Err(format!("{:?} in headers is no header of HTTP", excerpt(name)));
+                        return Err(format!("{:?} in headers is not a valid HTTP header", excerpt(name)));
                     }
                 }
                 let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -151,7 +153,7 @@ impl From<Script> for Order {
                 Fault::Respond { status, headers: headers.into_iter().collect(), body }
             }
             Action::Merge(Value::Object(patch)) => Fault::Merge { patch },
-            // Rust code may merge anything, and what is no object replaces the body.
+            // Rust code may merge any JSON. JSON that is not an object replaces the body.
             Action::Merge(other) => Fault::Raw(Bytes::Text(other.to_string())),
             Action::Cut(0) => Fault::DropConnection,
             Action::Cut(bytes) => Fault::Cut { bytes },

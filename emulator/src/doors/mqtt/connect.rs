@@ -1,4 +1,4 @@
-//! What a CONNECT says, and which service it is for.
+//! Reads CONNECT: its fields, and which service it is for.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::time::Duration;
 
 use crate::{clock::wall_time, net::protocol::Peer};
 
-/// Why a CONNECT is refused.
+/// Why a CONNECT is rejected.
 pub(super) struct Refusal {
     pub(super) code: ConnectReturnCode,
     pub(super) why: String,
@@ -20,7 +20,7 @@ impl Refusal {
         Self { code, why: why.into(), registration_id: None }
     }
 
-    /// The user name cannot be read, or the password.
+    /// The user name or the password cannot be read.
     pub(super) fn malformed(why: impl Into<String>) -> Self {
         Self::new(ConnectReturnCode::BadUserNameOrPassword, why)
     }
@@ -30,21 +30,21 @@ pub(super) fn other_protocol() -> Refusal {
     Refusal::new(ConnectReturnCode::UnacceptableProtocolVersion, "the protocol is not MQTT 3.1.1")
 }
 
-/// What a client says and shows when it connects.
+/// The fields of a CONNECT, and the credentials of the connection.
 pub(super) struct Greeting {
     pub(super) client_id: Arc<str>,
-    /// Empty if there is none: neither service has a client without a user name.
+    /// The user name. It is empty if CONNECT has none: both services need one.
     pub(super) user_name: Arc<str>,
-    /// Whether there was a password, also an empty one.
+    /// Whether CONNECT has a password, even an empty one.
     pub(super) has_password: bool,
-    /// `None` if it is empty, as clients with a certificate send it.
+    /// The password. `None` if it is empty, because clients with a certificate may send an empty one.
     pub(super) password: Option<String>,
     pub(super) clean_session: bool,
-    /// In seconds. 0: none.
+    /// The keep-alive in seconds. 0 turns it off.
     pub(super) keep_alive: u16,
     pub(super) will: Option<LastWill>,
     pub(super) peer: Peer,
-    /// Seconds since 1970.
+    /// The time of the CONNECT, in seconds since 1970.
     pub(super) at: u64,
 }
 
@@ -64,20 +64,21 @@ impl Greeting {
         }
     }
 
-    /// How long the client may be silent: "within one and a half times the Keep Alive time period".
+    /// Returns how long the client may be silent: "within one and a half times the Keep Alive time period" (MQTT
+    /// 3.1.1, section 3.1.2.10).
     pub(super) fn silence(&self) -> Option<Duration> {
         (self.keep_alive > 0).then(|| Duration::from_secs(self.keep_alive.into()) * 3 / 2)
     }
 }
 
-/// Which service a user name is for.
+/// The service that a user name is for.
 #[derive(Debug, PartialEq)]
 pub(super) enum Wanted<'a> {
     Dps(DpsUser<'a>),
     Hub(HubUser<'a>),
 }
 
-/// `{idScope}/registrations/{registrationId}/api-version=…`, with more behind a `&`.
+/// The user name for DPS: `{idScope}/registrations/{registrationId}/api-version=…`, with more parameters after a `&`.
 #[derive(Debug, PartialEq)]
 pub(super) struct DpsUser<'a> {
     pub(super) id_scope: &'a str,
@@ -85,9 +86,10 @@ pub(super) struct DpsUser<'a> {
     pub(super) api_version: &'a str,
 }
 
-/// `{hub}/{deviceId}/?api-version=…`, of a module `{hub}/{deviceId}/{moduleId}/?api-version=…`.
+/// The user name for a hub: `{hub}/{deviceId}/?api-version=…`, or `{hub}/{deviceId}/{moduleId}/?api-version=…` for a
+/// module.
 ///
-/// Hubs accept more than that form: clients connect without any query, and firmware of 2016 to 2018 omits the `?`
+/// Hubs accept other forms, too: some clients send no query, and firmware of 2016 to 2018 omits the `?`
 /// (azure-docs#16306, azure-iot-sdk-node PR#319).
 #[derive(Debug, PartialEq)]
 pub(super) struct HubUser<'a> {
@@ -102,7 +104,7 @@ impl<'a> Wanted<'a> {
         if user_name.is_empty() {
             return Err(Refusal::malformed("there is no user name"));
         }
-        // A key may have a slash, so its parts would be taken for names.
+        // A key may contain a slash, which would be read as a separator.
         if user_name.contains("SharedAccessKey") {
             return Err(Refusal::malformed(
                 "the user name is a connection string: a hub's is {hubName}/{deviceId}/?api-version=…, and the key signs \
@@ -149,7 +151,7 @@ impl<'a> HubUser<'a> {
     }
 }
 
-/// A parameter of a query, as it was written.
+/// Returns a parameter of a query as it was written.
 pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
 }

@@ -23,17 +23,17 @@ use crate::{
     watch::{journal::Journal, records::RequestRecord},
 };
 
-/// The only filter: "it only supports the documented topic names and topic filters".
+/// The only filter: DPS "only supports the documented topic names and topic filters".
 const FILTER: &str = "$dps/registrations/res/#";
 
-/// The same, as a type.
+/// The type of the only filter.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Answers;
 
 const REGISTER: &str = "$dps/registrations/PUT/iotdps-register/?";
 const STATUS: &str = "$dps/registrations/GET/iotdps-get-operationstatus/?";
 
-/// DPS in a session with one device. Each request of the device is authenticated with what it showed in CONNECT.
+/// A session of a device with DPS. Each request is authenticated with the credentials of CONNECT.
 pub(super) struct Dps<'a> {
     service: &'a Arc<Service>,
     listener: &'static str,
@@ -47,7 +47,7 @@ pub(super) struct Dps<'a> {
 }
 
 impl<'a> Dps<'a> {
-    /// Lets a client connect. Bad credentials are refused by the first request, or here with `refuse_at_connect`.
+    /// Accepts a client. Invalid credentials are rejected at the first request, or here with `refuse_at_connect`.
     pub(super) fn let_in(
         service: &'a Arc<Service>,
         listener: &'static str,
@@ -88,7 +88,7 @@ impl<'a> Dps<'a> {
             credentials: Credentials {
                 authorization: self.password.as_deref(),
                 certificates: &self.peer.certificates,
-                // Credentials are checked as of CONNECT. A token that expires later does not end the session.
+                // Credentials are checked as of CONNECT, so a token that expires later does not end the session.
                 shown_at: self.connected_at,
                 carrier: Carrier::Mqtt,
             },
@@ -103,7 +103,7 @@ impl<'a> Dps<'a> {
         }
         match &route.operation_id {
             None => self.service.register(&self.request(body)).await,
-            // The body of a poll is ignored: some clients send a space.
+            // The body of a poll is ignored, because some clients send a space.
             Some(operation_id) => self.service.operation_status(&self.request(&[]), operation_id),
         }
     }
@@ -162,12 +162,12 @@ impl Side for Dps<'_> {
 pub(super) struct Route {
     operation: Operation,
     request_id: String,
-    /// The operation ID of a poll.
+    /// The operation ID of a poll. `None` for a register.
     operation_id: Option<String>,
 }
 
 impl Route {
-    /// The parameters may come in any order, and the request ID may be anything.
+    /// Reads a topic. The parameters may come in any order, and the request ID may be any text.
     fn parse(topic: &str) -> Option<Self> {
         let (operation, query) = if let Some(query) = topic.strip_prefix(REGISTER) {
             (Operation::Register, query)
@@ -190,7 +190,7 @@ impl Route {
     }
 }
 
-/// `$dps/registrations/res/{status}/?$rid={rid}&retry-after={seconds}`.
+/// Returns `$dps/registrations/res/{status}/?$rid={rid}&retry-after={seconds}`.
 fn response_topic(answer: &Answer, request_id: &str, permuted: bool) -> String {
     let mut query = vec![format!("$rid={request_id}")];
     query.extend(answer.retry_after.map(|seconds| format!("retry-after={seconds}")));

@@ -1,4 +1,4 @@
-//! A hub's device side over MQTT: topics, answers, notifications.
+//! The device side of a hub over MQTT: topics, answers and notifications.
 
 use std::sync::Arc;
 
@@ -31,13 +31,14 @@ use crate::{
     watch::{journal::Journal, records::RequestRecord},
 };
 
-/// "The max keep alive that the service accepts is 29.45 minutes (1767 seconds)": after so long a silent client is gone.
+/// "The max keep alive that the service accepts is 29.45 minutes (1767 seconds)". A client that is silent for longer
+/// is disconnected.
 const MAX_SILENCE: Duration = Duration::from_secs(1767);
 
-/// "256 KB", with the properties.
+/// The limit of hubs is 256 KB, properties included.
 const MAX_MESSAGE: usize = 256 * 1024;
 
-/// A hub in a session with one device.
+/// A session of a device with its hub.
 pub(super) struct HubSide<'a> {
     service: &'a Arc<Service>,
     hub: &'a Hub,
@@ -46,21 +47,21 @@ pub(super) struct HubSide<'a> {
     authorization: bool,
     silence: Duration,
     has_api_version: bool,
-    /// What is sent as telemetry if the link ends without DISCONNECT.
+    /// The will: telemetry that is sent if the connection ends without DISCONNECT.
     will: Option<(Properties, Bytes)>,
 }
 
-/// A device that was let in.
+/// A device whose CONNECT was accepted.
 pub(super) struct Entered<'a> {
     pub(super) side: HubSide<'a>,
-    /// What it has subscribed to.
+    /// The subscriptions of the device.
     pub(super) granted: Granted<Filter>,
-    /// Whether the hub has kept a session of this device.
+    /// `true` if the hub kept a session of this device.
     pub(super) was_kept: bool,
 }
 
 impl<'a> HubSide<'a> {
-    /// Lets a device connect.
+    /// Accepts a device.
     pub(super) fn let_in(
         service: &'a Arc<Service>,
         hub: &'a Hub,
@@ -109,7 +110,7 @@ impl<'a> HubSide<'a> {
         &self.session.admitted.registration_id
     }
 
-    /// Sends the will on as telemetry, if there is one. The link has ended without DISCONNECT.
+    /// Sends the will as telemetry, if there is one. Call this if the connection ended without DISCONNECT.
     pub(super) fn send_will(&mut self) {
         let Some((properties, body)) = self.will.take() else { return };
         let mut record = self.record("PUBLISH");
@@ -122,7 +123,7 @@ impl<'a> HubSide<'a> {
         self.journal().record_telemetry(record);
     }
 
-    /// Answers a request about the twin. Returns the `$version` of the reported properties, too, if they changed.
+    /// Answers a request about the twin. If the reported properties changed, it also returns their new `$version`.
     fn ask(&self, operation: Operation, body: &[u8]) -> Result<(Answer, Option<u64>), HubError> {
         if !self.has_api_version {
             // andriyadi/AzureIoTHubMQTTClient PR#5.
@@ -133,7 +134,7 @@ impl<'a> HubSide<'a> {
             let outcome = format!("reported, $version {version}");
             return Ok((Answer::of_service(204, String::new(), &outcome), Some(version)));
         }
-        // The body does not count: some clients send a space.
+        // The body is ignored, because some clients send a space.
         let document = self.hub.twin_document(&self.session.admitted)?;
         Ok((Answer::of_service(200, document, "the twin"), None))
     }
@@ -189,7 +190,7 @@ impl Side for HubSide<'_> {
     type Route = Topic;
     type Filter = Filter;
 
-    /// QoS 0 suits all clients, whatever they have subscribed with.
+    /// All clients accept QoS 0, whatever QoS they subscribed with.
     const MAX_QOS: QoS = QoS::Level0;
 
     fn journal(&self) -> &Journal {
@@ -269,7 +270,7 @@ fn retain(properties: &mut Properties) {
     properties.push(("mqtt-retain".to_owned(), "true".to_owned()));
 }
 
-/// Reads the telemetry that a will is.
+/// Reads the properties of a will that is telemetry.
 fn read_will(will: &LastWill, device_id: &str) -> Result<Properties, String> {
     let Topic::Telemetry(mut properties) = Topic::read(&will.topic_name, device_id)? else {
         return Err("its topic is not devices/{deviceId}/messages/events/…".to_owned());
@@ -290,7 +291,7 @@ fn check_size(properties: &Properties, body: &[u8]) -> Result<(), String> {
     if size <= MAX_MESSAGE { Ok(()) } else { Err(format!("a message of {size} bytes; a hub takes {MAX_MESSAGE}")) }
 }
 
-/// A body for the record, unless it is very long.
+/// Returns the body for the record. Only the length of a very long body is returned.
 fn text(body: &[u8]) -> String {
     if body.len() <= MAX_BODY { String::from_utf8_lossy(body).into_owned() } else { String::new() }
 }

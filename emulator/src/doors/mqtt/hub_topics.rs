@@ -1,4 +1,4 @@
-//! The topics and filters of a hub's device side.
+//! The topics and filters of the device side of a hub.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,8 @@ const TWIN_GET: &str = "$iothub/twin/GET/?";
 const REPORT: &str = "$iothub/twin/PATCH/properties/reported/?";
 const METHOD_ANSWER: &str = "$iothub/methods/res/";
 
-/// The longest request ID. The topic of an answer is a little longer than that of the request, and has to fit MQTT.
+/// The longest request ID. The topic of the answer is a little longer than the topic of the request, and MQTT limits
+/// a topic to 65 535 bytes.
 const MAX_REQUEST_ID: usize = 65_000;
 
 /// The properties of telemetry, in their order.
@@ -25,7 +26,7 @@ pub(super) type Properties = Vec<(String, String)>;
 /// What a message of a device is for.
 #[derive(Debug, PartialEq)]
 pub(super) enum Topic {
-    /// With the properties of the topic, decoded.
+    /// Telemetry, with the decoded properties of the topic.
     Telemetry(Properties),
     TwinGet {
         request_id: String,
@@ -33,12 +34,12 @@ pub(super) enum Topic {
     Report {
         request_id: String,
     },
-    /// The answer to a direct method. The hub calls none.
+    /// The answer to a direct method. The emulator's hub calls no methods.
     MethodAnswer,
 }
 
 impl Topic {
-    /// Reads the topic of a message. The error says what is wrong with it.
+    /// Reads the topic of a message. The error says what is wrong with the topic.
     pub(super) fn read(topic: &str, device_id: &str) -> Result<Self, String> {
         if let Some(query) = topic.strip_prefix(TWIN_GET) {
             return Ok(Self::TwinGet { request_id: request_id(topic, query)? });
@@ -73,8 +74,8 @@ fn told(topic: &str, why: &str) -> String {
     format!("a message to \"{}\": {why}", excerpt(topic))
 }
 
-/// `$rid`, as it was written. Without it nobody could tell the answer from others, and one that is too long for the answer
-/// is refused before anything is carried out.
+/// Returns `$rid` as it was written. Without `$rid`, the device cannot match the answer to its request. A `$rid` that
+/// is too long for the answer is rejected before the request is processed.
 fn request_id(topic: &str, query: &str) -> Result<String, String> {
     let request_id = parameter(query, "$rid").ok_or_else(|| told(topic, "it has no $rid"))?;
     if request_id.len() > MAX_REQUEST_ID {
@@ -83,17 +84,17 @@ fn request_id(topic: &str, query: &str) -> Result<String, String> {
     Ok(request_id.to_owned())
 }
 
-/// The properties in a topic: `k=v&k=v`. Names are decoded too, because most clients write `$.ct` as `%24.ct`.
+/// Reads the properties in a topic: `k=v&k=v`. Names are decoded too, because most clients write `$.ct` as `%24.ct`.
 fn properties(bag: &str) -> Properties {
     let decode = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    // Some topics of Microsoft's client for Node end in a slash.
+    // Microsoft's client for Node ends some topics with a slash.
     let bag = bag.strip_suffix('/').unwrap_or(bag);
     let parts = bag.split('&').filter(|part| !part.is_empty());
     let pairs = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
     pairs.map(|(name, value)| (decode(name), decode(value))).collect()
 }
 
-/// Reads a filter. The error says why a hub has no such filter.
+/// Reads a filter. The error says why a hub does not have this filter.
 pub(super) fn filter(filter: &str, device_id: &str) -> Result<Filter, String> {
     let Some(topics) = filter.strip_suffix('#') else { return Err(unknown(filter)) };
     match topics {
@@ -117,7 +118,7 @@ fn unknown(filter: &str) -> String {
     )
 }
 
-/// `$iothub/twin/res/{status}/?$rid={rid}&$version={version}`.
+/// Returns `$iothub/twin/res/{status}/?$rid={rid}&$version={version}`.
 pub(super) fn twin_answer(status: u16, request_id: &str, version: Option<u64>, is_permuted: bool) -> String {
     let mut query = vec![Cow::Owned(format!("$rid={request_id}"))];
     query.extend(version.map(|version| Cow::Owned(format!("$version={version}"))));
@@ -127,7 +128,7 @@ pub(super) fn twin_answer(status: u16, request_id: &str, version: Option<u64>, i
     format!("{TWIN_ANSWERS}{status}/?{}", query.join("&"))
 }
 
-/// `$iothub/twin/PATCH/properties/desired/?$version={version}`.
+/// Returns `$iothub/twin/PATCH/properties/desired/?$version={version}`.
 pub(super) fn desired_change(version: u64) -> String {
     format!("{DESIRED}?$version={version}")
 }
@@ -147,7 +148,8 @@ mod tests {
             ("devices/d/messages/events/", bag(&[])),
             ("devices/d/messages/events//", bag(&[])),
             ("devices/d/messages/events/a=b", bag(&[("a", "b")])),
-            // Node, Python, C and the embedded SDK write system properties like this, the documentation raw.
+            // Microsoft's clients for Node, Python, C and embedded C escape system properties. The documentation does
+            // not.
             ("devices/d/messages/events/%24.ct=a%2Fjson&$.ce=utf-8", bag(&[("$.ct", "a/json"), ("$.ce", "utf-8")])),
             ("devices/d/messages/events/%24.on=out1/", bag(&[("$.on", "out1")])),
             (

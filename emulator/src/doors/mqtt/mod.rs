@@ -1,4 +1,4 @@
-//! MQTT 3.1.1, on one door for both services. The user name of a CONNECT tells which service a client wants.
+//! MQTT 3.1.1 for both services. The user name of CONNECT says which service a client wants.
 
 mod connect;
 mod dps;
@@ -33,11 +33,11 @@ use crate::{
     watch::records::RequestRecord,
 };
 
-/// One listener's view of the services.
+/// Both services on one MQTT listener.
 pub(crate) struct Mqtt {
     pub(crate) service: Arc<Service>,
     pub(crate) hub: Arc<Hub>,
-    /// `mqtt`, `mqtts`, `ws` or `wss`.
+    /// The listener: `mqtt`, `mqtts`, `ws` or `wss`.
     pub(crate) listener: &'static str,
 }
 
@@ -89,12 +89,12 @@ impl Protocol for Mqtt {
 /// A device that is connected to one of the services.
 enum Guest<'a> {
     Dps(Box<Dps<'a>>),
-    /// With what it has subscribed to.
+    /// A device at a hub, with its subscriptions.
     Hub(Box<HubSide<'a>>, Granted<Filter>),
 }
 
 impl Mqtt {
-    /// Answers the CONNECT. Returns `None` if it is refused.
+    /// Answers the CONNECT. Returns `None` if it is rejected.
     async fn connect<S: Stream>(&self, link: &mut Link<S>, peer: Peer) -> Result<Option<Guest<'_>>, LinkError> {
         let greeting = match link.receive_until(Some(Instant::now() + link.patience)).await {
             Ok(Packet::Connect(connect)) if connect.protocol == mqtt_proto::Protocol::V311 => {
@@ -134,7 +134,7 @@ impl Mqtt {
         let by_script = fault::breaks(&action, &link.fault);
         let mut session_present = false;
         let guest = match (wanted, &greeting) {
-            // The device is not let in, because it will not know.
+            // The client got the script's answer instead of CONNACK, so the session does not start.
             (Ok(_), _) if by_script => Err(Refusal::new(ConnectReturnCode::Accepted, "")),
             (Ok(Wanted::Dps(user)), Some(greeting)) => {
                 Dps::let_in(&self.service, self.listener, &user, greeting).map(|dps| Guest::Dps(Box::new(dps)))

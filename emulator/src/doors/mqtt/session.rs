@@ -1,4 +1,4 @@
-//! A session with either service: packets, subscriptions, acknowledgements and answers.
+//! An MQTT session with either service: packets, subscriptions, acknowledgements and answers.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +20,15 @@ use crate::{
     watch::{journal::Journal, records::RequestRecord},
 };
 
-/// How many messages of a session are answered at the same time. More messages wait unread.
+/// How many messages of a session are processed at the same time. Further messages are not read yet.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// What a service does in a session with one device.
+/// How a service handles a session with a device.
 pub(super) trait Side: Sync {
-    /// What a message asks for.
+    /// The request in a message.
     type Route: Send;
 
-    /// The filters that devices may subscribe to.
+    /// A filter that devices may subscribe to.
     type Filter: Copy + Ord + Send + Sync;
 
     /// The highest QoS of messages to the device.
@@ -36,52 +36,52 @@ pub(super) trait Side: Sync {
 
     fn journal(&self) -> &Journal;
 
-    /// Begins the record of something that the device does.
+    /// Starts the record of an action of the device.
     fn record(&self, method: &str) -> RequestRecord;
 
-    /// How long the device may be silent.
+    /// Returns how long the device may be silent.
     fn silence(&self) -> Option<Duration>;
 
     /// Reads a filter.
     fn filter(&self, filter: &str) -> Result<Self::Filter, UnknownFilter>;
 
-    /// Is told of the subscriptions whenever they change. An error ends the session.
+    /// Called with the subscriptions after each change. An error ends the session.
     fn subscribed(&self, _: &Granted<Self::Filter>) -> Result<(), String> {
         Ok(())
     }
 
-    /// Reads what a message is for. An error ends the session.
+    /// Reads the request in a message. An error ends the session.
     fn route(&self, publish: &Publish) -> Result<Self::Route, String>;
 
-    /// Whether a message is acknowledged when it comes. If not, it is acknowledged in place of an answer.
+    /// Returns `true` if a message is acknowledged when it arrives, `false` if the acknowledgement is its answer.
     fn acknowledges_first(route: &Self::Route) -> bool;
 
-    /// Carries out a message. The answer is not sent yet.
+    /// Processes a message and returns its answer, which is not sent yet.
     fn carry_out(&self, route: Self::Route, publish: Publish) -> impl Future<Output = Exchange<Self::Filter>> + Send;
 
-    /// Waits until the service itself wants something of the device.
+    /// Waits until the service wants something from the device.
     fn order(&self) -> impl Future<Output = Order<Self::Filter>> + Send {
         std::future::pending()
     }
 }
 
-/// What a filter leads to that is not documented.
+/// What happens if a filter is not documented.
 pub(super) enum UnknownFilter {
-    /// The return code 0x80.
+    /// SUBACK has the return code 0x80.
     Refused(String),
-    /// The end of the session.
+    /// The session ends.
     Dropped(String),
 }
 
-/// What a service wants of a device.
+/// An order of a service to a session.
 pub(super) enum Order<F> {
-    /// Sends this to the device if it has subscribed to the filter.
+    /// Sends this to the device if the device has subscribed to the filter.
     Send { filter: F, topic: String, body: String, outcome: String },
     /// Ends the session.
     Close(String),
 }
 
-/// A message that was carried out.
+/// A message that was processed.
 pub(super) struct Exchange<F> {
     pub(super) record: RequestRecord,
     pub(super) action: Action,
@@ -91,13 +91,13 @@ pub(super) struct Exchange<F> {
 pub(super) enum Reply<F> {
     /// A message to a device that has subscribed to the filter.
     Message { filter: F, topic: String, answer: Answer },
-    /// The acknowledgement of telemetry, or nothing at QoS 0.
+    /// The acknowledgement of telemetry. `None` at QoS 0.
     Acknowledgement(Option<Pid>),
 }
 
 type InFlight<'a, F> = FuturesUnordered<BoxFuture<'a, Exchange<F>>>;
 
-/// What a device has subscribed to, and the QoS that was granted.
+/// The subscriptions of a device with the QoS that was granted.
 pub(super) type Granted<F> = BTreeMap<F, QoS>;
 
 struct Subscriptions<F> {
@@ -106,7 +106,7 @@ struct Subscriptions<F> {
 }
 
 impl<F: Ord> Subscriptions<F> {
-    /// "When a device app subscribes to a topic with QoS 2, DPS grants maximum QoS level 1." So does a hub.
+    /// "When a device app subscribes to a topic with QoS 2, DPS grants maximum QoS level 1." Hubs do the same.
     fn grant(&mut self, filter: F, qos: QoS) -> SubscribeReturnCode {
         let (granted, code) = match qos {
             QoS::Level0 => (QoS::Level0, SubscribeReturnCode::MaxLevel0),
@@ -116,7 +116,7 @@ impl<F: Ord> Subscriptions<F> {
         code
     }
 
-    /// How a message is sent. Returns `None` if the device has not subscribed to it.
+    /// Returns how a message is sent. Returns `None` if the device has not subscribed to it.
     fn qos_pid(&mut self, filter: &F, max: QoS) -> Option<QosPid> {
         if *self.granted.get(filter)?.min(&max) == QoS::Level0 {
             return Some(QosPid::Level0);
@@ -127,7 +127,7 @@ impl<F: Ord> Subscriptions<F> {
     }
 }
 
-/// Serves a connected device until either side ends the session. Returns an error unless the device said DISCONNECT.
+/// Serves a connected device until either side ends the session. Returns an error unless the device sent DISCONNECT.
 pub(super) async fn serve<S: Stream, D: Side>(
     link: &mut Link<S>,
     side: &D,
@@ -138,7 +138,7 @@ pub(super) async fn serve<S: Stream, D: Side>(
     let ended = packets(link, side, subscriptions, &mut in_flight).await;
     record_end(side, &ended);
     link.close().await;
-    // Requests that came are carried out, although the device no longer waits.
+    // Finish the requests that arrived, although the device no longer waits.
     while let Some(Exchange { mut record, reply, .. }) = in_flight.next().await {
         let is_telemetry = matches!(reply, Reply::Acknowledgement(_));
         if let Reply::Message { answer, .. } = reply {
@@ -160,7 +160,7 @@ async fn packets<'a, S: Stream, D: Side>(
     let mut next = deadline();
     loop {
         let packet = tokio::select! {
-            // What came first is carried out before the next packet is read.
+            // Finish earlier messages before the next packet is read.
             biased;
             Some(exchange) = in_flight.next() => {
                 deliver(link, side, &mut subscriptions, exchange).await?;
@@ -198,7 +198,7 @@ async fn packets<'a, S: Stream, D: Side>(
                 link.send(Packet::Unsuback(unsubscribe.pid)).await?;
             }
             Packet::Pingreq => link.send(Packet::Pingresp).await?,
-            // TCP loses nothing, so nothing is delivered again.
+            // TCP loses nothing, so no message is sent again.
             Packet::Puback(_) => {}
             Packet::Disconnect => return Ok(()),
             other => return Err(LinkError::Protocol(format!("an unexpected {:?}", other.get_type()))),
@@ -206,7 +206,7 @@ async fn packets<'a, S: Stream, D: Side>(
     }
 }
 
-/// Carries out a SUBSCRIBE, and puts it on record.
+/// Processes a SUBSCRIBE, and records it.
 fn grant<D: Side>(
     side: &D,
     subscriptions: &mut Subscriptions<D::Filter>,
@@ -229,7 +229,7 @@ fn grant<D: Side>(
     Ok(codes)
 }
 
-/// Sends the reply to a message, and puts it on record.
+/// Sends the reply to a message, and records it.
 async fn deliver<S: Stream, D: Side>(
     link: &mut Link<S>,
     side: &D,
@@ -256,13 +256,13 @@ async fn deliver<S: Stream, D: Side>(
     record_reply(side, record, is_telemetry);
     match packet {
         Some(packet) => link.send(packet).await,
-        // Otherwise the script's fault would break the next answer.
+        // Without this error, the fault of the script would break the next answer.
         None if breaks => Err(LinkError::Protocol("a script broke it".to_owned())),
         None => Ok(()),
     }
 }
 
-/// A fleet that sends telemetry does not push everything else out of the record.
+/// Records a reply. Telemetry has its own limit, so that a fleet does not push other records out.
 fn record_reply(side: &impl Side, record: RequestRecord, is_telemetry: bool) {
     if is_telemetry {
         side.journal().record_telemetry(record);

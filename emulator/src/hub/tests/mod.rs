@@ -1,4 +1,4 @@
-//! A hub whose store is set up as DPS sets it up.
+//! Tests of a hub whose store is set up as DPS sets it up.
 
 mod sessions_follow;
 mod twins_change;
@@ -57,7 +57,7 @@ fn hub() -> Hub {
     hub_with(certificate(&ca()))
 }
 
-/// A CA with a name and a key of its own.
+/// Returns a CA with its own name and key.
 fn ca() -> Ca {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -98,7 +98,7 @@ fn signed(key: &[u8], sr: &str, se: u64, rest: &str) -> String {
     format!("SharedAccessSignature sr={sr}&sig={}&se={se}{rest}", utf8_percent_encode(&sig, NON_ALPHANUMERIC))
 }
 
-/// A token as Microsoft's clients for Node and Python make it.
+/// Returns a token as Microsoft's clients for Node and Python make it.
 fn token(hub: &str, device_id: &str) -> String {
     let resource = format!("{hub}/devices/{device_id}");
     signed(PRIMARY, &utf8_percent_encode(&resource, NON_ALPHANUMERIC).to_string(), NOW + 3600, "")

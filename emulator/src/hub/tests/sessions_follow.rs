@@ -1,4 +1,4 @@
-//! Sessions of a device that follow each other.
+//! A session of a device replaces an older session.
 
 use super::{TOASTERS, assign, connect, hub, keys, token};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
     store::hub_device::{Filter, Filters},
 };
 
-/// A subscription that the hub carries out after another session took the place changes nothing that is kept: a clean
-/// session has erased it.
+/// If a session subscribes after a newer clean session has replaced it, the kept subscriptions do not change: the
+/// clean session has erased them.
 #[test]
 fn a_session_that_was_replaced_keeps_no_subscriptions() {
     let hub = hub();

@@ -1,4 +1,4 @@
-//! What becomes of twins.
+//! Twins are read and changed.
 
 use serde_json::{Map, Value, json};
 
@@ -24,8 +24,8 @@ fn at_toasters(twin: Twin) -> (Hub, Admitted) {
     (hub, session)
 }
 
-/// The device sees desired and reported properties with their versions, and no tags. Each change adds 1 to the version of
-/// its part, and `null` deletes.
+/// The device sees desired and reported properties with their versions, and no tags. Each change adds 1 to the
+/// version of its part, and `null` deletes a member.
 #[test]
 fn a_twin_is_read_and_changed() {
     let (hub, session) =
@@ -77,7 +77,7 @@ fn a_twin_is_read_and_changed() {
     assert_eq!(hub.report(&session, b"{}"), Err(HubError::NotAtHub));
 }
 
-/// What breaks a limit changes nothing, and the device is told with a code in the body, too.
+/// A change that exceeds a limit changes nothing, and the body of the answer has an error code.
 #[test]
 fn what_breaks_a_limit_is_refused() {
     let (hub, session) = at_toasters(Twin::default());
@@ -86,13 +86,13 @@ fn what_breaks_a_limit_is_refused() {
     assert_eq!(hub.report(&session, &serde_json::to_vec(&Value::Object(large(32_000))).unwrap()), Ok(2));
     let before = twin_of(&hub);
     for (body, why, code) in [
-        ("", "the body is no JSON", 400_006),
-        (" ", "the body is no JSON", 400_006),
-        ("{", "the body is no JSON", 400_006),
-        (r#"{"a":1}x"#, "the body is no JSON", 400_006),
-        ("[1]", "no object of reported properties", 400_006),
-        ("null", "no object of reported properties", 400_006),
-        (&format!("{}1{}", "[".repeat(5000), "]".repeat(5000)), "the body is no JSON", 400_006),
+        ("", "the body is not JSON", 400_006),
+        (" ", "the body is not JSON", 400_006),
+        ("{", "the body is not JSON", 400_006),
+        (r#"{"a":1}x"#, "the body is not JSON", 400_006),
+        ("[1]", "not an object of reported properties", 400_006),
+        ("null", "not an object of reported properties", 400_006),
+        (&format!("{}1{}", "[".repeat(5000), "]".repeat(5000)), "the body is not JSON", 400_006),
         (r#"{"$version":3}"#, "\"$version\" in reported has", 400_004),
         (r#"{"a.b":null}"#, "\"a.b\" in reported has", 400_004),
         (r#"{"a":4503599627370496}"#, "reported.a is 4503599627370496", 400_004),

@@ -1,4 +1,4 @@
-//! Who may connect to a hub, and what the log says of others.
+//! Which devices may connect to a hub, and what the log says about the others.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -31,8 +31,8 @@ fn refused(hub: &Hub, connect: &HubConnect<'_>) -> Refused {
     }
 }
 
-/// The resource may be written raw or escaped, in any case of escapes, with or without the port, and either key signs.
-/// The signature holds for the text as it was sent.
+/// The resource of a token may be raw or escaped, with escapes in any case, with or without the port. Either key may
+/// sign. The signature is over the text as it was sent.
 #[test]
 fn a_token_of_the_device_lets_it_in() {
     let hub = hub();
@@ -63,7 +63,7 @@ fn a_token_of_the_device_lets_it_in() {
     }
 }
 
-/// What the log says of a token, and to whom the request belongs.
+/// The log says what is wrong with a token, and names the device.
 #[test]
 fn a_token_that_is_not_the_devices_is_refused() {
     let hub = hub();
@@ -72,9 +72,9 @@ fn a_token_that_is_not_the_devices_is_refused() {
     let good = signed(PRIMARY, sr, NOW + 60, "");
     for (password, why) in [
         (String::new(), "there is no password"),
-        ("hunter2".to_owned(), "the password is no token"),
+        ("hunter2".to_owned(), "the password is not a token"),
         (good.replace("sr=", "rs="), "the token has an unknown parameter"),
-        (good.replace("SharedAccessSignature", "Bearer"), "the password is no token"),
+        (good.replace("SharedAccessSignature", "Bearer"), "the password is not a token"),
         (signed(b"another key", sr, NOW + 60, ""), "signed with neither key of the device"),
         (signed(b"", sr, NOW + 60, ""), "signed with neither key of the device"),
         // The signature is over the text as it was sent.
@@ -100,7 +100,7 @@ fn a_token_that_is_not_the_devices_is_refused() {
     assert!(refused.why.contains("the token's sr is"), "{refused:?}");
 }
 
-/// All that is checked besides the credentials.
+/// Everything that is checked besides the credentials.
 #[test]
 fn a_connect_has_to_name_the_device_and_its_hub() {
     type Change = for<'a> fn(HubConnect<'a>) -> HubConnect<'a>;
@@ -148,7 +148,7 @@ fn a_connect_has_to_name_the_device_and_its_hub() {
     );
 }
 
-/// A device is let in where DPS put it last, as long as the operator lets it.
+/// A device is let in at the hub of its last assignment, unless the operator disabled or removed it there.
 #[test]
 fn a_device_is_let_in_where_it_is_assigned() {
     let hub = hub();
@@ -165,7 +165,7 @@ fn a_device_is_let_in_where_it_is_assigned() {
     hub.set_enabled("toaster", true).unwrap();
     assert!(is_valid() && admit(TOASTERS, "toaster").is_ok());
 
-    // Moved.
+    // The device is assigned to another hub.
     assign(&hub, "toaster", PUMPS, "toaster", keys(), Twin::default());
     assert!(!is_valid() && admit(PUMPS, "toaster").is_ok());
     assert!(refused(TOASTERS, "toaster").contains("DPS assigned it to pumps.example:9883"));
@@ -177,7 +177,7 @@ fn a_device_is_let_in_where_it_is_assigned() {
     }
     assert_eq!(hub.remove_device("nobody"), Err(HubError::NoDevice));
 
-    // The device ID is not the registration ID, and another registration takes it.
+    // The device ID differs from the registration ID, and another registration takes the device ID.
     assign(&hub, "toaster", TOASTERS, "same", keys(), Twin::default());
     let session = admit(TOASTERS, "same").unwrap();
     assert_eq!(session.registration_id, "toaster");
@@ -189,7 +189,7 @@ fn a_device_is_let_in_where_it_is_assigned() {
     assert!(refused(TOASTERS, "same").contains("DPS assigned it to pumps.example:9883"));
 }
 
-/// A device's certificate.
+/// Returns the certificate of a device.
 fn device_certificate(ca: &Ca, name: &str) -> CertificateDer<'static> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -197,7 +197,8 @@ fn device_certificate(ca: &Ca, name: &str) -> CertificateDer<'static> {
     ca.sign(&params, &KeyPair::generate().unwrap()).unwrap().der().clone()
 }
 
-/// A certificate counts if the enrollment names it or its CA, or if DPS issued it. A token goes before it.
+/// A certificate is accepted if the enrollment has the certificate or its CA, or if DPS issued it. A token takes
+/// precedence.
 #[test]
 fn a_certificate_lets_the_device_in() {
     let [ca_of_group, issuing, other] = [ca(), ca(), ca()];
@@ -226,7 +227,7 @@ fn a_certificate_lets_the_device_in() {
     ];
     for (number, (authentication, certificates, expected)) in cases.into_iter().enumerate() {
         assign(&hub, "toaster", TOASTERS, "toaster", authentication, Twin::default());
-        // Microsoft's clients for Node and Python send no password, the one for .NET an empty one.
+        // Microsoft's clients for Node and Python send no password, and the client for .NET sends an empty one.
         for password in [None, Some("")] {
             let shown = wall_time::unix_seconds();
             let connect = HubConnect {
@@ -240,12 +241,12 @@ fn a_certificate_lets_the_device_in() {
                 (Err(refused), Err(why)) => assert!(refused.why.contains(why), "{number} {why}: {refused:?}"),
                 (result, _) => panic!("{number}: {result:?}"),
             }
-            // rcgen's certificates are valid until 4096.
+            // Certificates of rcgen are valid until 4096.
             let late = HubConnect { shown_at: 67_093_000_000, ..connect };
             assert!(hub.admit(&late).is_err(), "{number}");
         }
     }
-    // A token of a device with X.509 does not count, whatever the certificate is.
+    // If the enrollment has X.509, a token is rejected, even with a valid certificate.
     assign(&hub, "toaster", TOASTERS, "toaster", authority(), Twin::default());
     let (password, certificates) = (token(TOASTERS, "toaster"), leaf(&ca_of_group, "toaster"));
     let with_both = HubConnect { certificates: &certificates, ..connect(TOASTERS, "toaster", &password) };

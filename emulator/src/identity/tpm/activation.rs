@@ -1,4 +1,4 @@
-//! Keys that only one TPM can use: credentials for TPM2_ActivateCredential and wrapped keys for TPM2_Import.
+//! Encrypts keys for one TPM: credentials for TPM2_ActivateCredential and wrapped keys for TPM2_Import.
 
 use aws_lc_rs::{
     cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey},
@@ -17,19 +17,19 @@ use super::keys::{SHA256, StorageKey, name_of};
 const HMAC: u16 = 0x0005;
 const KEYED_HASH: u16 = 0x0008;
 
-/// userWithAuth, noDA, sign: what a device gets may sign, and do nothing else.
+/// userWithAuth, noDA, sign: the key of the device may only sign.
 const IDENTITY_ATTRIBUTES: u32 = 0x0004_0440;
 
-/// An authentication key, as devices get it: `key`, which nothing but the TPM with these two keys
-/// can sign with, and what it is for.
+/// Returns an authentication key for a device: `key`, encrypted for the TPM with these two keys, and the public area
+/// of the key.
 ///
-/// TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET are for TPM2_ActivateCredential, the next three parts
-/// for TPM2_Import: TPM2B_PRIVATE, TPM2B_ENCRYPTED_SECRET, TPM2B_PUBLIC. The last part has a length
-/// as the others have.
+/// The first two parts, TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET, are for TPM2_ActivateCredential. The next three
+/// parts are for TPM2_Import: TPM2B_PRIVATE, TPM2B_ENCRYPTED_SECRET and TPM2B_PUBLIC. Each part begins with its
+/// length.
 ///
 /// # Errors
 ///
-/// If nothing can be encrypted for one of the keys.
+/// Returns an error if one of the keys cannot encrypt.
 pub(super) fn authentication_key(
     endorsement_key: &StorageKey,
     storage_root_key: &StorageKey,
@@ -50,7 +50,7 @@ pub(super) fn authentication_key(
     encrypt(&inner_key, &mut duplicate)?;
     let (private, import_seed) = protect(storage_root_key, b"DUPLICATE\0", &name, duplicate)?;
 
-    // Only a TPM that has the storage root key gives out the inner key. So both keys must be in one TPM.
+    // Only a TPM with this storage root key decrypts the inner key. So both keys must be in the same TPM.
     let (id_object, secret) = protect(endorsement_key, b"IDENTITY\0", &storage_root_key.name, sized(&inner_key)?)?;
 
     let mut resource = resource.as_bytes().to_vec();
@@ -60,15 +60,15 @@ pub(super) fn authentication_key(
     Ok(BASE64_STANDARD.encode(blob.concat()))
 }
 
-/// TPMT_PUBLIC of a key for HMAC-SHA256.
+/// Returns TPMT_PUBLIC of a key for HMAC-SHA256.
 fn identity_key(unique: &[u8]) -> Result<Vec<u8>, Unspecified> {
     let [kind, hash, scheme] = [KEYED_HASH, SHA256, HMAC].map(u16::to_be_bytes);
     let attributes = IDENTITY_ATTRIBUTES.to_be_bytes();
     Ok([kind.as_slice(), &hash, &attributes, &sized(&[])?, &scheme, &hash, &sized(unique)?].concat())
 }
 
-/// Encrypts what a TPM may open for one object only, and only if nobody has changed it. Beside it is
-/// the seed of the keys to it, encrypted for `recipient`.
+/// Encrypts a content that a TPM decrypts only for one object, and only if the content is unchanged. Also returns the
+/// seed of its keys, encrypted for `recipient`.
 fn protect(
     recipient: &StorageKey,
     purpose: &[u8],
@@ -82,7 +82,7 @@ fn protect(
     Ok(([sized(integrity.as_ref())?, content].concat(), recipient.encrypt(&seed, purpose)?))
 }
 
-/// KDFa with SHA-256.
+/// KDFa with SHA-256 (TPM 2.0 Library, Part 1).
 fn derive<const LENGTH: usize>(seed: &[u8], label: &[u8], context: &[u8]) -> Result<[u8; LENGTH], Unspecified> {
     let algorithm = get_kbkdf_ctr_hmac_algorithm(KbkdfCtrHmacAlgorithmId::Sha256).ok_or(Unspecified)?;
     let bits = u32::try_from(LENGTH * 8).map_err(|_| Unspecified)?;
@@ -91,8 +91,8 @@ fn derive<const LENGTH: usize>(seed: &[u8], label: &[u8], context: &[u8]) -> Res
     Ok(key)
 }
 
-/// AES-128 in CFB mode, as TPMs use it: with a new key each time, and so with an initialization
-/// vector of zeros. Of what the inner key encrypts twice, one is encrypted again.
+/// Encrypts with AES-128 in CFB mode, as TPMs do. The initialization vector is zero, because each key is used only
+/// once.
 fn encrypt(key: &[u8; 16], content: &mut [u8]) -> Result<(), Unspecified> {
     let key = EncryptingKey::cfb128(UnboundCipherKey::new(&AES_128, key)?)?;
     key.less_safe_encrypt(content, EncryptionContext::Iv128(FixedLength::from([0; 16])))?;

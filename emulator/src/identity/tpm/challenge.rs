@@ -1,4 +1,4 @@
-//! The challenge: a new key that a TPM proves to have decrypted by signing with it.
+//! The challenge: a new key. The TPM proves that it decrypted the key by signing with it.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::identity::key::SymmetricKey;
 
-/// The two keys that a device shows of its TPM.
+/// The two keys of a TPM that a device sends.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TpmKeys {
@@ -21,12 +21,12 @@ pub(crate) struct TpmKeys {
 }
 
 impl TpmKeys {
-    /// Returns `true` if the TPM is the one that was enrolled.
+    /// Returns `true` if the TPM is the enrolled one.
     pub(crate) fn are_of(&self, endorsement_key: &EndorsementKey) -> bool {
         self.endorsement_key == endorsement_key.0
     }
 
-    /// A new key, encrypted for this TPM: see [`authentication_key`].
+    /// Creates a key, encrypted for this TPM: see [`authentication_key`].
     pub(crate) fn new_key(&self, resource: &str) -> Result<(IdentityKey, String), Unspecified> {
         let key = IdentityKey(random()?.into());
         let text = authentication_key(&self.endorsement_key, &self.storage_root_key, key.bytes(), resource)?;
@@ -34,7 +34,7 @@ impl TpmKeys {
     }
 }
 
-/// A key that the service makes for a TPM.
+/// A key that the service creates for a TPM.
 pub(crate) struct IdentityKey(Zeroizing<[u8; 32]>);
 
 impl IdentityKey {
@@ -49,7 +49,7 @@ impl From<IdentityKey> for SymmetricKey {
     }
 }
 
-/// How a key is kept on the disk: as base64.
+/// Writes the key to disk as base64.
 mod kept {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -62,7 +62,7 @@ mod kept {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IdentityKey, D::Error> {
         let bytes = BASE64_STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)?;
-        let bytes: [u8; 32] = bytes.try_into().map_err(|_| de::Error::custom("a TPM's key has not 32 bytes"))?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| de::Error::custom("a TPM's key does not have 32 bytes"))?;
         Ok(IdentityKey(bytes.into()))
     }
 }
@@ -73,7 +73,7 @@ impl fmt::Debug for IdentityKey {
     }
 }
 
-/// The last challenge of a TPM: to sign with a key that only this TPM can decrypt.
+/// The last challenge of a TPM: the device has to sign with a key that only its TPM can decrypt.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Challenge {
     pub(crate) keys: TpmKeys,

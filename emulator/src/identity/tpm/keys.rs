@@ -1,4 +1,4 @@
-//! A TPM's public keys, as devices and enrollments show them.
+//! The public keys of a TPM, as devices and enrollments have them.
 
 use std::{fmt, str::FromStr};
 
@@ -20,20 +20,20 @@ pub(super) const SHA256: u16 = 0x000b;
 const NULL: u16 = 0x0010;
 const CFB: u16 = 0x0043;
 
-/// fixedTPM, fixedParent, sensitiveDataOrigin, restricted, decrypt: a key that was made in its TPM,
-/// never leaves it, and opens nothing but what was made for a TPM.
+/// fixedTPM, fixedParent, sensitiveDataOrigin, restricted, decrypt: the key was created in its TPM, never leaves it,
+/// and decrypts only TPM objects.
 const STORAGE_ATTRIBUTES: u32 = 0x0003_0032;
 
-/// The public part of a TPM's endorsement key, by which an enrollment knows the TPM.
+/// The public part of a TPM's endorsement key. An individual enrollment identifies the TPM by this key.
 #[derive(Clone, PartialEq)]
 pub struct EndorsementKey(pub(super) StorageKey);
 
 impl EndorsementKey {
-    /// Reads the key as TPM tools and the portal show it: base64 of the marshalled TPM2B_PUBLIC.
+    /// Reads the key in the form that TPM tools and the portal show: base64 of the marshalled TPM2B_PUBLIC.
     ///
     /// # Errors
     ///
-    /// If the text is not an RSA key of 2048 bits by the TCG's template.
+    /// Returns an error if the text is not an RSA key of 2048 bits with the TCG's template.
     pub fn from_base64(text: &str) -> Result<Self, CredentialError> {
         StorageKey::from_base64(text)
             .map(Self)
@@ -91,7 +91,7 @@ impl StorageKey {
         if reader.u16()? != RSA {
             return Err(KeyFault::NotRsa2048);
         }
-        // Everything that is made for a key is made with the hash of its name.
+        // Everything that is encrypted for a key uses the hash algorithm of its name.
         if reader.u16()? != SHA256 {
             return Err(KeyFault::NotSha256);
         }
@@ -119,7 +119,7 @@ impl StorageKey {
         BASE64_STANDARD.encode(&self.public)
     }
 
-    /// Encrypts a secret for this key and one purpose. TPMs count the NUL of the purpose in.
+    /// Encrypts a secret for this key and one purpose. The purpose includes its final NUL.
     pub(super) fn encrypt(&self, secret: &[u8], purpose: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let key = OaepPublicEncryptingKey::new(self.rsa.clone())?;
         let mut encrypted = vec![0; key.ciphertext_size()];
@@ -154,11 +154,11 @@ impl fmt::Debug for StorageKey {
     }
 }
 
-/// Why a text is no key that anything can be encrypted for.
+/// Why a text is not a key that can encrypt for a TPM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum KeyFault {
     NotBase64,
-    /// It ends too early or too late.
+    /// The text ends too early or too late.
     NotPublic,
     NotRsa2048,
     NotSha256,
@@ -171,15 +171,15 @@ impl fmt::Display for KeyFault {
         f.write_str(match self {
             Self::NotBase64 => "it is not base64",
             Self::NotPublic => "it is not one whole TPM2B_PUBLIC",
-            Self::NotRsa2048 => "it is no RSA key of 2048 bits with the exponent 65537",
+            Self::NotRsa2048 => "it is not an RSA key of 2048 bits with the exponent 65537",
             Self::NotSha256 => "its name algorithm is not SHA-256",
-            Self::NotStorage => "it is no restricted decryption key that was made in its TPM and stays there",
+            Self::NotStorage => "it is not a restricted decryption key that was made in its TPM and stays there",
             Self::NotAes128 => "its children are not protected by AES-128 in CFB mode",
         })
     }
 }
 
-/// What is left to be read.
+/// The bytes that have not been read yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The name of a public area: the algorithm, and the digest.
+/// Returns the name of a public area: the algorithm and the digest.
 pub(super) fn name_of(area: &[u8]) -> Vec<u8> {
     [&SHA256.to_be_bytes(), digest::digest(&digest::SHA256, area).as_ref()].concat()
 }

@@ -1,8 +1,8 @@
-//! What the service does for TPM attestation: it reads a TPM's public keys, and encrypts keys so
-//! that only the TPM which has both of them can use what it is sent.
+//! The service's part of TPM attestation: it reads the public keys of a TPM, and encrypts keys that only this TPM can
+//! use.
 //!
-//! Names and formats are those of the TPM 2.0 Library specification; numbers are big-endian. A
-//! `TPM2B_…` is a length of two bytes and so much content.
+//! Names and formats are those of the TPM 2.0 Library specification. Numbers are big-endian. A `TPM2B_…` is a length
+//! of two bytes, followed by its content.
 
 mod activation;
 mod challenge;

@@ -1,4 +1,4 @@
-//! Against a software TPM, and with keys that tpm2-tools made.
+//! Tests with a software TPM, and with keys that tpm2-tools made.
 
 use std::sync::LazyLock;
 
@@ -13,8 +13,8 @@ use super::{
 #[path = "../../../tests/support/software_tpm.rs"]
 mod software_tpm;
 
-/// The keys of a swtpm, made and written by tpm2-tools: `tpm2_createek -G rsa`, and
-/// `tpm2_createprimary -C o -G rsa2048:aes128cfb` with the attributes of a storage root key.
+/// The keys of a swtpm, made by tpm2-tools: `tpm2_createek -G rsa`, and `tpm2_createprimary -C o -G
+/// rsa2048:aes128cfb` with the attributes of a storage root key.
 const ENDORSEMENT_KEY: &str = "AToAAQALAAMAsgAgg3GXZ0SEs/gakMyNRqXXJP1S124GUgtk8qHaGzMUaaoABgCAAEMAEAgAAAAAAAEAvEh6\
     OlpECCsFq3O6ZRDAC//aI0s+7G50EAzPmnN7hp6XNm8ubQHAKXmgmrq83HbAUltgC6j8pH6tSo1l2RG8JWX+wgr+exefb2ZwXyeO6B8dqpNdk1cc\
     qMEPof2wZonxEZjsxqiLxMU0/91mCMDEcZ3xVg9eRREeqQdu3vviuN51R2PqzDFBtuAkFk5w7QaW6vdUjRtRDxBhmXiUtsUtQGG5jUA0eIP2d3IT\

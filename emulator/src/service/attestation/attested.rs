@@ -1,11 +1,12 @@
-//! What the service tells of that by which a device proved who it is.
+//! The attestation part of a registration's result.
 
 pub(in crate::service) use crate::identity::attested::Attested;
 use crate::{identity::certificate::Certificate, store::registration_state::AttestationResult};
 
 impl Attested {
-    /// What the result tells, as devices have logged it: of keys only the group, of certificates too, unless
-    /// `with_info` asks for all that the specification has. A TPM gets `authentication_key`.
+    /// Returns the attestation part of a result, in the form that devices have logged. For keys it names only the
+    /// group. For certificates it also has only the group, unless `with_info` asks for all members of the
+    /// specification. For a TPM it has `authentication_key`.
     pub(in crate::service) fn result(
         &self,
         group: Option<&str>,

@@ -1,4 +1,4 @@
-//! How devices prove who they are: one file for each kind of attestation.
+//! How devices prove their identity: one file for each kind of attestation.
 
 mod attested;
 mod proof;

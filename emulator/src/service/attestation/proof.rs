@@ -1,4 +1,5 @@
-//! What a device shows, good in itself. To which enrollment it belongs, is checked by the kind of attestation.
+//! Checks credentials that need no enrollment. The files for each kind of attestation check to which enrollment they
+//! belong.
 
 use super::{attested::Attested, symmetric_key, tpm, x509};
 use crate::{
@@ -9,22 +10,23 @@ use crate::{
 
 const OTHER_KIND: &str = "its attestation is of another kind";
 
-/// A token or a certificate, good in itself.
+/// A valid token or certificate, before any enrollment is known.
 pub(in crate::service) enum Proof<'a> {
     Token(SasToken<'a>),
     Certificate(DeviceCertificate<'a>),
 }
 
-/// What the service remembers of a device, and goes by when it lets the device in.
+/// The stored state of a device that matters for its attestation.
 pub(in crate::service) struct Memory<'a> {
-    /// The last challenge of its TPM.
+    /// The last challenge of the TPM.
     pub(in crate::service) challenge: Option<&'a Challenge>,
-    /// The key that blocks the enrollment's other key.
+    /// The key that blocks the other key of the enrollment.
     pub(in crate::service) last_key: Option<&'a SymmetricKey>,
 }
 
 impl<'a> Proof<'a> {
-    /// Reads what a device shows; `None` if that is nothing. A token counts before a certificate.
+    /// Reads the credentials of a device. Returns `None` if there are none. A token takes precedence over a
+    /// certificate.
     pub(in crate::service) fn read(
         settings: &Settings,
         registration_id: &str,
@@ -54,7 +56,7 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Checks that it is the device's of an individual enrollment.
+    /// Checks the proof against an individual enrollment.
     pub(in crate::service) fn of_device(
         &self,
         individual: &IndividualEnrollment,
@@ -70,7 +72,7 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Checks that it is of a device of a group.
+    /// Checks the proof against a group.
     pub(in crate::service) fn of_member(
         &self,
         settings: &Settings,

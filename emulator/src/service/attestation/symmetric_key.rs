@@ -1,4 +1,4 @@
-//! Attestation by symmetric keys: a token is signed with a key of the enrollment, or with one derived from it.
+//! Attestation with symmetric keys: the token is signed with a key of the enrollment or with a derived key.
 
 use super::attested::Attested;
 use crate::identity::{
@@ -6,12 +6,12 @@ use crate::identity::{
     token::SasToken,
 };
 
-/// The end of the reason if the enrollment's other key was used lately.
+/// The end of the reason if the other key of the enrollment was used recently.
 pub(in crate::service) const BLOCKED: &str =
     "the token is signed with the other key than the device's last registration (other_key_blocked_for)";
 
-/// Finds the key that signed, unless the other key of the enrollment blocks it. What happens to a device whose last key
-/// was replaced, no source says: it is not blocked.
+/// Finds the key that signed, unless the other key of the enrollment blocks it. If the last key of a device was
+/// replaced, no source says what the service does: here the new key is accepted.
 fn find_key(
     primary: &SymmetricKey,
     secondary: Option<&SymmetricKey>,
@@ -27,7 +27,7 @@ fn find_key(
     }
 }
 
-/// Checks the token of an individual enrollment's device.
+/// Checks the token of a device with an individual enrollment.
 pub(super) fn check_device(
     token: &SasToken<'_>,
     primary: &SymmetricKey,
@@ -39,10 +39,10 @@ pub(super) fn check_device(
     })
 }
 
-/// Checks the token of a group's device.
+/// Checks the token of a device of a group.
 ///
-/// Device keys are made from the registration ID as it is written. No source says whether the service makes them from
-/// its lower case, so both are accepted.
+/// Device keys are derived from the registration ID as the device writes it. No source says whether the service
+/// derives them from the ID in lower case, so both are accepted.
 pub(super) fn check_member(
     token: &SasToken<'_>,
     primary: &SymmetricKey,

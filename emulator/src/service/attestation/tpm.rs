@@ -1,5 +1,5 @@
-//! Attestation by a TPM: the service challenges it with a key that only this TPM can decrypt, and the device's token is
-//! signed with that key.
+//! Attestation with a TPM: the service sends a challenge with a key that only this TPM can decrypt, and the device
+//! signs its token with that key.
 
 use super::attested::Attested;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     service::error::ServiceError,
 };
 
-/// Checks that a TPM with these keys is enrolled, before it is challenged. There are no groups of TPMs.
+/// Checks that a TPM with these keys is enrolled, before the challenge. There are no groups of TPMs.
 pub(in crate::service) fn check_enrolled(
     individual: Option<&IndividualEnrollment>,
     registration_id: &str,
@@ -28,7 +28,7 @@ pub(in crate::service) fn check_enrolled(
     }
 }
 
-/// Makes a challenge for a TPM. Returns it with the authentication key that the device is sent.
+/// Creates a challenge for a TPM. Returns the challenge with the authentication key for the device.
 pub(in crate::service) fn challenge(
     keys: TpmKeys,
     id_scope: &str,
@@ -40,7 +40,7 @@ pub(in crate::service) fn challenge(
     Ok((Challenge { keys, key }, authentication_key))
 }
 
-/// Checks the token of a device: it is signed with the key of the TPM's last challenge.
+/// Checks that the token is signed with the key of the TPM's last challenge.
 pub(super) fn check_device(
     token: &SasToken<'_>,
     enrolled: &TpmAttestation,

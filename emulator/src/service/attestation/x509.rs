@@ -1,4 +1,4 @@
-//! Attestation by certificates: the device's own is enrolled, or a CA of the group has signed it.
+//! Attestation with certificates: the enrollment has the device's certificate, or a CA of the group signed it.
 
 use super::attested::Attested;
 use crate::{
@@ -6,16 +6,16 @@ use crate::{
     identity::{certificate::Certificate, device_certificate::DeviceCertificate},
 };
 
-/// Checks the certificate of an individual enrollment's device.
+/// Checks the certificate of a device with an individual enrollment.
 pub(super) fn check_device(device: &DeviceCertificate<'_>, enrolled: &X509Attestation) -> Result<Attested, String> {
     if enrolled.certificates().any(|certificate| certificate == device.certificate()) {
         Ok(Attested::X509 { certificate: device.certificate().clone(), signer: None })
     } else {
-        Err("the device's certificate is another one".to_owned())
+        Err("the enrollment has another certificate".to_owned())
     }
 }
 
-/// Checks the certificate of a group's device.
+/// Checks the certificate of a device of a group.
 pub(super) fn check_member<'a>(
     device: &DeviceCertificate<'_>,
     cas: impl Iterator<Item = &'a Certificate>,

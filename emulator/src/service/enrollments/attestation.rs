@@ -1,4 +1,4 @@
-//! The attestation of an enrollment as a client writes it: keys, certificates or a TPM.
+//! The attestation of an enrollment as a client of the service API writes it: keys, certificates or a TPM.
 
 use serde::Deserialize;
 
@@ -12,7 +12,7 @@ use crate::{
     store::enrollments::Kind,
 };
 
-/// `AttestationMechanism`. It has no `Debug`: keys are in it.
+/// `AttestationMechanism`. It has no `Debug`, because it holds keys.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AttestationInput {
@@ -88,8 +88,8 @@ pub(super) enum Attestation {
 }
 
 impl AttestationInput {
-    /// Reads it. Keys and certificates that are not given stay as `stored` has them. Keys that never were there are
-    /// made.
+    /// Reads the attestation. Keys and certificates that the client does not send stay as in `stored`. Missing keys
+    /// are created.
     pub(super) fn read(self, kind: Kind, stored: Option<Stored<'_>>) -> Result<Attestation, ServiceError> {
         let expected = match kind {
             Kind::Group => "symmetricKey or x509 is expected",
@@ -113,7 +113,7 @@ impl SymmetricKeyInput {
                 .map_err(|fault| bad_member(&format!("attestation.symmetricKey.{name}"), fault))
         };
         let (primary, secondary) = (given(self.primary_key, "primaryKey")?, given(self.secondary_key, "secondaryKey")?);
-        let made = || SymmetricKey::random().ok_or_else(|| ServiceError::internal("the system gave no random numbers"));
+        let made = || SymmetricKey::random().ok_or_else(|| ServiceError::internal("the system has no random numbers"));
         let (primary, secondary) = match stored {
             Some(Stored::SymmetricKey { primary: stored_primary, secondary: stored_secondary }) => {
                 (primary.unwrap_or_else(|| stored_primary.clone()), secondary.or_else(|| stored_secondary.cloned()))
@@ -166,7 +166,7 @@ impl CertificatesInput {
 }
 
 impl CertificateInput {
-    /// Reads it. A client that sends back only what a certificate is like means the stored one.
+    /// Reads a certificate. If the client sends only the `info` of a certificate, it means the stored one.
     fn read(self, member: &str, stored: &[&Certificate]) -> Result<Option<Certificate>, ServiceError> {
         if let Some(text) = self.certificate.filter(|text| !text.trim().is_empty()) {
             let certificate = Certificate::from_text(&text);

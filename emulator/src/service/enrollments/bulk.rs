@@ -1,4 +1,4 @@
-//! Up to ten enrollments at once.
+//! Bulk operations: up to ten enrollments at once.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -57,7 +57,7 @@ struct BulkError {
 }
 
 impl Service {
-    /// Creates, changes or deletes several enrollments. One that cannot be changed keeps none of the others from it.
+    /// Creates, changes or deletes several enrollments. If one fails, the others are still changed.
     pub(crate) fn change_enrollments(&self, kind: Kind, body: &[u8]) -> Result<String, ServiceError> {
         let operation: BulkOperation = read(body)?;
         let mode = match operation.mode.unwrap_or_default().to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! Enrollments are created, changed, read and deleted through the service API.
+//! Creates, changes, reads and deletes enrollments through the service API.
 
 use super::{
     input::{Input, id_member},
@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-/// What must be so before an enrollment is set.
+/// The condition for setting an enrollment.
 #[derive(Clone, Copy)]
 pub(super) enum Condition<'a> {
-    /// There is none of this name.
+    /// No enrollment has this ID.
     New,
-    /// There is one.
+    /// An enrollment has this ID.
     Known,
-    /// There is one with this entity tag, or with any for `*`.
+    /// An enrollment with this ID has this entity tag, or any tag for `*`.
     Matching(&'a str),
 }
 
@@ -45,7 +45,7 @@ impl Service {
     ) -> Result<String, ServiceError> {
         let input: Input = json_body::read(body)?;
         if !input.id(kind)?.eq_ignore_ascii_case(id) {
-            return Err(bad_member(id_member(kind), "it is not the ID in the path"));
+            return Err(bad_member(id_member(kind), "the path has another ID"));
         }
         let condition = if_match.map_or(Condition::New, Condition::Matching);
         let put = |store: &mut Store| {
@@ -58,7 +58,7 @@ impl Service {
         })
     }
 
-    /// Sets an enrollment. Returns the registrations that ended by this.
+    /// Sets an enrollment. Returns the registrations that this ended.
     pub(super) fn put(
         &self,
         store: &mut Store,
@@ -78,7 +78,7 @@ impl Service {
         let stored = stored.map(|stored| stored.entry);
         let entry = input.entry(kind, stored)?;
         rules::check(&entry, &settings.known())?;
-        // The operator's own file may name a webhook on any host.
+        // Only the configuration file may name a webhook on any host.
         if let Some(url) = webhook_url(entry.as_ref())
             && stored.and_then(webhook_url) != Some(url)
         {
@@ -87,7 +87,7 @@ impl Service {
         self.set(store, settings, entry)
     }
 
-    /// Sets an enrollment that is checked already.
+    /// Sets an enrollment that has been checked.
     fn set(&self, store: &mut Store, settings: &Settings, entry: Entry) -> Result<Vec<Ended>, ServiceError> {
         let only = match &entry {
             Entry::Group(_) => None,
@@ -105,16 +105,16 @@ impl Service {
         document(&self.store(), kind, id)
     }
 
-    /// Deletes an enrollment. A registration that runs through it ends.
+    /// Deletes an enrollment. A running registration of the enrollment ends.
     ///
-    /// "Deleting an enrollment group doesn't delete the registration records for devices in the group." The hub keeps
-    /// the devices, too.
+    /// "Deleting an enrollment group doesn't delete the registration records for devices in the group." The hub also
+    /// keeps the devices.
     pub(crate) fn delete_enrollment(&self, kind: Kind, id: &str, if_match: Option<&str>) -> Result<(), ServiceError> {
         let delete = |store: &mut Store| self.delete(store, &self.settings(), kind, id, if_match);
         self.shared.store.change(delete, |ended| self.stop(ended))
     }
 
-    /// Deletes an enrollment. Returns the registrations that ended by this.
+    /// Deletes an enrollment. Returns the registrations that this ended.
     pub(super) fn delete(
         &self,
         store: &mut Store,
@@ -159,7 +159,7 @@ fn unknown(kind: Kind, id: &str) -> ServiceError {
 
 fn document(store: &Store, kind: Kind, id: &str) -> Result<String, ServiceError> {
     let stored = store.enrollments.get(kind, id).ok_or_else(|| unknown(kind, id))?;
-    // The state of a device of an individual enrollment is a part of it.
+    // An individual enrollment includes the state of its device.
     let device = store.devices.get(id).filter(|device| {
         kind == Kind::Individual && device.enrollment.as_ref().is_some_and(|(came_through, _)| *came_through == kind)
     });

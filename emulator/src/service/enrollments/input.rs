@@ -15,8 +15,8 @@ use crate::{
     store::enrollments::{Entry, EntryRef, Kind},
 };
 
-/// `EnrollmentGroup` or `IndividualEnrollment`. Members that the service makes, such as times, are ignored, and so are
-/// unknown ones.
+/// `EnrollmentGroup` or `IndividualEnrollment`. Unknown members are ignored, and also members that only the service
+/// sets, such as times.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Input {
@@ -30,7 +30,7 @@ pub(super) struct Input {
     capabilities: Option<Capabilities>,
     #[serde(default, deserialize_with = "object")]
     initial_twin: Option<TwinInput>,
-    /// Counts in a bulk operation. Elsewhere `If-Match` counts.
+    /// The entity tag in a bulk operation. Other operations use `If-Match`.
     pub(super) etag: Option<String>,
     provisioning_status: Option<String>,
     #[serde(default, deserialize_with = "object")]
@@ -76,7 +76,7 @@ struct CustomAllocationInput {
 }
 
 impl Input {
-    /// The name in the body.
+    /// Returns the ID in the body.
     pub(super) fn id(&self, kind: Kind) -> Result<&str, ServiceError> {
         let id = match kind {
             Kind::Group => &self.enrollment_group_id,
@@ -85,8 +85,7 @@ impl Input {
         id.as_deref().ok_or_else(|| bad_member(id_member(kind), "it is missing"))
     }
 
-    /// The enrollment that it describes. What a client cannot send, because it was never told, stays as `stored` has
-    /// it.
+    /// Returns the enrollment. Values that the client cannot read, and so cannot send back, stay as in `stored`.
     pub(super) fn entry(self, kind: Kind, stored: Option<EntryRef<'_>>) -> Result<Entry, ServiceError> {
         let id = self.id(kind)?.to_owned();
         let stored = stored.map(EntryRef::common);
@@ -105,7 +104,7 @@ impl Input {
             self.custom_allocation_definition,
             stored.map(|stored| stored.allocation),
         )?;
-        // Clients of older api-versions do not know it, and would take it away.
+        // Clients of older api-versions do not know this member and would remove it.
         let stored_policy = || Some(stored?.certificate_policy?.to_owned());
         let certificate_policy = self.credential_policy_name.or_else(stored_policy).filter(|name| !name.is_empty());
         let reprovision_policy = reprovision_policy(self.reprovision_policy.as_ref());
@@ -140,7 +139,7 @@ impl Input {
     }
 }
 
-/// The member that has an enrollment's name.
+/// Returns the name of the member that has the ID of an enrollment.
 pub(super) fn id_member(kind: Kind) -> &'static str {
     match kind {
         Kind::Group => "enrollmentGroupId",
@@ -182,7 +181,7 @@ fn allocation(
     let iot_hubs = iot_hubs.unwrap_or_default();
     let iot_hub_host_name = iot_hub_host_name.filter(|hub| !hub.is_empty());
     let policy = match policy.map(str::to_ascii_lowercase).as_deref() {
-        // The first api-version had no policies: a hub was named, or the service chose one.
+        // The first api-version had no policies: the client named a hub, or the service chose one.
         None if iot_hub_host_name.is_some() && iot_hubs.is_empty() => AllocationPolicy::Static,
         None | Some("hashed") => AllocationPolicy::Hashed,
         Some("static") => AllocationPolicy::Static,
@@ -194,7 +193,7 @@ fn allocation(
     let (url, api_version) = custom.map_or((None, None), |custom| (custom.webhook_url, custom.api_version));
     let webhook_url = match url.filter(|url| !url.is_empty()) {
         None => None,
-        // What the client was told, which is without the function key.
+        // The client sends the URL that it read, which has no function key.
         Some(url) => match stored.and_then(|stored| stored.webhook_url.as_ref()) {
             Some(stored) if webhook_url::masked(stored) == url => Some(stored.clone()),
             _ if url.contains("****") => {

@@ -1,4 +1,4 @@
-//! Enrollments: what the service API and the configuration do to them, and what that does to devices.
+//! Enrollments: how the service API and the configuration change them, and how changes affect devices.
 
 mod attestation;
 mod bulk;

@@ -16,7 +16,7 @@ use crate::{
     store::enrollments::{EntryRef, Kind, Stored},
 };
 
-/// The members of an enrollment.
+/// Returns the names of the members of an enrollment.
 pub(super) fn members(kind: Kind) -> Vec<&'static str> {
     let own: &[_] = match kind {
         Kind::Group => &["enrollmentGroupId"],
@@ -40,7 +40,7 @@ pub(super) fn members(kind: Kind) -> Vec<&'static str> {
     [own, &of_both].concat()
 }
 
-/// `EnrollmentGroup` or `IndividualEnrollment`. Keys are not in it.
+/// `EnrollmentGroup` or `IndividualEnrollment`, without keys.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Output<'a> {
@@ -86,7 +86,7 @@ pub(super) struct Mechanism<'a> {
     symmetric_key: Option<SymmetricKeyOutput>,
 }
 
-/// Keys are in it only if the client asks for them.
+/// The keys are present only if the client asks for them.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SymmetricKeyOutput {
@@ -126,7 +126,7 @@ struct TpmOutput<'a> {
     storage_root_key: Option<&'a str>,
 }
 
-/// Whether keys are told.
+/// Whether the answer includes keys.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Keys {
     Hidden,
@@ -170,7 +170,7 @@ impl<'a> Output<'a> {
 }
 
 impl<'a> Mechanism<'a> {
-    /// `None`: an enrollment without attestation, which the rules do not allow.
+    /// Returns `None` for an enrollment without attestation, which the rules do not allow.
     pub(super) fn of(entry: EntryRef<'a>, keys: Keys) -> Option<Self> {
         let attestation = entry.common().attestation.ok()?;
         let none = Self { r#type: attestation.kind(), tpm: None, x509: None, symmetric_key: None };

@@ -1,4 +1,4 @@
-//! Enrollments are listed.
+//! Queries enrollments.
 
 use super::output::{Output, members};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Service {
-    /// Returns the enrollments that a query is about, without the states of their devices.
+    /// Returns the enrollments that match a query, without the states of their devices.
     pub(crate) fn query_enrollments(&self, kind: Kind, body: &[u8], page: &Page) -> Result<QueryPage, ServiceError> {
         let filter = Filter::read(body, &members(kind))?;
         let store = self.store();

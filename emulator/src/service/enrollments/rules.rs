@@ -1,4 +1,4 @@
-//! The rules of the configuration, for an enrollment that came through the service API.
+//! Applies the rules of the configuration to an enrollment of the service API.
 
 use crate::{
     config::{
@@ -9,7 +9,7 @@ use crate::{
     store::enrollments::Entry,
 };
 
-/// The members of a configuration and those of the API. Longer ones first.
+/// The members of the configuration and the members of the API. Longer names come first.
 const MEMBERS: [(&str, &str); 10] = [
     ("enrollment_group_id", "enrollmentGroupId"),
     ("registration_id", "registrationId"),

@@ -1,4 +1,4 @@
-//! Changes of enrollments and settings, and what they do to registrations that are running.
+//! Changes enrollments and settings, and ends the running registrations that a change affects.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ impl fmt::Display for UpdateError {
     }
 }
 
-/// What has become of the enrollment through which a device came.
+/// The state of the enrollment of a running registration, after a change.
 enum Standing {
     Enabled,
     Disabled,
@@ -58,8 +58,8 @@ impl Standing {
         let (kind, id) = &running.enrollment;
         let enabled = match (kind, enrollments.individual(&running.registration_id)) {
             (Kind::Individual, individual) => individual.map(|individual| individual.entry.enabled),
-            // A disabled individual enrollment shuts the device out of the group; an enabled one is the device's own
-            // from now on.
+            // A disabled individual enrollment excludes the device from the group. An enabled one replaces the group
+            // for this device.
             (Kind::Group, Some(individual)) => (!individual.entry.enabled).then_some(false),
             (Kind::Group, None) => enrollments.group(id).map(|group| group.entry.enabled),
         };
@@ -72,7 +72,7 @@ impl Standing {
 }
 
 impl Service {
-    /// Changes switches of `[behaviour]`, as [`Behaviour::changed`](crate::config::Behaviour::changed) reads them.
+    /// Changes settings of `[behaviour]`, as [`Behaviour::changed`](crate::config::Behaviour::changed) reads them.
     pub(crate) fn change_behaviour(&self, switches: &Map<String, Value>) -> Result<(), String> {
         // Settings change only while the store is locked.
         let _locked = self.store();
@@ -82,18 +82,18 @@ impl Service {
             return Err(error.to_string());
         }
         if behaviour.tls13 != settings.behaviour.tls13 {
-            return Err("tls13: the listeners read it at the start only".to_owned());
+            return Err("tls13: the listeners read it only at the start".to_owned());
         }
         self.shared.settings.set(settings.with(behaviour));
         Ok(())
     }
 
-    /// Changes settings and enrollments. A registration that is running ends at once if its enrollment is disabled or
-    /// gone.
+    /// Changes settings and enrollments. A running registration ends at once if its enrollment is disabled or no
+    /// longer applies.
     ///
     /// # Errors
     ///
-    /// If the changed configuration cannot be used, or cannot be written. Nothing is changed then.
+    /// Returns an error if the changed configuration is not valid or cannot be written. The old configuration stays.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Config)) -> Result<(), UpdateError> {
         let changed = |store: &mut Store| {
             let groups = store.enrollments.groups().map(|group| group.entry.clone()).collect();
@@ -120,11 +120,11 @@ impl Service {
     }
 }
 
-/// The operation ID of a registration that ended, and why.
+/// The operation ID of a registration that ended, and the reason.
 pub(in crate::service) type Ended = (Option<String>, &'static str);
 
-/// Ends the registrations whose enrollment was disabled, or is not the device's any more: of all devices, or of `only`
-/// one if the change concerns no other.
+/// Ends the registrations whose enrollment was disabled or no longer applies. With `only`, it checks the registration
+/// of one device.
 pub(in crate::service) fn end_registrations(
     store: &mut Store,
     behaviour: &Behaviour,

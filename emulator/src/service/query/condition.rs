@@ -1,4 +1,4 @@
-//! What comes after WHERE.
+//! The condition after WHERE.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use super::{
     value::{Operand, compare, literal},
 };
 
-/// How deep parentheses and NOT may nest.
+/// How deep parentheses and NOT may be nested.
 const DEPTH: usize = 32;
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) enum Comparison {
     AtLeast,
 }
 
-/// What a condition is read from.
+/// Reads a condition.
 struct Parser<'a> {
     tokens: &'a mut Tokens,
     name: Option<&'a str>,
@@ -39,13 +39,13 @@ struct Parser<'a> {
 }
 
 impl Condition {
-    /// `name` is the one after FROM, and `members` are those that an item may have.
+    /// Reads a condition. `name` is the name after FROM, and `members` are the names that an item may have.
     pub(super) fn parse(tokens: &mut Tokens, name: Option<&str>, members: &[&str]) -> Result<Self, String> {
         Parser { tokens, name, members }.any(DEPTH)
     }
 
-    /// Whether an item meets it. `None`: the item has no such member, which neither a comparison nor its contrary
-    /// meets.
+    /// Returns whether an item meets the condition. Returns `None` if the item does not have the member: then neither
+    /// a comparison nor its negation is met.
     pub(super) fn is_met(&self, item: &Value) -> Option<bool> {
         match self {
             Self::Any(conditions) => first(conditions, item, true),
@@ -70,7 +70,7 @@ impl Condition {
     }
 }
 
-/// Whether one of the conditions is `decisive`, which decides for all of them.
+/// Returns `decisive` if one of the conditions has this value, because it decides for all of them.
 fn first(conditions: &[Condition], item: &Value, decisive: bool) -> Option<bool> {
     let mut result = Some(!decisive);
     for condition in conditions {
@@ -141,7 +141,7 @@ impl Parser<'_> {
         Err(format!("{} where a comparison is expected", self.tokens.here()))
     }
 
-    /// `['a', 'b']`.
+    /// Reads a list such as `['a', 'b']`.
     fn list(&mut self) -> Result<Vec<Value>, String> {
         self.tokens.expect("[")?;
         let mut values = Vec::new();

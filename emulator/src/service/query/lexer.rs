@@ -1,6 +1,6 @@
-//! The words of a query.
+//! The tokens of a query.
 
-/// One word.
+/// A token.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
     /// A keyword or a member, such as `enrollments.registrationId`.
@@ -10,10 +10,10 @@ pub(super) enum Token {
     Symbol(&'static str),
 }
 
-/// Longer ones first.
+/// Longer symbols come first.
 const SYMBOLS: [&str; 12] = ["!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", ","];
 
-/// The words that are not read yet, the next one last.
+/// The tokens that have not been read yet. The next one is the last.
 pub(super) struct Tokens(Vec<Token>);
 
 impl Tokens {
@@ -33,22 +33,22 @@ impl Tokens {
         self.0.is_empty()
     }
 
-    /// Takes the next word if it is a text or a number.
+    /// Takes the next token if it is a text or a number.
     pub(super) fn next_value(&mut self) -> Option<Token> {
         self.0.pop_if(|next| matches!(next, Token::Text(_) | Token::Number(_)))
     }
 
-    /// Takes the next word if it is this one.
+    /// Takes the next token if it is this one.
     pub(super) fn take(&mut self, token: &Token) -> bool {
         self.0.pop_if(|next| next == token).is_some()
     }
 
-    /// Takes the next word if it is this keyword.
+    /// Takes the next token if it is this keyword.
     pub(super) fn take_word(&mut self, keyword: &str) -> bool {
         self.0.pop_if(|next| matches!(next, Token::Word(word) if word.eq_ignore_ascii_case(keyword))).is_some()
     }
 
-    /// Takes the next word if it is a name.
+    /// Takes the next token if it is a name.
     pub(super) fn word(&mut self) -> Option<String> {
         match self.0.pop_if(|next| matches!(next, Token::Word(_)))? {
             Token::Word(word) => Some(word),
@@ -64,7 +64,7 @@ impl Tokens {
         }
     }
 
-    /// The next word, for an error.
+    /// Returns the next token for an error message.
     pub(super) fn here(&self) -> String {
         match self.0.last() {
             None => "the end".to_owned(),
@@ -75,7 +75,7 @@ impl Tokens {
     }
 }
 
-/// The first word of a text, and how long it is.
+/// Returns the first token of a text and its length.
 fn next(text: &str, first: char) -> Result<(Token, usize), String> {
     if matches!(first, '\'' | '"') {
         return quoted(text, first);
@@ -90,16 +90,16 @@ fn next(text: &str, first: char) -> Result<(Token, usize), String> {
     let length = text.find(|c| !is_part(c)).unwrap_or(text.len());
     let word = text.get(..length).unwrap_or_default();
     if word.is_empty() {
-        return Err(format!("\"{first}\" is not understood"));
+        return Err(format!("\"{first}\" is not supported"));
     }
     if first.is_ascii_digit() || matches!(first, '-' | '+' | '.') {
         let number = word.parse().ok().filter(|number: &f64| number.is_finite());
-        return Ok((Token::Number(number.ok_or_else(|| format!("{word:?} is no number"))?), length));
+        return Ok((Token::Number(number.ok_or_else(|| format!("{word:?} is not a number"))?), length));
     }
     Ok((Token::Word(word.to_owned()), length))
 }
 
-/// A text in quotes. Two quotes in it stand for one, and a backslash for the character after it.
+/// Reads a text in quotes. Two quotes stand for one quote, and a backslash for the character after it.
 fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
     let mut value = String::new();
     let mut chars = text.char_indices().skip(1).peekable();
@@ -115,5 +115,5 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
             value.push(c);
         }
     }
-    Err("a text has no end".to_owned())
+    Err("a text has no closing quote".to_owned())
 }

@@ -12,10 +12,11 @@ use self::{
 };
 use super::{error::ServiceError, json_body};
 
-/// The longest query. Each condition is checked with each item while nothing else is answered.
+/// The longest query. The limit keeps the store responsive: it is locked while each condition is checked against each
+/// item.
 const LONGEST: usize = 16 * 1024;
 
-/// Which items a query is about.
+/// The condition of a query.
 #[derive(Debug)]
 pub(super) struct Filter(Option<Condition>);
 
@@ -25,8 +26,8 @@ struct QuerySpecification {
 }
 
 impl Filter {
-    /// Reads the body of a query. Without a body, or without a condition, it is about all items. `members` are those
-    /// that an item may have.
+    /// Reads the body of a query. Without a body or without a condition, the query matches all items. `members` are
+    /// the names that an item may have.
     pub(super) fn read(body: &[u8], members: &[&str]) -> Result<Self, ServiceError> {
         if body.trim_ascii().is_empty() {
             return Ok(Self(None));
@@ -42,11 +43,11 @@ impl Filter {
         }
         let unwrapped = unwrap(text.trim());
         let mut tokens = Tokens::new(&unwrapped)?;
-        // Microsoft's sample for Node queries for "*".
+        // Microsoft's sample for Node sends only "*".
         let selects = tokens.take_word("SELECT");
         let has_all = tokens.take(&Token::Symbol("*"));
         if selects && !has_all {
-            return Err(format!("{} where * is expected: only SELECT * is known", tokens.here()));
+            return Err(format!("{} where * is expected: only SELECT * is supported", tokens.here()));
         }
         let mut name = None;
         if has_all && tokens.take_word("FROM") {
@@ -58,18 +59,18 @@ impl Filter {
         };
         match tokens.is_at_end() {
             true => Ok(Self(condition)),
-            false => Err(format!("{} is not understood", tokens.here())),
+            false => Err(format!("{} is not supported", tokens.here())),
         }
     }
 
-    /// Returns `true` if the query is about this item.
+    /// Returns `true` if the item matches the query.
     pub(super) fn matches(&self, item: &impl Serialize) -> bool {
         let Some(condition) = &self.0 else { return true };
         serde_json::to_value(item).is_ok_and(|item| condition.is_met(&item) == Some(true))
     }
 }
 
-/// The query of a text in which az wraps it: `{'additional_properties': {}, 'query': 'SELECT *'}`.
+/// Returns the query of the text in which `az` wraps it: `{'additional_properties': {}, 'query': 'SELECT *'}`.
 fn unwrap(text: &str) -> String {
     let wrapped =
         text.strip_prefix('{').and_then(|text| text.split_once("'query':")).map(|(_, query)| query.trim_start());
@@ -140,17 +141,17 @@ mod tests {
             ("capabilities.iotEdge = true or registrationId = 'lock-1'", true),
             ("NOT capabilities.iotEdge = true", true),
             ("not (registrationId = 'lock-1' or deviceId = 'x')", false),
-            // What is missing is neither equal nor unequal.
+            // A missing member is neither equal nor unequal.
             ("deviceId = 'x'", false),
             ("deviceId != 'x'", false),
             ("NOT deviceId = 'x'", false),
             ("deviceId = null", false),
-            // AND goes before OR.
+            // AND binds stronger than OR.
             ("registrationId = 'lock-1' OR registrationId = 'a' AND registrationId = 'b'", true),
             ("registrationId IN ['lock-1', 'lock-2']", true),
             ("registrationId NIN ['lock-1', 'lock-2']", false),
             ("initialTwin.tags.floor in [1, 2]", false),
-            // As times, and not as texts.
+            // Times are compared as times, not as texts.
             ("createdDateTimeUtc > '2026-01-02T03:04:05Z'", true),
             ("createdDateTimeUtc < '2026-01-02T04:04:06+01:00'", true),
             ("registrationId = \"lock-1\"", true),
@@ -166,21 +167,21 @@ mod tests {
         let negated = format!("SELECT * WHERE {}registrationId = 'a'", "NOT ".repeat(1000));
         let long = format!("SELECT * WHERE registrationId = 'a'{}", " OR etag = ''".repeat(2000));
         for (query, named) in [
-            ("DELETE FROM enrollments", "\"DELETE\" is not understood"),
+            ("DELETE FROM enrollments", "\"DELETE\" is not supported"),
             ("SELECT registrationId FROM enrollments", "\"registrationId\" where * is expected"),
             ("SELECT * FROM", "the end where a name is expected"),
-            ("SELECT * FROM enrollments ORDER BY etag", "\"ORDER\" is not understood"),
+            ("SELECT * FROM enrollments ORDER BY etag", "\"ORDER\" is not supported"),
             ("SELECT * WHERE", "the end where a member or a value is expected"),
             ("SELECT * WHERE registrationId", "the end where a comparison is expected"),
             ("SELECT * WHERE registrationId LIKE 'a%'", "\"LIKE\" where a comparison is expected"),
-            ("SELECT * WHERE startswith(registrationId, 'a')", "\"startswith\" is no member"),
-            ("SELECT * WHERE registratonId = 'a'", "\"registratonId\" is no member"),
-            ("SELECT * WHERE registrationId = 'a", "a text has no end"),
-            ("SELECT * WHERE registrationId = 'a' etag", "\"etag\" is not understood"),
+            ("SELECT * WHERE startswith(registrationId, 'a')", "\"startswith\" is not a member"),
+            ("SELECT * WHERE registratonId = 'a'", "\"registratonId\" is not a member"),
+            ("SELECT * WHERE registrationId = 'a", "a text has no closing quote"),
+            ("SELECT * WHERE registrationId = 'a' etag", "\"etag\" is not supported"),
             ("SELECT * WHERE (registrationId = 'a'", "the end where ) is expected"),
             ("SELECT * WHERE registrationId IN 'a'", "\"a\" where [ is expected"),
-            ("SELECT * WHERE registrationId = 'a'; DROP", "\";\" is not understood"),
-            ("SELECT * WHERE registrationId = 1e999", "\"1e999\" is no number"),
+            ("SELECT * WHERE registrationId = 'a'; DROP", "\";\" is not supported"),
+            ("SELECT * WHERE registrationId = 1e999", "\"1e999\" is not a number"),
             (&nested, "too deeply nested"),
             (&negated, "too deeply nested"),
             (&long, "at most 16384 are allowed"),

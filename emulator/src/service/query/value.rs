@@ -16,7 +16,7 @@ pub(super) enum Operand {
 }
 
 impl Operand {
-    /// `name` is the one after FROM, which may stand before a member.
+    /// Reads an operand. `name` is the name after FROM, which may stand before a member.
     pub(super) fn parse(tokens: &mut Tokens, name: Option<&str>, members: &[&str]) -> Result<Self, String> {
         if let Some(literal) = literal(tokens) {
             return Ok(Self::Literal(literal));
@@ -32,12 +32,12 @@ impl Operand {
         };
         if !is_member(path) {
             let word: String = word.chars().take(100).collect();
-            return Err(format!("{word:?} is no member; there are {}", members.join(", ")));
+            return Err(format!("{word:?} is not a member. Members: {}", members.join(", ")));
         }
         Ok(Self::Member(path.iter().map(|name| (*name).to_owned()).collect()))
     }
 
-    /// Its value in an item. `None`: the item has no such member.
+    /// Returns the value in an item. Returns `None` if the item has no such member.
     pub(super) fn value<'a>(&'a self, item: &'a Value) -> Option<&'a Value> {
         match self {
             Self::Literal(value) => Some(value),
@@ -46,7 +46,7 @@ impl Operand {
     }
 }
 
-/// A collection may be named before its members although the query has no FROM.
+/// Returns `true` for the name of a collection. Queries may write it before members even without FROM.
 fn is_collection(name: &str) -> bool {
     ["enrollments", "enrollmentGroups", "registrations", "deviceRegistrations"]
         .iter()
@@ -67,7 +67,7 @@ pub(super) fn literal(tokens: &mut Tokens) -> Option<Value> {
     }
 }
 
-/// How two values compare. `None`: they are not of one kind.
+/// Compares two values. Returns `None` if they are of different kinds.
 pub(super) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::String(left), Value::String(right)) => Some(match (time(left), time(right)) {
@@ -81,7 +81,7 @@ pub(super) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
     }
 }
 
-/// Times do not compare as texts, because their fractions have no zeros at the end.
+/// Times cannot be compared as texts, because their fractions have no trailing zeros.
 fn time(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }

@@ -1,6 +1,6 @@
-//! Which webhooks the service API may set: those on this machine, and those on hosts that the operator named.
+//! Decides which webhooks the service API may set: on this machine, and on hosts that the operator allows.
 //!
-//! Otherwise a client that may write enrollments could have the emulator POST to any address.
+//! Without this check, a client that may write enrollments could make the emulator POST to any address.
 
 use std::net::Ipv6Addr;
 
@@ -11,7 +11,7 @@ use crate::{
     net::host::{is_loopback, normal},
 };
 
-/// The hosts beside loopback on which the service API may set webhooks.
+/// The hosts besides loopback on which the service API may set webhooks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedHosts(Vec<String>);
 
@@ -20,12 +20,12 @@ impl AllowedHosts {
     ///
     /// # Errors
     ///
-    /// If one is more than a host: a URL, or a host with a port.
+    /// Returns an error if a text is more than a host: a URL, or a host with a port.
     pub(crate) fn new(hosts: &[String]) -> Result<Self, String> {
         hosts.iter().map(|host| read_host(host)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Checks a webhook's URL that came through the service API. The error names no secret of the URL.
+    /// Checks the URL of a webhook that came through the service API. The error has no secret of the URL.
     pub(crate) fn check(&self, url: &str) -> Result<(), String> {
         webhook_url::check(url)?;
         let Some(host) = Url::parse(url).ok().and_then(|url| url.host_str().map(normal)) else {
@@ -42,7 +42,7 @@ impl AllowedHosts {
     }
 }
 
-/// A host as [`Url`] writes it, so that both are compared in one spelling.
+/// Reads a host as [`Url`] writes it, so that both have the same spelling.
 fn read_host(host: &str) -> Result<String, String> {
     let fault = || format!("{host:?} is not the name or address of a host, without scheme and port");
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

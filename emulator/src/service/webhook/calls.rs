@@ -1,4 +1,4 @@
-//! How often a webhook is called for a registration, and what each call is put on record as.
+//! Calls a webhook for a registration, with retries, and records each call.
 
 use std::{
     pin::pin,
@@ -26,13 +26,13 @@ use crate::{
 /// Calls webhooks and records the calls.
 pub(in crate::service) struct Webhooks {
     client: WebhookClient,
-    /// The URL of the Contoso webhook inside.
+    /// The URL of the built-in Contoso webhook.
     built_in: Option<String>,
     clock: Clock,
     journal: Arc<Journal>,
 }
 
-/// What a registration asks a webhook.
+/// The request of a registration to a webhook.
 pub(in crate::service) struct Question<'a> {
     pub(in crate::service) url: &'a str,
     pub(in crate::service) registration_id: &'a str,
@@ -52,7 +52,7 @@ impl Webhooks {
         Self { built_in: url, ..self }
     }
 
-    /// The only call of this question, before it is made.
+    /// Returns the record of the first call, before the call is made.
     fn first_call(&self, question: &Question<'_>) -> WebhookCall {
         WebhookCall {
             number: 0,
@@ -75,7 +75,7 @@ impl Webhooks {
         }
     }
 
-    /// Calls the webhook until it gives an answer that counts. `None`: the registration was stopped.
+    /// Calls the webhook until its answer is final. Returns `None` if the registration was stopped.
     pub(in crate::service) async fn ask(&self, question: &Question<'_>) -> Option<Result<Allocated, Failure>> {
         let behaviour = question.behaviour;
         let attempts = behaviour.webhook_retries.saturating_add(1);
@@ -96,14 +96,14 @@ impl Webhooks {
         None
     }
 
-    /// Asks once more what the call of this number asked, for nobody's registration.
-    /// `None`: everything was reset.
+    /// Repeats a call with the request of the call with this number. It belongs to no registration. Returns `None` if
+    /// a reset came during the call.
     pub(in crate::service) async fn ask_again(&self, question: &Question<'_>, number: u64) -> Option<Arc<WebhookCall>> {
         self.call(question, WebhookCall { replay_of: Some(number), ..self.first_call(question) }).await.0
     }
 
-    /// Makes one call and records it. There is no verdict if the registration was stopped, and no record if it is
-    /// forgotten.
+    /// Makes one call and records it. Returns no verdict if the registration was stopped. Makes no record if the
+    /// registration was forgotten.
     async fn call(
         &self,
         question: &Question<'_>,
@@ -134,7 +134,7 @@ impl Webhooks {
                 Some(verdict)
             }
             Err(why) => {
-                call.outcome = format!("given up: {why}");
+                call.outcome = format!("cancelled: {why}");
                 None
             }
         };
@@ -145,8 +145,8 @@ impl Webhooks {
         (Some(self.journal.record_webhook_call(call, question.url)), verdict)
     }
 
-    /// Waits for the call's turn and makes it. Returns how long the call took since its turn began. The error is why
-    /// the registration was stopped.
+    /// Waits for the call's turn and makes the call. Returns how long the call took since its turn began. The error
+    /// is the reason why the registration was stopped.
     async fn exchange(
         &self,
         question: &Question<'_>,
@@ -158,7 +158,7 @@ impl Webhooks {
         };
         let started = Instant::now();
         let time_out = self.time_out(question.behaviour);
-        // With a fast clock not sooner than any webhook may be expected to answer.
+        // With a high time scale, 1 s becomes very short. No webhook answers faster than in 100 ms when it is busy.
         let mut notice = self.clock.real(Duration::from_secs(1)).max(Duration::from_millis(100));
         let mut post = pin!(self.client.post(question.url, call.request_body.clone(), time_out));
         let answered = loop {
@@ -178,7 +178,8 @@ impl Webhooks {
         (started.elapsed(), answered)
     }
 
-    /// A fast clock shortens the time-out too, but never so far that a webhook fails for being on a busy machine.
+    /// Returns the time-out of a call. A high time scale shortens it, but not so far that a webhook on a busy machine
+    /// fails.
     fn time_out(&self, behaviour: &Behaviour) -> Duration {
         let timeout = clock::wait(behaviour.webhook_timeout);
         let floor = Duration::from_secs(10).min(timeout);
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
     use crate::service::{jobs::Jobs, webhook::client::MAX_CALLS};
 
-    /// A call that waits for its turn has not begun.
+    /// The duration of a call does not include the wait for its turn.
     #[tokio::test]
     async fn the_duration_of_a_call_begins_with_its_turn() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -236,7 +237,7 @@ mod tests {
         assert!(call.duration <= began.elapsed(), "{:?}", call.duration);
     }
 
-    /// A registration that is stopped while its call waits for a turn gives up.
+    /// A registration that is stopped while its call waits for a turn cancels the call.
     #[tokio::test]
     async fn a_call_can_be_stopped_before_its_turn() {
         let jobs = Jobs::default();
@@ -261,6 +262,6 @@ mod tests {
         });
         assert!(allocated.is_none());
         let [call] = &journal.webhook_calls()[..] else { panic!("one call") };
-        assert_eq!((call.duration, &*call.outcome), (Duration::ZERO, "given up: the device registered again"));
+        assert_eq!((call.duration, &*call.outcome), (Duration::ZERO, "cancelled: the device registered again"));
     }
 }

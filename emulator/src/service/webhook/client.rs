@@ -1,4 +1,4 @@
-//! POSTs to webhooks.
+//! POSTs requests to webhooks.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::response::HttpAnswer;
 
-/// An answer longer than this cannot be an `AllocationResponse`: a message to a device has at most
-/// 96 KB, and twins have 40 KB.
+/// The longest answer. An `AllocationResponse` cannot be longer: a message to a device has at most 96 KB, and twins
+/// have 40 KB.
 const MAX_ANSWER: usize = 192 * 1024;
 
-/// How many calls are under way at a time; more wait their turn. A call's time-out and its duration begin with its
-/// turn. This bounds the memory that a webhook takes which hangs, or never ends its answers.
+/// The most calls at the same time. More calls wait for their turn, and their time-out and duration start with their
+/// turn. This limits the memory if a webhook hangs or never ends its answers.
 pub(super) const MAX_CALLS: usize = 1024;
 
-/// How long a connection is kept for the next call: less than servers keep it (Node 5 s), because a call on a
-/// connection that the server is closing would be a failed registration.
+/// How long a connection is kept for the next call. Servers keep connections longer (Node 5 s). A call on a
+/// connection that the server is closing would make the registration fail.
 const KEPT_FOR: Duration = Duration::from_secs(2);
 
-/// How many connections are kept for the next calls.
+/// The most connections that are kept for next calls.
 const KEPT: usize = 64;
 
-/// POSTs to webhooks.
+/// POSTs requests to webhooks.
 #[derive(Debug)]
 pub(crate) struct WebhookClient {
     plain: OnceCell<Client>,
@@ -37,20 +37,20 @@ impl Default for WebhookClient {
 }
 
 impl WebhookClient {
-    /// Waits for a call's turn, which ends when the permit is dropped.
+    /// Waits for a call's turn. The turn ends when the permit is dropped.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed.
+        // The semaphore is never closed, so this is never `None`.
         self.calls.acquire().await.ok()
     }
 
-    /// Makes a call whose turn it is. The error is for the log, and names no URL: its query is a secret.
+    /// Makes a call. The error is for the log and does not contain the URL, because its query is a secret.
     pub(crate) async fn post(&self, url: &str, body: String, timeout: Duration) -> Result<HttpAnswer, String> {
-        // A fuzzer must not call what happens to listen on this machine.
+        // A fuzzer must not call other programs on this machine.
         if cfg!(fuzzing) {
             return Err("there is no network".to_owned());
         }
-        // The configuration was checked.
-        let url: Url = url.parse().map_err(|_| "the webhook's URL is no URL".to_owned())?;
+        // The configuration check has read this URL before.
+        let url: Url = url.parse().map_err(|_| "the webhook's URL is not a URL".to_owned())?;
         let client = self.client(&url).await?;
         tokio::time::timeout(timeout, async {
             let mut response = client
@@ -74,8 +74,8 @@ impl WebhookClient {
     }
 
     async fn client(&self, url: &Url) -> Result<&Client, String> {
-        // Proxies of the environment would catch calls to loopback. Redirects are "any other
-        // status" to the service.
+        // Proxies of the environment would also apply to loopback. The service does not follow redirects: they are
+        // "any other status".
         let builder = || {
             Client::builder()
                 .no_proxy()
@@ -86,13 +86,13 @@ impl WebhookClient {
         if url.scheme() == "https" {
             self.secure.get_or_try_init(async || builder().build().map_err(describe)).await
         } else {
-            // Without roots, so that it also works where the system has none.
+            // Plain HTTP needs no roots, and systems without roots exist.
             self.plain.get_or_try_init(async || builder().tls_certs_only([]).build().map_err(describe)).await
         }
     }
 }
 
-/// The whole chain of causes, without the URL.
+/// Returns the whole chain of causes, without the URL.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -1,4 +1,4 @@
-//! The operator's custom allocation function: what it is asked, how often, and what its answer means.
+//! The custom allocation webhook: its requests, its retries, and the meaning of its answers.
 
 pub(crate) mod allowed;
 pub(super) mod calls;

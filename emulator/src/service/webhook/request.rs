@@ -1,4 +1,4 @@
-//! What a webhook is asked: the `AllocationRequest`.
+//! The request to a webhook: `AllocationRequest`.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// `AllocationRequest`, in the order in which the tutorial's log shows it.
+/// `AllocationRequest`, in the order of the tutorial's log.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) struct AllocationRequest<'a> {
@@ -60,7 +60,7 @@ struct Attestation {
     r#type: &'static str,
 }
 
-/// What is known of the device that registers.
+/// The part of the request about the device that registers.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) struct DeviceRuntimeContext<'a> {
@@ -75,16 +75,16 @@ pub(in crate::service) struct DeviceRuntimeContext<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// By what the device proved who it is.
+/// How the device proved its identity.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum DeviceAttestation<'a> {
-    /// Empty: it tells the kind of attestation, never a key.
+    /// Empty: it names the kind of attestation, never a key.
     SymmetricKey {},
     X509 {
-        /// What functions in the field read.
+        /// The member that existing functions read.
         client_certificate: String,
-        /// The "certificate details" of the documents, in the words of the specification.
+        /// The "certificate details" of the documentation, in the form of the specification.
         certificate_info: &'a CertificateInfo,
         #[serde(skip_serializing_if = "Option::is_none")]
         signing_certificate_info: Option<&'a CertificateInfo>,
@@ -93,7 +93,7 @@ enum DeviceAttestation<'a> {
 }
 
 impl<'a> DeviceRuntimeContext<'a> {
-    /// `current` is the hub and the device ID that the device has.
+    /// Creates the context. `current` is the present hub and device ID of the device.
     pub(in crate::service) fn new(
         registration_id: &'a str,
         attested: &'a Attested,

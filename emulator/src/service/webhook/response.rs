@@ -1,4 +1,4 @@
-//! What a webhook's answer means: the tutorial's troubleshooting table.
+//! The meaning of a webhook's answer: the troubleshooting table of the tutorial.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,24 @@ use crate::{
     watch::text::{excerpt, mask},
 };
 
-/// A webhook's HTTP answer.
+/// The HTTP answer of a webhook.
 pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
 }
 
-/// What a webhook's answer means.
+/// The meaning of a webhook's answer.
 pub(crate) enum Verdict {
     Allocated(Allocated),
     Failed(Failure),
-    /// 429 and above: to be asked again.
+    /// The status is 429 or above: call the webhook again.
     TryAgain(u16),
 }
 
-/// What a webhook's answer means, and what the log says about it.
+/// The meaning of a webhook's answer, and its text for the log.
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
-    /// In words, for the log.
+    /// The outcome for the log.
     pub(crate) outcome: String,
     /// Hints for the author of the webhook.
     pub(crate) warnings: Vec<String>,
@@ -43,10 +43,10 @@ impl Judgement {
     }
 }
 
-/// The tutorial's troubleshooting table. "[The hub] must be one of the IoT hubs passed in the linkedHubs
+/// Applies the troubleshooting table of the tutorial. "[The hub] must be one of the IoT hubs passed in the linkedHubs
 /// property in the request."
 pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], behaviour: &Behaviour, secrets: &[String]) -> Judgement {
-    // Masked before it is cut, so that no part of a secret is left.
+    // Masked before it is cut, so that no part of a secret remains.
     let show = |text: &str| excerpt(&mask(text.to_owned(), secrets));
     let failed = match answer.status {
         200 => {
@@ -68,11 +68,11 @@ pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], behaviour: &Behavio
     Judgement::failed(failed)
 }
 
-/// How a text of the webhook is shown: short, printable and without secrets.
+/// Makes a text of the webhook short and printable, and removes secrets.
 type Show<'a> = &'a dyn Fn(&str) -> String;
 
 fn judge_hub(allocated: Allocated, offered: &[String], behaviour: &Behaviour, show: Show<'_>) -> Judgement {
-    /// How many hubs are named.
+    /// The most hubs that the text names.
     const NAMED: usize = 8;
     let hub = allocated.hub.clone();
     match allocation::check_hub(allocated, offered, behaviour.unlinked_hub) {
@@ -104,7 +104,7 @@ fn judge_hub(allocated: Allocated, offered: &[String], behaviour: &Behaviour, sh
 
 type Members<'a> = BTreeMap<String, &'a RawValue>;
 
-/// Where the members of an `AllocationResponse` belong.
+/// The places of the members of an `AllocationResponse`.
 const PLACES: [&str; 6] = [
     "iotHubHostName",
     "initialTwin",
@@ -114,7 +114,7 @@ const PLACES: [&str; 6] = [
     "payload",
 ];
 
-/// Warns of members that are ignored: unknown ones, misplaced ones, and those that are there in two spellings.
+/// Warns about members that are ignored: unknown members, members in a wrong place, and members in two spellings.
 fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>, show: Show<'_>) {
     /// The most warnings for an answer.
     const WARNINGS: usize = 8;
@@ -145,7 +145,7 @@ fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>,
     }
 }
 
-/// Reads an `AllocationResponse`. Names match in any case, because the documents spell them in more than one way.
+/// Reads an `AllocationResponse`. Names match in any case, because the documentation spells them in different ways.
 fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Result<Allocated, Failure> {
     fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
         members
@@ -184,7 +184,8 @@ fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Res
         };
         let payload = member(&members, "payload");
         if let Some(payload) = payload {
-            // It is passed on as it is. Raw JSON may have strings that are no Unicode; values may not.
+            // The payload is passed on unchanged. Raw JSON may contain strings that are not Unicode, but a `Value`
+            // may not.
             let _: Value = serde_json::from_str(payload.get())?;
         }
         Ok(Allocated { hub, initial_twin, payload: payload.map(ToOwned::to_owned) })

@@ -1,18 +1,18 @@
-//! The file of the database, without its syncs.
+//! The database file, without syncs.
 
 use std::{fs::File, io};
 
 use redb::{DatabaseError, StorageBackend, backends::FileBackend};
 
-/// A file that is never synced. Every write is in the system's page cache when the commit returns, and the page cache
-/// outlives the process: a SIGKILL loses nothing. A loss of power may lose writes, in any order.
+/// A file that is never synced. When the commit returns, every write is in the page cache of the system, and the page
+/// cache survives the process: a SIGKILL loses nothing. A loss of power may lose writes, in any order.
 ///
-/// `redb::Durability::None` is no substitute: it keeps commits in the process's own memory.
+/// `redb::Durability::None` is not an alternative, because it keeps commits in the memory of the process.
 #[derive(Debug)]
 pub(super) struct Unsynced(FileBackend);
 
 impl Unsynced {
-    /// Locks the file, for as long as this lives.
+    /// Locks the file until this is dropped.
     pub(super) fn new(file: File) -> Result<Self, DatabaseError> {
         FileBackend::new(file).map(Self)
     }

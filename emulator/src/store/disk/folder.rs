@@ -1,4 +1,4 @@
-//! The data folder: who may look into it, which format it has, and the files beside the database.
+//! The data folder: its permissions, its format, and the files besides the database.
 
 use std::{
     fmt,
@@ -7,15 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The version of what is in the folder: the tables, and the forms in them. Since version 2, devices have what their hubs
-/// know of them.
+/// The format of the folder: the tables and the JSON of their rows. Since version 2, devices include the data of
+/// their hubs.
 const FORMAT: u32 = 2;
 const FORMAT_FILE: &str = "format";
 const DATABASE_FILE: &str = "emulator.redb";
-/// The end of the name of a file that is not whole yet.
+/// The suffix of a file that is not complete yet.
 const UNFINISHED: &str = "new";
 
-/// A data folder that cannot be used, and why.
+/// The reason why a data folder cannot be used.
 #[derive(Debug)]
 pub(crate) struct DataError(pub(crate) String);
 
@@ -25,12 +25,12 @@ impl fmt::Display for DataError {
     }
 }
 
-/// A folder of this version, which nobody else can look into.
+/// A folder of this version, which other users cannot read.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes the folder, or checks the one that is there.
+    /// Creates the folder, or checks the existing folder.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let error = |why: String| DataError(format!("{}: {why}", path.display()));
         let failed = |what: &str, fault: io::Error| error(format!("{what}: {fault}"));
@@ -51,7 +51,7 @@ impl Folder {
                 _ => Err(error(format!("the file `{FORMAT_FILE}` does not say which format the folder has"))),
             },
             Err(fault) if fault.kind() == ErrorKind::NotFound => {
-                // Somebody's home, for example, is no data folder.
+                // A folder with other files, such as a home folder, is a mistake.
                 if let Some(name) = folder.stranger().map_err(|fault| failed("the folder cannot be read", fault))? {
                     return Err(error(format!(
                         "the folder has other files in it, such as {name}, and no data of the emulator: use another \
@@ -69,7 +69,7 @@ impl Folder {
         &self.0
     }
 
-    /// Opens the database's file, which is made if it is not there.
+    /// Opens the file of the database, which is created if it does not exist.
     pub(super) fn database(&self) -> Result<File, DataError> {
         let path = self.0.join(DATABASE_FILE);
         private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
@@ -77,7 +77,7 @@ impl Folder {
             .map_err(|fault| DataError(format!("{}: {fault}", path.display())))
     }
 
-    /// Writes a file, unless it has this text already. It is always there as a whole.
+    /// Writes a file, unless it has this text already. A crash never leaves a part of the file.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<(), DataError> {
         let path = self.0.join(name);
         if fs::read_to_string(&path).is_ok_and(|before| before == text) {
@@ -91,7 +91,7 @@ impl Folder {
             .map_err(|fault| DataError(format!("{}: {fault}", path.display())))
     }
 
-    /// The name of a file that the emulator did not write.
+    /// Returns the name of a file that the emulator did not write.
     fn stranger(&self) -> io::Result<Option<String>> {
         let is_unfinished = |name: &str| Path::new(name) == Path::new(FORMAT_FILE).with_extension(UNFINISHED);
         for entry in fs::read_dir(&self.0)? {
@@ -115,7 +115,7 @@ fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).create(path)
 }
 
-/// A file that only its owner reads.
+/// Sets options for a file that only its owner can read.
 #[cfg(unix)]
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
@@ -127,7 +127,7 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Refuses a folder that others can look into: the keys of enrollments and CAs are in it.
+/// Rejects a folder that other users can read, because it has the keys of enrollments and CAs.
 #[cfg(unix)]
 fn check_permissions(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;

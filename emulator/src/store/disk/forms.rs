@@ -1,4 +1,4 @@
-//! How entries are written: as JSON. `tests.rs` has a row of each kind, which every later version must read.
+//! The JSON of entries on disk. `tests.rs` has a row of each kind, which every later version must read.
 
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
@@ -23,16 +23,16 @@ use crate::{
     },
 };
 
-/// An entry that is kept as JSON.
+/// An entry that is stored as JSON.
 pub(super) trait Form: Sized {
-    /// Whether it is remembered that the entry was there, once it is deleted.
+    /// `true` if a deleted entry leaves a row, so that its ID stays known.
     const LEAVES_A_TRACE: bool;
 
     fn to_json(&self) -> serde_json::Result<Vec<u8>>;
     fn from_json(json: &[u8]) -> serde_json::Result<Self>;
 }
 
-/// The nesting of a twin has no limit but the size of its body.
+/// Reads JSON. The nesting of a twin is limited only by the size of its body.
 fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();
@@ -46,8 +46,8 @@ struct StampedForm<S, E> {
     entry: E,
 }
 
-/// Keys are in it, and so `EnrollmentGroup` itself cannot be written by mistake. The compiler checks that no field is
-/// missing.
+/// The JSON of a group, with its keys. `EnrollmentGroup` has no `Serialize` of its own, so that keys cannot be
+/// written by mistake. The compiler checks that this form has every field.
 #[derive(Deserialize, Serialize)]
 #[serde(remote = "EnrollmentGroup")]
 struct GroupForm {
@@ -88,7 +88,7 @@ struct IndividualForm {
     optional_device_information: Map<String, Value>,
 }
 
-/// A webhook's URL has a function key in it.
+/// The URL of a webhook contains a function key.
 #[derive(Deserialize, Serialize)]
 #[serde(remote = "Allocation")]
 struct AllocationForm {
@@ -156,7 +156,7 @@ struct DeviceForm<'a> {
     record: Option<Cow<'a, DeviceRecord>>,
     #[serde(default)]
     hub: Cow<'a, HubDevice>,
-    /// The state that a look-up tells, unless it is the result of the last operation.
+    /// The state for look-ups, unless it is the result of the last operation.
     last: Option<Arc<RegistrationState>>,
     is_last_the_result: bool,
     operations: VecDeque<OperationForm<'a>>,

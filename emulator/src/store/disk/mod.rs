@@ -1,6 +1,6 @@
 //! The store on disk: a database with one row for each enrollment and each device.
 //!
-//! Everything is in memory too, where it is read. The database is read at the start, and written after every change.
+//! The store in memory is complete. The database is read at the start, and written after every change.
 
 mod backend;
 mod folder;
@@ -20,23 +20,23 @@ use super::{
     tracked::{Numbered, Row, Tracked},
 };
 
-/// A row is the entry's place in the order, and the entry as JSON. Without JSON the entry was deleted: the configuration
-/// does not create it again.
+/// A row has the entry's place in the order and the entry as JSON. A row without JSON is a deleted entry, which the
+/// configuration must not create again.
 type Table = TableDefinition<'static, &'static str, (u64, &'static [u8])>;
 
 const GROUPS: Table = Table::new("groups");
 const INDIVIDUALS: Table = Table::new("individuals");
 const DEVICES: Table = Table::new("devices");
-/// CAs, by their names: certificate and key, in PEM.
+/// The CAs by their names: certificate and key in PEM.
 const AUTHORITIES: TableDefinition<'static, &'static str, &'static str> = TableDefinition::new("authorities");
 
-/// The database's own cache. All data is in memory already.
+/// The database needs little cache, because all data is in memory.
 const CACHE: usize = 16 * 1024 * 1024;
 
-/// The errors of the database are of many types, and nobody tells them apart.
+/// The database has many error types, which are treated the same.
 type Fault = Box<dyn Error>;
 
-/// The data folder, which no other process can use meanwhile.
+/// The data folder. Other processes cannot use it at the same time.
 #[derive(Debug)]
 pub(crate) struct Disk {
     folder: Folder,
@@ -51,7 +51,7 @@ impl Disk {
         Ok(Self { folder, database })
     }
 
-    /// A CA's certificate and key, in PEM.
+    /// Returns the certificate and key of a CA in PEM.
     pub(crate) fn authority(&self, name: &str) -> Result<Option<String>, DataError> {
         let read = || -> Result<_, Fault> {
             match self.database.begin_read()?.open_table(AUTHORITIES) {
@@ -63,7 +63,7 @@ impl Disk {
         read().map_err(|fault| self.error(&fault))
     }
 
-    /// Keeps CAs: their names, and certificates and keys in PEM.
+    /// Stores CAs: their names, and their certificates and keys in PEM.
     pub(crate) fn keep_authorities(&self, authorities: &[(&str, &str)]) -> Result<(), DataError> {
         let write = || -> Result<(), Fault> {
             let transaction = self.database.begin_write()?;
@@ -78,18 +78,18 @@ impl Disk {
         write().map_err(|fault| self.error(&fault))
     }
 
-    /// Writes a file for people into the folder.
+    /// Writes a file for users into the folder.
     pub(crate) fn publish(&self, name: &str, text: &str) -> Result<(), DataError> {
         self.folder.write(name, text)
     }
 
-    /// Reads everything. Returns the names of enrollments that are known.
+    /// Reads everything. Returns the known IDs of enrollments.
     pub(super) fn load(&self, store: &mut Store) -> Result<Known, DataError> {
         store.devices.load(self.rows(DEVICES)?);
         Ok(store.enrollments.load(self.rows(GROUPS)?, self.rows(INDIVIDUALS)?))
     }
 
-    /// Writes all that was changed in the store, or nothing.
+    /// Writes all changes of the store, or none.
     pub(super) fn write(&self, store: &Store) -> Result<(), String> {
         let write = || -> Result<(), Fault> {
             let transaction = self.database.begin_write()?;
@@ -127,7 +127,7 @@ impl Disk {
 }
 
 fn open(backend: impl StorageBackend) -> Result<Database, DatabaseError> {
-    // The format that later versions of redb read.
+    // Later versions of redb read this format.
     Builder::new().create_with_file_format_v3(true).set_cache_size(CACHE).create_with_backend(backend)
 }
 
@@ -155,12 +155,12 @@ fn write_changes<V: Clone + Form>(
     Ok(())
 }
 
-/// Why the database cannot be opened, and what to do.
+/// Returns why the database cannot be opened, and how to correct it.
 fn explain(path: &Path, fault: &DatabaseError) -> DataError {
     let path = path.display();
     DataError(match fault {
         DatabaseError::DatabaseAlreadyOpen => {
-            format!("{path}: another process uses this folder. Stop that one, or name another folder")
+            format!("{path}: another process uses this folder. Stop that process, or name another folder")
         }
         fault => format!(
             "{path}: the database cannot be opened: {fault}. If the machine lost its power, the data may be lost: \

@@ -1,4 +1,4 @@
-//! What is written is read again, whenever the process is killed and whatever the disk refuses.
+//! A restart reads what was written, even if the process was killed at any moment or the disk was full.
 
 use std::{
     io::{self, ErrorKind},
@@ -34,7 +34,7 @@ struct File {
     bytes: Vec<u8>,
     /// The file as a kill leaves it: before each write, and in the middle of it.
     copies: Option<Vec<Vec<u8>>>,
-    /// How many writes there is room for.
+    /// How many more writes succeed.
     room: Option<usize>,
 }
 
@@ -43,12 +43,12 @@ impl Memory {
         Self(Arc::new(Mutex::new(File { bytes, ..File::default() })))
     }
 
-    /// The data folder with this database.
+    /// Returns a data folder with this database.
     fn disk(&self, directory: &TempDir) -> Disk {
         Disk { folder: Folder::open(&directory.path().join("data")).unwrap(), database: open(self.clone()).unwrap() }
     }
 
-    /// What a process that is started now finds.
+    /// Returns what a new process reads.
     fn found(&self, directory: &TempDir) -> Value {
         let bytes = self.0.lock().unwrap().bytes.clone();
         let mut store = Store::default();
@@ -82,7 +82,7 @@ impl StorageBackend for Memory {
         let offset = usize::try_from(offset).unwrap();
         if let Some(copies) = copies {
             copies.push(bytes.clone());
-            // The system writes whole pages: what fits into one is written as a whole.
+            // The system writes whole pages, so only longer writes can be cut.
             if data.len() > 4096 {
                 let mut torn = bytes.clone();
                 torn[offset..offset + 4096].copy_from_slice(&data[..4096]);
@@ -97,7 +97,7 @@ impl StorageBackend for Memory {
     }
 }
 
-/// Everything that is kept.
+/// Returns everything that the store keeps.
 fn content(store: &Store) -> Value {
     let json = |form: serde_json::Result<Vec<u8>>| value(&form.unwrap());
     json!({
@@ -140,7 +140,7 @@ fn assign(store: &mut Store, id: &str, length: usize) {
 
 type Change = fn(&mut Store);
 
-/// Changes of all kinds, each upon the one before.
+/// Changes of all kinds. Each one follows the one before.
 const CHANGES: [(&str, Change); 10] = [
     ("a group", |store| store.enrollments.put(Entry::Group(group("b"))).unwrap()),
     ("an individual enrollment", |store| store.enrollments.put(Entry::Individual(individual("d"))).unwrap()),
@@ -170,7 +170,8 @@ fn change(store: &SharedStore, change: Change) -> Result<(), NotKept> {
     store.change(change, |()| ())
 }
 
-/// A process that is killed at any moment, in the middle of a write too, leaves the state before the change or after.
+/// A process that is killed at any moment, even in the middle of a write, leaves the state before or after the
+/// change.
 #[test]
 fn a_kill_leaves_the_state_before_or_after() {
     let directory = tempfile::tempdir().unwrap();
@@ -183,7 +184,7 @@ fn a_kill_leaves_the_state_before_or_after() {
         change(&store, each).unwrap();
         let after = content(&store.read());
         assert_ne!(after, before, "{what}");
-        // When the change returns, it is written.
+        // The change is written when the call returns.
         assert_eq!(memory.found(&directory), after, "{what}");
         let copies = memory.0.lock().unwrap().copies.take().unwrap();
         assert!(copies.len() > 2, "{what}: {}", copies.len());
@@ -194,7 +195,7 @@ fn a_kill_leaves_the_state_before_or_after() {
     }
 }
 
-/// If the disk is full, nothing is changed: neither in memory nor on the disk.
+/// If the disk is full, nothing changes: neither in memory nor on disk.
 #[test]
 fn what_cannot_be_written_is_taken_back() {
     let directory = tempfile::tempdir().unwrap();
@@ -213,7 +214,7 @@ fn what_cannot_be_written_is_taken_back() {
             };
             assert!(why.contains("cannot be written"), "{why}");
             assert_eq!(content(&store.read()), before, "{what}, {room} writes");
-            // From now on nothing is changed, even if there is room again.
+            // After the fault, no change is accepted, even if the disk has room again.
             memory.0.lock().unwrap().room = None;
             assert!(change(&store, |store| assign(store, "late", 1)).is_err());
             assert_eq!(content(&store.read()), before);
@@ -224,7 +225,7 @@ fn what_cannot_be_written_is_taken_back() {
     }
 }
 
-/// A change that changes nothing writes nothing.
+/// A change without effect writes nothing.
 #[test]
 fn what_is_only_read_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
@@ -245,15 +246,15 @@ fn golden_device() -> Value {
     value(include_bytes!("golden/device.json"))
 }
 
-/// A row is read, and then written as `expected`.
+/// Reads a row, and checks that it is then written as `expected`.
 fn check<V: Form>(row: &[u8], expected: &Value) {
     let read = V::from_json(row).unwrap();
     let written = value(&read.to_json().unwrap());
     assert_eq!(written, *expected, "{written:#}");
 }
 
-/// Every later version reads these rows. If this test fails, the format has changed: keep the rows, as those of format
-/// 1 are kept, and add rows of the new format.
+/// Every later version reads these rows. If this test fails, the format has changed: keep these rows, as those of
+/// format 1 are kept, and add rows of the new format.
 #[test]
 fn rows_of_format_2_are_read() {
     fn check_same<V: Form>(row: &[u8]) {
@@ -267,7 +268,7 @@ fn rows_of_format_2_are_read() {
     check_same::<Stamped<IndividualEnrollment>>(include_bytes!("golden/individual.json"));
 }
 
-/// A folder of an older format is taken over, and an older version refuses it from then on.
+/// A folder of an older format is upgraded, and older versions then reject it.
 #[test]
 fn an_older_folder_is_taken_over() {
     let directory = tempfile::tempdir().unwrap();
@@ -280,7 +281,7 @@ fn an_older_folder_is_taken_over() {
     }
 }
 
-/// Format 1 knew neither reported properties nor what the hub knows of a device. Enrollments are the same.
+/// Format 1 had no reported properties and no data of hubs in devices. Enrollments are the same.
 #[test]
 fn rows_of_format_1_are_read() {
     for row in [
