@@ -149,7 +149,7 @@ fn a_call_that_cannot_be_answered_says_why() {
         ),
         ("GET", "health?x", json!(null), 400, "badRequest", "Parameters: none"),
         ("GET", "devices?limit=0", json!(null), 400, "badRequest", "limit must be 1 to 1000"),
-        ("GET", "devices?limit=1001", json!(null), 400, "badRequest", "limit goes"),
+        ("GET", "devices?limit=1001", json!(null), 400, "badRequest", "limit must be"),
         ("GET", "devices?limit=x", json!(null), 400, "badRequest", "limit is \"x\""),
         ("GET", "devices?limit=1&limit=2", json!(null), 400, "badRequest", "limit is given twice"),
         ("GET", "requests?after=-1", json!(null), 400, "badRequest", "after is \"-1\""),

@@ -1,4 +1,4 @@
-//! The order of the source: imports go down the list of floors only, and never in a circle.
+//! The layers of the source: a file imports from lower layers only, and never in a circle.
 //!
 //! The test reads the tokens of every file in `src`. A path that begins with `crate`, `self`, `super` or a child module
 //! is an import, in a `use` or anywhere else, macros included.
@@ -11,9 +11,9 @@ use std::{
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// The floors from top to bottom. A file may import from its own folder, and from the floors below. The folders of one
-/// floor do not know each other.
-const FLOORS: [&[&str]; 9] = [
+/// The layers from top to bottom. A file may import from its own folder and from lower layers, but not from another
+/// folder of its layer.
+const LAYERS: [&[&str]; 9] = [
     &["emulator", "fuzzing"],
     &["doors", "contoso"],
     &["service"],
@@ -35,14 +35,14 @@ type Sources = BTreeMap<String, String>;
 fn imports_go_down_only() {
     let mut sources = Sources::new();
     read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), "", &mut sources);
-    // The programs are crates of their own, which see the public API; `lib.rs` is that API.
+    // The programs are separate crates that use the public API, and `lib.rs` is that API.
     sources.retain(|file, _| !file.starts_with("bin/") && file != "lib.rs");
     assert!(sources.len() > 40, "{} files", sources.len());
     let faults = faults(&sources);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Each of these houses has one fault.
+/// Each of these sources has one fault.
 #[test]
 fn a_wrong_import_is_found() {
     for (house, fault) in [
@@ -75,7 +75,7 @@ fn a_wrong_import_is_found() {
             "net.rs:1 imports lib, which is in no file",
         ),
         (&[("net.rs", "use crate::Config;")], "net.rs:1 imports Config, which is in no file"),
-        (&[("cellar.rs", "")], "cellar.rs is on no floor"),
+        (&[("cellar.rs", "")], "cellar.rs is in no layer"),
         (&[("net.rs", "use azure_dps::mqtt;")], "net.rs:1 imports the library"),
     ] {
         let sources = house.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
@@ -92,7 +92,7 @@ fn a_wrong_import_is_found() {
     assert_eq!(faults(&sources), [""; 0]);
 }
 
-/// The emulator is a second reading of the protocol: it does not know the library.
+/// The emulator implements the protocol independently, so it must not depend on the library.
 #[test]
 fn the_emulator_does_not_depend_on_the_library() {
     let manifest: toml::Table =
@@ -103,33 +103,18 @@ fn the_emulator_does_not_depend_on_the_library() {
     }
 }
 
-/// `docs/source.md` names every file, and no other.
+/// Each file says in its first line what it does, and `docs/source.md` names only files that exist.
 #[test]
-fn the_guide_to_the_source_names_every_file() {
+fn every_file_is_described() {
     let mut sources = Sources::new();
     read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), "", &mut sources);
+    for (file, text) in &sources {
+        assert!(text.starts_with("//! "), "{file} has no module documentation");
+    }
     let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/source.md")).unwrap();
-    let (mut named, mut prefix, mut questions) = (BTreeSet::new(), "", Vec::new());
-    for line in guide.lines() {
-        let mut folder = String::new();
-        for name in line.split('`').skip(1).step_by(2) {
-            if line.starts_with(&format!("| `{name}` | |")) {
-                prefix = name;
-            } else if name.ends_with(".rs") && line.starts_with("| `") {
-                // A list goes on in the folder of its first file.
-                let file = if name.contains('/') { name.to_owned() } else { format!("{folder}{name}") };
-                folder = file[..file.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
-                named.insert(format!("{prefix}{file}"));
-            } else if name.ends_with(".rs") && name.contains('/') {
-                questions.push(name);
-            }
-        }
-    }
-    let files: BTreeSet<String> = sources.into_keys().filter(|file| file.contains('/')).collect();
-    assert_eq!(named.symmetric_difference(&files).collect::<Vec<_>>(), [""; 0]);
-    for file in questions {
-        assert!(files.contains(file) || file == "tests/house.rs", "{file}");
-    }
+    let names = guide.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+    let unknown: Vec<_> = names.filter(|name| !sources.contains_key(*name)).collect();
+    assert_eq!(unknown, [""; 0]);
 }
 
 fn read(folder: &Path, prefix: &str, sources: &mut Sources) {
@@ -144,14 +129,14 @@ fn read(folder: &Path, prefix: &str, sources: &mut Sources) {
     }
 }
 
-/// What is wrong with the imports of a house.
+/// Returns the forbidden imports.
 fn faults(sources: &Sources) -> Vec<String> {
     let files: BTreeMap<Module, &str> = sources.keys().map(|file| (module(file), &**file)).collect();
     let mut faults = Vec::new();
     let mut imports: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (file, text) in sources {
-        let Some(floor) = floor(file) else {
-            faults.push(format!("{file} is on no floor"));
+        let Some(layer) = layer(file) else {
+            faults.push(format!("{file} is in no layer"));
             continue;
         };
         let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -160,7 +145,7 @@ fn faults(sources: &Sources) -> Vec<String> {
         found.scan(tokens, &module(file));
         faults.extend(found.library.iter().map(|line| format!("{file}:{line} imports the library")));
         for (path, line) in found.paths {
-            // The longest part of the path that is a file: the rest is a name within it.
+            // The longest prefix of the path that is a file. The rest is a name in this file.
             let Some(target) = (1..=path.len()).rev().find_map(|length| files.get(&path[..length])) else {
                 faults.push(format!("{file}:{line} imports {}, which is in no file", path.join("::")));
                 continue;
@@ -169,13 +154,13 @@ fn faults(sources: &Sources) -> Vec<String> {
                 continue;
             }
             imports.entry(file).or_default().insert(target);
-            let below = self::floor(target).is_none_or(|target| floor < target);
+            let below = self::layer(target).is_none_or(|target| layer < target);
             if folder(file) != folder(target) && !below {
                 faults.push(format!("{file}:{line} imports {target}, which is not below it"));
             }
         }
     }
-    // A circle goes up somewhere, which is reported already, or stays within a folder.
+    // A circle through several folders has an import to a higher layer, which is reported already.
     let mut done = BTreeSet::new();
     for file in sources.keys() {
         circle(file, &imports, &mut Vec::new(), &mut done, &mut faults);
@@ -183,7 +168,7 @@ fn faults(sources: &Sources) -> Vec<String> {
     faults
 }
 
-/// Follows the imports within the folder, and reports those that lead back.
+/// Follows the imports within the folder, and reports circles.
 fn circle<'a>(
     file: &'a str,
     imports: &BTreeMap<&'a str, BTreeSet<&'a str>>,
@@ -215,8 +200,8 @@ fn folder(file: &str) -> &str {
     file.split(['/', '.']).next().unwrap_or(file)
 }
 
-fn floor(file: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&folder(file)))
+fn layer(file: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&folder(file)))
 }
 
 /// The modules that a file declares: `mod name;`.
@@ -237,12 +222,12 @@ struct Imports {
     children: BTreeSet<String>,
     file: Module,
     paths: Vec<(Module, usize)>,
-    /// Where the file names `azure_dps`.
+    /// The lines that name `azure_dps`.
     library: Vec<usize>,
 }
 
 impl Imports {
-    /// Scans tokens that are in `module`, which is the file's or one inside it.
+    /// Scans the tokens of `module`, which is the module of the file or a module inside it.
     fn scan(&mut self, tokens: TokenStream, module: &[String]) {
         let tokens: Vec<_> = tokens.into_iter().collect();
         let mut at = 0;
@@ -280,7 +265,7 @@ impl Imports {
         }
     }
 
-    /// Reads the rest of a path: `::name`, `::{…}`. Without a rest it is no path: `self` may be a value.
+    /// Reads the rest of a path: `::name`, `::{…}`. Without a rest, the token is not a path: `self` may be a value.
     fn path(&mut self, mut path: Module, mut rest: &[TokenTree], line: usize) {
         let mut is_path = false;
         while let [TokenTree::Punct(one), TokenTree::Punct(two), next, after @ ..] = rest
@@ -293,7 +278,7 @@ impl Imports {
                 TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
                     let items: Vec<_> = group.stream().into_iter().collect();
                     for item in items.split(|token| token.to_string() == ",").filter(|item| !item.is_empty()) {
-                        // As if the item stood behind the path alone.
+                        // Read the item as if it followed the path alone.
                         let colons: Vec<_> = rest[..2].iter().chain(item).cloned().collect();
                         self.path(path.clone(), &colons, line_of(item, line));
                     }

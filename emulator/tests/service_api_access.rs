@@ -127,7 +127,11 @@ fn a_foreign_host_cannot_use_the_well_known_key_over_http() {
         let request = client.unsigned(Method::GET, "/registrations/a").header(HOST, format!("{host}:8080"));
         let got = request.header(AUTHORIZATION, token).send().unwrap().status();
         assert_eq!(got, status, "{host}: {}", last_outcome(emulator));
-        assert_eq!(last_outcome(emulator).contains("the well-known key is not valid for the host"), status == 401, "{host}");
+        assert_eq!(
+            last_outcome(emulator).contains("the well-known key is not valid for the host"),
+            status == 401,
+            "{host}"
+        );
     }
 }
 
