@@ -442,7 +442,10 @@ class AtHub(PageTest):
                 with self.subTest(kind=value):
                     for text in shown:
                         self.until_row(text)
-                    self.assertFalse([row for row in browser.rows() if any(text in row for text in hidden)])
+                    browser.until(
+                        lambda: not [row for row in browser.rows() if any(text in row for text in hidden)],
+                        f"rows with {hidden} are hidden",
+                    )
             kind.select_by_value("")
             self.until_row(device, "Hub Report")
             browser.select_row(device, "Hub Report")
