@@ -1,4 +1,13 @@
-//! How a run can end, and who is at fault.
+//! How a run can fail, and who must act.
+//!
+//! | | |
+//! |---|---|
+//! | [`Error`] | everything that can end a run, and every error of this crate's constructors |
+//! | [`Fault`] | who must act: the program, the operator, the network, … |
+//! | [`ServiceError`], [`ErrorCode`], [`TrackingId`] | the service's refusal: HTTP status, six-digit code, tracking ID |
+//! | [`Malformed`] | what is wrong with an answer that DPS would not send |
+//! | [`TransportError`] | why there is no answer |
+//! | [`RecordError`] | why stored bytes are not a record of this device |
 
 use core::fmt;
 
@@ -10,154 +19,126 @@ use crate::{
     text::{json, writer::text},
 };
 
-/// Everything that can end a provisioning run, and every refusal of this crate's
-/// constructors.
+/// Everything that can end a provisioning run, and every error of this crate's constructors.
 ///
-/// An `Error` borrows nothing. What the service said in words stays in the caller's buffer
-/// and is read from there with [`Provisioning::details`](crate::Provisioning::details).
+/// An `Error` borrows nothing. The service's message stays in the caller's buffer.
+/// [`Provisioning::details`](crate::Provisioning::details) reads it from there.
 ///
-/// Who is at fault, and whether to try again, is one `match` away:
+/// [`fault`](Self::fault) returns who must act:
 ///
 /// ```
 /// use azure_dps::{Error, error::Fault};
 ///
-/// fn next_boot(error: &Error) -> &'static str {
+/// fn advice(error: &Error) -> &'static str {
 ///     match error.fault() {
+///         Fault::Caller => "fix the program or its configuration",
+///         Fault::Credential => "check the key, the ID scope and the clock",
+///         Fault::Refused => "the operator must act",
 ///         Fault::Busy | Fault::Transport => "try again later",
-///         Fault::Credential => "check the key and the clock",
-///         Fault::Refused => "call the operator",
-///         Fault::Caller => "fix the firmware or its configuration",
-///         Fault::Peer => "that was not DPS: look for a proxy in between",
+///         Fault::Peer => "this is not DPS: check proxy, trusted roots and clock",
 ///         _ => "try again later",
 ///     }
 /// }
-/// # assert_eq!(next_boot(&Error::NotStarted), "fix the firmware or its configuration");
+/// # assert_eq!(advice(&Error::NotStarted), "fix the program or its configuration");
 /// ```
 ///
-/// # Beside the C SDK's results
-///
-/// The tutorial's [troubleshooting table] and what its C SDK reports, beside what this
-/// crate reports:
-///
-/// | What happened | `PROV_DEVICE_RESULT_…` | Here |
-/// |---|---|---|
-/// | the webhook answered 200 and a hub | `OK` | `Ok(Assignment)` |
-/// | 200, but the hub is empty or null (400208) | `HUB_NOT_SPECIFIED` | [`Error::Failed`] with [`ErrorCode::CUSTOM_ALLOCATION_IOT_HUB_NOT_SPECIFIED`] |
-/// | the webhook answered 401 (400209) | `UNAUTHORIZED` | [`Error::Failed`] with [`ErrorCode::CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS`] |
-/// | the individual enrollment is disabled | `DISABLED` | [`Error::Disabled`] |
-/// | the webhook answered ≥ 429: the service retries | (none: it polls on) | polls on |
-/// | the webhook answered anything else (400207) | `DEV_AUTH_ERROR` | [`Error::Failed`] with [`ErrorCode::CUSTOM_ALLOCATION_FAILED`] |
-/// | wrong key, expired token (401000, 401002) | `DEV_AUTH_ERROR` | [`Error::Refused`] with [`ErrorCode::UNAUTHORIZED`] or [`ErrorCode::CREDENTIAL_REFUSED`] |
-/// | no such enrollment (404201) | HTTP: `TRANSPORT`; MQTT: `DEV_AUTH_ERROR` | [`Error::Refused`] or [`Error::Failed`] with [`ErrorCode::ENROLLMENT_NOT_FOUND`] |
-/// | the request is too large (413) | HTTP: `TRANSPORT`; MQTT: `DEV_AUTH_ERROR` | [`Error::RequestTooLarge`], before anything is sent |
-/// | any other 4xx | HTTP: `TRANSPORT`; MQTT: `DEV_AUTH_ERROR` | [`Error::Refused`] |
-/// | throttled (429001) | (retried without end) | retried, then [`Error::Refused`] with [`ErrorCode::THROTTLED`] |
-/// | the server's certificate is not trusted | `TRANSPORT` | [`Error::Untrusted`] |
-/// | the network failed | `TRANSPORT` | [`Error::Transport`] |
-/// | no answer in time | `TIMEOUT`, and the handle is dead | [`Error::StillAssigning`], or the last failure; call [`Provisioning::start`](crate::Provisioning::start) again |
-/// | a field is missing | `PARSING` | [`Error::Malformed`] |
-/// | the answer is not JSON | `TRANSPORT` | [`Error::Malformed`] |
-/// | the answer is empty or cut short | `TRANSPORT` | retried, then [`Error::Transport`] |
-/// | a status that the client does not know | `DEV_AUTH_ERROR` | polls on |
-/// | the key is not base64 | (sent, then 401) `DEV_AUTH_ERROR` | [`Error::InvalidKey`] |
-/// | the signer or the TPM fails | `KEY_ERROR` for a TPM | [`Error::Signer`], [`Error::Tpm`] |
-///
-/// [troubleshooting table]: https://learn.microsoft.com/azure/iot-dps/tutorial-custom-allocation-policies#troubleshooting-custom-allocation-policies
+/// `docs/errors.md` in the repository compares these errors with the tutorial's troubleshooting table
+/// and with the C SDK's `PROV_DEVICE_RESULT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Error {
-    /// An ID scope or registration ID breaks the service's grammar.
+    /// An ID scope or a registration ID has a character or a length that the service does not accept.
     InvalidIdentifier(InvalidIdentifier),
     /// A symmetric key is not base64 of 16 to 64 bytes.
     InvalidKey(InvalidKey),
-    /// The device's own payload is not one JSON object.
+    /// The payload that the device sends is not one JSON object.
     InvalidPayload(json::JsonError),
-    /// The endpoint is not `host`, `host:port` or an `http(s)` URL of these.
+    /// The endpoint is not `host`, `host:port`, or a URL `https://host:port`. `http://` is accepted for
+    /// loopback addresses only.
     InvalidEndpoint,
-    /// A result was asked of a [`Provisioning`](crate::Provisioning) that was never started.
+    /// [`Provisioning::start`](crate::Provisioning::start) was not called.
     NotStarted,
-    /// A result was asked before [`Step::Finished`](crate::provisioning::Step::Finished).
+    /// The run is not finished: [`Step::Finished`](crate::provisioning::Step::Finished) has not been returned.
     NotFinished,
-    /// A request was to be written although none is due: [`Step`](crate::provisioning::Step) says when.
+    /// No request or signature is due. [`Step`](crate::provisioning::Step) says what is.
     NotDue,
-    /// The buffer that a result was to be read from does not hold the last answer.
+    /// The buffer does not hold the last answer, from which the result is read.
     WrongBuffer,
-    /// The signer (a secure element, say) could not sign.
+    /// The signer failed, for example a secure element.
     Signer(SignError),
-    /// A hub or device ID that was kept somewhere breaks the grammar.
+    /// A stored hub name or device ID is invalid.
     InvalidHub(InvalidHub),
-    /// Bytes that were kept are no record of this device.
+    /// The stored bytes are not a record of this device.
     Record(RecordError),
-    /// A returned payload, or a twin's properties, do not fit the type that they were to be read into.
+    /// A returned payload or the properties of a twin do not fit the requested type.
     Payload(PayloadError),
-    /// The TPM could not activate the key that the service encrypted for it: it is not the one
-    /// that was enrolled, or it was cleared since.
+    /// The TPM could not activate the key that the service encrypted for it. Another TPM was enrolled,
+    /// or the TPM was cleared after the enrollment.
     Tpm(TpmError),
-    /// A request for a certificate is not one PKCS #10 document in DER.
+    /// The `csr` is not one PKCS #10 certificate request in DER.
     InvalidCsr,
-    /// The transport cannot do what was asked of it: TPM attestation and the status look-up
-    /// exist over HTTP alone, and minreq presents no client certificates and uses no proxy.
+    /// The transport does not support the request. TPM attestation and the status look-up need HTTP.
+    /// [`https`](crate::https) supports neither client certificates nor a proxy.
     Unsupported,
-    /// The caller's buffer cannot hold a request or an answer.
+    /// The caller's buffer is too small for a request or an answer.
     BufferTooSmall(BufferTooSmall),
     /// The request would be larger than the service accepts. Nothing was sent.
     RequestTooLarge(RequestTooLarge),
-    /// The service refused a request: an HTTP status of 400 or more, or anything else that
-    /// is not a success.
+    /// The service refused a request: the HTTP status is not a success.
     Refused(ServiceError),
-    /// The service accepted the request and the registration ended with status `failed`.
+    /// The service accepted the request, and the registration ended with status `failed`.
     Failed(ServiceError),
     /// The enrollment is disabled.
     Disabled,
-    /// A status look-up found a registration that has no hub, or has none yet.
+    /// The status look-up found a registration without a hub. Either the registration is still in
+    /// progress, or it has no assignment.
     Unassigned,
-    /// An answer is not what DPS, or the hub, sends.
+    /// An answer is not one that DPS or the hub sends.
     Malformed(Malformed),
-    /// The service answered that it is still assigning the device, until the run's time
-    /// ([`RetryPolicy::with_timeout`](crate::RetryPolicy::with_timeout)) was used up.
+    /// The run's time-out ([`RetryPolicy::with_timeout`](crate::RetryPolicy::with_timeout)) passed while
+    /// the service was still assigning the device.
     StillAssigning,
-    /// The run's time was used up before the service had answered anything: the driver was
-    /// called too late, or a request took all the time.
+    /// The run's time-out passed before the service answered. The driver was called too late, or one
+    /// request took all the time.
     TimedOut,
-    /// The service has lost the operation that it made of the registration, twice in one run: a
-    /// poll was answered with 404. After the first time the run registers again.
+    /// The service lost the operation twice in one run: it answered a poll with 404. After the first
+    /// time, the run registers again.
     OperationLost(ServiceError),
-    /// The other side of a connection could not prove that it is the service: its
-    /// certificate is not trusted, has expired, or is for another host; or it speaks no TLS
-    /// that this device speaks.
+    /// The server did not prove that it is the service. Its certificate is not trusted, has expired or
+    /// is for another host, or the server supports no TLS version that this device supports.
     Untrusted,
-    /// A proxy on the way to the service refuses this device: it wants another user or password, or does
-    /// not open tunnels to this host. The service was not reached.
+    /// The proxy refused the connection to the service. It needs another user or password, or its rules
+    /// do not allow this host. The service was not reached.
     ProxyRefused,
-    /// No answer could be had from the network.
+    /// The network failed, so there is no answer.
     Transport(TransportError),
 }
 
-/// Whose move it is after an [`Error`].
+/// Who must act after an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Fault {
-    /// This program or its configuration, or the payload that it sends (400012, 413): final until
-    /// somebody changes it.
+    /// This program, its configuration or its payload (400012, 413) is wrong. Fix it: a new run fails
+    /// the same way.
     Caller,
-    /// The credential or the device's clock (401xxx, 403xxx): final with this key; a device
-    /// that holds a secondary key tries that one.
+    /// The service does not accept the credential, or the device's clock is wrong (401xxx, 403xxx). With
+    /// two keys, the run has tried both.
     Credential,
-    /// The service or the operator's webhook said no: final until the operator acts.
+    /// The service or the operator's webhook refused the device. The operator must act.
     Refused,
-    /// The service is throttling, failing or slow: try again later.
+    /// The service is throttling, failing or slow. Try again later.
     Busy,
-    /// The other side is not DPS (a captive portal, a proxy, an impostor): final until the
-    /// network changes, or the roots and the clock by which it is judged.
+    /// The server is not DPS, for example a captive portal, a proxy or an attacker. Check the network, and
+    /// the trusted roots and the clock of the device.
     Peer,
-    /// The network: try again later.
+    /// The network failed. Try again later.
     Transport,
 }
 
 impl Error {
-    /// Whose move it is.
+    /// Returns who must act.
     pub fn fault(&self) -> Fault {
         match self {
             Error::InvalidIdentifier(_)
@@ -178,8 +159,8 @@ impl Error {
             | Error::RequestTooLarge(_)
             | Error::ProxyRefused => Fault::Caller,
             Error::Refused(refusal) => refusal.fault(),
-            // The service took the device's credential; whose else it refused is the
-            // operator's affair.
+            // The service accepted the device's credential. A refused credential here is the service's own,
+            // for the hub or the webhook.
             Error::Failed(refusal) => match refusal.fault() {
                 Fault::Credential => Fault::Refused,
                 fault => fault,
@@ -192,13 +173,13 @@ impl Error {
         }
     }
 
-    /// Returns `true` if a new run may succeed later, although nobody changes anything. (Within a
-    /// run, [`RetryPolicy`](crate::RetryPolicy) says what is repeated.)
+    /// Returns `true` if a new run may succeed later without a change. Within a run,
+    /// [`RetryPolicy`](crate::RetryPolicy) controls the retries.
     pub fn is_retryable(&self) -> bool {
         matches!(self.fault(), Fault::Busy | Fault::Transport)
     }
 
-    /// The service's six-digit code, from whichever of the two places it arrived in.
+    /// Returns the service's six-digit code, if the error has one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => refusal.code,
@@ -214,14 +195,14 @@ impl fmt::Display for Error {
         match self {
             Error::InvalidIdentifier(error) => error.fmt(f),
             Error::InvalidKey(error) => error.fmt(f),
-            Error::InvalidPayload(error) => write!(f, "the payload is not one JSON object: {error}"),
+            Error::InvalidPayload(error) => write!(f, "the payload is not a JSON object: {error}"),
             Error::InvalidEndpoint => f.write_str(
-                "the endpoint must be a host name with an optional port, or an https:// URL of these; http:// is for loopback only",
+                "the endpoint must be host, host:port or an https:// URL of these; http:// is for loopback addresses only",
             ),
             Error::NotStarted => f.write_str("no provisioning run was started: call start() first"),
-            Error::NotFinished => f.write_str("the provisioning run is still under way: drive it until Step::Finished"),
-            Error::NotDue => f.write_str("no request is due: ask step() first"),
-            Error::WrongBuffer => f.write_str("the buffer does not hold the last answer any more"),
+            Error::NotFinished => f.write_str("the provisioning run is not finished: drive it until Step::Finished"),
+            Error::NotDue => f.write_str("no request is due: call step() first"),
+            Error::WrongBuffer => f.write_str("the buffer no longer holds the last answer"),
             Error::Signer(error) => error.fmt(f),
             Error::InvalidHub(error) => error.fmt(f),
             Error::Record(error) => error.fmt(f),
@@ -229,7 +210,7 @@ impl fmt::Display for Error {
             Error::Tpm(error) => error.fmt(f),
             Error::InvalidCsr => InvalidCsr.fmt(f),
             Error::Unsupported => f.write_str(
-                "this transport cannot do that: TPM and status look-up need HTTP, client certificates and a proxy any transport but minreq",
+                "this transport cannot do that: TPM and status look-up need HTTP; client certificates and a proxy do not work with minreq",
             ),
             Error::BufferTooSmall(error) => error.fmt(f),
             Error::RequestTooLarge(error) => error.fmt(f),
@@ -240,7 +221,7 @@ impl fmt::Display for Error {
             Error::Failed(refusal) => {
                 f.write_str("the registration failed: ")?;
                 match refusal.code {
-                    // The service took the device's credential before.
+                    // Not the device's credential: see `fault`.
                     Some(code) if refusal.fault() == Fault::Credential => {
                         write!(f, "{}, access was refused: check the service's access to the hub", code.value())
                     }
@@ -248,21 +229,21 @@ impl fmt::Display for Error {
                 }
             }
             Error::Disabled => f.write_str("the enrollment is disabled: the operator must enable it"),
-            Error::Unassigned => f.write_str("the registration has no hub, or has none yet"),
+            Error::Unassigned => f.write_str("the registration has no hub, or no hub yet"),
             Error::Malformed(malformed) => malformed.fmt(f),
             Error::StillAssigning => {
-                f.write_str("the service was still assigning when the time for this run was used up")
+                f.write_str("the time-out of this run passed while the service was still assigning")
             }
-            Error::TimedOut => f.write_str("the time for this run was used up before the service answered"),
+            Error::TimedOut => f.write_str("the time-out of this run passed before the service answered"),
             Error::OperationLost(refusal) => {
-                f.write_str("the service lost the operation that it made of this registration")?;
+                f.write_str("the service lost the operation of this registration")?;
                 refusal.fmt_tracking_id(f)
             }
             Error::Untrusted => f.write_str(
                 "the server did not prove that it is the service: check the roots, the host name and the clock",
             ),
             Error::ProxyRefused => f.write_str(
-                "the proxy on the way to the service refuses this device: check its user, password and rules",
+                "the proxy refused the connection to the service: check its user, password and rules",
             ),
             Error::Transport(fault) => fault.fmt(f),
         }
@@ -355,15 +336,15 @@ impl From<Malformed> for Error {
 
 /// A request whose body is larger than the service accepts. Nothing was sent.
 ///
-/// The payload is what makes a request large: send a smaller one.
-/// [`Provisioning::with_max_body`](crate::Provisioning::with_max_body) sets another limit.
+/// Send a smaller payload. [`Provisioning::with_max_body`](crate::Provisioning::with_max_body) sets
+/// another limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct RequestTooLarge {
-    /// The length of the request's body in bytes: JSON with the payload, a `csr` and a TPM's keys.
+    /// The length of the request's body in bytes: JSON with the payload, a `csr` and the keys of a TPM.
     pub size: usize,
-    /// The most bytes that a body may have.
+    /// The largest body, in bytes.
     pub limit: usize,
 }
 
@@ -372,23 +353,22 @@ impl core::error::Error for RequestTooLarge {}
 impl fmt::Display for RequestTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, limit } = self;
-        write!(f, "the request has {size} bytes, and the service accepts {limit}: send a smaller payload")
+        write!(f, "the request has {size} bytes, but the service accepts at most {limit}: send a smaller payload")
     }
 }
 
-/// What the service says when it says no.
+/// The service's refusal.
 ///
-/// The words that came with it are read with
-/// [`Provisioning::details`](crate::Provisioning::details).
+/// [`Provisioning::details`](crate::Provisioning::details) returns the message that came with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct ServiceError {
-    /// The HTTP status of the answer (over MQTT, the status in the topic).
+    /// The HTTP status of the answer. Over MQTT, the status in the topic.
     pub http_status: u16,
-    /// The six-digit code, where the answer has one.
+    /// The six-digit code, if the answer has one.
     pub code: Option<ErrorCode>,
-    /// What Microsoft's support asks for, where the answer has one.
+    /// The ID of the request for Microsoft's support, if the answer has one.
     pub tracking_id: Option<TrackingId>,
 }
 
@@ -396,16 +376,16 @@ impl ServiceError {
     pub(crate) fn fault(&self) -> Fault {
         let code = self.code.map_or(0, ErrorCode::http_status);
         match (u32::from(self.http_status), code) {
-            // A proxy, or a captive portal, wants a log-in of its own.
+            // A proxy or a captive portal requires a log-in.
             (407 | 511, _) => Fault::Peer,
-            // Whatever the code says, these statuses ask for patience.
+            // These statuses are temporary, whatever the code says.
             (408 | 429 | 500.., _) | (_, 429 | 500..) => Fault::Busy,
             _ if self.code == Some(ErrorCode::CONCURRENT_REGISTRATION) => Fault::Busy,
-            // The request itself is at fault: what this device sends.
+            // The request that this device sends is wrong.
             (413, _) | (_, 413) => Fault::Caller,
             _ if self.code == Some(ErrorCode::DESERIALIZATION_ERROR) => Fault::Caller,
             (_, 401 | 403) | (401 | 403, 0) => Fault::Credential,
-            // A redirect or another oddity without a code never comes from DPS.
+            // DPS sends no redirect and no informational status without a code.
             (0..=199 | 300..=399, 0) => Fault::Peer,
             _ => Fault::Refused,
         }
@@ -436,8 +416,8 @@ impl fmt::Display for ServiceError {
 
 /// A six-digit DPS error code: the HTTP status times 1000, plus a number.
 ///
-/// Microsoft publishes no list of them. The constants are those that its documents and
-/// clients name; any other code is kept as it came.
+/// Microsoft publishes no list of these codes. The constants are the codes that Microsoft's documents
+/// and clients name. Any other code is kept as received.
 ///
 /// ```
 /// use azure_dps::error::ErrorCode;
@@ -456,41 +436,41 @@ pub struct ErrorCode(u32);
 impl ErrorCode {
     /// 400004: the service does not accept this registration ID.
     pub const INVALID_REGISTRATION_ID: Self = Self(400_004);
-    /// 400012, "Deserialization error.": the service cannot read the request. The payload is the
-    /// part of it that the caller writes.
+    /// 400012, "Deserialization error.": the service cannot read the request. The caller writes the
+    /// payload, so check the payload.
     pub const DESERIALIZATION_ERROR: Self = Self(400_012);
-    /// 400207: the custom allocation webhook answered with an error, or nonsense.
+    /// 400207: the custom allocation webhook answered with an error or an invalid document.
     pub const CUSTOM_ALLOCATION_FAILED: Self = Self(400_207);
     /// 400208: the custom allocation webhook named no hub.
     pub const CUSTOM_ALLOCATION_IOT_HUB_NOT_SPECIFIED: Self = Self(400_208);
     /// 400209: the custom allocation webhook refused the service's function key.
     pub const CUSTOM_ALLOCATION_UNAUTHORIZED_ACCESS: Self = Self(400_209);
-    /// 401000: wrong key, expired token, or a device clock that is off.
+    /// 401000: the key is wrong, the token has expired, or the device's clock is wrong.
     pub const UNAUTHORIZED: Self = Self(401_000);
-    /// 401002: the credential is refused. Of a certificate: it is unknown, expired or for another
-    /// device. Over HTTP the service says the same of a key, in place of 401000.
+    /// 401002: the credential is refused. A certificate is unknown, expired or for another device. Over
+    /// HTTP the service also answers 401002 to a wrong key, instead of 401000.
     pub const CREDENTIAL_REFUSED: Self = Self(401_002);
     /// 404201: no enrollment for this device.
     pub const ENROLLMENT_NOT_FOUND: Self = Self(404_201);
-    /// 404202: not found; what exactly is not documented.
+    /// 404202: not found. Microsoft does not document what was not found.
     pub const NOT_FOUND: Self = Self(404_202);
-    /// 409203: the service is still working on an earlier register request of this device.
-    /// Retried until the run's time is used up.
+    /// 409203: the service is still processing an earlier register request of this device. The run
+    /// retries until its time-out.
     pub const CONCURRENT_REGISTRATION: Self = Self(409_203);
-    /// 429001: throttled. Retried until the run's time is used up.
+    /// 429001: throttled. The run retries until its time-out.
     pub const THROTTLED: Self = Self(429_001);
 
-    /// The number itself.
+    /// Returns the number.
     pub const fn value(self) -> u32 {
         self.0
     }
 
-    /// The HTTP status that the code stands for: its first three digits.
+    /// Returns the HTTP status in the code: its first three digits.
     pub const fn http_status(self) -> u32 {
         self.0 / 1000
     }
 
-    /// What the code means and what to do, for the codes that are known.
+    /// Returns what the code means and what to do. `None` if the code is not one of the constants.
     pub const fn meaning(self) -> Option<&'static str> {
         Some(match self {
             Self::INVALID_REGISTRATION_ID => "invalid registration ID: use lower case, at most 128 characters",
@@ -505,7 +485,7 @@ impl ErrorCode {
             }
             Self::ENROLLMENT_NOT_FOUND => "no enrollment for this device: check the ID scope and the enrollments",
             Self::NOT_FOUND => "not found",
-            Self::CONCURRENT_REGISTRATION => "another registration of this device is under way",
+            Self::CONCURRENT_REGISTRATION => "another registration of this device is in progress",
             Self::THROTTLED => "throttled: try again later",
             _ => return None,
         })
@@ -527,16 +507,16 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// The GUID by which Microsoft's support finds a request.
+/// The GUID with which Microsoft's support finds a request.
 ///
-/// It is kept as 16 bytes; a tracking ID of another form stays readable in the buffer,
-/// through [`Provisioning::details`](crate::Provisioning::details).
+/// It takes 16 bytes. A tracking ID that is not a GUID stays in the buffer:
+/// [`Provisioning::details`](crate::Provisioning::details) returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct TrackingId([u8; 16]);
 
 impl TrackingId {
-    /// Reads the usual form, `8-4-4-4-12` hex digits of either case.
+    /// Reads `8-4-4-4-12` hex digits of either case.
     ///
     /// ```
     /// use azure_dps::error::TrackingId;
@@ -549,7 +529,7 @@ impl TrackingId {
         Self::read(text.as_bytes())
     }
 
-    /// Returns the usual form in lower case, without the formatting of `core`.
+    /// Returns the text in lower case, without `core::fmt`.
     ///
     /// ```
     /// use azure_dps::error::TrackingId;
@@ -594,30 +574,29 @@ impl fmt::Display for TrackingId {
     }
 }
 
-/// An answer that is not what DPS, or the hub, sends: a truncated or contradictory document, or
-/// something else that speaks HTTP.
+/// What is wrong with an answer that DPS or the hub would not send: a truncated or contradictory
+/// document, or an answer from another kind of server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Malformed {
-    /// The HTTP head breaks the grammar, or frames its body in two ways at once.
+    /// The HTTP head is invalid, or gives two different lengths of the body.
     HttpHead,
     /// More header lines than [`http::MAX_HEADERS`](crate::http::MAX_HEADERS).
     TooManyHeaders,
-    /// A chunked body breaks the grammar.
+    /// A chunked body is invalid.
     HttpChunk,
-    /// The topic of a message is the service's, and its status is no number.
+    /// The topic of a message is one of the service's, but its status is not a number.
     MqttTopic,
     /// The body is not valid JSON.
     Json(json::JsonError),
-    /// The document lacks a field that it must have here.
+    /// A required field is missing.
     Missing(&'static str),
-    /// A field is of the wrong type, or its value is impossible.
+    /// A field has the wrong type or an invalid value.
     Invalid(&'static str),
     /// A field occurs twice.
     Duplicate(&'static str),
-    /// Two fields of the document, or the document and what was asked, contradict each
-    /// other.
+    /// Two fields of the document contradict each other, or the document contradicts the request.
     Contradiction(&'static str),
 }
 
@@ -650,26 +629,25 @@ impl fmt::Display for Malformed {
             Malformed::HttpChunk => f.write_str("its chunked body is malformed"),
             Malformed::Json(error) => error.fmt(f),
             Malformed::Missing(field) => write!(f, "`{field}` is missing"),
-            Malformed::Invalid(field) => write!(f, "`{field}` has an impossible value"),
+            Malformed::Invalid(field) => write!(f, "`{field}` has an invalid value"),
             Malformed::Duplicate(field) => write!(f, "`{field}` occurs twice"),
-            Malformed::Contradiction(field) => write!(f, "`{field}` contradicts the rest"),
+            Malformed::Contradiction(field) => write!(f, "`{field}` contradicts another field or the request"),
         }
     }
 }
 
-/// Why no answer could be had from the network. The stream's own error, where there is
-/// one, comes with the transport's error type.
+/// Why there is no answer. The transport's error type also has the stream's own error, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum TransportError {
-    /// No connection could be made.
+    /// The connection failed.
     Connect,
     /// Reading or writing failed.
     Stream,
     /// The peer closed or reset the connection before the answer was complete.
     Closed,
-    /// The peer was silent, or trickled, for longer than
+    /// The answer was not complete within
     /// [`RetryPolicy::with_request_timeout`](crate::RetryPolicy::with_request_timeout).
     Stalled,
 }
@@ -679,7 +657,7 @@ impl core::error::Error for TransportError {}
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            TransportError::Connect => "no connection to the service could be made",
+            TransportError::Connect => "cannot connect to the service",
             TransportError::Stream => "the connection to the service failed",
             TransportError::Closed => "the connection was closed before the answer was complete",
             TransportError::Stalled => "the service did not answer in time",
@@ -687,32 +665,31 @@ impl fmt::Display for TransportError {
     }
 }
 
-/// Why bytes are no record of this device. None of these is a fault: the device asks the
-/// service where it belongs, as [`Reprovisioning`](crate::after::Reprovisioning) decides.
+/// Why the stored bytes are not a record of this device. The device can go on without a record:
+/// [`Reprovisioning`](crate::after::Reprovisioning) asks the service again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum RecordError {
-    /// There is none: erased flash, an empty file, or something else altogether.
+    /// There is no record: erased flash, an empty file or other data.
     Absent,
-    /// It was not written to its end, has changed since, or is longer than the bytes that were
-    /// given.
+    /// The record is incomplete or damaged, or longer than the given bytes.
     Torn {
-        /// The flags, if they were written; else whatever stands in their place.
+        /// The flags. If they were not written, the byte in their place.
         flags: u8,
     },
-    /// It is whole, and of another version of the layout, or with flags that this one has not:
-    /// by an older or a newer firmware.
+    /// The record is complete, but has another layout or unknown flags: an older or a newer firmware
+    /// wrote it.
     Layout {
-        /// The version.
+        /// The version of the layout.
         version: u8,
         /// The flags.
         flags: u8,
     },
-    /// It is whole, and for another registration ID or ID scope: it was copied from another
-    /// device, or the device was given another identity.
+    /// The record is complete, but for another registration ID or ID scope. It was copied from another
+    /// device, or this device's IDs have changed.
     Foreign,
-    /// It is whole and this device's own, and says what no answer of the service can say.
+    /// The record is complete and of this device, but its content cannot come from the service.
     Impossible(Malformed),
 }
 
@@ -731,9 +708,9 @@ impl fmt::Display for RecordError {
             RecordError::Layout { version, flags } => {
                 write!(f, "the record has layout {version} and flags {flags:#04x}, which this version cannot read")
             }
-            RecordError::Torn { .. } => f.write_str("the record was not written to its end, or has changed since"),
+            RecordError::Torn { .. } => f.write_str("the record is incomplete or damaged"),
             RecordError::Foreign => f.write_str("the record is for another registration ID or ID scope"),
-            RecordError::Impossible(malformed) => write!(f, "the record is whole, but {malformed}"),
+            RecordError::Impossible(malformed) => write!(f, "the record is complete, but {malformed}"),
         }
     }
 }

@@ -312,7 +312,7 @@ fn a_request_that_is_too_large_is_not_sent() {
         assert_eq!((too_large.size, too_large.limit), (len + envelope, limit));
         assert_eq!((error.fault(), error.is_retryable()), (Fault::Caller, false));
         let text = format!(
-            "the request has {} bytes, and the service accepts {limit}: send a smaller payload",
+            "the request has {} bytes, but the service accepts at most {limit}: send a smaller payload",
             len + envelope
         );
         assert_eq!(error.to_string(), text);

@@ -65,17 +65,17 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
                 .with_payload("[1]")
                 .unwrap_err(),
             Fault::Caller,
-            "the payload is not one JSON object: JSON is not an object at position 0",
+            "the payload is not a JSON object: JSON is not an object at position 0",
         ),
         (
             Endpoint::parse("http://example.com").unwrap_err(),
             Fault::Caller,
-            "the endpoint must be a host name with an optional port, or an https:// URL of these; http:// is for loopback only",
+            "the endpoint must be host, host:port or an https:// URL of these; http:// is for loopback addresses only",
         ),
         (Error::NotStarted, Fault::Caller, "no provisioning run was started: call start() first"),
-        (Error::NotFinished, Fault::Caller, "the provisioning run is still under way: drive it until Step::Finished"),
-        (Error::NotDue, Fault::Caller, "no request is due: ask step() first"),
-        (Error::WrongBuffer, Fault::Caller, "the buffer does not hold the last answer any more"),
+        (Error::NotFinished, Fault::Caller, "the provisioning run is not finished: drive it until Step::Finished"),
+        (Error::NotDue, Fault::Caller, "no request is due: call step() first"),
+        (Error::WrongBuffer, Fault::Caller, "the buffer no longer holds the last answer"),
         (SignError::new("no answer").into(), Fault::Caller, "the signer could not sign: no answer"),
         (
             TpmError::new("integrity check failed").into(),
@@ -86,7 +86,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (
             Error::Unsupported,
             Fault::Caller,
-            "this transport cannot do that: TPM and status look-up need HTTP, client certificates and a proxy any transport but minreq",
+            "this transport cannot do that: TPM and status look-up need HTTP; client certificates and a proxy do not work with minreq",
         ),
         (BufferTooSmall::at_least(700).into(), Fault::Caller, "the buffer is too small: at least 700 bytes are needed"),
         (
@@ -113,7 +113,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
             "the registration failed: 401002, access was refused: check the service's access to the hub",
         ),
         (Error::Disabled, Fault::Refused, "the enrollment is disabled: the operator must enable it"),
-        (Error::Unassigned, Fault::Refused, "the registration has no hub, or has none yet"),
+        (Error::Unassigned, Fault::Refused, "the registration has no hub, or no hub yet"),
         (Malformed::HttpHead.into(), Fault::Peer, "the service's answer is invalid: its HTTP head is malformed"),
         (
             Malformed::TooManyHeaders.into(),
@@ -143,27 +143,27 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
         (
             Malformed::Invalid("assignedHub").into(),
             Fault::Peer,
-            "the service's answer is invalid: `assignedHub` has an impossible value",
+            "the service's answer is invalid: `assignedHub` has an invalid value",
         ),
         (Malformed::Duplicate("status").into(), Fault::Peer, "the service's answer is invalid: `status` occurs twice"),
         (
             Malformed::Contradiction("status").into(),
             Fault::Peer,
-            "the service's answer is invalid: `status` contradicts the rest",
+            "the service's answer is invalid: `status` contradicts another field or the request",
         ),
-        (Error::StillAssigning, Fault::Busy, "the service was still assigning when the time for this run was used up"),
-        (Error::TimedOut, Fault::Transport, "the time for this run was used up before the service answered"),
+        (Error::StillAssigning, Fault::Busy, "the time-out of this run passed while the service was still assigning"),
+        (Error::TimedOut, Fault::Transport, "the time-out of this run passed before the service answered"),
         (
             lost_operation(r#"{"errorCode":404201,"trackingId":"6d75a1fe-0129-4f41-844b-c253a6653d4f"}"#),
             Fault::Busy,
-            "the service lost the operation that it made of this registration (tracking ID 6d75a1fe-0129-4f41-844b-c253a6653d4f)",
+            "the service lost the operation of this registration (tracking ID 6d75a1fe-0129-4f41-844b-c253a6653d4f)",
         ),
         (
             Error::Untrusted,
             Fault::Peer,
             "the server did not prove that it is the service: check the roots, the host name and the clock",
         ),
-        (Error::Transport(TransportError::Connect), Fault::Transport, "no connection to the service could be made"),
+        (Error::Transport(TransportError::Connect), Fault::Transport, "cannot connect to the service"),
         (Error::Transport(TransportError::Stream), Fault::Transport, "the connection to the service failed"),
         (
             Error::Transport(TransportError::Closed),
@@ -217,7 +217,7 @@ fn the_transports_add_their_own_cause() {
         (
             StreamError::Connect(cause()),
             Error::Transport(TransportError::Connect),
-            "no connection to the service could be made: the modem sleeps",
+            "cannot connect to the service: the modem sleeps",
         ),
         (
             StreamError::Stream(cause()),

@@ -362,7 +362,7 @@ fn what_no_answer_can_say_is_refused() {
     ] {
         let error = read(&by_hand(1, 0, SCOPE, TOASTER, &state)).map(|record| record.key()).unwrap_err();
         assert_eq!(error, RecordError::Impossible(expected), "{state}");
-        assert!(error.to_string().starts_with("the record is whole, but "));
+        assert!(error.to_string().starts_with("the record is complete, but "));
     }
     for state in ["", "{", "[]", "null", "{}x", r#"{"assignedHub""#, " "] {
         let bytes = by_hand(1, 0, SCOPE, TOASTER, state);

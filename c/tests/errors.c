@@ -223,7 +223,7 @@ static void an_operation_that_is_lost_twice(void)
     CHECK_INT(error.retryable, 1);
     CHECK_STR(str(error.tracking_id), TRACKING_ID);
     CHECK_STR(str(words_of(&device)),
-              "the service lost the operation that it made of this registration (tracking ID " TRACKING_ID
+              "the service lost the operation of this registration (tracking ID " TRACKING_ID
               ")");
     azure_dps_deinit(&device.dps);
 }
@@ -234,14 +234,14 @@ static void errors_without_an_answer_have_words_too(void)
         azure_dps_result error;
         const char *words;
     } rows[] = {
-        {AZURE_DPS_ERR_CONNECT, "no connection to the service could be made"},
+        {AZURE_DPS_ERR_CONNECT, "cannot connect to the service"},
         {AZURE_DPS_ERR_CLOSED, "the connection was closed before the answer was complete"},
         {AZURE_DPS_ERR_STALLED, "the service did not answer in time"},
         {AZURE_DPS_ERR_STREAM, "the connection to the service failed"},
         {AZURE_DPS_ERR_UNTRUSTED,
          "the server did not prove that it is the service: check the roots, the host name and the clock"},
         {AZURE_DPS_ERR_PROXY_REFUSED,
-         "the proxy on the way to the service refuses this device: check its user, password and rules"},
+         "the proxy refused the connection to the service: check its user, password and rules"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         device device;
@@ -261,7 +261,7 @@ static void errors_without_an_answer_have_words_too(void)
     start(&device);
     CHECK_INT(step(&device, 600000), AZURE_DPS_FINISHED);
     CHECK_INT(error_of(&device).result, AZURE_DPS_ERR_TIMED_OUT);
-    CHECK_STR(str(words_of(&device)), "the time for this run was used up before the service answered");
+    CHECK_STR(str(words_of(&device)), "the time-out of this run passed before the service answered");
     CHECK_INT(azure_dps_start(&device.dps, 0, UNIX_TIME), AZURE_DPS_OK);
     sign(&device, 0);
     exchange(&device, 0, "202 Accepted", "", assigning());
@@ -269,7 +269,7 @@ static void errors_without_an_answer_have_words_too(void)
     CHECK_INT(error_of(&device).result, AZURE_DPS_ERR_STILL_ASSIGNING);
     CHECK_INT(error_of(&device).fault, AZURE_DPS_FAULT_BUSY);
     CHECK_STR(str(words_of(&device)),
-              "the service was still assigning when the time for this run was used up");
+              "the time-out of this run passed while the service was still assigning");
     azure_dps_deinit(&device.dps);
 }
 
@@ -294,7 +294,7 @@ static void an_init_that_failed_has_words(void)
     device.config.payload = exact_str("[1]");
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_ERR_INVALID_PAYLOAD);
     CHECK_STR(str(words_of(&device)),
-              "the payload is not one JSON object: JSON is not an object at position 0");
+              "the payload is not a JSON object: JSON is not an object at position 0");
     azure_dps_deinit(&device.dps);
 }
 

@@ -335,7 +335,7 @@ fn a_payload_that_the_service_does_not_take() {
     ] {
         let run = own(url, args).args(&["--payload", long.to_str().unwrap()]).run();
         run.expect(USAGE);
-        assert!(run.stderr.contains("and the service accepts 98304: send a smaller payload"), "{}", run.stderr);
+        assert!(run.stderr.contains("but the service accepts at most 98304: send a smaller payload"), "{}", run.stderr);
     }
     assert!(emulator.requests().is_empty());
 
