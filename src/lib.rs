@@ -148,6 +148,10 @@ const USER_AGENT: &str = concat!("azure-dps/", env!("CARGO_PKG_VERSION"));
 mod readme {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/errors.md")]
+mod errors {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/firmware.md")]
 mod firmware {}
 
