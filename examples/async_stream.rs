@@ -1,4 +1,4 @@
-//! What async firmware does, here on tokio. The first command starts the emulator. The second command, in
+//! Provisions over an async byte stream, as firmware on embassy does. Here the stream is tokio's. The first command starts the emulator. The second command, in
 //! another terminal, starts the example:
 //!
 //! ```text
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 const ID_SCOPE: &str = "0ne00002193";
 const REGISTRATION_ID: &str = "breakroom499-contoso-tstrsd-007";
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
-/// If the webhook returns a payload, add its length: `with_returned_payload`.
+/// If the webhook returns a payload, add its length with `with_returned_payload`.
 const SIZES: Sizes = Sizes::new(ID_SCOPE, REGISTRATION_ID).with_payload(PAYLOAD.len());
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +37,7 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     let mut provisioning =
         Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(Endpoint::parse(&url)?);
 
-    // On a board this is a TLS 1.2 session. `run` gives up what is not done in time.
+    // On a board, this is a TLS 1.2 session. It needs no time-out: `run` drops what takes too long.
     let mut connect = async |_| {
         let stream = TcpStream::connect(&address).await?;
         Ok::<_, ConnectError<std::io::Error>>(FromTokio::new(stream))

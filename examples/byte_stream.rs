@@ -1,4 +1,4 @@
-//! What firmware does, on any byte stream. The first command starts the emulator. The second command, in
+//! Provisions over a blocking byte stream, as firmware does. The first command starts the emulator. The second command, in
 //! another terminal, starts the example:
 //!
 //! ```text
@@ -19,7 +19,7 @@ use embedded_io_adapters::std::FromStd;
 const ID_SCOPE: &str = "0ne00002193";
 const REGISTRATION_ID: &str = "breakroom499-contoso-tstrsd-007";
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
-/// If the webhook returns a payload, add its length: `with_returned_payload`.
+/// If the webhook returns a payload, add its length with `with_returned_payload`.
 const SIZES: Sizes = Sizes::new(ID_SCOPE, REGISTRATION_ID).with_payload(PAYLOAD.len());
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut provisioning =
         Provisioning::new(registration, Attestation::symmetric_key()).with_endpoint(Endpoint::parse(&url)?);
 
-    // On a board this is a TLS 1.2 session, and its read gives up after a while.
+    // On a board, this is a TLS 1.2 session with a time-out for `read`.
     let mut connect = |_| {
         let stream = TcpStream::connect(&address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -1,10 +1,10 @@
-//! Has a certificate issued during provisioning, for a key pair that never leaves the device.
-//! Beside an emulator whose enrollment has a certificate policy:
+//! Gets a certificate during provisioning, for a key pair that never leaves the device. Needs an emulator with an
+//! enrollment that has a certificate policy:
 //! `AZURE_DPS_SYMMETRIC_KEY=… cargo run --example csr -- http://127.0.0.1:PORT REGISTRATION_ID DIRECTORY`
-//! leaves `device.pem`, the chain, and `device-key.pem` there, for the hub and for the example
-//! `x509`.
+//!
+//! Writes the chain to `device.pem` and the private key to `device-key.pem`. The hub and the example `x509` accept them.
 
-#[allow(dead_code, reason = "the gateway, whose it is, asks before it writes")]
+#[allow(dead_code, reason = "this file of the gateway has other functions too")]
 #[path = "gateway/files.rs"]
 mod files;
 #[path = "gateway/issued.rs"]
@@ -25,7 +25,7 @@ use azure_dps::{
 use rcgen::{CertificateParams, DnType, KeyPair};
 use zeroize::Zeroizing;
 
-/// Room for the certificates that are issued: a chain of three of 4 kB, in base64.
+/// Enough for a chain of three certificates of 4 kB each, in base64.
 const CHAIN: usize = 16 * 1024;
 
 fn main() -> ExitCode {
@@ -43,14 +43,14 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let [_, url, id, directory] = &args[..] else {
         return Err("usage: csr URL REGISTRATION_ID DIRECTORY".into());
     };
-    // The credential that the device came with; it lets the device in once.
+    // The key from the factory, for the first provisioning.
     let key = env::var("AZURE_DPS_SYMMETRIC_KEY").map_err(|error| format!("AZURE_DPS_SYMMETRIC_KEY: {error}"))?;
     let text = Zeroizing::new(key);
     let mut key = DeviceKey::new();
     key.read_base64(&text)?;
 
-    // A secure element makes its own request; this is for a key pair in a file, which is there
-    // before anything is issued for it.
+    // This key pair is in a file. A secure element makes its own request instead. The file is written before the
+    // certificate is issued, so that there is no certificate without its key.
     let key_pair = KeyPair::generate()?;
     let directory = Path::new(directory);
     files::replace(&directory.join("device-key.pem"), Zeroizing::new(key_pair.serialize_pem()).as_bytes(), 0o600)?;

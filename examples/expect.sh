@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Sourced by the scripts that run an example with its service. Each case is a line of output; they are
-# counted in $passed and $failed, the longest in milliseconds in $slowest. The script has $verbose and
-# is_leaked, which says whether the file `out` holds a secret.
+# Sourced by the scripts that run an example with its service. Each case prints a line. Counts the cases in $passed and
+# $failed, and keeps the time of the slowest, in milliseconds, in $slowest. The script defines $verbose and is_leaked,
+# which succeeds if the file `out` has a secret.
 
 # shellcheck disable=SC2154 # $verbose is the script's.
 passed=0 failed=0 slowest=0
-# expect CODE TEXT WHAT COMMAND…: the command's exit code and, somewhere, its words.
+# expect CODE TEXT WHAT COMMAND…: checks the command's exit code, and that its output has the text.
 expect() {
     local code="$1" text="$2" what="$3" started="${EPOCHREALTIME//[.,]/}" got=0 took verdict=ok
     "${@:4}" >out 2>&1 || got=$?

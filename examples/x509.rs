@@ -1,5 +1,5 @@
-//! Provisions with a client certificate, over mutual TLS. Beside an emulator whose enrollment
-//! knows the certificate or its CA (`dps-emulator --config … --https 127.0.0.1:0 --ca-out ca.pem`):
+//! Provisions with a client certificate, over mutual TLS. Needs an emulator with an enrollment for the certificate or its
+//! CA (`dps-emulator --config … --https 127.0.0.1:0 --ca-out ca.pem`):
 //! `cargo run --example x509 -- localhost:PORT ca.pem device.pem device-key.pem REGISTRATION_ID`
 
 use std::{
@@ -14,7 +14,7 @@ use azure_dps::{
     provisioning::Endpoint, tls::Connector,
 };
 
-/// Room for what the service says of the certificate.
+/// Enough for the certificate's data in the service's answer.
 const CERTIFICATE_INFO: usize = 2048;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -34,13 +34,13 @@ fn run() -> Result<()> {
     let [_, address, ca, certificate, key, id] = &args[..] else {
         return Err("usage: x509 HOST:PORT CA.pem CERTIFICATE.pem KEY.pem REGISTRATION_ID".into());
     };
-    // The registration ID is the certificate's common name. Nothing is signed here: TLS does it.
+    // The registration ID is the certificate's common name. TLS proves the key, so no token is signed.
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?);
     let mut provisioning =
         Provisioning::new(registration, Attestation::x509()).with_endpoint(Endpoint::parse(address)?);
 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // The device's own certificate first, and then those between it and what was enrolled.
+    // The device's own certificate first, then the intermediate certificates up to the enrolled one.
     let tls = Connector::builder()
         .with_ca(&fs::read(ca)?)
         .with_client_certificate(&fs::read(certificate)?, &fs::read(key)?)

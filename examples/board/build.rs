@@ -1,4 +1,4 @@
-//! Shows the linker where `memory.x` is, whichever firmware it links.
+//! Passes the folder of `memory.x` to the linker, for both firmwares.
 
 fn main() {
     println!("cargo:rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # $package is the script's.
 # Sourced by the run.sh of both firmwares. Builds the firmware $package and runs it in QEMU against the local DPS
-# emulator, over TLS 1.2. The script that sources this file has the function more_cases with cases of its own.
+# emulator, over TLS 1.2. The script that sources this file defines $package and more_cases, a function with more cases.
 set -euo pipefail
 
 job=all runs="" verbose=false
@@ -10,19 +10,19 @@ while [ $# -gt 0 ]; do
         --sizes | --build | --lint) job="${1#--}" ;;
         --verbose) verbose=true ;;
         --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) echo "what is $1? See --help." >&2; exit 2 ;;
+        *) echo "unknown option: $1. See --help." >&2; exit 2 ;;
     esac
     shift
 done
 if [ "$job" = runs ] && ! [[ "$runs" =~ ^[1-9][0-9]*$ ]]; then
-    echo "--runs wants a number" >&2
+    echo "--runs needs a number" >&2
     exit 2
 fi
 
-# --- What it needs -------------------------------------------------------------------------
+# --- The tools -----------------------------------------------------------------------------
 
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
-# Both firmwares are one workspace, with one target folder: mbedTLS is built once.
+# Both firmwares are one workspace with one target folder, so that mbedTLS is built once.
 cd "$(dirname "${BASH_SOURCE[0]}")/../firmware"
 source ../expect.sh
 source ../../ci/packages
@@ -45,15 +45,15 @@ install_wanted
 
 # --- The build -----------------------------------------------------------------------------
 
-# bare_metal COMMAND: cargo's, for the firmware.
+# bare_metal COMMAND…: runs a cargo command for the firmware.
 bare_metal() (
     build_std=core
     source ../../ci/toolchain-bare-metal
-    # The bindings are made by clang, which does not know where gcc has its own headers.
+    # clang makes the bindings, and does not know where gcc has its headers.
     gcc_headers() { arm-none-eabi-gcc -print-file-name="$1"; }
     BINDGEN_EXTRA_CLANG_ARGS="-idirafter $(gcc_headers include) -idirafter $(gcc_headers include-fixed)"
     export BINDGEN_EXTRA_CLANG_ARGS
-    # Where there are two cargos, each has its own clippy.
+    # Each cargo has its own clippy, and there may be two.
     PATH="$(dirname "$(command -v "${cargo_bare_metal[-1]}")"):$PATH"
     "${cargo_bare_metal[@]}" "$1" --quiet --release --package "$package" "${build_std_flags[@]}" --target-dir "$target" "${@:2}"
 )
@@ -70,7 +70,7 @@ if [ "$job" = build ]; then
 fi
 emulator="$(../../ci/build-emulator)"
 
-# --- The devices, and certificates to show them --------------------------------------------
+# --- Keys and certificates -----------------------------------------------------------------
 
 work="$(mktemp -d)"
 emulators=()
@@ -89,7 +89,7 @@ toasters_hub=contoso-toasters-hub-1098.azure-devices.net
 heatpumps_hub=contoso-heatpumps-hub-1098.azure-devices.net
 group_key=oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==
 
-# derive ID: the device's own key, as the tutorial does it. Its group key is no secret.
+# derive ID: writes the device key to ID.key, as in the tutorial. The tutorial's group key is public.
 derive() {
     local hex
     hex="$(base64 -d <<<"$group_key" | od -An -tx1 -v | tr -d ' \n')"
@@ -99,7 +99,7 @@ for id in "$toaster" "$heatpump" "$unknown"; do
     derive "$id"
 done
 
-# certificate NAME KEY EXTENSIONS ISSUER [DAYS]: makes NAME.pem and NAME.key. Who issues itself is a root.
+# certificate NAME KEY EXTENSIONS ISSUER [DAYS]: makes NAME.pem and NAME.key. If ISSUER is NAME, it is a root.
 certificate() {
     local name="$1" key="$2" extensions="$3" issuer="$4" days="${5:-30}" signer
     signer=(-CA "$issuer.pem" -CAkey "$issuer.key" -CAcreateserial)
@@ -115,7 +115,7 @@ subjectAltName=DNS:localhost,DNS:$toasters_hub,DNS:$heatpumps_hub\n"
 
 make_certificates() {
     local rsa=RSA:rsa_keygen_bits p256=EC:ec_paramgen_curve:P-256 p384=EC:ec_paramgen_curve:P-384
-    # The kinds of keys that the real service's chain has.
+    # The kinds of keys in the chain of the real service.
     certificate rsa-root $rsa:2048 "$ca" rsa-root
     certificate rsa-issuer $rsa:4096 "$ca" rsa-root
     certificate rsa $rsa:2048 "$server" rsa-issuer
@@ -125,15 +125,14 @@ make_certificates() {
     cat ecdsa.pem >ecdsa.chain
     certificate expired $p256 "$server" ecdsa-root -1
     cat expired.pem >expired.chain
-    # An honest server plays CA with its certificate.
+    # A server signs another certificate, although it is not a CA.
     certificate forged $p256 "$server" ecdsa
     cat forged.pem ecdsa.pem >forged.chain
 }
 
-# --- The emulator, the guest, and what is expected of them ---------------------------------
+# --- The emulator, the firmware and the cases ----------------------------------------------
 
-# start NAME [OPTION…]: sets $port, $hub_port, $control and $pid; the log is in NAME.log. DPS is on the one port, its hubs
-# are on the other.
+# start NAME [OPTION…]: starts an emulator with its log in NAME.log. Sets $port of DPS, $hub_port, $control and $pid.
 start() {
     local name="$1"
     : >"$name.log"
@@ -142,7 +141,7 @@ start() {
     disown
     emulators+=("$pid")
     for _ in {1..100}; do
-        # The last of these lines.
+        # The emulator prints this line last.
         control="$(sed -n 's|^control page at ||p' "$name.log")"
         if [ -n "$control" ]; then
             port="$(sed -n 's|^listening on https://localhost:||p' "$name.log")"
@@ -155,7 +154,7 @@ start() {
     return 1
 }
 
-# guest NAME=VALUE…: one run of the firmware; its words go to standard output.
+# guest NAME=VALUE…: runs the firmware once, with these inputs.
 guest() {
     local arguments="enable=on,target=native,arg=firmware"
     for input in "$@"; do
@@ -165,38 +164,39 @@ guest() {
         -display none -monitor none -serial none -semihosting-config "$arguments" -kernel "$elf" </dev/null
 }
 
-# blank_flash FILE: makes a flash of two erased sectors of 2 KiB; see board/src/flash.rs.
+# blank_flash FILE: makes a flash with two erased sectors of 2 KiB. See board/src/flash.rs.
 blank_flash() {
     { head -c 4096 /dev/zero | tr '\0' '\377' && head -c 8 /dev/zero; } >"$1"
 }
 
-# device ID [NAME=VALUE…]: one run with the inputs of this device. Its flash is blank. The first word of a name counts.
+# device ID [NAME=VALUE…]: runs the firmware with the inputs of this device and a blank flash. If an input is given twice,
+# the first one counts.
 device() {
     blank_flash blank.flash
     guest "${@:2}" flash=blank.flash id-scope=0ne00002193 registration-id="$1" key-file="$1.key" ca=ca.pem \
         host="localhost:$port" address=10.0.2.2 hub-address=10.0.2.2 hub-port="$hub_port"
 }
 
-# boot ID FLASH [NAME=VALUE…]: a run with this flash. Each is a QEMU of its own; the flash is a file, which stays.
+# boot ID FLASH [NAME=VALUE…]: does the same with this flash. Each boot is a new QEMU, and the flash is a file.
 boot() { device "$1" flash="$2" "${@:3}"; }
 
-# offline_boot ID FLASH [NAME=VALUE…]: a boot while the service is down.
+# offline_boot ID FLASH [NAME=VALUE…]: does the same while the service is down.
 offline_boot() { boot "$1" "$2" host=localhost:1 timeout=1 "${@:3}"; }
 
-# registrations ID: counts the register requests that the service had from this device.
+# registrations ID: prints the number of register requests of this device.
 registrations() { grep -c "PUT  $1 " main.log || true; }
 
-# asks N COMMAND…: runs the command, in which the toaster must send N register requests.
+# asks N COMMAND…: runs the command. The toaster must send N register requests.
 asks() {
     local before code
     before="$(registrations "$toaster")"
     "${@:2}" && code=0 || code=$?
     asked=$(($(registrations "$toaster") - before))
-    [ "$asked" = "$1" ] || { echo "$asked register requests, not $1"; return 70; }
+    [ "$asked" = "$1" ] || { echo "$asked register requests instead of $1"; return 70; }
     return "$code"
 }
 
-# not_tls: the toaster meets something that does not speak TLS.
+# not_tls: the toaster connects to a server without TLS.
 not_tls() {
     local port hub_port control pid code
     start plain --http 127.0.0.1:0 --ca-out plain.pem
@@ -206,10 +206,10 @@ not_tls() {
     return "$code"
 }
 
-# Neither a key nor a token's signature is ever printed.
+# The firmware must never print a key or the signature of a token.
 is_leaked() { cat -- *.key | grep -v -e '-----' | grep -qFf - out || grep -q 'sig=' out; }
 
-# presenting NAME ROOT: the toaster meets a service that has this certificate.
+# presenting NAME ROOT: the toaster connects to a service with this certificate.
 presenting() {
     local name="$1" root="$2" port hub_port control pid code
     start "$name" --tls-certificate "$name.chain" --tls-key "$name.key"
@@ -218,12 +218,12 @@ presenting() {
     return "$code"
 }
 
-# in_mid_poll SIGNAL: the service gets this signal when the toaster has registered and polls.
+# in_mid_poll SIGNAL: the service gets this signal while the toaster polls.
 in_mid_poll() {
     local signal="$1" port hub_port control pid
     start "$signal" --ca-out "$signal.pem"
     (
-        # The script may end before a device has registered.
+        # Ends even if no device registers.
         for _ in {1..1200}; do
             if grep -q '202 assigning' "$signal.log"; then
                 kill "-$signal" "$pid"
@@ -259,36 +259,36 @@ else
     expect 0 "hub: $heatpumps_hub" "the heat pump" device "$heatpump"
     expect 0 "hub: $toasters_hub" "the toaster, certificates of RSA-2048 by RSA-4096" presenting rsa rsa-root
     expect 0 "hub: $toasters_hub" "the toaster, certificates of P-384" presenting ecdsa ecdsa-root
-    echo "not the service:"
-    expect 8 "not signed by a root of ours" "another CA" device "$toaster" ca=rsa-root.pem
+    echo "a wrong server:"
+    expect 8 "not signed by a trusted root" "another CA" device "$toaster" ca=rsa-root.pem
     expect 8 "for another host name" "another host name" device "$toaster" host="dps.example:$port"
     expect 8 "expired" "an expired certificate" presenting expired ecdsa-root
-    expect 8 "expired" "the board's clock is three years ahead" device "$toaster" time=$(($(date +%s) + 3 * 31536000))
-    expect 8 "not valid yet" "the board's clock starts in 1970" device "$toaster" time=0
-    expect 8 "not signed by a root of ours" "a server that plays CA" presenting forged ecdsa-root
-    expect 8 "TLS handshake failed" "no TLS" not_tls
-    echo "refused:"
+    expect 8 "expired" "the clock is three years fast" device "$toaster" time=$(($(date +%s) + 3 * 31536000))
+    expect 8 "not valid yet" "the clock starts in 1970" device "$toaster" time=0
+    expect 8 "not signed by a trusted root" "a certificate that is signed by a server" presenting forged ecdsa-root
+    expect 8 "TLS handshake failed" "a server without TLS" not_tls
+    echo "rejected by the service:"
     expect 5 "401002" "another device's key" device "$toaster" key-file="$heatpump.key"
     expect 3 "400207" "a device that the webhook does not know" device "$unknown"
     echo "no answer:"
-    expect 7 "connection refused" "nobody listens" device "$toaster" host=localhost:1 timeout=1
-    expect 7 "connection refused" "the service is gone in mid-poll" in_mid_poll KILL
-    expect 7 "answer in time" "the service falls silent in mid-poll" in_mid_poll STOP
+    expect 7 "connection refused" "nothing listens" device "$toaster" host=localhost:1 timeout=1
+    expect 7 "connection refused" "the service ends during a poll" in_mid_poll KILL
+    expect 7 "answer in time" "the service stops answering during a poll" in_mid_poll STOP
     nic=none expect 7 "no address from DHCP" "no network" device "$toaster"
     echo "wrong inputs:"
-    expect 2 "key-file" "no key" device "$toaster" key-file=nowhere
-    expect 2 "ca" "roots that are none" device "$toaster" ca="$toaster.key"
-    expect 2 "base64" "a key that is none" device "$toaster" key-file=ca.pem
-    expect 2 "registration ID" "a registration ID that is none" device "not/one" key-file="$toaster.key"
-    expect 2 "flash" "no flash" boot "$toaster" nowhere.flash
+    expect 2 "key-file" "no key file" device "$toaster" key-file=nowhere
+    expect 2 "ca" "roots that are not certificates" device "$toaster" ca="$toaster.key"
+    expect 2 "base64" "a key that is not base64" device "$toaster" key-file=ca.pem
+    expect 2 "registration ID" "an invalid registration ID" device "not/one" key-file="$toaster.key"
+    expect 2 "flash" "no flash file" boot "$toaster" nowhere.flash
     echo "later boots:"
     blank_flash kept.flash
     expect 0 "hub: $toasters_hub" "the first boot asks DPS" asks 1 boot "$toaster" kept.flash
-    expect 0 "hub: $toasters_hub" "the second does not" asks 0 boot "$toaster" kept.flash
-    expect 0 "hub: $toasters_hub" "the third does not, and cannot" offline_boot "$toaster" kept.flash
+    expect 0 "hub: $toasters_hub" "the second boot does not ask DPS" asks 0 boot "$toaster" kept.flash
+    expect 0 "hub: $toasters_hub" "the third boot works while DPS is down" offline_boot "$toaster" kept.flash
     cp kept.flash foreign.flash
-    # An hour later, since DPS is left alone after a registration.
-    expect 0 "hub: $heatpumps_hub" "another device finds that record, and asks" \
+    # An hour later, because there is a pause after a registration.
+    expect 0 "hub: $heatpumps_hub" "another device rejects this record, and asks DPS" \
         boot "$heatpump" foreign.flash time=$(($(date +%s) + 3600))
     more_cases
 fi

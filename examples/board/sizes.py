@@ -1,8 +1,8 @@
-"""What a firmware's flash and static RAM are spent on: sizes.py ELF
+"""Prints the flash and the static RAM of a firmware, by part: sizes.py ELF
 
-Each instruction belongs to the source file that it comes from, also where it was inlined
-elsewhere; instructions of Rust's own library belong to whoever inlined them. C has been built
-without line numbers: there, and for data, the symbol's name decides.
+An instruction counts for the source file that it comes from, also if it was inlined elsewhere. An
+instruction of Rust's own library counts for the file that inlined it. C is compiled without line
+numbers: there, and for data, the name of the symbol decides.
 """
 
 import bisect
@@ -16,7 +16,7 @@ elf = sys.argv[1]
 repository = pathlib.Path(__file__).resolve().parent.parent.parent
 examples = re.escape(str(repository / "examples"))
 
-# Part: its source files, its Rust paths. What matches none is "the rest".
+# Each part has patterns for its source files and its Rust paths. If no pattern matches, the part is "the rest".
 PARTS = {
     "azure-dps": (
         rf"^{re.escape(str(repository))}/src/"
@@ -48,7 +48,7 @@ PARTS = {
 }
 REST = "the rest"
 NAMELESS = "strings and tables without a name"
-# C and assembly that is not mbedTLS's.
+# C and assembly that do not belong to mbedTLS.
 RUNTIME = re.compile(r"^(__|_stext|Reset|PreInit|DefaultHandler|HardFault|SysTick|main$|mem(cpy|set|cmp|move)|\$)")
 
 
@@ -58,7 +58,7 @@ def tool(name, *arguments, **options):
 
 
 def by_file(inlined):
-    """`inlined`: the innermost first. None: no source is known."""
+    """Returns the part, from the source files of an instruction, innermost first. None if no source is known."""
     known = [file for file in inlined if "/" in file]
     for file in known:
         if "/rust/library/" in file or "/rustc/" in file:

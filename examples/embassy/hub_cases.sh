@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154 # The variables are those of ../board/cases.sh.
-# Sourced by run.sh: the cases at the hub. The toaster's operator moves it, changes its twin, and disables it.
+# Sourced by run.sh: the cases at the hub. The operator moves the toaster, changes its twin, and disables it.
 
 second_hub=contoso-toasters-hub-2.azure-devices.net
-# The emulator's key for its service API: it is well known, and protects nothing.
+# The emulator's key for its service API. It is public.
 service_key=YXp1cmUtZHBzLWVtdWxhdG9yOiB0aGlzIGtleSBpcyB3ZWxsIGtub3duLiBJdCBwcm90ZWN0cyBub3RoaW5nLg==
 
-# counts REGISTRATIONS CONNECTIONS COMMAND…: runs the command, in which the toaster must send so many register requests to
-# DPS, and so many CONNECT to its hubs. Without a registration there must be no request to DPS at all.
+# counts REGISTRATIONS CONNECTIONS COMMAND…: runs the command. The toaster must send this number of register requests to
+# DPS, and this number of CONNECT packets to its hubs. Without a registration, it must send no request to DPS.
 counts() {
     local code before register connect all
     before="$(wc -l <life.log)"
@@ -14,22 +14,22 @@ counts() {
     tail -n "+$((before + 1))" life.log | grep -F " $toaster " >requests.log || true
     all="$(grep -c ' https ' requests.log || true)"
     register="$(grep -cE ' https +PUT ' requests.log || true)" connect="$(grep -cE ' mqtts +CONNECT ' requests.log || true)"
-    echo "to DPS: $all requests, of which $register register; to hubs: $connect CONNECT"
+    echo "to DPS: $all requests, $register of them register requests; to hubs: $connect CONNECT"
     [ "$register $connect" = "$1 $2" ] || return 70
     [ "$1" != 0 ] || [ "$all" = 0 ] || return 71
     return "$code"
 }
 
-# live HOURS [NAME=VALUE…]: a boot of the toaster with its flash, so many hours from now.
+# live HOURS [NAME=VALUE…]: boots the toaster with its flash. Its clock is HOURS ahead.
 live() { boot "$toaster" life.flash "${@:2}" ca=life.pem time=$(($(date +%s) + $1 * 3600)); }
 
-# operator METHOD PATH [JSON]: a call of the control API.
+# operator METHOD PATH [JSON]: calls the control API.
 operator() {
     curl --silent --show-error --fail --output call.json --request "$1" --header 'Content-Type: application/json' \
         --data "${3:-}" "${control}_emulator/$2"
 }
 
-# enroll HUB MIGRATES [HEADER]: the operator gives the toaster an enrollment of its own, which sends it to this hub.
+# enroll HUB MIGRATES [HEADER]: creates an individual enrollment, which sends the toaster to this hub.
 enroll() {
     local resource="localhost%3A$port" expiry=$(($(date +%s) + 3600)) hex signature key
     hex="$(base64 -d <<<"$service_key" | od -An -tx1 -v | tr -d ' \n')"
@@ -51,7 +51,7 @@ enroll() {
 JSON
 }
 
-# while_at_hub METHOD PATH JSON COMMAND…: the operator makes a call when the toaster has reported.
+# while_at_hub METHOD PATH JSON COMMAND…: runs the command, and calls the control API when the toaster has reported.
 while_at_hub() {
     local before
     before="$(grep -c ' PATCH ' life.log || true)"
@@ -67,7 +67,7 @@ while_at_hub() {
     "${@:4}"
 }
 
-# tries N COMMAND…: runs the command, in which the toaster must be turned away by the hub N times or more.
+# tries N COMMAND…: runs the command. The toaster must fail at the hub at least N times.
 tries() {
     local code
     "${@:2}" >tries.out && code=0 || code=$?
@@ -87,56 +87,56 @@ primary_key = "$group_key"
 allocation = { policy = "static", iot_hubs = ["$toasters_hub"] }
 initial_twin = { tags = { building = 43 }, desired = { state = "ready", darknessSetting = "medium" } }
 TOML
-    # Hubs of the same names, with certificates of another CA.
+    # Hubs with the same names and certificates of another CA.
     start stranger --config life.toml
     stranger="$hub_port"
     start life --config life.toml --ca-out life.pem
     blank_flash life.flash
 
     echo "at the hub:"
-    expect 0 "twin: state=ready darknessSetting=medium" "the first boot registers, and reads its twin" counts 1 1 live 0
-    expect 0 'reported: {"firmwareVersion":"12.0.2.5"' "the second knows its hub, and the hub knows its firmware" \
+    expect 0 "twin: state=ready darknessSetting=medium" "the first boot registers and reads its twin" counts 1 1 live 0
+    expect 0 'reported: {"firmwareVersion":"12.0.2.5"' "the second boot does not ask DPS, and the hub has its report" \
         counts 0 1 live 0
-    expect 0 "twin: state=ready darknessSetting=medium" "so does the third, while DPS is down" \
+    expect 0 "twin: state=ready darknessSetting=medium" "the third boot works while DPS is down" \
         counts 0 1 live 0 host=localhost:1
-    expect 0 "change: darknessSetting=dark" "the operator changes a setting while the device is at the hub" \
+    expect 0 "change: darknessSetting=dark" "the operator changes a setting while the device is connected" \
         counts 0 1 while_at_hub POST "devices/$toaster/twin" '{"desired": {"darknessSetting": "dark"}}' live 0 stay=30
-    expect 0 "no change" "nobody changes anything" counts 0 1 live 0 stay=1
-    expect 0 "the hub: " "the hub drops the device: it connects again, and does not ask DPS" \
+    expect 0 "no change" "the operator changes nothing" counts 0 1 live 0 stay=1
+    expect 0 "the hub: " "the hub drops the device: the device connects again and does not ask DPS" \
         counts 0 2 while_at_hub POST "devices/$toaster/hub/disconnect" '{}' live 0 stay=2
     echo "no session:"
-    expect 7 "connection refused" "nobody listens at the hub: it waits, and does not ask DPS" \
+    expect 7 "connection refused" "nothing listens at the hub: the device waits and does not ask DPS" \
         tries 2 counts 0 0 live 1 hub-port=1 timeout=8
     operator POST behaviour "{\"unavailable_hubs\": [\"$toasters_hub\"]}"
-    expect 6 "CONNECT was answered with 3" "the hub is unavailable: the same" tries 2 counts 0 2 live 1 timeout=8
+    expect 6 "CONNECT was answered with 3" "the hub is unavailable: the device waits and does not ask DPS" tries 2 counts 0 2 live 1 timeout=8
     operator POST behaviour '{"unavailable_hubs": []}'
-    expect 8 "not signed by a root of ours" "somebody else has the hub's name" \
+    expect 8 "not signed by a trusted root" "another server has the hub's name" \
         counts 0 0 live 1 hub-port="$stranger" timeout=1
     operator POST "devices/$toaster/twin" "{\"desired\": {\"note\": \"$(printf '%01000d' 0)\"}}"
     expect 2 "the buffer is too small" "a twin that does not fit the buffer" counts 0 1 live 1 timeout=1
     operator POST "devices/$toaster/twin" '{"desired": {"note": null}}'
     operator POST enrollments/toasters/disable
-    expect 0 "twin: state=ready darknessSetting=dark" "DPS refuses the operator's command: it goes back to its hub" \
+    expect 0 "twin: state=ready darknessSetting=dark" "DPS rejects the device after the operator's command: back to its hub" \
         counts 1 1 live 1 provision-again=1
     operator POST enrollments/toasters/enable
     echo "moved:"
     enroll "$second_hub" true
     operator POST "devices/$toaster/hub/disable"
-    expect 0 "twin: state=ready darknessSetting=dark" "disabled at the old hub: it asks DPS, and its twin has moved too" \
+    expect 0 "twin: state=ready darknessSetting=dark" "disabled at the old hub: the device asks DPS, and its twin has moved" \
         counts 1 2 live 2
-    expect 0 "hub: $second_hub" "the next boot knows this hub" counts 0 1 live 3
-    expect 8 "for another host name" "a hub with a name of its own" \
+    expect 0 "hub: $second_hub" "the next boot connects to this hub" counts 0 1 live 3
+    expect 8 "for another host name" "a hub with another name in its certificate" \
         counts 0 0 live 3 hub-port="$main_hub" ca=ca.pem timeout=1
     enroll "$toasters_hub" false --header 'If-Match: *'
     operator DELETE "devices/$toaster/hub"
-    expect 0 "twin: state=ready darknessSetting=light" "removed from the hub: it moves back, and its twin is a new one" \
+    expect 0 "twin: state=ready darknessSetting=light" "removed from the hub: the device moves back, with a new twin" \
         counts 1 2 live 4
-    expect 0 "hub: $toasters_hub" "the next boot knows this hub" counts 0 1 live 5
-    echo "refused:"
+    expect 0 "hub: $toasters_hub" "the next boot connects to this hub" counts 0 1 live 5
+    echo "rejected by the hub:"
     operator POST "devices/$toaster/hub/disable"
-    expect 3 "CONNECT was answered with 5" "disabled at the hub: it asks DPS once, and is sent there again" \
+    expect 3 "CONNECT was answered with 5" "disabled at the hub: the device asks DPS once, and DPS sends it there again" \
         counts 1 2 live 30 timeout=10
-    expect 3 "CONNECT was answered with 5" "its next boot leaves DPS alone" counts 0 1 live 30 timeout=10
+    expect 3 "CONNECT was answered with 5" "the next boot does not ask DPS" counts 0 1 live 30 timeout=10
     operator POST "devices/$toaster/hub/enable"
     expect 0 "twin: state=ready darknessSetting=light" "enabled again" counts 0 1 live 30
 }

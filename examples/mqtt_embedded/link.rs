@@ -1,5 +1,5 @@
-//! What to copy into firmware: MQTT 3.1.1 packets over a secured stream, received at QoS 0, without std and
-//! without an allocator. `session.rs` uses it for DPS. The firmware in `../embassy` uses it for the hub.
+//! MQTT 3.1.1 packets over a secured stream, received at QoS 0, without std and without an allocator. Copy this file into
+//! firmware. `session.rs` uses it for DPS, and the firmware in `../embassy` for the hub.
 
 use core::{mem::take, time::Duration};
 
@@ -13,21 +13,21 @@ use mqttrs::{Packet, encode_slice};
 use super::Clock;
 
 pub const STALLED: Error = Error::Transport(TransportError::Stalled);
-/// Bytes that are no packet, or a packet that does not come to such a session.
+/// The bytes are not a packet, or not a packet that this session may receive.
 pub const UNEXPECTED: Error = Error::Malformed(Malformed::Invalid("MQTT packet"));
 
-/// The type, and a length of at most four digits.
+/// The packet type, and a length of at most four bytes.
 const MAX_FIXED_HEADER: usize = 5;
 
 /// Packets over a stream.
 pub struct Link<'b, S> {
     stream: S,
     clock: Clock,
-    /// The packet that was received last is at its start.
+    /// Starts with the last received packet.
     pub received: &'b mut [u8],
-    /// The length of this packet.
+    /// The length of the last received packet.
     pub length: usize,
-    /// How much of the next one is there.
+    /// The number of bytes of the next packet that have arrived.
     filled: usize,
 }
 
@@ -42,17 +42,17 @@ impl<'b, S: Read + Write> Link<'b, S> {
         write(&mut self.stream, self.clock, packet, deadline).await
     }
 
-    /// Receives the next packet. What has come of a packet by the deadline stays for the next call.
+    /// Receives the next packet. If only a part arrives by the deadline, the next call continues with this part.
     pub async fn receive(&mut self, deadline: Duration) -> Result<(), Error> {
-        // A timer may let work that never waits go on for ever.
+        // A future that never waits could pass the deadline.
         if self.clock.now() >= deadline {
             return Err(STALLED);
         }
         let read = async {
             loop {
                 let head = &self.received[..self.filled];
-                // mqttrs relies on a packet's fixed part. CONNACK, PUBACK, SUBACK for one or two filters, PUBLISH and
-                // PINGRESP are all that can come to a session that subscribes with QoS 0.
+                // mqttrs does not check the length of a packet's fixed part. A session that subscribes with QoS 0 can only
+                // receive CONNACK, PUBACK, SUBACK for one or two filters, PUBLISH and PINGRESP.
                 if head.len() == 2 && !matches!(head, [0x20 | 0x40, 2] | [0x90, 3 | 4] | [0x30, _] | [0xd0, 0]) {
                     return Err(UNEXPECTED);
                 }
@@ -77,13 +77,13 @@ impl<'b, S: Read + Write> Link<'b, S> {
         Ok(())
     }
 
-    /// Returns the packet that was received last, for `decode_slice`. It is a whole one.
+    /// Returns the last received packet, which is complete, for `decode_slice`.
     pub fn packet(&self) -> &[u8] {
         &self.received[..self.length]
     }
 }
 
-/// Encodes a packet, and returns its length. A `Packet` takes more than 1 KB: with little memory, make it in a function
+/// Encodes a packet and returns its length. A `Packet` takes more than 1 KB. If memory is short, create it in a function
 /// that is neither inlined nor `async`.
 pub fn encode(packet: Packet<'_>, buffer: &mut [u8]) -> Result<usize, Error> {
     let too_small = BufferTooSmall::at_least(buffer.len() + 1);
@@ -103,7 +103,7 @@ fn broken(error: impl embedded_io_async::Error) -> Error {
     Error::Transport(error.kind().into())
 }
 
-/// How long the packet is that begins like this, once that is known.
+/// Returns the length of the packet that begins with `head`, if `head` is long enough to tell.
 ///
 /// Source: MQTT 3.1.1, 2.2.3, Remaining Length.
 fn packet_length(head: &[u8]) -> Option<usize> {

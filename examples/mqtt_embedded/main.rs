@@ -1,5 +1,5 @@
-//! MQTT as firmware does it, but for the network, TLS 1.2 and the timer, which are tokio's and
-//! rustls' here. The first command starts the emulator, the others, in another terminal, the example:
+//! Provisions over MQTT as firmware does. Only network and timer (tokio) and TLS 1.2 (rustls) are those of a PC. The first
+//! command starts the emulator. The other commands, in another terminal, start the example:
 //!
 //! ```text
 //! cargo run --bin dps-emulator -- --mqtts 127.0.0.1:8883 --ca-out ca.pem
@@ -27,11 +27,11 @@ use session::{STALLED, session};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-/// For the key of this example and a webhook that returns some 500 bytes.
+/// Enough for any device with a key, and for a webhook that returns 500 bytes.
 const RECEIVED: usize =
     Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN).with_returned_payload(500).mqtt_answer();
 
-/// The board's timer.
+/// Stands for the board's timer.
 #[derive(Clone, Copy)]
 struct Clock(Instant);
 
@@ -45,7 +45,7 @@ impl Clock {
     }
 }
 
-/// The board's network: TCP, TLS and a session.
+/// Opens TCP and TLS, which stand for the board's network, and runs a session.
 async fn connect(
     provisioning: &mut Provisioning<'_>,
     clock: Clock,
@@ -54,7 +54,7 @@ async fn connect(
 ) -> Result<(), Error> {
     let endpoint = *provisioning.endpoint();
     let host = endpoint.host().trim_matches(['[', ']']);
-    // An endpoint without a port has that of HTTPS.
+    // `Endpoint` uses the port of HTTPS if the URL has none.
     let port = if endpoint.port() == 443 { mqtt::PORT } else { endpoint.port() };
     let network = |error: io::Error| {
         let error = tls::Error::from(error);
@@ -81,7 +81,7 @@ fn show(progress: Progress) {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let provisioned = runtime.block_on(provision());
-    // A look-up of the host's name that is still under way is not waited for.
+    // Do not wait for a DNS query that still runs.
     runtime.shutdown_background();
     provisioned
 }
@@ -98,13 +98,13 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     key.read_base64(text)?;
     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(&id)?)
         .with_payload(r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#)?;
-    // As over HTTP: without TLS to this machine only.
-    let url = format!("http{}", url.strip_prefix("mqtt").ok_or("the URL begins with neither mqtts: nor mqtt:")?);
+    // Without TLS, the endpoint must be this machine, as over HTTP.
+    let url = format!("http{}", url.strip_prefix("mqtt").ok_or("the URL must begin with mqtts: or mqtt:")?);
     let endpoint = Endpoint::parse(&url)?;
     let mut tls = None;
     if endpoint.is_https() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let ca = fs::read(ca_file.ok_or("mqtts: wants a file of CA certificates")?)?;
+        let ca = fs::read(ca_file.ok_or("mqtts: needs a file with CA certificates")?)?;
         let connector = Connector::builder().with_ca(&ca).build()?;
         if let Some(proxy) = connector.proxy(&endpoint) {
             return Err(format!("this example does not use the proxy {proxy}: list the host in NO_PROXY").into());
@@ -128,7 +128,7 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
             Step::Activate => provisioning.activate_with(&mut key, &received),
             Step::Send => connect(&mut provisioning, clock, tls.as_ref(), &mut received).await,
         };
-        // Changes nothing if no request is due.
+        // Has no effect if no request is due.
         done.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
     }
     let assignment = provisioning.result(&received).map_err(|error| {
@@ -138,7 +138,7 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     let hub = assignment.hub();
     println!("hub:        {}\ndevice ID:  {}\n", hub.host(), hub.device_id());
     let port = hub.port().unwrap_or(Hub::MQTT_PORT);
-    // `examples/embassy/src/hub.rs` goes on from here: it connects, and reads the twin.
+    // The next step is in `examples/embassy/src/hub.rs`: connect to the hub, and read the twin.
     println!("The hub takes the same client:\nhost:       {}, port {port}", hub.host());
     println!("client ID:  {}", hub.client_id());
     println!("user name:  {}", hub.write_user_name(&mut [0; 512])?);

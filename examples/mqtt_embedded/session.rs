@@ -1,6 +1,5 @@
-//! What to copy into firmware: provisioning over MQTT 3.1.1 on a secured stream, without std and
-//! without an allocator. It needs the feature `embedded-io-async-v0_7`, which tells the stream's
-//! errors apart.
+//! Provisions over MQTT 3.1.1 on a secured stream, without std and without an allocator. Copy this file and `link.rs`
+//! into firmware. They need the feature `embedded-io-async-v0_7`, which converts the errors of the stream.
 
 #[path = "link.rs"]
 pub mod link;
@@ -22,20 +21,20 @@ use zeroize::Zeroizing;
 use super::Clock;
 pub use link::STALLED;
 
-/// The service closes a session that was silent for one and a half times this long.
+/// The service closes a session that sends nothing for one and a half times as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Sufficient for every device. Add the length of the payload that yours sends.
+/// Enough for every device with a payload of at most 256 bytes.
 const SIZES: Sizes = Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN).with_payload(256);
 const USER_NAME: usize = SIZES.mqtt_user_name();
 const PASSWORD: usize = SIZES.sas_token();
 const PUBLISH: usize = SIZES.mqtt_publish();
 const TEXT: usize = if PUBLISH > USER_NAME + PASSWORD { PUBLISH } else { USER_NAME + PASSWORD };
-/// A packet has less than 64 bytes beside these texts and the client ID.
+/// A packet has fewer than 64 bytes besides these texts and the client ID.
 const PACKET: usize = TEXT + RegistrationId::MAX_LEN + 64;
 
-/// Runs one MQTT session, until the run or the session ends, or a signature is due. Then the body of
-/// the last answer is at the start of `received`. The error is for the request that was due, if one was.
+/// Runs one MQTT session, until the run or the session ends, or until a signature is due. Leaves the body of the last
+/// answer at the start of `received`. Pass an error to `Provisioning::on_error`.
 pub async fn session<S: Read + Write>(
     provisioning: &mut Provisioning<'_>,
     clock: Clock,
@@ -80,13 +79,13 @@ pub async fn session<S: Read + Write>(
         let step = provisioning.step(clock.now());
         provisioning.progress().into_iter().for_each(&mut *observe);
         match step {
-            // A session has one password. So the caller signs, and opens a new session.
+            // A session has one password. So the caller signs and opens a new session.
             Step::Finished | Step::Sign | Step::Activate => {
                 let len = encode(Packet::Disconnect, &mut packet[..])?;
                 return link.write(&packet[..len], clock.now().saturating_add(Duration::from_secs(1))).await;
             }
             Step::Wait(wait) => {
-                // What arrives now is the answer to a ping, or the end of the session.
+                // Only the answer to a ping or the end of the session arrives now.
                 match link.receive(clock.now().saturating_add(wait.min(KEEP_ALIVE / 2))).await {
                     Err(STALLED) if wait > KEEP_ALIVE / 2 => {
                         let len = encode(Packet::Pingreq, &mut packet[..])?;

@@ -1,4 +1,4 @@
-//! The session at the hub: connect, download the twin, leave. This is another part to copy.
+//! A session with the hub: connects, downloads the twin, disconnects. Copy this file.
 
 use std::{fmt, time::Duration};
 
@@ -14,9 +14,9 @@ use rumqttc::{
 };
 use tokio::time::timeout;
 
-/// For the connection with its CONNACK, and for each answer.
+/// The longest wait for CONNACK, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For a packet that arrives: the hub allows 32 KB of desired properties, and as much of reported ones.
+/// The longest packet to receive. The hub allows 32 KB of desired properties and 32 KB of reported ones.
 const LARGEST: usize = 128 << 10;
 const REQUEST_ID: u32 = 1;
 
@@ -25,17 +25,17 @@ pub struct Session {
     events: EventLoop,
 }
 
-/// There is no session, or it ended.
+/// Why there is no session, or why it ended.
 #[derive(Debug)]
 pub struct Failed {
-    /// What to tell `Reprovisioning`.
+    /// The outcome for `Reprovisioning::on_hub`.
     pub outcome: HubOutcome,
-    /// What was seen.
+    /// A description.
     pub seen: String,
 }
 
 impl Session {
-    /// Connects to the hub, at this host and port. `password` is a token, or empty if the TLS connection shows the
+    /// Connects to the hub at this host and port. `password` is a token. It is empty if the TLS connection presents the
     /// device's certificate.
     pub async fn open(
         hub: &Hub<'_>,
@@ -43,7 +43,7 @@ impl Session {
         (host, port): (&str, u16),
         transport: Transport,
     ) -> Result<Self, Failed> {
-        // The brackets of an IPv6 address are for URLs.
+        // Only URLs have brackets around an IPv6 address.
         let mut options = MqttOptions::new(hub.client_id(), host.trim_matches(['[', ']']), port);
         let mut buffer = [0; 1024];
         let user_name = hub.write_user_name(&mut buffer).map_err(|error| Failed::unreachable(error.to_string()))?;
@@ -58,7 +58,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Downloads the twin, and reads it.
+    /// Downloads the twin and calls `read` with it.
     pub async fn twin<T>(&mut self, read: impl FnOnce(&Twin<'_>) -> T) -> Result<T, Failed> {
         let gone = |_| Failed::unreachable("the session ended".to_owned());
         self.client.subscribe(twin::ANSWER_FILTER, QoS::AtLeastOnce).await.map_err(gone)?;
@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Leaves. Whether the DISCONNECT arrives does not matter.
+    /// Disconnects. Does not check that the DISCONNECT arrives.
     pub async fn close(mut self) {
         let _ = self.client.disconnect().await;
         let left =

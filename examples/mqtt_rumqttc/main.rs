@@ -1,5 +1,5 @@
-//! Provisions over MQTT with rumqttc, then connects to the hub and downloads the twin. The first command starts
-//! the emulator, the others, in another terminal, the example:
+//! Provisions over MQTT with rumqttc, then connects to the hub and downloads the twin. The first command starts the
+//! emulator. The other commands, in another terminal, start the example:
 //!
 //! ```text
 //! cargo run --bin dps-emulator -- --mqtts 127.0.0.1:8883 --ca-out ca.pem
@@ -7,7 +7,7 @@
 //! cargo run --example mqtt_rumqttc -- localhost:8883 ca.pem breakroom499-contoso-tstrsd-007 localhost:8883
 //! ```
 //!
-//! The last argument is where the emulator's hubs are. A device with a real hub dials `hub.host()`.
+//! The last argument is the address of the emulator's hubs. With a real hub, connect to `hub.host()`.
 
 mod hub;
 mod session;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(Into::into).and_then(|runtime| {
         let done = runtime.block_on(run());
-        // A look-up of the host's name that is still under way is not waited for.
+        // Do not wait for a DNS query that still runs.
         runtime.shutdown_background();
         done
     });
@@ -89,7 +89,7 @@ async fn run() -> Result<()> {
     let token = hub.write_token(&mut key, in_an_hour, token.as_mut_slice())?;
     let transport = Transport::Tls(TlsConfiguration::Rustls(Arc::clone(tls.client_config())));
     let address = (hub_address.host(), session::port(&hub_address));
-    // By the outcome, `Reprovisioning` decides whether to ask DPS again.
+    // `Reprovisioning` uses the outcome to decide whether to ask DPS again.
     let refused = |failed: Failed| format!("{failed}: {:?}", failed.outcome);
     let mut session = Session::open(&hub, token, address, transport).await.map_err(refused)?;
     println!("The twin: {}", session.twin(|twin| twin.desired.object().raw().to_owned()).await?);

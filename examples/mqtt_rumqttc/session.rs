@@ -1,4 +1,4 @@
-//! The session: the driving contract with rumqttc. This is the part to copy.
+//! Drives a `Provisioning` over MQTT with rumqttc. Copy this file.
 
 use std::{
     sync::Arc,
@@ -19,17 +19,15 @@ use rumqttc::{
 use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
 
-/// The port of the endpoint: without one, it has that of HTTPS.
+/// Returns the MQTT port of the endpoint. `Endpoint` uses the port of HTTPS if the text has none.
 pub fn port(endpoint: &Endpoint<'_>) -> u16 {
     if endpoint.port() == 443 { mqtt::PORT } else { endpoint.port() }
 }
 
-/// Starts the run and drives it to its end. Returns the body of the last answer, from which the result is
-/// read.
+/// Starts the run and drives it to its end. Returns the body of the last answer, for [`Provisioning::result`].
 ///
-/// `signer` holds the key; an array of two signers is a primary and a secondary key. Answers have at most
-/// `largest` bytes. `lost` is told why a session was lost, in the network's own words, which no [`Error`]
-/// has. `observe` is told how the run goes on.
+/// `signer` holds the key. An array of two signers is a primary and a secondary key. Answers have at most `largest` bytes.
+/// `lost` is called with rumqttc's error if a session is lost. `observe` is called with each [`Progress`].
 pub async fn provision(
     provisioning: &mut Provisioning<'_>,
     signer: &mut dyn Sign,
@@ -40,7 +38,7 @@ pub async fn provision(
 ) -> Vec<u8> {
     let started = Instant::now();
     let now = || started.elapsed();
-    // A clock before 1970 gets a token that has expired, and the service says so.
+    // If the clock is before 1970, the service rejects the token as expired.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     provisioning.start(now(), unix_time);
     let mut session: Option<(AsyncClient, EventLoop)> = None;
@@ -61,10 +59,10 @@ pub async fn provision(
                     provisioning.on_error(now(), error);
                 }
             }
-            // The service has no challenges over MQTT.
+            // The service has no TPM attestation over MQTT.
             Step::Activate => provisioning.on_error(now(), Error::Unsupported),
             Step::Wait(duration) => match &mut session {
-                // The event loop answers pings. Where it fails, the next request opens a session.
+                // The event loop sends pings. If it fails, the next request opens a new session.
                 Some((_, events)) => {
                     if timeout(duration, idle(events)).await.is_ok() {
                         session = None;
@@ -92,13 +90,13 @@ pub async fn provision(
 
 async fn close(session: Option<(AsyncClient, EventLoop)>) {
     let Some((client, mut events)) = session else { return };
-    // Whether the goodbye arrives does not matter.
+    // It does not matter whether the DISCONNECT arrives.
     let _ = client.disconnect().await;
     let gone = async { while !matches!(events.poll().await, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))) {} };
     let _ = timeout(Duration::from_secs(1), gone).await;
 }
 
-/// One request and its answer, in the session at hand or in a new one.
+/// Sends one request and receives its answer, in the open session or in a new one.
 async fn exchange(
     provisioning: &mut Provisioning<'_>,
     now: &impl Fn() -> Duration,
@@ -112,13 +110,13 @@ async fn exchange(
     let mut buffer = vec![0; sizes.mqtt_user_name().max(sizes.sas_token()).max(sizes.mqtt_publish())];
     if session.is_none() {
         let endpoint = *provisioning.endpoint();
-        // The brackets of an IPv6 address are for URLs.
+        // Only URLs have brackets around an IPv6 address.
         let host = endpoint.host().trim_matches(['[', ']']);
         let mut options = MqttOptions::new(mqtt::client_id(provisioning), host, port(&endpoint));
         let user_name = mqtt::write_user_name(provisioning, &mut buffer)?.to_owned();
         options.set_credentials(user_name, mqtt::write_password(provisioning, &mut buffer)?);
         options.set_keep_alive(Duration::from_secs(60));
-        // What comes has a topic too; what is sent is ours.
+        // A received packet also has a topic. Sent packets need no limit.
         options.set_max_packet_size(largest.saturating_add(1024), usize::MAX);
         options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(tls))));
         let (client, mut events) = AsyncClient::new(options, 8);
@@ -128,7 +126,7 @@ async fn exchange(
                 mqtt::on_connack(provisioning, now(), 0);
                 provisioning.progress().into_iter().for_each(&mut *observe);
             }
-            // What the service says to CONNECT, the state machine is told.
+            // The state machine decides what the return code means.
             Err(ConnectionError::ConnectionRefused(code)) => {
                 mqtt::on_connack(provisioning, now(), code as u8);
                 return Ok(());
@@ -163,21 +161,21 @@ async fn exchange(
 /// Why an exchange failed.
 struct Failed {
     error: Error,
-    /// The network's own words.
+    /// The error of rumqttc.
     cause: Option<ConnectionError>,
 }
 
 impl Failed {
     fn of(cause: ConnectionError, fault: TransportError) -> Self {
         let error = match &cause {
-            // Before the first request, the other side may be anything.
+            // Until CONNACK, the server may be something other than DPS.
             ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(
                 size,
             ))) if fault == TransportError::Stream => BufferTooSmall::at_least(*size).into(),
             _ if is_untrusted(&cause) => Error::Untrusted,
             _ => Error::Transport(fault),
         };
-        // The size says it all.
+        // The error has the size already.
         let cause = Some(cause).filter(|_| !matches!(error, Error::BufferTooSmall(_)));
         Self { error, cause }
     }
@@ -189,7 +187,7 @@ impl From<ConnectionError> for Failed {
     }
 }
 
-/// The event loop is gone.
+/// The event loop has ended.
 impl From<ClientError> for Failed {
     fn from(_: ClientError) -> Self {
         Error::Transport(TransportError::Stream).into()
@@ -208,7 +206,7 @@ impl From<BufferTooSmall> for Failed {
     }
 }
 
-/// What TLS itself objects to is the same the next time.
+/// Returns `true` for an error of TLS itself, which a retry does not fix.
 fn is_untrusted(error: &ConnectionError) -> bool {
     let tls = match error {
         ConnectionError::Tls(TlsError::TLS(error)) => Some(error),

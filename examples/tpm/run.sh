@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Provisions two software TPMs (swtpm) through the local DPS emulator, over TLS: one that is
-# enrolled, and one that is not and tries all the same.
+# Provisions two software TPMs (swtpm) through the local DPS emulator, over TLS. One TPM is enrolled.
+# The emulator must reject the other one.
 #
-#   examples/tpm/run.sh            everything
-#   examples/tpm/run.sh --lint     clippy
+#   examples/tpm/run.sh            runs all cases
+#   examples/tpm/run.sh --lint     runs clippy
 #
-# With --verbose it shows what the program prints.
+#   --verbose   also prints the output of the program
 #
-# It needs Debian's swtpm libtss2-dev pkg-config. On Debian, as root, it installs what is missing.
+# Needs Debian's packages swtpm libtss2-dev pkg-config. As root on Debian, the script installs missing
+# packages. docs/tpm.md explains the example.
 set -euo pipefail
 
 job=all verbose=false
@@ -16,18 +17,18 @@ while [ $# -gt 0 ]; do
         --lint) job=lint ;;
         --verbose) verbose=true ;;
         --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) echo "what is $1? See --help." >&2; exit 2 ;;
+        *) echo "unknown option: $1. See --help." >&2; exit 2 ;;
     esac
     shift
 done
 
-# --- What it needs -------------------------------------------------------------------------
+# --- The tools -----------------------------------------------------------------------------
 
 [ -z "${CARGO_TARGET_DIR:-}" ] || CARGO_TARGET_DIR="$(realpath -m "$CARGO_TARGET_DIR")"
 cd "$(dirname "$0")"
 source ../expect.sh
 source ../../ci/packages
-# One for all: the two programs have their TLS in common, which takes longest to build.
+# One target folder for both programs, because they share the TLS library, which takes longest to build.
 target="${CARGO_TARGET_DIR:-$(realpath ../..)/target}"
 
 want pkg-config command -v pkg-config
@@ -55,8 +56,7 @@ stop_all() {
 trap 'stop_all; rm -rf "$work"' EXIT
 cd "$work"
 
-# start_tpm NAME: a new TPM, whose address is then in $tcti. Its clients look for the control
-# channel at the next port.
+# start_tpm NAME: starts a new TPM. Sets $tcti, its address. Clients expect the control channel at the next port.
 start_tpm() {
     local port
     mkdir "$1"
@@ -74,7 +74,7 @@ start_tpm() {
     return 1
 }
 
-# start_emulator NAME [OPTION…]: sets $url; the log is in NAME.log, its CA in NAME.pem.
+# start_emulator NAME [OPTION…]: starts an emulator with its log in NAME.log and its CA in NAME.pem. Sets $url.
 start_emulator() {
     : >"$1.log"
     "$emulator" --https 127.0.0.1:0 --ca-out "$1.pem" "${@:2}" >>"$1.log" 2>&1 &
@@ -88,7 +88,7 @@ start_emulator() {
     return 1
 }
 
-# device TCTI [OPTION…]
+# device TCTI [OPTION…]: runs the program.
 device() {
     timeout --kill-after=5 30 "$program" --tcti "$1" --id-scope 0ne00002193 --endpoint "$url" "${@:2}" </dev/null
 }
@@ -135,34 +135,34 @@ TOML
 start_emulator other
 start_emulator main --config emulator.toml
 
-# --- What is expected of them --------------------------------------------------------------
+# --- The cases -----------------------------------------------------------------------------
 
-# A token's signature is never printed.
+# The program must never print the signature of a token.
 is_leaked() { grep -q 'sig=' out; }
 
 kept="in the TPM at 0x81000100"
 echo "a hub for"
 expect 0 "$kept" "the TPM that is enrolled" device "$first" --ca main.pem
-expect 0 "hub:       $hub" "the same once more: the new key for the hub takes the old one's place" \
+expect 0 "hub:       $hub" "the same again: the new key for the hub replaces the old one" \
     device "$first" --ca main.pem
-# The request and the answer of Microsoft's "Understand custom allocation policies", where the first
-# has `, ..` before its last bracket.
+# Request and answer are from Microsoft's "Understand custom allocation policies". There, the request has `, ..` before
+# its last bracket.
 payload='{ "property1": "value1", "property2": {"propertyA":"valueA", "property2-2":1234} }'
 expect 0 'payload:   {"property1":"value1"}' "the same as a toaster, with the concept document's payload for the webhook" \
     device "$first" --ca main.pem --registration-id "$toaster" --payload "$payload"
-echo "refused:"
-expect 3 404201 "another TPM by that registration ID" device "$second" --ca main.pem --registration-id "$registration_id"
-expect 3 404201 "another TPM by its own" device "$second" --ca main.pem
-expect 0 "$kept" "the other TPM, where it is enrolled" device "$second" --ca main.pem --registration-id second
-expect 3 404201 "and that one's ID, shown by the first" device "$first" --ca main.pem --registration-id second
+echo "rejected:"
+expect 3 404201 "another TPM with the registration ID of the first" device "$second" --ca main.pem --registration-id "$registration_id"
+expect 3 404201 "another TPM with its own registration ID" device "$second" --ca main.pem
+expect 0 "$kept" "the other TPM, with the registration ID of its enrollment" device "$second" --ca main.pem --registration-id second
+expect 3 404201 "the first TPM with the registration ID of the other" device "$first" --ca main.pem --registration-id second
 expect 4 "disabled" "a disabled enrollment" device "$first" --ca main.pem --registration-id disabled
-expect 0 "$kept" "the TPM that is enrolled is still welcome" device "$first" --ca main.pem
-echo "not even asked:"
+expect 0 "$kept" "the TPM that is enrolled, again" device "$first" --ca main.pem
+echo "failures before the first request:"
 expect 7 "" "another CA" device "$first" --ca other.pem
 expect 9 "TPM" "no TPM" device swtpm:host=127.0.0.1,port=1 --ca main.pem
-expect 2 "payload" "a payload that is no JSON" device "$first" --ca main.pem --payload toast
+expect 2 "payload" "a payload that is not JSON" device "$first" --ca main.pem --payload toast
 expect 2 "payload" "the concept document's payload as it is printed" device "$first" --ca main.pem --payload "${payload% \}}, .. }"
-expect 2 "the CA certificates: no certificate" "roots that are none" device "$first" --ca emulator.toml
+expect 2 "the CA certificates: no certificate" "roots that are not certificates" device "$first" --ca emulator.toml
 
 echo "$passed of $((passed + failed)) as expected"
 [ "$failed" = 0 ]

@@ -1,4 +1,4 @@
-//! What a HAL for embassy has: a clock for embassy-time, and an Ethernet driver for embassy-net.
+//! The parts of a HAL for embassy: a clock for embassy-time, and an Ethernet driver for embassy-net.
 
 use core::{
     cell::RefCell,
@@ -25,16 +25,16 @@ impl embassy_time_driver::Driver for Clock {
 
     fn schedule_wake(&self, at: u64, waker: &Waker) {
         critical_section::with(|token| {
-            // No alarm to set: each tick looks at the queue.
+            // There is no alarm to set, because each tick checks the queue.
             self.0.borrow_ref_mut(token).schedule_wake(at, waker);
         });
     }
 }
 
-/// Waits for the Ethernet controller. It is polled at each tick: its interrupt is not used.
+/// The task that waits for the Ethernet controller. Each tick wakes it: the controller's interrupt is not used.
 static ETHERNET: AtomicWaker = AtomicWaker::new();
 
-/// Wakes the timers that are due, and the network.
+/// Wakes the timers that are due and the network.
 pub fn on_tick() {
     let now = crate::milliseconds();
     critical_section::with(|token| CLOCK.0.borrow_ref_mut(token).next_expiration(now));

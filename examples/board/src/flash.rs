@@ -1,8 +1,8 @@
-//! A NOR flash whose content is a file on the host. The file stays when QEMU ends, as a flash keeps its content without
+//! A NOR flash with its content in a file on the host. The file stays when QEMU ends, as a flash keeps its content without
 //! power.
 //!
-//! It is as strict as the flash of an STM32: words of 8 bytes, each programmed once after an erasure, and sectors of
-//! 2 KiB. After the sectors the file has, for tests, how often each sector was erased: a `u32` each.
+//! It has the rules of an STM32's flash: words of 8 bytes, each programmed once after an erase, and sectors of 2 KiB. For
+//! tests, the end of the file counts the erases of each sector, as a `u32` each.
 
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
@@ -12,27 +12,27 @@ use crate::{exit, println, semihosting::File};
 
 const WORD: usize = 8;
 const SECTOR: usize = 2048;
-/// sequential-storage needs two. With so few, tests see wear after some writes.
+/// sequential-storage needs at least two. With two, tests see wear after few writes.
 const SECTORS: usize = 2;
 
-/// QEMU's exit code when the power is lost.
+/// QEMU's exit code when the power fails.
 const POWER_LOST: u8 = 99;
 
 pub struct Flash {
     file: File,
-    /// How many more words are programmed and sectors erased before the power is lost.
+    /// The number of words to program and sectors to erase before the power fails.
     changes_left: Option<u32>,
 }
 
 impl Flash {
     pub const SIZE: usize = SECTORS * SECTOR;
 
-    /// Opens the flash in this file. `None` if there is no such file.
+    /// Opens the flash in this file. Returns `None` if there is no such file.
     pub fn open(path: &str, power_loss_after: Option<u32>) -> Option<Self> {
         Some(Self { file: File::update(path)?, changes_left: power_loss_after })
     }
 
-    /// Programs a word, or erases a sector. If the power is lost, half of the change arrives, and the program ends.
+    /// Programs a word or erases a sector. If the power fails, half of the change is written, and the program ends.
     fn change(&mut self, offset: usize, bytes: &[u8]) -> Result<(), FlashError> {
         let left = self.changes_left;
         let power_lost = left == Some(0);
@@ -109,7 +109,7 @@ impl NorFlash for Flash {
 pub enum FlashError {
     /// The address or the length is wrong.
     Address(NorFlashErrorKind),
-    /// The word was programmed before, and not erased since.
+    /// The word is not erased.
     NotErased,
     /// The file cannot be read or written.
     Broken,

@@ -1,21 +1,21 @@
-//! The inputs of one boot: the words of the command line, and files on the host.
+//! The inputs of one boot: words of the command line, and files on the host.
 
 use core::str;
 
 use crate::{File, command_line};
 
 pub const USAGE: &str = "\
-the firmware is told, as words of its command line:
-  id-scope=SCOPE registration-id=ID   who it is
-  key-file=FILE                       a file on the host with its key, in base64
-  ca=FILE                             a file on the host with the roots to trust, in PEM
+inputs, as words of the command line:
+  id-scope=SCOPE registration-id=ID   the device
+  key-file=FILE                       a file on the host with the device key, in base64
+  ca=FILE                             a file on the host with the trusted roots, in PEM
   flash=FILE                          a file on the host with the content of the flash
-  host=HOST[:PORT]                    the service [default: the public cloud's]
-  address=IPv4                        where that is [default: what DNS says]
-  timeout=SECONDS                     when to give up [default: 120]
-  time=SECONDS                        since 1970 [default: the host's]";
+  host=HOST[:PORT]                    the service [default: that of the public cloud]
+  address=IPv4                        the service's address [default: from DNS]
+  timeout=SECONDS                     the longest time for a run [default: 120]
+  time=SECONDS                        the time, since 1970 [default: the host's]";
 
-/// The words of the command line, each `name=value`. An error is the name of an input that is missing or unusable.
+/// The words of the command line, each `name=value`. An error is the name of an input that is missing or invalid.
 pub struct Inputs<'a>(&'a str);
 
 impl<'a> Inputs<'a> {
@@ -31,7 +31,7 @@ impl<'a> Inputs<'a> {
         self.find(name).ok_or(name)
     }
 
-    /// The text of a file, which must leave room in the buffer.
+    /// Reads a text file, which must be shorter than the buffer.
     pub fn file<'b>(&self, name: &'static str, buffer: &'b mut [u8]) -> Result<&'b str, &'static str> {
         let mut file = File::open(self.text(name)?).ok_or(name)?;
         let len = file.read(buffer);

@@ -1,4 +1,4 @@
-//! The board's Ethernet controller, an SMSC LAN9118. It is polled: no interrupt, no DMA.
+//! The board's Ethernet controller, an SMSC LAN9118. The driver polls it and uses neither interrupts nor DMA.
 
 /// The longest Ethernet frame, without its checksum.
 pub const MTU: usize = 1514;
@@ -14,7 +14,7 @@ mod register {
     pub const TX_FIFO_INF: usize = 0x80;
     pub const MAC_CSR_CMD: usize = 0xa4;
     pub const MAC_CSR_DATA: usize = 0xa8;
-    /// Behind `MAC_CSR_CMD`.
+    /// Accessed through `MAC_CSR_CMD`.
     pub mod mac {
         pub const CONTROL: u32 = 1;
         pub const ADDRESS_HIGH: u32 = 2;
@@ -22,14 +22,14 @@ mod register {
     }
 }
 
-/// The controller's registers. A copy of this is another name for the same ones.
+/// The controller's registers. A copy refers to the same registers.
 #[derive(Clone, Copy)]
 struct Registers(*mut u32);
 
 impl Registers {
     fn read(self, register: usize) -> u32 {
-        // SAFETY: `Lan9118::new` was promised a controller at this address, and every offset
-        // here is one of its 32-bit registers.
+        // SAFETY: the caller of `Lan9118::new` promises a controller at this address, and every offset in this file is
+        // one of its 32-bit registers.
         unsafe { self.0.byte_add(register).read_volatile() }
     }
 
@@ -55,7 +55,7 @@ impl Registers {
         self.mac_command(register);
     }
 
-    /// Takes the next frame out of the controller, if there is one: its length.
+    /// Reads the next frame from the controller, if there is one, and returns its length.
     fn receive(self, frame: &mut [u8; MTU]) -> Option<usize> {
         const ERROR: u32 = 1 << 15;
         const CHECKSUM: usize = 4;
@@ -71,13 +71,13 @@ impl Registers {
                 place.copy_from_slice(&word[..place.len()]);
             }
         }
-        // A frame with an error, or too long to be one, counts as an empty one: TCP/IP stacks ignore it.
+        // A frame with an error, or a frame that is too long, becomes an empty frame. TCP/IP stacks ignore it.
         let len = in_fifo.saturating_sub(CHECKSUM);
         Some(if status & ERROR == 0 && len <= MTU { len } else { 0 })
     }
 
     fn has_room(self) -> bool {
-        // The frame, its two commands, and what rounds it up to words.
+        // The frame, its two commands, and the padding to whole words.
         (self.read(register::TX_FIFO_INF) & 0xffff) as usize >= MTU + 12
     }
 
@@ -94,7 +94,7 @@ impl Registers {
     }
 }
 
-/// The controller, and room for a frame in each direction.
+/// The controller, with a buffer for one frame in each direction.
 pub struct Lan9118 {
     registers: Registers,
     received: &'static mut [u8; MTU],
@@ -102,12 +102,10 @@ pub struct Lan9118 {
 }
 
 impl Lan9118 {
-    /// The controller, switched on. `None` if something else is at that address, or the second
-    /// time.
+    /// Turns the controller on. Returns `None` if the address belongs to something else, and at the second call.
     ///
     /// # Safety
-    /// At `address` are the registers of a LAN9118 (or of anything else that may be read), and
-    /// nobody else uses them.
+    /// The registers of a LAN9118, or of another device that may be read, are at `address`. No other code uses them.
     pub unsafe fn new(address: usize) -> Option<Self> {
         const TX_ON: u32 = 1 << 1;
         const TX_STATUS_OVERRUN: u32 = 1 << 2;
@@ -121,13 +119,13 @@ impl Lan9118 {
         let received = cortex_m::singleton!(: [u8; MTU] = [0; MTU])?;
         let to_send = cortex_m::singleton!(: [u8; MTU] = [0; MTU])?;
         registers.write(register::HW_CFG, STORE_AND_FORWARD | FIVE_KIB_TO_SEND);
-        // Nobody reads how sending went: TCP sees to it.
+        // The driver does not read the status of sent frames, because TCP sends lost data again.
         registers.write(register::TX_CFG, TX_ON | TX_STATUS_OVERRUN);
         registers.write_mac(register::mac::CONTROL, MAC_ON);
         Some(Self { registers, received, to_send })
     }
 
-    /// The next frame that has come, and room for an answer.
+    /// Returns the next received frame, and a buffer for an answer.
     pub(crate) fn receive(&mut self) -> Option<(Received<'_>, ToSend<'_>)> {
         if !self.registers.has_room() {
             return None;
@@ -137,7 +135,7 @@ impl Lan9118 {
         Some((Received(&mut received[..len]), ToSend { registers: *registers, frame: to_send }))
     }
 
-    /// Room for a frame to send.
+    /// Returns a buffer for a frame to send.
     pub(crate) fn transmit(&mut self) -> Option<ToSend<'_>> {
         let Self { registers, to_send, .. } = self;
         registers.has_room().then_some(ToSend { registers: *registers, frame: to_send })
@@ -150,10 +148,10 @@ impl Lan9118 {
     }
 }
 
-/// A frame that has come.
+/// A received frame.
 pub struct Received<'a>(pub(crate) &'a mut [u8]);
 
-/// Room for a frame to send.
+/// A buffer for a frame to send.
 pub struct ToSend<'a> {
     registers: Registers,
     frame: &'a mut [u8; MTU],

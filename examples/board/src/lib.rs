@@ -1,7 +1,7 @@
-//! The board of both firmwares: ARM's MPS2 with the AN385 image (Cortex-M3), as QEMU's `mps2-an385` has it.
+//! The board of both firmwares: QEMU's `mps2-an385`, which is Arm's MPS2 with the AN385 image (Cortex-M3).
 //!
-//! A product uses a HAL instead. This crate has start-up and `memory.x`, an [`Ethernet`] device, two clocks,
-//! randomness, a console, the [`Inputs`], a flash, and what [`mbedtls`] needs from a board.
+//! A product uses a HAL instead. This crate has start-up code, `memory.x`, an [`Ethernet`] device, two clocks, random
+//! numbers, a console, [`Inputs`], a flash, and what [`mbedtls`] needs.
 #![no_std]
 
 #[cfg(feature = "embassy")]
@@ -23,7 +23,7 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
 use critical_section::Mutex;
 
-/// Prints a line. Never give it a secret.
+/// Prints a line. Never print a secret.
 pub use cortex_m_semihosting::hprintln as println;
 #[cfg(feature = "flash")]
 pub use flash::{Flash, FlashError};
@@ -37,8 +37,7 @@ const ETHERNET: usize = 0x4020_0000;
 static MILLISECONDS: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
 static UNIX_TIME_AT_BOOT: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
 
-/// Starts the clocks and switches Ethernet on. `None`: this is not that board, or it has been
-/// started before.
+/// Starts the clocks and the Ethernet controller. Returns `None` if this is another board, and at the second call.
 pub fn start() -> Option<Ethernet> {
     let mut syst = cortex_m::Peripherals::take()?.SYST;
     syst.set_clock_source(SystClkSource::Core);
@@ -47,7 +46,7 @@ pub fn start() -> Option<Ethernet> {
     syst.enable_interrupt();
     syst.enable_counter();
     set_unix_time(semihosting::unix_time());
-    // SAFETY: the AN385 has a LAN9118 there, and this line is passed once: `take` sees to it.
+    // SAFETY: the AN385 has a LAN9118 at this address. This line runs once, because `take` succeeds only once.
     unsafe { Ethernet::new(ETHERNET) }
 }
 
@@ -65,44 +64,44 @@ fn milliseconds() -> u64 {
     critical_section::with(|token| MILLISECONDS.borrow(token).get())
 }
 
-/// The time since the start.
+/// Returns the time since the start.
 pub fn uptime() -> Duration {
     Duration::from_millis(milliseconds())
 }
 
-/// Seconds since 1970. The host told us at the start what an RTC would have.
+/// Returns the seconds since 1970. The host's clock replaces an RTC.
 pub fn unix_time() -> u64 {
     critical_section::with(|token| UNIX_TIME_AT_BOOT.borrow(token).get()) + uptime().as_secs()
 }
 
-/// Sets what [`unix_time`] counts from.
+/// Sets the current time.
 pub fn set_unix_time(now: u32) {
     let at_boot = u64::from(now).saturating_sub(uptime().as_secs());
     critical_section::with(|token| UNIX_TIME_AT_BOOT.borrow(token).set(at_boot));
 }
 
-/// An exit code for the program, and the party at fault.
+/// Returns the exit code of the program, and what is at fault.
 pub fn exit_code(fault: Fault) -> (u8, &'static str) {
     match fault {
-        Fault::Refused => (3, "the service's operator, or who enrolled this device"),
+        Fault::Refused => (3, "the enrollment, or the webhook of the operator"),
         Fault::Credential => (5, "the device's key, or its clock"),
-        Fault::Busy => (6, "the service, for a while"),
+        Fault::Busy => (6, "the service, which is busy"),
         Fault::Transport => (7, "the network"),
-        Fault::Peer => (8, "whoever answered: that was not the service"),
+        Fault::Peer => (8, "the server, which is not the service"),
         _ => (2, "this firmware, or its inputs"),
     }
 }
 
-/// Sleeps until something may have changed: for a millisecond at most.
+/// Sleeps until the next interrupt: at most a millisecond.
 pub fn idle() {
     cortex_m::asm::wfi();
 }
 
-/// Fills `bytes` with randomness fit for keys, or does not come back. The board has no source
-/// of its own: the host's stands for a TRNG.
+/// Fills `bytes` with random numbers that are good enough for keys, or panics. The board has no random number generator,
+/// so this reads the host's.
 pub fn random(bytes: &mut [u8]) {
     let read = File::open("/dev/urandom").map_or(0, |mut file| file.read(bytes));
-    assert!(read == bytes.len(), "no randomness: the host has no /dev/urandom");
+    assert!(read == bytes.len(), "no random numbers: the host has no /dev/urandom");
 }
 
 #[panic_handler]

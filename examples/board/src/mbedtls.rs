@@ -1,4 +1,4 @@
-//! What mbedTLS needs from a board: clocks, randomness and C functions. Its heap is in [`memory`](crate::memory).
+//! What mbedTLS needs from a board: clocks, random numbers and C functions. The heap is in [`memory`](crate::memory).
 
 use core::{
     convert::Infallible,
@@ -17,15 +17,15 @@ use mbedtls_rs::{
     },
 };
 use rand_core::{TryCryptoRng, TryRng};
-// Its C functions are for mbedTLS.
+// mbedTLS links its C functions.
 use tinyrlibc as _;
 
 use crate::Inputs;
 
-/// Starts mbedTLS with the board's heap, clocks and randomness. Panics if it is called twice.
+/// Starts mbedTLS with the board's heap, clocks and random numbers. Panics at the second call.
 pub fn start() -> Tls<'static> {
     crate::memory::start();
-    // SAFETY: nothing of mbedTLS runs yet, and the board's clock never goes away.
+    // SAFETY: mbedTLS does not run yet, and the clock is static.
     unsafe {
         hook_timer(Some(&Clock));
         hook_wall_clock(Some(&Clock));
@@ -34,26 +34,26 @@ pub fn start() -> Tls<'static> {
     Tls::new(rng).expect("mbedTLS is started once")
 }
 
-/// Reads the roots from the PEM file of the input `ca`, after [`start`]. Not inlined: the handshake can use the stack that
-/// the text takes here.
+/// Reads the roots from the PEM file of the input `ca`. Call [`start`] first. This function is not inlined, so that the
+/// stack of the text is free again during the handshake.
 ///
 /// A product has its roots in flash: `Certificate::new_no_copy(include_bytes!("root.der"))`.
 #[inline(never)]
 pub fn roots(inputs: &Inputs<'_>) -> Result<Certificate<'static>, &'static str> {
     let mut text = [0; 4096];
     inputs.file("ca", &mut text)?;
-    // A zero follows the text.
+    // A zero byte follows the text.
     let pem = CStr::from_bytes_until_nul(&text).unwrap_or_default();
     Certificate::new(X509::PEM(pem)).map_err(|_| "ca")
 }
 
-/// What is wrong with a certificate, from mbedTLS's flags.
+/// The problems of a certificate, from mbedTLS's flags.
 pub struct Problems(pub u32);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const PROBLEMS: [(u32, &str); 5] = [
-            (sys::MBEDTLS_X509_BADCERT_NOT_TRUSTED, "not signed by a root of ours"),
+            (sys::MBEDTLS_X509_BADCERT_NOT_TRUSTED, "not signed by a trusted root"),
             (sys::MBEDTLS_X509_BADCERT_CN_MISMATCH, "for another host name"),
             (sys::MBEDTLS_X509_BADCERT_EXPIRED, "expired"),
             (sys::MBEDTLS_X509_BADCERT_FUTURE, "not valid yet"),
@@ -108,8 +108,9 @@ impl MbedtlsWallClock for Clock {
     }
 }
 
-/// UTC. The civil calendar from days, after Howard Hinnant: years that begin in March end with
-/// their leap day.
+/// Returns a Unix time as a date in UTC.
+///
+/// Source: Howard Hinnant's `civil_from_days`. A year that begins in March ends with its leap day.
 fn calendar(unix_time: u64) -> sys::tm {
     let (day, second) = ((unix_time / 86_400) as u32, (unix_time % 86_400) as c_int);
     let since_0000_03_01 = day + 719_468;
@@ -125,18 +126,18 @@ fn calendar(unix_time: u64) -> sys::tm {
         tm_mday: (day_of_year - (153 * month + 2) / 5 + 1) as c_int,
         tm_mon: if january_or_february { month - 10 } else { month + 2 } as c_int,
         tm_year: (era * 400 + year_of_era + u32::from(january_or_february)) as c_int - 1900,
-        // mbedTLS looks at nothing else.
+        // mbedTLS reads no other field.
         ..sys::tm::default()
     }
 }
 
-/// For mbedTLS's self-tests, which nobody calls.
+/// mbedTLS's self-tests, which nothing calls, link to this function.
 #[unsafe(no_mangle)]
 extern "C" fn puts(_: *const c_char) -> c_int {
     0
 }
 
-/// As [`puts`].
+/// See [`puts`].
 #[unsafe(no_mangle)]
 extern "C" fn printf(_: *const c_char) -> c_int {
     0

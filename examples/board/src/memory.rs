@@ -1,5 +1,4 @@
-//! The heap, which only mbedTLS uses: no Rust code here allocates. And how much memory a run
-//! has taken.
+//! The heap of mbedTLS, and the memory that a run has used. No Rust code of this program allocates.
 
 use core::{
     alloc::Layout,
@@ -12,14 +11,14 @@ use core::{
 use critical_section::Mutex;
 use linked_list_allocator::Heap;
 
-/// A handshake with an RSA-4096 certificate takes some 40 KB, one with ECDSA 28 KB.
+/// A handshake with an RSA-4096 certificate takes about 40 KB, with ECDSA 28 KB.
 const HEAP_SIZE: usize = 48 * 1024;
-/// Before each block: how long it is, in the space of one alignment.
+/// The length of a block, stored before the block.
 const HEADER: usize = 8;
 
 struct Memory {
     heap: Heap,
-    /// The most that was in use at a time.
+    /// The most bytes in use at a time.
     peak: usize,
     exhausted: bool,
 }
@@ -27,7 +26,7 @@ struct Memory {
 static MEMORY: Mutex<RefCell<Memory>> =
     Mutex::new(RefCell::new(Memory { heap: Heap::empty(), peak: 0, exhausted: false }));
 
-/// Gives the heap its memory. Once, before TLS.
+/// Gives the heap its memory. Call this function once, before TLS.
 pub fn start() {
     let memory: &'static mut [MaybeUninit<u8>; HEAP_SIZE] =
         cortex_m::singleton!(: [MaybeUninit<u8>; HEAP_SIZE] = [MaybeUninit::uninit(); HEAP_SIZE])
@@ -35,7 +34,7 @@ pub fn start() {
     critical_section::with(|token| MEMORY.borrow_ref_mut(token).heap.init_from_slice(memory));
 }
 
-/// Whether mbedTLS once got no memory. Its own codes for that are many.
+/// Returns `true` if the heap was full at some time. mbedTLS has many error codes for this.
 pub fn is_exhausted() -> bool {
     critical_section::with(|token| MEMORY.borrow_ref(token).exhausted)
 }
@@ -56,7 +55,7 @@ extern "C" fn calloc(count: usize, size: usize) -> *mut u8 {
             *exhausted |= block.is_none();
             Some(block?.as_ptr())
         })?;
-        // SAFETY: the block is ours, aligned to HEADER, and `HEADER + size` bytes long.
+        // SAFETY: the heap has just given out this block. It is aligned to HEADER, and `HEADER + size` bytes long.
         unsafe {
             block.cast::<usize>().write(size);
             let memory = block.add(HEADER);
@@ -76,7 +75,7 @@ unsafe extern "C" fn free(memory: *mut u8) {
     if memory.is_null() {
         return;
     }
-    // SAFETY: `calloc` put the header there, and the block came from this heap with this layout.
+    // SAFETY: `calloc` wrote the header, and allocated the block from this heap with this layout.
     unsafe {
         let block = memory.sub(HEADER);
         if let Some(layout) = layout(block.cast::<usize>().read()) {
@@ -87,7 +86,7 @@ unsafe extern "C" fn free(memory: *mut u8) {
     }
 }
 
-/// The most that was in use at a time, in bytes.
+/// The most memory in use at a time, in bytes.
 pub struct Peak {
     heap: usize,
     stack: usize,
@@ -95,7 +94,7 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Of the run so far.
+    /// Returns the peak since the start.
     pub fn now() -> Self {
         unsafe extern "C" {
             static _stack_end: u32;
@@ -103,7 +102,7 @@ impl Peak {
         }
         let (bottom, top) = (&raw const _stack_end, &raw const _stack_start);
         let mut unused = bottom;
-        // SAFETY: between these two symbols of the linker's is the stack, painted at reset.
+        // SAFETY: the stack is between these two symbols of the linker. cortex-m-rt paints it at reset.
         while unused < top && unsafe { unused.read_volatile() } == cortex_m_rt::STACK_PAINT_VALUE {
             unused = unused.wrapping_add(1);
         }

@@ -1,23 +1,23 @@
-//! What a debugger, or QEMU, does for the program: a command line, files, the time, a
-//! console, an exit code. A product has flash, an RTC and a UART in its place.
+//! Services of a debugger or of QEMU: a command line, files, the time, a console, an exit code. A product uses flash, an
+//! RTC and a UART instead.
 
 use core::ffi::CStr;
 
 use cortex_m_semihosting::{nr, syscall};
 use heapless::CString;
 
-/// Not in `nr`: ends the program with any code.
+/// Ends the program with an exit code. `nr` does not have this number.
 const EXIT_EXTENDED: usize = 0x20;
-/// The reason that makes the host take the code.
+/// The reason with which the host uses the exit code.
 const APPLICATION_EXIT: usize = 0x20026;
 
-/// The longest path that is opened, and its zero.
+/// The longest path, and the zero byte at its end.
 const PATH: usize = 256;
 
-/// The command line, without the zero at its end.
+/// Returns the command line, without the zero byte at its end.
 pub fn command_line(buffer: &mut [u8]) -> Option<&str> {
     let mut block = [buffer.as_mut_ptr() as usize, buffer.len()];
-    // SAFETY: the host writes to `buffer` within its length, and the length to the block.
+    // SAFETY: the host writes to `buffer` within its length, and writes the length to the block.
     let result = unsafe { cortex_m_semihosting::syscall1(nr::GET_CMDLINE, &raw mut block as usize) };
     if result != 0 {
         return None;
@@ -25,15 +25,15 @@ pub fn command_line(buffer: &mut [u8]) -> Option<&str> {
     CStr::from_bytes_until_nul(buffer).ok()?.to_str().ok()
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 pub fn unix_time() -> u32 {
-    // SAFETY: takes nothing.
+    // SAFETY: this call has no argument.
     unsafe { cortex_m_semihosting::syscall1(nr::TIME, 0) as u32 }
 }
 
 /// Ends the program. The code becomes QEMU's exit code.
 pub fn exit(code: u8) -> ! {
-    // SAFETY: the host reads the block and does not come back.
+    // SAFETY: the host reads the block and ends the program.
     unsafe { syscall(EXIT_EXTENDED, &[APPLICATION_EXIT, usize::from(code)]) };
     loop {
         cortex_m::asm::wfi();
@@ -44,12 +44,12 @@ pub fn exit(code: u8) -> ! {
 pub struct File(usize);
 
 impl File {
-    /// Opens a file to read it.
+    /// Opens a file for reading.
     pub fn open(path: &str) -> Option<Self> {
         Self::open_as(path, nr::open::R_BINARY)
     }
 
-    /// Opens a file to read it and write to it.
+    /// Opens a file for reading and writing.
     #[cfg(feature = "flash")]
     pub fn update(path: &str) -> Option<Self> {
         Self::open_as(path, nr::open::RW_BINARY)
@@ -65,7 +65,7 @@ impl File {
         (handle as isize > 0).then_some(Self(handle))
     }
 
-    /// Reads until the buffer is full or the file ends: how many bytes.
+    /// Reads until the buffer is full or the file ends, and returns the number of bytes.
     pub fn read(&mut self, buffer: &mut [u8]) -> usize {
         let block = [self.0, buffer.as_mut_ptr() as usize, buffer.len()];
         // SAFETY: the host writes to `buffer`, within its length.
@@ -73,13 +73,13 @@ impl File {
         buffer.len().saturating_sub(unread)
     }
 
-    /// As [`File::read`], from that place on.
+    /// Does what [`File::read`] does, from this offset.
     #[cfg(feature = "flash")]
     pub fn read_at(&mut self, offset: usize, buffer: &mut [u8]) -> usize {
         if self.seek(offset) { self.read(buffer) } else { 0 }
     }
 
-    /// Writes from that place on: how many bytes.
+    /// Writes from this offset, and returns the number of bytes.
     #[cfg(feature = "flash")]
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> usize {
         if !self.seek(offset) {

@@ -1,4 +1,4 @@
-//! The Ethernet controller as a device of smoltcp.
+//! Implements smoltcp's `Device` for the Ethernet controller.
 
 use smoltcp::{
     phy::{self, Device, DeviceCapabilities, Medium},

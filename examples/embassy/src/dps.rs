@@ -1,4 +1,4 @@
-//! Connections to DPS for [`azure_dps::asynch::run`]: a file that a product copies.
+//! Connections to DPS for [`azure_dps::asynch::run`]. Copy this file.
 
 use core::time::Duration;
 
@@ -7,7 +7,7 @@ use mbedtls_rs::SessionError;
 
 use crate::tls::{Connector, Error, Stream};
 
-/// Where DPS is, and how to reach it.
+/// The address of DPS, and the connector.
 pub struct Service<'s, 'd> {
     pub connector: &'s mut Connector<'d>,
     /// The host name that the service's certificate must be for, such as `global.azure-devices-provisioning.net`.
@@ -25,7 +25,7 @@ impl Connect for Service<'_, '_> {
     where
         Self: 's;
 
-    /// Needs no time-out: the run drops a connection that takes too long.
+    /// Needs no time-out: the run drops this future if it takes too long.
     async fn connect(&mut self, _: Duration) -> Result<Stream<'_>, ConnectError<Error>> {
         self.connector.connect(self.host, self.address, self.port).await
     }

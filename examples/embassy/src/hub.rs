@@ -1,4 +1,4 @@
-//! A session with the IoT hub over MQTT 3.1.1, with the device's twin: a file that a product copies.
+//! A session with the IoT hub over MQTT 3.1.1, with the device's twin. Copy this file.
 
 #[path = "../../mqtt_embedded/link.rs"]
 mod link;
@@ -24,19 +24,19 @@ use zeroize::Zeroize;
 
 use crate::tls::{self, Connector, Stream};
 
-/// The hub closes a session that was silent for one and a half times this long.
+/// The hub closes a session that sends nothing for one and a half times as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// For a connection, and for each answer.
+/// The longest wait for a connection, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Two packets that have a type and nothing else.
+/// These two packets have only a type.
 const PINGREQ: &[u8] = &[0xc0, 0];
 const DISCONNECT: &[u8] = &[0xe0, 0];
-/// The longest body that is reported.
+/// The longest JSON object to report.
 pub const REPORT: usize = 96;
-/// A PUBLISH has less than 8 bytes beside topic and body. A SUBSCRIBE for two filters is shorter.
+/// A PUBLISH has fewer than 8 bytes besides topic and body. A SUBSCRIBE for two filters is shorter.
 const SENT: usize = twin::TOPIC_LEN + REPORT + 8;
 
-/// embassy's timer.
+/// The timer of embassy.
 #[derive(Clone, Copy)]
 pub struct Clock;
 
@@ -100,23 +100,23 @@ pub struct Session<'s> {
     request_id: u32,
     /// The version of the desired properties that the device has.
     known: u64,
-    /// A change came while the device waited for an answer.
+    /// A change arrived while the device waited for an answer.
     has_missed: bool,
 }
 
 /// A change of the desired properties.
 pub enum Change<'b> {
-    /// The change after the version that the device has.
+    /// The next change after the version that the device has.
     Next(Properties<'b>),
-    /// Some change before it is missing: ask for the twin.
+    /// An earlier change is missing: ask for the twin.
     Gap,
-    /// No change came in time.
+    /// No change arrived in time.
     None,
 }
 
 impl<'s> Session<'s> {
-    /// Opens a session with the CONNECT packet that is at the start of `buffer`. `address` is `host` or an IPv4 address.
-    /// After that, the buffer takes what is received.
+    /// Opens a session with the CONNECT packet at the start of `buffer`. `address` is `host` or an IPv4 address. After that,
+    /// the session uses the buffer to receive.
     pub async fn open(
         connector: &'s mut Connector<'_>,
         (host, address, port): (&str, &str, u16),
@@ -142,7 +142,7 @@ impl<'s> Session<'s> {
             match is_subscribed(&session.link) {
                 Some(true) => return Ok(session),
                 Some(false) => return Err(UNEXPECTED.into()),
-                // A change. The twin will have it.
+                // A change. The device reads the whole twin later.
                 None => {}
             }
         }
@@ -194,7 +194,7 @@ impl<'s> Session<'s> {
         Ok(self.link.write(DISCONNECT, deadline()).await?)
     }
 
-    /// Publishes a question or a report, and waits for its answer.
+    /// Publishes a request for the twin or a report, and waits for the answer.
     async fn ask(
         &mut self,
         write_topic: fn(u32, &mut [u8]) -> Result<&str, BufferTooSmall>,
@@ -219,7 +219,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Receives until the message is there that is waited for.
+    /// Receives until the awaited message is there.
     async fn receive(&mut self, deadline: Duration, is_awaited: impl Fn(&Message<'_>) -> bool) -> Result<(), Error> {
         loop {
             self.link.receive(deadline).await?;
@@ -238,7 +238,7 @@ fn deadline() -> Duration {
     Clock.now().saturating_add(PATIENCE)
 }
 
-// Packets are made and read in functions that are not inlined: they take more than 1 KB each, which a handshake needs.
+// These functions are not inlined, because a packet takes more than 1 KB. A handshake needs this stack.
 
 #[inline(never)]
 fn encode_subscribe(buffer: &mut [u8]) -> Result<usize, azure_dps::Error> {
@@ -276,16 +276,15 @@ fn last<'b>(link: &'b Link<'_, Stream<'_>>) -> Result<Message<'b>, Error> {
 /// Why there is no session, or why it ended.
 pub enum Error {
     Connect(ConnectError<tls::Error>),
-    /// What the hub answered to CONNECT: MQTT's return code.
+    /// The hub rejected CONNECT with this return code of MQTT.
     Refused(u8),
-    /// What the hub answered to a question or a report: the status, whose fault that is, and whether it refuses the
-    /// device.
+    /// The hub rejected a request with this status. The outcome is there if the hub rejects the device.
     Answer(u16, Fault, Option<HubOutcome>),
     Session(azure_dps::Error),
 }
 
 impl Error {
-    /// For [`Reprovisioning::on_hub`](azure_dps::after::Reprovisioning::on_hub).
+    /// Returns the outcome for [`Reprovisioning::on_hub`](azure_dps::after::Reprovisioning::on_hub).
     pub fn outcome(&self) -> HubOutcome {
         match self {
             Error::Refused(code) => HubOutcome::from_connack(*code),
@@ -298,7 +297,7 @@ impl Error {
         match self {
             Error::Connect(ConnectError::Network(_)) => Fault::Transport,
             Error::Connect(_) => Fault::Peer,
-            // 3 may pass.
+            // 3 means that the hub is unavailable for now.
             Error::Refused(3) => Fault::Busy,
             Error::Refused(_) => Fault::Refused,
             Error::Answer(_, fault, _) => *fault,

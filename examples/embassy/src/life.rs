@@ -1,5 +1,5 @@
 //! One boot: reads the record from flash, provisions if there is none, connects to the hub, and reads the twin. If the
-//! hub refuses the device, it provisions again.
+//! hub rejects the device, the device provisions again.
 
 use core::{fmt, time::Duration};
 
@@ -27,39 +27,39 @@ use crate::{
     tls::{self, Connector},
 };
 
-/// Two values in flash. The store spreads the wear over the sectors. After a loss of power it has the old value or the
-/// new one.
+/// A store with two values in flash. It spreads the wear over the sectors. After a loss of power, it has the old value or
+/// the new one.
 pub type Storage<F> = MapStorage<u8, F, Cache<Uncached, Uncached, Uncached, u8>>;
 const RECORD: u8 = 0;
-/// How long the device must not ask DPS, and since when.
+/// How long the device must not ask DPS, and the time at which this was stored.
 const PAUSES: u8 = 1;
 /// The longest name that DNS allows.
 const MAX_HOST: usize = 253;
 /// A session ends with its token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
-/// What the device tells its operator.
+/// The properties that the device reports.
 const REPORT: &str = r#"{"firmwareVersion":"12.0.2.5"}"#;
 
-/// The device, and how it asks.
+/// The device and the services.
 pub struct Request<'a> {
     pub registration: Registration<'a>,
     pub endpoint: Endpoint<'a>,
-    /// An IPv4 address in place of what DNS says about the service's host.
+    /// The service's IPv4 address, to use instead of DNS.
     pub address: Option<&'a str>,
-    /// The same for the hub, and another port than the usual one.
+    /// The hub's IPv4 address and port, to use instead of DNS and 8883.
     pub hub_address: Option<&'a str>,
     pub hub_port: Option<u16>,
     /// How long to stay at the hub for a change of the desired properties.
     pub stay: Option<Duration>,
-    /// The longest run with DPS. After this time, the boot does not wait any more.
+    /// The longest time for a run with DPS. After this time, the boot ends instead of waiting.
     pub give_up_after: Duration,
-    /// Asks DPS although there is a record: the operator's command.
+    /// Asks DPS although there is a record: a command of the operator.
     pub provision_again: bool,
-    /// Drops the run after this time, as a product does when its link goes down. Then after twice this time, and so on.
+    /// Drops the run after this time, as a product does when its link goes down. The next times are twice as long each.
     pub drop_after: Option<Duration>,
 }
 
-/// Why the device was not at its hub.
+/// Why the device did not reach its hub.
 pub enum Failure<E> {
     Provisioning(asynch::Error<tls::Error, SessionError>),
     /// The pause before the next run is longer than the device may wait.
@@ -68,7 +68,7 @@ pub enum Failure<E> {
     Flash(storage::Error<E>),
 }
 
-/// Runs until the device has read its twin at the hub. `buffer`, of 1 KB or more, is for all messages.
+/// Runs until the device has read its twin at the hub. `buffer` holds all messages and needs at least 1 KB.
 pub async fn live<F: NorFlash>(
     request: &Request<'_>,
     key: &mut DeviceKey,
@@ -77,7 +77,7 @@ pub async fn live<F: NorFlash>(
     buffer: &mut [u8],
 ) -> Result<(), Failure<F::Error>> {
     let registration = request.registration;
-    // While no connection is open, the store may use its buffer.
+    // The store uses the buffer of the connection while none is open.
     if !is_ours(storage, connector.received).await.unwrap_or(false) {
         storage.erase_all().await?;
     }
@@ -110,7 +110,7 @@ pub async fn live<F: NorFlash>(
                         has_hub = true;
                         continue;
                     }
-                    // Back to the hub, in a while.
+                    // `life` sends the device back to its hub after a wait.
                     Err(failure @ Failure::Provisioning(_)) if has_hub => failure,
                     Err(failure) => return Err(failure),
                 }
@@ -125,7 +125,7 @@ pub async fn live<F: NorFlash>(
     }
 }
 
-/// Runs a provisioning, and stores its record. This and [`visit_hub`] are functions of their own, so that they share
+/// Provisions the device and stores the record. This and [`visit_hub`] are two functions, so that their states share
 /// memory.
 async fn ask_dps<F: NorFlash>(
     request: &Request<'_>,
@@ -145,7 +145,7 @@ async fn ask_dps<F: NorFlash>(
         Ok(()) => {
             let is_new = life.on_assigned(clock(), &provisioning.result(buffer)?, provisioning.key());
             if is_new {
-                // In the place of the answer.
+                // The record replaces the answer in the buffer.
                 let record = provisioning.write_record(buffer)?;
                 storage.store_item(connector.received, &RECORD, &record).await?;
             }
@@ -162,8 +162,8 @@ async fn ask_dps<F: NorFlash>(
     Ok(outcome?)
 }
 
-/// Connects to the hub of the record, and does the device's work there. The connection to DPS is closed: its buffers are
-/// the hub's now.
+/// Connects to the hub of the record, and does the device's work there. The connection to DPS is closed, so the session
+/// with the hub uses its buffers.
 async fn visit_hub<F: NorFlash>(
     request: &Request<'_>,
     key: &mut DeviceKey,
@@ -195,8 +195,8 @@ async fn visit_hub<F: NorFlash>(
     Ok(())
 }
 
-/// Prepares the connection to the hub of the record: the hub's host and port, and the length of the CONNECT packet in
-/// `packet`.
+/// Writes the CONNECT packet for the hub of the record into `packet`. Returns the hub's host and port, and the length of
+/// the packet.
 async fn prepare<F: NorFlash>(
     request: &Request<'_>,
     key: &mut DeviceKey,
@@ -216,7 +216,7 @@ async fn prepare<F: NorFlash>(
     Ok((String::try_from(hub.host()).unwrap_or_default(), port, connect_len))
 }
 
-/// Shows the settings that the operator has for this device: all properties but the version.
+/// Prints the desired properties without their version.
 struct Settings<'b>(Properties<'b>);
 
 impl fmt::Display for Settings<'_> {
@@ -230,13 +230,14 @@ impl fmt::Display for Settings<'_> {
     }
 }
 
-/// Checks that the flash has one of the values. Else it is new, or has something else in it, which would fail each write.
+/// Returns `true` if the flash has one of the values. If not, the flash is new or has other content, which would make each
+/// write fail.
 async fn is_ours<F: NorFlash>(storage: &mut Storage<F>, scratch: &mut [u8]) -> Result<bool, storage::Error<F::Error>> {
     Ok(storage.fetch_item::<&[u8]>(scratch, &RECORD).await?.is_some()
         || storage.fetch_item::<[u64; 2]>(scratch, &PAUSES).await?.is_some())
 }
 
-/// Runs a provisioning to its end. If the run was dropped, goes on with it.
+/// Runs a provisioning to its end. Continues a run that was dropped.
 async fn provision(
     request: &Request<'_>,
     provisioning: &mut Provisioning<'_>,
@@ -264,7 +265,7 @@ async fn provision(
     }
 }
 
-/// Returns the pauses without the time that has passed since they were stored.
+/// Returns what is left of the pauses since they were stored.
 fn pauses_left([pauses, since]: [u64; 2]) -> Option<Pauses> {
     let off = unix_time().saturating_sub(since);
     Pauses::from_bytes(&pauses.to_le_bytes()).map(|pauses| pauses.after(Duration::from_secs(off)))

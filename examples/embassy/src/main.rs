@@ -1,15 +1,31 @@
-//! A Cortex-M3 on embassy that asks DPS over TLS 1.2 for its hub at the first boot, keeps the answer in flash, and reads
-//! its twin at the hub.
+//! Firmware on embassy for a Cortex-M3. At the first boot, it gets its hub from DPS over TLS 1.2 and stores the answer in
+//! flash. At each boot, it reads its twin at the hub.
 //!
 //! ```text
-//! tls.rs         what a product copies: connections over embassy-net and mbedTLS,
-//! dps.rs         with the service,
-//! hub.rs         and with the hub: the twin over MQTT, with the packets of ../mqtt_embedded/link.rs
-//! life.rs        one boot: reads the record from flash, provisions if it must, and goes to the hub
+//! tls.rs         connections over embassy-net and mbedTLS: copy this file
+//! dps.rs         connections to DPS: copy this file
+//! hub.rs         a session with the hub over MQTT, with ../mqtt_embedded/link.rs: copy both files
+//! life.rs        one boot: reads the record, provisions if there is none, connects to the hub
 //! ../board/      QEMU's mps2-an385, instead of a HAL for embassy
 //! ```
 //!
-//! `run.sh` builds it, and boots it in QEMU against the emulator. It has the inputs of `../firmware/`, and some more.
+//! `run.sh` builds the firmware and boots it in QEMU against the emulator. `docs/embassy.md` explains it. It has the
+//! inputs and exit codes of `../firmware/src/main.rs`, and these:
+//!
+//! | input | |
+//! |---|---|
+//! | `hub-address`, `hub-port` | the hub's IPv4 address and port, to use instead of DNS and 8883. The certificate must still be for the hub's name |
+//! | `stay` | seconds to wait at the hub for a change of the twin |
+//! | `provision-again` | the operator's command to ask DPS |
+//! | `drop-after`, `power-loss` | for the test cases |
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 2 | also: the twin does not fit the buffer |
+//! | 3 | also: the hub rejects the device |
+//! | 4 | the flash failed |
+//! | 6 | also: the hub is unavailable, or the device must not ask DPS yet |
+//! | 99 | the power failed, as `power-loss` demands |
 #![no_std]
 #![no_main]
 
@@ -37,16 +53,16 @@ use sequential_storage::{cache::Cache, map::MapConfig};
 use tls::Connector;
 use zeroize::Zeroizing;
 
-const MORE_USAGE: &str = "  hub-address=IPv4 hub-port=PORT      where the hub is [default: what DNS says, 8883]
-  stay=SECONDS                        waits so long at the hub for a change of the twin
-  provision-again=1                   the operator's command to ask DPS although there is a record
-  drop-after=MILLISECONDS             drops the run after so long, then after twice as long, and so on
-  power-loss=N                        the power is lost after N changes to the flash";
+const MORE_USAGE: &str = "  hub-address=IPv4 hub-port=PORT      the hub's address and port [default: from DNS, 8883]
+  stay=SECONDS                        waits at the hub for a change of the twin
+  provision-again=1                   asks DPS although there is a record
+  drop-after=MILLISECONDS             drops the run after this time, then after twice this time, and so on
+  power-loss=N                        the power fails after N changes of the flash";
 
-/// What the operator's allocation webhook is told about this device.
+/// Sent to the operator's webhook.
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
 
-/// For an address from DHCP.
+/// The longest wait for an address from DHCP.
 const DHCP_PATIENCE: embassy_time::Duration = embassy_time::Duration::from_secs(10);
 
 #[embassy_executor::main]
@@ -97,12 +113,12 @@ async fn boot(spawner: Spawner) -> Result<(), Failure> {
     let mut received = [0; 2048];
     let mut to_send = [0; 1536];
     let mut connector = Connector { stack, tls: &tls, roots, received: &mut received, to_send: &mut to_send };
-    // Remains of the token will be in it.
+    // Wiped on drop, because parts of the token stay in it.
     let mut buffer = Zeroizing::new([0; 1024]);
     Ok(life::live(&request, &mut key, &mut connector, &mut storage, &mut *buffer).await?)
 }
 
-/// Starts the network. Not inlined: later, a TLS handshake needs the stack that this takes.
+/// Starts the network. Not inlined, so that its stack is free for the TLS handshake.
 #[inline(never)]
 fn start_network(spawner: Spawner, ethernet: board::Ethernet) -> Result<Stack<'static>, Failure> {
     #[embassy_executor::task]
@@ -126,11 +142,11 @@ fn read_key(inputs: &Inputs<'_>, key: &mut DeviceKey) -> Result<(), Failure> {
     Ok(key.read_base64(text.trim()).map_err(Error::from)?)
 }
 
-/// Why the device was not at its hub.
+/// Why the device did not reach its hub.
 enum Failure {
-    /// This is another board.
+    /// The board is not an mps2-an385.
     Board,
-    /// This input is missing or unusable.
+    /// This input is missing or invalid.
     Input(&'static str),
     NoAddress,
     Life(life::Failure<FlashError>),
@@ -155,10 +171,10 @@ impl From<life::Failure<FlashError>> for Failure {
 }
 
 impl Failure {
-    /// An exit code, and whose move it is.
+    /// Returns the exit code, and what is at fault.
     fn fault(&self) -> (u8, &'static str) {
         let fault = match self {
-            // mbedTLS has a dozen codes for it.
+            // mbedTLS has many codes for a full heap.
             _ if memory::is_exhausted() => Fault::Caller,
             Self::Board | Self::Input(_) => Fault::Caller,
             Self::NoAddress => Fault::Transport,
@@ -177,8 +193,8 @@ impl fmt::Display for Failure {
             return f.write_str("the heap is too small for a TLS handshake");
         }
         match self {
-            Self::Board => f.write_str("no LAN9118 here; is this an mps2-an385?"),
-            Self::Input(name) => write!(f, "{name} is missing or unusable\n{USAGE}\n{MORE_USAGE}"),
+            Self::Board => f.write_str("no LAN9118 found: this board is not an mps2-an385"),
+            Self::Input(name) => write!(f, "{name} is missing or invalid\n{USAGE}\n{MORE_USAGE}"),
             Self::NoAddress => f.write_str("no address from DHCP"),
             Self::Life(life::Failure::Provisioning(asynch::Error::Untrusted(tls::Error::Certificate(flags)))) => {
                 Problems(*flags).fmt(f)
@@ -190,7 +206,7 @@ impl fmt::Display for Failure {
             }
             Self::Life(life::Failure::Hub(error)) => write!(f, "the hub: {error}"),
             Self::Life(life::Failure::Provisioning(error)) => error.fmt(f),
-            Self::Life(life::Failure::Pause(wait)) => write!(f, "DPS is left alone for {} s", wait.as_secs()),
+            Self::Life(life::Failure::Pause(wait)) => write!(f, "the device must not ask DPS for {} s", wait.as_secs()),
             Self::Life(life::Failure::Flash(error)) => write!(f, "the flash: {error:?}"),
         }
     }

@@ -1,5 +1,4 @@
-//! TLS 1.2 connections over embassy-net's [`Stack`] and mbedTLS: a file that a product copies. It knows no board, so it
-//! is the same on an STM32, an RP2040 or an ESP32.
+//! TLS 1.2 connections over embassy-net's [`Stack`] and mbedTLS. Copy this file. It does not depend on the board.
 
 use core::fmt;
 
@@ -8,17 +7,17 @@ use embassy_net::{Stack, dns::DnsQueryType, tcp, tcp::TcpSocket};
 use heapless::CString;
 use mbedtls_rs::{Certificate, ClientSessionConfig, Session, SessionConfig, SessionError, Tls, TlsVersion, sys};
 
-/// The longest name that DNS allows, and the zero that C wants.
+/// The longest name of DNS, and the zero byte at its end.
 const HOST_NAME: usize = 253 + 1;
 
-/// Opens connections, one at a time. So DPS and the hub share the TCP buffers, and mbedTLS's.
+/// Opens connections, one at a time. So DPS and the hub share the buffers of TCP and of mbedTLS.
 pub struct Connector<'d> {
     pub stack: Stack<'d>,
     pub tls: &'d Tls<'d>,
-    /// The CAs to trust: at least two, see `docs/firmware.md`.
+    /// The trusted CAs: at least two, see `docs/firmware.md`.
     pub roots: Certificate<'d>,
-    /// The TCP buffers. A TLS flight of DPS is 4 to 5 KB: what does not fit waits at the sender. While no connection is
-    /// open, use them for anything else.
+    /// The TCP buffers. A TLS flight of DPS has 4 to 5 KB. What does not fit waits at the sender. While no connection is
+    /// open, you may use these buffers for anything else.
     pub received: &'d mut [u8],
     pub to_send: &'d mut [u8],
 }
@@ -29,7 +28,7 @@ pub type Stream<'s> = Session<'s, TcpSocket<'s>>;
 impl Connector<'_> {
     /// Connects to `address`, which is `host` or an IPv4 address. The server's certificate must be for `host`.
     ///
-    /// There is no time-out: the caller drops a connection that takes too long.
+    /// There is no time-out: drop the future if it takes too long.
     pub async fn connect(&mut self, host: &str, address: &str, port: u16) -> Result<Stream<'_>, ConnectError<Error>> {
         let addresses = self.stack.dns_query(address, DnsQueryType::A).await.map_err(|_| Error::Name)?;
         let address = *addresses.first().ok_or(Error::Name)?;
@@ -47,7 +46,7 @@ impl Connector<'_> {
     }
 }
 
-/// Prepares the handshake. Not inlined: what this takes of the stack is free again for the handshake.
+/// Prepares the handshake. Not inlined, so that its stack is free for the handshake.
 #[inline(never)]
 fn start<'s>(
     tls: &'s Tls<'_>,
@@ -59,7 +58,7 @@ fn start<'s>(
     name.extend_from_bytes(host.as_bytes()).map_err(|_| Error::Name)?;
     let config = SessionConfig::Client(ClientSessionConfig {
         ca_chain: Some(roots.clone()),
-        // DPS speaks nothing newer.
+        // DPS speaks TLS 1.2 only.
         max_version: Some(TlsVersion::Tls1_2),
         ..ClientSessionConfig::new()
     });
@@ -73,7 +72,7 @@ fn start<'s>(
 pub enum Error {
     Name,
     Tcp(tcp::ConnectError),
-    /// What is wrong with the server's certificate: mbedTLS's flags.
+    /// The certificate is not trusted. The value has mbedTLS's flags.
     Certificate(u32),
     Tls(SessionError),
 }
@@ -83,8 +82,8 @@ impl fmt::Display for Error {
         match self {
             Error::Name => f.write_str("DNS does not know the host"),
             Error::Tcp(tcp::ConnectError::ConnectionReset) => f.write_str("connection refused"),
-            Error::Tcp(_) => f.write_str("no way to the host"),
-            Error::Certificate(flags) => write!(f, "the certificate does not hold, mbedTLS's flags are {flags:#x}"),
+            Error::Tcp(_) => f.write_str("no route to the host"),
+            Error::Certificate(flags) => write!(f, "the certificate is not trusted, mbedTLS's flags are {flags:#x}"),
             Error::Tls(error) => write!(f, "TLS handshake failed: {error}"),
         }
     }

@@ -1,5 +1,5 @@
-//! The device's key in the hands of mbedTLS, whose HMAC is in the image for TLS anyway. It takes the
-//! place of `azure_dps::DeviceKey`, as a secure element would.
+//! A signer that computes its HMAC with mbedTLS, which the image contains for TLS. It replaces
+//! `azure_dps::DeviceKey`, as a secure element does.
 
 use core::ffi::c_int;
 
@@ -7,7 +7,7 @@ use azure_dps::identity::{SIGNATURE_LEN, Sign, SignError};
 use mbedtls_rs::sys;
 use zeroize::Zeroizing;
 
-/// The longest key that DPS gives out.
+/// The longest key of DPS.
 const MAX_LEN: usize = 64;
 
 pub struct DeviceKey {
@@ -33,7 +33,7 @@ impl DeviceKey {
 impl Sign for DeviceKey {
     fn sign(&mut self, message: &[u8], signature: &mut [u8; SIGNATURE_LEN]) -> Result<(), SignError> {
         let key = self.bytes.get(..self.len).unwrap_or_default();
-        // SAFETY: SHA-256 has 32 bytes.
+        // SAFETY: an HMAC-SHA256 has 32 bytes, the length of `signature`.
         let code = unsafe {
             let sha256 = sys::mbedtls_md_info_from_type(sys::mbedtls_md_type_t_MBEDTLS_MD_SHA256);
             let (key, len) = (key.as_ptr(), key.len());
@@ -44,6 +44,6 @@ impl Sign for DeviceKey {
 }
 
 unsafe extern "C" {
-    // Not among the bindings of mbedtls-rs. It is there for PEM.
+    // mbedtls-rs has no binding for this function, and the image contains it for PEM.
     fn mbedtls_base64_decode(to: *mut u8, room: usize, len: *mut usize, text: *const u8, text_len: usize) -> c_int;
 }

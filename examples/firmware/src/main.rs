@@ -1,25 +1,47 @@
-//! A Cortex-M3 that asks DPS over TLS 1.2 where it belongs.
+//! Firmware for a Cortex-M3 that gets its hub from DPS over TLS 1.2.
 //!
 //! ```text
-//! provision.rs   what a product copies: the way from a key to a hub
-//! tls.rs         TLS by mbedTLS: the certificate's chain, name and dates are checked
-//! key.rs         with the feature `mbedtls-hmac`: the key, with which mbedTLS signs
-//! store.rs       the record in flash, by which a later boot knows its hub
+//! provision.rs   provisions the device: copy this file
+//! tls.rs         TLS with mbedTLS: checks the certificate's chain, name and dates
+//! key.rs         with the feature `mbedtls-hmac`: a key with which mbedTLS signs
+//! store.rs       keeps the record in flash for later boots
 //! net.rs         a blocking TCP stream over smoltcp, with DHCP and DNS
-//! ../board/      QEMU's mps2-an385: memory, Ethernet, clocks, randomness, console, inputs, flash.
-//!                Another board is another crate.
+//! ../board/      QEMU's mps2-an385: memory, Ethernet, clocks, random numbers, console, inputs, flash.
+//!                Replace this crate for another board.
 //! ```
 //!
-//! `run.sh` builds it and runs it against the emulator. By hand, and against the real service:
+//! `run.sh` builds the firmware and runs it against the emulator. `docs/firmware.md` explains it. To run it by hand
+//! against the real service:
 //!
 //! ```text
 //! qemu-system-arm -M mps2-an385 -nic user,model=lan9118 -display none -kernel FIRMWARE -semihosting-config \
 //!     enable=on,target=native,arg=firmware,arg=id-scope=…,arg=registration-id=…,arg=key-file=…,arg=ca=…
 //! ```
 //!
-//! The inputs are words of a command line, so that one image serves every device. The key and
-//! the roots are in files: the list of the host's processes is no place for a secret. A product
-//! has all that in flash, from its factory.
+//! The inputs are words of QEMU's command line, so that one image serves every device. Keys and roots are files on the
+//! host, because the list of processes would show them. A product has all of this in flash, from the factory.
+//!
+//! | input | |
+//! |---|---|
+//! | `id-scope`, `registration-id` | identify the device |
+//! | `key-file` | the device key in base64, not the group key |
+//! | `ca` | the trusted roots, in PEM |
+//! | `host` | `host[:port]` of the service; by default `global.azure-devices-provisioning.net` |
+//! | `address` | an IPv4 address to use instead of DNS. The certificate must still be for `host` |
+//! | `flash` | a file with the content of the flash. `blank_flash` in `../board/cases.sh` makes one |
+//! | `timeout` | seconds for the whole run (120) |
+//! | `time` | the clock at the start, in seconds since 1970 (the host's) |
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | assigned: hub, device ID and payload are printed |
+//! | 2 | wrong inputs, or the heap is too small |
+//! | 3 | the webhook or the enrollment rejects the device: the operator must act |
+//! | 5 | 401: check the key and the clock |
+//! | 6 | the service is busy |
+//! | 7 | the network failed |
+//! | 8 | the server is not the service |
+//! | 101, 102 | a panic, a CPU fault |
 #![no_std]
 #![no_main]
 
@@ -80,7 +102,7 @@ fn run() -> Result<(), Failure> {
     let tls = tls::Client { tls: board::mbedtls::start(), roots: board::mbedtls::roots(&inputs)? };
 
     let network = net::Network::start(ethernet).map_err(tls::Error::from).map_err(provision::Failure::Connect)?;
-    // Remains of the token will be in it.
+    // Wiped on drop, because parts of the token stay in it.
     let mut buffer = Zeroizing::new([0; SIZES.http()]);
     let record = provision::find_hub(&request, &mut key, &network, &tls, &mut store, &mut *buffer)?;
     let assignment = record.assignment();
@@ -96,11 +118,11 @@ fn read_key(key: &mut DeviceKey, inputs: &Inputs<'_>) -> Result<(), Failure> {
     Ok(key.read_base64(text.trim())?)
 }
 
-/// Why there is no hub.
+/// Why the device has no hub.
 enum Failure {
-    /// This is another board.
+    /// The board is not an mps2-an385.
     Board,
-    /// This input is missing or unusable.
+    /// This input is missing or invalid.
     Input(&'static str),
     Provisioning(provision::Failure),
 }
@@ -131,11 +153,11 @@ impl From<azure_dps::Error> for Failure {
 }
 
 impl Failure {
-    /// An exit code, and whose move it is.
+    /// Returns the exit code, and what is at fault.
     fn fault(&self) -> (u8, &'static str) {
         let fault = match self {
             Self::Board | Self::Input(_) => Fault::Caller,
-            // Tried again by the library, in vain.
+            // A heap that is too small stays too small, although the library counts this as a network failure.
             Self::Provisioning(provision::Failure::Connect(tls::Error::OutOfMemory)) => Fault::Caller,
             Self::Provisioning(failure) => failure.fault(),
         };
@@ -146,8 +168,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Board => f.write_str("no LAN9118 here; is this an mps2-an385?"),
-            Self::Input(name) => write!(f, "{name} is missing or unusable\n{USAGE}"),
+            Self::Board => f.write_str("no LAN9118 found: this board is not an mps2-an385"),
+            Self::Input(name) => write!(f, "{name} is missing or invalid\n{USAGE}"),
             Self::Provisioning(failure) => failure.fmt(f),
         }
     }

@@ -1,5 +1,5 @@
-//! Blocking TCP over smoltcp, one connection at a time: DHCP, DNS, and a byte stream with the
-//! traits of embedded-io. Whatever waits gives up after a while.
+//! Blocking TCP over smoltcp, one connection at a time: DHCP, DNS, and a byte stream with the traits of embedded-io.
+//! Every wait has a time limit.
 
 use core::{cell::RefCell, fmt, time::Duration};
 
@@ -16,12 +16,12 @@ use smoltcp::{
     wire::{DnsQueryType, EthernetAddress, IpAddress, IpCidr, Ipv4Address},
 };
 
-/// For an address from DHCP, a name from DNS, or an open connection.
+/// The longest wait for DHCP, for DNS, and for a connection.
 const SET_UP_PATIENCE: Duration = Duration::from_secs(10);
-/// For the next bytes of an open connection.
+/// The longest wait for the next bytes of a connection.
 const STREAM_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is received while nobody reads. A TLS flight of DPS is 4 to 5 KB.
+/// Holds what arrives before it is read. A TLS flight of DPS has 4 to 5 KB.
 const RECEIVE_BUFFER: usize = 4096;
 const SEND_BUFFER: usize = 1536;
 
@@ -38,7 +38,7 @@ struct Stack {
 }
 
 impl Network {
-    /// Gets an address by DHCP. Once: the buffers are static.
+    /// Gets an address by DHCP. Call this function once: the buffers are static.
     pub fn start(mut device: board::Ethernet) -> Result<Self, Error> {
         let mut config = Config::new(EthernetAddress(device.mac_address()).into());
         let mut seed = [0; 8];
@@ -46,7 +46,7 @@ impl Network {
         config.random_seed = u64::from_le_bytes(seed);
         let interface = Interface::new(config, &mut device, now());
 
-        let once = "the network is started once";
+        let once = "Network::start is called once";
         let storage = singleton!(: [SocketStorage<'static>; 3] = [SocketStorage::EMPTY; 3]).expect(once);
         let received = singleton!(: [u8; RECEIVE_BUFFER] = [0; RECEIVE_BUFFER]).expect(once);
         let to_send = singleton!(: [u8; SEND_BUFFER] = [0; SEND_BUFFER]).expect(once);
@@ -63,13 +63,13 @@ impl Network {
             .map(|()| network)
     }
 
-    /// Does nothing for so long, but for what keeps connections alive.
+    /// Waits this long, and keeps the connections alive.
     pub fn delay(&self, duration: Duration) {
         self.wait(duration, |_| None::<()>);
     }
 
-    /// Opens a connection to a name or an address. It ends an earlier one, and nothing about it
-    /// goes on past `deadline`, in [`board::uptime`].
+    /// Opens a connection to a host name or an address, and ends an earlier one. Nothing on the connection takes longer
+    /// than until `deadline`, a time of [`board::uptime`].
     pub fn connect(&self, host: &str, port: u16, deadline: Duration) -> Result<TcpStream<'_>, Error> {
         let address = match host.parse() {
             Ok(address) => address,
@@ -82,7 +82,7 @@ impl Network {
             let stack = &mut *self.0.borrow_mut();
             let socket = stack.sockets.get_mut::<tcp::Socket>(stack.tcp);
             socket.abort();
-            // Only a port of 0 or an unspecified address can be wrong with it.
+            // Fails only for port 0 or an unspecified address.
             let connecting = socket.connect(stack.interface.context(), (address, port), local_port);
             connecting.map_err(|_| Error::Refused)?;
         }
@@ -118,7 +118,7 @@ impl Network {
         })
     }
 
-    /// As `wait`, but not past `deadline`.
+    /// Does what `wait` does, until `deadline` at the latest.
     fn wait_until<T>(
         &self,
         deadline: Duration,
@@ -128,7 +128,7 @@ impl Network {
         self.wait(patience.min(deadline.saturating_sub(board::uptime())), done)
     }
 
-    /// Runs the network until `done` has something to say; `None` if that takes too long.
+    /// Runs the network until `done` returns a value. Returns `None` if this takes too long.
     fn wait<T>(&self, patience: Duration, mut done: impl FnMut(&mut Stack) -> Option<T>) -> Option<T> {
         let end = board::uptime().saturating_add(patience);
         loop {
@@ -156,7 +156,7 @@ impl Stack {
             Some(Event::Configured(config)) => {
                 interface.update_ip_addrs(|addresses| {
                     addresses.clear();
-                    // There is room for one.
+                    // There is space for one address.
                     let _ = addresses.push(IpCidr::Ipv4(config.address));
                 });
                 if let Some(router) = config.router {
@@ -238,18 +238,18 @@ impl Drop for TcpStream<'_> {
     }
 }
 
-/// What the network did not do for us.
+/// Why the network failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// DHCP gave no address.
     NoAddress,
     /// DNS does not know the host.
     UnknownName,
-    /// Nobody listens there.
+    /// Nothing listens at this port.
     Refused,
-    /// The connection was broken.
+    /// The other side broke the connection.
     Reset,
-    /// The other side was silent.
+    /// The other side did not answer in time.
     TimedOut,
 }
 

@@ -1,5 +1,4 @@
-//! The provisioning itself: this is what a product copies. The rest of this program is a
-//! board, its network, its TLS and its flash.
+//! Provisions the device. Copy this file. The rest of this program is a board, its network, its TLS and its flash.
 
 use core::time::Duration;
 
@@ -15,31 +14,31 @@ use mps2_an385::{self as board, println};
 
 use crate::{net::Network, store::Store, tls};
 
-/// What the operator's allocation webhook is told about this device.
+/// Sent to the operator's webhook.
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
 
-/// For IDs as long as these, and a returned payload of at most 256 bytes.
+/// Enough for IDs of these lengths, and a returned payload of at most 256 bytes.
 pub const SIZES: Sizes = Sizes::new("0ne00002193", "mainbuilding167-contoso-hpsd-088")
     .with_payload(PAYLOAD.len())
     .with_returned_payload(256);
 
-/// What ended a run: an error of ours or the service's, of TLS, or of an open session.
+/// Why a run ended: an error of this library, the service, TLS or an open session.
 pub type Failure = blocking::Error<tls::Error, SessionError>;
 
-/// Who asks, and whom.
+/// The device and the service.
 pub struct Request<'a> {
     pub id_scope: &'a str,
     pub registration_id: &'a str,
-    /// `host` or `host:port`. The host must be in the service's certificate.
+    /// `host` or `host:port`. The service's certificate must be for this host.
     pub endpoint: &'a str,
-    /// Where the service is, if DNS is not to be asked for the host.
+    /// The service's address, to use instead of DNS.
     pub address: Option<&'a str>,
-    /// No run takes longer.
+    /// The longest time for a run.
     pub give_up_after: Duration,
 }
 
-/// Returns the record of this device's assignment, in `buffer`. If there is none in flash, asks the
-/// service, and keeps the record.
+/// Returns the record of this device's assignment, in `buffer`. If there is none in flash, provisions the device and
+/// stores the record.
 pub fn find_hub<'b>(
     request: &Request<'_>,
     signer: &mut impl Sign,
@@ -59,7 +58,7 @@ pub fn find_hub<'b>(
     Ok(Record::read(buffer, &registration).map_err(azure_dps::Error::from)?)
 }
 
-/// Asks the service where this device belongs. The record of its answer is in flash then, and in `buffer`.
+/// Provisions the device. Leaves the record in flash and in `buffer`.
 fn provision(
     request: &Request<'_>,
     registration: Registration<'_>,
@@ -74,8 +73,8 @@ fn provision(
         .with_endpoint(endpoint)
         .with_retry_policy(RetryPolicy::new().with_timeout(request.give_up_after));
 
-    // A stream outlives the request that it is opened for. It ends with the run, however slowly the
-    // other side trickles.
+    // The stream is used for several requests, so its deadline is that of the run. This also ends a `read` from a server
+    // that sends too slowly.
     let deadline = board::uptime() + request.give_up_after;
     let mut connect = |_| -> Result<_, ConnectError<tls::Error>> {
         let host = request.address.unwrap_or(endpoint.host());

@@ -1,5 +1,5 @@
-//! TLS 1.2 by mbedTLS: with roots of ours, for the host's name, at the date of the board's
-//! clock. RSA, and ECDSA over P-256 and P-384.
+//! TLS 1.2 with mbedTLS. Checks that the certificate is signed by a trusted root, is for the host name, and is valid at
+//! the time of the board's clock. Supports RSA, and ECDSA over P-256 and P-384.
 
 use core::fmt;
 
@@ -11,26 +11,26 @@ use mps2_an385::{self as board, memory};
 
 use crate::net::{self, TcpStream};
 
-/// A connection on which the other side has proved who it is.
+/// A connection to a server that has proved its name.
 pub type Session<'a> = blocking::Session<'a, TcpStream<'a>>;
 
-/// The longest name that DNS allows, and the zero that C wants.
+/// The longest name of DNS, and the zero byte at its end.
 const HOST_NAME: usize = 253 + 1;
 
-/// What every session shares.
+/// What all sessions share.
 pub struct Client {
     pub tls: Tls<'static>,
     pub roots: Certificate<'static>,
 }
 
 impl Client {
-    /// Shakes hands over a connection. The other side must prove that it is `host`.
+    /// Does the handshake. The server must prove that it is `host`.
     pub fn connect<'a>(&'a self, stream: TcpStream<'a>, host: &str) -> Result<Session<'a>, ConnectError<Error>> {
         let mut name = CString::<HOST_NAME>::new();
         name.extend_from_bytes(host.as_bytes()).map_err(|_| Error::HostName)?;
         let config = SessionConfig::Client(ClientSessionConfig {
             ca_chain: Some(self.roots.clone()),
-            // DPS speaks nothing newer.
+            // DPS speaks TLS 1.2 only.
             max_version: Some(TlsVersion::Tls1_2),
             ..ClientSessionConfig::new()
         });
@@ -41,7 +41,7 @@ impl Client {
             Error::Handshake(sys::MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) => {
                 ConnectError::Untrusted(Error::Certificate(session.tls_verification_details()))
             }
-            // No TLS, or none that both sides speak.
+            // The server does not speak TLS, or no version or cipher suite is common.
             error @ Error::Handshake(_) => ConnectError::Untrusted(error),
             error => ConnectError::Network(error),
         })
@@ -54,13 +54,13 @@ pub enum Error {
     Network(net::Error),
     /// The network failed during the handshake.
     Io(ErrorKind),
-    /// The certificate does not hold: mbedTLS's flags.
+    /// The certificate is not trusted. The value has mbedTLS's flags.
     Certificate(u32),
-    /// mbedTLS's code for anything else about the other side.
+    /// Another failure of the handshake: mbedTLS's code.
     Handshake(i32),
     /// The heap is too small for this handshake.
     OutOfMemory,
-    /// The host's name is longer than names are.
+    /// The host name is longer than DNS allows.
     HostName,
 }
 
@@ -68,7 +68,7 @@ impl From<SessionError> for Error {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Io(kind) => Error::Io(kind),
-            // mbedTLS has a dozen codes for it, and adds them to others.
+            // mbedTLS has many codes for a full heap, and adds them to other codes.
             SessionError::MbedTls(_) if memory::is_exhausted() => Error::OutOfMemory,
             SessionError::MbedTls(error) => match error.code() {
                 sys::MBEDTLS_ERR_SSL_CONN_EOF => Error::Io(ErrorKind::ConnectionReset),

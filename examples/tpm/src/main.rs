@@ -1,14 +1,14 @@
-//! Provisions a Linux machine whose TPM proves who it is.
+//! Provisions a Linux machine with its TPM. `docs/tpm.md` explains this example.
 //!
 //! ```text
 //! main.rs   the way from a TPM to a hub
-//! tpm.rs    the library's `Sign` over Linux's TPM software stack: what a product copies
+//! tpm.rs    the trait `Sign` over Linux's TPM software stack: copy this file
 //! cli.rs    the command line
-//! run.sh    two software TPMs against the emulator
+//! run.sh    runs the example with two software TPMs against the emulator
 //! ```
 
 mod cli;
-#[allow(dead_code, reason = "the gateway, whose it is, reads more")]
+#[allow(dead_code, reason = "this file of the gateway reads other inputs too")]
 #[path = "../../gateway/input.rs"]
 mod input;
 mod tpm;
@@ -40,7 +40,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    // For the whole process. It fails if there is a provider already.
+    // For the whole process. Fails if there is a provider already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,7 +66,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
 }
 
-/// As Microsoft's tools make it: base32 of the endorsement key's SHA-256, without padding.
+/// Returns the registration ID that Microsoft's tools use: base32 of the endorsement key's SHA-256, without padding.
 fn registration_id_of(endorsement_key: &[u8]) -> String {
     BASE32_NOPAD.encode(&Sha256::digest(endorsement_key)).to_lowercase()
 }
@@ -96,7 +96,7 @@ fn provision(
     let attestation = Attestation::tpm(keys.as_tpm_keys());
     let mut provisioning = Provisioning::new(registration, attestation).with_endpoint(endpoint);
     let mut buffer = vec![0; provisioning.sizes().with_returned_payload(MAX_BODY).http()];
-    // A clock before 1970 gets a token that has expired, and the service says so.
+    // If the clock is before 1970, the service rejects the token as expired.
     let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let started = Instant::now();
     let mut connect = |end: Duration| tls.connect(&endpoint, end.saturating_sub(started.elapsed()));
@@ -117,8 +117,8 @@ fn provision(
     println!("payload:   {}", assignment.payload().map_or("none", |payload| payload.raw()));
     let key = assignment.tpm_authentication_key().ok_or(Failure::NoHubKey)?;
     tpm.activate(key).map_err(|error| Failure::of_tpm(tpm, error.into()))?;
-    // The password of a client of the hub, which is not this example's affair. But only a key that
-    // signs takes the last one's place.
+    // This is the password for the hub. The example does not connect to the hub. It only checks that the new key signs
+    // before the new key replaces the old one.
     let mut token = Zeroizing::new([0; 1024]);
     assignment
         .hub()
@@ -132,9 +132,9 @@ fn provision(
 enum Failure {
     Usage(String),
     Tpm(String),
-    /// And what is known beyond that.
+    /// The error, and a cause if it is known.
     Provisioning(Error, Option<String>),
-    /// The device is assigned, but cannot talk to its hub.
+    /// The device is assigned, but cannot connect to its hub.
     NoHubKey,
 }
 
@@ -143,7 +143,7 @@ impl Failure {
         Self::Provisioning(error, tpm.refusal().map(|refusal| refusal.to_string()))
     }
 
-    /// The help lists them.
+    /// Returns the exit code. The help lists all of them.
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Provisioning(Error::InvalidPayload(_), _) => 2,

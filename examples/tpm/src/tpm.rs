@@ -1,4 +1,4 @@
-//! The machine's TPM, through Linux's TPM software stack.
+//! The machine's TPM, through Linux's TPM software stack. Copy this file.
 
 use std::fmt;
 
@@ -28,24 +28,24 @@ use tss_esapi::{
     traits::{Marshall, UnMarshall},
 };
 
-/// Where the TCG wants the keys to be, and Microsoft's C SDK has them.
+/// The handles that the TCG reserves for these keys. Microsoft's C SDK uses them too.
 const ENDORSEMENT_KEY: u32 = 0x8101_0001;
 const STORAGE_ROOT_KEY: u32 = 0x8100_0001;
-/// Where Microsoft's C SDK keeps the key for the hub.
+/// The handle at which Microsoft's C SDK keeps the key for the hub.
 pub const IDENTITY_KEY: u32 = 0x8100_0100;
 
 pub struct MachineTpm {
     context: Context,
     endorsement_key: PrimaryKey,
     storage_root_key: PrimaryKey,
-    /// The key that was activated last, until the machine is restarted.
+    /// The last activated key. It is transient: a restart removes it.
     identity_key: Option<KeyHandle>,
-    /// What the TPM said when it last refused something.
+    /// The TPM's last error.
     refusal: Option<Error>,
 }
 
 impl MachineTpm {
-    /// Finds the TPM's two keys, and makes those that it has not.
+    /// Finds the TPM's two keys, and creates the missing ones.
     pub fn open(tcti: TctiNameConf) -> Result<Self, Unusable> {
         let mut context = Context::new(tcti)?;
         let template = create_ek_public_from_default_template(AsymmetricAlgorithm::Rsa, None)?;
@@ -55,7 +55,7 @@ impl MachineTpm {
         Ok(Self { context, endorsement_key, storage_root_key, identity_key: None, refusal: None })
     }
 
-    /// Returns the public parts of the TPM's two keys. They are copied: the TPM itself is busy during a run.
+    /// Returns copies of the public parts of the TPM's two keys. The TPM itself is borrowed during a run.
     pub fn public_keys(&self) -> PublicKeys {
         PublicKeys {
             endorsement_key: self.endorsement_key.public.clone(),
@@ -63,7 +63,7 @@ impl MachineTpm {
         }
     }
 
-    /// Keeps the key that was activated last for good, in the place of the one from before.
+    /// Makes the last activated key persistent, and removes the earlier one.
     pub fn keep_key(&mut self) -> Result<(), Error> {
         let key = self.identity_key()?;
         if let Some(old) = find(&mut self.context, IDENTITY_KEY)? {
@@ -73,7 +73,7 @@ impl MachineTpm {
         Ok(())
     }
 
-    /// What the TPM said when it last refused something.
+    /// Returns the TPM's last error.
     pub fn refusal(&self) -> Option<Error> {
         self.refusal
     }
@@ -83,7 +83,7 @@ impl MachineTpm {
     }
 
     fn take_in(&mut self, key: &EncryptedKey<'_>) -> Result<(), Error> {
-        // A TPM has room for three keys at a time.
+        // A TPM has space for three transient keys.
         if let Some(last) = self.identity_key.take() {
             self.context.flush_context(last.into())?;
         }
@@ -92,7 +92,7 @@ impl MachineTpm {
         Ok(())
     }
 
-    /// Decrypts what only the TPM with both keys can.
+    /// Decrypts the inner key. Only the TPM with both keys can do this.
     fn activate_credential(&mut self, key: &EncryptedKey<'_>) -> Result<Digest, Error> {
         let (endorsement_key, storage_root_key) = (self.endorsement_key.handle, self.storage_root_key.handle);
         let credential = IdObject::try_from(key.id_object)?;
@@ -103,7 +103,7 @@ impl MachineTpm {
         let session = session.ok_or(Error::WrapperError(WrapperErrorKind::WrongValueFromTpm))?;
         let handle = SessionHandle::from(session).into();
         self.context.execute_with_temporary_object(handle, |context, _| {
-            // Whoever may use the endorsement hierarchy may use its key.
+            // The authorization of the endorsement hierarchy is also that of its key.
             let policy = PolicySession::try_from(session)?;
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 let nothing = (Nonce::default(), Digest::default(), Nonce::default());
@@ -116,7 +116,7 @@ impl MachineTpm {
         })
     }
 
-    /// Takes the key in, as a child of the storage root key.
+    /// Imports and loads the key, as a child of the storage root key.
     fn import(&mut self, key: &EncryptedKey<'_>, inner_key: &Digest) -> Result<KeyHandle, Error> {
         let parent = self.storage_root_key.handle;
         let public = Public::unmarshall(key.public)?;
@@ -139,7 +139,7 @@ impl MachineTpm {
     }
 }
 
-/// What the service is shown of the TPM.
+/// The TPM's public keys, which the device sends to the service.
 pub struct PublicKeys {
     pub endorsement_key: Vec<u8>,
     storage_root_key: Vec<u8>,
@@ -174,8 +174,8 @@ impl Sign for MachineTpm {
 /// Why the TPM cannot be used.
 pub enum Unusable {
     Refused(Error),
-    /// Some Linux distributions put an ECC key there. Microsoft's clients show the service RSA keys,
-    /// and nobody says that it takes others.
+    /// The key at this handle is not an RSA key. Some Linux distributions put an ECC key there. Microsoft's clients send
+    /// RSA keys, and no document says that the service accepts others.
     NotRsa(u32),
 }
 
@@ -189,12 +189,12 @@ impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => error.fmt(f),
-            Self::NotRsa(place) => write!(f, "its key at {place:#x} is no RSA key"),
+            Self::NotRsa(place) => write!(f, "its key at {place:#x} is not an RSA key"),
         }
     }
 }
 
-/// A key that the TPM has for good.
+/// A persistent key of the TPM.
 struct PrimaryKey {
     handle: KeyHandle,
     /// The marshalled TPM2B_PUBLIC.
@@ -225,7 +225,7 @@ impl PrimaryKey {
     }
 }
 
-/// That of Microsoft's C SDK, so that both find the same key.
+/// Returns the template of Microsoft's C SDK, so that both programs have the same key.
 fn storage_root_key_template() -> Result<Public, Error> {
     let attributes = ObjectAttributesBuilder::new()
         .with_fixed_tpm(true)
@@ -253,8 +253,8 @@ fn storage_root_key_template() -> Result<Public, Error> {
         .build()
 }
 
-/// What the TPM keeps at this place. Asking for it by its handle would do as well, but the stack
-/// logs an error if there is nothing.
+/// Returns the object at this handle. Reading the handle directly is shorter, but then the stack logs an error if there is
+/// no object.
 fn find(context: &mut Context, place: u32) -> Result<Option<ObjectHandle>, Error> {
     let place = TpmHandle::Persistent(PersistentTpmHandle::new(place)?);
     match context.get_capability(CapabilityType::Handles, place.into(), 1)?.0 {
@@ -265,7 +265,7 @@ fn find(context: &mut Context, place: u32) -> Result<Option<ObjectHandle>, Error
     }
 }
 
-/// Makes an object permanent, or a permanent one go.
+/// Makes an object persistent, or removes a persistent one.
 fn evict_control(context: &mut Context, object: ObjectHandle, place: u32) -> Result<ObjectHandle, Error> {
     let place = Persistent::Persistent(PersistentTpmHandle::new(place)?);
     context.execute_with_session(Some(AuthSession::Password), |context| {
