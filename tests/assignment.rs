@@ -74,7 +74,7 @@ fn every_documented_field() {
     assert!(assignment.field("errorMessage").is_none());
 }
 
-/// What is not known is never taken for a classic hub, and kept as it came: in an answer, a copy and a record.
+/// An unknown value is never taken for a classic hub. The answer, its copy and its record keep the value as sent.
 #[test]
 fn connection_profiles() {
     for (json, expected) in [
@@ -106,7 +106,7 @@ fn connection_profiles() {
     let mut provisioning = toaster();
     assert_eq!(read(&mut provisioning, ASSIGNED).connection_profile(), ConnectionProfile::Classic);
 
-    // An unknown one that is too long for the copy is no reason to forget it.
+// An unknown value that is too long for the copy still counts as unknown.
     for (len, fits) in [(OwnedAssignment::<0>::MAX_PROFILE, true), (OwnedAssignment::<0>::MAX_PROFILE + 1, false)] {
         let name = "x".repeat(len);
         let text = ASSIGNED.replace(r#""substatus""#, &format!(r#""connectionProfile":"{name}","substatus""#));
@@ -181,7 +181,7 @@ fn the_payload_as_a_type_of_ones_own() {
     let expected = Payload { property1: "value1", property2: Inner { property_a: "valueA", property2_2: 1234 } };
     assert_eq!(read(&mut toaster(), ASSIGNED).payload_as(&mut []).unwrap(), Some(expected));
 
-    // What does not fit the type is an error; so is borrowed text that would need decoding.
+// A value of the wrong type is an error. So is borrowed text that has escapes.
     for (from, to) in [("1234", "70000"), ("\"valueA\"", "7"), ("value1", r"va\u006cue1"), ("property1", "another")] {
         let body = ASSIGNED.replace(from, to);
         assert!(read(&mut toaster(), &body).payload_as::<Payload<'_>>(&mut [0; 64]).is_err(), "{to}");
@@ -199,7 +199,7 @@ fn the_payload_as_a_type_of_ones_own() {
     assert!(read(&mut toaster(), &without).payload().is_none());
 }
 
-/// An owned text, as firmware would have from `heapless`.
+/// An owned text, such as firmware gets from `heapless`.
 mod heapless_text {
     #[derive(Debug, PartialEq)]
     pub struct Text(pub String);

@@ -1,4 +1,4 @@
-//! The async transport beside the blocking one, and how a run ends whose future is dropped.
+//! The async transport does the same as the blocking transport. A dropped future can be resumed.
 
 mod support;
 
@@ -25,13 +25,13 @@ use support::*;
 
 type Outcome = Result<String, Error<Refused, Broken>>;
 
-/// Every await of a stream gives way once.
+/// Each await of a stream yields once.
 async fn give_way() {
     let mut first = true;
     poll_fn(|_| if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await
 }
 
-/// A delay on the virtual clock. It gives way more often than anything that it bounds.
+/// A delay on the virtual clock. It yields more often than the operations that it bounds.
 async fn delay(clock: &Clock, wait: Duration) {
     for _ in 0..3 {
         give_way().await;
@@ -53,7 +53,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     poll_up_to(10_000, future).expect("the future ends")
 }
 
-/// A service that answers what it is asked: it assigns at the second poll.
+/// A service that assigns at the second poll.
 #[derive(Clone, Default)]
 struct Service {
     registers: Rc<Cell<usize>>,
@@ -102,7 +102,7 @@ impl Write for Connection {
             }
         };
         self.answer = answer.into();
-        // The service has the request, and the device does not know that yet.
+// The service has the request, but the device does not know this yet.
         give_way().await;
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Service {
         Ok(Connection { service: self.clone(), request: Vec::new(), answer: VecDeque::new() })
     }
 
-    /// Goes on with a run that was started.
+/// Resumes a run.
     async fn run(&self, chip: &mut Chip, provisioning: &mut Provisioning<'_>) -> Outcome {
         let mut buffer = [0; 1024];
         let (clock, delay) = (|| self.clock.now(), async |wait| delay(&self.clock, wait).await);
@@ -124,10 +124,10 @@ impl Service {
     }
 }
 
-/// A secure element on a bus, which gives way before and after it signs.
+/// A secure element on a bus. It yields before and after it signs.
 #[derive(Default)]
 struct Chip {
-    /// How many signatures were begun, and how many made.
+/// The numbers of signatures that were started and finished.
     asked: usize,
     made: usize,
 }
@@ -143,7 +143,7 @@ impl SignAsync for Chip {
     }
 }
 
-/// As the module's documentation says: what is known is not asked for again.
+/// A resumed run does not repeat a request that was answered, as the module documentation says.
 #[test]
 fn a_future_dropped_at_any_await_goes_on_to_the_same_assignment() {
     let mut dropped = 0;
@@ -164,7 +164,7 @@ fn a_future_dropped_at_any_await_goes_on_to_the_same_assignment() {
         let again = (chip.asked - asked, service.registers.get() - registers);
         let expected = (usize::from(!is_signed), usize::from(!knows_operation));
         assert_eq!(again, expected, "dropped after {dropped} polls");
-        // One request more than a run without an interruption, at most.
+// At most one request more than in a run without interruption.
         let all = registers + polls + again.1 + service.polls.get() - polls;
         assert!(all <= 4, "dropped after {dropped} polls: {all} requests");
         assert!(chip.asked <= 2, "dropped after {dropped} polls: {} signatures", chip.asked);
@@ -173,7 +173,7 @@ fn a_future_dropped_at_any_await_goes_on_to_the_same_assignment() {
     assert!(dropped > 40, "{dropped}");
 }
 
-/// Twice in one run, at any two awaits.
+/// The future is dropped twice in a run, at any two awaits.
 #[test]
 fn a_future_dropped_twice_goes_on_to_the_same_assignment() {
     for first in 1..45 {
@@ -196,14 +196,14 @@ fn a_future_dropped_at_every_await_comes_to_its_end_all_the_same() {
     let (service, mut chip) = (Service::default(), Chip::default());
     let mut provisioning = toaster().with_retry_policy(RetryPolicy::new().with_timeout(Duration::from_secs(9999)));
     provisioning.start(service.clock.now(), UNIX_TIME);
-    // With so few polls no answer is ever read.
+// These polls are too few to read an answer.
     for polls in 1..12 {
         assert!(poll_up_to(polls, service.run(&mut chip, &mut provisioning)).is_none());
     }
     assert_eq!(block_on(service.run(&mut chip, &mut provisioning)).unwrap(), TOASTERS_HUB);
 }
 
-/// A future that was never polled has begun nothing.
+/// A future that was never polled does nothing.
 #[test]
 fn a_future_that_was_never_polled_leaves_the_run_as_it_was() {
     let (service, mut chip) = (Service::default(), Chip::default());
@@ -216,7 +216,7 @@ fn a_future_that_was_never_polled_leaves_the_run_as_it_was() {
     assert_eq!(block_on(service.run(&mut chip, &mut provisioning)).unwrap(), TOASTERS_HUB);
 }
 
-/// A signer without any life in it.
+/// A signer that never answers.
 struct Silent;
 
 impl SignAsync for Silent {
@@ -229,7 +229,7 @@ impl SignAsync for Silent {
     }
 }
 
-/// Nobody else is bothered: there is no connection yet.
+/// No connection was opened before the signature.
 #[test]
 fn a_signer_that_never_answers_ends_the_run_at_the_requests_deadline() {
     const LIMIT: Duration = Duration::from_secs(20);
@@ -251,13 +251,13 @@ fn a_signer_that_never_answers_ends_the_run_at_the_requests_deadline() {
         assert_eq!(service.clock.now(), LIMIT);
         assert_eq!(progress, [Progress::Failed(Dps::Signer(reason))]);
         assert!(reason.to_string().contains("did not answer in time"), "{reason}");
-        // The same key, awake again.
+// The same key, which answers now.
         provisioning.start(service.clock.now(), UNIX_TIME);
         assert_eq!(block_on(service.run(&mut Chip::default(), &mut provisioning)).unwrap(), TOASTERS_HUB);
     }
 }
 
-/// A TPM that hangs over the service's challenge.
+/// A TPM that never answers the challenge of the service.
 #[test]
 fn a_tpm_that_never_answers_ends_the_run_at_the_requests_deadline() {
     let challenge = r#"{"errorCode":401000,"trackingId":"","message":"","authenticationKey":"AAQBAgMEAAQBAgMEAAQBAgMEAAQBAgMEAAQBAgMEAAQBAgME"}"#;
@@ -275,7 +275,7 @@ fn a_tpm_that_never_answers_ends_the_run_at_the_requests_deadline() {
     assert_eq!(script.requests().len(), 1);
 }
 
-/// Where a stream never comes back.
+/// The operation of the stream that never ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stall {
     Connect,

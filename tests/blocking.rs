@@ -54,11 +54,11 @@ fn a_connection_that_the_service_ends_is_followed_by_another() {
             vec![bytes(http("200 OK", "", ASSIGNED))],
         ]);
         assert_eq!(toaster_over(&script).unwrap(), TOASTERS_HUB);
-        // The idle connection was closed between the polls: no failure, no wait.
+// The server closed the idle connection between the polls. This is not a failure, so there is no wait.
         assert_eq!(script.clock.now(), Duration::from_secs(3));
         assert!(script.requests()[1].starts_with("GET "));
     }
-    // It may also break.
+// The connection may also break.
     let script = Script::new([
         vec![bytes(http("202 Accepted", RETRY_3, ASSIGNING)), Act::Fail],
         vec![bytes(http("200 OK", "", ASSIGNED))],
@@ -67,7 +67,7 @@ fn a_connection_that_the_service_ends_is_followed_by_another() {
     assert_eq!(script.clock.now(), Duration::from_secs(3));
 }
 
-/// A modem with one socket, a board with memory for one TLS session.
+/// For a modem with one socket, or a board with memory for one TLS session.
 #[test]
 fn no_two_connections_are_held_at_once() {
     struct Counted<'c>(Stream, &'c std::cell::Cell<u32>);
@@ -83,7 +83,7 @@ fn no_two_connections_are_held_at_once() {
         fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
             let read = self.0.read(buffer);
             if let Ok(0) | Err(_) = read {
-                // A stack that decrypts in place leaves its traces.
+// A TLS stack that decrypts in place overwrites the buffer.
                 buffer.fill(b'#');
             }
             read
@@ -117,7 +117,7 @@ fn no_two_connections_are_held_at_once() {
     assert!(script.requests()[1..].iter().all(|request| request.starts_with("GET ")));
 }
 
-/// Opening a stream is part of its request: it is told when that is given up.
+/// Opening a stream is part of the request, so `connect` gets the deadline of the request.
 #[test]
 fn connecting_is_bounded_as_the_request_is() {
     let script = Script::new([vec![bytes(http("200 OK", "", ASSIGNED))]]);
@@ -134,7 +134,7 @@ fn connecting_is_bounded_as_the_request_is() {
     blocking::run(&mut provisioning, &mut toaster_key(), &mut buffer, &mut connect, clock, delay, |_| ()).unwrap();
     assert_eq!(provisioning.result(&buffer).unwrap().assigned_hub(), TOASTERS_HUB);
     assert_eq!(deadlines[0], Duration::from_secs(20));
-    // The end of the run comes before that of the second request.
+// The run ends before the deadline of the second request.
     assert!(deadlines[1] <= Duration::from_secs(16), "{deadlines:?}");
 }
 
@@ -157,7 +157,7 @@ fn the_networks_own_error_is_handed_back() {
     assert_eq!(error.to_string(), "the connection was closed before the answer was complete: the stream broke");
 }
 
-/// A certificate that is not trusted, and a proxy that refuses the device, are the same the next time.
+/// An untrusted certificate and a proxy that rejects the device are final: a retry would not change them.
 #[test]
 fn a_connection_that_is_refused_for_good_is_not_tried_again() {
     let cases: [(ConnectError<Refused>, Error<Refused, Broken>, _, _); 2] = [
@@ -214,7 +214,7 @@ fn the_buffer_may_be_too_small() {
         }
         steps += 1;
     }
-    // First the request, then the answer's body, each told exactly.
+// The error names the exact size, first for the request, then for the body of the answer.
     assert_eq!(steps, 2);
 }
 

@@ -1,5 +1,5 @@
-//! The examples `csr` and `x509`, one after the other: a certificate issued during provisioning,
-//! and what it is good for.
+//! The examples `csr` and `x509`, one after the other: a certificate is issued during provisioning,
+//! and then used.
 
 #[path = "support/programs.rs"]
 mod programs;
@@ -69,18 +69,18 @@ fn refused(output: &Output, why: &str) {
 fn what_is_issued_lets_the_device_in() {
     let emulator = emulator();
     let directory = tempfile::tempdir().unwrap();
-    // What was there before, and could be read by everybody.
+// An older file that every user could read.
     fs::write(directory.path().join("device-key.pem"), "").unwrap();
     assigned(&csr(&emulator, directory.path()));
     let key = fs::metadata(directory.path().join("device-key.pem")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 
-    // At a hub that trusts the issuing CA, though nobody else's.
+// A hub that trusts the issuing CA only.
     assert_eq!(connect(directory.path(), emulator.issuing_ca_pem()).unwrap(), b"hello");
     let stranger = Emulator::builder(Config::contoso()).start().unwrap();
     connect(directory.path(), stranger.issuing_ca_pem()).unwrap_err();
 
-    // At the service itself, once the operator has enrolled the CA in the key's place.
+// DPS itself, after the operator replaced the key by the CA in the enrollment.
     refused(&x509(&emulator, directory.path()), "401002");
     emulator.update(|config| {
         config.individual_enrollments.clear();
@@ -123,7 +123,7 @@ fn a_server_that_is_not_trusted_is_not_tried_again() {
     refused(&output_of(&mut command), "invalid peer certificate");
 }
 
-/// Connects with the device's files to a server that lets in whom `ca` has vouched for.
+/// Connects with the device's files to a server that trusts `ca`.
 fn connect(directory: &Path, ca: &str) -> std::io::Result<Vec<u8>> {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["localhost".into()]).unwrap();
@@ -142,7 +142,7 @@ fn connect(directory: &Path, ca: &str) -> std::io::Result<Vec<u8>> {
     let hub = thread::spawn(move || {
         let session = ServerConnection::new(Arc::new(config)).unwrap();
         let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
-        // A client that is refused reads why.
+// A rejected client reads the reason.
         let _ = stream.write_all(b"hello").and_then(|()| stream.flush());
         stream.conn.send_close_notify();
         let _ = stream.flush();

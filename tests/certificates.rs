@@ -1,5 +1,4 @@
-//! A certificate issued with the assignment: the request on its way out, and the chain, in
-//! whatever order it comes.
+//! A certificate issued with the assignment: the request that is sent, and the chain in any order.
 
 mod support;
 
@@ -31,7 +30,7 @@ fn authority(common_name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A device's key pair, and the request it makes with it.
+/// The key pair of a device, and its certificate request.
 struct Device {
     key: KeyPair,
     request: Vec<u8>,
@@ -142,7 +141,7 @@ fn a_chain_without_the_devices_key_contradicts_the_request() {
     let other = Device::new(&PKCS_ECDSA_P256_SHA256);
     let contradiction = Malformed::Contradiction("issuedCertificateChain");
     let invalid = Malformed::Invalid("issuedCertificateChain");
-    // A request is no certificate, though it has the key.
+// A certificate request is not a certificate, although it contains the key.
     for (chain, error) in [
         (json(&other.chain()), contradiction),
         (json(std::slice::from_ref(&device.request)), contradiction),
@@ -189,7 +188,7 @@ fn a_csr_is_one_document_in_der() {
 }
 
 proptest! {
-    /// Whatever is in the place of a request or a certificate.
+/// Any bytes instead of a request or a certificate.
     #[test]
     fn der_of_any_kind(der in proptest::collection::vec(any::<u8>(), 0..600), at in any::<prop::sample::Index>(), byte: u8) {
         let _ = Csr::from_der(&der);

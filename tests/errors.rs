@@ -1,4 +1,4 @@
-//! What every error says, and whose move it is.
+//! The text of every error, and who is at fault.
 
 mod support;
 
@@ -17,7 +17,7 @@ use azure_dps::{
 };
 use support::*;
 
-/// How the service refuses the toaster with this answer.
+/// Returns the error of a run of the toaster that gets this answer.
 fn refused(status: u16, body: &str) -> Error {
     let mut provisioning = toaster();
     provisioning.start(Default::default(), UNIX_TIME);
@@ -25,7 +25,7 @@ fn refused(status: u16, body: &str) -> Error {
     provisioning.result(body.as_bytes()).unwrap_err()
 }
 
-/// How a run ends whose operation is lost, each time with this answer.
+/// Returns the error of a run that loses its operation twice, with this answer to the poll.
 fn lost_operation(body: &str) -> Error {
     let peers = [answers(202, Some(1), ASSIGNING), answers(404, None, body)];
     Bench::start(&mut toaster()).run(&[&peers[..], &peers[..]].concat()).unwrap_err()
@@ -206,7 +206,7 @@ fn debug_is_that_of_a_derived_one() {
     }
 }
 
-/// What a stream or a client reports is kept, and said.
+/// The error keeps what a stream or a client reports, and its text contains the report.
 #[test]
 fn the_transports_add_their_own_cause() {
     use std::error::Error as _;
@@ -233,7 +233,7 @@ fn the_transports_add_their_own_cause() {
         assert_eq!((error.kind(), error.fault(), error.to_string().as_str()), (kind, kind.fault(), text));
         assert_eq!(error.source().unwrap().to_string(), "the modem sleeps");
     }
-    // A function that provisions may use `?` on everything before.
+// A function that provisions may use `?` on all earlier steps.
     let invalid_key = DeviceKey::from_base64("").unwrap_err();
     let invalid_id = RegistrationId::new("").unwrap_err();
     let too_small = BufferTooSmall::at_least(1);

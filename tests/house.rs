@@ -1,4 +1,4 @@
-//! The house has storeys: a module imports from those below it alone.
+//! The modules of the library are in layers: a module imports only from lower layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use syn::visit::Visit;
 
-/// From the ground up. Modules of one storey do not know each other. `lib.rs` is the roof.
+/// From the lowest layer. Modules of the same layer do not import each other. `lib.rs` is above all layers.
 const STOREYS: [&[&str]; 8] = [
     &["total"],
     &["text"],
@@ -18,18 +18,18 @@ const STOREYS: [&[&str]; 8] = [
     &["after"],
 ];
 
-/// What may be taken from the roof.
+/// The only item of `lib.rs` that modules may import.
 const OF_THE_ROOT: &str = "USER_AGENT";
 
 /// A module's path without the crate: `["text", "json"]`.
 type Module = Vec<String>;
 
-/// What a file says of other modules, from the crate's root.
+/// The paths in a file that name other modules, from the crate's root.
 struct File {
     module: Module,
-    /// Each path that it uses. A re-export is none.
+/// Each path that the file uses, without re-exports.
     paths: BTreeSet<Vec<String>>,
-    /// The names that it hands on, and the path that each comes from.
+/// The names that the file re-exports, and the path of each.
     exports: BTreeMap<String, Vec<String>>,
 }
 
@@ -40,7 +40,7 @@ impl File {
         file
     }
 
-    /// The path from the root, unless it is one of another crate, or of this file.
+/// Returns the path from the root, or `None` for a path into another crate or this file.
     fn resolve(&self, path: &[String]) -> Option<Vec<String>> {
         let supers = path.iter().take_while(|segment| *segment == "super").count();
         match path.first()?.as_str() {
@@ -80,7 +80,7 @@ impl<'ast> Visit<'ast> for File {
             match item.vis {
                 syn::Visibility::Inherited => self.add(&path),
                 _ => {
-                    // From a module of its own, or from a storey below.
+// From a module of this file, or from a lower layer.
                     let from = self.resolve(&path).unwrap_or_else(|| [&self.module[..], &path].concat());
                     if !from.starts_with(&self.module) {
                         self.paths.insert(from.clone());
@@ -96,11 +96,11 @@ impl<'ast> Visit<'ast> for File {
         syn::visit::visit_path(self, path);
     }
 
-    /// `pub(crate)` is no use of the root.
+/// `pub(crate)` does not use the root.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        // Its arguments are no syntax yet.
+// syn does not parse the arguments of a macro.
         let tokens = call.tokens.to_string().replace(' ', "");
         for start in ["crate::", "super::"] {
             for (at, _) in tokens.match_indices(start) {
@@ -111,7 +111,7 @@ impl<'ast> Visit<'ast> for File {
         syn::visit::visit_macro(self, call);
     }
 
-    /// Tests may use what they like.
+/// Tests may import anything.
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if item.content.is_none() {
             syn::visit::visit_item_mod(self, item);
@@ -133,12 +133,12 @@ fn read(folder: &Path, module: &[String], files: &mut Vec<File>) {
     }
 }
 
-/// What is wrong with the house, one line each.
+/// Returns one line for each broken rule.
 fn complaints(files: &[File]) -> Vec<String> {
     let storey = |module: &str| STOREYS.iter().position(|storey| storey.contains(&module));
     let exports: BTreeMap<_, _> = files.iter().map(|file| (&file.module, &file.exports)).collect();
     let mut complaints = Vec::new();
-    // Which file uses which other one of its folder.
+// The files of the same folder that each file uses.
     let mut siblings = BTreeMap::<&Module, BTreeSet<&Module>>::new();
     for file in files {
         let own = &file.module[0];
@@ -156,14 +156,14 @@ fn complaints(files: &[File]) -> Vec<String> {
                     complaints.push(format!("{shown}, which is not below it"));
                 }
                 Some((first, _)) if first == own => {
-                    // Where the name is written, if its folder hands it on.
+// Follows re-exports to the file that defines the name.
                     let mut path = path.clone();
                     while let [folder @ .., name] = &path[..]
                         && let Some(from) = exports.get(&folder.to_vec()).and_then(|exports| exports.get(name))
                     {
                         path = from.clone();
                     }
-                    // The file is the longest part of the path that is one.
+// The file is the longest prefix of the path that names a file.
                     let target = files.iter().map(|file| &file.module).filter(|module| path.starts_with(module));
                     let target = target.max_by_key(|module| module.len()).unwrap();
                     if target != &file.module {
@@ -174,7 +174,7 @@ fn complaints(files: &[File]) -> Vec<String> {
             }
         }
     }
-    // What can be reached from a file, and reaches back, is a circle.
+// A file that reaches itself is in a circle.
     for &module in siblings.keys() {
         let mut reached = BTreeSet::new();
         let mut open = vec![module];
@@ -192,7 +192,7 @@ fn complaints(files: &[File]) -> Vec<String> {
     complaints
 }
 
-/// No exception: a state machine uses its neighbours, and they do not use it.
+/// There is no exception: the state machine uses its neighbors, and they do not use it.
 #[test]
 fn no_module_imports_upwards_or_in_a_circle() {
     let mut files = Vec::new();
@@ -237,13 +237,13 @@ fn a_crooked_house_is_seen() {
         let crooked = house(&[&straight[..], &[(module, source)]].concat());
         assert_eq!(crooked, [expected], "{source}");
     }
-    // Straight to the neighbour, or by what the folder hands on.
+// Directly, or through a re-export of the folder.
     for source in ["use super::json::Text;", "use super::Text;", "use crate::text::Text;"] {
         let mut crooked = straight;
         crooked[2].1 = source;
         assert_eq!(house(&crooked), ["text::json is in a circle", "text::writer is in a circle"], "{source}");
     }
-    // Two folders, and three neighbours.
+// Three files in a circle.
     let three = [("after::a", "use super::b::B;"), ("after::b", "use super::c::C;"), ("after::c", "use super::a::A;")];
     assert_eq!(house(&three).len(), 3);
 }

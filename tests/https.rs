@@ -1,4 +1,4 @@
-//! The transport over minreq against peers that misbehave: what minreq hides must not pass.
+//! The transport over minreq with servers that misbehave. Faults that minreq hides must be errors.
 
 #[path = "support/network.rs"]
 mod network;
@@ -98,7 +98,7 @@ fn nobody_listens() {
     }
 }
 
-/// RFC 6761: no name in `invalid` exists. Nothing was sent to anybody.
+/// RFC 6761: no name in `invalid` exists. Nothing was sent.
 #[test]
 fn a_name_that_is_not_resolved_is_no_connection() {
     let policy = RetryPolicy::new().with_max_retries(0);
@@ -108,7 +108,7 @@ fn a_name_that_is_not_resolved_is_no_connection() {
     assert!(!provisioning.register_was_sent());
 }
 
-/// A process has its variables from its start: this test starts itself again with them.
+/// Environment variables must exist before a process starts, so this test starts itself again.
 #[test]
 fn a_proxy_is_refused_and_not_passed_by() {
     const CHILD: &str = "AZURE_DPS_TEST_CHILD";

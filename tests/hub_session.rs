@@ -55,9 +55,9 @@ impl<'a> Mqtt<'a> {
         self.stream.as_mut().unwrap().write_all(&buffer[..len]).unwrap();
     }
 
-    /// What `take` makes of the next packet that it takes; `None` if the hub ends the session.
+/// Returns the result of `take` for the next packet that it accepts, or `None` if the hub ends the session.
     fn next<T>(&mut self, take: impl Fn(Packet<'_>) -> Option<T>) -> Option<T> {
-        // A byte at a time: then there is one packet, or a part of one.
+// A byte at a time, so the buffer holds at most one packet.
         let mut arrived = Vec::new();
         loop {
             let mut byte = [0];
@@ -157,7 +157,7 @@ fn a_device_goes_from_dps_to_its_twin_and_follows_the_operator() {
     // The same, and then two changes.
     assert_eq!(session(&[nothing, nothing, darker]), (over, Some("dark".into())));
     assert_eq!(session(&[nothing, nothing, none]), (over, None));
-    // What changed while it was away is in the twin.
+// The twin contains the changes made while the device was away.
     darker();
     assert_eq!(session(&[nothing]), (over, Some("dark".into())));
 

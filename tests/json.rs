@@ -5,7 +5,7 @@ use azure_dps::json::{JsonProblem, MAX_DEPTH, Object, Value};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-/// Rebuilds what the reader saw. Numbers stay text.
+/// Builds a value from the reader's result. Numbers stay text.
 fn rebuild(value: Value<'_>) -> Json {
     if let Some(text) = value.text() {
         return Json::String(text.chars().collect());
@@ -35,13 +35,13 @@ fn agree(text: &str) {
         (Err(error), Ok(json)) => {
             let known = match error.problem {
                 JsonProblem::NotAnObject => !json.is_object(),
-                // serde_json goes to 128.
+// The limit of serde_json is 128.
                 JsonProblem::Depth => depth(json) > MAX_DEPTH,
                 _ => false,
             };
             assert!(known, "only serde_json accepts {text}: {error}");
         }
-        // The grammar has no largest number; serde_json's numbers do.
+// The grammar has no largest number, serde_json has one.
         (Ok(_), Err(error)) => assert!(error.to_string().starts_with("number out of range"), "{text}: {error}"),
         (Err(_), Err(_)) => {}
     }
@@ -131,7 +131,7 @@ proptest! {
     }
 }
 
-/// The corners of RFC 8259, by hand.
+/// Special cases of RFC 8259.
 #[test]
 fn corners() {
     for text in [

@@ -19,7 +19,7 @@ use mqttrs::{
 };
 use serde_json::Value;
 
-/// What the hub must do at once takes no longer than this on a busy machine.
+/// The longest time for an immediate reaction of the hub, on a busy machine.
 const TOO_LONG: Duration = Duration::from_secs(20);
 const REQUEST_ID: u32 = 1;
 
@@ -98,7 +98,7 @@ impl HubSession {
         self.reported.1 = version;
     }
 
-    /// Follows changes of the desired properties, until the hub has answered a ping. `false` if it ended the session.
+/// Applies changes of the desired properties until the hub answers a ping. Returns `false` if the hub ended the session.
     pub fn is_open(&mut self) -> bool {
         self.send(Packet::Pingreq);
         loop {
@@ -121,7 +121,7 @@ impl HubSession {
         self.desired.1 = change.version();
     }
 
-    /// Waits until the hub ends the session, which it must.
+/// Waits until the hub ends the session. Fails if it does not.
     pub fn wait_for_end(mut self) {
         while self.receive().is_some() {}
     }
@@ -138,7 +138,7 @@ impl HubSession {
     fn send<'p>(&mut self, packet: impl Into<Packet<'p>>) {
         let mut bytes = [0; 2048];
         let length = encode_slice(&packet.into(), &mut bytes).unwrap();
-        // A peer that has closed is noticed by the next read.
+// The next read notices that the peer has closed.
         let _ = self.stream.write_all(&bytes[..length]);
     }
 

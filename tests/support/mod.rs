@@ -55,7 +55,7 @@ pub fn toaster_key() -> DeviceKey {
     DeviceKey::from_base64(TOASTER_KEY).unwrap()
 }
 
-/// A clock that moves when somebody waits, and never else.
+/// A clock that only moves during a wait.
 #[derive(Clone, Copy)]
 pub struct Clock(&'static Times);
 
@@ -64,9 +64,9 @@ struct Times {
     now: Cell<Duration>,
     /// When the first of the futures that sleep is to be woken.
     alarm: Cell<Option<Duration>>,
-    /// After how many readings it jumps, and how far.
+/// The number of readings before a jump, and its length.
     jump: Cell<Option<(usize, Duration)>>,
-    /// Where a peer on another thread sees its milliseconds.
+/// The milliseconds, for a peer on another thread.
     mirror: RefCell<Arc<AtomicU64>>,
 }
 
@@ -86,7 +86,7 @@ impl Clock {
         self.0.now.get()
     }
 
-    /// Lets the clock jump at its next reading but so many.
+/// Lets the clock jump after this number of readings.
     pub fn jump(self, readings: usize, by: Duration) {
         self.0.jump.set(Some((readings, by)));
     }
@@ -100,7 +100,7 @@ impl Clock {
         self.0.mirror.borrow().store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Shows the clock's milliseconds there from the next time on that it moves.
+/// Stores the milliseconds there each time the clock moves.
     pub fn mirror(self, millis: Arc<AtomicU64>) {
         self.0.mirror.replace(millis);
     }
@@ -121,7 +121,7 @@ impl Clock {
         self.0.alarm.set(Some(self.0.alarm.get().map_or(at, |other| other.min(at))));
     }
 
-    /// What the boards' timers do for the session of the example `mqtt_embedded`.
+/// Replaces the timers of a board for the session of the example `mqtt_embedded`.
     pub async fn until<T>(self, deadline: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let (mut work, mut sleep) = (pin!(work), pin!(self.sleep(deadline.saturating_sub(self.now()))));
         poll_fn(|context| match work.as_mut().poll(context) {
@@ -152,7 +152,7 @@ impl Clock {
 pub struct Bench<'p, 'a> {
     pub provisioning: &'p mut Provisioning<'a>,
     pub clock: Clock,
-    /// Who signs: the toaster's key unless a test sets another.
+/// The signer: the toaster's key unless a test sets another.
     pub signer: Box<dyn Sign>,
     pub sent: Vec<String>,
     pub waits: Vec<Duration>,
@@ -184,7 +184,7 @@ impl<'p, 'a> Bench<'p, 'a> {
         self
     }
 
-    /// Runs to the end; the last peer repeats itself. Returns hub and device ID.
+/// Runs to the end. The last peer answers all further requests. Returns hub and device ID.
     pub fn run(&mut self, peers: &[Peer]) -> Result<(String, String), Error> {
         let mut peers = peers.iter().chain(std::iter::repeat(peers.last().unwrap()));
         self.run_with(|| peers.next().unwrap().clone())
@@ -246,23 +246,23 @@ impl<'p, 'a> Bench<'p, 'a> {
 /// What a scripted stream does next when it is read from or written to.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// These bytes, at most so many in one read.
+/// These bytes, with at most this number in each read.
     Bytes(Vec<u8>, usize),
-    /// These bytes over and over, each time after so long.
+/// These bytes again and again, each time after this delay.
     Endless(Vec<u8>, Duration),
     /// The connection is closed by the peer.
     Close,
     /// The read fails: the peer reset the connection.
     Fail,
-    /// The read fails in this way.
+/// The read fails with this error.
     FailAs(ErrorKind),
-    /// Nothing comes for so long.
+/// No bytes for this time.
     Pass(Duration),
-    /// Nothing comes any more.
+/// No more bytes.
     Stall,
-    /// Writes take nothing from here on.
+/// All further writes accept no byte.
     TakeNothing,
-    /// A signal interrupts this call after so long.
+/// A signal interrupts this call after this time.
     Interrupt(Call, Duration),
 }
 
@@ -274,7 +274,7 @@ pub enum Call {
     Read,
 }
 
-/// A blocking stream fails when nothing has come for so long.
+/// A blocking stream fails if no byte arrives for this time.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the peer does after each piece of a request that was flushed.
@@ -287,7 +287,7 @@ pub struct Script {
     pub written: Rc<RefCell<Vec<Vec<u8>>>>,
     pub clock: Clock,
     pub peer: Option<Responder>,
-    /// How many reads there were, how many of them since the clock moved, and when it did.
+/// The number of reads, the number since the clock last moved, and the time of that move.
     pub reads: Rc<Cell<(usize, usize, Duration)>>,
     /// The most reads between two moves of the clock.
     pub most_reads: Rc<Cell<usize>>,
@@ -301,12 +301,12 @@ impl Script {
         Self { connections, ..Self::default() }
     }
 
-    /// A peer that can be connected to for ever, and says nothing unless asked.
+/// A peer that accepts any number of connections, and sends nothing without a request.
     pub fn answering(peer: impl Fn(&[u8]) -> Vec<Act> + 'static) -> Self {
         Self { peer: Some(Rc::new(peer)), ..Self::default() }
     }
 
-    /// Opens the next connection; refuses when the script has no more.
+/// Opens the next connection. Fails if the script has no more.
     pub fn connect(&self) -> Result<Stream, ConnectError<Refused>> {
         let acts = match &self.peer {
             Some(_) => Vec::new(),
@@ -389,7 +389,7 @@ pub struct Stream {
     script: Script,
 }
 
-/// What comes of a read.
+/// The result of a read.
 pub enum Event {
     Read(usize),
     Fails(ErrorKind),
@@ -515,7 +515,7 @@ impl embedded_io::Write for Stream {
     }
 }
 
-/// The same stream for async code. It is never pending while it has something.
+/// The same stream for async code. It is not pending while it has bytes.
 pub struct AsyncStream(pub Stream);
 
 impl embedded_io_async::ErrorType for AsyncStream {

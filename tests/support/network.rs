@@ -1,4 +1,4 @@
-//! Provisioning over real sockets, where only the waiting is virtual.
+//! Provisioning over real sockets. Only the waits are virtual.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::cell::Cell;
@@ -25,7 +25,7 @@ use rustls::{ClientConfig, RootCertStore};
 #[path = "../../examples/mqtt_embedded/session.rs"]
 mod session;
 
-/// The ways to the service that the tests go.
+/// The transports that the tests use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     EmbeddedIo,
@@ -51,7 +51,7 @@ impl Transport {
     }
 }
 
-/// What a TLS client trusts, and what it shows of itself.
+/// The roots that a TLS client trusts, and its certificate.
 #[derive(Clone, Copy)]
 pub struct Tls<'a> {
     pub ca: &'a str,
@@ -65,7 +65,7 @@ impl<'a> From<&'a str> for Tls<'a> {
     }
 }
 
-/// What names a proxy in a person's environment, where it has nothing to do with servers on this machine.
+/// Variables of a user's environment that name a proxy. Servers on this machine are not behind it.
 pub const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
 /// The wall clock, for tokens that the emulator checks.
@@ -86,7 +86,7 @@ pub fn provision<'a, 'b>(
     provisioning.result(buffer)
 }
 
-/// The same, and tells how it goes on.
+/// The same, with an observer.
 pub fn run(
     provisioning: &mut Provisioning<'_>,
     signer: &mut impl Sign,
@@ -117,7 +117,7 @@ pub fn run(
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let clock = Clock::new();
             let delay = async |wait| {
-                // It ends in no other way.
+// The session ends in no other way.
                 let _ = clock.until(clock.now() + wait, pending::<Result<(), _>>()).await;
             };
             let mut connect = async |_| {
@@ -153,7 +153,7 @@ pub fn run(
     provisioning.result(buffer).map(|_| ())
 }
 
-/// As the example `mqtt_embedded` does: a new session for each signature.
+/// Opens a new session for each signature, as the example `mqtt_embedded` does.
 async fn over_mqtt(
     provisioning: &mut Provisioning<'_>,
     signer: &mut impl Sign,
@@ -218,7 +218,7 @@ impl Clock {
     }
 }
 
-/// What TLS objects to will be the same the next time.
+/// TLS errors are final: a retry would not change them.
 pub fn refused(error: io::Error) -> ConnectError<io::Error> {
     match error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) {
         true => ConnectError::Untrusted(error),
@@ -232,7 +232,7 @@ impl Tls<'_> {
         for certificate in certificates(self.ca)? {
             roots.add(certificate).map_err(io::Error::other)?;
         }
-        // The service speaks nothing newer.
+// The service supports nothing newer.
         let config =
             ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]).with_root_certificates(roots);
         let Some((chain, key)) = self.client else { return Ok(config.with_no_client_auth()) };

@@ -1,4 +1,4 @@
-//! The examples as built programs: `cargo test` builds them, beside the directory of the test's own.
+//! The compiled examples. `cargo test` builds them next to the directory of the test.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
@@ -28,13 +28,13 @@ pub fn dps_emulator() -> PathBuf {
     path
 }
 
-/// Runs it to its end, which must come within a minute.
+/// Runs the program to its end. Fails after a minute.
 pub fn output_of(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = command.spawn().unwrap();
     let id = program.id().to_string();
     let (sender, receiver) = mpsc::channel();
-    // Both pipes are read meanwhile, so that no long output stops the program.
+// Both pipes are read at the same time, so that long output does not block the program.
     thread::spawn(move || sender.send(program.wait_with_output().unwrap()));
     receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
         Command::new("kill").args(["-KILL", &id]).status().unwrap();

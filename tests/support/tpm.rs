@@ -13,7 +13,7 @@ use azure_dps::identity::{Sign, SignError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use software_tpm::SoftwareTpm;
 
-/// Their keys take a while to make.
+/// Shared, because making their keys takes long.
 pub static TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
 pub static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
 
@@ -21,7 +21,7 @@ pub static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
 pub struct Machine {
     pub tpm: &'static SoftwareTpm,
     pub shown: &'static SoftwareTpm,
-    /// What the TPM holds, the last one being what it signs with.
+/// The keys in the TPM. The last one signs.
     pub activated: Vec<Vec<u8>>,
 }
 
@@ -60,7 +60,7 @@ impl Sign for Machine {
     }
 }
 
-/// As the operator enrolls it.
+/// The enrollment for this TPM.
 pub fn endorsement_key(tpm: &SoftwareTpm) -> String {
     BASE64_STANDARD.encode(tpm.endorsement_key())
 }
