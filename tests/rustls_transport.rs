@@ -176,7 +176,7 @@ fn certificates_and_keys_that_cannot_be_used() {
     let client =
         |chain: &[u8], key: &[u8]| builder().with_ca(own).with_client_certificate(chain, key).build().unwrap_err();
     for (error, input, text) in [
-        (ca(b""), Input::Ca, "the CA certificates: no certificate: it must be PEM or DER"),
+        (ca(b""), Input::Ca, "the CA certificates: no certificate in PEM or DER"),
         (ca(b"\x30\x82\x01\x00\x02\x01\x03"), Input::Ca, "openssl pkcs12 -in"),
         (ca(key), Input::Ca, "no certificate"),
         (ca(cut), Input::Ca, "missing section end"),
@@ -187,11 +187,11 @@ fn certificates_and_keys_that_cannot_be_used() {
         (client(broken, key), Input::Certificate, "certificate 1 is not an X.509 certificate"),
         (client(V1.as_bytes(), V1_KEY.as_bytes()), Input::Certificate, "certificate 1 is X.509 version 1"),
         (client(&behind, key), Input::Certificate, "certificate 2 is X.509 version 1"),
-        (client(&behind, key), Input::Certificate, "make one of version 3: `openssl x509 -req"),
-        (client(own, b""), Input::PrivateKey, "no private key: it must be PEM or DER, and not encrypted"),
+        (client(&behind, key), Input::Certificate, "create one of version 3 with `openssl x509 -req"),
+        (client(own, b""), Input::PrivateKey, "no private key in PEM or DER"),
         (client(own, own), Input::PrivateKey, "no private key"),
-        (client(own, legacy), Input::PrivateKey, "it is encrypted: `openssl pkey -in"),
-        (client(own, encrypted), Input::PrivateKey, "it is encrypted"),
+        (client(own, legacy), Input::PrivateKey, "the key is encrypted: `openssl pkey -in"),
+        (client(own, encrypted), Input::PrivateKey, "the key is encrypted"),
         (client(own, &large), Input::PrivateKey, "more than 65536 bytes"),
     ] {
         assert!(matches!(&error, tls::Error::Input { input: of, .. } if *of == input), "{error:?}");
@@ -367,7 +367,7 @@ fn a_proxy_that_opens_no_tunnel() {
     for (answer, text) in [
         (
             &b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..],
-            "the proxy wants a user and a password (HTTP 407)",
+            "the proxy needs a user and a password (HTTP 407)",
         ),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nno go", "the proxy did not open a tunnel: HTTP 403"),
         (b"HTTP/1.1 429 Too Many Requests\r\n\r\n", "HTTP 429"),

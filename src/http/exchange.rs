@@ -9,44 +9,43 @@ use crate::{
     provisioning::{Provisioning, Step},
 };
 
-/// What a transport is to do next.
+/// The next action of a transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Sign: [`Provisioning::sign_with`].
+    /// Sign with [`Provisioning::sign_with`].
     Sign,
-    /// Give the challenge to the TPM: [`Provisioning::activate_with`].
+    /// Pass the challenge to the TPM with [`Provisioning::activate_with`].
     Activate,
-    /// Nothing, for so long.
+    /// Wait for this time.
     Wait(Duration),
-    /// Drop the connection, if there is one, and open another.
+    /// Drop the connection, if there is one, and open a new one.
     Connect,
-    /// Write some of this part of the buffer: [`Exchange::on_written`].
+    /// Write bytes of this part of the buffer. Then call [`Exchange::on_written`].
     Write(Range<usize>),
-    /// Send what was written: [`Exchange::on_flushed`].
+    /// Flush the stream. Then call [`Exchange::on_flushed`].
     Flush,
-    /// Read some bytes into [`Exchange::space`]: [`Exchange::on_read`].
+    /// Read bytes into [`Exchange::space`]. Then call [`Exchange::on_read`].
     Read,
     /// The run is over.
     Finished,
 }
 
-/// A run over one byte stream after another, without the streams: the logic of every
-/// transport that brings its own.
+/// The logic of a transport over byte streams, without I/O. A run may need several streams, one after the other.
 pub(crate) struct Exchange {
     phase: Phase,
-    /// Whether there is a connection, as far as is known.
+    /// `true` if there is a connection. The server may have closed it.
     connected: bool,
-    /// Whether the request under way goes out on a connection that was used before.
+    /// `true` if the current request uses a connection that had a request before.
     reused: bool,
     deadline: Duration,
     reader: ResponseReader,
 }
 
 enum Phase {
-    /// Between two exchanges.
+    /// No request is sent.
     Idle,
     Connecting,
-    /// Connected, and nothing written.
+    /// Connected. Nothing was written yet.
     Connected,
     Writing(Range<usize>),
     Flushing,
@@ -78,7 +77,7 @@ impl Exchange {
                         self.phase = if self.connected { Phase::Connected } else { Phase::Connecting };
                     }
                 },
-                // The time that it may take is checked by whoever connects.
+                // The connector checks the deadline.
                 Phase::Connecting => return Action::Connect,
                 Phase::Connected => match write_request(provisioning, now, buffer) {
                     Ok(len) => self.phase = Phase::Writing(0..len),
@@ -97,23 +96,23 @@ impl Exchange {
         }
     }
 
-    /// Whether there is a connection that may be used.
+    /// Returns `true` if there is a connection.
     pub(crate) const fn is_connected(&self) -> bool {
         self.connected
     }
 
-    /// When the exchange that is under way is to be given up.
+    /// Returns the deadline of the current request.
     pub(crate) const fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Where to read to.
+    /// Returns the space for the next bytes of the answer.
     pub(crate) fn space<'b>(&mut self, buffer: &'b mut [u8]) -> &'b mut [u8] {
         self.reader.space(buffer).unwrap_or_default()
     }
 
-    /// What is wrong with a signature. A buffer that is too small to sign in is too small for the
-    /// request as well, which is the size that the caller needs.
+    /// Returns the error of a signature. If the buffer was too small, the error has the size of the request, which
+    /// is larger than the message.
     pub(crate) fn signature_error(&self, provisioning: &mut Provisioning<'_>, error: Error) -> Error {
         match error {
             Error::BufferTooSmall(_) => needed(provisioning),
@@ -132,7 +131,7 @@ impl Exchange {
         rest.start = rest.start.saturating_add(written);
         let complete = rest.start >= rest.end;
         if written == 0 {
-            // Not `write_all`, which panics on a stream that takes nothing.
+            // A stream that writes 0 bytes is closed. `write_all` would panic here.
             self.on_error(provisioning, now, Error::Transport(TransportError::Closed));
         } else if complete {
             self.phase = Phase::Flushing;
@@ -144,8 +143,8 @@ impl Exchange {
         self.phase = Phase::Reading;
     }
 
-    // The header lines take half a kilobyte of stack. Inlined, they would be there under a
-    // handshake too.
+    // Not inlined, because its header lines take half a kilobyte of stack. A TLS handshake would need this stack
+    // in addition.
     #[inline(never)]
     pub(crate) fn on_read(
         &mut self,
@@ -165,16 +164,16 @@ impl Exchange {
         }
     }
 
-    /// Whatever went wrong, the connection is not used again.
+    /// Takes an error. The connection is not used again.
     pub(crate) fn on_error(&mut self, provisioning: &mut Provisioning<'_>, now: Duration, error: Error) {
         self.connected = false;
-        // The service closes connections that idle between polls. Nothing of an answer has
-        // come, so this is no failure.
-        let idled_out = matches!(error, Error::Transport(TransportError::Closed | TransportError::Stream))
+        // The service closes idle connections between polls. If no byte of an answer arrived, this is not a
+        // failure: the request is sent again on a new connection.
+        let was_idle = matches!(error, Error::Transport(TransportError::Closed | TransportError::Stream))
             && self.reused
             && self.is_untouched();
         self.reused = false;
-        if idled_out {
+        if was_idle {
             self.phase = Phase::Connecting;
             return;
         }

@@ -6,16 +6,19 @@ use crate::{
     text::writer::Writer,
 };
 
-/// Writes the request that is due, head and body, and returns its length in bytes.
+/// Writes the request that is due into `buffer`, and returns its length in bytes.
 ///
 /// [`Sizes::http_register`](crate::provisioning::Sizes::http_register) and
-/// [`Sizes::http_poll`](crate::provisioning::Sizes::http_poll) are the bytes that `buffer` must hold.
+/// [`Sizes::http_poll`](crate::provisioning::Sizes::http_poll) return the sizes of the buffer. See the
+/// [module](crate::http) for an example.
 ///
 /// # Errors
-/// [`Error::BufferTooSmall`] with a size that is sufficient; [`Error::NotDue`] if something must be
-/// signed first. Give the error to [`Provisioning::on_error`].
+/// Pass the error to [`Provisioning::on_error`].
+/// - [`Error::BufferTooSmall`] with a size that is sufficient;
+/// - [`Error::NotDue`] if no request is due, or if a signature is due first;
+/// - [`Error::NotStarted`] before [`Provisioning::start`].
 ///
-/// Source: [Register Device](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/register-device),
+/// Sources: [Register Device](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/register-device),
 /// [Operation Status Lookup](https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration/operation-status-lookup).
 pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &mut [u8]) -> Result<usize, Error> {
     provisioning.begin_request(now)?;
@@ -26,7 +29,7 @@ pub fn write_request(provisioning: &mut Provisioning<'_>, now: Duration, buffer:
     Ok(len)
 }
 
-/// How large the buffer must be, if it is too small to sign in.
+/// Returns the error with the size of the request, for a buffer that is too small for the signature.
 #[cfg(any(feature = "embedded-io-v0_7", feature = "embedded-io-async-v0_7"))]
 #[cold]
 pub(crate) fn needed(provisioning: &mut Provisioning<'_>) -> Error {
@@ -67,7 +70,7 @@ fn write_head(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {
     }
 }
 
-/// Path and query.
+/// Writes the path and the query.
 pub(crate) fn write_target(provisioning: &Provisioning<'_>, writer: &mut Writer<'_>) {
     writer.byte(b'/');
     writer.str(provisioning.registration().id_scope().as_str());

@@ -5,21 +5,23 @@ use crate::{
     total::move_down,
 };
 
-/// The most header lines of an answer that are read. The service sends about eight.
+/// The maximum number of header lines of an answer. The service sends about eight.
 pub const MAX_HEADERS: usize = 32;
 
-/// The most interim answers (1xx) before the real one. Nothing here asks for any.
+/// The maximum number of interim answers (1xx) before the final one. The requests do not ask for any.
 const MAX_INTERIM: u8 = 8;
 
-/// Reads one HTTP answer from pieces of any size, in the caller's one buffer.
+/// Reads one HTTP answer from pieces of any size, in one buffer.
 ///
-/// The buffer needs room for the head, and then, the head being forgotten, for the body: it
-/// comes to lie at the start of the buffer, with chunked framing removed.
+/// The body replaces the head at the start of the buffer, without the framing of chunks. So the buffer must hold
+/// the larger of the two. See the [module](crate::http) for an example.
+///
+/// Source: [RFC 9112](https://www.rfc-editor.org/rfc/rfc9112).
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct ResponseReader {
     phase: Phase,
-    /// `buffer[..body]` is finished body, `buffer[raw..filled]` is still to be read.
+    /// `buffer[..body]` is the body so far. `buffer[raw..filled]` was received, but not read yet.
     body: usize,
     raw: usize,
     filled: usize,
@@ -27,23 +29,24 @@ pub struct ResponseReader {
     response: Response,
 }
 
-/// The head of an answer, and where its body ends.
+/// A complete HTTP answer: the head, and the length of the body in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    /// `Retry-After` in seconds. The service sends no dates; one is treated as absent.
+    /// `Retry-After` in seconds. A date counts as absent: the service does not send dates.
     pub retry_after: Option<u32>,
-    /// The body is this much of the start of the buffer.
+    /// The length of the body, which is at the start of the buffer.
     pub body_len: usize,
-    /// Whether the connection can carry another request.
+    /// `true` if you can send another request on this connection.
     pub keep_alive: bool,
 }
 
 impl Response {
-    /// The answer as the state machine wants it, from the buffer that the reader filled.
+    /// Returns the answer for [`Provisioning::on_answer`](crate::Provisioning::on_answer). `buffer` is the buffer
+    /// of the reader.
     pub fn answer<'b>(&self, buffer: &'b [u8]) -> Answer<'b> {
         Answer::new(self.status, self.retry_after, buffer.get(..self.body_len).unwrap_or_default())
     }
@@ -53,11 +56,11 @@ impl Response {
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 enum Phase {
     Head,
-    /// So much of the body is missing.
+    /// The number of missing bytes of the body.
     Length(usize),
     UntilClose,
     ChunkSize,
-    /// So much of the chunk is missing.
+    /// The number of missing bytes of the chunk.
     Chunk(usize),
     ChunkEnd,
     Trailers,
@@ -65,7 +68,7 @@ enum Phase {
 }
 
 impl ResponseReader {
-    /// A reader at the beginning of an answer.
+    /// Creates a reader for one answer.
     pub const fn new() -> Self {
         Self {
             phase: Phase::Head,
@@ -77,14 +80,14 @@ impl ResponseReader {
         }
     }
 
-    /// Where to put the bytes that arrive next: at least one.
+    /// Returns the space for the bytes that arrive next. It has room for at least one byte.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] if the answer does not fit.
+    /// [`Error::BufferTooSmall`] if the answer does not fit the buffer.
     pub fn space<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b mut [u8], Error> {
         let size = buffer.len();
         if self.filled > size {
-            // Not the buffer that the answer is in.
+            // This is not the buffer with the answer.
             return Err(BufferTooSmall::at_least(self.filled).into());
         }
         if self.filled == size && self.raw > self.body {
@@ -98,12 +101,15 @@ impl ResponseReader {
         }
     }
 
-    /// Takes note of `len` bytes more in the buffer; 0 means that the peer closed the
-    /// connection. Returns the answer as soon as it is complete.
+    /// Reads `len` bytes that you have put into [`space`](Self::space). Returns the answer as soon as it is
+    /// complete.
+    ///
+    /// If the server closed the connection, pass 0.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if this is not HTTP/1.1, [`Error::BufferTooSmall`] if the body
-    /// will not fit, [`Error::Transport`] if the connection closed too early.
+    /// - [`Error::Malformed`] if this is not HTTP/1.1;
+    /// - [`Error::BufferTooSmall`] if the body does not fit the buffer;
+    /// - [`Error::Transport`] if the server closed the connection too early.
     pub fn received(&mut self, buffer: &mut [u8], len: usize) -> Result<Option<Response>, Error> {
         if len == 0 {
             return match self.phase {
@@ -122,12 +128,12 @@ impl ResponseReader {
         })
     }
 
-    /// Whether nothing of an answer has arrived yet.
+    /// Returns `true` if no byte of the answer has arrived yet.
     pub fn is_untouched(&self) -> bool {
         self.filled == 0 && matches!(self.phase, Phase::Head)
     }
 
-    /// Reads one piece of the answer; `false` if more bytes are needed, or none.
+    /// Reads one piece of the answer. Returns `false` if more bytes are needed, or if the answer is complete.
     fn advance(&mut self, buffer: &mut [u8]) -> Result<bool, Error> {
         match self.phase {
             Phase::Head => self.head(buffer),
@@ -138,7 +144,7 @@ impl ResponseReader {
             }
             Phase::ChunkSize => {
                 let raw = self.raw(buffer);
-                // httparse takes a size without digits for zero.
+                // httparse reads a size without digits as zero.
                 if raw.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
                     return Err(Malformed::HttpChunk.into());
                 }
@@ -178,7 +184,7 @@ impl ResponseReader {
                 }
             }
             Phase::Complete => {
-                // What follows an answer that nobody asked for makes the connection unusable.
+                // Bytes after the answer mean that the connection cannot be used again.
                 self.response.keep_alive &= self.raw >= self.filled;
                 Ok(false)
             }
@@ -203,14 +209,14 @@ impl ResponseReader {
         };
         self.raw += len;
         self.phase = match (status, framing.chunked, framing.length) {
-            // An interim answer; the real one follows. They leave the buffer, which would not end
-            // them where time stands still.
+            // An interim answer: the final one follows. Interim answers do not fill the buffer, so only this
+            // limit ends a series of them.
             (100 | 102..=199, ..) if self.interim < MAX_INTERIM => {
                 self.interim += 1;
                 Phase::Head
             }
             (100..=199, ..) => return Err(Malformed::HttpHead.into()),
-            // These have no body; a head that announces one leaves it in doubt what follows.
+            // These answers have no body. If the head announces one, the next bytes are ambiguous.
             (204 | 304, chunked, length) => {
                 self.response.keep_alive &= !chunked && length.unwrap_or(0) == 0;
                 Phase::Length(0)
@@ -240,7 +246,7 @@ impl ResponseReader {
         self.body += available;
         self.phase = rest(missing - available);
         if available < missing {
-            // Nothing raw is left: the next bytes follow the body without a gap.
+            // All received bytes are read, so the next bytes can follow the body directly.
             self.raw = self.body;
             self.filled = self.body;
             return false;
@@ -268,7 +274,7 @@ impl Default for ResponseReader {
     }
 }
 
-/// What the header lines say of the body and of the connection.
+/// The data of the header lines about the body and the connection.
 #[derive(Default)]
 pub(crate) struct Framing {
     pub(crate) length: Option<usize>,

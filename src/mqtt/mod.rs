@@ -1,45 +1,47 @@
-//! DPS over MQTT 3.1.1, without a client: what to connect, subscribe and publish with is
-//! written into the caller's buffer, and messages are read from wherever they lie.
+//! Writes requests and reads answers of MQTT 3.1.1, without I/O.
 //!
-//! Bring any MQTT client and a TLS 1.2 stream to port [`PORT`] of the endpoint's host, and
-//! keep [the driving contract](Provisioning#the-driving-contract):
+//! Use any MQTT client, with a TLS 1.2 stream to port [`PORT`] of the endpoint's host. Keep
+//! [the driving contract](crate::Provisioning#the-driving-contract):
 //!
 //! ```
-//! # use azure_dps::*;
+//! use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId};
 //! use azure_dps::{mqtt, provisioning::Step};
+//! use core::time::Duration;
 //!
-//! # let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
-//! # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-//! # let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
-//! # let (now, unix_time) = (core::time::Duration::ZERO, 1_700_000_000);
+//! let mut key = DeviceKey::new();
+//! key.read_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
+//! let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+//! let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
+//!
+//! let (now, unix_time) = (Duration::ZERO, 1_700_000_000);
 //! let mut buffer = [0; 512];
 //! provisioning.start(now, unix_time);
 //! assert_eq!(provisioning.step(now), Step::Sign);
 //! provisioning.sign_with(&mut key, &mut buffer)?;
 //! assert_eq!(provisioning.step(now), Step::Send);
 //!
-//! // After each signature, and without a session: CONNECT with a clean session, and SUBSCRIBE.
+//! // After each signature, or if there is no session: CONNECT with a clean session, then SUBSCRIBE.
 //! assert_eq!(mqtt::client_id(&provisioning), "dev-1");
 //! assert!(mqtt::write_user_name(&provisioning, &mut buffer)?.starts_with("0ne00002193/registrations/dev-1/"));
 //! assert!(mqtt::write_password(&provisioning, &mut buffer)?.starts_with("SharedAccessSignature "));
 //! mqtt::on_connack(&mut provisioning, now, 0);
 //! assert_eq!(mqtt::SUBSCRIBE_FILTER, "$dps/registrations/res/#");
 //!
-//! // PUBLISH the request that is due, and hand in what arrives.
+//! // PUBLISH the request that is due, and pass in each message that arrives.
 //! let publish = mqtt::write_publish(&mut provisioning, now, &mut buffer)?;
 //! assert_eq!(publish.topic, "$dps/registrations/PUT/iotdps-register/?$rid=1");
 //! assert_eq!(publish.body, br#"{"registrationId":"dev-1"}"#);
 //! let topic = "$dps/registrations/res/202/?$rid=1&retry-after=3";
 //! let body = br#"{"operationId":"4.d0a6","status":"assigning"}"#;
 //! assert!(mqtt::on_message(&mut provisioning, now, topic, body));
-//! assert_eq!(provisioning.step(now), Step::Wait(core::time::Duration::from_secs(3)));
+//! assert_eq!(provisioning.step(now), Step::Wait(Duration::from_secs(3)));
 //! # Ok::<(), azure_dps::Error>(())
 //! ```
 //!
-//! Publish and subscribe with QoS 0 or 1. The service cuts idle connections: let the client
-//! ping every minute or so. A request is answered by a message, not by its PUBACK: where none
-//! comes until [`Provisioning::request_deadline`], give up the session and say so to
-//! [`Provisioning::on_error`].
+//! - Publish and subscribe with QoS 0 or 1.
+//! - Let the client ping about once a minute, because the service closes idle connections.
+//! - The answer to a request is a message, not the PUBACK. If no message arrives until
+//!   [`Provisioning::request_deadline`], close the session and call [`Provisioning::on_error`].
 //!
 //! Source: [MQTT support in DPS](https://learn.microsoft.com/azure/iot-dps/iot-dps-mqtt-support).
 
@@ -57,16 +59,16 @@ use crate::{
 /// The port of MQTT over TLS.
 pub const PORT: u16 = 8883;
 
-/// What to subscribe to before the first request.
+/// The topic filter of the answers. Subscribe to it before the first request.
 pub const SUBSCRIBE_FILTER: &str = "$dps/registrations/res/#";
 
-/// The client identifier of CONNECT: the registration ID.
+/// Returns the client identifier for CONNECT, which is the registration ID.
 pub const fn client_id<'a>(provisioning: &Provisioning<'a>) -> &'a str {
     provisioning.registration().registration_id().as_str()
 }
 
-/// Writes the user name of CONNECT into `buffer`, which must hold
-/// [`Sizes::mqtt_user_name`](crate::provisioning::Sizes::mqtt_user_name) bytes.
+/// Writes the user name for CONNECT into `buffer`.
+/// [`Sizes::mqtt_user_name`](crate::provisioning::Sizes::mqtt_user_name) bytes are sufficient.
 ///
 /// # Errors
 /// [`BufferTooSmall`] with the exact size.
@@ -81,28 +83,32 @@ pub fn write_user_name<'b>(provisioning: &Provisioning<'_>, buffer: &'b mut [u8]
     writer.finish().map(|user_name| text(user_name))
 }
 
-/// Writes the token into `buffer`: the password of CONNECT. It is needed once a session, however many
-/// requests there are in it. Empty for an attestation without tokens. `buffer` must hold
-/// [`Sizes::sas_token`](crate::provisioning::Sizes::sas_token) bytes.
+/// Writes the password for CONNECT, which is the token, into `buffer`.
+/// [`Sizes::sas_token`](crate::provisioning::Sizes::sas_token) bytes are sufficient.
 ///
-/// The token changes with each [`Step::Sign`](crate::provisioning::Step::Sign): close the session and
-/// open a new one then.
+/// One password is enough for all requests of a session. For X.509 attestation, it is empty. After each
+/// [`Step::Sign`](crate::provisioning::Step::Sign), there is a new token: close the session, and open a new one.
 ///
 /// # Errors
-/// [`Error::BufferTooSmall`] with a size that is sufficient; [`Error::NotStarted`];
-/// [`Error::NotDue`] before there is a signature; [`Error::Unsupported`] for a TPM and a look-up. Give
-/// the error to [`Provisioning::on_error`].
+/// Pass the error to [`Provisioning::on_error`].
+/// - [`Error::BufferTooSmall`] with a size that is sufficient;
+/// - [`Error::NotStarted`] before [`Provisioning::start`];
+/// - [`Error::NotDue`] before the signature, or after the end of the run;
+/// - [`Error::Unsupported`] for a TPM or a look-up.
 pub fn write_password<'b>(provisioning: &Provisioning<'_>, buffer: &'b mut [u8]) -> Result<&'b str, Error> {
     provisioning.write_session_token(buffer)
 }
 
-/// What the service answered to CONNECT, by its return code. Success is reported as
-/// [`Progress::Connected`](crate::provisioning::Progress::Connected), anything else ends the session, and
-/// the run unless the service is merely unavailable.
+/// Takes the return code of a CONNACK.
 ///
-/// A refusal counts as [`Error::Refused`] with the HTTP status that says the same: 401 for
-/// codes 4 and 5, 503 for 3, else 400. Expect bad tokens to be accepted here and refused by
-/// the first message.
+/// | code | effect |
+/// |---|---|
+/// | 0 | the run reports [`Progress::Connected`](crate::provisioning::Progress::Connected) |
+/// | 3 | [`Error::Refused`] with the status 503: close the session. The run tries again |
+/// | 4, 5 | [`Error::Refused`] with the status 401: close the session. The run tries the other key, or ends |
+/// | any other | [`Error::Refused`] with the status 400: close the session. The run ends |
+///
+/// The service may accept an invalid token here, and reject it in the answer to the first request.
 ///
 /// Source: [CONNACK](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718035).
 pub fn on_connack(provisioning: &mut Provisioning<'_>, now: Duration, return_code: u8) {
@@ -115,7 +121,7 @@ pub fn on_connack(provisioning: &mut Provisioning<'_>, now: Duration, return_cod
     provisioning.on_error(now, Error::Refused(ServiceError { http_status, code: None, tracking_id: None }));
 }
 
-/// A message to be published.
+/// A message for the MQTT client to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
@@ -126,12 +132,15 @@ pub struct Publish<'b> {
     pub body: &'b [u8],
 }
 
-/// Writes the request that is due, topic and body, into `buffer`, which must hold
-/// [`Sizes::mqtt_publish`](crate::provisioning::Sizes::mqtt_publish) bytes.
+/// Writes the topic and the body of the request that is due into `buffer`.
+/// [`Sizes::mqtt_publish`](crate::provisioning::Sizes::mqtt_publish) bytes are sufficient.
 ///
 /// # Errors
-/// [`Error::BufferTooSmall`] with the exact size. Give the error to
-/// [`Provisioning::on_error`].
+/// Pass the error to [`Provisioning::on_error`].
+/// - [`Error::BufferTooSmall`] with the exact size;
+/// - [`Error::NotDue`] if no request is due, or if a signature is due first;
+/// - [`Error::NotStarted`] before [`Provisioning::start`];
+/// - [`Error::Unsupported`] for a look-up.
 pub fn write_publish<'b>(
     provisioning: &mut Provisioning<'_>,
     now: Duration,
@@ -140,15 +149,18 @@ pub fn write_publish<'b>(
     write(provisioning, now, buffer, None)
 }
 
-/// Does what [`write_publish`] does, with a zero byte between topic and body, which neither of them has: many
-/// MQTT clients in C take a zero-terminated topic. The buffer must be one byte larger.
+/// Writes a request as [`write_publish`] does, with a zero byte between topic and body. The buffer needs one byte
+/// more.
+///
+/// Many MQTT clients in C need a topic that ends with a zero byte.
 ///
 /// ```
-/// # use azure_dps::*;
-/// # use core::time::Duration;
-/// # let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
-/// # let mut provisioning = Provisioning::new(registration, Attestation::x509());
-/// # provisioning.start(Duration::ZERO, 0);
+/// use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId, mqtt};
+/// use core::time::Duration;
+///
+/// let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+/// let mut provisioning = Provisioning::new(registration, Attestation::x509());
+/// provisioning.start(Duration::ZERO, 0);
 /// let mut buffer = [0xff; 128];
 /// let publish = mqtt::write_publish_with_nul(&mut provisioning, Duration::ZERO, &mut buffer)?;
 /// assert_eq!(publish.topic, "$dps/registrations/PUT/iotdps-register/?$rid=1");
@@ -158,7 +170,7 @@ pub fn write_publish<'b>(
 /// ```
 ///
 /// # Errors
-/// As [`write_publish`].
+/// See [`write_publish`].
 pub fn write_publish_with_nul<'b>(
     provisioning: &mut Provisioning<'_>,
     now: Duration,
@@ -209,22 +221,20 @@ fn write<'b>(
     Ok(Publish { topic: text(topic), body: rest.get(usize::from(after_topic.is_some())..).unwrap_or_default() })
 }
 
-/// Hands in a message. `true` if it was the answer to the request that is under way; anything
-/// else is left alone: other topics, and late answers to earlier requests.
+/// Takes a message that arrived. Returns `true` if it is the answer to the current request.
 ///
-/// If the message ends the run, [`Provisioning::result`] is read from its `body`.
+/// Ignores messages with other topics, and late answers to earlier requests. If the message ends the run, read
+/// [`Provisioning::result`] from `body`. If the service sends an invalid topic, the run ends with
+/// [`Error::Malformed`].
 ///
-/// The answer is known by the number of its request, which goes on from run to run. In a session
-/// that another [`Provisioning`] had before, its late answers could be taken for this one's: open a
-/// new one.
-///
-/// A topic of the service's that cannot be read ends the run with [`Error::Malformed`].
+/// Answers are matched by the number of the request. The number continues from run to run. Use a new session for
+/// each [`Provisioning`], because a late answer to another one could have the same number.
 pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {
     let Some(topic) = topic.strip_prefix("$dps/registrations/res/") else { return false };
     let (mut request_id, mut retry_after) = (None, None);
     let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
     let status = parts.next().and_then(parse_u32);
-    // The order of the parameters is the service's affair.
+    // The order of the parameters is not documented.
     for part in parts {
         if let Some(value) = part.strip_prefix(b"$rid=") {
             request_id = parse_u32(value);

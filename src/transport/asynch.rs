@@ -1,35 +1,59 @@
-//! A transport over any byte stream with the async [`embedded_io_async`] 0.7 traits: embassy on bare
-//! metal, tokio through adapters.
+//! A transport over any byte stream with the async [`embedded_io_async`] 0.7 traits.
 //!
-//! It does what the [blocking transport](crate::blocking) does: both drive the same exchange. Here every
-//! wait is bounded as well: whatever the stream or the signer does not do in time is dropped.
+//! Use it with embassy on bare metal, or with tokio through adapters. It works like the
+//! [blocking transport](crate::blocking), and also limits the time of each call: if the stream or the signer is late,
+//! its future is dropped.
+//!
+//! This crate contains no TLS for this transport. [`Connect::connect`] must return a TLS 1.2 stream, because DPS
+//! supports TLS 1.2 only. It must also check that the server's certificate is for the endpoint's host name.
+//!
+//! ```
+//! use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, asynch};
+//! use azure_dps::{asynch::Connect, provisioning::Sizes};
+//! use core::time::Duration;
+//!
+//! const SIZES: Sizes = Sizes::new("0ne00002193", "dev-1");
+//!
+//! /// `connect` opens the TLS stream. `clock` is the time since boot.
+//! async fn provision<C: Connect>(
+//!     key: &mut DeviceKey,
+//!     connect: &mut C,
+//!     unix_time: u64,
+//!     clock: impl Fn() -> Duration,
+//!     delay: impl AsyncFnMut(Duration),
+//! ) -> Result<(), asynch::Error<C::Error, C::StreamError>> {
+//!     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+//!     let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
+//!     let mut buffer = [0; SIZES.http()];
+//!     provisioning.start(clock(), unix_time);
+//!     asynch::run(&mut provisioning, key, &mut buffer, connect, clock, delay, |_| ()).await?;
+//!     let assignment = provisioning.result(&buffer)?;
+//!     let _hub = assignment.hub(); // connect to this hub
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # Cancellation
 //!
-//! The future of [`run`] can be dropped at any time. The connection goes with it, and the run stays in
-//! the [`Provisioning`]. To go on, call [`run`] again, without [`Provisioning::start`]. It makes a new
-//! connection, and the run has the time that is left. What is lost depends on where the future was
-//! dropped:
+//! You can drop the future of [`run`] at any time. This closes the connection. The [`Provisioning`] keeps the state of
+//! the run. To continue, call [`run`] again, without [`Provisioning::start`]. The deadline of the run does not change.
 //!
-//! | while | the service has | the next call |
+//! | dropped while | the service has received | the next call |
 //! |---|---|---|
 //! | signing | nothing | signs again |
 //! | connecting, writing | nothing, or half a request | sends the request |
-//! | flushing, reading | perhaps the request | sends it again. A registration that still runs is answered with 409203, and repeated |
-//! | waiting | answered | waits for the rest, then polls the same operation |
+//! | flushing, reading | perhaps the request | sends the request again. If the service still processes the first one, it answers 409203, and the run tries again |
+//! | waiting | the request, and has answered it | waits for the rest of the time, then polls the same operation |
 //!
 //! # Executors
 //!
-//! The future is `Send` if the signer, the connector and its streams are. Connectors that are structs, and
-//! closures that own what they use, can be spawned on tokio's multi-thread runtime. A closure that borrows
-//! a local variable cannot: the compiler says that `Send` is not general enough. On a single-threaded
-//! executor, such as embassy's, anything goes: a secure element on a bus in a `RefCell`, for example.
+//! The future is `Send` if the signer, the connector and its streams are `Send`. You can spawn it on tokio's
+//! multi-thread runtime if the connector is a struct, or a closure that owns its data. A closure that borrows a local
+//! variable does not work there: the compiler reports that `Send` is not general enough. On a single-threaded executor,
+//! such as embassy's, nothing needs to be `Send`: a secure element on a bus in a `RefCell` works, for example.
 //!
-//! The future takes at most 800 bytes on a 64-bit target, besides the streams, and the futures of the
-//! connector, the signer and `delay`.
-//!
-//! DPS speaks TLS 1.2 only. The stream that [`Connect::connect`] returns must already be secured, and its
-//! server certificate checked for the endpoint's host name. This crate picks no TLS.
+//! The future has at most 800 bytes on a 64-bit target, without the streams and without the futures of the connector,
+//! the signer and `delay`.
 //!
 //! [`embedded_io_async`]: https://docs.rs/embedded-io-async/0.7
 
@@ -52,10 +76,10 @@ use crate::{
     total::between,
 };
 
-/// Makes connections to the service.
+/// Opens connections to the service.
 ///
-/// An async closure that returns a stream is one. Write a type of your own if the stream borrows from
-/// what makes it, as embassy-net's `TcpSocket` borrows its buffers:
+/// An async closure that returns a stream implements this trait. Implement the trait for a type if the stream borrows
+/// from it. For example, the `TcpSocket` of embassy-net borrows its buffers. (The example has no TLS.)
 ///
 /// ```
 /// # mod embassy_net { // stands for the crate: `ci/programs/bare-metal` and `examples/embassy` have the real one
@@ -103,25 +127,25 @@ use crate::{
 ///     }
 /// }
 /// ```
-// The futures need not be `Send`: embassy's sockets are not.
+// The futures are not `Send`, because embassy's sockets are not.
 #[allow(async_fn_in_trait)]
 pub trait Connect {
-    /// Why there is no connection.
+    /// The error if the connection fails.
     type Error;
     /// The error of the stream.
     type StreamError: embedded_io_async::Error;
-    /// A secured stream, which may borrow from `self`.
+    /// The TLS stream, which may borrow from `self`.
     type Stream<'s>: Read + Write + ErrorType<Error = Self::StreamError>
     where
         Self: 's;
 
-    /// Makes a new, secured stream, its handshake done. The future is dropped at `deadline`, a time on
-    /// the clock that [`run`] is given.
+    /// Opens a new TLS stream, and completes its handshake. The future is dropped at `deadline`, a time on the clock of
+    /// [`run`].
     ///
     /// # Errors
-    /// `?` makes [`ConnectError::Network`] of the connector's own errors; it is retried. Return
-    /// [`ConnectError::Untrusted`] for a certificate that is not trusted; it is final. So is
-    /// [`ConnectError::ProxyRefused`].
+    /// - [`ConnectError::Network`] for a failure of the network: the run tries again. `?` returns this error;
+    /// - [`ConnectError::Untrusted`] for a certificate that is not trusted: the run ends;
+    /// - [`ConnectError::ProxyRefused`] for a proxy that rejects the device: the run ends.
     async fn connect(&mut self, deadline: Duration) -> Result<Self::Stream<'_>, ConnectError<Self::Error>>;
 }
 
@@ -142,28 +166,31 @@ where
     }
 }
 
-/// Runs a started [`Provisioning`] to its end, or goes on with one whose future was dropped
-/// ([cancellation](self#cancellation)). The outcome is read with [`Provisioning::result`] or
-/// [`Provisioning::details`], from `buffer`.
+/// Runs a started [`Provisioning`] to its end.
 ///
-/// - `signer`: holds the key. An array of two signers is a primary and a secondary key. A device with
-///   a certificate has [`NoKey`](crate::identity::NoKey).
-/// - `buffer`: for requests and answers; see [`Sizes`](crate::provisioning::Sizes).
-/// - `connect`: makes connections. A stream is kept for as long as the service keeps it. If it was
-///   closed between two polls, `run` makes a new one.
-/// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during
-///   `delay`, and not wrap.
-/// - `delay`: waits for at least this long. It also bounds the other waits.
-/// - `observe`: called with each [`Progress`]; `|_| ()` if you do not need it.
+/// Then read the result from `buffer`: with [`Provisioning::result`], or after a failure with
+/// [`Provisioning::details`]. If an earlier future was dropped, this call continues its run: see
+/// [cancellation](self#cancellation).
 ///
-/// A read, write or flush that fails with `ErrorKind::Interrupted` is called again until the time for the request is
-/// over.
+/// - `signer` has the key. An array of two signers is a primary and a secondary key. For X.509 attestation, pass
+///   [`NoKey`](crate::identity::NoKey).
+/// - `buffer` holds requests and answers. [`Sizes::http`](crate::provisioning::Sizes::http) returns its size.
+/// - `connect` opens connections. A run uses a stream until the service closes it, then opens a new one.
+/// - `clock` returns the time of the monotonic clock of [`Provisioning::start`]. It must not stop during `delay`, and
+///   must not wrap.
+/// - `delay` waits for at least the given time. The run also uses it to limit the time of the stream and the signer.
+/// - `observe` is called with each [`Progress`]. Pass `|_| ()` if you do not need it.
 ///
-/// Wipe the buffer afterwards if others can read it: remains of the token may be in it.
+/// If a read, write or flush returns `ErrorKind::Interrupted`, the run calls the stream again, until the deadline of the
+/// request.
+///
+/// The buffer may contain parts of the token afterwards. Wipe it if other code can read it.
 ///
 /// # Errors
-/// [`Error`] with what ended the run. [`NotStarted`](crate::Error::NotStarted) if the run was not
-/// started, or not started again after its end.
+/// - [`Error`] with the reason of the failure;
+/// - [`NotStarted`](crate::Error::NotStarted) if [`Provisioning::start`] was not called for this run.
+///
+/// # Example
 ///
 /// ```
 /// use azure_dps::*;
@@ -227,8 +254,8 @@ pub async fn run<C: Connect + ?Sized>(
     driver.outcome()
 }
 
-/// Goes on for as long as it can with this stream, or without one. Returns `true` if a connection
-/// is needed, `false` if the run is over.
+/// Continues the run with this stream, or without one. Returns `true` if a new connection is needed, `false` if the
+/// run is over.
 async fn serve<S, K, T, D, O, C, E>(
     driver: &mut Driver<'_, '_, K, T, D, O, Error<C, E>>,
     mut stream: Option<&mut S>,
@@ -243,12 +270,12 @@ where
 {
     let Driver { provisioning, signer, buffer, clock, delay, observe, exchange, cause } = driver;
     loop {
-        // Before and after, since the clock may have passed a wait that begins with the last answer.
+        // Reported before and after: if the wait is already over, `next` replaces the event of the last answer.
         report(provisioning, observe);
         let action = exchange.next(provisioning, clock(), buffer);
         report(provisioning, observe);
         if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
-            // It is dropped before there is another one: a small device has memory for one session.
+            // The stream is dropped before a new one is opened: a small device has memory for one session only.
             return true;
         }
         let left = time_left(clock(), exchange.deadline());
@@ -287,7 +314,7 @@ where
     }
 }
 
-/// What [`Provisioning::sign_with`] and [`Provisioning::activate_with`] do.
+/// Signs or activates, as [`Provisioning::sign_with`] and [`Provisioning::activate_with`] do.
 async fn ask_signer(
     provisioning: &mut Provisioning<'_>,
     signer: &mut (impl SignAsync + ?Sized),
@@ -302,7 +329,7 @@ async fn ask_signer(
     }
     provisioning.begin_signature(signer.has_secondary_key())?;
     let message = provisioning.write_message(buffer)?;
-    // Not in its place: where this future is dropped, there is no signature.
+    // A local variable: if this future is dropped, the run must have no signature.
     let mut signature = Signature::EMPTY;
     match provisioning.key() {
         KeyChoice::Primary => signer.sign(message, &mut signature.0).await?,
@@ -312,7 +339,7 @@ async fn ask_signer(
     Ok(())
 }
 
-/// Zero if the deadline has passed.
+/// Returns the time until the deadline. Returns zero if the deadline has passed.
 fn time_left(now: Duration, deadline: Duration) -> Duration {
     if now < deadline { between(now, deadline) } else { Duration::ZERO }
 }
@@ -327,7 +354,7 @@ async fn in_time<T, C, S>(
     }
 }
 
-/// The work's output, if it comes before the delay is over.
+/// Returns the output of `work`, or `None` if `delay` ends first.
 async fn first<T>(work: impl Future<Output = T>, delay: impl Future<Output = ()>) -> Option<T> {
     let (mut work, mut delay) = (pin!(work), pin!(delay));
     poll_fn(|context| match work.as_mut().poll(context) {

@@ -1,8 +1,34 @@
-//! A transport over any byte stream with the blocking [`embedded_io`] 0.7 traits: a TLS session on
-//! bare metal, a modem, a `TcpStream` in an adapter.
+//! A transport over any byte stream with the blocking [`embedded_io`] 0.7 traits.
 //!
-//! DPS speaks TLS 1.2 only. The stream that [`Connect::connect`] returns must already be secured, and
-//! its server certificate checked for the endpoint's host name. This crate picks no TLS.
+//! Examples of such streams are a TLS session on bare metal, a modem, or a `TcpStream` in an adapter. This crate
+//! contains no TLS for this transport. [`Connect::connect`] must return a TLS 1.2 stream, because DPS supports
+//! TLS 1.2 only. It must also check that the server's certificate is for the endpoint's host name.
+//!
+//! ```
+//! use azure_dps::{Attestation, DeviceKey, IdScope, Provisioning, Registration, RegistrationId, blocking};
+//! use azure_dps::{blocking::Connect, provisioning::Sizes};
+//! use core::time::Duration;
+//!
+//! const SIZES: Sizes = Sizes::new("0ne00002193", "dev-1");
+//!
+//! /// `connect` opens the TLS stream. `clock` is the time since boot.
+//! fn provision<C: Connect>(
+//!     key: &mut DeviceKey,
+//!     connect: &mut C,
+//!     unix_time: u64,
+//!     clock: impl Fn() -> Duration,
+//!     delay: impl FnMut(Duration),
+//! ) -> Result<(), blocking::Error<C::Error, C::StreamError>> {
+//!     let registration = Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new("dev-1")?);
+//!     let mut provisioning = Provisioning::new(registration, Attestation::symmetric_key());
+//!     let mut buffer = [0; SIZES.http()];
+//!     provisioning.start(clock(), unix_time);
+//!     blocking::run(&mut provisioning, key, &mut buffer, connect, clock, delay, |_| ())?;
+//!     let assignment = provisioning.result(&buffer)?;
+//!     let _hub = assignment.hub(); // connect to this hub
+//!     Ok(())
+//! }
+//! ```
 //!
 //! [`embedded_io`]: https://docs.rs/embedded-io/0.7
 
@@ -18,10 +44,10 @@ use crate::{
     provisioning::{Progress, Provisioning},
 };
 
-/// Makes connections to the service.
+/// Opens connections to the service.
 ///
-/// A closure that returns a stream is one. Write a type of your own if the stream borrows from what
-/// makes it, such as a socket that borrows its buffers:
+/// A closure that returns a stream implements this trait. Implement the trait for a type if the stream borrows from
+/// it. For example, a socket borrows its buffers:
 ///
 /// ```
 /// use azure_dps::blocking::{Connect, ConnectError};
@@ -52,30 +78,31 @@ use crate::{
 /// }
 /// ```
 pub trait Connect {
-    /// Why there is no connection.
+    /// The error if the connection fails.
     type Error;
     /// The error of the stream.
     type StreamError: embedded_io::Error;
-    /// A secured stream, which may borrow from `self`.
+    /// The TLS stream, which may borrow from `self`.
     type Stream<'s>: Read + Write + ErrorType<Error = Self::StreamError>
     where
         Self: 's;
 
-    /// Makes a new, secured stream, its handshake done. Gives up at `deadline`, a time on the clock
-    /// that [`run`] is given.
+    /// Opens a new TLS stream, and completes its handshake. Must return at `deadline`, a time on the clock of [`run`].
     ///
     /// # Errors
-    /// `?` makes [`ConnectError::Network`] of the connector's own errors; it is retried. Return
-    /// [`ConnectError::Untrusted`] for a certificate that is not trusted; it is final. So is
-    /// [`ConnectError::ProxyRefused`].
+    /// - [`ConnectError::Network`] for a failure of the network: the run tries again. `?` returns this error;
+    /// - [`ConnectError::Untrusted`] for a certificate that is not trusted: the run ends;
+    /// - [`ConnectError::ProxyRefused`] for a proxy that rejects the device: the run ends.
     fn connect(&mut self, deadline: Duration) -> Result<Self::Stream<'_>, ConnectError<Self::Error>>;
 
-    /// Does what [`connect`](Self::connect) does. [`run`] calls it with its whole buffer, in which nothing is needed
-    /// until there is a stream. A connector that needs memory for a while uses it, for a host name that ends with a
-    /// zero byte, for example.
+    /// Opens a new stream as [`connect`](Self::connect) does, with memory to use during the call.
+    ///
+    /// [`run`] calls this function. `scratch` is its whole buffer, which is free until there is a stream. A connector
+    /// can use it, for example, for a host name that ends with a zero byte. The default calls
+    /// [`connect`](Self::connect).
     ///
     /// # Errors
-    /// As for [`connect`](Self::connect).
+    /// See [`connect`](Self::connect).
     fn connect_with(
         &mut self,
         deadline: Duration,
@@ -103,33 +130,37 @@ where
     }
 }
 
-/// Runs a started [`Provisioning`] to its end. The outcome is read with [`Provisioning::result`] or
-/// [`Provisioning::details`], from `buffer`.
+/// Runs a started [`Provisioning`] to its end.
 ///
-/// - `signer`: holds the key. An array of two signers is a primary and a secondary key. A device with
-///   a certificate has [`NoKey`](crate::identity::NoKey).
-/// - `buffer`: for requests and answers; see [`Sizes`](crate::provisioning::Sizes).
-/// - `connect`: makes connections. A stream is kept for as long as the service keeps it. If it was
-///   closed between two polls, `run` makes a new one.
-/// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during
-///   `delay`, and not wrap.
-/// - `delay`: waits for at least this long.
-/// - `observe`: called with each [`Progress`]; `|_| ()` if you do not need it.
+/// Then read the result from `buffer`: with [`Provisioning::result`], or after a failure with
+/// [`Provisioning::details`].
 ///
-/// Wipe the buffer afterwards if others can read it: remains of the token may be in it.
+/// - `signer` has the key. An array of two signers is a primary and a secondary key. For X.509 attestation, pass
+///   [`NoKey`](crate::identity::NoKey).
+/// - `buffer` holds requests and answers. [`Sizes::http`](crate::provisioning::Sizes::http) returns its size.
+/// - `connect` opens connections. A run uses a stream until the service closes it, then opens a new one.
+/// - `clock` returns the time of the monotonic clock of [`Provisioning::start`]. It must not stop during `delay`, and
+///   must not wrap.
+/// - `delay` waits for at least the given time.
+/// - `observe` is called with each [`Progress`]. Pass `|_| ()` if you do not need it.
 ///
-/// The time for each request is checked between reads, so a peer that trickles is bounded.
-/// Only the stream can bound a `read` that never returns: set a time-out, and set it for a
-/// whole read if there is TLS. A TLS record that trickles in is one read, although each of its
-/// bytes is in time. The same goes for the handshake in `connect`, which is given its end.
+/// The buffer may contain parts of the token afterwards. Wipe it if other code can read it.
 ///
-/// A read, write or flush that fails with `ErrorKind::Interrupted` is called again until the time for the request is
-/// over, as the standard library does after a signal. A stream that cannot wait for bytes may use it to say that there
-/// are none yet.
+/// # Time-outs
+///
+/// A run checks the deadline of a request between two calls of the stream, so it ends a server that sends slowly. It
+/// cannot end a single call that never returns. So set a time-out in the stream. With TLS, the time-out must be for the
+/// whole read, because a read waits for a complete TLS record, and the record may arrive byte by byte. The same is true
+/// for the handshake in `connect`.
+///
+/// If a read, write or flush returns `ErrorKind::Interrupted`, the run calls the stream again, until the deadline of the
+/// request. A stream that cannot wait may return this error if there are no bytes yet.
 ///
 /// # Errors
-/// [`Error`] with what ended the run. [`NotStarted`](crate::Error::NotStarted) if the run was not
-/// started, or not started again after its end.
+/// - [`Error`] with the reason of the failure;
+/// - [`NotStarted`](crate::Error::NotStarted) if [`Provisioning::start`] was not called for this run.
+///
+/// # Example
 ///
 /// ```
 /// use azure_dps::*;
@@ -160,8 +191,7 @@ where
 /// }
 /// # Ok::<(), azure_dps::Error>(())
 /// ```
-// Called once in a program, it would be inlined, and its stack be there for whatever else its
-// caller does.
+// Not inlined, so that its stack is in use only during the call.
 #[inline(never)]
 pub fn run<C: Connect + ?Sized>(
     provisioning: &mut Provisioning<'_>,
@@ -188,8 +218,8 @@ pub fn run<C: Connect + ?Sized>(
     driver.outcome()
 }
 
-/// Goes on for as long as it can with this stream, or without one. Returns `true` if a connection
-/// is needed, `false` if the run is over.
+/// Continues the run with this stream, or without one. Returns `true` if a new connection is needed, `false` if the
+/// run is over.
 fn serve<S, K, T, D, O, C, E>(driver: &mut Driver<'_, '_, K, T, D, O, Error<C, E>>, mut stream: Option<&mut S>) -> bool
 where
     S: Read + Write + ErrorType<Error = E>,
@@ -201,13 +231,13 @@ where
 {
     let Driver { provisioning, signer, buffer, clock, delay, observe, exchange, cause } = driver;
     loop {
-        // Before and after, since the clock may have passed a wait that begins with the last answer.
+        // Reported before and after: if the wait is already over, `next` replaces the event of the last answer.
         report(provisioning, observe);
         let action = exchange.next(provisioning, clock(), buffer);
         report(provisioning, observe);
         if stream.is_some() && !exchange.is_connected() && action != Action::Finished {
-            // It is dropped before there is another one: a modem has one socket, and a small device
-            // memory for one session.
+            // The stream is dropped before a new one is opened: a modem may have only one socket, and a small device
+            // has memory for one session only.
             return true;
         }
         let result = match (action, &mut stream) {

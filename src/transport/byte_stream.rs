@@ -1,4 +1,4 @@
-//! What can go wrong on a byte stream of the caller's, blocking or not.
+//! The common part of the blocking and the async transport: errors and the driver.
 
 use core::{fmt, time::Duration};
 
@@ -15,16 +15,17 @@ use crate::{
     provisioning::{Progress, Provisioning},
 };
 
-/// Why there is no connection, as far as it matters for what to do next.
+/// The error of a connector. The kind decides whether the run tries again.
+///
+/// `?` turns an error of the connector into [`Network`](Self::Network).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum ConnectError<C> {
-    /// The network's fault: the run tries again.
+    /// The network failed. The run tries again.
     Network(C),
-    /// The other side did not prove who it is: the run ends. A clock that is off looks like
-    /// this as well.
+    /// The server's certificate is not trusted. The run ends. A wrong clock can cause this error too.
     Untrusted(C),
-    /// A proxy on the way refuses this device, for want of a password, for example: the run ends.
+    /// A proxy rejects this device, for example because a password is missing. The run ends.
     ProxyRefused(C),
 }
 
@@ -34,26 +35,28 @@ impl<C> From<C> for ConnectError<C> {
     }
 }
 
-/// What ended a run over a byte stream. `C` is what `connect` reports, `S` the stream.
+/// The error that ended a run over byte streams.
+///
+/// `C` is the error of the connector, `S` the error of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt-v1", derive(defmt::Format))]
 pub enum Error<C, S> {
-    /// Anything but the network, or a network fault that the stream has no error for.
+    /// An error that does not come from the connector or the stream.
     Provisioning(crate::error::Error),
-    /// No connection could be made; the last attempt's error.
+    /// The connection failed. This is the error of the last attempt.
     Connect(C),
     /// The server's certificate is not trusted.
     Untrusted(C),
-    /// A proxy refuses this device.
+    /// A proxy rejects this device.
     ProxyRefused(C),
-    /// Reading or writing failed; the last attempt's error.
+    /// The stream failed to read or write. This is the error of the last attempt.
     Stream(S),
 }
 
 impl<C, S: io::Error> Error<C, S> {
-    /// Returns the error without the stream's own. The [`ErrorKind`] of that is kept as a
-    /// [`TransportError`].
+    /// Returns the error without the cause from the connector or the stream. The [`ErrorKind`] of a stream's error
+    /// becomes a [`TransportError`].
     pub fn kind(&self) -> crate::error::Error {
         match self {
             Error::Provisioning(error) => *error,
@@ -64,19 +67,18 @@ impl<C, S: io::Error> Error<C, S> {
         }
     }
 
-    /// Whose move it is.
+    /// Returns who must act.
     pub fn fault(&self) -> Fault {
         self.kind().fault()
     }
 
-    /// Returns `true` if a signal interrupted the call. The exchange is as it was, so the call is due again, unless
-    /// the time for the request is over by now.
+    /// Returns `true` if a signal interrupted the call. Then the call is repeated until the deadline of the request.
     pub(super) fn is_interrupted(&self) -> bool {
         matches!(self, Error::Stream(error) if error.kind() == ErrorKind::Interrupted)
     }
 }
 
-/// What a stream's error means for the exchange.
+/// Converts the error of a stream:
 ///
 /// | `ErrorKind` | fault |
 /// |---|---|
@@ -85,7 +87,7 @@ impl<C, S: io::Error> Error<C, S> {
 /// | `ConnectionRefused`, `AddrInUse`, `AddrNotAvailable` | [`Connect`](TransportError::Connect) |
 /// | any other | [`Stream`](TransportError::Stream) |
 ///
-/// A run is not told of `Interrupted`: the transport calls the stream again.
+/// A transport does not report `Interrupted` to the run. It calls the stream again.
 impl From<ErrorKind> for TransportError {
     fn from(kind: ErrorKind) -> Self {
         match kind {
@@ -103,7 +105,7 @@ impl From<ErrorKind> for TransportError {
     }
 }
 
-/// A run over one stream after another: what the blocking and the async transport have in common.
+/// The state of a transport during a run.
 pub(super) struct Driver<'r, 'a, K: ?Sized, T, D, O, E> {
     pub(super) provisioning: &'r mut Provisioning<'a>,
     pub(super) signer: &'r mut K,
@@ -112,7 +114,7 @@ pub(super) struct Driver<'r, 'a, K: ?Sized, T, D, O, E> {
     pub(super) delay: D,
     pub(super) observe: O,
     pub(super) exchange: Exchange,
-    /// The last error of the network.
+    /// The last error of the connector or the stream.
     pub(super) cause: Option<E>,
 }
 
@@ -143,8 +145,7 @@ where
         self.cause = Some(error);
     }
 
-    /// The outcome of the run, with the stream's own error if that ended it: it says more than
-    /// that the network failed.
+    /// Returns the outcome of the run. If the connector or the stream ended the run, the error has their cause.
     pub(super) fn outcome(self) -> Result<(), Error<C, E>> {
         self.provisioning.outcome().map_err(|error| match self.cause {
             Some(cause) if cause.kind() == error => cause,

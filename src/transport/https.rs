@@ -1,43 +1,46 @@
-//! A transport with TCP and TLS included, over [minreq]: for Linux gateways that have a key.
+//! A transport with TCP and TLS for Linux gateways that have a symmetric key.
 //!
-//! # What it cannot do
+//! It uses [minreq]. See [`run`] for an example.
 //!
-//! | not over minreq | what happens |
+//! # Limits
+//!
+//! | not supported | result |
 //! |---|---|
-//! | a CA file that is chosen in code | there is no call for it; `SSL_CERT_FILE` works |
+//! | a CA file that is set in code | there is no function for it. The variable `SSL_CERT_FILE` works |
 //! | a client certificate | [`Error::Unsupported`](crate::Error::Unsupported) for [`Attestation::x509`](crate::Attestation::x509) |
-//! | a proxy, in `HTTPS_PROXY`, `https_proxy`, `ALL_PROXY` or `all_proxy` | [`Error::Unsupported`](crate::Error::Unsupported) for an `https` endpoint, even if `NO_PROXY` lists its host |
-//! | an IPv6 address for a host name | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
+//! | a proxy in `HTTPS_PROXY`, `https_proxy`, `ALL_PROXY` or `all_proxy` | [`Error::Unsupported`](crate::Error::Unsupported) for an `https` endpoint, even if `NO_PROXY` lists its host |
+//! | an IPv6 address as the host | [`Error::InvalidEndpoint`](crate::Error::InvalidEndpoint) |
 //!
-//! The feature `rustls`, whose module is `azure_dps::tls`, does all four.
+//! The feature `rustls` supports all four: see `azure_dps::tls`.
 //!
 //! # Certificates
 //!
-//! The certificates that are trusted are the system's, or those of the file named by the
-//! environment variable `SSL_CERT_FILE`. (They are silently ignored if any crate of the
-//! program turns on minreq's feature `https`; this one turns on `https-rustls-probe`.) To
-//! choose them in code, use the feature `rustls`.
+//! The transport trusts the certificates of the operating system, or those in the file that the environment variable
+//! `SSL_CERT_FILE` names.
 //!
-//! # What minreq hides, and what becomes of it here
+//! **Warning:** if any crate of the program enables minreq's feature `https`, minreq ignores both without an error. This
+//! crate enables `https-rustls-probe`.
 //!
-//! | minreq 3.0 | Here |
+//! # Weaknesses of minreq
+//!
+//! | behavior of minreq 3.0 | behavior of this transport |
 //! |---|---|
-//! | no answer, or garbage, is a 503 of its own making | [`TransportError::Closed`], retried |
-//! | a body cut short is a success | [`TransportError::Closed`], retried |
-//! | a head cut short is a 200 with no body | [`TransportError::Closed`], retried |
-//! | redirects carry `Authorization` to another host | none are followed |
-//! | `100 Continue` is the final answer | [`Malformed::HttpHead`] |
-//! | answers of any size are stored | a body is read as far as the caller's buffer has room |
-//! | a stalled TLS handshake leaves a thread behind after the time-out | cannot be mended |
-//! | a body whose TLS record trickles in has no time-out | [`TransportError::Stalled`], retried; a thread stays behind |
-//! | each request is a connection of its own | cannot be mended |
-//! | a time-out does not tell whether the request was sent | it counts as sent ([`Provisioning::register_was_sent`]) |
-//! | a body that is cut short between two chunks is complete | so it is, if the document is |
-//! | a refusal whose head is cut short has no body | a refusal without a code |
-//! | a broken chunk is an I/O error like any other | [`Malformed::HttpChunk`] |
-//! | two lengths, unknown encodings, sizes with a sign | all but the sign are [`Malformed::HttpHead`] |
-//! | HTTP of any version, zeros and lines without a colon in a head | cannot be mended |
-//! | a header line of exactly the limit panics in debug builds | no limit is set; the time and the system's memory are the bounds |
+//! | reports a missing or invalid answer as a 503 | [`TransportError::Closed`]: the run tries again |
+//! | reports an incomplete body as a success | [`TransportError::Closed`]: the run tries again |
+//! | reports an incomplete head as a 200 without a body | [`TransportError::Closed`]: the run tries again |
+//! | sends `Authorization` to another host after a redirect | does not follow redirects |
+//! | reports `100 Continue` as the final answer | [`Malformed::HttpHead`] |
+//! | stores answers of any size | reads a body only as far as it fits the caller's buffer |
+//! | a TLS handshake that stalls leaves a thread behind after the time-out | the same |
+//! | has no time-out for a body whose TLS record arrives slowly | [`TransportError::Stalled`]: the run tries again. A thread stays behind |
+//! | opens a new connection for each request | the same |
+//! | a time-out does not say whether the request was sent | the request counts as sent ([`Provisioning::register_was_sent`]) |
+//! | reports a body that ends between two chunks as complete | the same, if the JSON is complete |
+//! | reports an error answer with an incomplete head as an answer without a body | an error without a code |
+//! | reports an invalid chunk as an I/O error | [`Malformed::HttpChunk`] |
+//! | accepts two lengths, unknown encodings and lengths with a sign | [`Malformed::HttpHead`], except for the sign |
+//! | accepts any HTTP version, and zeros and lines without a colon in a head | the same |
+//! | panics in debug builds if a header line has exactly the maximum length | sets no maximum: only the time and the memory of the system limit a head |
 //!
 //! [minreq]: https://docs.rs/minreq/3
 
@@ -68,22 +71,25 @@ use crate::{
     },
 };
 
-/// Runs a started [`Provisioning`] to its end. The outcome is read with [`Provisioning::result`] or
-/// [`Provisioning::details`], from `buffer`.
+/// Runs a started [`Provisioning`] to its end.
 ///
-/// - `signer`: holds the key. An array of two signers is a primary and a secondary key.
-/// - `buffer`: for the bodies of answers, and for requests; see [`Sizes`](crate::provisioning::Sizes).
-/// - `clock`: a monotonic clock's reading: the clock of [`Provisioning::start`]. It must go on during
-///   `delay`.
-/// - `delay`: waits for at least this long.
-/// - `observe`: is told how the run goes on; `|_| ()` if you do not need it.
+/// Then read the result from `buffer`: with [`Provisioning::result`], or after a failure with
+/// [`Provisioning::details`].
 ///
-/// The token goes through memory of minreq's that nobody wipes, and remains of it may be in
-/// `buffer`.
+/// - `signer` has the key. An array of two signers is a primary and a secondary key.
+/// - `buffer` holds requests and the bodies of answers. [`Sizes::http`](crate::provisioning::Sizes::http) returns its
+///   size.
+/// - `clock` returns the time of the monotonic clock of [`Provisioning::start`]. It must not stop during `delay`.
+/// - `delay` waits for at least the given time.
+/// - `observe` is called with each [`Progress`]. Pass `|_| ()` if you do not need it.
+///
+/// Copies of the token may stay in memory: minreq does not wipe its memory, and `buffer` may contain parts of the token.
 ///
 /// # Errors
-/// [`Error`] with what ended the run. [`NotStarted`](crate::Error::NotStarted) if the run was not
-/// started, or not started again after its end.
+/// - [`Error`] with the reason of the failure;
+/// - [`NotStarted`](crate::Error::NotStarted) if [`Provisioning::start`] was not called for this run.
+///
+/// # Example
 ///
 /// ```no_run
 /// use azure_dps::*;
@@ -130,7 +136,7 @@ pub fn run(
             Step::Sign => provisioning.sign_with(signer, buffer).map_err(Error::from),
             Step::Activate => provisioning.activate_with(signer, buffer).map_err(Error::from),
             Step::Send => exchange(provisioning, clock(), buffer, &mut observe).map(|answer| {
-                // A refusal that comes after a network failure has nothing to do with it.
+                // The cause of an earlier network failure does not belong to a later error.
                 cause = None;
                 provisioning.on_answer(clock(), answer);
             }),
@@ -157,19 +163,19 @@ fn exchange<'b>(
     if provisioning.endpoint().is_https()
         && let Some((variable, _)) = proxy::variable()
     {
-        let why = format!("{variable} names a proxy: use the feature `rustls`, or unset the variable");
+        let why = format!("{variable} is set to a proxy: use the feature `rustls`, or unset the variable");
         return Err(Error { kind: crate::error::Error::Unsupported, cause: Some(why.into()) });
     }
     provisioning.begin_request(now)?;
     if let Some(progress) = provisioning.progress() {
         observe(progress);
     }
-    // Whole seconds are all that minreq knows.
+    // minreq has time-outs in whole seconds only.
     let timeout = deadline.saturating_sub(now).as_secs().clamp(1, 86_400);
     let until = Instant::now() + Duration::from_secs(timeout);
     let request = request(provisioning, buffer)?
         .with_follow_redirects(false)
-        // With a limit, minreq subtracts more from it than there is left.
+        // With a limit, minreq may subtract more than the rest of the limit, and panic.
         .with_max_headers_size(None)
         .with_timeout(timeout);
     let response = request.send_lazy().map_err(Error::from);
@@ -189,7 +195,7 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<minreq:
         Ok(String::from_utf8_lossy(text).into_owned())
     };
     let endpoint = provisioning.endpoint();
-    // minreq hands the brackets to the resolver.
+    // minreq would pass the brackets to the resolver.
     if endpoint.host().starts_with('[') {
         return Err(crate::error::Error::InvalidEndpoint.into());
     }
@@ -219,7 +225,7 @@ fn request(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result<minreq:
 
 fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Answer<'_>, Error> {
     let status = response.status_code;
-    // No status has less than three digits, unless it was cut short.
+    // A status with less than three digits is incomplete.
     if response.reason_phrase == "Server did not provide a status line" || status < 100 {
         return Err(closed());
     }
@@ -238,8 +244,7 @@ fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Ans
     };
     space.copy_from_slice(&body);
     let body: &[u8] = space;
-    // Without a length nothing but the document itself tells that it was cut short. A
-    // refusal needs none.
+    // Without a length, only the JSON itself shows whether the body is complete. An error answer may have no body.
     let complete = match length {
         Some(length) => body.len() == length,
         None if body.is_empty() => status >= 300,
@@ -252,35 +257,37 @@ fn read(response: ResponseLazy, until: Instant, buffer: &mut [u8]) -> Result<Ans
     Ok(Answer::new(status, retry_after, body))
 }
 
-/// At most so much of a body. The time-out of minreq's own is for each piece that TLS reads of a record, and a
-/// record may come in thousands of them: what is late is left to a thread, as handshakes are.
+/// Reads at most `at_most` bytes of a body, in a thread.
+///
+/// The time-out of minreq applies to each read of the socket, and a TLS record may need thousands of reads. So after
+/// `until`, this function returns and leaves the thread behind.
 fn read_body(response: ResponseLazy, at_most: usize, until: Instant) -> Result<Vec<u8>, Error> {
     let (sender, receiver) = mpsc::channel();
     let read = move || {
-        // At once, so that it is not copied as it grows: it may be a secret of the operator's.
+        // Allocated once, because a growing vector leaves copies in memory. The payload may be secret.
         let mut body = Vec::with_capacity(at_most);
         let read = response.take(at_most as u64).read_to_end(&mut body);
-        // Nobody waits for what is late.
+        // After the time-out, there is no receiver.
         let _ = sender.send(read.map(|_| body));
     };
     thread::Builder::new().spawn(read).map_err(minreq::Error::IoError)?;
     match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
         Ok(read) => Ok(read.map_err(minreq::Error::IoError)?),
         Err(RecvTimeoutError::Timeout) => Err(minreq::Error::IoError(ErrorKind::TimedOut.into()).into()),
-        // The thread is gone without a word.
+        // The thread has panicked.
         Err(RecvTimeoutError::Disconnected) => Err(crate::error::Error::Transport(TransportError::Stream).into()),
     }
 }
 
-/// What TLS objects to will be the same the next time. What the peer complains of, or what a
-/// line corrupts, may pass.
+/// Returns `true` if TLS rejects the server. A new attempt would fail in the same way. An alert from the server or a
+/// corrupted record may be temporary.
 fn is_untrusted(error: &std::io::Error) -> bool {
     use rustls::Error::{InvalidCertificate, InvalidMessage, PeerIncompatible, PeerMisbehaved};
     let error = error.get_ref().and_then(|error| error.downcast_ref());
     matches!(error, Some(InvalidCertificate(_) | InvalidMessage(_) | PeerIncompatible(_) | PeerMisbehaved(_)))
 }
 
-/// As the other transports tell them apart, whose kinds have no `UnexpectedEof`.
+/// Converts an error kind as the other transports do. `embedded_io` has no `UnexpectedEof`.
 fn fault(kind: ErrorKind) -> TransportError {
     match kind {
         ErrorKind::TimedOut => TransportError::Stalled,
@@ -299,12 +306,12 @@ fn fault(kind: ErrorKind) -> TransportError {
     }
 }
 
-/// Returns `true` if the host name has no address. The standard library has no kind for that.
+/// Returns `true` if the host name has no address. The standard library has no error kind for this case.
 fn is_unresolved(error: &std::io::Error) -> bool {
     error.to_string().starts_with("failed to lookup address information")
 }
 
-/// Returns `true` if nothing of a request was sent: there was no connection, or no TLS on it.
+/// Returns `true` if no part of the request was sent, because the connection or the TLS handshake failed.
 const fn is_unsent(error: crate::error::Error) -> bool {
     matches!(error, crate::error::Error::Transport(TransportError::Connect) | crate::error::Error::Untrusted)
 }
@@ -313,7 +320,7 @@ fn closed() -> Error {
     crate::error::Error::Transport(TransportError::Closed).into()
 }
 
-/// What ended a run over minreq.
+/// The error that ended a run over minreq.
 #[derive(Debug)]
 pub struct Error {
     kind: crate::error::Error,
@@ -321,12 +328,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// The error without the network's own words.
+    /// Returns the error without the cause from the network.
     pub fn kind(&self) -> crate::error::Error {
         self.kind
     }
 
-    /// Whose move it is.
+    /// Returns who must act.
     pub fn fault(&self) -> Fault {
         self.kind.fault()
     }
@@ -348,7 +355,7 @@ fn kind(error: &minreq::Error) -> crate::error::Error {
     use minreq::Error as Http;
     match error {
         Http::IoError(error) => {
-            // What is wrong with chunks is wrapped.
+            // minreq wraps the error of an invalid chunk.
             let cause = error.get_ref();
             match cause.and_then(|cause| cause.downcast_ref()) {
                 Some(error) => kind(error),

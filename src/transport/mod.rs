@@ -1,4 +1,4 @@
-//! Ready-made drivers, one file each.
+//! The transports, one file each.
 
 #[cfg(feature = "embedded-io-async-v0_7")]
 pub mod asynch;

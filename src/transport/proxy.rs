@@ -1,4 +1,4 @@
-//! Which environment variable names a proxy for HTTPS.
+//! Finds the environment variable that names a proxy for HTTPS.
 
 use std::{env, ffi::OsString};
 

@@ -1,10 +1,9 @@
-//! TCP and TLS connections for Linux, with [rustls] 0.23: a CA file, a client certificate, a proxy, IPv6.
+//! TCP and TLS connections for Linux, with a CA file, a client certificate, a proxy and IPv6.
 //!
-//! A [`Connector`] is made once. [`Connector::connect`] then opens the streams that
-//! [`blocking::run`](crate::blocking::run) asks for. An MQTT client takes
-//! [`Connector::client_config`].
+//! This module uses [rustls] 0.23. Create a [`Connector`] once. Its [`connect`](Connector::connect) opens the streams for
+//! [`blocking::run`](crate::blocking::run). For an MQTT client, use [`Connector::client_config`].
 //!
-//! This module picks no cryptography: the program installs a `CryptoProvider` of rustls at its start.
+//! The program must install a `CryptoProvider` of rustls at its start:
 //!
 //! ```no_run
 //! use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
@@ -36,31 +35,32 @@
 //!
 //! # Which certificates are trusted
 //!
-//! | configured | trusted |
+//! | setting | trusted certificates |
 //! |---|---|
-//! | [`Builder::with_ca`] | the given certificates, and no others |
-//! | the environment variable `SSL_CERT_FILE` or `SSL_CERT_DIR` | the certificates there, and no others |
-//! | neither | the certificates that the operating system trusts |
+//! | [`Builder::with_ca`] | only the given certificates |
+//! | the environment variable `SSL_CERT_FILE` or `SSL_CERT_DIR` | only the certificates there |
+//! | none | the certificates that the operating system trusts |
 //!
 //! # Proxies
 //!
-//! [`Builder::build`] reads `HTTPS_PROXY`, then `https_proxy`, `ALL_PROXY` and `all_proxy`; the first that
-//! is not empty counts. `NO_PROXY` or `no_proxy` lists the hosts that are reached without it: names (with their
-//! subdomains), addresses, networks such as `10.0.0.0/8`, or `*`, as for curl. The proxy is asked with CONNECT
-//! for a tunnel to the service, so it sees the service's host name and nothing else. The proxy's URL has
-//! `http://` or no scheme. A SOCKS proxy, a proxy with `https://` or a value that cannot be read is an error:
-//! a proxy is never ignored silently. A plain `http://` endpoint is on this machine, and no proxy is used for it.
+//! - [`Builder::build`] reads `HTTPS_PROXY`, `https_proxy`, `ALL_PROXY` and `all_proxy`, in this order. It uses the first
+//!   one that is not empty. The URL has `http://` or no scheme.
+//! - `NO_PROXY` or `no_proxy` lists hosts to reach without the proxy, as for curl: names (with their subdomains),
+//!   addresses, networks such as `10.0.0.0/8`, or `*`.
+//! - The connector sends CONNECT for a tunnel to the service. So the proxy sees only the host name of the service.
+//! - A SOCKS proxy, a proxy with `https://`, or an invalid value is an error. A proxy is never ignored silently.
+//! - A plain `http://` endpoint is on this machine, and uses no proxy.
 //!
-//! # Time
+//! # Time-outs
 //!
-//! | what | at most |
+//! | action | time-out |
 //! |---|---|
-//! | look-up of the host name, connection, CONNECT and handshake together | what [`Connector::connect`] is given |
-//! | one address of the host | [`Builder::with_connect_timeout`], 10 s |
+//! | all of [`Connector::connect`]: look-up of the host name, connection, CONNECT and handshake | its argument `within` |
+//! | connection to one address of the host | [`Builder::with_connect_timeout`], 10 s |
 //! | CONNECT and the TLS handshake | [`Builder::with_handshake_timeout`], 30 s |
-//! | one read or write, even if the peer sends byte by byte | [`Builder::with_io_timeout`], 30 s |
+//! | one read or write, even if the server sends byte by byte | [`Builder::with_io_timeout`], 30 s |
 //!
-//! A look-up that is late leaves a thread behind, which ends when the system's resolver gives up.
+//! If the look-up of a host name times out, its thread stays behind until the system's resolver returns.
 //!
 //! [rustls]: https://docs.rs/rustls/0.23
 
@@ -95,12 +95,12 @@ use crate::provisioning::Endpoint;
 const MAX_CA: usize = 4 << 20;
 const MAX_CHAIN: usize = 1 << 20;
 const MAX_KEY: usize = 64 << 10;
-/// The head of a proxy's answer to CONNECT.
+/// The maximum length of the head of a proxy's answer to CONNECT.
 const MAX_HEAD: usize = 8 << 10;
 
-/// Opens connections to the service. Made by [`Connector::builder`].
+/// Opens connections to the service. [`Connector::builder`] creates it.
 ///
-/// A clone shares the configuration.
+/// See the [module](self) for an example. A clone shares the configuration.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<ClientConfig>,
@@ -111,8 +111,8 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Creates a [`Builder`] with the roots of this machine, no client certificate, and the proxy that the
-    /// environment names.
+    /// Creates a [`Builder`] with the CA certificates of this machine, no client certificate, and the proxy of the
+    /// environment.
     pub fn builder<'a>() -> Builder<'a> {
         Builder {
             ca: None,
@@ -124,26 +124,24 @@ impl Connector {
         }
     }
 
-    /// Returns the TLS configuration, for clients of other protocols. It knows nothing of the proxy:
-    /// see [`Connector::proxy`].
+    /// Returns the TLS configuration, for clients of other protocols such as MQTT. It does not contain the proxy: see
+    /// [`Connector::proxy`].
     pub const fn client_config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
 
-    /// Returns the proxy through which [`Connector::connect`] reaches this endpoint, as a URL without user
-    /// and password.
+    /// Returns the URL of the proxy that [`Connector::connect`] uses for this endpoint, without user and password.
     pub fn proxy(&self, endpoint: &Endpoint<'_>) -> Option<String> {
         self.intercept(endpoint).map(|proxy| proxy.uri().to_string())
     }
 
-    /// Opens a connection to the endpoint, with TLS if the endpoint has `https`.
-    ///
-    /// The TLS handshake is complete when this returns. A certificate that is not trusted is an error here.
+    /// Opens a connection to the endpoint within a time. Uses TLS if the endpoint has `https`, and completes the
+    /// handshake.
     ///
     /// # Errors
-    /// [`ConnectError::Untrusted`] if TLS rejects the server, [`ConnectError::ProxyRefused`] if a proxy
-    /// wants another user or forbids the tunnel: a new attempt does not help.
-    /// [`ConnectError::Network`] for anything else, at the latest after `within`.
+    /// - [`ConnectError::Untrusted`] if TLS rejects the server. A new attempt does not help;
+    /// - [`ConnectError::ProxyRefused`] if a proxy needs another user, or forbids the tunnel. A new attempt does not help;
+    /// - [`ConnectError::Network`] for any other error, and after the time `within`.
     pub fn connect(&self, endpoint: &Endpoint<'_>, within: Duration) -> Result<Stream, ConnectError<Error>> {
         self.open(endpoint, within).map_err(Error::into_connect_error)
     }
@@ -154,7 +152,7 @@ impl Connector {
         let name = ServerName::try_from(host.to_string()).map_err(|_| Error::ServerName(host.to_string()))?;
         let proxy = self.intercept(endpoint);
         let (peer, port) = match &proxy {
-            // As for any URL with `http://`.
+            // Port 80 is the default of a URL with `http://`.
             Some(proxy) => (proxy.uri().host().map_or("", bare), proxy.uri().port_u16().unwrap_or(80)),
             None => (host, endpoint.port()),
         };
@@ -207,7 +205,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Configures a [`Connector`]. [`Builder::build`] reads and checks everything.
+/// The settings of a [`Connector`]. [`Builder::build`] checks them.
 pub struct Builder<'a> {
     ca: Option<&'a [u8]>,
     identity: Option<(&'a [u8], &'a [u8])>,
@@ -224,65 +222,66 @@ enum ProxySetting<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Sets the CA certificates that are trusted, instead of this machine's: PEM, or one certificate as DER.
+    /// Sets the trusted CA certificates: PEM, or one certificate in DER. The default is those of this machine.
     ///
-    /// At most 4 MiB.
+    /// The maximum length is 4 MiB.
     #[must_use]
     pub const fn with_ca(mut self, certificates: &'a [u8]) -> Self {
         self.ca = Some(certificates);
         self
     }
 
-    /// Sets the certificate that the device shows, and its private key: PEM or DER. The key is not encrypted.
+    /// Sets the certificate chain and the private key of the device: PEM or DER. The key must not be encrypted.
     ///
-    /// The chain begins with the device's own certificate. After it come the certificates between it and the
-    /// CA that the enrollment names. At most 1 MiB of certificates, and 64 KiB of key.
+    /// The chain begins with the certificate of the device. The intermediate certificates follow, up to the CA that the
+    /// enrollment names. The maximum length is 1 MiB for the chain and 64 KiB for the key.
     #[must_use]
     pub const fn with_client_certificate(mut self, chain: &'a [u8], private_key: &'a [u8]) -> Self {
         self.identity = Some((chain, private_key));
         self
     }
 
-    /// Sets the proxy, instead of the one that the environment names: `http://[user:password@]host[:port]`.
-    /// `except` is as the variable `NO_PROXY`.
+    /// Sets the proxy: `http://[user:password@]host[:port]`. The default is the proxy of the environment.
+    ///
+    /// `except` lists hosts to reach without the proxy, in the format of `NO_PROXY`.
     #[must_use]
     pub const fn with_proxy(mut self, url: &'a str, except: &'a str) -> Self {
         self.proxy = ProxySetting::Url { url, except };
         self
     }
 
-    /// Sets that no proxy is used, whatever the environment names.
+    /// Sets that no proxy is used. Ignores the environment.
     #[must_use]
     pub const fn without_proxy(mut self) -> Self {
         self.proxy = ProxySetting::None;
         self
     }
 
-    /// Sets how long the connection to one address of the host may take. 10 seconds by default.
+    /// Sets the time-out for the connection to one address of the host. The default is 10 seconds.
     #[must_use]
     pub const fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Sets how long CONNECT and the TLS handshake may take. 30 seconds by default.
+    /// Sets the time-out for CONNECT and the TLS handshake. The default is 30 seconds.
     #[must_use]
     pub const fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
     }
 
-    /// Sets how long one read or write of the stream may take as a whole. 30 seconds by default.
+    /// Sets the time-out for one complete read or write of the stream. The default is 30 seconds.
     #[must_use]
     pub const fn with_io_timeout(mut self, timeout: Duration) -> Self {
         self.io_timeout = timeout;
         self
     }
 
-    /// Creates the [`Connector`]. Reads this machine's roots if there is no CA, and the environment.
+    /// Creates the [`Connector`]. Reads the environment, and the CA certificates of this machine if none are set.
     ///
     /// # Errors
-    /// [`Error`] with the first part that cannot be used. The caller, or the environment, is at fault.
+    /// [`Error`] with the first setting that is invalid. Correct the setting or the environment.
     pub fn build(self) -> Result<Connector, Error> {
         let provider = CryptoProvider::get_default().ok_or(Error::NoCryptoProvider)?;
         let roots = match self.ca {
@@ -337,17 +336,17 @@ impl ProxySetting<'_> {
                 let Some((variable, url)) = proxy::variable() else { return Ok(none()) };
                 let except = env::var("NO_PROXY").ok().filter(|list| !list.is_empty());
                 let except = except.or_else(|| env::var("no_proxy").ok()).unwrap_or_default();
-                // What is not UTF-8 is no URL either.
+                // A value that is not UTF-8 is not a URL, and is rejected below.
                 (variable, url.to_string_lossy().into_owned(), except)
             }
         };
-        // Nothing is reached through it.
+        // `*` excludes every host.
         if except.trim() == "*" {
             return Ok(none());
         }
         let proxies = |except: &str| Matcher::builder().https(url.as_str()).no(except).build();
         let wrong = |why| Err(Error::Proxy { source, why });
-        // A value that the matcher cannot read is dropped by it, but it takes anything for a port.
+        // The matcher ignores a value that it cannot read, but accepts an invalid port.
         let found = "https://host/".parse().ok().and_then(|any| proxies("").intercept(&any)).filter(|proxy| {
             let uri = proxy.uri();
             uri.port_u16().is_some() || uri.authority().map(|authority| authority.as_str()) == uri.host()
@@ -355,7 +354,7 @@ impl ProxySetting<'_> {
         match found {
             None => wrong("it is not a URL such as http://proxy.example:3128"),
             Some(proxy) if proxy.uri().scheme_str() != Some("http") => {
-                wrong("the proxy must have a URL with http://; SOCKS proxies and TLS to the proxy are not supported")
+                wrong("the proxy must have a URL with http:// (SOCKS proxies and TLS to the proxy are not supported)")
             }
             Some(_) => Ok(proxies(&except)),
         }
@@ -369,8 +368,8 @@ pub fn proxy_variable() -> Option<&'static str> {
     proxy::variable().map(|(name, _)| name)
 }
 
-/// The CA certificates that this machine trusts, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. A
-/// certificate that cannot be read is not trusted.
+/// Returns the CA certificates of this machine, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`. Skips certificates that
+/// cannot be read.
 fn system_roots() -> Result<RootCertStore, Error> {
     const VARIABLE: &str = "SSL_CERT_FILE";
     let file = env::var_os(VARIABLE).map(PathBuf::from);
@@ -380,7 +379,7 @@ fn system_roots() -> Result<RootCertStore, Error> {
         };
         match fs::metadata(file) {
             Err(error) => return wrong(&error),
-            // Opening a pipe waits for its writer, and a device may have no end.
+            // To open a pipe would wait for its writer. A device may be infinite.
             Ok(file) if !file.is_file() => return wrong(&"it is not a regular file"),
             Ok(file) if file.len() > MAX_CA as u64 => return wrong(&Problem::TooLarge { limit: MAX_CA }),
             Ok(_) => {}
@@ -401,7 +400,7 @@ fn system_roots() -> Result<RootCertStore, Error> {
     }))
 }
 
-/// PEM, or one certificate as DER.
+/// Reads certificates from PEM, or one certificate from DER.
 fn certificates(input: Input, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let bytes = input.checked(bytes)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes)
@@ -418,7 +417,7 @@ fn certificates(input: Input, bytes: &[u8]) -> Result<Vec<CertificateDer<'static
     }
 }
 
-/// Finds a certificate of version 1 or 2. TLS takes version 3 only.
+/// Checks that no certificate is X.509 version 1 or 2. TLS accepts version 3 only.
 fn check_own(chain: &[CertificateDer<'_>]) -> Result<(), Error> {
     let is_old = |certificate| {
         matches!(webpki::EndEntityCert::try_from(certificate), Err(webpki::Error::UnsupportedCertVersion))
@@ -429,7 +428,7 @@ fn check_own(chain: &[CertificateDer<'_>]) -> Result<(), Error> {
     }
 }
 
-/// PEM or DER.
+/// Reads a private key from PEM or DER.
 fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
     let input = Input::PrivateKey;
     let bytes = input.checked(bytes)?;
@@ -440,17 +439,17 @@ fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
         Err(pem::Error::NoItemsFound) => {
             PrivateKeyDer::try_from(bytes).map(|key| key.clone_key()).map_err(|_| input.error(Problem::NoPrivateKey))
         }
-        // The text of the error may quote a line of the file.
+        // The text of the error is not used, because it may quote a line of the key.
         key => key.map_err(|_| input.error(Problem::Unusable("it is not PEM".to_string()))),
     }
 }
 
-/// The bytes of an IPv6 address without the brackets that it has in a URL.
+/// Returns a host without the brackets of an IPv6 address.
 fn bare(host: &str) -> &str {
     host.trim_matches(['[', ']'])
 }
 
-/// That time from now, at most 68 years, so that nothing overflows.
+/// Returns the time after `time` from now. It is limited to 68 years, to avoid an overflow.
 fn after(time: Duration) -> Instant {
     Instant::now() + time.min(Duration::from_secs(1 << 31))
 }
@@ -468,7 +467,7 @@ fn silence() -> io::Error {
 
 const SILENCE: &str = "the other side was silent for too long";
 
-/// The system's resolver has no time-out that a caller can set.
+/// Returns the addresses of a host. The system's resolver has no time-out, so it runs in a thread.
 fn look_up(host: &str, port: u16, end: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(Vec::from([SocketAddr::new(address, port)]));
@@ -477,7 +476,7 @@ fn look_up(host: &str, port: u16, end: Instant) -> io::Result<Vec<SocketAddr>> {
     let name = host.to_string();
     let resolve = move || {
         let addresses = (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-        // After the time-out nobody receives.
+        // After the time-out, there is no receiver.
         let _ = sender.send(addresses);
     };
     thread::Builder::new().spawn(resolve)?;
@@ -486,7 +485,9 @@ fn look_up(host: &str, port: u16, end: Instant) -> io::Result<Vec<SocketAddr>> {
     })
 }
 
-/// Asks the proxy for a tunnel to the endpoint: RFC 9110, section 9.3.6.
+/// Opens a tunnel to the endpoint through the proxy.
+///
+/// Source: [CONNECT](https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6).
 fn tunnel(socket: &mut Socket, endpoint: &Endpoint<'_>, proxy: &Intercept) -> Result<(), Error> {
     let target = format!("{}:{}", endpoint.host(), endpoint.port());
     let mut request = Vec::from(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"));
@@ -501,7 +502,7 @@ fn tunnel(socket: &mut Socket, endpoint: &Endpoint<'_>, proxy: &Intercept) -> Re
     let mut head = Vec::new();
     loop {
         let mut byte = [0];
-        // The bytes after the head belong to the tunnel, so none is read ahead.
+        // The head is read byte by byte, because the bytes after it belong to the tunnel.
         if head.len() == MAX_HEAD || socket.read(&mut byte)? == 0 {
             return Err(Error::Tunnel(None));
         }
@@ -520,10 +521,10 @@ fn tunnel(socket: &mut Socket, endpoint: &Endpoint<'_>, proxy: &Intercept) -> Re
     }
 }
 
-/// A connection to the service, with TLS or without, that [`Connector::connect`] has opened.
+/// A connection to the service, with or without TLS, from [`Connector::connect`].
 ///
-/// It has the traits of `embedded_io` and those of `std::io`. A read or write that takes longer than the
-/// time-out fails with `ErrorKind::TimedOut`.
+/// The type implements the traits of `embedded_io` and of `std::io`. A read or write that takes longer than
+/// [`Builder::with_io_timeout`] fails with `ErrorKind::TimedOut`.
 pub struct Stream {
     inner: Inner,
     timeout: Duration,
@@ -539,7 +540,8 @@ trait ReadWrite: Read + Write {}
 impl<S: Read + Write> ReadWrite for S {}
 
 impl Stream {
-    /// A TLS record may come byte by byte, each of them in time: the time-out is for all that a read takes.
+    /// Returns the stream with a new deadline. The deadline is for the whole read, because a TLS record may arrive byte
+    /// by byte.
     fn in_time(&mut self) -> &mut dyn ReadWrite {
         let until = after(self.timeout);
         match &mut self.inner {
@@ -597,7 +599,7 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// Reads and writes until a point in time.
+/// A TCP stream whose reads and writes have a deadline.
 struct Socket {
     tcp: TcpStream,
     until: Instant,
@@ -639,60 +641,62 @@ impl Write for Socket {
     }
 }
 
-/// Why there is no [`Connector`], or no connection.
+/// The error of a [`Connector`] that cannot be created, or that cannot connect.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The program has not installed a `CryptoProvider` of rustls.
     NoCryptoProvider,
-    /// Certificates or a key that the caller has given cannot be used.
+    /// A certificate or a key from the caller is invalid.
     Input {
-        /// Which of them.
+        /// The invalid part.
         input: Input,
-        /// What is wrong.
+        /// The problem.
         problem: Problem,
     },
     /// The private key does not belong to the first certificate of the chain.
     KeyMismatch,
-    /// This machine's CA certificates cannot be used, for this reason.
+    /// The CA certificates of this machine cannot be used, for this reason.
     Roots(String),
-    /// The proxy that is configured cannot be used.
+    /// The setting of the proxy is invalid.
     #[non_exhaustive]
     Proxy {
         /// The environment variable, or `with_proxy`.
         source: &'static str,
-        /// What is wrong. The value is not shown: it may have a password.
+        /// The problem. It does not contain the value, which may have a password.
         why: &'static str,
     },
-    /// The proxy did not open a tunnel. It answered with this HTTP status, or with something that is not HTTP.
+    /// The proxy did not open a tunnel. This is the HTTP status of its answer, or `None` if the answer was not HTTP.
     Tunnel(Option<u16>),
-    /// No certificate can be checked for this host name.
+    /// This host name cannot be in a certificate.
     ServerName(String),
-    /// TLS failed. [`describe`] has the words for it.
+    /// TLS failed. [`describe`] returns a text for this error.
     Tls(rustls::Error),
     /// The network failed.
     Network(io::Error),
 }
 
 impl Error {
-    /// Sorts the error for [`blocking::run`](crate::blocking::run).
+    /// Converts the error for [`blocking::run`](crate::blocking::run). The kind decides whether the run tries again.
     ///
-    /// If TLS rejects the server (its certificate, or bytes that are not TLS), the run ends: a new attempt ends the
-    /// same way. The run also ends if a proxy answers with an HTTP status of 4xx. An alert that the server sends, a
-    /// network fault, and a proxy that is busy (408, 429, 5xx) may pass, so the run tries again.
+    /// | error | result |
+    /// |---|---|
+    /// | TLS rejects the server: its certificate, or bytes that are not TLS | [`ConnectError::Untrusted`]: the run ends |
+    /// | the proxy answers 4xx, except 408 and 429 | [`ConnectError::ProxyRefused`]: the run ends |
+    /// | an alert from the server, a failure of the network, a busy proxy | [`ConnectError::Network`]: the run tries again |
     ///
-    /// Another TLS client that uses [`Connector::client_config`] can sort its errors too:
+    /// Use it also for the errors of another TLS client with [`Connector::client_config`]:
     ///
     /// ```
     /// use azure_dps::{blocking::ConnectError, tls};
+    /// use std::io::{Error, ErrorKind};
     ///
-    /// # fn handshake() -> std::io::Result<()> { Err(std::io::ErrorKind::ConnectionReset.into()) }
-    /// let failed = handshake().map_err(|error| tls::Error::from(error).into_connect_error());
-    /// assert!(matches!(failed, Err(ConnectError::Network(_))));
+    /// let error = Error::from(ErrorKind::ConnectionReset); // from a handshake
+    /// assert!(matches!(tls::Error::from(error).into_connect_error(), ConnectError::Network(_)));
     /// ```
     pub fn into_connect_error(self) -> ConnectError<Self> {
         match self {
-            // RFC 9110, section 15.5: what the client must change, but for the two that ask it to come again.
+            // RFC 9110, section 15.5: the client must change something, except for 408 and 429.
             Self::Tunnel(Some(status @ 400..500)) if !matches!(status, 408 | 429) => ConnectError::ProxyRefused(self),
             Self::Tls(rustls::Error::AlertReceived(_)) | Self::Network(_) | Self::Tunnel(_) => {
                 ConnectError::Network(self)
@@ -702,7 +706,7 @@ impl Error {
     }
 }
 
-/// An error of rustls that `std::io` hands on is [`Error::Tls`].
+/// If `error` wraps an error of rustls, the result is [`Error::Tls`].
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         error.downcast().map_or_else(Self::Network, Self::Tls)
@@ -718,16 +722,16 @@ impl fmt::Display for Error {
             ),
             Self::Input { input, problem } => write!(f, "{input}: {problem}"),
             Self::KeyMismatch => f.write_str(
-                "the private key is not that of the first certificate in the chain, which must be the device's own",
+                "the private key does not belong to the first certificate of the chain, which must be the device's certificate",
             ),
             Self::Roots(why) => f.write_str(why),
             Self::Proxy { source, why } => write!(f, "{source}: {why}"),
             Self::Tunnel(Some(407)) => {
-                f.write_str("the proxy wants a user and a password (HTTP 407): http://user:password@host:port")
+                f.write_str("the proxy needs a user and a password (HTTP 407): http://user:password@host:port")
             }
             Self::Tunnel(Some(status)) => write!(f, "the proxy did not open a tunnel: HTTP {status}"),
             Self::Tunnel(None) => f.write_str("the proxy did not answer CONNECT as an HTTP proxy does"),
-            Self::ServerName(host) => write!(f, "no certificate can have the host name {host}"),
+            Self::ServerName(host) => write!(f, "the host name {host} cannot be in a certificate"),
             Self::Tls(error) => f.write_str(&describe(error)),
             Self::Network(error) => f.write_str(&describe(error)),
         }
@@ -744,15 +748,15 @@ impl StdError for Error {
     }
 }
 
-/// What the caller gives to a [`Builder`].
+/// The inputs of a [`Builder`] that an [`Error`] can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Input {
-    /// [`Builder::with_ca`].
+    /// The certificates of [`Builder::with_ca`].
     Ca,
     /// The chain of [`Builder::with_client_certificate`].
     Certificate,
-    /// The key of [`Builder::with_client_certificate`].
+    /// The private key of [`Builder::with_client_certificate`].
     PrivateKey,
 }
 
@@ -761,7 +765,7 @@ impl Input {
         Error::Input { input: self, problem }
     }
 
-    /// The bytes without the byte order mark of Windows editors.
+    /// Checks the length, and returns the bytes without the byte order mark of Windows editors.
     fn checked(self, bytes: &[u8]) -> Result<&[u8], Error> {
         let limit = match self {
             Self::Ca => MAX_CA,
@@ -785,32 +789,32 @@ impl fmt::Display for Input {
     }
 }
 
-/// What is wrong with certificates or a key.
+/// The problems that certificates or a private key can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// There are more bytes than this.
+    /// The input is too long.
     TooLarge {
-        /// The most that is read.
+        /// The maximum length in bytes.
         limit: usize,
     },
-    /// There is no certificate.
+    /// The input has no certificate.
     NoCertificate,
-    /// There is no private key.
+    /// The input has no private key.
     NoPrivateKey,
     /// The private key is encrypted.
     Encrypted,
-    /// A certificate is X.509 version 1 or 2. TLS takes version 3 only.
+    /// A certificate is X.509 version 1 or 2. TLS accepts version 3 only.
     OldVersion {
-        /// Its place, from 1.
+        /// The number of the certificate in the input, from 1.
         number: usize,
     },
-    /// A PEM section is labelled as a certificate, and is not an X.509 certificate.
+    /// A PEM section has the label of a certificate, but is not an X.509 certificate.
     Invalid {
-        /// Its place, from 1.
+        /// The number of the certificate in the input, from 1.
         number: usize,
     },
-    /// None of it can be used, for this reason.
+    /// The input cannot be used, for this reason.
     Unusable(String),
 }
 
@@ -819,15 +823,14 @@ impl fmt::Display for Problem {
         match self {
             Self::TooLarge { limit } => write!(f, "more than {limit} bytes"),
             Self::NoCertificate => f.write_str(
-                "no certificate: it must be PEM or DER, and what a .pfx has is written as PEM by \
-                 `openssl pkcs12 -in FILE -nodes`",
+                "no certificate in PEM or DER (`openssl pkcs12 -in FILE -nodes` converts a .pfx file to PEM)",
             ),
-            Self::NoPrivateKey => f.write_str("no private key: it must be PEM or DER, and not encrypted"),
-            Self::Encrypted => f.write_str("it is encrypted: `openssl pkey -in FILE -out FILE` decrypts it"),
+            Self::NoPrivateKey => f.write_str("no private key in PEM or DER"),
+            Self::Encrypted => f.write_str("the key is encrypted: `openssl pkey -in FILE -out FILE` decrypts it"),
             Self::OldVersion { number } => {
                 write!(
                     f,
-                    "certificate {number} is X.509 version 1 or 2, and TLS takes version 3 only: {MAKE_VERSION_3}"
+                    "certificate {number} is X.509 version 1 or 2, but TLS accepts version 3 only: {MAKE_VERSION_3}"
                 )
             }
             Self::Invalid { number } => write!(f, "certificate {number} is not an X.509 certificate"),
@@ -836,26 +839,27 @@ impl fmt::Display for Problem {
     }
 }
 
-/// OpenSSL before 3.4 makes version 3 of a request only if extensions are given.
-const MAKE_VERSION_3: &str = "make one of version 3: \
-    `openssl x509 -req -in FILE.csr -CA CA.pem -CAkey CA-key.pem -days 365 -out FILE.pem -extfile v3.ext`, \
-    where v3.ext has the line basicConstraints=CA:FALSE, and for a server subjectAltName=DNS:its-host-name";
+/// OpenSSL before 3.4 creates a certificate of version 3 only if extensions are given.
+const MAKE_VERSION_3: &str = "create one of version 3 with \
+    `openssl x509 -req -in FILE.csr -CA CA.pem -CAkey CA-key.pem -days 365 -out FILE.pem -extfile v3.ext`; \
+    v3.ext has the line basicConstraints=CA:FALSE, and for a server subjectAltName=DNS:its-host-name";
 
-/// Returns the text of an error, with plain words for three errors that are hard to understand: a time-out, which
-/// Linux calls "Resource temporarily unavailable", and two reasons for which TLS rejects a server's certificate.
+/// Returns the text of an error, in plain words for three errors that are hard to understand.
 ///
-/// The whole chain of causes is searched, so the error may come from an MQTT or HTTP client.
+/// These are a time-out, which Linux calls "Resource temporarily unavailable", and two reasons why TLS rejects a
+/// server's certificate. The function searches the whole chain of causes, so the error may come from an MQTT or HTTP
+/// client.
 pub fn describe(error: &(dyn StdError + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) = error.downcast_ref() {
             return match other.0.downcast_ref() {
                 Some(webpki::Error::UnsupportedCertVersion) => format!(
-                    "the server's certificate, or one between it and its CA, is not X.509 version 3, and TLS takes no other: \
+                    "the server's certificate, or one between it and its CA, is not X.509 version 3, but TLS accepts no other: \
                      {MAKE_VERSION_3}"
                 ),
                 Some(webpki::Error::CaUsedAsEndEntity) => format!(
-                    "the server shows the certificate of a CA (basicConstraints=CA:TRUE) as its own: {MAKE_VERSION_3}"
+                    "the server presents a CA certificate (basicConstraints=CA:TRUE) as its own: {MAKE_VERSION_3}"
                 ),
                 _ => error.to_string(),
             };

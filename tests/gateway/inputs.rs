@@ -335,7 +335,7 @@ const V1: [&str; 4] = [
     include_str!("../vectors/x509-v1/localhost-3.pem"),
     include_str!("../vectors/x509-v1/key.pem"),
 ];
-const ADVICE: &str = "make one of version 3: `openssl x509 -req";
+const ADVICE: &str = "create one of version 3 with `openssl x509 -req";
 
 #[test]
 fn the_devices_own_files_are_judged_before_anything_is_sent() {
@@ -496,5 +496,5 @@ fn a_ca_as_the_servers_certificate_is_named_as_such() {
     let ca = temporary("ca-as-server.pem", &certificate);
     let run = Gateway::to(https(&emulator), TOASTER).args(&["--ca", text(&ca)]).key(TOASTER_KEY).run();
     run.expect(UNREACHABLE);
-    assert!(run.stderr.contains("the server shows the certificate of a CA"), "{}", run.stderr);
+    assert!(run.stderr.contains("the server presents a CA certificate"), "{}", run.stderr);
 }

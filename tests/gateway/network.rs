@@ -150,7 +150,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
     let forbids = Proxy::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n");
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (url, timeout, why) in [
-        (wants_password.url().as_str(), "600", "the proxy wants a user and a password (HTTP 407)"),
+        (wants_password.url().as_str(), "600", "the proxy needs a user and a password (HTTP 407)"),
         (forbids.url().as_str(), "600", "the proxy did not open a tunnel: HTTP 403"),
         (&format!("http://{gone}"), "1", &format!("the proxy http://{gone}/: ")),
     ] {
