@@ -53,7 +53,7 @@ struct Device {
     csr: Option<Vec<u8>>,
     keys: [&'static str; 2],
     now: Duration,
-/// The hosts that the device connected to, for each boot.
+    /// The hosts that the device connected to, for each boot.
     connected: Vec<(String, KeyChoice)>,
 }
 
@@ -121,7 +121,7 @@ fn a_thousand_boots_are_one_registration_and_a_hub_that_refuses_another() {
     assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 0));
     assert!(device.connected.iter().all(|(hub, _)| hub == OLD_HUB));
 
-// The operator moves the device. Its hub no longer knows it, and the device is not informed.
+    // The operator moves the device. Its hub no longer knows it, and the device is not informed.
     emulator.update(|config| config.individual_enrollments[0].allocation.iot_hubs = vec![NEW_HUB.into()]);
     let hubs = |hub: &str, _| if hub == NEW_HUB { HubOutcome::Accepted } else { HubOutcome::Refused(401) };
     device.connected.clear();
@@ -138,11 +138,11 @@ fn a_record_that_was_lost_costs_a_look_up_and_no_registration() {
     let emulator = service(TOASTER_KEY, None);
     let mut device = Device::new([TOASTER_KEY; 2]);
     device.boot(&emulator, |_, _| HubOutcome::Accepted);
-// Power is lost while the record is written again.
+    // Power is lost while the record is written again.
     device.flash[200..].fill(0xff);
     device.boot(&emulator, |_, _| HubOutcome::Accepted);
     assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 1));
-// The result of the look-up was stored.
+    // The result of the look-up was stored.
     device.boot(&emulator, |_, _| HubOutcome::Accepted);
     assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (1, 1));
     assert_eq!(device.connected, vec![(OLD_HUB.to_owned(), KeyChoice::Primary); 3]);
@@ -150,7 +150,7 @@ fn a_record_that_was_lost_costs_a_look_up_and_no_registration() {
 
 #[test]
 fn the_secondary_key_is_taken_where_the_primary_was_rolled_over() {
-// The operator replaced the primary key.
+    // The operator replaced the primary key.
     let emulator = service(OTHER_KEY, Some(TOASTER_KEY));
     let mut device = Device::new([GROUP_KEY, TOASTER_KEY]);
     let hub = |_: &str, key| if key == KeyChoice::Secondary { HubOutcome::Accepted } else { HubOutcome::Refused(401) };
@@ -179,7 +179,7 @@ fn a_device_with_an_issued_certificate_keeps_one_when_it_is_moved() {
     device.boot(&emulator, |_, _| HubOutcome::Accepted);
     assert_eq!(chain(&device), Some(3));
 
-// The operator moves the device, and another program registers it.
+    // The operator moves the device, and another program registers it.
     emulator.update(|config| config.individual_enrollments[0].allocation.iot_hubs = vec![NEW_HUB.into()]);
     Device::new([TOASTER_KEY; 2]).boot(&emulator, |_, _| HubOutcome::Accepted);
     let hubs = |hub: &str, _| if hub == NEW_HUB { HubOutcome::Accepted } else { HubOutcome::Refused(401) };
@@ -193,7 +193,7 @@ fn a_device_with_an_issued_certificate_keeps_one_when_it_is_moved() {
 /// they are right. The service counts what reached it.
 #[test]
 fn a_register_request_counts_only_if_it_was_sent() {
-// minreq trusts only the roots of this machine, so its TLS handshake fails.
+    // minreq trusts only the roots of this machine, so its TLS handshake fails.
     let transports = TRANSPORTS.into_iter().chain([Transport::Minreq]).enumerate();
     for (row, transport) in transports {
         let [service, stranger] = [(); 2].map(|()| {

@@ -84,14 +84,14 @@ const MEMBERS: [&str; 19] = [
 
 #[test]
 fn an_error_body_keeps_code_and_tracking_id_whatever_else_it_has() {
-// In the form of RFC 7807.
+    // In the form of RFC 7807.
     let problem = format!(
         r#"{{"type":"about:blank","title":"Conflict","status":409,"errorCode":404201,"trackingId":"{TRACKING_ID}"}}"#
     );
     let plain = format!(r#"{{"errorCode":404201,"trackingId":"{TRACKING_ID}","message":"words"}}"#);
     let flat: Vec<_> = MEMBERS.into_iter().filter(|member| !member.contains('.')).collect();
     let mut bodies = with_odd_members(&plain, &flat, &["errorCode", "trackingId"]);
-// A member that is not read, twice.
+    // A member that is not read, twice.
     bodies.push(plain.replace('{', r#"{"status":1,"status":2,"operationId":{},"operationId":"","#));
     bodies.push(problem);
     for body in bodies {
@@ -99,7 +99,7 @@ fn an_error_body_keeps_code_and_tracking_id_whatever_else_it_has() {
         assert_eq!(refusal.code, Some(ErrorCode::ENROLLMENT_NOT_FOUND), "{body}");
         assert_eq!(refusal.tracking_id.map(|id| id.to_string()).as_deref(), Some(TRACKING_ID), "{body}");
     }
-// If one of the two is odd, the other is kept.
+    // If one of the two is odd, the other is kept.
     for body in with_odd_members(&plain, &["trackingId"], &[]) {
         assert_eq!((refusal(404, &body).code, refusal(404, &body).tracking_id), (Some(404_201.into()), None), "{body}");
     }
@@ -130,12 +130,12 @@ fn what_is_not_needed_may_be_of_any_type() {
     }
     let needed = ["status", "registrationState", "registrationState.assignedHub", "registrationState.deviceId"];
     for body in &with_odd_members(ASSIGNED, &MEMBERS, &needed) {
-// Strings that contradict the other members.
+        // Strings that contradict the other members.
         if [r#""registrationId":"odd""#, r#""status":"odd""#].iter().any(|contradiction| body.contains(contradiction)) {
             continue;
         }
         assert_eq!(registered(200, body), Ok(Step::Finished), "{body}");
-// The valid members are there.
+        // The valid members are there.
         let assignment = assigned(&registration(TOASTER), body).unwrap();
         assert_eq!(assignment.hub().host(), TOASTERS_HUB);
         let _ = assignment.owned::<256>().unwrap();
@@ -179,7 +179,7 @@ fn what_is_needed_must_be_of_its_type() {
     for (document, member, name) in cases {
         for body in with_odd_members(document, &[member], &[]) {
             let is_object = name == "registrationState" && body.contains(r#""registrationState":{}"#);
-// A string may be valid or fail differently. An empty state has no hub.
+            // A string may be valid or fail differently. An empty state has no hub.
             if body.contains("\"odd\"") && name != "registrationState" {
                 continue;
             }
@@ -203,7 +203,7 @@ fn the_operation_id_is_needed_for_polls_only() {
         let assigning = json!({ "operationId": operation, "status": "assigning" }).to_string();
         assert_eq!(registered(202, &assigning), Err(Malformed::Invalid("operationId").into()));
     }
-// The answer to a poll may omit it.
+    // The answer to a poll may omit it.
     let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     assert!(after(&mut provisioning, 202, ASSIGNING).is_ok());
     let now = Duration::from_secs(10);
@@ -272,7 +272,7 @@ fn a_request_that_cannot_be_read_or_is_too_large_is_the_payloads_fault() {
         assert!(mqtt::on_message(&mut provisioning, Duration::ZERO, &topic, body.as_bytes()));
         assert_eq!(provisioning.result(body.as_bytes()), Err(error));
     }
-// Only the operator can resolve the other rejections.
+    // Only the operator can resolve the other rejections.
     assert_eq!(registered(400, r#"{"errorCode":400004}"#).unwrap_err().fault(), Fault::Refused);
 }
 
@@ -369,12 +369,12 @@ fn the_result_is_read_from_the_buffer_that_was_checked() {
         assert_eq!(other.len(), ASSIGNED.len());
         assert_eq!(provisioning.result(other.as_bytes()), Err(Error::WrongBuffer), "{to}");
     }
-// The device ID stays the one that was checked, even if the buffer changes.
+    // The device ID stays the one that was checked, even if the buffer changes.
     let other = ASSIGNED.replace(r#""deviceId":"breakroom499-"#, r#""deviceId":"breakroom498-"#);
     assert_ne!(other, ASSIGNED);
     assert_eq!(provisioning.result(other.as_bytes()).unwrap().device_id(), TOASTER);
     for other in [String::new(), "x".repeat(ASSIGNED.len()), ASSIGNED.replace(':', ": "), format!("{ASSIGNED} ")] {
-// Bytes after the answer in the buffer are ignored.
+        // Bytes after the answer in the buffer are ignored.
         let expected = other.starts_with(ASSIGNED);
         assert_eq!(provisioning.result(other.as_bytes()).is_ok(), expected, "{other}");
     }
@@ -401,7 +401,7 @@ fn a_hub_may_have_a_port() {
         let body = with_hub(assigned_hub);
         let assignment = assigned(&registration(TOASTER), &body).unwrap();
         let mut buffer = [0; 1024];
-// The assignment, its record, its copy and the connection string keep the host as sent.
+        // The assignment, its record, its copy and the connection string keep the host as sent.
         assert_eq!(assignment.assigned_hub(), assigned_hub);
         let record = assignment.write_record(&registration(TOASTER), KeyChoice::Primary, &mut buffer).unwrap();
         let record = Record::read(record, &registration(TOASTER)).unwrap();
@@ -421,7 +421,7 @@ fn a_hub_may_have_a_port() {
             assert_eq!(connection_string, format!("HostName={assigned_hub};DeviceId={TOASTER};x509=true"));
             let connection_string = hub.write_connection_string(&toaster_key(), &mut buffer).unwrap();
             assert!(connection_string.starts_with(&format!("HostName={assigned_hub};DeviceId=")));
-// User name and token contain the host without the port.
+            // User name and token contain the host without the port.
             let user_name = hub.write_user_name(&mut buffer).unwrap();
             assert_eq!(user_name, format!("{host}/{TOASTER}/?api-version=2021-04-12"));
             let token = hub.write_token(&mut toaster_key(), UNIX_TIME, &mut buffer).unwrap();
@@ -431,7 +431,7 @@ fn a_hub_may_have_a_port() {
             );
         }
     }
-// The longest host and port that are accepted.
+    // The longest host and port that are accepted.
     let hub = format!("{}:65535", "h".repeat(128));
     let body = with_hub(&hub);
     let owned: OwnedAssignment<256> = assigned(&registration(TOASTER), &body).unwrap().owned().unwrap();
@@ -519,12 +519,12 @@ fn the_value_that_was_refused_can_be_shown() {
         assert_eq!(after(&mut provisioning, 200, &body), Err(error.into()), "{body}");
         assert_eq!(provisioning.refused_value(body.as_bytes()).map(|value| value.raw()), value, "{body}");
     }
-// The document of a look-up is the state itself.
+    // The document of a look-up is the state itself.
     let body = r#"{"status":"assigned","assignedHub":"a b","deviceId":"d"}"#;
     let mut provisioning = Provisioning::lookup(registration(TOASTER), Attestation::x509());
     assert_eq!(after(&mut provisioning, 200, body), Err(Malformed::Invalid("assignedHub").into()));
     assert_eq!(provisioning.refused_value(body.as_bytes()).unwrap().raw(), "\"a b\"");
-// No other outcome can be written.
+    // No other outcome can be written.
     assert_eq!(after(&mut provisioning, 401, r#"{"status":7}"#).unwrap_err().fault(), Fault::Credential);
     assert!(provisioning.refused_value(br#"{"status":7}"#).is_none());
 }

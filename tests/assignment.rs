@@ -106,7 +106,7 @@ fn connection_profiles() {
     let mut provisioning = toaster();
     assert_eq!(read(&mut provisioning, ASSIGNED).connection_profile(), ConnectionProfile::Classic);
 
-// An unknown value that is too long for the copy still counts as unknown.
+    // An unknown value that is too long for the copy still counts as unknown.
     for (len, fits) in [(OwnedAssignment::<0>::MAX_PROFILE, true), (OwnedAssignment::<0>::MAX_PROFILE + 1, false)] {
         let name = "x".repeat(len);
         let text = ASSIGNED.replace(r#""substatus""#, &format!(r#""connectionProfile":"{name}","substatus""#));
@@ -181,7 +181,7 @@ fn the_payload_as_a_type_of_ones_own() {
     let expected = Payload { property1: "value1", property2: Inner { property_a: "valueA", property2_2: 1234 } };
     assert_eq!(read(&mut toaster(), ASSIGNED).payload_as(&mut []).unwrap(), Some(expected));
 
-// A value of the wrong type is an error. So is borrowed text that has escapes.
+    // A value of the wrong type is an error. So is borrowed text that has escapes.
     for (from, to) in [("1234", "70000"), ("\"valueA\"", "7"), ("value1", r"va\u006cue1"), ("property1", "another")] {
         let body = ASSIGNED.replace(from, to);
         assert!(read(&mut toaster(), &body).payload_as::<Payload<'_>>(&mut [0; 64]).is_err(), "{to}");

@@ -102,7 +102,7 @@ impl Write for Connection {
             }
         };
         self.answer = answer.into();
-// The service has the request, but the device does not know this yet.
+        // The service has the request, but the device does not know this yet.
         give_way().await;
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Service {
         Ok(Connection { service: self.clone(), request: Vec::new(), answer: VecDeque::new() })
     }
 
-/// Resumes a run.
+    /// Resumes a run.
     async fn run(&self, chip: &mut Chip, provisioning: &mut Provisioning<'_>) -> Outcome {
         let mut buffer = [0; 1024];
         let (clock, delay) = (|| self.clock.now(), async |wait| delay(&self.clock, wait).await);
@@ -127,7 +127,7 @@ impl Service {
 /// A secure element on a bus. It yields before and after it signs.
 #[derive(Default)]
 struct Chip {
-/// The numbers of signatures that were started and finished.
+    /// The numbers of signatures that were started and finished.
     asked: usize,
     made: usize,
 }
@@ -164,7 +164,7 @@ fn a_future_dropped_at_any_await_goes_on_to_the_same_assignment() {
         let again = (chip.asked - asked, service.registers.get() - registers);
         let expected = (usize::from(!is_signed), usize::from(!knows_operation));
         assert_eq!(again, expected, "dropped after {dropped} polls");
-// At most one request more than in a run without interruption.
+        // At most one request more than in a run without interruption.
         let all = registers + polls + again.1 + service.polls.get() - polls;
         assert!(all <= 4, "dropped after {dropped} polls: {all} requests");
         assert!(chip.asked <= 2, "dropped after {dropped} polls: {} signatures", chip.asked);
@@ -196,7 +196,7 @@ fn a_future_dropped_at_every_await_comes_to_its_end_all_the_same() {
     let (service, mut chip) = (Service::default(), Chip::default());
     let mut provisioning = toaster().with_retry_policy(RetryPolicy::new().with_timeout(Duration::from_secs(9999)));
     provisioning.start(service.clock.now(), UNIX_TIME);
-// These polls are too few to read an answer.
+    // These polls are too few to read an answer.
     for polls in 1..12 {
         assert!(poll_up_to(polls, service.run(&mut chip, &mut provisioning)).is_none());
     }
@@ -251,7 +251,7 @@ fn a_signer_that_never_answers_ends_the_run_at_the_requests_deadline() {
         assert_eq!(service.clock.now(), LIMIT);
         assert_eq!(progress, [Progress::Failed(Dps::Signer(reason))]);
         assert!(reason.to_string().contains("did not answer in time"), "{reason}");
-// The same key, which answers now.
+        // The same key, which answers now.
         provisioning.start(service.clock.now(), UNIX_TIME);
         assert_eq!(block_on(service.run(&mut Chip::default(), &mut provisioning)).unwrap(), TOASTERS_HUB);
     }

@@ -1,4 +1,4 @@
-//! Every kind of attestation over every transport, over TLS: each cell of the table in
+//! Every kind of attestation over every transport, over TLS. Each cell of the table in
 //! `docs/attestation.md` is a test, and the table is checked against them.
 //!
 //! minreq takes its roots from `SSL_CERT_FILE`, which a process must have from its start: this one
@@ -181,7 +181,7 @@ impl Cell {
         self.emulator.update(|config| config.enrollment_groups.push(group));
     }
 
-/// Runs to the end and returns the assignment.
+    /// Runs to the end and returns the assignment.
     fn run<'p, T>(
         &'p self,
         provisioning: Provisioning<'p>,
@@ -226,7 +226,7 @@ impl Cell {
             self.with_key(id, &mut derive(id)).unwrap();
         }
         refused(self.with_key(TOASTER, &mut derive(HEAT_PUMP)), self.transport.refused_key());
-// A group key is not a device key.
+        // A group key is not a device key.
         let mut group_key = DeviceKey::from_base64(&text).unwrap();
         refused(self.with_key(TOASTER, &mut group_key), self.transport.refused_key());
     }
@@ -251,7 +251,7 @@ impl Cell {
         refused(self.with_key(TOASTER, &mut random_key().1), self.transport.refused_key());
     }
 
-/// The call has both keys. The run uses the one that the enrollment has.
+    /// The call has both keys. The run uses the one that the enrollment has.
     fn both_keys(&self) {
         let (text, key) = random_key();
         let primary_key = SymmetricKey::from_base64(&text).unwrap();
@@ -277,7 +277,7 @@ impl Cell {
             ..Default::default()
         });
         self.with_certificate(&client).unwrap();
-// The same name with another key.
+        // The same name with another key.
         refused(self.with_certificate(&Client::self_signed(TOASTER)), ErrorCode::CREDENTIAL_REFUSED);
     }
 
@@ -290,7 +290,7 @@ impl Cell {
         });
         self.with_certificate(&Client::issued(TOASTER, &intermediate)).unwrap();
         self.with_certificate(&Client::issued(TOASTER, &root)).unwrap();
-// A CA with the same name, and a certificate for another device.
+        // A CA with the same name, and a certificate for another device.
         let other = authority("group root", None);
         refused(self.with_certificate(&Client::issued(TOASTER, &other)), ErrorCode::CREDENTIAL_REFUSED);
         refused(self.with_certificate(&Client::issued(HEAT_PUMP, &root)), ErrorCode::CREDENTIAL_REFUSED);
@@ -313,7 +313,7 @@ impl Cell {
             Ok(())
         };
         run(Machine::new(&TPM)).unwrap();
-// A TPM with the registration ID of another one, and one with its own ID.
+        // A TPM with the registration ID of another one, and one with its own ID.
         assert!(matches!(run(Machine { shown: &TPM, ..Machine::new(&OTHER_TPM) }), Err(Error::Tpm(_))));
         refused(run(Machine::new(&OTHER_TPM)), ErrorCode::ENROLLMENT_NOT_FOUND);
         run(Machine::new(&TPM)).unwrap();
@@ -344,7 +344,7 @@ impl Cell {
         let error = request(HEAT_PUMP).unwrap_err();
         assert!(matches!(error, Error::Refused(refusal) if refusal.http_status == 400), "{error}");
 
-// The issued certificate is enough to provision.
+        // The issued certificate is enough to provision.
         let primary = Certificate::from_pem(self.emulator.issuing_ca_pem()).unwrap();
         let (x509, client) = (Some(X509Attestation { primary, secondary: None }), Client::new(&[leaf], &key_pair));
         self.emulator.update(|config| config.individual_enrollments.clear());
@@ -369,7 +369,7 @@ impl Cell {
         assert_eq!(self.emulator.device(TOASTER).unwrap().registrations, 1);
     }
 
-/// The error of the library for a combination that does not exist.
+    /// The error of the library for a combination that does not exist.
     fn refuses(&self, row: Row) {
         let registration = registration(TOASTER);
         let provisioning = match row {
@@ -378,7 +378,7 @@ impl Cell {
             _ => Provisioning::new(registration, Attestation::x509()),
         };
         assert_eq!(self.run(provisioning, &mut random_key().1, None, |_| ()), Err(Error::Unsupported));
-// No request and no token was sent.
+        // No request and no token was sent.
         assert_eq!(self.emulator.requests().len(), 0);
     }
 }

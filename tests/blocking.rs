@@ -54,11 +54,11 @@ fn a_connection_that_the_service_ends_is_followed_by_another() {
             vec![bytes(http("200 OK", "", ASSIGNED))],
         ]);
         assert_eq!(toaster_over(&script).unwrap(), TOASTERS_HUB);
-// The server closed the idle connection between the polls. This is not a failure, so there is no wait.
+        // The server closed the idle connection between the polls. This is not a failure, so there is no wait.
         assert_eq!(script.clock.now(), Duration::from_secs(3));
         assert!(script.requests()[1].starts_with("GET "));
     }
-// The connection may also break.
+    // The connection may also break.
     let script = Script::new([
         vec![bytes(http("202 Accepted", RETRY_3, ASSIGNING)), Act::Fail],
         vec![bytes(http("200 OK", "", ASSIGNED))],
@@ -83,7 +83,7 @@ fn no_two_connections_are_held_at_once() {
         fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
             let read = self.0.read(buffer);
             if let Ok(0) | Err(_) = read {
-// A TLS stack that decrypts in place overwrites the buffer.
+                // A TLS stack that decrypts in place overwrites the buffer.
                 buffer.fill(b'#');
             }
             read
@@ -134,7 +134,7 @@ fn connecting_is_bounded_as_the_request_is() {
     blocking::run(&mut provisioning, &mut toaster_key(), &mut buffer, &mut connect, clock, delay, |_| ()).unwrap();
     assert_eq!(provisioning.result(&buffer).unwrap().assigned_hub(), TOASTERS_HUB);
     assert_eq!(deadlines[0], Duration::from_secs(20));
-// The run ends before the deadline of the second request.
+    // The run ends before the deadline of the second request.
     assert!(deadlines[1] <= Duration::from_secs(16), "{deadlines:?}");
 }
 
@@ -214,7 +214,7 @@ fn the_buffer_may_be_too_small() {
         }
         steps += 1;
     }
-// The error names the exact size, first for the request, then for the body of the answer.
+    // The error names the exact size, first for the request, then for the body of the answer.
     assert_eq!(steps, 2);
 }
 

@@ -69,18 +69,18 @@ fn refused(output: &Output, why: &str) {
 fn what_is_issued_lets_the_device_in() {
     let emulator = emulator();
     let directory = tempfile::tempdir().unwrap();
-// An older file that every user could read.
+    // An older file that every user could read.
     fs::write(directory.path().join("device-key.pem"), "").unwrap();
     assigned(&csr(&emulator, directory.path()));
     let key = fs::metadata(directory.path().join("device-key.pem")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 
-// A hub that trusts the issuing CA only.
+    // A hub that trusts the issuing CA only.
     assert_eq!(connect(directory.path(), emulator.issuing_ca_pem()).unwrap(), b"hello");
     let stranger = Emulator::builder(Config::contoso()).start().unwrap();
     connect(directory.path(), stranger.issuing_ca_pem()).unwrap_err();
 
-// DPS itself, after the operator replaced the key by the CA in the enrollment.
+    // DPS itself, after the operator replaced the key by the CA in the enrollment.
     refused(&x509(&emulator, directory.path()), "401002");
     emulator.update(|config| {
         config.individual_enrollments.clear();
@@ -142,7 +142,7 @@ fn connect(directory: &Path, ca: &str) -> std::io::Result<Vec<u8>> {
     let hub = thread::spawn(move || {
         let session = ServerConnection::new(Arc::new(config)).unwrap();
         let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
-// A rejected client reads the reason.
+        // A rejected client reads the reason.
         let _ = stream.write_all(b"hello").and_then(|()| stream.flush());
         stream.conn.send_close_notify();
         let _ = stream.flush();

@@ -141,7 +141,7 @@ fn a_chain_without_the_devices_key_contradicts_the_request() {
     let other = Device::new(&PKCS_ECDSA_P256_SHA256);
     let contradiction = Malformed::Contradiction("issuedCertificateChain");
     let invalid = Malformed::Invalid("issuedCertificateChain");
-// A certificate request is not a certificate, although it contains the key.
+    // A certificate request is not a certificate, although it contains the key.
     for (chain, error) in [
         (json(&other.chain()), contradiction),
         (json(std::slice::from_ref(&device.request)), contradiction),

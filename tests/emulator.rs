@@ -95,7 +95,7 @@ fn the_tutorials_devices() {
 mod troubleshooting_table {
     use super::*;
 
-/// Returns the device's error if the webhook answers with `status` and `body`.
+    /// Returns the device's error if the webhook answers with `status` and `body`.
     fn webhook_answers(status: u16, body: &str) -> Vec<Result<Outcome, Error>> {
         TRANSPORTS
             .into_iter()
@@ -208,7 +208,7 @@ fn a_wrong_key_is_a_credential_fault_with_a_tracking_id() {
         assert!(
             matches!(error, Error::Refused(refusal) if refusal.http_status == 401 && refusal.tracking_id.is_some())
         );
-// One call: the run does not retry.
+        // One call: the run does not retry.
         assert_eq!(emulator.requests().iter().filter(|request| request.method == "PUT").count(), 1);
     }
 }
@@ -250,7 +250,7 @@ fn the_primary_and_the_secondary_key_of_an_individual_enrollment() {
             },
             ..Default::default()
         });
-// One key after the other, without the pause of 30 minutes.
+        // One key after the other, without the pause of 30 minutes.
         config.behaviour.other_key_blocked_for = 0.0;
         let emulator = start(config);
         for key in [primary, secondary] {
@@ -258,7 +258,7 @@ fn the_primary_and_the_secondary_key_of_an_individual_enrollment() {
             let outcome = run(&emulator, transport, TOASTER, &key).unwrap();
             assert_eq!((outcome.hub.as_str(), outcome.device_id.as_str()), (HEAT_PUMPS_HUB, "kitchen-toaster"));
         }
-// The group key no longer belongs to this device.
+        // The group key no longer belongs to this device.
         let error = run(&emulator, transport, TOASTER, &toaster_key()).unwrap_err();
         assert_eq!(error.code(), Some(transport.refused_key()));
     }

@@ -233,7 +233,7 @@ fn the_transports_add_their_own_cause() {
         assert_eq!((error.kind(), error.fault(), error.to_string().as_str()), (kind, kind.fault(), text));
         assert_eq!(error.source().unwrap().to_string(), "the modem sleeps");
     }
-// A function that provisions may use `?` on all earlier steps.
+    // A function that provisions may use `?` on all earlier steps.
     let invalid_key = DeviceKey::from_base64("").unwrap_err();
     let invalid_id = RegistrationId::new("").unwrap_err();
     let too_small = BufferTooSmall::at_least(1);

@@ -7,7 +7,7 @@ use std::path::Path;
 use syn::visit::Visit;
 
 /// From the lowest layer. Modules of the same layer do not import each other. `lib.rs` is above all layers.
-const STOREYS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 8] = [
     &["total"],
     &["text"],
     &["identity"],
@@ -27,9 +27,9 @@ type Module = Vec<String>;
 /// The paths in a file that name other modules, from the crate's root.
 struct File {
     module: Module,
-/// Each path that the file uses, without re-exports.
+    /// Each path that the file uses, without re-exports.
     paths: BTreeSet<Vec<String>>,
-/// The names that the file re-exports, and the path of each.
+    /// The names that the file re-exports, and the path of each.
     exports: BTreeMap<String, Vec<String>>,
 }
 
@@ -40,7 +40,7 @@ impl File {
         file
     }
 
-/// Returns the path from the root, or `None` for a path into another crate or this file.
+    /// Returns the path from the root, or `None` for a path into another crate or this file.
     fn resolve(&self, path: &[String]) -> Option<Vec<String>> {
         let supers = path.iter().take_while(|segment| *segment == "super").count();
         match path.first()?.as_str() {
@@ -80,7 +80,7 @@ impl<'ast> Visit<'ast> for File {
             match item.vis {
                 syn::Visibility::Inherited => self.add(&path),
                 _ => {
-// From a module of this file, or from a lower layer.
+                    // From a module of this file, or from a lower layer.
                     let from = self.resolve(&path).unwrap_or_else(|| [&self.module[..], &path].concat());
                     if !from.starts_with(&self.module) {
                         self.paths.insert(from.clone());
@@ -96,11 +96,11 @@ impl<'ast> Visit<'ast> for File {
         syn::visit::visit_path(self, path);
     }
 
-/// `pub(crate)` does not use the root.
+    /// `pub(crate)` does not use the root.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-// syn does not parse the arguments of a macro.
+        // syn does not parse the arguments of a macro.
         let tokens = call.tokens.to_string().replace(' ', "");
         for start in ["crate::", "super::"] {
             for (at, _) in tokens.match_indices(start) {
@@ -111,7 +111,7 @@ impl<'ast> Visit<'ast> for File {
         syn::visit::visit_macro(self, call);
     }
 
-/// Tests may import anything.
+    /// Tests may import anything.
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if item.content.is_none() {
             syn::visit::visit_item_mod(self, item);
@@ -135,35 +135,35 @@ fn read(folder: &Path, module: &[String], files: &mut Vec<File>) {
 
 /// Returns one line for each broken rule.
 fn complaints(files: &[File]) -> Vec<String> {
-    let storey = |module: &str| STOREYS.iter().position(|storey| storey.contains(&module));
+    let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
     let exports: BTreeMap<_, _> = files.iter().map(|file| (&file.module, &file.exports)).collect();
     let mut complaints = Vec::new();
-// The files of the same folder that each file uses.
+    // The files of the same folder that each file uses.
     let mut siblings = BTreeMap::<&Module, BTreeSet<&Module>>::new();
     for file in files {
         let own = &file.module[0];
         let name = file.module.join("::");
-        let Some(own_storey) = storey(own) else {
-            complaints.push(format!("{name} is on no storey"));
+        let Some(own_layer) = layer(own) else {
+            complaints.push(format!("{name} is in no layer"));
             continue;
         };
         for path in &file.paths {
             let shown = format!("{name} uses {}", path.join("::"));
-            match path.first().map(|first| (first, storey(first))) {
+            match path.first().map(|first| (first, layer(first))) {
                 Some((first, _)) if first == OF_THE_ROOT => {}
                 None | Some((_, None)) => complaints.push(format!("{shown} through the crate's root")),
-                Some((first, Some(storey))) if first != own && storey >= own_storey => {
+                Some((first, Some(layer))) if first != own && layer >= own_layer => {
                     complaints.push(format!("{shown}, which is not below it"));
                 }
                 Some((first, _)) if first == own => {
-// Follows re-exports to the file that defines the name.
+                    // Follows re-exports to the file that defines the name.
                     let mut path = path.clone();
                     while let [folder @ .., name] = &path[..]
                         && let Some(from) = exports.get(&folder.to_vec()).and_then(|exports| exports.get(name))
                     {
                         path = from.clone();
                     }
-// The file is the longest prefix of the path that names a file.
+                    // The file is the longest prefix of the path that names a file.
                     let target = files.iter().map(|file| &file.module).filter(|module| path.starts_with(module));
                     let target = target.max_by_key(|module| module.len()).unwrap();
                     if target != &file.module {
@@ -174,7 +174,7 @@ fn complaints(files: &[File]) -> Vec<String> {
             }
         }
     }
-// A file that reaches itself is in a circle.
+    // A file that reaches itself is in a circle.
     for &module in siblings.keys() {
         let mut reached = BTreeSet::new();
         let mut open = vec![module];
@@ -204,7 +204,7 @@ fn no_module_imports_upwards_or_in_a_circle() {
 }
 
 #[test]
-fn a_crooked_house_is_seen() {
+fn broken_rules_are_found() {
     let house = |files: &[(&str, &str)]| {
         let parse =
             |&(module, source): &(&str, &str)| File::parse(module.split("::").map(str::to_string).collect(), source);
@@ -232,18 +232,18 @@ fn a_crooked_house_is_seen() {
         ("mqtt", "use crate::{Error, text::json};", "mqtt uses Error through the crate's root"),
         ("mqtt", "use crate::*;", "mqtt uses * through the crate's root"),
         ("mqtt", "fn f(_: crate::Error) {}", "mqtt uses Error through the crate's root"),
-        ("garage", "", "garage is on no storey"),
+        ("garage", "", "garage is in no layer"),
     ] {
         let crooked = house(&[&straight[..], &[(module, source)]].concat());
         assert_eq!(crooked, [expected], "{source}");
     }
-// Directly, or through a re-export of the folder.
+    // Directly, or through a re-export of the folder.
     for source in ["use super::json::Text;", "use super::Text;", "use crate::text::Text;"] {
         let mut crooked = straight;
         crooked[2].1 = source;
         assert_eq!(house(&crooked), ["text::json is in a circle", "text::writer is in a circle"], "{source}");
     }
-// Three files in a circle.
+    // Three files in a circle.
     let three = [("after::a", "use super::b::B;"), ("after::b", "use super::c::C;"), ("after::c", "use super::a::A;")];
     assert_eq!(house(&three).len(), 3);
 }

@@ -171,7 +171,7 @@ fn a_buffer_that_is_too_small_says_how_much_is_needed() {
         other => panic!("{size}: {other:?}"),
     };
     let head = http("200 OK", "", "").len();
-// With a Content-Length the named size is exact as soon as the head fits.
+    // With a Content-Length the named size is exact as soon as the head fits.
     let answer = http("200 OK", "", ASSIGNED);
     for size in head + 4..ASSIGNED.len() {
         assert_eq!(too_small(&answer, size), (ASSIGNED.len(), true));
@@ -180,7 +180,7 @@ fn a_buffer_that_is_too_small_says_how_much_is_needed() {
     for size in 1..head {
         assert_eq!(too_small(&answer, size), (size + 1, false));
     }
-// Without Content-Length the named size is a lower bound.
+    // Without Content-Length the named size is a lower bound.
     let mut size = 1;
     let answer = http_chunked("200 OK", "", ASSIGNED, 100);
     while let Err(Error::BufferTooSmall(error)) = read(&answer, 16, size) {
@@ -189,7 +189,7 @@ fn a_buffer_that_is_too_small_says_how_much_is_needed() {
     }
     assert!(read(&answer, 16, size).is_ok());
     assert!(size <= ASSIGNED.len() + 16, "{size}");
-// Endless heads and bodies fail with the same error.
+    // Endless heads and bodies fail with the same error.
     let endless_head = ["HTTP/1.1 200 OK\r\nX: ", &"x".repeat(10_000)].concat();
     assert_eq!(too_small(endless_head.as_bytes(), 1024), (1025, false));
     let endless_body = ["HTTP/1.1 200 OK\r\n\r\n", &"x".repeat(10_000)].concat();

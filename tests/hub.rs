@@ -43,7 +43,7 @@ fn tokens_are_those_of_another_implementation() {
         let expiry = expiry.parse().unwrap();
         assert_eq!(hub.write_token(&mut key, expiry, &mut [0; 512]).unwrap(), expected);
         assert_eq!(signed_elsewhere(&hub, &mut key, expiry), expected);
-// The token is for the hub in the user name.
+        // The token is for the hub in the user name.
         let user_name = format!("{}/{device_id}/?api-version=2021-04-12", hub.host());
         assert_eq!(hub.write_user_name(&mut [0; 512]).unwrap(), user_name);
         assert!(sr.starts_with(&format!("{}%2Fdevices%2F", hub.host())));
@@ -63,7 +63,7 @@ fn the_hub_of_an_answer() {
 
 #[test]
 fn a_device_id_may_need_every_kind_of_escape() {
-// In the answer, decoded, and as part of a URI.
+    // In the answer, decoded, and as part of a URI.
     for (json, device_id, encoded) in [
         ("T-7", "T-7", "T-7"),
         (r"T\u002b7", "T+7", "T%2B7"),
@@ -123,7 +123,7 @@ fn what_is_too_small_says_what_would_do() {
         ("x509", |hub, buffer| Ok(hub.write_x509_connection_string(buffer)?.len())),
         ("token", |hub, buffer| Ok(hub.write_token(&mut toaster_key(), EXPIRY, buffer)?.len())),
         ("message", |hub, buffer| Ok(hub.write_message(EXPIRY, buffer)?.len())),
-// All characters of base64 that a URI escapes.
+        // All characters of base64 that a URI escapes.
         ("signed token", |hub, buffer| Ok(hub.write_signed_token(&[0xff; 32], EXPIRY, buffer)?.len())),
     ];
     for (name, write) in cases {
@@ -152,7 +152,7 @@ fn what_was_kept_elsewhere_is_checked() {
     for device_id in ["", "a;b", "a/b", "a b", "a\"b", "a\\u002bb", "\\", "ä", "a\n", &long] {
         assert_eq!(Hub::new(TOASTERS_HUB, device_id).unwrap_err(), InvalidHub::DeviceId, "{device_id}");
     }
-// Nothing is derived from the name of a hub.
+    // Nothing is derived from the name of a hub.
     let (host, device_id) = ("h".repeat(253), "d".repeat(128));
     assert!(Hub::new(&host, &device_id).is_ok() && Hub::new("x", "y").is_ok());
     for error in [InvalidHub::Host, InvalidHub::DeviceId] {

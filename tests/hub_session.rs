@@ -55,9 +55,9 @@ impl<'a> Mqtt<'a> {
         self.stream.as_mut().unwrap().write_all(&buffer[..len]).unwrap();
     }
 
-/// Returns the result of `take` for the next packet that it accepts, or `None` if the hub ends the session.
+    /// Returns the result of `take` for the next packet that it accepts, or `None` if the hub ends the session.
     fn next<T>(&mut self, take: impl Fn(Packet<'_>) -> Option<T>) -> Option<T> {
-// A byte at a time, so the buffer holds at most one packet.
+        // A byte at a time, so the buffer holds at most one packet.
         let mut arrived = Vec::new();
         loop {
             let mut byte = [0];
@@ -157,7 +157,7 @@ fn a_device_goes_from_dps_to_its_twin_and_follows_the_operator() {
     // The same, and then two changes.
     assert_eq!(session(&[nothing, nothing, darker]), (over, Some("dark".into())));
     assert_eq!(session(&[nothing, nothing, none]), (over, None));
-// The twin contains the changes made while the device was away.
+    // The twin contains the changes made while the device was away.
     darker();
     assert_eq!(session(&[nothing]), (over, Some("dark".into())));
 

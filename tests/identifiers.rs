@@ -54,7 +54,7 @@ fn id_scopes() {
 fn payloads_are_one_json_object() {
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
     let deep = |depth: usize| r#"{"a":"#.repeat(depth) + "1" + &"}".repeat(depth);
-// The payload becomes part of another object.
+    // The payload becomes part of another object.
     let deepest = deep(63);
     for payload in ["{}", " {} ", r#"{"a":1,"b":[true,null]}"#, &deepest] {
         assert_eq!(registration.with_payload(payload).unwrap().payload(), Some(payload));
@@ -163,7 +163,7 @@ fn same_as_core(address: &str) {
 /// Accepts exactly what the parser of `core` accepts.
 #[test]
 fn ipv6_addresses() {
-// All short combinations of groups, gaps and dots, and those near the full length.
+    // All short combinations of groups, gaps and dots, and those near the full length.
     let pieces = [":", "::", "1", "00f", "0001", "00001", "g", ".", "1.2.3.4", "1.02.3.4", "256.2.3.4"];
     for len in 0..5_u32 {
         for mut number in 0..pieces.len().pow(len) {

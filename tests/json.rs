@@ -1,4 +1,4 @@
-//! The JSON reader against serde_json: what one accepts the other accepts, and both see the
+//! The JSON reader and serde_json: both accept the same texts and see the
 //! same values.
 
 use azure_dps::json::{JsonProblem, MAX_DEPTH, Object, Value};
@@ -35,13 +35,13 @@ fn agree(text: &str) {
         (Err(error), Ok(json)) => {
             let known = match error.problem {
                 JsonProblem::NotAnObject => !json.is_object(),
-// The limit of serde_json is 128.
+                // The limit of serde_json is 128.
                 JsonProblem::Depth => depth(json) > MAX_DEPTH,
                 _ => false,
             };
             assert!(known, "only serde_json accepts {text}: {error}");
         }
-// The grammar has no largest number, serde_json has one.
+        // The grammar has no largest number, serde_json has one.
         (Ok(_), Err(error)) => assert!(error.to_string().starts_with("number out of range"), "{text}: {error}"),
         (Err(_), Err(_)) => {}
     }

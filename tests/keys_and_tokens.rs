@@ -37,7 +37,7 @@ fn tokens_are_signed_as_published() {
         let bytes: Vec<u8> = unescape(expected);
         assert_eq!(base64(&signature), String::from_utf8(bytes).unwrap(), "{source}");
 
-// Our tokens have the form that the C SDKs write.
+        // Our tokens have the form that the C SDKs write.
         if let [scope, "registrations", id] = sr.split("%2f").collect::<Vec<_>>()[..] {
             let mut buffer = [0; 256];
             let (scope, id) = (IdScope::new(scope).unwrap(), RegistrationId::new(id).unwrap());

@@ -77,7 +77,7 @@ fn minreq(answer: Vec<u8>, buffer: &mut [u8]) -> Result<usize, Error> {
     let peer = thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
         let _ = socket.read(&mut [0; 4096]).unwrap();
-// The client closes the connection as soon as it knows the size.
+        // The client closes the connection as soon as it knows the size.
         let _ = socket.write_all(&answer);
     });
     let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap());
@@ -115,7 +115,7 @@ fn over_mqtt(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
 #[test]
 fn an_answer_beyond_the_buffer_is_the_callers_fault_and_says_its_size() {
     let body = assigned_with_70_000_characters();
-// The smallest buffer for which the error names the exact size, if the answer has a length.
+    // The smallest buffer for which the error names the exact size, if the answer has a length.
     let cases: [(&str, Run, Option<usize>); 8] = [
         ("a length", with_a_length, Some(body.len())),
         ("chunks", in_chunks, None),
@@ -139,7 +139,7 @@ fn an_answer_beyond_the_buffer_is_the_callers_fault_and_says_its_size() {
             }
             None => body.len() + 1000,
         };
-// A buffer of that size holds the answer, without chunk framing and head.
+        // A buffer of that size holds the answer, without chunk framing and head.
         let slack = if name == "one chunk" { 1000 } else { 0 };
         let len = run(&body, &mut vec![0; size + slack]);
         assert_eq!(len, Ok(70_000 + assigned_payload_len() - "value1".len()), "{name}");

@@ -37,7 +37,7 @@ fn the_request_is_that_of_the_rest_specification() {
     assert!(head.starts_with(&format!("POST /{SCOPE}/registrations/{TOASTER}?api-version=2021-06-01 HTTP/1.1\r\n")));
     assert!(head.contains(&format!("Authorization: SharedAccessSignature sr={SCOPE}%2fregistrations%2f{TOASTER}&")));
     assert!(head.contains("Content-Type: application/json\r\n"));
-// The service rejects a csr here, and ignores the payload.
+    // The service rejects a csr here, and ignores the payload.
     assert_eq!(body, format!(r#"{{"registrationId":"{TOASTER}"}}"#));
     assert_eq!(bench.progress, [Progress::LookingUp, Progress::Assigned]);
 }
@@ -50,7 +50,7 @@ fn a_csr_is_not_looked_up() {
     let mut bench = Bench::start(&mut provisioning);
     bench.run(&[answers(200, None, assigned())]).unwrap();
     assert!(bench.sent[0].ends_with(&format!("\r\n\r\n{{\"registrationId\":\"{TOASTER}\"}}")));
-// So the look-up does not need the newer api-version.
+    // So the look-up does not need the newer api-version.
     assert!(bench.sent[0].contains("?api-version=2021-06-01 "));
 }
 
@@ -80,7 +80,7 @@ fn every_status_has_its_outcome() {
             Malformed::Duplicate("deviceId").into(),
         ),
         (assigned().replace(TOASTER, HEAT_PUMP), Malformed::Contradiction("registrationId").into()),
-// The answer to a register request is not an answer to a look-up.
+        // The answer to a register request is not an answer to a look-up.
         (ASSIGNED.into(), Malformed::Missing("assignedHub").into()),
     ] {
         let mut provisioning = lookup();
@@ -104,7 +104,7 @@ fn throttling_and_the_network_are_retried_and_not_found_is_final() {
         .run(&[
             answers(429, Some(27), throttled),
             Peer::Fails(Error::Transport(TransportError::Closed)),
-// The answer is cut short.
+            // The answer is cut short.
             answers(200, None, &assigned()[..60]),
             answers(200, None, assigned()),
         ])

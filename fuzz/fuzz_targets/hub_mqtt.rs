@@ -1,6 +1,7 @@
 //! Connections of one device to its hub, and what an operator does meanwhile. Whatever is sent: what comes back are
 //! packets that a hub may send, only a device that showed its token is let in, one connection of the device is live,
-//! answers and notifications go to those who subscribed, versions grow as the answers say, a session is present when one
+//! answers and notifications go to those who subscribed, versions grow as the answers say, a session is present when
+//! one
 //! was kept, a refused CONNECT changes nothing, and the twin keeps its limits.
 
 #![no_main]

@@ -1,4 +1,5 @@
-//! Calls of the service API: nothing is done without a token, each answer is well-formed HTTP and JSON with a documented
+//! Calls of the service API: nothing is done without a token, each answer is well-formed HTTP and JSON with a
+//! documented
 //! status, keys come out through the attestation mechanism only, what was set can be read back and passes the rules of
 //! the configuration, what was deleted is gone, and queries come to an end with all enrollments.
 //!

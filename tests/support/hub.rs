@@ -98,7 +98,8 @@ impl HubSession {
         self.reported.1 = version;
     }
 
-/// Applies changes of the desired properties until the hub answers a ping. Returns `false` if the hub ended the session.
+    /// Applies changes of the desired properties until the hub answers a ping. Returns `false` if the hub ended the
+    /// session.
     pub fn is_open(&mut self) -> bool {
         self.send(Packet::Pingreq);
         loop {
@@ -121,7 +122,7 @@ impl HubSession {
         self.desired.1 = change.version();
     }
 
-/// Waits until the hub ends the session. Fails if it does not.
+    /// Waits until the hub ends the session. Fails if it does not.
     pub fn wait_for_end(mut self) {
         while self.receive().is_some() {}
     }
@@ -138,7 +139,7 @@ impl HubSession {
     fn send<'p>(&mut self, packet: impl Into<Packet<'p>>) {
         let mut bytes = [0; 2048];
         let length = encode_slice(&packet.into(), &mut bytes).unwrap();
-// The next read notices that the peer has closed.
+        // The next read notices that the peer has closed.
         let _ = self.stream.write_all(&bytes[..length]);
     }
 

@@ -1,4 +1,4 @@
-//! A virtual clock, a stream that follows a script, and the documents that DPS sends.
+//! A virtual clock, a scripted stream, and the documents that DPS sends.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::cell::{Cell, RefCell};
@@ -64,9 +64,9 @@ struct Times {
     now: Cell<Duration>,
     /// When the first of the futures that sleep is to be woken.
     alarm: Cell<Option<Duration>>,
-/// The number of readings before a jump, and its length.
+    /// The number of readings before a jump, and its length.
     jump: Cell<Option<(usize, Duration)>>,
-/// The milliseconds, for a peer on another thread.
+    /// The milliseconds, for a peer on another thread.
     mirror: RefCell<Arc<AtomicU64>>,
 }
 
@@ -86,7 +86,7 @@ impl Clock {
         self.0.now.get()
     }
 
-/// Lets the clock jump after this number of readings.
+    /// Lets the clock jump after this number of readings.
     pub fn jump(self, readings: usize, by: Duration) {
         self.0.jump.set(Some((readings, by)));
     }
@@ -100,7 +100,7 @@ impl Clock {
         self.0.mirror.borrow().store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
-/// Stores the milliseconds there each time the clock moves.
+    /// Stores the milliseconds there each time the clock moves.
     pub fn mirror(self, millis: Arc<AtomicU64>) {
         self.0.mirror.replace(millis);
     }
@@ -121,7 +121,7 @@ impl Clock {
         self.0.alarm.set(Some(self.0.alarm.get().map_or(at, |other| other.min(at))));
     }
 
-/// Replaces the timers of a board for the session of the example `mqtt_embedded`.
+    /// Replaces the timers of a board for the session of the example `mqtt_embedded`.
     pub async fn until<T>(self, deadline: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let (mut work, mut sleep) = (pin!(work), pin!(self.sleep(deadline.saturating_sub(self.now()))));
         poll_fn(|context| match work.as_mut().poll(context) {
@@ -147,12 +147,12 @@ impl Clock {
     }
 }
 
-/// Drives the state machine with answers instead of a network: what is sent is counted, and
+/// Drives the state machine with answers instead of a network. Requests are counted, and
 /// time passes only in its waits.
 pub struct Bench<'p, 'a> {
     pub provisioning: &'p mut Provisioning<'a>,
     pub clock: Clock,
-/// The signer: the toaster's key unless a test sets another.
+    /// The signer: the toaster's key unless a test sets another.
     pub signer: Box<dyn Sign>,
     pub sent: Vec<String>,
     pub waits: Vec<Duration>,
@@ -184,7 +184,7 @@ impl<'p, 'a> Bench<'p, 'a> {
         self
     }
 
-/// Runs to the end. The last peer answers all further requests. Returns hub and device ID.
+    /// Runs to the end. The last peer answers all further requests. Returns hub and device ID.
     pub fn run(&mut self, peers: &[Peer]) -> Result<(String, String), Error> {
         let mut peers = peers.iter().chain(std::iter::repeat(peers.last().unwrap()));
         self.run_with(|| peers.next().unwrap().clone())
@@ -246,23 +246,23 @@ impl<'p, 'a> Bench<'p, 'a> {
 /// What a scripted stream does next when it is read from or written to.
 #[derive(Clone, Debug)]
 pub enum Act {
-/// These bytes, with at most this number in each read.
+    /// These bytes, with at most this number in each read.
     Bytes(Vec<u8>, usize),
-/// These bytes again and again, each time after this delay.
+    /// These bytes again and again, each time after this delay.
     Endless(Vec<u8>, Duration),
     /// The connection is closed by the peer.
     Close,
     /// The read fails: the peer reset the connection.
     Fail,
-/// The read fails with this error.
+    /// The read fails with this error.
     FailAs(ErrorKind),
-/// No bytes for this time.
+    /// No bytes for this time.
     Pass(Duration),
-/// No more bytes.
+    /// No more bytes.
     Stall,
-/// All further writes accept no byte.
+    /// All further writes accept no byte.
     TakeNothing,
-/// A signal interrupts this call after this time.
+    /// A signal interrupts this call after this time.
     Interrupt(Call, Duration),
 }
 
@@ -287,7 +287,7 @@ pub struct Script {
     pub written: Rc<RefCell<Vec<Vec<u8>>>>,
     pub clock: Clock,
     pub peer: Option<Responder>,
-/// The number of reads, the number since the clock last moved, and the time of that move.
+    /// The number of reads, the number since the clock last moved, and the time of that move.
     pub reads: Rc<Cell<(usize, usize, Duration)>>,
     /// The most reads between two moves of the clock.
     pub most_reads: Rc<Cell<usize>>,
@@ -301,12 +301,12 @@ impl Script {
         Self { connections, ..Self::default() }
     }
 
-/// A peer that accepts any number of connections, and sends nothing without a request.
+    /// A peer that accepts any number of connections, and sends nothing without a request.
     pub fn answering(peer: impl Fn(&[u8]) -> Vec<Act> + 'static) -> Self {
         Self { peer: Some(Rc::new(peer)), ..Self::default() }
     }
 
-/// Opens the next connection. Fails if the script has no more.
+    /// Opens the next connection. Fails if the script has no more.
     pub fn connect(&self) -> Result<Stream, ConnectError<Refused>> {
         let acts = match &self.peer {
             Some(_) => Vec::new(),

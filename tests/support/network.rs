@@ -117,7 +117,7 @@ pub fn run(
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let clock = Clock::new();
             let delay = async |wait| {
-// The session ends in no other way.
+                // The session ends in no other way.
                 let _ = clock.until(clock.now() + wait, pending::<Result<(), _>>()).await;
             };
             let mut connect = async |_| {
@@ -232,7 +232,7 @@ impl Tls<'_> {
         for certificate in certificates(self.ca)? {
             roots.add(certificate).map_err(io::Error::other)?;
         }
-// The service supports nothing newer.
+        // The service supports nothing newer.
         let config =
             ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]).with_root_certificates(roots);
         let Some((chain, key)) = self.client else { return Ok(config.with_no_client_auth()) };

@@ -34,7 +34,7 @@ pub fn output_of(command: &mut Command) -> Output {
     let program = command.spawn().unwrap();
     let id = program.id().to_string();
     let (sender, receiver) = mpsc::channel();
-// Both pipes are read at the same time, so that long output does not block the program.
+    // Both pipes are read at the same time, so that long output does not block the program.
     thread::spawn(move || sender.send(program.wait_with_output().unwrap()));
     receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
         Command::new("kill").args(["-KILL", &id]).status().unwrap();

@@ -15,7 +15,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-/// Opens a tunnel to any requested host.
+    /// Opens a tunnel to any requested host.
     pub fn start() -> Self {
         Self::listen(|head, mut client| {
             let target = head.split(' ').nth(1).unwrap().to_owned();
@@ -33,7 +33,7 @@ impl Proxy {
         })
     }
 
-/// Answers each request with these bytes, and closes.
+    /// Answers each request with these bytes, and closes.
     pub fn answering(answer: &'static [u8]) -> Self {
         Self::listen(|_, mut client| {
             client.write_all(answer)?;
@@ -52,7 +52,7 @@ impl Proxy {
                 let seen = seen.clone();
                 thread::spawn(move || {
                     let mut head = String::new();
-// The client waits for the answer, so it sends nothing after the head.
+                    // The client waits for the answer, so it sends nothing after the head.
                     let mut reader = BufReader::new(&client);
                     while !head.ends_with("\r\n\r\n") {
                         if reader.read_line(&mut head).is_ok_and(|read| read == 0) {

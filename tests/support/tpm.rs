@@ -21,7 +21,7 @@ pub static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
 pub struct Machine {
     pub tpm: &'static SoftwareTpm,
     pub shown: &'static SoftwareTpm,
-/// The keys in the TPM. The last one signs.
+    /// The keys in the TPM. The last one signs.
     pub activated: Vec<Vec<u8>>,
 }
 
