@@ -9,7 +9,7 @@ over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are t
     python3 benches/fleet.py --connect --devices 2000
 
 Builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
-number. The emulator asks for 1 s between polls. Prints the table of the README, as Markdown; --json has
+number. The emulator asks for 1 s between polls. Prints the table of docs/evidence/fleet.md; --json has
 more: the answers lost, the devices that registered again because of that, and the webhook's refusals.
 
 With --quota the emulator allows so many registrations a minute, and nothing gets lost or throttled
