@@ -1,7 +1,7 @@
-//! What one provisioning costs on this machine, step by step: `cargo bench`
+//! The time of each step of a provisioning run on this machine: `cargo bench`
 //!
-//! Compare steps with each other, within one run. What they cost on a microcontroller is
-//! counted in instructions, elsewhere.
+//! Compare steps with each other, within one run. `ci/cost/run.sh` counts the instructions
+//! on a microcontroller.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -78,7 +78,7 @@ fn parse(c: &mut Criterion) {
             provisioning.result(body).unwrap().payload().map(|payload| payload.raw().len())
         })
     });
-    // The time must grow with the payload and no faster.
+    // The time must grow linearly with the payload.
     let mut group = c.benchmark_group("payload");
     for times in [1, 10, 100] {
         let payload = format!("{{\"a\":[{}]}}", vec![PAYLOAD; times].join(","));

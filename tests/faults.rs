@@ -46,11 +46,11 @@ mod session;
 mod records;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What the peer that misbehaves assigns: a success if it is the row's, else a wrong hub.
+/// The hub that the faulty peer assigns. It is wrong unless the row says that the run succeeds.
 const ODD_HUB: &str = "odd-hub.azure-devices.net";
-/// All that fits into a read, also where other answers are cut into pieces.
+/// As much as fits into a read, even if other answers are cut into pieces.
 const WHOLE: usize = usize::MAX - 1;
-/// Nobody reads this byte from a peer of the table.
+/// No peer of the table sends this byte.
 const UNTOUCHED: u8 = 0xee;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,17 +81,17 @@ enum Framing {
     Mqtt,
 }
 
-/// A request, and how it is to be answered.
+/// A request, and the form of its answer.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     at: At,
-    /// MQTT's number of the request.
+    /// The request number, over MQTT.
     id: u16,
     framing: Framing,
 }
 
 impl Asked {
-    /// `None` for what wants no answer of the service's.
+    /// `None` if the service does not answer.
     fn read(request: &[u8], framing: Framing) -> Option<Self> {
         let text = String::from_utf8_lossy(request);
         let (at, id) = match request.first()? {
@@ -109,7 +109,7 @@ impl Asked {
         Some(Self { at, id, framing })
     }
 
-    /// What the service answers, where it assigns this hub at the first poll.
+    /// The answer of a service that assigns this hub at the first poll.
     fn honest(&self, hub: &str) -> Vec<u8> {
         match self.at {
             At::Connect => vec![0x20, 2, 0, 0],
@@ -146,7 +146,7 @@ impl Asked {
     }
 }
 
-/// A packet of MQTT, its length as it should be.
+/// An MQTT packet with a correct length.
 fn packet(kind: u8, content: &[u8]) -> Vec<u8> {
     let mut packet = vec![kind];
     let mut rest = content.len();
@@ -166,29 +166,29 @@ fn publish(kind: u8, topic: &[u8], body: &[u8]) -> Vec<u8> {
     packet(kind, &[&(topic.len() as u16).to_be_bytes()[..], topic, body].concat())
 }
 
-/// What the peer does wrong, in all the ways that the row is about.
+/// What the peer does wrong, in all variants of the row.
 #[derive(Clone)]
 enum Fault {
-    /// This becomes of an honest answer's bytes, in the way of this number, while there is one.
+    /// Changes the bytes of an honest answer. The number selects the variant; `None` ends the list.
     Line(fn(Vec<u8>, usize) -> Option<Vec<Act>>),
-    /// These answers, well framed: status, `Retry-After`, bodies.
+    /// These answers with correct framing: status, `Retry-After`, bodies.
     Says(&'static str, &'static str, Vec<Vec<u8>>),
-    /// These bytes, over HTTP alone, and perhaps the end of the connection.
+    /// These bytes, over HTTP only, and possibly the end of the connection.
     Http(Vec<Vec<Act>>),
-    /// The same over MQTT, in answer to such a request and its number.
+    /// The same over MQTT, in answer to this kind of request and its number.
     Mqtt(At, fn(u16) -> Vec<Vec<Act>>),
 }
 
 struct Row {
     name: &'static str,
     fault: Fault,
-    /// What the columns say, and what minreq says where it cannot say the same.
+    /// The outcomes in the columns, and the outcome over minreq if it differs.
     outcome: &'static str,
     others: Vec<(Column, &'static str)>,
     buffer: usize,
 }
 
-/// One way of one row.
+/// One variant of a row.
 #[derive(Clone)]
 struct Variant {
     fault: Fault,
@@ -207,9 +207,9 @@ impl std::fmt::Debug for Variant {
 }
 
 impl Variant {
-    /// What the peer does, after so many faults of its own; `None` if there is no such way.
+    /// What the peer does after this number of faults. `None` if the variant does not exist.
     fn acts(&self, asked: &Asked, faults: usize) -> Option<Vec<Act>> {
-        // For ever is at all later requests too.
+        // A permanent fault also affects all later requests.
         if asked.at < self.at || (faults > 0 && !self.for_ever) {
             return Some(whole(asked, asked.honest(TOASTERS_HUB)));
         }
@@ -225,7 +225,7 @@ impl Variant {
     }
 }
 
-/// An answer as it should come.
+/// A correct answer.
 fn whole(asked: &Asked, answer: Vec<u8>) -> Vec<Act> {
     finish(asked, vec![Act::Bytes(answer, usize::MAX)])
 }
@@ -271,7 +271,7 @@ impl Row {
             for number in 0.. {
                 let variant = Variant { fault: self.fault.clone(), at, framing, number, piece, for_ever: true };
                 let Some(acts) = variant.acts(&asked, 0) else { break };
-                // What takes real time is not tried at every byte.
+                // Variants that take real time are not tried at every byte.
                 let slow = acts.iter().any(|act| matches!(act, Act::Pass(_) | Act::Stall | Act::Endless(..)));
                 if column == Minreq && slow && number % 150 > 0 {
                     continue;
@@ -308,7 +308,7 @@ fn row(name: &'static str, fault: Fault, outcome: &'static str) -> Row {
     Row { name, fault, outcome, others: Vec::new(), buffer: 1024 }
 }
 
-/// What a run came to, and what it took.
+/// The outcome of a run, and what it used.
 struct Run {
     outcome: Result<String, Error>,
     time: Duration,
@@ -316,7 +316,7 @@ struct Run {
     connections: usize,
     waits: usize,
     most_reads: usize,
-    /// What was sent and when, hashed.
+    /// A hash of what was sent, and when.
     hash: u64,
 }
 
@@ -326,7 +326,7 @@ fn run(column: Column, size: usize, variant: &Variant) -> Run {
     let url = listener.as_ref().map(|listener| format!("http://{}", listener.local_addr().unwrap()));
     let mut provisioning = toaster();
     if let Some(url) = &url {
-        // minreq knows whole seconds alone, and takes them from the system's clock.
+        // minreq counts whole seconds of the system clock.
         let policy = RetryPolicy::new().with_request_timeout(SECOND).with_max_retries(1);
         provisioning = provisioning.with_endpoint(Endpoint::parse(url).unwrap()).with_retry_policy(policy);
     }
@@ -395,7 +395,7 @@ fn over(
     run.map_err(|error| error.kind())
 }
 
-/// As the example `mqtt_embedded` does: a new session for each signature.
+/// Opens a new session for each signature, as the example `mqtt_embedded` does.
 async fn over_mqtt<S: embedded_io_async::Read + embedded_io_async::Write>(
     provisioning: &mut Provisioning<'_>,
     key: &mut DeviceKey,
@@ -444,7 +444,7 @@ fn over_minreq(
                     break;
                 }
                 connections.fetch_add(1, Ordering::Relaxed);
-                // The client may go when it likes.
+                // The client may close the connection at any time.
                 let _ = serve(socket, answer);
             }
         });
@@ -456,7 +456,7 @@ fn over_minreq(
         TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         outcome.map_err(|error| error.kind())
     });
-    // A second for each connection, and what a machine at work is late.
+    // A second for each connection, and a margin for a busy machine.
     let promised = SECOND * connections.load(Ordering::Relaxed) as u32 + 20 * SECOND;
     assert!(begun.elapsed() <= promised, "{:?}", begun.elapsed());
     outcome
@@ -481,23 +481,23 @@ fn serve(mut socket: TcpStream, answer: &dyn Fn(&[u8]) -> Vec<Act>) -> std::io::
     Ok(())
 }
 
-/// Whether the connection is still there then.
+/// Whether the connection stays open after it.
 fn perform(socket: &mut TcpStream, act: Act) -> std::io::Result<bool> {
     match act {
         Act::Bytes(bytes, at_once) => bytes.chunks(at_once).try_for_each(|piece| socket.write_all(piece))?,
         Act::Endless(bytes, _) => {
-            // As fast as a line would be, not as fast as memory is.
+            // As fast as a network, not as fast as memory.
             let many = bytes.repeat(16_384 / bytes.len() + 1);
             loop {
                 socket.write_all(&many)?;
                 wait(socket, Duration::from_millis(5))?;
             }
         }
-        // minreq has a second where the others have a minute.
+        // minreq's time-out is a second here, the others' a minute.
         Act::Pass(by) => wait(socket, by / 60)?,
         Act::Stall => wait(socket, 60 * SECOND)?,
         Act::Close => return Ok(false),
-        // A socket that does not linger is reset when it is closed.
+        // Closing a socket with SO_LINGER 0 resets the connection.
         Act::Fail => {
             socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO))?;
             return Ok(false);
@@ -507,7 +507,7 @@ fn perform(socket: &mut TcpStream, act: Act) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// For so long, or until the client goes.
+/// Waits for this time, or until the client closes the connection.
 fn wait(socket: &mut TcpStream, time: Duration) -> std::io::Result<()> {
     socket.set_read_timeout(Some(time))?;
     match socket.read(&mut [0]) {
@@ -524,7 +524,7 @@ fn is_complete(request: &[u8]) -> bool {
     body.len() >= length.unwrap_or(0)
 }
 
-/// As the table says it.
+/// The form in the table.
 fn name(error: Error) -> String {
     match error {
         Error::Malformed(Malformed::Json(error)) => format!("Malformed(Json({:?}))", error.problem),
@@ -536,13 +536,13 @@ fn name(error: Error) -> String {
     }
 }
 
-/// The odd hub's assignment, where this is in the payload.
+/// The assignment to the wrong hub, with this payload.
 fn odd(payload: &str) -> String {
     let payload = if payload.is_empty() { r#""x":0"# } else { payload };
     ASSIGNED.replace(TOASTERS_HUB, ODD_HUB).replace(r#""property1":"value1""#, payload)
 }
 
-/// The same with something else in place of a part.
+/// The same with a part replaced.
 fn odd_but(part: &str, other: &str) -> Vec<u8> {
     let odd = odd("");
     assert!(odd.contains(part), "{part}");
@@ -561,7 +561,7 @@ fn ok(bodies: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Fault {
     says("200 OK", "", bodies)
 }
 
-/// Heads like this, then the odd hub's assignment, then the end of the connection.
+/// This head, then the assignment to the wrong hub, then the end of the connection.
 fn heads(heads: impl IntoIterator<Item = impl AsRef<str>>) -> Fault {
     http(
         heads
@@ -570,7 +570,7 @@ fn heads(heads: impl IntoIterator<Item = impl AsRef<str>>) -> Fault {
     )
 }
 
-/// Such answers, then the end of the connection.
+/// These answers, then the end of the connection.
 fn http(answers: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Fault {
     Fault::Http(answers.into_iter().map(|answer| vec![Act::Bytes(answer.into(), usize::MAX), Act::Close]).collect())
 }
@@ -630,7 +630,7 @@ fn line_rows() -> Vec<Row> {
         ),
         row(
             "answers, and resets the connection",
-            // Also of a socket: Linux hands out what came before the reset.
+            // Over a socket too: Linux delivers the bytes that came before the reset.
             line(|answer, way| (way == 0).then(|| vec![bytes(answer), Act::Fail])),
             "Transport(Closed), assigned",
         ),
@@ -664,7 +664,7 @@ fn line_rows() -> Vec<Row> {
     ]
 }
 
-/// What answers say.
+/// Faults in the content of answers.
 fn document_rows() -> Vec<Row> {
     let deep = |brackets: &str, end: &str| odd(&format!("\"x\":{}0{}", brackets.repeat(10_000), end.repeat(10_000)));
     let number = |number: &str| odd(&format!("\"x\":{number}"));
@@ -781,7 +781,7 @@ fn document_rows() -> Vec<Row> {
     ]
 }
 
-/// Heads of HTTP.
+/// Faults in HTTP heads.
 fn head_rows() -> Vec<Row> {
     let with = |header: &str| format!("HTTP/1.1 200 OK\r\n{header}");
     let length = |length: &str| with(&format!("Content-Length: {length}"));
@@ -904,7 +904,7 @@ fn head_rows() -> Vec<Row> {
     ]
 }
 
-/// Bodies of HTTP.
+/// Faults in HTTP bodies.
 fn body_rows() -> Vec<Row> {
     let chunks = |chunks: &str| OK_CHUNKED.to_string() + chunks;
     vec![
@@ -929,7 +929,7 @@ fn body_rows() -> Vec<Row> {
     ]
 }
 
-/// Packets of MQTT.
+/// Faults in MQTT packets.
 fn packet_rows() -> Vec<Row> {
     let mqtt = Fault::Mqtt;
     vec![
@@ -1065,7 +1065,7 @@ fn packet_rows() -> Vec<Row> {
     ]
 }
 
-/// What one cell came to.
+/// The result of a cell.
 #[derive(Default)]
 struct Figures {
     time: Duration,
@@ -1080,7 +1080,7 @@ fn cell(row: &Row, column: Column) -> Result<Figures, String> {
     let variants = row.variants(column);
     let both = |variant| both(row, column, variant).map_err(|problem| format!("{column:?}, {variant:?}: {problem}"));
     let seen: Vec<_> = match column {
-        // Most of its time is spent waiting.
+        // Most of the time is waiting.
         Minreq => thread::scope(|scope| {
             let chunks = variants.chunks(variants.len().div_ceil(24).max(1));
             let threads: Vec<_> =
@@ -1115,7 +1115,7 @@ fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2
         let run = catch_unwind(|| run(column, row.buffer, &variant)).map_err(|_| "panicked".to_string())?;
         let Run { outcome, time, buffer, connections, waits, most_reads, .. } = &run;
         let wrong = |what: &str| Err(format!("{what} (for ever: {for_ever}): {outcome:?}"));
-        // A blocking stream comes back from a read when it likes; the session says good-bye.
+        // A read of a blocking stream may end late, and the session sends DISCONNECT.
         let late = if column == Async { Duration::ZERO } else { READ_TIMEOUT };
         match outcome {
             Ok(hub) if hub != TOASTERS_HUB && !(may_be_odd && hub == ODD_HUB) => wrong("a wrong hub"),
@@ -1131,7 +1131,7 @@ fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2
     Ok((outcome(&for_ever.outcome, &once.outcome)?, [once, for_ever]))
 }
 
-/// The cell's, if the two outcomes go together.
+/// The outcome in the cell, if the two outcomes are consistent.
 fn outcome(for_ever: &Result<String, Error>, once: &Result<String, Error>) -> Result<String, String> {
     match (for_ever, once) {
         (Ok(_), Ok(_)) => Ok("assigned".into()),
@@ -1143,7 +1143,7 @@ fn outcome(for_ever: &Result<String, Error>, once: &Result<String, Error>) -> Re
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence/faults.md");
 
-/// Puts a table in the document's place for it, or holds it against what is there.
+/// Compares a table with the one in the document, or writes it there.
 fn documented(title: &str, table: &str) {
     let document = fs::read_to_string(DOCUMENT).unwrap();
     let heading = format!("\n## {title}\n");
@@ -1206,7 +1206,7 @@ fn every_fault_over_every_transport() {
         writeln!(table, " {:.1} s | {buffer} B |", time.as_secs_f64()).unwrap();
         if let [Ok(blocking), Ok(asynchronous), ..] = cells
             && row.expected(Blocking) == row.expected(Async)
-            // Blocking, a read that is silent ends by the stream's own time-out, which is shorter.
+            // A blocking read without bytes ends with the time-out of the stream, which is shorter.
             && row.expected(Async) != STALLED
             && blocking.runs != asynchronous.runs
         {
@@ -1224,14 +1224,14 @@ fn every_fault_over_every_transport() {
 
 const MAX: Duration = Duration::MAX;
 
-/// The clock's start, the policy, how an honest run ends.
+/// The start of the clock, the policy, and the outcome of an honest run.
 #[test]
 fn the_limits_of_time() {
     let policy = RetryPolicy::new;
     for (start, policy, expected) in [
         (Duration::ZERO, policy(), Ok(TOASTERS_HUB)),
         (MAX - 600 * SECOND, policy(), Ok(TOASTERS_HUB)),
-        // The end of time comes before the first poll.
+        // The clock reaches its maximum before the first poll.
         (MAX - 3 * SECOND, policy(), Err(Error::StillAssigning)),
         (MAX - Duration::from_nanos(1), policy(), Err(Error::StillAssigning)),
         (MAX, policy(), Err(Error::TimedOut)),
@@ -1257,7 +1257,7 @@ fn the_limits_of_time() {
     }
 }
 
-/// The service, with such a `Retry-After` in its first answer.
+/// The service, with this `Retry-After` in its first answer.
 fn honest(column: Column, retry_after: &'static str) -> Script {
     let framing = if column == Mqtt { Framing::Mqtt } else { Framing::Length };
     Script::answering(move |request| match Asked::read(request, framing) {
@@ -1269,7 +1269,7 @@ fn honest(column: Column, retry_after: &'static str) -> Script {
     })
 }
 
-/// A service that answers requests of a kind with this, for so long; then it is honest.
+/// A service that gives this answer to one kind of request for some time, and then is honest.
 struct Outage {
     name: &'static str,
     at: At,
@@ -1366,7 +1366,7 @@ fn live_through(outage: &Outage, column: Column) -> (Result<String, Error>, Dura
     (outcome, clock.now(), requests.load(Ordering::Relaxed))
 }
 
-/// What a `Retry-After` comes to, where the run has all the time in the world.
+/// The wait for a `Retry-After`, in a run without a time-out.
 #[test]
 fn the_longest_and_the_shortest_waits() {
     let policy = RetryPolicy::new().with_timeout(MAX);
@@ -1389,8 +1389,8 @@ fn the_longest_and_the_shortest_waits() {
     }
 }
 
-/// A clock that jumps by five hours, at each of its readings: the run may be over for it, but is
-/// not for a second one.
+/// A clock that jumps by five hours at each reading. The run may end because of it, but
+/// not because of a second jump.
 #[test]
 fn a_clock_that_jumps() {
     const JUMP: Duration = Duration::from_secs(5 * 3600);
@@ -1419,7 +1419,7 @@ fn a_clock_that_jumps() {
     }
 }
 
-/// What a TLS peer does wrong. The network's part in it is real, and its waits are skipped.
+/// Faults of a TLS peer. The sockets are real, and waits are skipped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Tls {
     /// Instead of a handshake.
@@ -1427,10 +1427,10 @@ enum Tls {
     Garbage,
     /// Instead of the answer.
     Alert,
-    /// With the answer's record.
+    /// In the record of the answer.
     Cut,
     Tampered,
-    /// After the answer, the connection is closed without a word of TLS, or with one.
+    /// After the answer, the connection is closed without or with close_notify.
     Unannounced(Framing),
     Announced(Framing),
 }
@@ -1509,7 +1509,7 @@ fn tls_rows(directory: &Path) {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let port = listener.local_addr().unwrap().port();
                 let config = config.clone();
-                // It ends with the process.
+                // The thread ends with the process.
                 thread::spawn(move || {
                     for (number, socket) in listener.incoming().enumerate() {
                         // The client may go when it likes.

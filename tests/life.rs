@@ -1,7 +1,7 @@
 //! Thirty days of a device, with the emulator as DPS and as both hubs: what the operator does, where the device is
 //! afterwards, and what it asked for.
 //!
-//! Every request and every connection is a real one. Only the days are not: a device that waits moves its clock.
+//! Requests and connections are real. Only time is virtual: a device that waits moves its clock.
 //! `cargo test --test life -- --nocapture` prints the table.
 
 #[path = "support/hub.rs"]
@@ -35,9 +35,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How long a token is valid: then the device connects again.
+/// The lifetime of a token. The device then connects again.
 const SESSION: Duration = HOUR;
-/// How long a connection takes.
+/// The duration of a connection attempt.
 const CONNECTING: Duration = SECOND;
 
 struct Device {
@@ -84,7 +84,7 @@ impl Device {
         device
     }
 
-    /// Starts with what flash has. The clock starts again, and the device does not know how long it was off.
+    /// Starts with the content of flash. The clock restarts, and the device does not know how long it was off.
     fn boot(&mut self) {
         self.boots += 1;
         self.booted = self.now;
@@ -118,7 +118,7 @@ impl Device {
         self.pauses = self.life.pauses(self.uptime()).to_bytes();
     }
 
-    /// Lives until this time. A session that stands then goes on.
+    /// Runs the device until this time. A live session stays open.
     fn run(&mut self, end: Duration) {
         while self.now < end {
             if let Some((session, expiry)) = self.session.take() {
@@ -164,7 +164,7 @@ impl Device {
         }
     }
 
-    /// Reports how often the device was started, if the hub does not know.
+    /// Reports the number of starts, if the hub does not know it.
     fn report(&mut self) {
         let Some((session, _)) = &mut self.session else { return };
         if session.reported.0["boots"] != self.boots {
@@ -194,7 +194,7 @@ impl Device {
         let mut buffer = [0; 4096];
         provisioning.start(now.get(), unix_time());
         let (keys, clock) = (&mut self.keys, || now.get());
-        // How it ended is in `provisioning`.
+        // `provisioning` has the outcome.
         let _ = blocking::run(&mut provisioning, keys, &mut buffer, &mut connect, clock, delay, observe);
         self.now = now.get();
         let uptime = self.uptime();
@@ -211,7 +211,7 @@ impl Device {
         self.save_pauses();
     }
 
-    /// When DPS was asked, register requests and look-ups together.
+    /// The times of all requests to DPS, register requests and look-ups.
     fn asked(&self) -> Vec<Duration> {
         let mut asked = [&*self.registers, &self.look_ups].concat();
         asked.sort_unstable();
@@ -232,7 +232,7 @@ impl Device {
     }
 }
 
-/// Where the emulator's hubs listen.
+/// The address of the emulator's hubs.
 fn address(emulator: &Emulator) -> String {
     emulator.mqtt_url().unwrap().strip_prefix("mqtt://").unwrap().to_owned()
 }
@@ -295,33 +295,33 @@ const fn day(day: u64, hour: u64) -> Duration {
     Duration::from_secs((day * 24 + hour) * 3600)
 }
 
-/// What happens, and where it has led before the next row.
+/// An event, and the expected state before the next row.
 struct Row {
     at: Duration,
     what: &'static str,
     act: fn(&mut World),
-    /// What becomes of a live session.
+    /// What happens to a live session.
     session: Session,
     /// The hub at the end. `None`: the device is at none.
     hub: Option<&'static str>,
-    /// Register requests and look-ups: of a device with the look-up, and of one without.
+    /// The numbers of register requests and look-ups, for a device with the look-up and for one without.
     calls: [Calls; 2],
-    /// After which time DPS is asked first, at least and at most.
+    /// The shortest and the longest time until the first request to DPS.
     asks_within: Option<(Duration, Duration)>,
 }
 
-/// A hub that refuses: "perform a full re-registration".
+/// A hub that rejects the device: "perform a full re-registration".
 const AT_ONCE: Option<(Duration, Duration)> = Some((Duration::ZERO, Duration::from_secs(15)));
 /// A hub that is gone: "try to reconnect directly to the same IoT hub for 15-30 minutes".
 const PATIENTLY: Option<(Duration, Duration)> = Some((Duration::from_secs(15 * 60), Duration::from_secs(30 * 60 + 10)));
 
 #[derive(Clone, Copy, PartialEq)]
 enum Session {
-    /// Goes on.
+    /// The session stays open.
     Stays,
-    /// The hub ends it.
+    /// The hub ends the session.
     Ends,
-    /// The device has ended it, or has none.
+    /// The device ended the session, or has none.
     None,
 }
 
@@ -390,7 +390,7 @@ const STORY: &[Row] = &[
         at: day(10, 0),
         what: "the hub does not answer at all",
         act: |world| {
-            // A port on which nobody listens.
+            // A port without a listener.
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             world.device.hub_address = listener.local_addr().unwrap().to_string();
             world.device.session = None;
@@ -415,7 +415,7 @@ const STORY: &[Row] = &[
         what: "the primary key is replaced in the enrollment, and the device removed at its hub",
         act: |world| {
             world.enrollment(|enrollment| enrollment.primary_key = SymmetricKey::from_base64(GROUP_KEY).unwrap());
-            // The hub gets the keys of the enrollment when DPS creates the device there.
+            // DPS creates the device at the hub with the keys of the enrollment.
             world.emulator.remove_from_hub(TOASTER).unwrap();
         },
         session: Session::Ends,
@@ -528,14 +528,14 @@ const STORY: &[Row] = &[
 
 const END: Duration = day(30, 0);
 
-/// What became of a row.
+/// The result of a row.
 struct Measured {
     registers: usize,
     look_ups: usize,
     polls: usize,
     accepted: usize,
     refused: usize,
-    /// How long the device had no session.
+    /// The time without a session.
     back_after: Option<Duration>,
     state: String,
 }
@@ -576,7 +576,7 @@ fn live(policy: ReprovisioningPolicy, calls: impl Fn(&Row) -> Calls) -> (World, 
         }
         let twin = world.emulator.device(TOASTER).unwrap().twin;
         let state = match &device.session {
-            // What the device knows is what the hub knows.
+            // Device and hub have the same properties.
             Some((session, _)) => {
                 assert_eq!((session.desired.1, session.reported.1), (twin.desired_version, twin.reported_version));
                 assert_eq!(session.desired.0["darkness"], twin.desired["darkness"]);
@@ -642,7 +642,7 @@ fn in_words(time: Duration) -> String {
     }
 }
 
-/// What Microsoft asks for, and what `Reprovisioning` promises.
+/// Microsoft's recommendations, and the guarantees of `Reprovisioning`.
 fn keeps_to_the_guidance(device: &Device) {
     let Device { registers, failed, .. } = device;
     // "At most seven registrations in the first day, and then less than one a day", whatever happens.
@@ -665,7 +665,7 @@ fn thirty_days_of_a_device() {
     println!("{table}");
     for world in [&with, &without] {
         keeps_to_the_guidance(&world.device);
-        // Some hundred connections, and each of them to the hub that was known.
+        // Some hundred connections, all to the hub in flash.
         assert!(world.device.accepted.len() > 600);
     }
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evidence/life.md");

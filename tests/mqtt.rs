@@ -1,4 +1,4 @@
-//! The MQTT codec: what a session is opened with, and how messages are read.
+//! The MQTT codec: the CONNECT of a session, and how messages are read.
 //! Source: <https://learn.microsoft.com/azure/iot-dps/iot-dps-mqtt-support>.
 
 mod support;
@@ -26,7 +26,7 @@ fn signed(provisioning: &mut Provisioning<'_>) {
     assert_eq!(provisioning.step(NOW), Step::Send);
 }
 
-/// A run whose register request is under way.
+/// A run that waits for the answer to its register request.
 fn registering(provisioning: &mut Provisioning<'_>) {
     signed(provisioning);
     publish(provisioning, NOW);
@@ -44,7 +44,7 @@ fn publish(provisioning: &mut Provisioning<'_>, now: Duration) -> (String, Strin
 fn an_answer_to_the_last_run_is_none_to_this_one() {
     let mut provisioning = toaster();
     registering(&mut provisioning);
-    // Started again in the same session, before the answer came.
+    // The run restarts in the same session, before the answer arrives.
     signed(&mut provisioning);
     let (topic, _) = publish(&mut provisioning, NOW);
     assert_eq!(topic, "$dps/registrations/PUT/iotdps-register/?$rid=2");
@@ -116,7 +116,7 @@ fn parameters_come_in_any_order() {
         assert!(mqtt::on_message(&mut provisioning, NOW, &topic, ASSIGNING.as_bytes()), "{topic}");
         assert_eq!(provisioning.step(NOW), Step::Wait(Duration::from_secs(seconds)), "{topic}");
     }
-    // Without a number of seconds it is as if there were none.
+    // A Retry-After that is not a number of seconds is ignored.
     for parameters in ["$rid=1", "$rid=1&retry-after=", "$rid=1&retry-after=soon"] {
         let mut provisioning = toaster();
         registering(&mut provisioning);
@@ -148,7 +148,7 @@ fn what_is_no_answer_to_this_request_is_left_alone() {
         assert!(!mqtt::on_message(&mut provisioning, NOW, topic, ASSIGNED.as_bytes()), "{topic}");
         assert_eq!(provisioning.result(ASSIGNED.as_bytes()), Err(Error::NotFinished), "{topic}");
     }
-    // The request is repeated; the answer to the first one comes late.
+    // The request is repeated, and the answer to the first request comes late.
     provisioning.on_error(NOW, Error::Transport(TransportError::Stalled));
     let late = "$dps/registrations/res/200/?$rid=1";
     assert!(!mqtt::on_message(&mut provisioning, NOW, late, ASSIGNED.as_bytes()));
@@ -157,7 +157,7 @@ fn what_is_no_answer_to_this_request_is_left_alone() {
     assert!(!mqtt::on_message(&mut provisioning, now, late, ASSIGNED.as_bytes()));
     assert!(mqtt::on_message(&mut provisioning, now, "$dps/registrations/res/200/?$rid=2", ASSIGNED.as_bytes()));
     assert_eq!(provisioning.step(now), Step::Finished);
-    // Nothing is under way any more.
+    // No request is pending any more.
     assert!(!mqtt::on_message(&mut provisioning, now, "$dps/registrations/res/401/?$rid=2", b""));
     assert!(provisioning.result(ASSIGNED.as_bytes()).is_ok());
 }
@@ -228,7 +228,7 @@ fn connack() {
         signed(&mut provisioning);
         mqtt::on_connack(&mut provisioning, NOW, return_code);
         match provisioning.result(b"") {
-            // Patience: the run goes on.
+            // The run continues.
             Err(Error::NotFinished) => assert_eq!(fault, Fault::Busy, "{return_code}"),
             Err(Error::Refused(refusal)) => {
                 let error = Error::Refused(refusal);
@@ -239,7 +239,7 @@ fn connack() {
     }
 }
 
-/// A token is signed for a run, and by no certificate.
+/// A run with a key has a signed token. A run with a certificate has none.
 #[test]
 fn passwords() {
     let registration = Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new("a:b").unwrap());
@@ -248,11 +248,11 @@ fn passwords() {
     assert_eq!(mqtt::write_password(&certificate, &mut buffer), Err(Error::NotStarted));
     certificate.start(NOW, 0);
     assert_eq!(mqtt::write_password(&certificate, &mut buffer), Ok(""));
-    // Neither the client ID nor the user name is encoded; the token's resource is.
+    // Client ID and user name are not percent-encoded. The resource in the token is.
     assert!(mqtt::write_user_name(&certificate, &mut buffer).unwrap().starts_with("0ne00002193/registrations/a:b/api"));
     let mut sas = Provisioning::new(registration, Attestation::symmetric_key());
     sas.start(NOW, UNIX_TIME);
-    // Not before there is a signature.
+    // There is no password before the signature.
     assert_eq!(mqtt::write_password(&sas, &mut buffer), Err(Error::NotDue));
     assert_eq!(mqtt::write_publish(&mut sas, NOW, &mut buffer), Err(Error::NotDue));
     assert_eq!(sas.step(NOW), Step::Sign);
@@ -260,21 +260,21 @@ fn passwords() {
     let password = mqtt::write_password(&sas, &mut buffer).unwrap().to_owned();
     assert!(password.contains("registrations%2fa%3Ab&sig="), "{password}");
     assert!(password.contains(&format!("&se={}&", UNIX_TIME + 3600)), "{password}");
-    // A session that is opened later has the same token: nothing is signed again.
+    // A later session uses the same token, without a new signature.
     mqtt::on_connack(&mut sas, NOW, 3);
     let Step::Wait(wait) = sas.step(NOW) else { panic!() };
     assert_eq!(sas.step(NOW + wait), Step::Send);
     assert_eq!(mqtt::write_password(&sas, &mut buffer), Ok(password.as_str()));
     let Err(Error::BufferTooSmall(error)) = mqtt::write_password(&sas, &mut []) else { panic!() };
-    // Any token may be asked for, and most of a signature may be escapes.
+    // The size is sufficient for any signature, also with many escapes.
     let signature = password.split_once("&sig=").unwrap().1.find('&').unwrap();
     assert_eq!((error.needed, error.exact), (password.len() - signature + LONGEST_SIGNATURE, true));
-    // And there is none after the run.
+    // There is no password after the run.
     mqtt::on_connack(&mut sas, NOW + wait, 4);
     assert_eq!(mqtt::write_password(&sas, &mut buffer), Err(Error::NotDue));
 }
 
-/// The service refuses the first key, by CONNACK or by a message: the next session has the other
+/// If the service rejects the first key, by CONNACK or by a message, the next session has the other
 /// key's password.
 #[test]
 fn the_other_key_opens_another_session() {
@@ -307,7 +307,7 @@ fn the_other_key_opens_another_session() {
                 let body = br#"{"errorCode":401000}"#;
                 assert!(mqtt::on_message(&mut provisioning, NOW, "$dps/registrations/res/401/?$rid=1", body));
             }
-            // At once. The old session is of no use: it has no password and no request.
+            // At once. The old session cannot be used: it gets no password and no request.
             assert_eq!(provisioning.step(NOW), Step::Sign);
             assert_eq!(mqtt::write_password(&provisioning, &mut buffer), Err(Error::NotDue));
             assert_eq!(mqtt::write_publish(&mut provisioning, NOW, &mut buffer), Err(Error::NotDue));
@@ -327,7 +327,7 @@ fn the_other_key_opens_another_session() {
     }
 }
 
-/// What a driver hears that asks after each call.
+/// The progress that a driver reads after each call.
 #[test]
 fn progress_comes_in_order() {
     let mut provisioning = toaster();
@@ -348,7 +348,7 @@ fn progress_comes_in_order() {
     assert_eq!(provisioning.progress(), None);
 }
 
-/// As far as the documentation says, and no further.
+/// CONNACK codes have the meaning that the documentation gives, and no other.
 #[test]
 fn buffers_that_are_too_small_say_how_much_is_needed() {
     let mut provisioning = toaster();
@@ -361,7 +361,7 @@ fn buffers_that_are_too_small_say_how_much_is_needed() {
             panic!("{part}")
         };
         assert!(error.exact, "{part}");
-        // However often it is tried: the number of the request does not grow.
+        // The size of the request number stays the same for all attempts.
         for _ in 0..10 {
             assert_eq!(mqtt::write_publish(&mut provisioning, NOW, &mut []), Err(error.into()), "{part}");
         }

@@ -16,11 +16,11 @@ use programs::{example, output_of};
 use support::{HEAT_PUMP, HEAT_PUMPS_HUB, TOASTER, TOASTER_KEY, TOASTERS_HUB};
 
 const HEAT_PUMP_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
-/// Of the same group, and no toaster or heat pump.
+/// A device of the same group that is neither a toaster nor a heat pump.
 const LAMP: &str = "garage12-contoso-lamp-001";
 const LAMP_KEY: &str = "YIvZIu4WYkb0f0nWoi2a7k+w5lPyr60ga6wJJm43E/0=";
 
-/// The tutorial's service, which has the device polled once.
+/// The tutorial's service. The device polls once.
 fn start(change: impl FnOnce(&mut Config)) -> Emulator {
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
@@ -29,7 +29,7 @@ fn start(change: impl FnOnce(&mut Config)) -> Emulator {
     Emulator::builder(config).mqtt("127.0.0.1:0").mqtts("127.0.0.1:0").start().unwrap()
 }
 
-/// What the program says over mqtts, and whether it ends well. It never takes longer than a minute,
+/// Returns the output of the program over mqtts, and whether it succeeded. It never takes longer than a minute,
 /// and never prints a key or a token.
 fn run(emulator: &Emulator, id: &str, key: &str) -> (bool, String, String) {
     run_trusting(emulator.ca_pem(), emulator.mqtts_url().unwrap(), id, key)
@@ -80,7 +80,7 @@ fn without_tls_on_this_machine_only() {
     let emulator = start(|_| ());
     let url = emulator.mqtt_url().unwrap();
     assert!(run_trusting("", url, TOASTER, TOASTER_KEY).0);
-    // 0.0.0.0 reaches this machine, but nobody promised that.
+    // 0.0.0.0 reaches this machine, but only by convention.
     let elsewhere = url.replace("127.0.0.1", "0.0.0.0");
     for url in [&elsewhere, "http://127.0.0.1:1", "mqttx://127.0.0.1:1"] {
         assert!(!run_trusting("", url, TOASTER, TOASTER_KEY).0, "{url}");
@@ -92,7 +92,7 @@ fn a_wrong_key() {
     let emulator = start(|_| ());
     let (succeeded, stdout, stderr) = run(&emulator, TOASTER, HEAT_PUMP_KEY);
     assert!(!succeeded && stdout.is_empty());
-    // CONNECT is accepted nevertheless.
+    // The service still accepts CONNECT.
     assert!(stderr.contains("Connected\nRegistering\n"), "{stderr}");
     assert!(stderr.contains("401000"), "{stderr}");
 
@@ -123,7 +123,7 @@ fn a_certificate_of_another_ca_ends_it_at_once() {
     assert_eq!(emulator.requests().iter().filter(|request| request.method == "CONNECT").count(), 0);
 }
 
-/// A lost answer, and a session that ends between two requests, cost a new session and not the run.
+/// After a lost answer, or a session that ends between two requests, the run continues in a new session.
 #[test]
 fn a_session_that_breaks_is_begun_anew() {
     let emulator = start(|_| ());
@@ -142,6 +142,6 @@ fn an_answer_that_does_not_fit_is_the_devices_own_affair() {
     let (succeeded, _, stderr) = run(&emulator, TOASTER, TOASTER_KEY);
     let (_, size) = stderr.split_once("the buffer is too small: at least ").unwrap_or_else(|| panic!("{stderr}"));
     let size: usize = size.split(' ').next().unwrap().parse().unwrap();
-    // The message has its length in front: room for all of the payload is asked for at once.
+    // The packet starts with its length, so the error names the size for the whole payload at once.
     assert!(!succeeded && size > payload.len(), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! The example `mqtt_rumqttc`, as built, against the emulator over TLS.
+//! The compiled example `mqtt_rumqttc` with the emulator over TLS.
 
 #[path = "../emulator/tests/support/program.rs"]
 mod program;
@@ -94,7 +94,7 @@ fn what_is_refused_says_why() {
     );
     let other = start();
     refused(run(&emulator, other.ca_pem(), TOASTER, &derived(TOASTER)), "did not prove");
-    // At once, where the service says so to CONNECT.
+    // At once, if the service rejects CONNECT.
     emulator.script(Script::connack(5));
     refused(run(&emulator, emulator.ca_pem(), TOASTER, &derived(TOASTER)), "HTTP status 401");
 }
@@ -108,7 +108,7 @@ fn a_broken_session_is_followed_by_another() {
     assert!(output.status.success() && errors.contains("the session broke: "), "{errors}");
 }
 
-/// A PUBLISH of this quality of service.
+/// A PUBLISH with this quality of service.
 fn publish(qos: u8, topic: &str, body: &[u8]) -> Vec<u8> {
     let id: &[u8] = if qos > 0 { &[0, 1] } else { &[] };
     let content = [&(topic.len() as u16).to_be_bytes()[..], topic.as_bytes(), id, body].concat();
@@ -116,16 +116,16 @@ fn publish(qos: u8, topic: &str, body: &[u8]) -> Vec<u8> {
     [&[0x30 | qos << 1, length[0] | 0x80, length[1] | 0x80, length[2]][..], &content].concat()
 }
 
-/// When a peer begins to send without end.
+/// When a peer starts to send without end.
 #[derive(Clone, Copy, PartialEq)]
 enum Once {
     Subscribed,
     Asked,
-    /// Right behind an answer.
+    /// Directly after an answer.
     Answered,
 }
 
-/// A session whose other side sends these packets over and over, and counts how often.
+/// A session whose peer sends these packets again and again, and counts them.
 fn flood(
     socket: TcpStream,
     config: Arc<ServerConfig>,
@@ -153,7 +153,7 @@ fn flood(
         }
     }
     loop {
-        // What is answered is not read.
+        // The peer does not read the client's answers.
         stream.write_all(packets)?;
         floods.fetch_add(1, Ordering::Relaxed);
     }
@@ -163,7 +163,7 @@ fn answer(id: u16) -> Vec<u8> {
     publish(0, &format!("$dps/registrations/res/202/?$rid={id}"), ASSIGNING.as_bytes())
 }
 
-/// Whatever keeps arriving, a request has its end, and what is kept of it has too.
+/// Endless packets neither keep a request alive nor fill the memory.
 #[test]
 fn a_flood_is_given_up_in_time() {
     const STALLED: Error = Error::Transport(TransportError::Stalled);
@@ -182,7 +182,7 @@ fn a_flood_is_given_up_in_time() {
     let floods = [
         ("other topics", Once::Subscribed, others(), STALLED),
         ("other topics", Once::Asked, others(), STALLED),
-        // It waits, and asks again.
+        // The run waits and polls again.
         ("other topics", Once::Answered, others(), STALLED),
         ("to be acknowledged", Once::Asked, publish(1, "x", b"{}").repeat(1000), STALLED),
         ("to be received once", Once::Asked, publish(2, "x", b"{}").repeat(1000), STALLED),
@@ -199,16 +199,16 @@ fn a_flood_is_given_up_in_time() {
             let (server, client) = (Arc::clone(&server), &client);
             let count = Arc::new(AtomicUsize::new(0));
             let counter = Arc::clone(&count);
-            // It ends with the process.
+            // The thread ends with the process.
             thread::spawn(move || {
                 for socket in listener.incoming() {
-                    // Until the client goes.
+                    // Until the client closes the connection.
                     let _ = flood(socket.unwrap(), Arc::clone(&server), once, &packets, &counter);
                 }
             });
             scope.spawn(move || {
                 let mut key = toaster_key();
-                // What is refused is so at once.
+                // An invalid packet fails at once.
                 let timeout = Duration::from_secs(if expected == STALLED { 1 } else { 9 });
                 let policy = RetryPolicy::new().with_request_timeout(timeout).with_max_retries(0);
                 let policy = policy.with_poll_interval(Duration::from_millis(200));
@@ -227,7 +227,7 @@ fn a_flood_is_given_up_in_time() {
                 let took = begun.elapsed();
                 assert_eq!(provisioning.result(&answer).unwrap_err(), expected, "{name}");
                 assert!(took < Duration::from_secs(10), "{name}: {took:?}");
-                // A large one is refused before it was sent.
+                // A large packet fails before it is complete.
                 assert!(
                     matches!(expected, BROKEN | TOO_LARGE) || count.load(Ordering::Relaxed) > 0,
                     "{name}: no flood"
@@ -235,7 +235,7 @@ fn a_flood_is_given_up_in_time() {
             });
         }
     });
-    // Of all ten sessions, and of the other side's: some 20 MB.
+    // For all ten sessions and their peers: some 20 MB.
     #[cfg(target_os = "linux")]
     {
         let peak = program::peak_memory("self");

@@ -1,5 +1,4 @@
-//! Nothing panics, and no hub appears that no answer contained, on a million answers that
-//! were right before something happened to them.
+//! A million valid answers are mutated. Nothing panics, and no hub appears that no answer contained.
 
 mod support;
 
@@ -13,7 +12,7 @@ use support::*;
 const SEED: u64 = 0x5eed_0000_dc05;
 const COUNT: u32 = 1_000_000;
 
-/// xorshift64: a test that fails must fail again.
+/// xorshift64, so that a failure is reproducible.
 struct Random(u64);
 
 impl Random {
@@ -38,7 +37,7 @@ const BODIES: [&str; 6] = [
     r#"{"errorCode":401002,"trackingId":"6d75a1fe-0129-4f41-844b-c253a6653d4f","message":"Unauthorized","timestampUtc":"2026-01-02T03:04:05.6789012Z","info":{"k":"v"}}"#,
 ];
 
-/// What is put in, or in place of something.
+/// Texts that are inserted, or replace a part.
 const TOKENS: [&str; 26] = [
     "null",
     "true",
@@ -104,14 +103,14 @@ fn mutate(body: &str, random: &mut Random) -> Vec<u8> {
         }
         let (start, end) = spans[random.below(spans.len())];
         match random.below(8) {
-            // Another scalar in its place, from here or from elsewhere.
+            // Replaces it with another scalar, from this answer or another.
             0 | 1 => {
                 let (from, to) = spans[random.below(spans.len())];
                 let other = text[from..to].to_string();
                 text.replace_range(start..end, &other);
             }
             2 => text.replace_range(start..end, random.pick(&TOKENS)),
-            // A character more, less, or changed inside.
+            // Adds, removes or changes a character.
             3 if end - start > 2 => {
                 text.replace_range(start + 1..start + 2, random.pick(&["", "x", "\\n", "\u{e9}", ";"]))
             }
@@ -123,7 +122,7 @@ fn mutate(body: &str, random: &mut Random) -> Vec<u8> {
                 let at = random.below(text.len());
                 text.remove(at);
             }
-            // A member twice.
+            // Repeats a member.
             6 => {
                 if let Some(comma) = text[end..].find(',') {
                     let piece = text[start..end + comma + 1].to_string();
@@ -248,8 +247,8 @@ fn a_million_mutated_responses() {
         *counts.entry(name).or_default() += 1;
     }
     println!("seed {SEED:#x}, {COUNT} answers: {counts:#?}");
-    // Refusals count as well: their documents are read like any other, and what cannot be
-    // read is a refusal all the same.
+    // Rejections count too: their documents are read like any other, and a document that cannot be
+    // read is still a rejection.
     let past_the_lexer: u32 =
         ["assigned", "pending", "not a dps document", "failed", "disabled"].iter().map(|name| counts[name]).sum();
     assert!(past_the_lexer * 10 > COUNT, "{past_the_lexer}");

@@ -1,4 +1,4 @@
-//! The returned payload as any type of the caller's own: as serde_json reads it.
+//! The returned payload as a type of the caller is what serde_json reads.
 
 mod support;
 
@@ -8,7 +8,7 @@ use azure_dps::{error::PayloadError, provisioning::Answer};
 use serde::{Deserialize, de::DeserializeOwned};
 use support::*;
 
-/// What `payload_as` makes of a payload.
+/// Returns the result of `payload_as`.
 fn payload_as<T: DeserializeOwned>(payload: &str) -> Result<Option<T>, PayloadError> {
     let body = format!(
         r#"{{"status":"assigned","registrationState":{{"assignedHub":"{TOASTERS_HUB}","deviceId":"{TOASTER}","payload":{payload}}}}}"#
@@ -254,14 +254,14 @@ fn f32_is_the_nearest_and_never_infinite() {
     assert_eq!(payload_as::<f32>("1e39"), Err(PayloadError::Unfit));
 }
 
-/// To serde_json it is a float alone.
+/// serde_json reads this number only as a float.
 #[test]
 fn minus_zero() {
     assert_eq!(payload_as::<serde_json::Value>("-0"), Ok(Some(serde_json::json!(-0.0))));
     assert_eq!(payload_as::<i8>("-0"), Ok(Some(0)));
 }
 
-/// `null` is as good as no payload.
+/// `null` is the same as no payload.
 #[test]
 fn null() {
     assert_eq!(payload_as::<Unit>("null"), Ok(None));

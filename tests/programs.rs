@@ -135,7 +135,7 @@ fn every_error_becomes_the_librarys() {
 
     assert!(errors::all_of_them().iter().all(|error| !error.to_string().is_empty()));
     let registration = registration(TOASTER);
-    // The webhook's payload is an object, and no number.
+    // The webhook's payload is an object, not a number.
     assert!(matches!(errors::payload(&assigned(&registration, ASSIGNED).unwrap()), Err(Error::Payload(_))));
 
     let mut provisioning = toaster();
@@ -155,7 +155,7 @@ fn buffers_are_sized_at_compile_time() {
     assert!(buffers.exchange.len() > buffers.record.len() - 32);
 }
 
-/// A broker that answers as it is told.
+/// A broker with scripted answers.
 struct Broker {
     answers: VecDeque<(&'static str, String)>,
     passwords: Vec<String>,
@@ -273,11 +273,11 @@ fn a_session_at_the_hub_follows_the_settings() {
         (Ok(HubOutcome::Unreachable), Some("dark"), &asked.map(String::from)[..])
     );
     assert_eq!(session(0, &[(TWIN, twin), change, deleted]).1, None);
-    // A change is missing: the whole twin is read again.
+    // A change is missing, so the program reads the whole twin again.
     let (_, darkness, sent, now) = session(0, &[(TWIN, twin), (ACCEPTED, ""), late, (TWIN, newer)]);
     assert_eq!((darkness.as_deref(), now), (Some("light"), Duration::ZERO));
     assert_eq!(sent[4], "$iothub/twin/GET/?$rid=3 ");
-    // Throttled: asked again, a minute later. Refused: the session ends.
+    // If the hub throttles, the program asks again after a minute. If it rejects, the session ends.
     let throttled = ("$iothub/twin/res/429/?$rid={rid}", r#"{"errorCode":429002}"#);
     let (_, darkness, _, now) = session(0, &[throttled, (TWIN, twin)]);
     assert_eq!((darkness.as_deref(), now), (Some("medium"), Duration::from_secs(60)));

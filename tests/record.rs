@@ -1,4 +1,4 @@
-//! Records of an assignment in flash that forgets, mixes and flips.
+//! Records of an assignment in flash that loses, mixes and flips bits.
 
 mod support;
 
@@ -27,7 +27,7 @@ fn read(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
     Record::read(bytes, &registration(TOASTER))
 }
 
-/// The layout as it is documented, written by hand.
+/// The documented layout, written by hand.
 fn by_hand(version: u8, flags: u8, scope: &str, id: &str, state: &str) -> Vec<u8> {
     let mut bytes = vec![b'D', b'p', version, flags];
     bytes.extend((state.len() as u32).to_le_bytes());
@@ -50,7 +50,7 @@ fn the_layout_is_the_documented_one() {
     }
 }
 
-/// So that a record which cannot be read says whether it may have had a certificate.
+/// So an unreadable record still says whether it may have had a certificate.
 #[test]
 fn a_record_of_an_issued_certificate_is_marked() {
     let issued = ASSIGNED.replace(r#""assignedHub""#, r#""issuedCertificateChain":["QUJD"],"assignedHub""#);
@@ -69,7 +69,7 @@ fn a_record_of_an_issued_certificate_is_marked() {
     }
 }
 
-/// Another writer may leave it there. Found by fuzzing, whose target had taken it for impossible.
+/// Another program may write it. Found by fuzzing.
 #[test]
 fn white_space_around_the_state_is_read_and_not_written() {
     let registration = registration(TOASTER);
@@ -114,10 +114,10 @@ fn escapes_and_white_space_are_kept_but_in_the_device_id() {
     assert_eq!(kept.device_id(), "T+7");
     assert_eq!(kept.field("other").unwrap().raw(), r#""a\u002bb""#);
     assert_eq!(kept.hub(), fresh.hub());
-    // It can be written again from what was read.
+    // A record that was read can be written again.
     let mut again = [0; 1024];
     assert_eq!(kept.write_record(&registration(TOASTER), KeyChoice::Primary, &mut again).unwrap(), record);
-    // A record with an escape there is nobody's.
+    // No program writes a record with an escape there.
     let escaped = by_hand(1, 6, SCOPE, TOASTER, fresh.registration_state().raw());
     assert_eq!(read(&escaped), Err(RecordError::Impossible(Malformed::Invalid("deviceId"))));
 }
@@ -151,7 +151,7 @@ fn in_every_place(state: &str) -> Vec<(bool, String)> {
     bodies
 }
 
-/// The same bytes as into a second buffer, wherever the state lies in the answer.
+/// The bytes equal those in a second buffer, for each position of the state in the answer.
 #[test]
 fn a_record_takes_the_place_of_its_answer() {
     let escaped = |body: &str| body.replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"T\u002B7'\u0073""#);
@@ -173,7 +173,7 @@ fn a_record_takes_the_place_of_its_answer() {
     }
 }
 
-/// Its exact size is enough. One byte less is not, and the answer is there as before.
+/// The exact size is enough. With one byte less the call fails, and the answer is unchanged.
 #[test]
 fn a_record_in_place_says_what_would_do() {
     let state = assigned(&registration(TOASTER), ASSIGNED).unwrap().registration_state().raw();
@@ -192,7 +192,7 @@ fn a_record_in_place_says_what_would_do() {
     }
 }
 
-/// What is no assignment has no record, and the buffer stays as it is.
+/// Without an assignment there is no record, and the buffer is unchanged.
 #[test]
 fn only_an_assignment_has_a_record_in_place() {
     let (run, buffer) = run_with(false, KeyChoice::Primary, ASSIGNED, 64);
@@ -224,7 +224,7 @@ fn a_header_says_how_long_its_record_is() {
         assert_eq!(len, record.len());
         assert_eq!(read(&flash[..len]), read(&record));
         assert!(matches!(read(&flash[..len - 1]), Err(RecordError::Torn { .. })));
-        // Torn at each byte, over erased flash: whatever the length is, nobody takes the record for whole.
+        // Torn at each byte, over erased flash: for any length, the record is not valid.
         for written in 0..Record::HEADER_LEN {
             for erased in [0xff, 0] {
                 let mut torn = [erased; Record::HEADER_LEN];
@@ -311,7 +311,7 @@ fn every_flipped_bit_is_seen() {
         for bit in 0..record.len() * 8 {
             let mut flipped = record.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // With room for a longer one behind it.
+            // With space for a longer one after it.
             flipped.resize(4096, 0xff);
             let expected = if bit < 16 { RecordError::Absent } else { RecordError::Torn { flags: flipped[3] } };
             assert_eq!(read(&flipped), Err(expected), "bit {bit}");
@@ -326,7 +326,7 @@ fn the_record_of_another_device_is_refused() {
         let other = Registration::new(IdScope::new(scope).unwrap(), RegistrationId::new(id).unwrap());
         assert_eq!(Record::read(&record, &other), Err(RecordError::Foreign), "{scope} {id}");
     }
-    // The payload that the device registered with is not part of who it is.
+    // The payload of the registration is not part of the identity.
     let registration = registration(TOASTER).with_payload(PAYLOAD).unwrap();
     assert!(Record::read(&record, &registration).is_ok());
 }
@@ -340,7 +340,7 @@ fn other_layouts_are_refused() {
     }
 }
 
-/// Whole and the device's own, and still checked as an answer is.
+/// A complete record of this device is still checked like an answer.
 #[test]
 fn what_no_answer_can_say_is_refused() {
     let state = assigned(&registration(TOASTER), ASSIGNED).unwrap().registration_state().raw();

@@ -1,4 +1,4 @@
-//! `azure_dps::tls` against the emulator, against proxies, and against peers that misbehave.
+//! `azure_dps::tls` with the emulator, with proxies, and with servers that misbehave.
 
 #[path = "support/network.rs"]
 mod network;
@@ -42,7 +42,7 @@ fn emulator() -> Emulator {
     Emulator::builder(config).https("127.0.0.1:0").start().unwrap()
 }
 
-/// Runs to the end; the hub, or what ended the run.
+/// Runs to the end. Returns the hub, or the error of the run.
 fn provision(
     provisioning: &mut Provisioning<'_>,
     signer: &mut impl Sign,
@@ -54,7 +54,7 @@ fn provision(
     let mut connect = |end: Duration| connector.connect(&endpoint, end.saturating_sub(clock()));
     let mut buffer = [0; 4096];
     provisioning.start(clock(), unix_time());
-    // Nobody here is asked to wait for long.
+    // All waits are short here.
     blocking::run(provisioning, signer, &mut buffer, &mut connect, clock, thread::sleep, |_| ())?;
     Ok(provisioning.result(&buffer)?.assigned_hub().to_owned())
 }
@@ -105,7 +105,7 @@ fn a_client_certificate_as_pem_or_der() {
         let mut provisioning = Provisioning::new(registration("sn-007"), Attestation::x509()).with_endpoint(endpoint);
         provision(&mut provisioning, &mut NoKey, &connector).unwrap();
     }
-    // Without one, the service refuses the device.
+    // Without a certificate, the service rejects the device.
     let connector = builder().with_ca(emulator.ca_pem().as_bytes()).build().unwrap();
     let mut provisioning = Provisioning::new(registration("sn-007"), Attestation::x509()).with_endpoint(endpoint);
     let error = provision(&mut provisioning, &mut NoKey, &connector).unwrap_err();
@@ -126,7 +126,7 @@ fn another_ca_is_untrusted_and_ends_the_run() {
     assert!(!provisioning.register_was_sent());
     assert!(begun.elapsed() < Duration::from_secs(4), "it was tried again");
 
-    // A server that speaks no TLS is the same the next time.
+    // A server without TLS is a final error.
     let plain = Emulator::builder(Config::contoso()).http("127.0.0.1:0").start().unwrap();
     let url = plain.http_url().unwrap().replace("http:", "https:");
     assert_eq!(by_key(&url, &connector).unwrap_err().kind(), Error::Untrusted);
@@ -148,7 +148,7 @@ fn addresses_instead_of_names() {
     let connector = builder().with_ca(emulator.ca_pem().as_bytes()).build().unwrap();
     let url = format!("https://127.0.0.1:{}", port(emulator.https_url()));
     assert_eq!(by_key(&url, &connector).unwrap(), TOASTERS_HUB);
-    // No certificate has a name with such a label (RFC 1035, section 2.3.4), so no attempt helps.
+    // No certificate can have such a label (RFC 1035, section 2.3.4), so the error is final.
     let url = format!("https://{}:{}", "a".repeat(70), port(emulator.https_url()));
     let error = by_key(&url, &connector).unwrap_err();
     assert!(matches!(&error, blocking::Error::Untrusted(tls::Error::ServerName(_))), "{error:?}");
@@ -196,12 +196,12 @@ fn certificates_and_keys_that_cannot_be_used() {
     ] {
         assert!(matches!(&error, tls::Error::Input { input: of, .. } if *of == input), "{error:?}");
         assert!(error.to_string().contains(text), "no {text} in {error}");
-        // Never a private key.
+        // The error never shows a private key.
         assert!(!format!("{error} {error:?}").contains("MIG"), "{error:?}");
     }
     assert!(matches!(client(own, V1_KEY.as_bytes()), tls::Error::KeyMismatch));
     assert!(matches!(client(&behind, key), tls::Error::Input { problem: Problem::OldVersion { number: 2 }, .. }));
-    // As a CA it does no harm: there TLS does not look at the version.
+    // As a CA it works: TLS does not check the version of a CA.
     builder().with_ca(V1.as_bytes()).build().unwrap();
     let shown = format!("{:?}", builder().with_client_certificate(own, key));
     assert_eq!(shown, "Builder { .. }");
@@ -225,7 +225,7 @@ fn a_handshake_that_does_not_end_is_given_up() {
     let emulator = emulator();
     let ca = emulator.ca_pem().as_bytes();
     let silent = TcpListener::bind("localhost:0").unwrap();
-    // A handshake record of 16 kB that comes byte by byte, each of them in time.
+    // A handshake record of 16 kB that comes byte by byte, each byte in time.
     let trickling = TcpListener::bind("localhost:0").unwrap();
     let socket = trickling.try_clone().unwrap();
     thread::spawn(move || {
@@ -326,7 +326,7 @@ fn a_proxy_opens_a_tunnel() {
     let port = endpoint.port();
     assert_eq!(by_key(&format!("127.0.0.1:{port}"), &connector).unwrap(), TOASTERS_HUB);
     assert_eq!(proxy.heads().len(), 2);
-    // Whatever the proxy is, the service must prove who it is.
+    // The service must prove its identity through any proxy.
     let stranger = self::emulator();
     let deceived = builder().with_ca(stranger.ca_pem().as_bytes()).with_proxy(&proxy.url(), "").build().unwrap();
     assert_eq!(by_key(url, &deceived).unwrap_err().kind(), Error::Untrusted);
@@ -385,7 +385,7 @@ fn a_proxy_that_opens_no_tunnel() {
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(error.to_string().contains(text), "{error}");
     }
-    // Nobody there, or somebody who says nothing.
+    // No listener, or a proxy that is silent.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let connector = builder().with_ca(ca).with_proxy(&format!("http://{gone}"), "").build().unwrap();
     let error = by_key(url, &connector).unwrap_err();
@@ -408,7 +408,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
         let error = with(url, "example.com").unwrap_err();
         assert!(matches!(&error, tls::Error::Proxy { .. }), "{url}: {error:?}");
         assert!(error.to_string().starts_with("with_proxy: ") && !error.to_string().contains("secret"), "{error}");
-        // It is used for nothing.
+        // The proxy is not used.
         assert!(with(url, "*").is_ok(), "{url}");
     }
     let connector = with("proxy", "").unwrap();
@@ -462,7 +462,7 @@ fn the_environment_names_the_proxy() {
         (&[("all_proxy", "http://four:4")], "http://four:4/"),
         (&[("HTTPS_PROXY", "http://one:1"), ("ALL_PROXY", "http://three:3")], "http://one:1/"),
         (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "http://three:3")], "http://three:3/"),
-        // For plain HTTP, and for CGI programs, which cannot trust that one.
+        // The variable for plain HTTP. CGI programs cannot trust it, because a request header can set it.
         (&[("HTTP_PROXY", "http://five:5"), ("http_proxy", "http://five:5")], "none"),
         (&[("HTTPS_PROXY", "http://one:1"), ("REQUEST_METHOD", "GET")], "http://one:1/"),
         (&[("HTTPS_PROXY", "http://one:1"), ("NO_PROXY", "azure-devices-provisioning.net")], "none"),
@@ -537,7 +537,7 @@ fn errors_are_sorted_for_a_run() {
     assert!(matches!(sorted(alert), ConnectError::Network(tls::Error::Tls(_))));
     let objection = std::io::Error::other(Tls::InvalidCertificate(rustls::CertificateError::Expired));
     assert!(matches!(sorted(objection), ConnectError::Untrusted(tls::Error::Tls(_))));
-    // The words of Linux for a time-out.
+    // Linux reports a time-out in these ways.
     let error = tls::Error::from(std::io::Error::from(ErrorKind::WouldBlock));
     assert_eq!(error.to_string(), "the other side was silent for too long");
     assert_eq!(tls::describe(&error), error.to_string());

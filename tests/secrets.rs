@@ -1,4 +1,4 @@
-//! What keys cannot be used for, and that nothing which is printed shows one.
+//! Keys cannot be copied, compared or printed, and no output contains a key.
 
 #[path = "support/network.rs"]
 mod network;
@@ -31,7 +31,7 @@ use program::Program;
 use proptest::prelude::*;
 use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, TOASTERS_HUB, registration};
 
-/// Whether a type implements a trait. A constant of its own goes before that of a trait.
+/// Whether a type implements a trait. An inherent constant takes precedence over a trait's constant.
 macro_rules! implements {
     ($type:ty: $($bound:tt)+) => {{
         #[allow(dead_code, reason = "where it is implemented")]
@@ -58,18 +58,18 @@ fn a_key_cannot_be_printed_compared_copied_or_serialized() {
     }
     neither_key!(Display);
     neither_key!(std::fmt::LowerHex);
-    // In memory that nobody wipes.
+    // A copy would be in memory that is not wiped.
     neither_key!(Copy);
     neither_key!(AsRef<[u8]>);
     neither_key!(std::ops::Deref);
     neither_key!(Into<Vec<u8>>);
-    // In a time that depends on where they differ.
+    // A comparison would take a time that depends on the first difference.
     neither_key!(PartialEq);
     neither_key!(PartialOrd);
     neither_key!(std::hash::Hash);
     neither_key!(serde::Serialize);
     neither_key!(serde::de::DeserializeOwned);
-    // What the question is worth.
+    // Shows that the check can fail.
     assert!(implements!(DeviceKey: Debug) && implements!(GroupKey: Clone) && implements!(InvalidKey: Display + Copy));
 }
 
@@ -84,7 +84,7 @@ fn what_holds_a_signature_has_no_debug() {
     assert!(!implements!(Provisioning<'static>: Debug));
 }
 
-/// All that bytes look like where somebody prints them.
+/// All forms in which bytes may be printed.
 fn shapes(bytes: &[u8]) -> [String; 7] {
     let text = STANDARD.encode(bytes);
     let escaped = text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
@@ -101,7 +101,7 @@ fn shapes(bytes: &[u8]) -> [String; 7] {
     ]
 }
 
-/// What somebody who reads this finds.
+/// The secrets that a text contains.
 fn found(shown: &str, secrets: &[Vec<u8>]) -> Option<String> {
     secrets.iter().flat_map(|secret| shapes(secret)).find(|shape| shown.contains(shape))
 }
@@ -128,7 +128,7 @@ proptest! {
         let group_key = GroupKey::from_base64(&text);
         let device_key = group_key.clone().unwrap().derive(&registration(TOASTER).registration_id());
         let derived = STANDARD.decode(device_key.write_base64(&mut [0; 44]).unwrap()).unwrap();
-        // One character is no base64.
+        // One character is not base64.
         let mut broken = text.clone().into_bytes();
         broken[at.index(text.len())] = b'!';
         let broken = String::from_utf8(broken).unwrap();
@@ -149,7 +149,7 @@ proptest! {
     }
 }
 
-/// Signs as the key does, and tells what it has signed.
+/// Signs with the key, and records the signatures.
 struct Witness(DeviceKey, Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Sign for Witness {
@@ -241,7 +241,7 @@ fn an_error_in_a_configuration_does_not_quote_a_key() {
     }
 }
 
-/// The emulator's program, whatever it prints, and the files that it writes.
+/// The emulator, its output, and the files that it writes.
 struct Service {
     program: Program,
     said: String,
@@ -266,7 +266,7 @@ impl Service {
         address.split(['"', '/']).next().unwrap().to_owned()
     }
 
-    /// All that it has said when it is stopped.
+    /// Stops the program and returns its output.
     fn end(self) -> String {
         let (status, rest) = self.program.end("-TERM");
         assert!(status.success());
@@ -279,7 +279,7 @@ fn contents(directory: &tempfile::TempDir) -> String {
     files.map(|file| String::from_utf8_lossy(&file).into_owned()).collect()
 }
 
-/// Somebody who reads all that clients send to this address.
+/// A listener that records all that clients send to this address.
 fn eavesdropper(address: &str) -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -356,7 +356,7 @@ fn programs_that_hide_secrets(arguments: &[&str]) {
             (TOASTER_KEY, over_mqtt.clone()),
             (WRONG_KEY, plain.to_vec()),
             (WRONG_KEY, over_mqtt),
-            // Nobody listens there.
+            // A port without a listener.
             (TOASTER_KEY, vec!["--host", "http://127.0.0.1:1", "--timeout", "9"]),
             (TOASTER_KEY, [&plain[..], &["--connection-string"]].concat()),
         ];
@@ -370,11 +370,11 @@ fn programs_that_hide_secrets(arguments: &[&str]) {
     let heard = String::from_utf8(heard.lock().unwrap().clone()).unwrap();
     let secrets = [&keys[..], &signatures(&heard)].concat();
     assert!(secrets.len() > keys.len() + 3);
-    // What the search is worth: the one place for a key, and the wire.
+    // Shows that the search works: it finds the key in its file, and the tokens on the wire.
     assert_eq!(found(&wanted, &keys).as_deref(), Some(TOASTER_KEY.trim_end_matches('=')));
     assert!(found(&heard, &secrets[keys.len()..]).is_some());
 
-    // The emulator prints this key at start, which is public.
+    // The emulator prints this public key at start.
     let well_known = format!(
         "SharedAccessKeyName=provisioningserviceowner;SharedAccessKey={}",
         azure_dps_emulator::WELL_KNOWN_SERVICE_KEY

@@ -1,4 +1,4 @@
-//! Who signs, when and how often: one token a run, from one key or the other.
+//! Signing: one token for each run, with the primary or the secondary key.
 
 mod support;
 
@@ -24,10 +24,10 @@ const NETWORK: Error = Error::Transport(TransportError::Stream);
 /// The secondary key.
 const OTHER_KEY: &str = "mLuX8iKJeTzKlqiDGmQ7zzEDeSxWiBHEsLGmL/BOEmQ=";
 
-/// How often each of two keys signed: the primary key, the secondary key.
+/// The numbers of signatures by the primary and the secondary key.
 type Count = Rc<Cell<(usize, usize)>>;
 
-/// Two keys, or one, that count.
+/// One or two keys that count their signatures.
 struct Counting {
     keys: [DeviceKey; 2],
     has_secondary_key: bool,
@@ -109,11 +109,11 @@ fn a_run_is_signed_once_however_many_requests_it_has() {
     assert_eq!(bench.requests().iter().filter(|name| **name == "register").count(), 5);
     assert!(bench.clock.now() > 100 * SECOND);
     assert_eq!(count.get(), (1, 0));
-    // All have the token of the start, an hour from it.
+    // All requests have the token of the start, which is valid for an hour.
     let token = token_of(TOASTER_KEY, UNIX_TIME + 3600);
     assert!(tokens(&bench).iter().all(|other| *other == token));
 
-    // A new run has a new one, in its own time.
+    // A new run has a new token with its own expiry.
     provisioning.start(NOW, UNIX_TIME + 5000);
     assert_eq!(provisioning.step(NOW), Step::Sign);
     provisioning.sign_with(&mut toaster_key(), &mut [0; 128]).unwrap();
@@ -130,7 +130,7 @@ fn the_expiry_is_fixed_at_the_start_and_never_before_the_end_of_the_run() {
         (30 * DAY, 3600, 30 * DAY),
         // A part of a second more than the token would have.
         (Duration::from_millis(7_200_900), 30, Duration::from_secs(7201)),
-        // Cut, and the run with it.
+        // The time-out is limited, and so is the token.
         (30 * DAY + SECOND, 3600, 30 * DAY),
         (Duration::MAX, 3600, 30 * DAY),
         (Duration::from_secs(600), 40 * 24 * 3600, 40 * DAY),
@@ -140,7 +140,7 @@ fn the_expiry_is_fixed_at_the_start_and_never_before_the_end_of_the_run() {
         let start = 1000 * SECOND;
         provisioning.start(start, UNIX_TIME);
         let end = start + timeout.min(30 * DAY);
-        // Whenever it is signed.
+        // The expiry does not depend on the time of signing.
         let late = end - SECOND / 2;
         assert_eq!(provisioning.step(late), Step::Sign);
         let mut buffer = [0; 128];
@@ -181,7 +181,7 @@ fn by_hand_is_what_sign_with_does() {
     assert_eq!(password(&provisioning).unwrap(), by_hand);
     assert_eq!(by_hand, token_of(TOASTER_KEY, UNIX_TIME + 3600));
 
-    // A signature that nobody asked for changes nothing.
+    // A signature without a request changes nothing.
     provisioning.on_signature(&[0; 32]);
     assert_eq!(password(&provisioning).unwrap(), by_hand);
     assert_eq!(provisioning.sign_with(&mut toaster_key(), &mut buffer), Err(Error::NotDue));
@@ -189,7 +189,7 @@ fn by_hand_is_what_sign_with_does() {
     idle.on_signature(&signature);
     assert_eq!(idle.step(NOW), Step::Finished);
     assert_eq!(idle.sign_with(&mut toaster_key(), &mut buffer), Err(Error::NotStarted));
-    // Nor does one in a wait, or after the end.
+    // A signature during a wait or after the end also changes nothing.
     provisioning.on_error(NOW, NETWORK);
     assert_eq!(provisioning.sign_with(&mut toaster_key(), &mut buffer), Err(Error::NotDue));
     provisioning.start(NOW, UNIX_TIME);
@@ -198,7 +198,7 @@ fn by_hand_is_what_sign_with_does() {
     assert_eq!(provisioning.step(NOW), Step::Finished);
     assert_eq!(password(&provisioning), Err(Error::NotDue));
 
-    // A driver that signs by hand with two keys says so, and asks which one is to sign.
+    // A driver with two keys that signs itself declares both, and asks which one must sign.
     let mut provisioning = toaster().with_secondary_key();
     provisioning.start(NOW, UNIX_TIME);
     let mut keys = Vec::new();
@@ -233,7 +233,7 @@ fn no_codec_writes_a_request_before_its_signature() {
         assert!(mqtt::write_password(&provisioning, &mut buffer).is_ok());
         assert!(write_request(&mut provisioning, NOW, &mut buffer).is_ok());
     }
-    // A certificate has none.
+    // With a certificate there is no signature.
     let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     provisioning.start(NOW, UNIX_TIME);
     assert_eq!(provisioning.sign_with(&mut NoKey, &mut buffer), Err(Error::NotDue));
@@ -248,13 +248,13 @@ fn an_empty_key_does_not_sign() {
     let mut bench = Bench::start(&mut provisioning).signed_by(DeviceKey::new());
     assert_eq!(bench.run(&[done()]), Err(empty));
     assert!(bench.sent.is_empty());
-    // Nor does one that a broken text has emptied, nor one without a key at all.
+    // A key that is empty after an invalid text does not sign, and a signer without a key does not either.
     let mut key = toaster_key();
     assert!(key.read_base64("JC8F96ea*").is_err());
     assert_eq!(Bench::start(&mut provisioning).signed_by(key).run(&[done()]), Err(empty));
     let error = Bench::start(&mut provisioning).signed_by(NoKey).run(&[done()]).unwrap_err();
     assert!(matches!(error, Error::Signer(error) if error.reason().contains("Attestation::x509")), "{error}");
-    // The other key of a pair is no stopgap for it: the service has refused nothing.
+    // The other key of a pair is not used instead: the service has rejected nothing.
     let pair = [DeviceKey::new(), toaster_key()];
     assert_eq!(Bench::start(&mut provisioning).signed_by(pair).run(&[done()]), Err(empty));
 }
@@ -265,7 +265,7 @@ fn a_signer_that_fails_ends_the_run_which_may_be_started_again() {
     impl Sign for Chip {
         fn sign(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
             self.0 += 1;
-            // Half a signature is none.
+            // Half a signature is not a signature.
             *signature = [0xa5; 32];
             if self.0 == 1 { Err(SignError::new("no answer")) } else { Sign::sign(&mut self.1, message, signature) }
         }
@@ -297,7 +297,7 @@ fn a_refused_key_gives_way_to_the_other_once() {
             (KeyChoice::Primary, KeyChoice::Secondary, [&primary, &secondary], (1, 1)),
             (KeyChoice::Secondary, KeyChoice::Primary, [&secondary, &primary], (1, 1)),
         ] {
-            // Nothing is tried without need.
+            // The second key is not tried without need.
             let (signer, count) = Counting::new(true);
             let mut provisioning = toaster().with_first_key(first);
             let mut bench = Bench::start(&mut provisioning).signed_by(signer);
@@ -311,12 +311,12 @@ fn a_refused_key_gives_way_to_the_other_once() {
             assert_eq!(bench.requests(), ["register", "register", "status"]);
             assert_eq!(tokens(&bench), [tokens_sent[0], tokens_sent[1], tokens_sent[1]].map(String::as_str));
             assert_eq!((count.get(), bench.provisioning.key()), (count_of_both, other));
-            // At once, and it says why.
+            // At once, with the reason.
             assert_eq!(bench.waits, [3 * SECOND]);
             let Progress::Retrying { error, wait, failures } = bench.progress[1] else { panic!() };
             assert_eq!((error.code().map(|code| code.value()), wait, failures), (Some(code), NOW, 1));
 
-            // Both are refused: the second refusal is the outcome.
+            // If both keys are rejected, the second rejection is the outcome.
             let (signer, count) = Counting::new(true);
             let mut bench = Bench::start(&mut provisioning).signed_by(signer);
             let last = if code == 401000 { 401002 } else { 401000 };
@@ -330,7 +330,7 @@ fn a_refused_key_gives_way_to_the_other_once() {
     }
 }
 
-/// Only a refused credential is a reason, and only before the service has accepted one.
+/// The run changes the key only after a rejected credential, and only if no credential was accepted before.
 #[test]
 fn the_other_key_is_no_answer_to_other_faults() {
     for peers in [
@@ -348,7 +348,7 @@ fn the_other_key_is_no_answer_to_other_faults() {
         assert_eq!(bench.sent.len(), peers.len());
         assert_eq!((count.get(), provisioning.key()), ((1, 0), KeyChoice::Primary));
     }
-    // A certificate has no other key, whatever the signer has.
+    // With a certificate there is no other key, even if the signer has two.
     let (signer, count) = Counting::new(true);
     let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509()).with_secondary_key();
     let mut bench = Bench::start(&mut provisioning).signed_by(signer);
@@ -368,14 +368,14 @@ fn a_lost_operation_is_registered_again_with_the_accepted_key() {
     assert!(tokens(&bench)[1..].iter().all(|token| *token == secondary));
     assert_eq!((count.get(), provisioning.key()), ((1, 1), KeyChoice::Secondary));
 
-    // Refused now: the run has had its other key.
+    // Now the rejection is final: both keys were tried.
     let (signer, count) = Counting::new(true);
     let mut bench = Bench::start(&mut provisioning).signed_by(signer);
     assert!(bench.run(&[refused(401000), pending(), lost, refused(401000), done()]).is_err());
     assert_eq!((bench.sent.len(), count.get()), (4, (1, 1)));
 }
 
-/// A record of the days when there were two keys says `Secondary`; the signer has one key today.
+/// An older record says `Secondary`, but the signer now has one key.
 #[test]
 fn a_signer_with_one_key_signs_with_it_whatever_the_record_says() {
     let (signer, count) = Counting::new(false);
@@ -383,14 +383,14 @@ fn a_signer_with_one_key_signs_with_it_whatever_the_record_says() {
     let mut bench = Bench::start(&mut provisioning).signed_by(signer);
     bench.run(&[pending(), done()]).unwrap();
     assert_eq!((count.get(), bench.provisioning.key()), ((1, 0), KeyChoice::Primary));
-    // Nor is there another one to try.
+    // There is no other key to try.
     let (signer, count) = Counting::new(false);
     let mut bench = Bench::start(&mut provisioning).signed_by(signer);
     assert!(bench.run(&[refused(401000), done()]).is_err());
     assert_eq!((bench.sent.len(), count.get()), (1, (1, 0)));
 }
 
-/// What one signer has says nothing of the next one.
+/// The number of keys of one signer does not affect the next signer.
 #[test]
 fn the_second_key_of_an_earlier_run_is_forgotten() {
     let mut provisioning = toaster();
@@ -475,7 +475,7 @@ fn everything_is_reported_once_and_in_order() {
             now += wait;
         }
     }
-    // The end is no news.
+    // The end is not reported.
     assert_eq!(provisioning.step(now), Step::Finished);
     provisioning.on_connected();
     report(&mut provisioning);
@@ -493,7 +493,7 @@ fn everything_is_reported_once_and_in_order() {
         Connected,
         Registering,
         Assigning,
-        // A poll is not reported, its connection and its answer are.
+        // The poll is not reported. Its connection and its answer are.
         Connected,
         Assigning,
         Connected,
@@ -542,7 +542,7 @@ fn a_key_is_read_in_place_of_the_one_before() {
     for text in [&long, &short, &middle, &long, &middle, &short] {
         key.read_base64(text).unwrap();
         assert_eq!(text_of(&key).as_ref(), Some(text));
-        // Nothing of a longer one is left: it would be signed with.
+        // No byte of an earlier, longer key is left. It would change the signature.
         assert_eq!(signature(&mut key), signature(&mut DeviceKey::from_base64(text).unwrap()));
     }
     for (broken, expected) in [
@@ -566,7 +566,7 @@ fn a_device_key_is_derived_in_place_of_the_one_before() {
     let long = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [0xa5; 64]);
     let mut group_key = GroupKey::new();
     let mut key = DeviceKey::from_base64(&long).unwrap();
-    // From an empty key comes an empty one.
+    // Deriving from an empty key gives an empty key.
     assert_eq!(group_key.derive_into(&id, &mut key), Err(InvalidKey::Empty));
     assert_eq!(text_of(&key), None);
     assert_eq!(text_of(&group_key.derive(&id)), None);

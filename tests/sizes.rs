@@ -1,4 +1,4 @@
-//! What the caller owns, in bytes, and what `Sizes` says of the buffers.
+//! The sizes of the caller's values, and the buffer sizes of `Sizes`.
 
 mod support;
 
@@ -17,7 +17,7 @@ use azure_dps::{
 use proptest::prelude::*;
 use support::*;
 
-/// The tutorial's answers as a microcontroller sees them, with all documented headers.
+/// The tutorial's answers with all documented headers.
 #[test]
 fn the_tutorial_needs_1344_bytes_in_all() {
     let owned = size_of::<Provisioning<'_>>() + size_of::<DeviceKey>();
@@ -51,13 +51,13 @@ struct Longest {
     operation_id: String,
 }
 
-/// Signs what is due.
+/// Signs if a signature is due.
 fn signed(mut provisioning: Provisioning<'_>) -> Provisioning<'_> {
     provisioning.sign_with(&mut toaster_key(), &mut [0; 1024]).unwrap();
     provisioning
 }
 
-/// What a codec needs, for the longest signature, as it says if it is given nothing.
+/// The size that a codec asks for if the buffer is empty, with the longest signature.
 fn needed<T: std::fmt::Debug>(written: Result<T, impl Into<Error>>) -> usize {
     match written.unwrap_err().into() {
         Error::BufferTooSmall(BufferTooSmall { needed, exact: true, .. }) => needed,
@@ -109,7 +109,7 @@ impl Longest {
         provisioning
     }
 
-    /// Brings the run to its poll, which is then due.
+    /// Drives the run to its first poll.
     fn poll(&self, provisioning: &mut Provisioning<'_>) -> Duration {
         let assigning = format!(r#"{{"operationId":"{}","status":"assigning"}}"#, self.operation_id);
         provisioning.on_answer(NOW, azure_dps::provisioning::Answer::new(202, Some(1), assigning.as_bytes()));
@@ -123,7 +123,7 @@ fn requests_over_http_have_exactly_the_size_of_their_longest() {
     let longest = Longest::new();
     let mut provisioning = signed(longest.provisioning(Attestation::symmetric_key()));
     assert_eq!(needed(write_request(&mut provisioning, NOW, &mut [])), longest.sizes().http_register());
-    // As the objects themselves say.
+    // The objects give the same sizes.
     assert_eq!(provisioning.sizes().http_register(), longest.sizes().http_register());
     assert_eq!(
         provisioning.sizes(),
@@ -143,7 +143,7 @@ fn requests_over_http_have_exactly_the_size_of_their_longest() {
     assert_eq!(needed(write_request(&mut provisioning, NOW, &mut [])), sizes.http_register());
     assert_eq!(provisioning.sizes().body(), sizes.body());
 
-    // A look-up has less to say.
+    // The requests of a look-up are shorter.
     let mut provisioning = Provisioning::lookup(longest.registration(), Attestation::symmetric_key())
         .with_endpoint(Endpoint::parse(&longest.host).unwrap())
         .with_api_version(longest.api_version);
@@ -158,14 +158,14 @@ fn the_texts_of_mqtt_have_exactly_the_size_of_their_longest() {
     let sizes = longest.sizes();
     let mut key = toaster_key();
     let mut provisioning = longest.provisioning(Attestation::symmetric_key());
-    // What is signed needs less than the token.
+    // The message to sign is shorter than the token.
     let message = needed(provisioning.write_message(&mut []));
     assert!(message < sizes.sas_token());
     assert_eq!(needed(provisioning.sign_with(&mut key, &mut [])), message);
     provisioning.sign_with(&mut key, &mut vec![0; message]).unwrap();
     assert_eq!(needed(mqtt::write_user_name(&provisioning, &mut [])), sizes.mqtt_user_name());
     assert_eq!(needed(mqtt::write_password(&provisioning, &mut [])), sizes.sas_token());
-    // The number of the request goes on to its longest.
+    // The request number grows to its longest form.
     let mut buffer = vec![0; sizes.mqtt_register()];
     for _ in 1..10_000 {
         let publish = mqtt::write_publish(&mut provisioning, NOW, &mut buffer).unwrap();
@@ -182,7 +182,7 @@ fn the_texts_of_mqtt_have_exactly_the_size_of_their_longest() {
     assert_eq!(needed(token), sizes.sas_token());
 }
 
-/// What is known by its length alone is taken for the longest of that length.
+/// A value that is only known by its length counts as the longest value of that length.
 #[test]
 fn lengths_alone_are_never_too_small() {
     let longest = Longest::new();
@@ -192,7 +192,7 @@ fn lengths_alone_are_never_too_small() {
         .with_api_version(longest.api_version)
         .with_payload(longest.payload.len())
         .with_csr(longest.csr.len());
-    // The last character of an ID is none that is escaped.
+    // The last character of an ID is never escaped.
     assert_eq!(by_length.sas_token(), exact.sas_token() + 2);
     assert_eq!(by_length.http_register(), exact.http_register() + 4);
     assert_eq!(by_length.http_poll(), exact.http_poll() + 4);
@@ -315,7 +315,7 @@ fn an_array_can_be_sized_at_compile_time() {
     assert_eq!(assignment.assigned_hub(), TOASTERS_HUB);
 }
 
-/// What a multi-threaded runtime wants of a run that it moves about.
+/// A multi-threaded runtime needs `Send`.
 #[test]
 fn a_provisioning_can_be_sent_to_another_thread() {
     fn send_and_sync<T: Send + Sync>(_: &T) {}

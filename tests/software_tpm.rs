@@ -44,7 +44,7 @@ fn url(emulator: &Emulator, transport: Transport) -> String {
     }
 }
 
-/// Provisions, gives the TPM its key for the hub, and tells whether that was the first time.
+/// Provisions, gives the TPM its key for the hub, and returns whether that was the first time.
 fn run(emulator: &Emulator, transport: Transport, machine: &mut Machine) -> Result<bool, Error> {
     let url = url(emulator, transport);
     let registration = registration(ID).with_payload(PAYLOAD).unwrap();
@@ -69,12 +69,12 @@ fn a_tpm_is_provisioned() {
         let signed: Vec<_> = emulator.requests().iter().map(|request| request.authorization).collect();
         assert!(!signed[0] && signed.len() > 2 && signed[1..].iter().all(|&signed| signed), "{signed:?}");
 
-        // It does not sign with the hub's key when it comes again.
+        // The next run does not sign with the hub's key.
         assert_eq!(run(&emulator, transport, &mut machine), Ok(false), "{transport:?}");
     }
 }
 
-/// Another TPM, with keys of its own or with those that were enrolled; the right one still gets in.
+/// Another TPM fails, with its own keys and with the enrolled keys. The enrolled TPM still succeeds.
 #[test]
 fn another_tpm_is_refused() {
     let emulator = enrolled();

@@ -27,7 +27,7 @@ fn failed_body(code: u32) -> String {
     )
 }
 
-/// What the run asks for, once it has its signature.
+/// The next step of the run after the signature.
 fn signed_step(provisioning: &mut Provisioning<'_>, now: Duration) -> Step {
     match provisioning.step(now) {
         Step::Sign => {
@@ -47,7 +47,7 @@ fn register_poll_assigned() {
     assert_eq!(result, Ok((TOASTERS_HUB.into(), TOASTER.into())));
     assert_eq!(bench.requests(), ["register", "status", "status"]);
     assert_eq!(bench.waits, [3 * SECOND, 3 * SECOND]);
-    // The service has done with the operation.
+    // The service has finished the operation.
     assert_eq!(bench.provisioning.operation_id(), None);
     let expected = [Progress::Registering, Progress::Assigning, Progress::Assigning, Progress::Assigned];
     assert_eq!(bench.progress, expected);
@@ -111,7 +111,7 @@ fn the_token_outlives_the_run() {
     bench.run(&[answers(200, None, ASSIGNED)]).unwrap();
     assert!(bench.sent[0].contains("&se=1700007200&"));
 
-    // Without a bound there is one for the token: thirty days.
+    // Without a time-out, the token is valid for thirty days.
     let policy = RetryPolicy::new().with_timeout(Duration::MAX);
     let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
@@ -166,14 +166,14 @@ fn the_spread_differs_between_starts() {
         waits.dedup();
         waits.len()
     };
-    // By the clock, whose seconds are neighbours.
+    // The jitter differs between two consecutive seconds.
     assert!(distinct((0..100).map(|second| first_wait(UNIX_TIME + second, 0)).collect()) > 95);
-    // By a boot counter, without a clock.
+    // It differs with a boot counter, without a clock.
     assert!(distinct((0..100).map(|boot| first_wait(0, boot)).collect()) > 95);
-    // From one run to the next, without either.
+    // It differs between two runs, without clock and counter.
     let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
     assert!(distinct((0..100).map(|_| self::first_wait(&mut provisioning, 0)).collect()) > 95);
-    // And by nothing else.
+    // It is the same for the same inputs.
     assert_eq!(first_wait(UNIX_TIME, 3), first_wait(UNIX_TIME, 3));
 }
 
@@ -184,7 +184,7 @@ fn first_wait(provisioning: &mut Provisioning<'_>, unix_time: u64) -> Duration {
     wait
 }
 
-/// A site powers up, and its uplink is still down.
+/// A site powers up while its network is still down.
 #[test]
 fn devices_that_cannot_connect_do_not_come_back_all_at_once() {
     let mut waits: Vec<_> = ["dev-1", "dev-2", "dev-3", "dev-4", TOASTER, HEAT_PUMP]
@@ -252,14 +252,14 @@ fn network_failures_are_bounded_in_number() {
         assert_eq!(bench.run(&[peer]), Err(error));
         assert_eq!(bench.sent.len(), 4);
     }
-    // A document that was cut short is no answer of the service.
+    // A truncated document does not count as an answer of the service.
     let policy = RetryPolicy::new().with_max_retries(3);
     let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
     let error = bench.run(&[answers(200, None, &ASSIGNED[..50])]).unwrap_err();
     assert_eq!((error, bench.sent.len()), (Error::Transport(TransportError::Closed), 4));
 
-    // In a row: an answer of the service, even a refusal, starts the count again.
+    // Only consecutive failures count: any answer of the service, even a rejection, resets the count.
     let policy = RetryPolicy::new().with_max_retries(1);
     let mut provisioning = toaster().with_retry_policy(policy);
     let mut peers = Vec::new();
@@ -270,7 +270,7 @@ fn network_failures_are_bounded_in_number() {
     assert!(Bench::start(&mut provisioning).run(&peers).is_ok());
 }
 
-/// How long the service misbehaves, and how; then it assigns the device.
+/// The service misbehaves for this time, then it assigns the device.
 fn after(outage: Duration, fault: &Peer, good: &[Peer]) -> (Result<(String, String), Error>, Duration, usize) {
     let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
@@ -301,7 +301,7 @@ fn what_the_service_asks_to_wait_for_is_bounded_by_the_run_alone() {
         assert!(time <= minutes * 60 * SECOND + 63 * SECOND, "{time:?}");
         assert!(sent <= 25, "{sent}");
     }
-    // For ever: the reason is told.
+    // If it never recovers, the error names the reason.
     for (fault, code) in [
         (answers(429, Some(1), error_body(429001)), 429001),
         (answers(409, Some(1), error_body(409203)), 409203),
@@ -375,7 +375,7 @@ fn a_retry_is_reported_with_its_reason_and_its_wait() {
     assert_eq!(retries, expected);
 }
 
-/// A fail-over of the service, or its restart, forgets operations.
+/// The service loses operations in a fail-over or restart.
 #[test]
 fn an_operation_that_is_lost_is_registered_again_once() {
     let pending = answers(202, Some(3), ASSIGNING);
@@ -404,7 +404,7 @@ fn an_operation_that_is_lost_is_registered_again_once() {
         assert_eq!(error.fault(), Fault::Busy);
         assert!(!error.to_string().contains("enrollment"), "{error}");
         assert_eq!(bench.requests(), ["register", "status", "register", "status"]);
-        // A new run has a new try.
+        // A new run may try again.
         let mut bench = Bench::start(&mut provisioning);
         let peers = [pending.clone(), lost.clone(), answers(200, None, ASSIGNED)];
         assert!(bench.run(&peers).is_ok());
@@ -417,7 +417,7 @@ fn an_operation_that_is_lost_is_registered_again_once() {
     }
 }
 
-/// Nothing was sent, or nothing came of it: then the service is not "still assigning".
+/// Without an answer, the error is not `StillAssigning`.
 #[test]
 fn a_run_out_of_time_tells_what_it_was_waiting_for() {
     const LATE: Duration = Duration::from_secs(601);
@@ -437,11 +437,11 @@ fn a_run_out_of_time_tells_what_it_was_waiting_for() {
         azure_dps::http::write_request(provisioning, at, buffer).unwrap();
     };
 
-    // Nobody asked for a step in time.
+    // The driver asked for a step too late.
     assert_eq!(out_of_time(&|_, _| ()), Error::TimedOut);
-    // A future that was dropped in mid-exchange.
+    // A future that was dropped during an exchange.
     assert_eq!(out_of_time(&|run, buffer| send(run, Duration::ZERO, buffer)), Error::TimedOut);
-    // No connection, and then a second attempt that was lost track of.
+    // No connection, and then a second attempt without a report.
     let failed_then_lost = |run: &mut Provisioning<'_>, buffer: &mut [u8]| {
         send(run, Duration::ZERO, buffer);
         run.on_error(SECOND, connect);
@@ -454,7 +454,7 @@ fn a_run_out_of_time_tells_what_it_was_waiting_for() {
         run.on_answer(SECOND, throttled);
     });
     assert_eq!(error.code(), Some(ErrorCode::THROTTLED));
-    // Assigning: with the last poll lost track of, or not sent.
+    // Assigning, with the last poll not reported or not sent.
     for is_sent in [false, true] {
         let error = out_of_time(&|run, buffer| {
             send(run, Duration::ZERO, buffer);
@@ -521,7 +521,7 @@ fn the_run_is_bounded_in_time() {
     assert!(bench.clock.now() <= 600 * SECOND, "{:?}", bench.clock.now());
     assert!(bench.sent.len() > 190);
 
-    // Throttled, with a wait beyond the end: no use in waiting, and the reason is told.
+    // Throttled with a wait beyond the deadline: the run ends at once, with the reason.
     let policy = RetryPolicy::new().with_timeout(60 * SECOND);
     let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
@@ -531,7 +531,7 @@ fn the_run_is_bounded_in_time() {
     assert_eq!(bench.progress, [Progress::Registering, Progress::Failed(error)]);
 }
 
-/// From the first answer to the end. After an assignment there is nothing to ask for.
+/// From the first answer to the end. After an assignment there is no request.
 #[test]
 fn the_operation_is_known_while_there_is_one() {
     let mut provisioning = toaster();
@@ -624,11 +624,11 @@ fn every_known_code_in_both_places() {
         let error = bench.run(&[answers((code / 1000) as u16, Some(1), with_state)]).unwrap_err();
         assert_eq!(error.code().map(ErrorCode::value), Some(code));
 
-        // A status of `failed` is the service's last word.
+        // A status of `failed` is final.
         let mut bench = Bench::start(&mut provisioning);
         let error = bench.run(&[answers(200, None, failed_body(code))]).unwrap_err();
         assert!(matches!(error, Error::Failed(_)));
-        // Its credential was accepted, so a 401 in there is not about the device.
+        // The credential was accepted, so a 401 in the document is not about the device.
         let fault = if fault == Fault::Credential { Fault::Refused } else { fault };
         assert_eq!((error.code().map(ErrorCode::value), error.fault()), (Some(code), fault), "{code}");
         assert_eq!(bench.sent.len(), 1);
@@ -644,7 +644,7 @@ fn statuses_without_an_error_document() {
         (404, "[]", Fault::Refused),
         (415, r#"{"errorCode":"x"}"#, Fault::Refused),
         (429, "", Fault::Busy),
-        // Servers say so to a connection that idled.
+        // Servers answer 408 to an idle connection.
         (408, "", Fault::Busy),
         (503, "<html>", Fault::Busy),
         (407, "", Fault::Peer),
@@ -730,7 +730,7 @@ fn a_half_empty_success_is_no_success() {
     }
 }
 
-/// It was cut short on its way, so it is asked for again.
+/// A truncated answer is requested again.
 #[test]
 fn a_truncated_document_is_a_network_fault_at_any_length() {
     let mut provisioning = toaster();
@@ -798,7 +798,7 @@ fn odd_but_legal_answers_are_tolerated() {
         assert!(bench.run(&peers).is_ok());
         assert_eq!(bench.requests(), ["register", "status"]);
     }
-    // A poll's answer need not repeat the operation.
+    // The answer to a poll may omit the operation ID.
     let mut provisioning = toaster();
     let peers = [
         answers(202, Some(1), ASSIGNING),
@@ -813,7 +813,7 @@ fn misuse_is_a_typed_error() {
     let mut provisioning = toaster();
     assert_eq!(provisioning.result(&[]), Err(Error::NotStarted));
     assert_eq!(provisioning.step(Duration::ZERO), Step::Finished);
-    // Nothing is under way: an answer changes nothing.
+    // No request is pending: an answer changes nothing.
     let assigned = Answer::new(200, None, ASSIGNED.as_bytes());
     provisioning.on_answer(Duration::ZERO, assigned);
     provisioning.on_error(Duration::ZERO, NETWORK);
@@ -826,7 +826,7 @@ fn misuse_is_a_typed_error() {
     assert_eq!(write(&mut provisioning, Duration::ZERO), Err(Error::NotStarted));
     assert!(!provisioning.is_running());
 
-    // A wait is a wait: no request, no answer, no failure is due in it.
+    // During a wait, no request, answer or failure is due.
     provisioning.start(Duration::ZERO, UNIX_TIME);
     provisioning.on_answer(Duration::ZERO, Answer::new(429, Some(200), b""));
     assert_eq!(write(&mut provisioning, SECOND), Err(Error::NotDue));
@@ -840,7 +840,7 @@ fn misuse_is_a_typed_error() {
     assert_eq!(provisioning.result(ASSIGNED.as_bytes()), Err(Error::NotFinished));
     provisioning.on_answer(Duration::ZERO, assigned);
     assert_eq!(write(&mut provisioning, SECOND), Err(Error::NotDue));
-    // The buffer was overwritten, or is another one.
+    // The buffer was overwritten, or is a different one.
     assert_eq!(provisioning.result(&[]), Err(Error::WrongBuffer));
     assert_eq!(provisioning.result(&[b'x'; 2000]), Err(Error::WrongBuffer));
     assert_eq!(provisioning.result(&[0xff; 2000]), Err(Error::WrongBuffer));
@@ -884,7 +884,7 @@ fn a_register_request_counts_once_it_is_written() {
     for (size, was_sent) in [(100, false), (1024, true)] {
         provisioning.start(Duration::ZERO, UNIX_TIME);
         let mut buffer = vec![0; size];
-        // The session's token is no request.
+        // The token of a session is not a request.
         let mut password = [0; 320];
         provisioning.sign_with(&mut toaster_key(), &mut password).unwrap();
         let _ = azure_dps::mqtt::write_password(&provisioning, &mut password).unwrap();
@@ -893,7 +893,7 @@ fn a_register_request_counts_once_it_is_written() {
         assert_eq!(publish.is_ok(), was_sent);
         assert_eq!(provisioning.register_was_sent(), was_sent);
     }
-    // Whatever becomes of it.
+    // For each outcome of the request.
     for error in [NETWORK, Error::Transport(TransportError::Connect), Error::Untrusted] {
         provisioning.on_error(Duration::ZERO, error);
         assert!(provisioning.register_was_sent());
@@ -922,14 +922,14 @@ fn a_request_that_was_lost_track_of_is_due_again() {
         let len = azure_dps::http::write_request(&mut provisioning, now, &mut buffer).unwrap();
         assert!(buffer[..len].starts_with(b"PUT "));
     }
-    // With all the time of a request, but no more than the run has.
+    // With the whole request time-out, but not longer than the run.
     assert_eq!(provisioning.step(120 * SECOND), Step::Send);
     assert_eq!(provisioning.request_deadline(120 * SECOND), 180 * SECOND);
     assert_eq!(provisioning.step(600 * SECOND), Step::Finished);
     assert_eq!(provisioning.result(&[]), Err(Error::TimedOut));
 }
 
-/// What was the last answer is now a request, and holds the token.
+/// The buffer of the last answer now holds a request with the token.
 #[test]
 fn a_request_is_never_taken_for_an_answer() {
     let mut provisioning = toaster();
@@ -938,7 +938,7 @@ fn a_request_is_never_taken_for_an_answer() {
     provisioning.on_answer(Duration::ZERO, Answer::new(503, Some(1), &buffer[..700]));
     let now = 20 * SECOND;
     assert_eq!(provisioning.step(now), Step::Sign);
-    // So is what is signed.
+    // The same holds for the message to sign.
     assert_eq!(provisioning.body(&buffer), b"");
     provisioning.sign_with(&mut toaster_key(), &mut buffer).unwrap();
     assert_eq!(provisioning.step(now), Step::Send);
@@ -963,7 +963,7 @@ fn a_request_that_does_not_fit_says_how_much_it_needs() {
             Err(error) => panic!("{error}"),
         }
     };
-    // What must be escaped of a signature differs; what suffices once suffices always.
+    // Signatures need different numbers of escapes. The named size is sufficient for all of them.
     assert!(needed <= size);
     for unix_time in 0..1000 {
         provisioning.start(Duration::ZERO, unix_time * 7919 + UNIX_TIME);

@@ -1,4 +1,4 @@
-//! What a stream says of its failure is the same fault over every transport of byte streams.
+//! An error of a stream is the same fault over every transport of byte streams.
 
 mod support;
 
@@ -32,7 +32,7 @@ const KINDS: [(ErrorKind, TransportError); 17] = [
     (OutOfMemory, Stream),
 ];
 
-/// Runs over one connection, blocking and async. Nothing is tried again.
+/// Runs over one connection, blocking and async, without retries.
 fn over_both(acts: &[Act]) -> [Result<String, blocking::Error<Refused, Broken>>; 2] {
     let policy = RetryPolicy::new().with_max_retries(0);
     let script = || Script::new([acts.to_vec()]);
@@ -76,7 +76,7 @@ fn an_interrupted_call_is_called_again() {
                 assert_eq!(result.unwrap(), TOASTERS_HUB, "{call:?}");
             }
         }
-        // The time for the request is over.
+        // The request has timed out.
         let acts = [vec![Act::Interrupt(call, second); 60], vec![answer.clone()]].concat();
         for result in over_both(&acts) {
             assert_eq!(result.unwrap_err(), blocking::Error::Provisioning(Error::Transport(Stalled)), "{call:?}");
@@ -93,7 +93,7 @@ fn an_interrupted_call_is_called_again() {
     }
 }
 
-/// A stream that times out says so, also where it was used before; nothing is sent twice at once.
+/// A time-out is reported, also on a reused stream, and the request is not repeated at once.
 #[test]
 fn silence_on_a_used_connection_is_no_connection_that_idled_out() {
     let ok = |acts: &[Act]| {

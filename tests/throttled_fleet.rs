@@ -1,4 +1,4 @@
-//! A fleet that is switched on all at once, against the service's quota, on a virtual clock.
+//! A fleet that is switched on at the same moment, with the quota of the service, on a virtual clock.
 
 mod support;
 
@@ -15,14 +15,14 @@ use support::*;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A service that accepts so many register requests in any minute, and any number of polls.
+/// A service with a quota of register requests in any minute, and no limit on polls.
 ///
 /// Source: [quotas](https://learn.microsoft.com/azure/iot-dps/about-iot-dps#quotas-and-limits).
 struct Service {
     registrations_per_minute: usize,
     /// `Retry-After` of a refusal.
     retry_after: Option<u32>,
-    /// How long the allocation webhook works.
+    /// The duration of a webhook call.
     webhook: Duration,
     accepted: VecDeque<Duration>,
     refused: Vec<Duration>,
@@ -48,7 +48,7 @@ impl Service {
         accepts
     }
 
-    /// The most refusals in a second, but for the first wave.
+    /// The highest number of rejections in a second after the first wave.
     fn busiest_second(&self) -> usize {
         let mut seconds = vec![0; 3600];
         self.refused.iter().filter(|at| **at >= SECOND).for_each(|at| seconds[at.as_secs() as usize] += 1);
@@ -133,7 +133,7 @@ fn two_hundred_and_fifty_devices_at_a_hundred_a_minute() {
     }
 }
 
-/// Identical starts spread as well as the registration IDs do; the waves do not come back together.
+/// Devices that start at the same moment spread out by their registration IDs, and do not return in waves.
 #[test]
 fn refusals_do_not_come_in_waves() {
     let fleet = provision(2_000, Service::new(200, Some(3)), 30 * MINUTE, 0);

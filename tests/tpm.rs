@@ -42,14 +42,14 @@ impl Sign for FakeTpm {
     }
 }
 
-/// Six parts with their lengths, as the C SDK reads them.
+/// Six parts with their lengths, as in the C SDK.
 fn blob(duplicate: &[u8]) -> Vec<u8> {
     let parts: [&[u8]; 6] = [b"id object", &[7; 256], duplicate, &[8; 256], b"public", b""];
     parts.iter().flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied())).collect()
 }
 
 fn challenge(duplicate: &[u8]) -> String {
-    // .NET writes a plus as an escape.
+    // .NET escapes a plus sign.
     let key = BASE64_STANDARD.encode(blob(duplicate)).replace('+', "\\u002b").replace('/', "\\/");
     format!(r#"{{"message":"Authorization required.","authenticationKey":"{key}","keyName":"registration"}}"#)
 }
@@ -82,7 +82,7 @@ fn challenge_then_signed_register_then_polls() {
         ])
         .unwrap();
     assert_eq!(bench.requests(), ["register", "register", "status"]);
-    // The challenge is no failure: nobody waits.
+    // The challenge is not a failure, so there is no wait.
     assert_eq!(bench.waits, [Duration::from_secs(3)]);
     let body = format!(
         r#"{{"registrationId":"mydevice","tpm":{{"endorsementKey":"{}","storageRootKey":"{}"}},"payload":{PAYLOAD}}}"#,
@@ -128,7 +128,7 @@ fn a_register_request_that_got_lost_after_the_challenge_is_signed_again() {
     assert!(bench.sent[2].contains("Authorization"));
 }
 
-/// The service lost the first one, as in a fail-over.
+/// The service lost the first challenge, as in a fail-over.
 #[test]
 fn a_second_challenge_in_a_run_is_answered_and_a_third_is_a_refusal() {
     let mut provisioning = provisioning();
@@ -237,12 +237,12 @@ fn the_concept_documents_result() {
     let assignment = provisioning.result(quoted.as_bytes()).unwrap();
     let key = assignment.tpm_authentication_key().unwrap();
     assert!(key.text() == "xxxx-encrypted-authentication-key-xxxxx");
-    // What the document prints in a key's place is none.
+    // The text that the document prints instead of a key is not a key.
     assert_eq!(key.decode(&mut [0; 64]), Err(TpmError::NotAKey));
     assert_eq!(assignment.payload().unwrap().raw(), r#"{ "property1": "value1" }"#);
 }
 
-/// The document's request, which has no end: as it is printed, it is refused before it is sent.
+/// The request in the document is incomplete. As printed, it fails before it is sent.
 #[test]
 fn the_concept_documents_payload() {
     let printed = r#"{ "property1": "value1", "property2": {"propertyA":"valueA", "property2-2":1234}, .. }"#;
@@ -279,7 +279,7 @@ fn keys_are_taken_apart_within_their_bounds() {
     for wrong in ["=", "A", "AAA", "AA=A", "AAAA=", "AA==AAAA", "\\u20ac", "A A="] {
         assert_eq!(decode(wrong, 1024), invalid, "{wrong}");
     }
-    // The size that is asked for suffices, and is no more than a quad too much.
+    // The named size is sufficient, and at most four characters too large.
     let Err(TpmError::BufferTooSmall(small)) = decode(&base64, 100) else { panic!() };
     assert!(small.needed - whole.len() < 3);
     assert!(decode(&base64, small.needed).is_ok());

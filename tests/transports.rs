@@ -1,5 +1,5 @@
-//! What all transports do the same: the blocking and the async one over scripted streams, the one over
-//! minreq over sockets.
+//! What all transports have in common: blocking and async over scripted streams, minreq
+//! over sockets.
 
 mod support;
 
@@ -52,7 +52,7 @@ fn bytes(answer: Vec<u8>) -> Act {
     Act::Bytes(answer, usize::MAX)
 }
 
-/// Goes on with a run, if it was started. The connections are the script's, but for minreq, which makes its own.
+/// Continues a run that was started. The script provides the connections, except for minreq.
 fn drive(
     transport: Transport,
     provisioning: &mut Provisioning<'_>,
@@ -79,7 +79,7 @@ fn drive(
     }
 }
 
-/// What a run came to, and what the service saw of it.
+/// The outcome of a run, and the requests that the service received.
 struct Ran {
     outcome: Result<String, Error>,
     key: KeyChoice,
@@ -127,7 +127,7 @@ fn run(
     Ran { outcome, key: provisioning.key(), connections: requests.len(), requests: requests.concat(), progress }
 }
 
-/// The same answer, of a service that ends the connection.
+/// The same answer from a service that closes the connection.
 fn close(answer: &[u8]) -> Vec<u8> {
     String::from_utf8(answer.to_vec()).unwrap().replacen("\r\n", "\r\nConnection: close\r\n", 1).into_bytes()
 }
@@ -182,7 +182,7 @@ fn a_run_that_is_refused_one_key_tries_the_other_once() {
                 };
                 let provisioning = || toaster().with_first_key(first);
 
-                // The poll goes with the other key's token, too.
+                // The poll uses the token of the other key, too.
                 let answers = [refused(), assigning(), assigned()];
                 let ran = run(transport, provisioning(), &mut keys, &answers, keeps_open);
                 assert_eq!(ran.outcome.as_deref(), Ok(TOASTERS_HUB), "{what}");
@@ -192,17 +192,17 @@ fn a_run_that_is_refused_one_key_tries_the_other_once() {
                 let connections = if keeps_open && transport != Https { 1 } else { 3 };
                 assert_eq!(ran.connections, connections, "{what}");
 
-                // The first one is good.
+                // The first key is accepted.
                 let ran = run(transport, provisioning(), &mut others, &[assigning(), assigned()], keeps_open);
                 assert_eq!(ran.outcome.as_deref(), Ok(TOASTERS_HUB), "{what}");
                 assert_eq!((ran.tokens(), ran.key), (vec![&*good_token; 2], first), "{what}");
 
-                // Neither is.
+                // Neither key is accepted.
                 let ran = run(transport, provisioning(), &mut keys, &[refused(), refused()], keeps_open);
                 assert_eq!(ran.outcome.unwrap_err().code(), Some(ErrorCode::CREDENTIAL_REFUSED), "{what}");
                 assert_eq!(ran.requests.matches("PUT /").count(), 2, "{what}");
 
-                // A poll that is refused is not asked again with another key.
+                // A rejected poll is not repeated with another key.
                 let ran = run(transport, provisioning(), &mut others, &[assigning(), refused()], keeps_open);
                 assert_eq!(ran.outcome.as_ref().unwrap_err().code(), Some(ErrorCode::CREDENTIAL_REFUSED), "{what}");
                 assert_eq!((ran.tokens(), ran.key), (vec![&*good_token; 2], first), "{what}");
@@ -231,7 +231,7 @@ fn a_certificate_needs_no_key() {
     }
     let ran = run(Https, certificate(), &mut NoKey, &[], true);
     assert_eq!((ran.outcome, ran.connections), (Err(Error::Unsupported), 0));
-    // And where a key is needed, nobody is asked anything without one.
+    // If a key is needed and missing, nothing is sent.
     for transport in [Blocking, Async, Https] {
         let ran = run(transport, toaster(), &mut NoKey, &[assigned()], true);
         assert!(matches!(ran.outcome, Err(Error::Signer(_))), "{transport:?}: {:?}", ran.outcome);
@@ -239,7 +239,7 @@ fn a_certificate_needs_no_key() {
     }
 }
 
-/// A TPM that takes any challenge for its own.
+/// A TPM that accepts any challenge.
 #[derive(Default)]
 struct Tpm {
     activated: Vec<String>,
@@ -404,7 +404,7 @@ fn a_run_that_was_not_started_connects_to_nobody() {
             provisioning.start(script.clock.now(), UNIX_TIME);
             let outcome = run(&mut provisioning);
             assert_eq!(outcome.map_err(|error| error.code()), ended.map_or(Ok(()), |code| Err(Some(code))));
-            // It is over, well or not, and its outcome stays.
+            // The run has ended, and its outcome stays.
             assert_eq!(run(&mut provisioning), Err(Error::NotStarted), "{transport:?}");
             assert_eq!(run(&mut provisioning), Err(Error::NotStarted), "{transport:?}");
         }
@@ -511,8 +511,8 @@ impl asynch::Connect for Modem {
     }
 }
 
-/// A modem has one socket, and a small board memory for one TLS session: it is given back before the
-/// next one is asked for, and not kept through a wait for nothing.
+/// A modem has one socket, and a small board has memory for one TLS session. It is released before the
+/// next one is requested, and not kept during a wait if it cannot be reused.
 #[test]
 fn a_stream_that_is_of_no_use_is_dropped_before_anything_else() {
     let polled = || bytes(assigning());
@@ -523,10 +523,10 @@ fn a_stream_that_is_of_no_use_is_dropped_before_anything_else() {
             vec![vec![bytes(close(&assigning())), Act::Close], last()],
             &["connect", "drop", "wait", "connect", "drop"][..],
         ),
-        // It does not say so, and it is noticed at the next request.
+        // The service closes without notice, and the next request detects it.
         (vec![vec![polled(), Act::Close], last()], &["connect", "wait", "drop", "connect", "drop"]),
         (vec![vec![polled(), Act::Fail], last()], &["connect", "wait", "drop", "connect", "drop"]),
-        // It keeps the connection.
+        // The service keeps the connection.
         (vec![vec![polled(), bytes(assigned())]], &["connect", "wait", "drop"]),
         // The request fails.
         (vec![vec![Act::Fail], last()], &["connect", "drop", "wait", "connect", "drop"]),
@@ -554,7 +554,7 @@ fn a_stream_that_is_of_no_use_is_dropped_before_anything_else() {
                     blocking::run(&mut provisioning, &mut keys, &mut buffer, &mut modem, now, delay, |_| ()).unwrap();
                 }
                 _ => {
-                    // The other waits bound something, and are as long as a request.
+                    // The other delays are time-outs of a request.
                     let delay = async |wait: Duration| {
                         if wait < Duration::from_secs(20) {
                             log.borrow_mut().push("wait");
@@ -581,12 +581,12 @@ fn a_stream_that_is_of_no_use_is_dropped_before_anything_else() {
 
 // ---- Buffers ----
 
-/// One answer to the question how large it must be, and not one for each thing that goes into it.
+/// The first error names a size that is sufficient for everything in the buffer.
 #[test]
 fn a_buffer_that_is_too_small_to_sign_in_is_told_the_size_of_the_request() {
     for transport in [Blocking, Async] {
         let request = run(transport, toaster(), &mut toaster_key(), &[assigned()], true).requests;
-        // Any token may be in it, and most of a signature may be escapes.
+        // The size is sufficient for any signature, also with many escapes.
         let (_, signature) = request.split_once("&sig=").unwrap();
         let needed = request.len() - signature.find('&').unwrap() + LONGEST_SIGNATURE;
         let mut message = [0; 256];
@@ -605,7 +605,7 @@ fn a_buffer_that_is_too_small_to_sign_in_is_told_the_size_of_the_request() {
                 panic!("{transport:?}, {size}: {outcome:?}");
             };
             assert_eq!((told, exact), (needed, true), "{transport:?}, {size}");
-            // Without a signature there is no connection, either.
+            // Without a signature there is no connection.
             assert_eq!(script.requests().len(), usize::from(size >= message), "{transport:?}, {size}");
             assert!(!provisioning.register_was_sent());
         }

@@ -1,4 +1,4 @@
-//! The device's twin: what a hub sends, and what it might, read as serde_json reads it.
+//! The twin of a device: valid and invalid messages of a hub, compared with serde_json.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn read(topic: &str, payload: &'static str) -> Result<Message<'static>, Unreadab
     twin::read(topic, payload.as_bytes())
 }
 
-/// The refusal of question 7.
+/// The rejection of request 7.
 fn refusal(status: u16, body: &'static str) -> Refusal<'static> {
     match read(&format!("$iothub/twin/res/{status}/?$rid=7"), body) {
         Ok(Message::Refused(refusal)) => refusal,
@@ -33,7 +33,7 @@ fn refusal(status: u16, body: &'static str) -> Refusal<'static> {
     }
 }
 
-/// A change as its payload says.
+/// The change in this payload.
 fn change(payload: &str) -> Properties<'_> {
     match twin::read(CHANGE, payload.as_bytes()) {
         Ok(Message::Change(patch)) => patch,
@@ -93,7 +93,7 @@ fn telemetry_has_the_devices_topic_and_a_bag() {
     assert_eq!(hub.write_telemetry_topic(&[], &mut [0; SIZES.hub_telemetry_topic()]), Ok(&*start));
     for (bag, expected) in [
         (&[("level", "storage")][..], "level=storage"),
-        // As Microsoft's clients write them.
+        // The form of Microsoft's clients.
         (
             &[("$.mid", "1"), ("$.ct", "application/json"), ("$.ce", "utf-8")],
             "%24.mid=1&%24.ct=application%2Fjson&%24.ce=utf-8",
@@ -109,7 +109,7 @@ fn telemetry_has_the_devices_topic_and_a_bag() {
             assert_eq!((error.needed, error.exact), (expected.len(), true));
         }
     }
-    // A device ID goes into the topic as it is.
+    // The device ID is in the topic without escapes.
     assert_eq!(
         Hub::new(TOASTERS_HUB, "caf+'x").unwrap().write_telemetry_topic(&[], &mut [0; 64]),
         Ok("devices/caf+'x/messages/events/")
@@ -127,7 +127,7 @@ fn the_two_parts_of_a_twin() {
     assert_eq!(twin.desired.get("a").unwrap().raw(), r#"{"b":[1,{"c":"d"}]}"#);
     assert!(twin.desired.get("e").unwrap().is_null());
     assert!(twin.desired.get("x").is_none());
-    // Parameters of the topic have no order, and names may have escapes.
+    // Parameters of the topic may come in any order, and their names may have escapes.
     let body = "{\"d\\u0065sired\":{\"\\u0024version\":1},\"reported\":{\"$version\":1}}";
     for topic in [
         "$iothub/twin/res/200/?$rid=7&$version=9",
@@ -161,7 +161,7 @@ fn properties_as_a_type_of_ones_own() {
     assert_eq!(twin.desired.read_as::<(u8, u8)>(&mut []), Err(PayloadError::Unfit));
 }
 
-/// What a hub does not send is an error, which names what is wrong and the question, and is no twin.
+/// An invalid message is an error that names the problem and the request. It is never a twin.
 #[test]
 fn what_is_no_twin_is_an_error() {
     for (body, expected) in [
@@ -243,7 +243,7 @@ fn a_change_has_its_version_in_topic_and_payload() {
         ("?$version=8", r#"{"a":null,"$version":8}"#, Ok(8)),
         ("", r#"{"a":null,"$version":8}"#, Ok(8)),
         ("?$version=8", r#"{"a":null}"#, Ok(8)),
-        // A version that is no number is none.
+        // A version must be a number.
         ("?$version=x", r#"{"$version":8}"#, Ok(8)),
         ("?$version=9223372036854775807", r#"{"$version":9223372036854775807}"#, Ok(i64::MAX as u64)),
         ("?$version=9", r#"{"a":null,"$version":8}"#, Err(Malformed::Contradiction("$version"))),
@@ -303,7 +303,7 @@ fn refusals_say_whose_move_it_is() {
         (500, Busy, false),
         (503, Busy, false),
         (599, Busy, false),
-        // Of which nobody knows what they mean.
+        // Undocumented values.
         (0, Refused, false),
         (100, Refused, false),
         (302, Refused, false),
@@ -345,7 +345,7 @@ fn a_refusal_has_the_hubs_words() {
     }
 }
 
-/// A device whose client holds 1 KB: a larger message costs it that message alone.
+/// For a client with a buffer of 1 KB: a larger message is skipped, and the session continues.
 #[test]
 fn what_does_not_fit_the_client_costs_nothing_else() {
     const BUFFER: usize = 1024;
@@ -381,7 +381,7 @@ fn what_does_not_fit_the_client_costs_nothing_else() {
     assert_eq!((refusal.code(), refusal.fault()), (None, Fault::Caller));
 }
 
-/// As the packets of another client are.
+/// In the packets of another client.
 #[test]
 fn the_longest_answer_is_as_long_as_documented() {
     let (desired, reported) = (r#"{"a":1,"$version":9999999999999999999}"#, r#"{"$version":1}"#);
@@ -439,14 +439,14 @@ fn assert_are(properties: Properties<'_>, json: &Json, version: u64) {
     }
 }
 
-/// What serde_json says of a text that should be a twin: the two versions.
+/// The two versions that serde_json reads in a twin.
 fn versions(text: &[u8]) -> Option<(u64, u64)> {
     let json: Json = serde_json::from_slice(text).ok()?;
     let version = |part: &str| json.as_object()?.get(part)?.as_object()?.get("$version")?.as_u64();
     Some((version("desired")?, version("reported")?))
 }
 
-/// Whether serde_json refuses it for a number alone.
+/// Whether serde_json rejects it only because of a number.
 fn is_out_of_range(text: &[u8]) -> bool {
     serde_json::from_slice::<Json>(text).is_err_and(|error| error.to_string().starts_with("number out of range"))
 }
@@ -486,7 +486,7 @@ proptest! {
         }
     }
 
-    /// A twin is never seen in a body in which serde_json sees none, and its versions are those that it sees.
+    /// If serde_json finds no twin, the reader finds none. The versions are the same.
     #[test]
     fn no_change_of_a_byte_makes_another_twin(
         (desired, _) in any_properties(),
@@ -500,7 +500,7 @@ proptest! {
             let mut changed = body.clone();
             changed.splice(at..=at, replacement.iter().copied());
             match twin::read(ANSWER, &changed) {
-                // The grammar has no largest number; serde_json's numbers do.
+                // The grammar has no largest number, serde_json has one.
                 Ok(Message::Twin(_)) if is_out_of_range(&changed) => {}
                 Ok(Message::Twin(twin)) => {
                     let ours = (twin.desired.version(), twin.reported.version());
@@ -508,9 +508,9 @@ proptest! {
                 }
                 Ok(other) => panic!("{other:?}"),
                 Err(unreadable) => match unreadable.error {
-                    // serde_json takes the last of several members.
+                    // serde_json uses the last of several equal members.
                     Error::Malformed(Malformed::Duplicate(_)) => {}
-                    // serde_json's numbers go further.
+                    // serde_json reads larger numbers.
                     Error::Malformed(Malformed::Invalid("$version")) => {}
                     _ => prop_assert_eq!(versions(&changed), None, "{:?}", String::from_utf8_lossy(&changed)),
                 },

@@ -1,4 +1,4 @@
-//! TLS whose records stop coming: in-memory sessions on the virtual clock, and sockets for minreq.
+//! TLS records that stop in the middle: sessions in memory on the virtual clock, and sockets for minreq.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -15,14 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
 
-/// Whose records the peer withholds.
+/// The side whose records the peer withholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Within {
     Handshake,
     Answer,
 }
 
-/// From here on nothing comes as it should.
+/// The place of the fault.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     record: usize,
@@ -45,7 +45,7 @@ impl Place {
     }
 }
 
-/// What becomes of the rest of what is sent.
+/// What happens to the remaining bytes.
 type Rest = fn(&[u8]) -> Vec<Act>;
 
 const ROWS: [(&str, Within, Rest, [&str; 4]); 6] = {
@@ -84,17 +84,17 @@ fn trickle(rest: &[u8]) -> Vec<Act> {
     rest.iter().flat_map(|&byte| [Act::Pass(READ_TIMEOUT), bytes([byte])]).collect()
 }
 
-/// A service whose line fails.
+/// A service with a failing network.
 #[derive(Clone)]
 struct Peer {
     config: Arc<ServerConfig>,
     place: Place,
     rest: Rest,
-    /// On so many connections.
+    /// The number of connections that fail.
     faults: usize,
 }
 
-/// Its side of one connection after the other.
+/// The server side of each connection, in turn.
 struct Service {
     peer: Peer,
     connections: usize,
@@ -108,7 +108,7 @@ impl Service {
         Self { peer, connections, session: None, records: 0, request: Vec::new() }
     }
 
-    /// The answer to what came of a client's records.
+    /// The answer to the records that arrived from the client.
     fn acts(&mut self, mut received: &[u8]) -> io::Result<Vec<Act>> {
         // A new connection begins with a ClientHello.
         if received.starts_with(&[22]) && received.get(5) == Some(&1) {
@@ -136,7 +136,7 @@ impl Service {
                 // The device is assigned in the first answer.
                 let at = if asked.at == At::Register { At::Poll } else { asked.at };
                 let answer = Asked { at, ..asked }.honest(hub);
-                // A head and its body are two records.
+                // Head and body are two records.
                 let head = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
                 session.writer().write_all(&answer[..head])?;
                 session.writer().write_all(&answer[head..])?;
@@ -199,8 +199,8 @@ impl Write for Line {
     }
 }
 
-/// A blocking stream, whose time-out is for a whole read: a record that trickles in is one read, and each
-/// of its bytes is in time.
+/// A blocking stream. Its time-out is for a whole read: a record that arrives slowly is one read, and each
+/// of its bytes arrives in time.
 struct Secured(StreamOwned<ClientConnection, Line>);
 
 impl Secured {
@@ -321,14 +321,14 @@ impl Client {
     }
 }
 
-/// One run: its outcome, and how long it took where time is virtual.
+/// The outcome of a run, and its duration if time is virtual.
 fn run(column: Column, peer: Peer, client: &Arc<ClientConfig>) -> (Result<String, Error>, Duration) {
     let mut buffer = [0; 1024];
     if column == Minreq {
         return (over_minreq(&mut buffer, peer), Duration::ZERO);
     }
     let service = RefCell::new(Service::new(peer, 0));
-    // A client that goes in the midst of a record says nothing more that anybody understands.
+    // The peer cannot decrypt anything after a record that the client left incomplete.
     let answer = move |received: &[u8]| service.borrow_mut().acts(received).unwrap_or_default();
     let client = Client { script: Script::answering(answer), config: client.clone() };
     let mut provisioning = toaster();
@@ -337,17 +337,17 @@ fn run(column: Column, peer: Peer, client: &Arc<ClientConfig>) -> (Result<String
     (outcome, client.script.clock.now())
 }
 
-/// Over sockets, where a request has a second.
+/// A run over sockets. A request has a second.
 fn over_minreq(buffer: &mut [u8], peer: Peer) -> Result<String, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    // The honest peer has more than one try on a machine at work.
+    // On a busy machine the honest peer may need more than one try.
     let retries = if peer.faults > 1 { 0 } else { 5 };
-    // They end with the process, as what minreq leaves behind of a handshake does.
+    // The threads end with the process. So does the thread that minreq leaks in a stalled handshake.
     thread::spawn(move || {
         for (number, socket) in listener.incoming().enumerate() {
             let service = Service::new(peer.clone(), number);
-            // The client may go when it likes.
+            // The client may close the connection at any time.
             thread::spawn(move || serve(socket.unwrap(), service));
         }
     });
@@ -357,7 +357,7 @@ fn over_minreq(buffer: &mut [u8], peer: Peer) -> Result<String, Error> {
     provisioning.start(clock.now(), UNIX_TIME);
     let (now, delay) = (|| clock.now(), |wait| clock.advance(wait));
     let outcome = https::run(&mut provisioning, &mut toaster_key(), buffer, now, delay, |_| ());
-    // A second for each request, and what a machine at work is late.
+    // A second for each request, and a margin for a busy machine.
     assert!(begun.elapsed() < 15 * SECOND, "{:?}", begun.elapsed());
     outcome.map_err(|error| error.kind())?;
     Ok(provisioning.result(buffer)?.assigned_hub().to_string())
@@ -380,12 +380,12 @@ fn serve(mut socket: TcpStream, mut service: Service) -> io::Result<()> {
     }
 }
 
-/// All the ways of a row over one transport, and the longest time of a run.
+/// Runs all variants of a row over one transport, and returns the longest time of a run.
 fn cell(row: usize, column: Column, server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> (String, Duration) {
     let (name, within, rest, _) = ROWS[row];
     let (records, places) = match within {
         Within::Handshake => (0..HANDSHAKE, PLACES),
-        // The last byte alone would be in time.
+        // The last byte alone would arrive in time.
         Within::Answer => (HANDSHAKE..HANDSHAKE + 2, PLACES - 1),
     };
     let places = records.flat_map(|record| (0..places).map(move |number| Place { record, number }));
@@ -399,7 +399,7 @@ fn cell(row: usize, column: Column, server: &Arc<ServerConfig>, client: &Arc<Cli
             outcome(&for_ever, &once).unwrap_or_else(|wrong| panic!("{name}, {column:?}, {place:?}: {wrong}"));
         (outcome, first.max(second))
     };
-    // Most of minreq's time is spent waiting.
+    // Most of minreq's time is waiting.
     let seen: Vec<_> = thread::scope(|scope| match column {
         Minreq => {
             let threads: Vec<_> = places.map(|place| scope.spawn(move || both(place))).collect();
