@@ -35,9 +35,9 @@ initial_twin = {{ tags = {{ "$a" = 1 }}, desired = {{ b = 4503599627370496 }} }}
 enrollment_group_id = "g"
 allocation = {{ iot_hubs = ["hub", "nub"] }}       #! 35 enrollment_groups[1].allocation.iot_hubs[1]: "nub" is not in linked_hubs
 [[enrollment_groups]]
-enrollment_group_id = "G"                          #! 23 enrollment_groups[2].enrollment_group_id: "G" is there twice
+enrollment_group_id = "G"                          #! 23 enrollment_groups[2].enrollment_group_id: "G" exists twice
 primary_key = "c2hvcnQ="                           #! 15 enrollment_groups[2].primary_key: a symmetric key has 5 bytes
-allocation.policy = "costum"                       #! 21 enrollment_groups[2].allocation.policy: "costum" is none of "static", "hashed", "geoLatency", "custom"; did you mean "custom"?
+allocation.policy = "costum"                       #! 21 enrollment_groups[2].allocation.policy: "costum" is not one of "static", "hashed", "geoLatency", "custom"; did you mean "custom"?
 reprovision_policy = true                          #! 22 enrollment_groups[2].reprovision_policy: this is true, but a string is expected
 [[individual_enrollments]]
 registration_id = "-Ω"                             #! 19 individual_enrollments[0].registration_id: "-Ω": the registration ID has a character
@@ -47,7 +47,7 @@ initial_twin = {{ tags = [] }}                     #! 25 individual_enrollments[
 retry_after = "soon"                               #! 15 behaviour.retry_after: expected a number of seconds, or false
 token_leeway = -1                                  #! 16 behaviour.token_leeway: this is the number -1, but a whole number from 0 to 4294967295 is expected
 drop_every = 0                                     #! 14 behaviour.drop_every: this is the number 0, but a whole number from 1 to
-webhook_timeout = nan                              #! 19 behaviour.webhook_timeout: NaN is no number of seconds
+webhook_timeout = nan                              #! 19 behaviour.webhook_timeout: NaN is not a valid number of seconds
 tls13 = "{KEY}"                                    #! 9 behaviour.tls13: this is the string "****" (24 characters), but true or false
 inaccessible_hubs = [1.5, "nub"]                   #! 22 behaviour.inaccessible_hubs[0]: this is the number 1.5, but a string is expected #! ? 27 behaviour.inaccessible_hubs[1]: "nub" in
 certificate_refusal = 1979-05-27                   #! 23 behaviour.certificate_refusal: this is a date or time, but a string is expected
@@ -128,7 +128,7 @@ fn an_error_has_all_findings() {
     assert_eq!(
         error,
         "enrollment_groups[0].allocation.iot_hubs[2]: \"nub\" is not in linked_hubs; behaviour.client_timeout: -1.0 is \
-         no number of seconds that can be waited for"
+         not a valid number of seconds"
     );
 }
 

@@ -467,7 +467,7 @@ fn what_is_wrong_with_an_enrollment_is_named() {
         ),
         (
             x509(json!({ "signingCertificates": one(&device) })),
-            "attestation.x509.signingCertificates.primary: the certificate is no CA's",
+            "attestation.x509.signingCertificates.primary: a group needs the certificate of a CA",
         ),
         (
             x509(json!({ "signingCertificates": one("!") })),

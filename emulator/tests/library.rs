@@ -282,13 +282,13 @@ fn a_bad_set_up_is_refused() {
             "line 3, column 15: enrollment_groups[0].primary_key: a symmetric key is not base64",
         ),
         ("[behaviour]\nretry_after = true", "behaviour.retry_after: expected a number of seconds, or false"),
-        ("[behaviour]\nwebhook_timeout = -1.0", "webhook_timeout: -1.0 is no number of seconds"),
-        ("[behaviour]\nclient_timeout = 1e300", "client_timeout: 1e300 is no number of seconds"),
+        ("[behaviour]\nwebhook_timeout = -1.0", "webhook_timeout: -1.0 is not a valid number of seconds"),
+        ("[behaviour]\nclient_timeout = 1e300", "client_timeout: 1e300 is not a valid number of seconds"),
         (
             "id_scope = 's'\n[behaviour]\nunknown_id_scope_code = 101000",
-            "unknown_id_scope_code: 101000 is no code of a refusal",
+            "unknown_id_scope_code: 101000 is not an error code",
         ),
-        ("[behaviour]\nrefused_key_code_over_http = 204000", "refused_key_code_over_http: 204000 is no code"),
+        ("[behaviour]\nrefused_key_code_over_http = 204000", "refused_key_code_over_http: 204000 is not an error code"),
         (
             "[[enrollment_groups]]\nenrollment_group_id = 'g'\n\
              primary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\nallocation.iot_hubs = ['h']",
@@ -327,7 +327,7 @@ fn a_bad_set_up_is_refused() {
         ),
         (
             "[[enrollment_groups]]\nallocation.policy = 'nearest'",
-            "enrollment_groups[0].allocation.policy: \"nearest\" is none of \"static\"",
+            "enrollment_groups[0].allocation.policy: \"nearest\" is not one of \"static\"",
         ),
         (
             "[[individual_enrollments]]\nregistration_id = 'lock/1'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",
@@ -336,12 +336,12 @@ fn a_bad_set_up_is_refused() {
         (
             "[[individual_enrollments]]\nregistration_id = 'lock'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\n\
              [[individual_enrollments]]\nregistration_id = 'LOCK'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",
-            "individual_enrollments[1].registration_id: \"LOCK\" is there twice; the case of letters does not count",
+            "individual_enrollments[1].registration_id: \"LOCK\" exists twice; the case of letters does not matter",
         ),
         (
             "[[enrollment_groups]]\nenrollment_group_id = 'g'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\n\
              [[enrollment_groups]]\nenrollment_group_id = 'g'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",
-            "enrollment_groups[1].enrollment_group_id: \"g\" is there twice",
+            "enrollment_groups[1].enrollment_group_id: \"g\" exists twice",
         ),
     ] {
         let text = if text.contains("scope") || text.is_empty() { text.to_owned() } else { format!("{scope}{text}") };

@@ -322,7 +322,7 @@ fn a_policy_that_cannot_be_used_is_refused() {
         (format!("{good}[[policies]]\n{}", good.replace("'a'", "'A'")), "twice"),
         (
             good.replace("EnrollmentWrite", "ServiceConfig"),
-            "line 5, column 11: policies[0].rights[0]: \"ServiceConfig\" is none of",
+            "line 5, column 11: policies[0].rights[0]: \"ServiceConfig\" is not one of",
         ),
         (good.replace("rights", "right"), "policies[0].right: this key is unknown; did you mean `rights`?"),
         (good.replace(OTHER_KEY, "S3CRET"), "line 4, column 15: policies[0].primary_key: a symmetric key"),

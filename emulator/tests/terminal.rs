@@ -72,8 +72,8 @@ fn a_configuration_is_checked_and_nothing_started() {
     assert_eq!(checked.status.code(), Some(3));
     assert_eq!(
         text(&checked.stdout),
-        "dps.toml: warning: there is no enrollment: every device is refused until the service API creates one; or add \
-         [[enrollment_groups]] or [[individual_enrollments]]\n"
+        "dps.toml: warning: there is no enrollment: every device is refused; add [[enrollment_groups]] or \
+         [[individual_enrollments]], or create one with the service API\n"
             .to_owned()
             + errors
             + "dps.toml cannot be used: 2 errors, 1 warning\n"

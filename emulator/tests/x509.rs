@@ -645,7 +645,7 @@ fn a_bad_attestation_is_refused() {
         (group.to_owned(), "the enrollment has no primary_key and no x509"),
         (
             format!("{group}x509.primary = '''{chain}'''"),
-            "enrollment_groups[0].x509.primary: the certificate is no CA's",
+            "enrollment_groups[0].x509.primary: a group needs the certificate of a CA",
         ),
         (format!("{group}x509.primary = '''{key}'''"), "no certificate in PEM"),
         (format!("{group}x509.primary = '{GROUP_KEY}'"), "a certificate's file cannot be read"),

@@ -190,12 +190,12 @@ class Webhooks(PageTest):
         browser, device = self.browser, "slow-1"
         self.webhook.delays[device] = 3
         register(self.emulator, device)
-        self.until_row(device, "Webhook 1 of 11", "waits")
-        browser.select_row(device, "waits")
+        self.until_row(device, "Webhook 1 of 11", "waiting")
+        browser.select_row(device, "waiting")
         self.until_details("has not answered yet")
         # The answer takes the place of what waited, in the row and in the details.
         self.until_details(f'"iotHubHostName": "{TOASTERS}"')
-        self.assertEqual([row for row in browser.rows() if device in row and "waits" in row], [])
+        self.assertEqual([row for row in browser.rows() if device in row and "waiting" in row], [])
 
     def test_replay_asks_the_webhook_again_and_changes_no_device(self):
         browser, device = self.browser, "replay-1"
@@ -539,7 +539,7 @@ class AtHub(PageTest):
             browser.button("Delete from the hub …")
             browser.button("Delete", "dialog[open]")
             self.assertTrue(connected.ended.wait(20), "deleted")
-        self.until_details("where the device is deleted", "There is no twin")
+        self.until_details("the device was deleted there", "There is no twin")
         self.assertEqual(browser.all("#hub-remove"), [])
         self.assertNotIn("connected", self.listed(device))
         with self.assertRaises(ConnectionError):
@@ -849,11 +849,11 @@ class Token(unittest.TestCase):
     def test_without_the_token_the_page_asks_for_it_and_shows_nothing(self):
         browser = self.browser
         browser.driver.get(f"{self.emulator.control}/#token=wrong")
-        browser.until(lambda: "asks for a token" in browser.text("dialog[open]"), "the page asks")
+        browser.until(lambda: "requires a token" in browser.text("dialog[open]"), "the page asks")
         self.assertEqual(browser.text("#id-scope"), "–")
         self.assertNotIn("wrong", browser.driver.current_url)
         browser.one("#token").send_keys("wrong, too", Keys.ENTER)
-        browser.until(lambda: "not the token" in browser.text("#token-error"), "the page says that it is wrong")
+        browser.until(lambda: "token is wrong" in browser.text("#token-error"), "the page says that it is wrong")
         browser.one("#token").clear()
         browser.one("#token").send_keys("a-secret+of-20-signs", Keys.ENTER)
         browser.until(lambda: browser.text("#connection") == "Live", "the page is connected")
@@ -863,7 +863,7 @@ class Token(unittest.TestCase):
     def test_a_token_may_be_added_to_the_address_of_an_open_page(self):
         browser = self.browser
         browser.driver.get(self.emulator.control)
-        browser.until(lambda: "asks for a token" in browser.text("dialog[open]"), "the page asks")
+        browser.until(lambda: "requires a token" in browser.text("dialog[open]"), "the page asks")
         browser.driver.get(f"{self.emulator.control}/#token=a-secret%2Bof-20-signs")
         browser.until(lambda: browser.text("#connection") == "Live", "the page is connected")
         self.assertEqual(browser.all("dialog[open]"), [])

@@ -1,4 +1,4 @@
-//! How the service answers: all switches of `[behaviour]`.
+//! All switches of `[behaviour]`: how the service answers.
 
 use std::num::NonZeroU32;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::watch::text::excerpt;
 
-/// How the service answers where the real one varies, or where no source says what it does.
+/// How the service answers if the real service varies, or if no source describes the point.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
@@ -16,7 +16,7 @@ pub struct Behaviour {
     pub retry_after: Option<u32>,
     /// Sends bodies chunked, as the real service does. If false, bodies have a Content-Length. Default true.
     pub chunked: bool,
-    /// Sets how many polls of an operation are answered `assigning` although there is a result. Default 0. In
+    /// Sets how many polls of an operation are answered `assigning` after the result is known. Default 0. In
     /// [`Config::contoso`](crate::Config::contoso) it is 1, as the tutorial's device prints.
     pub polls_before_result: u32,
     /// Lets the register request wait for the result and return it with 200. Default false.
@@ -37,7 +37,7 @@ pub struct Behaviour {
     /// Refuses a device with 409203 if it registers while its last registration is in progress. If false, the new
     /// registration replaces the old one. Default false.
     pub refuse_concurrent_registration: bool,
-    /// Describes the certificates in `registrationState.x509`, as the specification says. If false, `x509` has only the
+    /// Describes the certificates in `registrationState.x509`, as in the specification. If false, `x509` has only the
     /// name of the group, as in logs of the real service. Default false.
     pub certificate_info_in_result: bool,
     /// Ignores a `csr` if the enrollment has no `certificate_policy`. If false, the registration is refused with
@@ -77,7 +77,7 @@ pub struct Behaviour {
     /// Accepts TLS 1.3 besides 1.2 for HTTPS and MQTT. Default false, as the real service.
     pub tls13: bool,
 
-    // Points in which records of the real service disagree. `docs/evidence/decisions.md` in the repository names the sources.
+    // Records of the real service disagree on these points. `docs/evidence/decisions.md` names the sources.
     /// Sets the error code for a symmetric key that is refused over HTTP: 400000 to 599999. Default 401002, as in
     /// records since 2020; one of 2019 has 401000. Over MQTT the code is always 401000.
     pub refused_key_code_over_http: u32,

@@ -4,7 +4,7 @@ use super::{Config, ConfigError, Finding, document::Document, finding::Path, rul
 use crate::identity::server_certificate::{host_names, lacks_names, own};
 
 impl Config {
-    /// Reads a configuration, refusing what it does not know.
+    /// Reads a configuration, and refuses unknown names.
     ///
     /// ```
     /// # use azure_dps_emulator::Config;
@@ -24,16 +24,16 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// If the text is no TOML, names something that the emulator does not know, or breaks a rule. The error tells all
-    /// that is wrong, with the places in the text.
+    /// Fails if the text is not TOML, has an unknown name, or breaks a rule. The error has all findings, with their places
+    /// in the text.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let document = Document::read(text);
         let errors: Vec<_> = document.findings().into_iter().filter(Finding::is_error).collect();
         if errors.is_empty() { Ok(document.config) } else { Err(ConfigError::new(errors)) }
     }
 
-    /// Returns what is allowed but hardly intended: no linked hub, no enrollment, a certificate that TLS does not
-    /// accept, custom allocation without a webhook of its own, or settings without effect.
+    /// Returns the warnings: no linked hub, no enrollment, a certificate that TLS does not accept, custom allocation
+    /// without a webhook, or settings without effect.
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         warnings::warnings(self)
@@ -46,7 +46,7 @@ impl Config {
         host_names(self.linked_hubs.iter().chain(gateways))
     }
 
-    /// Returns what is wrong with a certificate for the TLS listeners, or hardly intended.
+    /// Returns the errors and warnings of a certificate for the TLS listeners.
     #[doc(hidden)]
     #[must_use]
     pub fn check_certificate(&self, chain_pem: &[u8], key_pem: &[u8], gateways: &[String]) -> Option<Finding> {
@@ -63,7 +63,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// All that makes the configuration unusable.
+    /// Fails with all errors of the configuration.
     pub fn check(&self) -> Result<(), ConfigError> {
         let errors = rules::errors(self);
         if errors.is_empty() { Ok(()) } else { Err(ConfigError::new(errors)) }

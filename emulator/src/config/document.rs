@@ -95,7 +95,7 @@ impl<'a> Document<'a> {
         found.is_some_and(|path| remove(&mut self.readable, &path.0))
     }
 
-    /// Returns all that is wrong with the configuration or hardly intended, in the order of the text.
+    /// Returns all errors and warnings of the configuration, in the order of the text.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = self.findings.clone();

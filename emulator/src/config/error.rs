@@ -1,11 +1,11 @@
-//! Why a configuration cannot be used.
+//! The error of a configuration that cannot be used.
 
 use std::fmt;
 
 use super::finding::{Finding, Path};
 use crate::identity::error::CredentialError;
 
-/// A configuration that cannot be used, and why.
+/// The errors of a configuration that cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigError(Vec<Finding>);
 
@@ -14,7 +14,7 @@ impl ConfigError {
         Self(findings)
     }
 
-    /// Returns all that is wrong with the configuration, in the order of its text.
+    /// Returns all errors of the configuration, in the order of its text.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.0

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration or hardly intended, and where.
+//! Errors and warnings of a configuration, with their places.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::identity::key::SymmetricKey;
 
-/// Something in a configuration that is wrong or hardly intended.
+/// An error or a warning in a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {
     is_error: bool,
@@ -24,7 +24,7 @@ impl Finding {
         Self { is_error: true, path, place: None, message: message.into(), depends_on: Vec::new() }
     }
 
-    /// Is allowed, but hardly intended.
+    /// Is allowed, but probably a mistake.
     pub(crate) fn warning(path: Path, message: impl Into<String>) -> Self {
         Self { is_error: false, ..Self::error(path, message) }
     }

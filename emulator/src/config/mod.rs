@@ -1,4 +1,4 @@
-//! What is configured: the service's ID scope, hubs, enrollments and behaviour.
+//! The configuration: ID scope, hubs, enrollments and behavior.
 
 pub(crate) mod behaviour;
 mod check;
@@ -42,18 +42,18 @@ use crate::identity::key::SymmetricKey;
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The ID scope that devices name. Compared exactly in the path, without case in tokens.
+    /// The ID scope of the devices. Case matters in the path, not in tokens.
     #[serde(default)]
     pub id_scope: String,
-    /// Host names of the hubs that are linked to the service. One may have a port, `localhost:8443`:
-    /// then `assignedHub` has it, too.
+    /// Host names of the linked hubs. A name may have a port (`localhost:8443`). Then `assignedHub` has
+    /// the port, too.
     #[serde(default)]
     pub linked_hubs: Vec<String>,
-    /// Where custom allocation POSTs, unless an enrollment names a URL of its own. Absent: the
-    /// emulator starts the Contoso webhook inside.
+    /// The webhook of custom allocation. An enrollment may have another. If absent, the emulator starts
+    /// the built-in Contoso webhook.
     #[serde(default)]
     pub webhook_url: Option<String>,
-    /// How the Contoso webhook that the emulator starts inside behaves.
+    /// Options of the built-in Contoso webhook.
     #[serde(default, deserialize_with = "table")]
     pub contoso: ContosoOptions,
     /// Enrollments for many devices, each with a key derived from the group's.
@@ -99,7 +99,7 @@ impl Config {
     }
 }
 
-/// A table, and not a list of its values, which serde reads, too: `[[behaviour]]` is a mistake.
+/// Accepts a table only. serde also reads a list of values, so `[[behaviour]]` would pass.
 fn table<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Table<T>(PhantomData<T>);
 

@@ -1,4 +1,4 @@
-//! The rules between the fields of a configuration, which hold for one that is built in code, too.
+//! The rules between the fields of a configuration. They also apply to a configuration built in code.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::identity::{certificate::Certificate, ids, key::SymmetricKey};
 
-/// All that makes a configuration unusable.
+/// Returns all errors of a configuration.
 pub(super) fn errors(config: &Config) -> Vec<Finding> {
     let root = Path::default();
     let mut errors = Vec::new();
@@ -34,7 +34,7 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
         }
         errors.extend(is_there_twice(&mut names, &path.key("name"), name));
         if !certificate.is_ca() {
-            errors.push(Finding::error(path.key("certificate"), "the certificate is no CA's"));
+            errors.push(Finding::error(path.key("certificate"), "this is not the certificate of a CA"));
         }
     }
     let known = Known { linked_hubs: &config.linked_hubs, ca_certificates: &config.ca_certificates };
@@ -66,7 +66,7 @@ pub(crate) struct Known<'a> {
     pub(crate) ca_certificates: &'a [CaCertificate],
 }
 
-/// What makes a group, which is at `path`, unusable by itself.
+/// Returns the errors of one group, whose place is `path`.
 pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
     errors.extend(name_error(ids::check_group_id, &group.enrollment_group_id, path.key("enrollment_group_id")));
@@ -74,7 +74,7 @@ pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'
     if let Some(x509) = &group.x509 {
         for (name, certificate) in x509.named_certificates() {
             if !Certificate::is_ca(certificate) {
-                let message = "the certificate is no CA's, which a group needs";
+                let message = "a group needs the certificate of a CA, and this is not one";
                 errors.push(Finding::error(path.key("x509").key(name), message));
             }
         }
@@ -91,7 +91,7 @@ pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'
     errors
 }
 
-/// What makes an individual enrollment, which is at `path`, unusable by itself.
+/// Returns the errors of one individual enrollment, whose place is `path`.
 pub(crate) fn individual_errors(individual: &IndividualEnrollment, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
     let id = &individual.registration_id;
@@ -140,7 +140,7 @@ fn twin_errors(twin: &Twin, path: &Path) -> Vec<Finding> {
         .collect()
 }
 
-/// A policy built in code may have an empty key, with which anybody could sign.
+/// A policy built in code may have an empty key. Then anybody could sign a token.
 fn policy_errors(policy: &Policy, path: &Path) -> Vec<Finding> {
     let mut errors = Vec::new();
     if policy.name.is_empty() {
@@ -155,11 +155,11 @@ fn policy_errors(policy: &Policy, path: &Path) -> Vec<Finding> {
     errors
 }
 
-/// Refuses two enrollments or policies of the same name, as the service does.
+/// Refuses two enrollments or policies with the same name, as the service does.
 fn is_there_twice(names: &mut BTreeSet<String>, path: &Path, name: &str) -> Option<Finding> {
-    // That a name is missing is told once for each.
+    // A missing name has its own error.
     let is_new = name.is_empty() || names.insert(name.to_ascii_lowercase());
-    let message = || format!("{} is there twice; the case of letters does not count", quoted(name));
+    let message = || format!("{} exists twice; the case of letters does not matter", quoted(name));
     (!is_new).then(|| Finding::error(path.clone(), message()))
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn behaviour_errors(behaviour: &Behaviour, path: &Path) -> Vec<Findin
         ("hub_session_after_expiry", behaviour.hub_session_after_expiry),
     ] {
         if Duration::try_from_secs_f64(seconds).is_err() {
-            let message = format!("{seconds:?} is no number of seconds that can be waited for");
+            let message = format!("{seconds:?} is not a valid number of seconds");
             errors.push(Finding::error(path.key(name), message));
         }
     }
@@ -184,7 +184,7 @@ pub(crate) fn behaviour_errors(behaviour: &Behaviour, path: &Path) -> Vec<Findin
     ] {
         // Its first three digits are the HTTP status.
         if !(400_000..=599_999).contains(&code) {
-            let message = format!("{code} is no code of a refusal: those are 400000 to 599999");
+            let message = format!("{code} is not an error code: these are 400000 to 599999");
             errors.push(Finding::error(path.key(name), message));
         }
     }

@@ -1,4 +1,4 @@
-//! What a twin may hold: the hub's documentation, "Device twin size" and "format".
+//! The limits of a twin. Source: the hub's documentation, "Device twin size" and "format".
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Why a value in the text of a configuration cannot be read, in words that quote no key.
+//! Messages for values that cannot be read. They quote no key.
 
 use toml::de::DeValue;
 
@@ -7,9 +7,9 @@ use super::finding::quoted;
 /// The names of a table's keys are listed up to this number.
 const MOST_NAMES: usize = 16;
 
-/// What a deserializer says of a value in plain words, and for an unknown key the one that was meant.
+/// Returns the message of a deserializer in plain words. For an unknown key, also returns the probable key.
 ///
-/// The deserializer's own words quote strings, which may be keys in the wrong place.
+/// The deserializer's own message quotes strings, which may be misplaced keys.
 pub(super) fn explain<'a>(message: &'a str, value: Option<&DeValue<'_>>) -> (String, Option<&'a str>) {
     let text = match value {
         Some(DeValue::String(text)) => text,
@@ -30,7 +30,7 @@ pub(super) fn explain<'a>(message: &'a str, value: Option<&DeValue<'_>>) -> (Str
         let names = known_names(message.rsplit_once("`, expected ").map_or("", |(_, names)| names));
         let hint = nearest(text, &names).map(|meant| format!("; did you mean {meant:?}?")).unwrap_or_default();
         let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
-        (format!("{} is none of {}{hint}", quoted(text), names.join(", ")), None)
+        (format!("{} is not one of {}{hint}", quoted(text), names.join(", ")), None)
     } else if let Some(rest) = message.strip_prefix("missing field `") {
         (format!("the key `{}` is missing", rest.trim_end_matches('`')), None)
     } else if let Some((_, expected)) = message.rsplit_once(", expected ")
@@ -77,7 +77,7 @@ fn plain(expected: &str) -> &str {
     }
 }
 
-/// The name that was probably meant. Azure's own names have no underscores.
+/// Returns the name that was probably intended. Azure's own names have no underscores.
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     const SIMILAR: f64 = 0.75;
     let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();

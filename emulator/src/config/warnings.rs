@@ -1,4 +1,4 @@
-//! What is allowed in a configuration, and hardly intended.
+//! Warnings: settings that are allowed, but are probably mistakes.
 
 use super::{
     Allocation, AllocationPolicy, Config, ContosoOptions, IndividualEnrollment,
@@ -12,8 +12,8 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
         ["linked_hubs", "enrollment_groups", "individual_enrollments"].map(|name| root.key(name));
     let mut warnings = Vec::new();
     if config.linked_hubs.is_empty() {
-        let message = "no hub is linked: registrations fail with 401001, under custom allocation with 400207; name \
-                       hubs in linked_hubs";
+        let message = "no hub is linked: registrations fail with 401001, or with 400207 under custom allocation; add \
+                       hubs to linked_hubs";
         warnings.push(Finding::warning(linked_hubs.clone(), message).depends_on(linked_hubs.clone()));
     }
     if config.webhook_url.is_some() && config.contoso != ContosoOptions::default() {
@@ -21,8 +21,8 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
         warnings.push(Finding::warning(root.key("contoso"), message));
     }
     if config.enrollment_groups.is_empty() && config.individual_enrollments.is_empty() {
-        let message = "there is no enrollment: every device is refused until the service API creates one; or add \
-                       [[enrollment_groups]] or [[individual_enrollments]]";
+        let message = "there is no enrollment: every device is refused; add [[enrollment_groups]] or \
+                       [[individual_enrollments]], or create one with the service API";
         warnings
             .push(Finding::warning(root.clone(), message).depends_on(groups.clone()).depends_on(individuals.clone()));
     }
@@ -58,14 +58,14 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
     warnings
 }
 
-/// A custom allocation without a webhook calls the tutorial's function, which knows the tutorial's devices only. Who
-/// sets up that function in `[contoso]` knows.
+/// Custom allocation without a webhook calls the tutorial's function, which knows the tutorial's devices only. Settings in
+/// `[contoso]` show that this is intended.
 fn falls_back(config: &Config, allocation: &Allocation, path: &Path) -> Option<Finding> {
     let names_webhook = allocation.webhook_url.is_some() || config.webhook_url.is_some();
     let is_unaware = config.contoso == ContosoOptions::default();
     (allocation.policy == AllocationPolicy::Custom && !names_webhook && is_unaware).then(|| {
         let message = "the policy is custom, and there is no webhook_url: the built-in Contoso webhook is called, which \
-                       knows only the tutorial's toasters and heat pumps; name your webhook, or set something in \
+                       knows only the tutorial's toasters and heat pumps; set webhook_url, or set an option of \
                        [contoso] if this is intended";
         Finding::warning(path.clone(), message)
             .depends_on(path.key("webhook_url"))
@@ -80,8 +80,8 @@ fn certificates_of_version_1(individual: &IndividualEnrollment, path: &Path) -> 
         .filter(|(_, certificate)| !certificate.is_version_3())
         .map(|(name, _)| {
             let message = format!(
-                "the certificate of {} is not of X.509 version 3: a TLS handshake with it fails; make it with at least \
-                 one extension",
+                "the certificate of {} is not of X.509 version 3: the TLS handshake fails; create the certificate with \
+                 at least one extension",
                 quoted(&individual.registration_id)
             );
             Finding::warning(path.key("x509").key(name), message)

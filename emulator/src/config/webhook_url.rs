@@ -5,7 +5,7 @@ use reqwest::Url;
 
 use super::finding::quoted;
 
-/// Whether a webhook can be called at this URL.
+/// Checks that a webhook can be called at this URL.
 pub(crate) fn check(url: &str) -> Result<(), String> {
     let shown = quoted(&masked(url));
     let has_scheme = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));

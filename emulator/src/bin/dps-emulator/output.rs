@@ -59,7 +59,7 @@ impl Lines {
         }
     }
 
-    /// What is allowed but hardly intended.
+    /// Prints a warning about the configuration.
     pub(crate) fn warning(&self, configuration: &Configuration, warning: &Finding) {
         self.printer.line(if self.is_json {
             json!({ "warning": warning.to_string() }).to_string()
@@ -68,7 +68,7 @@ impl Lines {
         });
     }
 
-    /// What is allowed but hardly intended, and depends on how the emulator was started.
+    /// Prints a warning about how the emulator was started.
     pub(crate) fn start_warning(&self, warning: &str) {
         self.printer.line(if self.is_json {
             json!({ "warning": warning }).to_string()

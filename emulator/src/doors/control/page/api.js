@@ -24,7 +24,7 @@ async function call(method, path, body) {
   try {
     response = await fetch(ROOT + path, options);
   } catch {
-    throw new ApiError(0, "The emulator does not answer. Does it still run?");
+    throw new ApiError(0, "The emulator does not answer. Check that it is running.");
   }
   const text = await response.text();
   let answer;

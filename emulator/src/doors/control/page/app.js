@@ -61,7 +61,7 @@ const showTimeline = oncePerFrame(() => {
   const filtered = device !== "" || filters.kind.value !== "" || filters.tone.value !== "";
   timeline.show(shown, added);
   byId("filter-clear").hidden = !filtered;
-  byId("entry-count").textContent = filtered ? `${shown.length} of ${entries.length}` : `${entries.length}${cutOff ? ", older ones are gone" : ""}`;
+  byId("entry-count").textContent = filtered ? `${shown.length} of ${entries.length}` : `${entries.length}${cutOff ? ", older entries are gone" : ""}`;
   const more = cutOff ? "+" : "";
   byId("request-count").textContent = counts.request + more;
   byId("call-count").textContent = counts.call + more;
@@ -70,8 +70,8 @@ const showTimeline = oncePerFrame(() => {
   byId("entries").hidden = shown.length === 0;
   byId("entries-empty").hidden = shown.length > 0;
   byId("entries-empty").textContent = entries.length === 0
-    ? "Nothing has happened yet. Each request of a device, and each call of a webhook, appears here at once."
-    : "No entry passes the filter.";
+    ? "Nothing has happened yet. Requests of devices and webhook calls appear here."
+    : "No entry matches the filter.";
 });
 
 function addEntry(entry) {
@@ -230,7 +230,7 @@ const actions = {
       for (const name of Object.keys(patch)) if (Object.keys(patch[name]).length === 0) delete patch[name];
       selection.device = await api.changeTwin(registrationId, patch);
       if (selected === selection) endEdit(selection);
-      notify(`The twin of ${registrationId} is changed.`, "ok");
+      notify(`The twin of ${registrationId} was changed.`, "ok");
     } catch (error) {
       selection.edit = { base, tags: { text: tags }, desired: { text: desired }, error: error.message };
       if (selected === selection) showDetails();
@@ -247,7 +247,7 @@ const actions = {
   removeFromHub: () => {
     removing = selected;
     const { registrationId, assignedHub } = removing.device;
-    byId("remove-text").textContent = `${registrationId} and its twin are deleted from ${assignedHub}. The hub refuses the device until it registers again.`;
+    byId("remove-text").textContent = `${registrationId} and its twin will be deleted from ${assignedHub}. The hub refuses the device until it registers again.`;
     byId("remove-dialog").returnValue = "";
     byId("remove-dialog").showModal();
   },
@@ -309,7 +309,7 @@ function contents() {
   if (entry?.type === "request") return requestDetails(entry, actions);
   if (entry?.type === "failure") return failureDetails(entry);
   if (entry?.type === "call") return callDetails(entry, selected.full, attemptsOf(entry), actions);
-  return [el("p", { class: "quiet", text: "Select an entry of the timeline to see its bodies and why it was answered so, or a device to see its twin." })];
+  return [el("p", { class: "quiet", text: "Select an entry of the timeline to see its bodies and the reason of its answer. Select a device to see its twin." })];
 }
 
 // --- Devices and enrollments ----------------------------------------------------------------
@@ -442,7 +442,7 @@ const events = new api.Events({
     if (restarted) notify("The emulator was restarted. The timeline starts again.", "ok");
   },
   state(name) {
-    const words = { live: "Live", lost: "Not connected. Trying again …", token: "A token is wanted" };
+    const words = { live: "Live", lost: "Not connected. Trying again …", token: "Token required" };
     const shown = byId("connection");
     if (shown.dataset.state === name) return;
     shown.dataset.state = name;
@@ -502,7 +502,7 @@ byId("back").addEventListener("click", () => {
 
 byId("reset").addEventListener("click", () => {
   const lost = devices.known.size === 1 ? "One device with its twin" : `${devices.known.size} devices with their twins`;
-  byId("reset-text").textContent = `${lost}, the timeline, scripts, quotas, and every change of enrollments and behaviour are lost. Everything is as it was at the start.`;
+  byId("reset-text").textContent = `${lost}, the timeline, scripts, quotas, and all changes of enrollments and behavior are deleted. The state after the start is restored.`;
   byId("reset-dialog").returnValue = "";
   byId("reset-dialog").showModal();
 });
@@ -519,7 +519,7 @@ byId("remove-dialog").addEventListener("close", () => {
     if (selected === selection) showDetails();
     // The button that was pressed is gone.
     byId("details-body").focus({ preventScroll: true });
-    notify(`${registrationId} is deleted from ${assignedHub}.`, "ok");
+    notify(`${registrationId} was deleted from ${assignedHub}.`, "ok");
   });
 });
 
@@ -533,7 +533,7 @@ byId("token-dialog").addEventListener("submit", async (event) => {
     byId("token-dialog").close();
     events.connect();
   } catch (error) {
-    byId("token-error").textContent = error.status === 401 ? "This is not the token." : error.message;
+    byId("token-error").textContent = error.status === 401 ? "The token is wrong." : error.message;
   }
 });
 

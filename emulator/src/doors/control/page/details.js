@@ -25,7 +25,7 @@ export function requestDetails(entry, actions) {
       ["Answered", when(data.at)],
       ["Request", id(`${data.method} ${data.path}`)],
       ["Listener", data.listener],
-      ["Credentials", data.authorization ? "a token or password (not kept)" : "no token; a certificate is shown to TLS"],
+      ["Credentials", data.authorization ? "a token or password (not kept)" : "no token; a client certificate is in the TLS handshake"],
       ["Status", data.httpStatus === null ? "none" : String(data.httpStatus)],
       ["Retry-After", data.retryAfter === null ? undefined : `${data.retryAfter} s`],
     ]),
@@ -60,13 +60,13 @@ export function callDetails(entry, full, attempts, actions) {
       ["Device", deviceLink(entry.device, actions)],
       ["Hub", data.assignedHub === null ? undefined : id(data.assignedHub)],
       ["Attempt", data.replayOf === null ? `${data.attempt} of ${data.attempts}` : "replay, which changes no device"],
-      ["Next attempt", data.nextInMs === null || entry.underWay ? undefined : `${duration(data.nextInMs)} of the service's time after this one`],
-      [entry.underWay ? "Waits since" : "Answered", entry.underWay ? duration(data.durationMs) : when(data.at)],
+      ["Next attempt", data.nextInMs === null || entry.underWay ? undefined : `${duration(data.nextInMs)} after this one, divided by the time scale`],
+      [entry.underWay ? "Waiting for" : "Answered", entry.underWay ? duration(data.durationMs) : when(data.at)],
       ["Duration", entry.underWay ? undefined : duration(data.durationMs)],
       ["Webhook", id(`POST ${data.url}`)],
     ]),
     entry.underWay
-      ? el("p", { class: "quiet", text: "The webhook has not answered yet. The bodies appear here as soon as it has." })
+      ? el("p", { class: "quiet", text: "The webhook has not answered yet. The bodies appear here after the answer." })
       : [
           el("p", { class: "buttons" },
             el("button", { type: "button", id: "replay", class: "main", text: "Replay", on: { click: (event) => actions.replay(entry, event.currentTarget) } }),
@@ -93,7 +93,7 @@ function bodies(full) {
   if (full === undefined) return el("p", { class: "quiet", text: "Loading the bodies …" });
   if (full instanceof Error) return el("p", { class: "error", text: `The bodies cannot be shown. ${full.message}` });
   return [
-    titledBody("What came back", full.responseBody, full.status === null ? "Nothing came back." : "The answer has no body."),
-    titledBody("AllocationRequest", full.requestBody, "It is empty."),
+    titledBody("Answer of the webhook", full.responseBody, full.status === null ? "There was no answer." : "The answer has no body."),
+    titledBody("AllocationRequest", full.requestBody, "The request is empty."),
   ];
 }

@@ -10,7 +10,7 @@ const MOST_BODY = 16 * 1024;
 
 export const unknownDevice = (registrationId) => [
   el("h3", {}, id(registrationId)),
-  el("p", { text: "The emulator knows no such device: no registration of it was accepted." }),
+  el("p", { text: "The emulator does not know this device. No registration of the device was accepted." }),
 ];
 
 /**
@@ -30,7 +30,7 @@ export function deviceParts(device, edit, actions) {
   if (twin === undefined) {
     part("twin", "Loading the twin …", quiet);
   } else if (twin === null) {
-    part("twin", "There is no twin, because the device is at no hub.", quiet);
+    part("twin", "There is no twin, because the device has no hub.", quiet);
   } else {
     if (edit) {
       part("twin-form", [edit.tags.text, edit.desired.text, edit.error], () => twinForm(edit, actions));
@@ -59,7 +59,7 @@ function registration({ assignedHub, deviceId, substatus, enrollment, registrati
   const since = hub?.since ? [" since ", when(hub.since)] : [];
   const connection = hub?.connectionState === "connected" ? ["connected", since] : hub?.since ? ["not connected", since] : ["has not connected yet"];
   return facts([
-    ["Hub", assignedHub === null ? "none" : [id(assignedHub), hub ? "" : ", where the device is deleted"]],
+    ["Hub", assignedHub === null ? "none" : [id(assignedHub), hub ? "" : " (the device was deleted there)"]],
     ["Device ID", deviceId === null ? undefined : id(deviceId)],
     ["At the hub", hub && (hub.enabled ? "enabled" : "disabled: the hub refuses the device")],
     ["Connection", hub && connection.flat()],
@@ -96,7 +96,7 @@ function message({ at, properties, body: text, size }) {
   return el("li", {},
     el("p", { class: "quiet" }, when(at), bag.length > 0 && [" ", id(bag.join(" & "))]),
     size === 0 ? quiet("The message has no body.") : body(text),
-    size > MOST_BODY && quiet(`The message has ${size} bytes. This is its beginning.`));
+    size > MOST_BODY && quiet(`The message has ${size} bytes. Only the beginning is shown.`));
 }
 
 function twinForm(edit, actions) {

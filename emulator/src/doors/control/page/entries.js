@@ -82,7 +82,7 @@ export function fromCall(data, underWay) {
     kind: "webhook",
     title: data.replayOf === null ? `Webhook ${data.attempt} of ${data.attempts}` : "Webhook, replay",
     tone,
-    status: underWay ? "waits" : data.status === null ? "no answer" : String(data.status),
+    status: underWay ? "waiting" : data.status === null ? "no answer" : String(data.status),
     device: data.registrationId,
     at: data.at,
     outcome: data.nextInMs === null ? data.outcome : `${data.outcome} in ${duration(data.nextInMs)}`,

@@ -24,8 +24,8 @@ export function showDevices({ devices, more, search, selected, onSelect }) {
   }));
   byId("device-count").textContent = devices.length > 0 ? `${devices.length}${more ? "+" : ""}` : "";
   const hidden = found.length - MOST_ROWS;
-  const note = wanted && found.length === 0 ? "No listed device has this in its ID. Enter looks for exactly this ID."
-    : hidden > 0 || more ? `${hidden > 0 ? hidden : "More"}${more && hidden > 0 ? " or more" : ""} devices are not listed. Search for one; Enter looks for exactly that ID.` : "";
+  const note = wanted && found.length === 0 ? "No listed ID contains this text. Press Enter to look for this exact ID."
+    : hidden > 0 || more ? `${hidden > 0 ? hidden : "More"}${more && hidden > 0 ? " or more" : ""} devices are not listed. Type an ID and press Enter to look for it.` : "";
   byId("device-more").textContent = note;
   byId("device-more").hidden = note === "";
 }
@@ -88,9 +88,9 @@ export function firstSteps(health) {
   return [
     el("strong", { text: "No device has registered yet." }),
     el("ol", {},
-      el("li", {}, "Point a device here instead of global.azure-devices-provisioning.net:",
+      el("li", {}, "Connect a device to this address instead of global.azure-devices-provisioning.net:",
         el("ul", {}, at.map(({ url }) => el("li", {}, el("code", { text: url }))))),
-      el("li", {}, "Give it the ID scope ", el("code", { text: health.idScope }), "."),
-      el("li", {}, "Let it register with the key or certificate of an enrollment below. It appears here by itself.")),
+      el("li", {}, "Use the ID scope ", el("code", { text: health.idScope }), "."),
+      el("li", {}, "Register with a key or certificate of an enrollment below. The device then appears here.")),
   ];
 }
