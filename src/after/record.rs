@@ -55,7 +55,7 @@ use crate::{
 ///   a certificate (see [`Reprovisioning`](crate::after::Reprovisioning)).
 /// - Two copies avoid this request. Write one after the other, and read the first valid copy. If it is the
 ///   older one, its hub rejects the device, and the device asks DPS.
-/// - A record is not encrypted and not signed. Protect the storage: whoever can write a record can send the
+/// - A record is not encrypted and not signed. Protect the storage: an attacker who writes a record can send the
 ///   device to another hub.
 /// - A record does not contain the device key or tokens. The returned payload may be secret, if the webhook
 ///   puts secrets there.

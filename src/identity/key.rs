@@ -17,7 +17,7 @@ use crate::text::{
 
 /// The symmetric key of an enrollment group. Derives device keys.
 ///
-/// **Do not put a group key into firmware.** Whoever reads it from one device can impersonate every device
+/// **Do not put a group key into firmware.** An attacker who reads it from one device can impersonate every device
 /// of the group. Derive the [`DeviceKey`] in the factory or on a trusted gateway, and give each device
 /// only its own key.
 ///
