@@ -56,7 +56,7 @@ import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
-# The tutorial's; no secret.
+# The public keys of the tutorial.
 KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
 EVERY = "100"
 # The README's.
@@ -82,7 +82,7 @@ class Emulator:
         command = [os.path.join(TARGET, "dps-emulator"), "--json", "--retry-after", "1", "--ca-out", self.ca, *arguments]
         for name, port in ports.items():
             command += ["--" + name, f"127.0.0.1:{port}"]
-        # A second start goes on in the same file.
+        # A second start continues in the same file.
         with open(self.log, "a") as log:
             began = log.tell()
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE)
@@ -98,7 +98,7 @@ class Emulator:
     def lines(self):
         with open(self.log) as log:
             log.seek(self.began)
-            # The last line may be half there.
+            # The last line may be incomplete.
             return [json.loads(line) for line in log if line.endswith("\n")]
 
     def memory(self, what):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes certificates/ anew, and the seeds with certificates in them. Nobody needs the keys afterwards:
-# what the targets claim is that without them nobody gets in.
+# Makes certificates/ again, and the seeds that contain certificates. The keys are deleted:
+# the targets check that no device is admitted without them.
 set -euo pipefail
 cd "$(dirname "$0")"
 keys=$(mktemp -d)

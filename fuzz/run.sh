@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets with their seeds and dictionaries, and ends with a table.
+# Runs the fuzz targets with their seeds and dictionaries, and prints a table.
 #
-#   fuzz/run.sh [TARGET...]            shortly, from the seeds alone: for CI
+#   fuzz/run.sh [TARGET...]            short, from the seeds: for CI
 #   fuzz/run.sh --runs N [TARGET...]   N executions of each, from and into corpus/
-#   fuzz/run.sh --asan [--runs N]      c_api alone, with AddressSanitizer
+#   fuzz/run.sh --asan [--runs N]      only c_api, with AddressSanitizer
 #
-# A finding ends it, and is left in artifacts/. FUZZ_TARGET_DIR is where the builds are kept.
+# A finding ends the script, and its input is in artifacts/. FUZZ_TARGET_DIR is the folder for builds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,15 +27,15 @@ for target in "$@"; do
 done
 target_dir=${FUZZ_TARGET_DIR:-fuzz/target}
 if [ "$asan" ]; then
-    # The one target with unsafe code of this project. Without the emulator, which would take minutes to build. A stable compiler
-    # has the sanitizer, and does not want to say so.
+    # The only target with unsafe code of this project. It does not need the emulator, which takes minutes to build.
+    # RUSTC_BOOTSTRAP allows the sanitizer with a stable compiler.
     export FUZZ_ASAN=1 RUSTC_BOOTSTRAP=1
     set -- c_api
     options=(-s address --no-default-features --target-dir "$target_dir/asan")
     memory=4096
     cargo fuzz build "${options[@]}" c_api
 else
-    # c_api looks behind its buffers itself.
+    # c_api checks the bytes after its buffers itself.
     options=(-s none --target-dir "$target_dir")
     memory=1024
     cargo fuzz build "${options[@]}"
@@ -52,7 +52,7 @@ for target in "$@"; do
     case $long$target in control_api | service_api) executions=$((runs / 10)) ;; esac
     log=$scratch/$target.log
     started=$SECONDS
-    # Each input has ten seconds, and all together 1 GB.
+    # The limits are ten seconds for each input, and 1 GB in total.
     if ! cargo fuzz run "${options[@]}" "$target" "$corpus" "fuzz/seeds/$target" -- -runs="$executions" -seed=$seed \
         -dict="fuzz/dictionaries/$target.dict" -timeout=10 -rss_limit_mb=$memory -print_final_stats=1 >"$log" 2>&1; then
         tail -n 50 "$log"

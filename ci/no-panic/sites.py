@@ -30,7 +30,7 @@ for line in run("arm-none-eabi-objdump", "--disassemble", "--demangle", "--reloc
     if start := re.match(r"[0-9a-f]+ <(.*)>:$", line):
         function = start[1]
     if not machinery.search(function):
-        # A call at a distance, or by way of a pointer, would not be seen.
+        # This search does not see a long call or a call through a pointer.
         if (relocation := re.match(r"\s*[0-9a-f]+: (R_ARM_\w+)\s+(.*)$", line)) and machinery.search(relocation[2]):
             if not re.fullmatch(r"R_ARM_THM_(CALL|JUMP24|JUMP19)", relocation[1]):
                 print(f"    {relocation[1]} to {relocation[2]} in {function}")
@@ -44,7 +44,7 @@ for line in run("arm-none-eabi-objdump", "--disassemble", "--demangle", "--reloc
             chain = " < ".join(f"{name} ({place})" for name, place in zip(names, where) if name != "_start")
             found.setdefault(f"{short(call[2])}<{outside}", []).append(f"{short(call[2])} < {chain}")
 
-# In data, such as a table of functions.
+# A pointer in data, such as a table of functions.
 for line in run("arm-none-eabi-objdump", "--reloc", "--demangle", image).splitlines():
     if (relocation := re.match(r"[0-9a-f]+ (R_ARM_ABS32)\s+(.*)$", line)) and machinery.search(relocation[2]):
         print(f"    a pointer to {relocation[2]}")

@@ -43,7 +43,7 @@ pub fn of_a_driver(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result
     Ok(provisioning.write_message(buffer)?.len())
 }
 
-/// What a driver or a signer of one's own returns.
+/// The error of the program's own driver or signer.
 pub fn all_of_them() -> Vec<Error> {
     vec![
         SignError::new("no answer").into(),

@@ -1,4 +1,4 @@
-//! The device's settings from its hub, with an MQTT client of one's own.
+//! The device's settings from its hub, with the program's own MQTT client.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub fn follow(
         let mut ask_again_after = None;
         match twin::read(&arrived, &payload)? {
             Message::Twin(twin) if twin.request_id == request_id => {
-                // Whatever is not in there is not set.
+                // Missing settings have their defaults.
                 *settings = Settings::default();
                 settings.apply(&twin.desired);
                 if let Some(darkness) = &settings.darkness {

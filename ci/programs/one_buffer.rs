@@ -8,7 +8,7 @@ pub trait Flash {
     fn write(&mut self, offset: usize, bytes: &[u8]);
 }
 
-/// Stores what a run led to. `buffer` holds the last answer.
+/// Stores the assignment. `buffer` holds the last answer.
 pub fn store(provisioning: &Provisioning<'_>, buffer: &mut [u8], flash: &mut impl Flash) -> Result<(), Error> {
     flash.write(0, provisioning.write_record(buffer)?);
     Ok(())

@@ -1,4 +1,4 @@
-//! An MQTT client of one's own.
+//! The program's own MQTT client.
 
 use std::time::Duration;
 

@@ -2,15 +2,15 @@
 # Compares the public API of azure-dps, with all features, with docs/evidence/public-api.txt, so that a review
 # sees every change of it.
 #
-#   ci/public-api/run.sh           fails and shows the difference, if there is one
-#   ci/public-api/run.sh --bless   writes the file anew
+#   ci/public-api/run.sh           fails and prints the difference, if there is one
+#   ci/public-api/run.sh --bless   writes the file
 #
 # The JSON of rustdoc is not stable yet: a compiler much newer or older than 1.95 may need another
 # version of the crate `public-api`.
 set -euo pipefail
 case "${1:-}" in
     "" | --bless) ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 cd "$(dirname "$0")"
 target="$(realpath -m "${CARGO_TARGET_DIR:-../../target}")"

@@ -84,7 +84,7 @@ def swapped(data):
 
 
 def key_forms(name, key):
-    """All that a key looks like on its way through HMAC-SHA256."""
+    """All forms of a key during HMAC-SHA256."""
     yield f"{name}", key
     yield f"{name}, words swapped", swapped(key)
     yield f"{name}, base64", base64.b64encode(key)
@@ -93,7 +93,7 @@ def key_forms(name, key):
         yield f"{name} ^ {pad}", block
         # Any sixteen words in a row give the others; the first sixteen are the block.
         yield f"{name} ^ {pad}, schedule", struct.pack("<64I", *schedule(block))
-        # As good as the key, for making signatures.
+        # These values can make signatures, like the key.
         state = struct.pack("<8I", *compress(H, block))
         yield f"{name} ^ {pad}, state", state
         yield f"{name} ^ {pad}, state, words swapped", swapped(state)
@@ -116,7 +116,7 @@ def pieces(forms, shortest):
         length = TEXT_LENGTH if form.isascii() else shortest
         for at in range(len(form) - length + 1):
             piece = form[at : at + length]
-            # Padding alone is no secret.
+            # Padding is not a secret.
             if len(set(piece)) > 2:
                 found.setdefault(piece, name)
     return found
@@ -130,7 +130,7 @@ SIGNATURES = [
     *signature_forms("signature for DPS", hmac.digest(device, REGISTRATION.encode(), "sha256")),
     *signature_forms("signature for the hub", hmac.digest(device, HUB.encode(), "sha256")),
 ]
-# After each step: what is there on purpose, and once. It must be found, or the search is blind.
+# After each step: what must be in memory once. If the search does not find it, the search is broken.
 STEPS = [
     ("the group key has been read", {"group key"}),
     ("the device key has been derived", {"group key", "device key"}),
@@ -230,7 +230,7 @@ class Board:
     register_size = 4
 
     def halted(self):
-        """The place where it halts next, its stack pointer, areas of memory, and named registers."""
+        """Runs to the next halt. Returns its place, stack pointer, memory areas and named registers."""
         if self.return_to is not None:
             self.stub.go(self.return_to)
         self.stub.ask("c")

@@ -1,5 +1,6 @@
-//! A configuration: one that is accepted is TOML, can be used as it is, and lets nobody in who shows nothing; of one
-//! that is refused all errors are told. What is told has a place in the text, and quotes no key.
+//! Configurations. An accepted one is TOML, is usable, and admits no device without proof. A rejected one lists all
+//! errors.
+//! Each error has a position inside the text, and quotes no key.
 
 #![no_main]
 

@@ -1,10 +1,12 @@
-//! Calls of the control API: nothing is told to a foreign host, to a page of another origin, or without the token if
-//! there is one. Each answer is well-formed HTTP, and JSON, a stream of events or a file of the page, with the headers
-//! that keep browsers safe. No key comes out, whatever was done, and the listener goes on answering.
+//! Calls of the control API. A foreign host, a page of another origin, or a caller without the token gets nothing. Each
+//! answer is well-formed HTTP with JSON, a stream of events or a file of the page, and has the security headers. No key
+//! is
+//! shown, and the listener keeps answering.
 //!
 //! A part is a call: the method and the target, headers, an empty line, the body. A `Host` and the type of the body are
-//! added unless the call has its own. `{token}` stands for the token. The part `device` registers `d`. In a part that
-//! begins with `telemetry:` the rest is what `d` sends to its hub.
+//! added unless the call has its own. `{token}` stands for the token. The part `device` registers `d`. A part that
+//! starts
+//! with `telemetry:` is a message from `d` to its hub.
 
 #![no_main]
 
@@ -22,7 +24,7 @@ use serde_json::Value;
 
 static EMULATOR: LazyLock<Emulator> = LazyLock::new(Emulator::new);
 
-/// The most calls of an input.
+/// The highest number of calls in an input.
 const CALLS: usize = 24;
 
 fuzz_target!(|input: &[u8]| {
@@ -100,7 +102,7 @@ async fn call(service: &Service, has_token: bool, part: &str, secrets: &mut Secr
     Some(answer.status)
 }
 
-/// Whether the target is none of the API.
+/// Whether the target is not part of the API.
 fn is_of_page(request: &HttpRequest<'_>) -> bool {
     !request.target.split('?').next().unwrap_or_default().contains("/_emulator")
 }

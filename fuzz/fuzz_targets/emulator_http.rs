@@ -1,6 +1,7 @@
-//! A connection to the emulator's HTTP listener, MQTT over WebSocket included: whatever is said on it,
-//! it ends in time, each answer is a documented one, in well-formed HTTP and JSON, and nobody gets a
-//! hub but the device whose token was shown. Once it is WebSocket's, the last is all that is checked.
+//! A connection to the emulator's HTTP listener, also with MQTT over WebSocket. The connection ends in time. Each
+//! answer is
+//! a documented one, in well-formed HTTP and JSON. Only a device that showed its token gets a hub. After a switch to
+//! WebSocket, only the last rule is checked.
 
 #![no_main]
 
@@ -31,6 +32,6 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-    // A peer that stays is given up after the patience of `client_timeout`, once for each wait.
+    // `client_timeout` ends the connection of a silent peer, once for each wait.
     assert!(conversation.took <= Duration::from_secs(180), "{:?}", conversation.took);
 });

@@ -1,6 +1,5 @@
-//! A connection to the emulator's MQTT listener: whatever packets are sent, it ends in time, what comes
-//! back are the packets that a server may send, answers go to a `$rid` that was asked with, and nobody
-//! gets a hub but the device whose token was shown.
+//! A connection to the emulator's MQTT listener. The connection ends in time. Packets are ones that a server may send.
+//! Answers use a `$rid` of a request. Only a device that showed its token gets a hub.
 
 #![no_main]
 

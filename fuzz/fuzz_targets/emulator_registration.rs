@@ -1,10 +1,11 @@
-//! Requests to the emulator behind TLS and framing, with tokens, certificates and TPM keys: each answer
-//! is a documented one that the library reads as what it is, and nobody gets a hub but who has shown
-//! that he is an enrolled device.
+//! Requests to the emulator after TLS and framing, with tokens, certificates and TPM keys. Each answer is a documented
+//! one,
+//! and the library reads it correctly. Only a device that proved its identity gets a hub.
 //!
-//! A part is a request: `register`, `status` or `look-up`, the registration ID, and how the device
-//! shows who it is, which is `token`, `certificates` or what stands in its `Authorization`; the lines
-//! below are the body. After `certificates` alone comes the chain that is shown from then on.
+//! A part is a request. Its first line has `register`, `status` or `look-up`, the registration ID, and the proof:
+//! `token`,
+//! `certificates` or the content of `Authorization`. The other lines are the body. A part `certificates` sets the chain
+//! for all later requests.
 
 #![no_main]
 
@@ -79,7 +80,7 @@ async fn converse(service: &Service, input: &[u8]) {
         if let Some(id) = json["operationId"].as_str() {
             id.clone_into(&mut operation_id);
         }
-        // Registrations go on behind their answers.
+        // Registrations continue after their answers.
         tokio::task::yield_now().await;
     }
     let devices = service.forget();
@@ -95,14 +96,14 @@ fn certificates(mut der: &[u8]) -> Vec<CertificateDer<'static>> {
         chain.push(certificate.to_vec().into());
         der = rest;
     }
-    // What is none is for the emulator to find out.
+    // The emulator must detect invalid bytes.
     if !der.is_empty() {
         chain.push(der.to_vec().into());
     }
     chain
 }
 
-/// The library reads an assignment as it was meant.
+/// The library reads the assignment correctly.
 fn check_assignment(registration_id: &str, is_look_up: bool, body: &[u8]) {
     let Ok(id) = RegistrationId::new(registration_id) else { return };
     let registration = azure_dps::Registration::new(IdScope::new(ID_SCOPE).unwrap(), id);

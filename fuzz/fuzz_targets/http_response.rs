@@ -1,5 +1,4 @@
-//! The HTTP reader: however the bytes arrive, the answer is the same, and it lies within the
-//! buffer.
+//! The HTTP reader. The answer does not depend on how the bytes arrive, and lies within the buffer.
 
 #![no_main]
 
@@ -30,11 +29,11 @@ fuzz_target!(|input: (u8, &[u8])| {
     let whole = read(bytes, usize::MAX);
     match (pieces, whole) {
         (Ok((mut in_pieces, body)), Ok((at_once, same))) => {
-            // What follows an answer is seen only if it came along with it.
+            // Bytes after an answer are only seen if they arrived with it.
             in_pieces.keep_alive = at_once.keep_alive;
             assert_eq!((in_pieces, body), (at_once, same));
         }
-        // A buffer that is too small shows sooner or later, depending on the pieces.
+        // The pieces determine when a too small buffer is detected.
         (Err(Error::BufferTooSmall(_)), _) | (_, Err(Error::BufferTooSmall(_))) => {}
         (Err(one), Err(other)) => assert_eq!(one, other),
         (one, other) => panic!("{one:?} in pieces, {other:?} at once"),

@@ -1,8 +1,8 @@
-//! Connections of one device to its hub, and what an operator does meanwhile. Whatever is sent: what comes back are
-//! packets that a hub may send, only a device that showed its token is let in, one connection of the device is live,
-//! answers and notifications go to those who subscribed, versions grow as the answers say, a session is present when
-//! one
-//! was kept, a refused CONNECT changes nothing, and the twin keeps its limits.
+//! Connections of one device to its hub, and changes by an operator. Packets are ones that a hub may send. Only a
+//! device
+//! that showed its token is admitted, and one of its connections is live. Answers and notifications go to subscribers.
+//! Versions grow as the answers say. A session is present only if it was kept. A rejected CONNECT changes nothing. The
+//! twin keeps its limits.
 
 #![no_main]
 
@@ -35,7 +35,7 @@ static HUBS: LazyLock<Hubs> = LazyLock::new(|| Hubs::new("JC8F96eayuQwwz+PkE7Izj
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap());
 
-/// What the device alone can make: the signatures of its tokens for the hubs.
+/// The signatures of tokens for the hubs. Only the device can make them.
 const SIGNATURES: [&[u8]; 3] = [
     b"KHB+lyuwaXl3ODKSRFOukYpbBVvyqv4gR3vTMxsVHhM",
     b"LF+YDtMtCCtr3Okn6YIAPs/Q9ESHTPE0l1oOB5uLmI8",
@@ -54,7 +54,7 @@ fuzz_target!(|input: &[u8]| {
         let Some((&kind, body)) = part.split_first() else { continue };
         let before = HUBS.state();
         match kind {
-            // As it is, which may be anything.
+            // Any text, unchanged.
             0 => run.say(kind, body.to_vec()),
             1 => HUBS.operate(Operator::Patch(body.to_vec())),
             // The next connection; the current one stays.
@@ -70,7 +70,7 @@ fuzz_target!(|input: &[u8]| {
             _ => run.say(kind, packet(kind, body)),
         }
         if matches!(kind, 6 | 7) {
-            // What the hub kept is gone with the device.
+            // The hub deletes the session with the device.
             run.kept = Some(None);
         }
         run.poll();
@@ -106,12 +106,12 @@ struct Connection {
     wire: Wire,
     flag: Arc<Flag>,
     said: Vec<u8>,
-    /// Whether all that was said were packets, one after the other.
+    /// Whether all bytes that were sent were complete packets.
     is_plain: bool,
     /// Whether CONNECT was accepted. `None`: there was no answer yet.
     accepted: Option<bool>,
     clean: bool,
-    /// What was said and is not answered yet, the first of it first.
+    /// The packets without an answer, in order.
     subscribes: VecDeque<Vec<(String, bool)>>,
     subscribed: Subscribed,
 }
@@ -149,7 +149,7 @@ impl Run {
         ends.is_new = true;
     }
 
-    /// Polls all connections until none has anything to do.
+    /// Polls all connections until all are idle.
     fn poll(&mut self) {
         loop {
             let mut polled = false;
@@ -181,7 +181,7 @@ impl Run {
         assert!(live <= 1 && state.is_connected == (live == 1), "{live} {state:?}");
         assert!(!state.is_connected || state.is_enabled, "{state:?}");
         if !was_accepted {
-            // What an operator changes is none of a device's.
+            // A change by an operator has no answer.
             let of_device = |state: &State| (state.messages, state.is_connected);
             assert_eq!(of_device(before), of_device(&state));
             assert!(state.reported_version <= before.reported_version.max(1));
@@ -281,7 +281,7 @@ impl Connection {
 
     /// A version of the reported properties, as an answer tells it.
     fn check_version(&self, version: u64, state: &State) {
-        // Packets that came together are answered one after the other.
+        // Packets that arrive together are answered in order.
         assert!(version == state.reported_version || (!self.is_plain && version < state.reported_version));
     }
 

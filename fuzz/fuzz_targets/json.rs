@@ -1,4 +1,4 @@
-//! The JSON reader against serde_json: both accept the same texts.
+//! The JSON reader and serde_json accept the same texts.
 
 #![no_main]
 
@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// Whatever was accepted can be read to the last leaf.
+/// An accepted text can be read completely.
 fn walk(value: Value<'_>) {
     let raw = value.raw();
     assert!(serde_json::from_str::<Json>(raw).is_ok() || raw.contains(['e', 'E', '0', '9']), "{raw}");

@@ -1,8 +1,8 @@
-//! A session in which any messages arrive: only one with the number of the request under way is
-//! its answer, the run ends, and no hub appears that no message contained.
+//! A session that receives any messages. Only a message with the number of the pending request is the answer. The run
+//! ends,
+//! and reports no hub that no message contained.
 //!
-//! A part is a message: its topic, in which `{rid}` is the number of the request under way, and in the
-//! lines below its body.
+//! A part is a message: its topic, in which `{rid}` is the number of the pending request, then the body.
 
 #![no_main]
 
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let mut buffer = [0; 1024];
     provisioning.start(now, 1_700_000_000);
     for request in 1..1000 {
-        // Until a request is answered, or given up.
+        // Until a request is answered, or times out.
         loop {
             match provisioning.step(now) {
                 Step::Sign => provisioning.sign_with(&mut key, &mut buffer).unwrap(),

@@ -1,5 +1,4 @@
-//! A returned payload as a type: what serde_json makes of it, of any value and of a struct with members
-//! of every kind.
+//! A returned payload as a type is what serde_json reads: any value, and a struct with members of each kind.
 
 #![no_main]
 
@@ -47,7 +46,7 @@ fuzz_target!(|payload: &str| {
     let mut provisioning = Provisioning::new(registration, Attestation::x509());
     provisioning.start(Default::default(), 0);
     provisioning.on_answer(Default::default(), Answer::new(200, None, body.as_bytes()));
-    // What was no payload, but several members, is none.
+    // Several members are not a payload.
     let Ok(assignment) = provisioning.result(body.as_bytes()) else { return };
     let Some(payload) = assignment.payload() else { return };
     agree::<Value>(&assignment, payload.raw());

@@ -1,5 +1,5 @@
-//! A record of an assignment: any bytes are refused unless their digest holds, and what is whole
-//! is read as the answer that it was, with no hub in it that it does not contain.
+//! A record of an assignment. Bytes are a record only if the digest matches. A record is read as the answer that was
+//! written, without a hub that it does not contain.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let registration = Registration::new(IdScope::new("0ne1").unwrap(), RegistrationId::new("d").unwrap());
     check(bytes, &registration);
 
-    // Of the same bytes as a registration state, a record that is whole.
+    // A valid record of these bytes as a registration state.
     let mut record = b"Dp\x01\x00".to_vec();
     record.extend((bytes.len() as u32).to_le_bytes());
     record.extend(&Sha256::digest("0ne1\0d")[..8]);
@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     record.extend(&digest[..16]);
     check(&record, &registration);
 
-    // It is what an answer with this state is.
+    // The record equals an answer with this state.
     let answer = [br#"{"status":"assigned","registrationState":"#, bytes, b"}"].concat();
     let mut provisioning = Provisioning::new(registration, Attestation::x509());
     provisioning.start(Default::default(), 0);
@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         // A look-up's answer has one level less around the state.
         (Ok(_), Err(Error::Malformed(Malformed::Json(JsonError { problem: JsonProblem::Depth, .. })))) => {}
         (Ok(record), Err(error)) => panic!("{error}, and yet {record:?}"),
-        // With white space around it, or with more behind it than belongs to it.
+        // With white space around the state, or with more bytes after it.
         (Err(error), _) => assert!(matches!(error, RecordError::Impossible(_)), "{error}"),
     }
 });

@@ -1,10 +1,12 @@
-//! A run of any kind that is given any answers at any times, and errors in between: it ends, and
-//! no hub, certificate or key appears that no answer contained.
+//! A run with any answers at any times, and errors in between. The run ends, and reports no hub, certificate or key
+//! that no
+//! answer contained.
 //!
-//! The first part is what runs: `key`, `keys` (two), `certificate` or `tpm`; `registration` or `look-up`; in the lines
-//! below the DER of a `csr`. Each other part is what happens then, and after how many seconds:
-//! `200 SECONDS RETRY-AFTER` and in the lines below a body, `failure SECONDS KIND`, or `lost SECONDS`, when
-//! the driver lost track and asks again.
+//! The first part names the run: `key`, `keys` (two), `certificate` or `tpm`, then `registration` or `look-up`, then
+//! the DER
+//! of a `csr`. Each other part is an event after some seconds: `200 SECONDS RETRY-AFTER` and a body, `failure SECONDS
+//! KIND`,
+//! or `lost SECONDS` if the driver lost the request and asks again.
 
 #![no_main]
 

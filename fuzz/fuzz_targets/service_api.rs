@@ -1,7 +1,7 @@
-//! Calls of the service API: nothing is done without a token, each answer is well-formed HTTP and JSON with a
-//! documented
-//! status, keys come out through the attestation mechanism only, what was set can be read back and passes the rules of
-//! the configuration, what was deleted is gone, and queries come to an end with all enrollments.
+//! Calls of the service API. A call without a token does nothing. Each answer is well-formed HTTP and JSON with a
+//! documented status. Keys are shown only by the attestation mechanism. What was set can be read back and passes the
+//! rules
+//! of the configuration. What was deleted is gone. Queries end, and find all enrollments.
 //!
 //! A part is a call: the method and the target, headers, an empty line, the body. The owner's token is added unless the
 //! call has an `Authorization`. `{etag}` and `{continuation}` stand for the last ones that were answered.
@@ -23,7 +23,7 @@ use serde_json::Value;
 
 static EMULATOR: LazyLock<Emulator> = LazyLock::new(Emulator::new);
 
-/// The most calls of an input.
+/// The highest number of calls in an input.
 const CALLS: usize = 24;
 const VERSION: &str = "api-version=2021-10-01";
 

@@ -1,7 +1,8 @@
-//! What a hub sends of the twin: a part of a twin is what serde_json sees there, an answer goes to the question
-//! that the topic names, and a change is applied once.
+//! What a hub sends about the twin. Each part of a twin is what serde_json reads. An answer belongs to the request that
+//! its
+//! topic names. A change is applied once.
 //!
-//! A part is a message: its topic, and in the lines below its payload.
+//! A part is a message: its topic, then its payload.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! What a webhook answers: a device gets a hub only if the answer names it and it was offered, and what
-//! the webhook returns reaches the device as it was. The first line is the status, the rest the body.
+//! An answer of a webhook. A device gets a hub only if the answer names it and it was offered. The returned payload
+//! reaches
+//! the device unchanged. The first line is the status, the rest is the body.
 
 #![no_main]
 
@@ -22,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(status >= 429);
         return;
     };
-    // The library's reader is another one than the emulator's. It also refuses what the emulator passes over.
+    // The library and the emulator have different readers. The library also rejects texts that the emulator ignores.
     let theirs = str::from_utf8(body).ok().and_then(|body| Object::parse(body).ok());
     let named = |name: &str| {
         theirs.is_none_or(|object| {
@@ -45,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
                 assert!(named("payload") && contains(body, payload.raw().as_bytes()), "{answer}");
             }
         }
-        // The payload is deeper here than it was there.
+        // The payload is nested more deeply here.
         Err(Error::Malformed(Malformed::Json(JsonError { problem: JsonProblem::Depth, .. }))) => {}
         Err(error) => panic!("{error}: {answer}"),
     }

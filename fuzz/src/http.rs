@@ -6,7 +6,7 @@ use azure_dps_emulator::fuzzing::Service;
 
 use crate::{Wire, first_line};
 
-/// A request as an input has it: `METHOD target`, headers to an empty line, and the body.
+/// A request in an input: `METHOD target`, headers, an empty line, and the body.
 pub struct HttpRequest<'a> {
     pub method: &'a str,
     pub target: &'a str,
@@ -74,7 +74,7 @@ pub struct HttpAnswer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether the body has an end, which a stream of events has not.
+    /// Whether the body has an end. A stream of events has none.
     pub is_whole: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the targets share: inputs in parts, and the emulator that those of its parsers ask.
+//! What the targets share: inputs in parts, and the emulator for the targets of its parsers.
 
 #![cfg(feature = "emulator")]
 
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 pub const ID_SCOPE: &str = "0ne1";
 
-/// The moment at which devices show what they have. Their certificates are valid then.
+/// The time of all requests. The certificates are valid then.
 pub const NOW: u64 = 2_000_000_000;
 
 /// The token's expiry, as in the seeds.
@@ -68,7 +68,7 @@ pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
     position(bytes, part).is_some()
 }
 
-/// Not by comparing every window: the fuzzer sees each comparison, and takes it for a hint.
+/// Does not compare every window: the fuzzer uses each comparison as a hint.
 fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
     memmem::find(bytes, part)
 }
@@ -103,7 +103,7 @@ pub struct Emulator {
     signature: Vec<u8>,
 }
 
-/// What came of a connection.
+/// The result of a connection.
 pub struct Conversation {
     /// What was said, and what was answered.
     pub said: Vec<u8>,

@@ -1,4 +1,4 @@
-/* Calls both: azure_dps_c, and other Rust. */
+/* Calls azure_dps_c and other Rust code. */
 #include "azure_dps.h"
 
 uint32_t other_checksum(const uint8_t *bytes, size_t len);

@@ -55,7 +55,7 @@ class Emulator:
                 break
         else:
             raise RuntimeError(self.process.stderr.read())
-        # The program must never wait for somebody to read what it prints.
+        # The program must not block because its output is not read.
         threading.Thread(target=lambda: [None for _ in self.process.stdout], daemon=True).start()
 
     @property

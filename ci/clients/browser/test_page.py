@@ -761,7 +761,7 @@ class Strangers(unittest.TestCase):
                     self.unharmed()
                     browser.driver.get(f"{origin}/")
             with self.subTest(origin=origin, what="frame"):
-                # Nobody may lay the page under something else that is to be clicked on.
+                # No other page may show this page in a frame (clickjacking).
                 browser.script(
                     """const frame = document.createElement("iframe");
                        frame.src = arguments[0]; frame.width = 800; frame.height = 600; document.body.append(frame)""",
@@ -786,7 +786,7 @@ class Strangers(unittest.TestCase):
 
     def test_a_foreign_host_gets_nothing(self):
         browser = self.browser
-        # For the browser, all of these are the same origin as the page that asks: only the emulator can refuse.
+        # For the browser, all of these have the origin of the asking page. Only the emulator can reject them.
         for host in ("evil.test", "localhost.test", "127.0.0.1.test"):
             browser.driver.get(f"http://{host}:{self.port}/")
             with self.subTest(host=host):

@@ -57,7 +57,7 @@ async function until(what, condition) {
 
 const connected = (id) => until(`${id} connected`, async () => (await device(id)).hub.connectionState === 'connected');
 
-// Waits until the device sent so many requests with this method to its hub. Returns them.
+// Waits until the device has sent this number of requests with the method to its hub. Returns them.
 const requests = (id, method, count = 1) => until(`${count} ${method} of ${id}`, async () => {
   const all = (await call('GET', 'requests?limit=1000')).requests;
   const its = all.filter((request) => request.hub && request.registrationId === id && request.method === method);

@@ -84,7 +84,7 @@ def until(what, condition):
 
 
 def requests(registration_id, method, count=1):
-    """Waits until the device sent so many requests with this method to its hub. Returns them."""
+    """Waits until the device has sent this number of requests with the method to its hub. Returns them."""
 
     def enough():
         its = [

@@ -1,4 +1,4 @@
-//! Inputs of which the optimiser knows nothing, and a panic handler that does not link.
+//! Inputs that the optimizer cannot predict, and a panic handler that does not link.
 
 #![no_std]
 
@@ -11,7 +11,7 @@ use core::{
 use azure_dps::{Attestation, IdScope, Provisioning, Registration, RegistrationId};
 
 unsafe extern "C" {
-    /// Defined nowhere. Whoever can panic needs it.
+    /// Not defined anywhere. Code that can panic calls it.
     fn a_panic_is_reachable() -> !;
 }
 
@@ -61,17 +61,17 @@ pub fn with_provisioning(
     proof(opaque(&mut provisioning));
 }
 
-/// What comes of an entry point is needed, whatever it is.
+/// Uses the result of an entry point, so that it is not optimized away.
 pub fn used<T>(value: T) {
     black_box(value);
 }
 
-/// Both of its texts are written.
+/// Writes `Display` and `Debug`.
 pub fn shown(value: impl Debug + Display) {
     used(write!(Nowhere, "{value}{value:?}{value:#?}"));
 }
 
-/// Where texts are written to.
+/// The destination of texts.
 pub struct Nowhere;
 
 impl Write for Nowhere {

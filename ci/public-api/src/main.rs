@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-/// Traits that say nothing to a user.
+/// Traits that do not interest a user.
 const INTERNAL: [&str; 6] = [
     "Freeze for ",
     "UnsafeUnpin for ",
@@ -11,7 +11,7 @@ const INTERNAL: [&str; 6] = [
     "RefUnwindSafe for ",
     "Unpin for ",
 ];
-/// Methods that the line of their trait stands for.
+/// Methods that the line of their trait implies.
 const IMPLIED: [&str; 9] = [
     "::clone(&self)",
     "::fmt(&self,",

@@ -1,4 +1,4 @@
-/* Provisions through the C API, and halts after each step for whoever searches the memory from outside
+/* Provisions through the C API, and halts after each step. A program searches the memory from outside
  * (ci/ram-search/search.py, which knows the keys too). What is in buffers of its own, a caller wipes. */
 #include "azure_dps.h"
 
@@ -15,7 +15,7 @@
     "{\"operationId\":\"4.d0a6\",\"status\":\"assigned\",\"registrationState\":{\"assignedHub\":" \
     "\"contoso-toasters-hub-1098.azure-devices.net\",\"deviceId\":\"breakroom499-contoso-tstrsd-007\"}}"
 
-/* All that a device has, on the stack of main(): what is below it is left over. */
+/* All values of a device are on the stack of main(). The memory below them is unused. */
 static struct device {
     char text[AZURE_DPS_KEY_BASE64_SIZE];
     char buffer[1024];
@@ -24,7 +24,7 @@ static struct device {
 } *device;
 
 #if defined(__arm__)
-/* Where the debugger waits. */
+/* The breakpoint of the debugger. */
 __attribute__((noinline)) void halt(int place);
 void halt(int place)
 {
@@ -167,7 +167,7 @@ int main(void)
     expect(azure_dps_key_from_base64(&device->key, azure_dps_str_of(device->text)), 0);
     wipe(device->text, sizeof device->text);
     halt(3);
-    /* The group's key with a mistake at its end, over a key. */
+    /* The group key with an error at its end replaces a key. */
     expect(azure_dps_key_from_base64(&device->key, azure_dps_str_of(
                "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoO?==")),
            AZURE_DPS_ERR_INVALID_KEY);
@@ -177,7 +177,7 @@ int main(void)
     expect(azure_dps_key_from_base64(&device->key, azure_dps_str_of("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")), 0);
     mqtt();
     http();
-    /* A run that is given up in the middle, and an initialisation that fails. */
+    /* A run that ends in the middle, and an initialization that fails. */
     begin();
     azure_dps_deinit(&device->dps);
     init("not a scope", AZURE_DPS_ERR_INVALID_ID_SCOPE);

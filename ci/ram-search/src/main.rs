@@ -1,5 +1,5 @@
-//! Provisions once, and halts after each step for whoever searches the memory from outside. The keys
-//! come from flash, and what the caller had of them in buffers, the caller wipes.
+//! Provisions once, and halts after each step. A program searches the memory from outside. The keys
+//! come from flash, and the caller wipes its own buffers.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -49,7 +49,7 @@ fn steps() {
 
 const FAILED: u32 = 0;
 
-/// Where the debugger waits.
+/// The breakpoint of the debugger.
 #[cfg(target_os = "none")]
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -102,7 +102,7 @@ fn derive(text: &mut [u8; 44]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes an HMAC as anybody would.
+/// Makes an HMAC without wiping anything.
 #[cfg(feature = "control")]
 #[inline(never)]
 fn leave_states() {

@@ -1,9 +1,13 @@
-//! Calls of the C API in any order, with any arguments that C could pass: a line is a call. Its first character says
-//! which, the second on what, the third how large the buffer is; the rest is text. [`Script::line`] has them all.
+//! Calls of the C API in any order, with any arguments that C can pass. A line is a call: its first character selects
+//! the
+//! function, the second the object, the third the size of the buffer; the rest is text. [`Script::line`] lists all
+//! calls.
 //!
-//! Nothing is read or written outside of what was passed. A handle that was not initialised, was moved, or is in use
-//! by a callback is refused. What was too small is large enough with the size that the call named. Texts end with a
-//! zero byte. What a result points to lies in the bytes that it was read from. A run ends.
+//! No byte outside the arguments is read or written. A handle that is not initialized, was moved, or is used by a
+//! callback
+//! is rejected. The size that an error names is sufficient. Texts end with a zero byte. A result points into the bytes
+//! that
+//! it was read from. A run ends.
 
 #![no_main]
 
@@ -36,7 +40,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// How much is kept free behind a buffer, and looked at after the call. With AddressSanitizer a buffer ends where its
+/// The number of guard bytes after a buffer, which are checked after the call. With AddressSanitizer a buffer ends
+/// where its
 /// memory ends.
 const GUARD: usize = if option_env!("FUZZ_ASAN").is_some() { 0 } else { 16 };
 const GUARD_BYTE: u8 = 0xc5;
@@ -87,7 +92,7 @@ struct Device {
     life: Box<Life>,
     /// The texts of configurations must outlive the client.
     texts: Vec<Buffer>,
-    /// What requests are written to and answers are read from.
+    /// The buffer for requests and answers.
     buffer: Buffer,
     /// The last record.
     record: Buffer,
@@ -108,7 +113,7 @@ impl Device {
         }
     }
 
-    /// A text for as long as the device lives.
+    /// A text with the lifetime of the device.
     fn keep(&mut self, bytes: &[u8]) -> Str {
         self.texts.push(Buffer::of(bytes));
         self.texts.last().map_or(NO_STR, text)
@@ -125,7 +130,7 @@ impl Device {
     }
 }
 
-/// A result is one that the header names.
+/// The header must name the result.
 fn known(result: i32) -> i32 {
     let name = unsafe { std::ffi::CStr::from_ptr(azure_dps_result_name(result)) };
     assert!(result <= 0 && name.to_bytes().starts_with(b"AZURE_DPS_"), "{result}");
@@ -145,7 +150,7 @@ enum Kind {
     Bytes,
 }
 
-/// Calls a function that writes, in a buffer of this size, and again with what it says that it needs.
+/// Calls a function that writes, with a buffer of this size, and again with the size that it asks for.
 fn write(kind: Kind, size: usize, call: impl Fn(*mut c_void, usize, *mut usize) -> i32) -> Option<Buffer> {
     assert_ne!(known(call(null_mut(), 5, null_mut())), 0, "nowhere to write to");
     let mut size = size;
@@ -170,7 +175,7 @@ fn write(kind: Kind, size: usize, call: impl Fn(*mut c_void, usize, *mut usize) 
             ERR_BUFFER_TOO_SMALL => {
                 assert!(len > size && attempt < 15, "{len} after {size}");
                 size = len;
-                // Some say what the next step is.
+                // Some functions return the next step.
                 if len > 1 << 20 {
                     return None;
                 }
@@ -181,7 +186,7 @@ fn write(kind: Kind, size: usize, call: impl Fn(*mut c_void, usize, *mut usize) 
     None
 }
 
-/// A signer that fails, or signs with what it is told; or calls functions on the client that it signs for.
+/// A signer that fails, signs with given bytes, or calls functions on the client that it signs for.
 struct Chip {
     client: *mut Client,
     result: i32,
@@ -309,7 +314,7 @@ unsafe extern "C" fn close(ctx: *mut c_void) {
 
 unsafe extern "C" fn clock(ctx: *mut c_void) -> u32 {
     let peer = unsafe { Peer::of(ctx) };
-    // Callbacks that have nothing left to say take hours.
+    // At the end of the script, each callback takes hours.
     peer.now = peer.now.wrapping_add(if peer.script.is_empty() && peer.calls > 2000 { 40_000_000 } else { 7 });
     peer.now
 }
@@ -503,7 +508,7 @@ fn init(device: &mut Device, which: u8, how: u8, parts: &[&[u8]]) {
     device.request_id = 0;
 }
 
-/// A copy of a handle is none.
+/// A copy of a handle is not a handle.
 fn moved(device: &mut Device) {
     let mut client = Box::new(Client(device.client.0));
     let mut key = Box::new(Key(device.keys[0].0));
@@ -633,7 +638,7 @@ unsafe fn receive(device: &mut Device, now: u32, how: u8, rest: &[u8]) {
             let len = answer.len().min(piece).min(space_len);
             space.copy_from_nonoverlapping(answer.as_ptr(), len);
             answer = &answer[len..];
-            // More than was read, which cannot be.
+            // More bytes than were read, which is impossible.
             let said = if how == 200 { usize::MAX } else { len };
             let mut keep_alive = false;
             let result =

@@ -4,7 +4,7 @@
 //!
 //!     prototypes c/src/*.rs >prototypes.c
 //!
-//! What it does not understand is an error, so that nothing goes unchecked.
+//! Unknown syntax is an error, so that everything is checked.
 
 use std::{collections::BTreeMap, fs, process::ExitCode};
 

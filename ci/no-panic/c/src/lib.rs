@@ -7,13 +7,13 @@ use core::ffi::c_void;
 use azure_dps_c as _;
 
 unsafe extern "C" {
-    /// Defined nowhere. Whatever can panic needs it.
+    /// Not defined anywhere. Code that can panic calls it.
     fn a_panic_is_reachable(why: *const c_void) -> !;
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    // With the reason, or all functions of core that panic would be the same to the compiler, and have one name.
+    // With the reason, because the compiler would otherwise merge all panicking functions of core under one name.
     // SAFETY: an image with this call in it is never linked.
     unsafe { a_panic_is_reachable((&raw const *info).cast()) }
 }

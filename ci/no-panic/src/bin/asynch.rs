@@ -43,7 +43,7 @@ impl Connect for Connector {
     type StreamError = ErrorKind;
     type Stream<'s> = Stream<'s>;
 
-    // No `async fn`: this proof is about those of the library.
+    // Not an `async fn`: the proof is about the ones of the library.
     fn connect(&mut self, deadline: Duration) -> impl Future<Output = Result<Stream<'_>, ConnectError<ErrorKind>>> {
         used(deadline);
         let refuses = self.0 > 0;

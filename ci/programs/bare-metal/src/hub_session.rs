@@ -96,7 +96,7 @@ pub fn darkness<C: Client>(
                 return Err(refusal.hub_outcome().unwrap_or(HubOutcome::Refused(refusal.status)));
             }
             Ok(_) => {}
-            // Somebody wrote a longer one. The toaster works without it.
+            // The value is too long. The toaster works without it.
             Err(unreadable) if unreadable.request_id == Some(1) => {
                 defmt::warn!("{}", unreadable.error);
                 return Ok(Darkness::default());
