@@ -345,7 +345,7 @@ pub enum Substatus<'b> {
     DeviceDataMigrated,
     /// `deviceDataReset`: the device moved to another hub, where it starts with its initial configuration.
     DeviceDataReset,
-    /// `reprovisionedToInitialAssignment`: the device stays at its hub.
+    /// `reprovisionedToInitialAssignment`: the device was reprovisioned to a hub that it was assigned to before.
     ReprovisionedToInitialAssignment,
     /// A substatus that this version of the crate does not know.
     Other(Text<'b>),
