@@ -99,7 +99,7 @@ check_header() {
 another type of a parameter|azure_dps_step(azure_dps_client \*dps, uint32_t|azure_dps_step(azure_dps_client *dps, uint64_t
 another type of a result|^void azure_dps_key_wipe|int32_t azure_dps_key_wipe
 another type of a member|uint16_t http_status|int16_t http_status
-a member more|uint8_t retryable; *\/\*\*< 1: a new|uint8_t more; &
+a member more|uint8_t retryable; *\/\*\*< 1 if a new|uint8_t more; &
 another length of an array|tracking_id\[37\]|tracking_id[38]
 another number|ERR_STREAM (-45)|ERR_STREAM (-46)
 CHANGES
