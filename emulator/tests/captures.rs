@@ -1,5 +1,5 @@
-//! What records of the real service show: one test for each row, named after the source. Where
-//! records disagree, a switch of `[behaviour]` chooses.
+//! Behavior that records of the real service show: one test for each record, named after its source. If records
+//! disagree, a setting of `[behaviour]` chooses.
 
 mod support;
 
@@ -19,7 +19,7 @@ use support::{
     *,
 };
 
-/// HTTP and MQTT, in the service's own time.
+/// Starts the emulator with HTTP and MQTT. Its own delays take no time.
 fn start(change: impl FnOnce(&mut Config)) -> Emulator {
     let mut config = Config::contoso();
     change(&mut config);
@@ -44,7 +44,7 @@ fn put(device: &Device, body: &str) -> Response {
     device.request(Method::PUT, &path).header(CONTENT_TYPE, "application/json").body(body.to_owned()).send().unwrap()
 }
 
-/// What a register request is answered over MQTT with this password: status and body.
+/// Registers over MQTT with this password. Returns the status and the body of the answer.
 fn put_over_mqtt(emulator: &Emulator, password: &str, body: &str) -> (u16, Value) {
     let mut client = Client::open(emulator, "mqtt", TOASTER);
     assert_eq!(client.connect(password), Some(0));
@@ -61,12 +61,13 @@ fn code((status, body): &(u16, Value)) -> (u16, u64, &str) {
     (*status, body["errorCode"].as_u64().unwrap_or_default(), body["message"].as_str().unwrap_or_default())
 }
 
-/// The tutorial's log of 2020 has `.62286Z`, a capture of 2021 `.263671Z`, one of 2025 `.949507Z`.
+/// The fractions of times: `.62286Z` in the tutorial's log of 2020, `.263671Z` in a capture of 2021, `.949507Z` in
+/// one of 2025.
 #[test]
 fn tutorial_2020_fractions_have_no_zeros_at_the_end() {
     let emulator = start(|_| {});
     let device = toaster(&emulator);
-    // The seventh digit is 0 in one of ten times.
+    // One time in ten has a zero as its seventh digit.
     for _ in 0..60 {
         let (_, body) = answer(put(&device, "{"));
         let time = body["timestampUtc"].as_str().unwrap();
@@ -74,8 +75,8 @@ fn tutorial_2020_fractions_have_no_zeros_at_the_end() {
     }
 }
 
-/// 401002 over HTTP: azure-iot-sdk-node#721, azure-iot-sdk-c#1748, of 2020, and
-/// azure-iot-sdk-csharp#3061. 401000 over MQTT: azure-docs#43157. 401000 over HTTP in 2019:
+/// A wrong key is 401002 over HTTP: azure-iot-sdk-node#721 and azure-iot-sdk-c#1748 (2020),
+/// azure-iot-sdk-csharp#3061. It is 401000 over MQTT: azure-docs#43157. It was 401000 over HTTP in 2019:
 /// dps-keygen#7.
 #[test]
 fn sdk_c_1748_a_refused_key_is_401002_over_http_and_401000_over_mqtt() {
@@ -84,14 +85,14 @@ fn sdk_c_1748_a_refused_key_is_401002_over_http_and_401000_over_mqtt() {
     assert_eq!(code(&answer(wrong.put())), (401, 401_002, "Unauthorized"));
     let over_mqtt = put_over_mqtt(&emulator, &token(&wrong.key, TOASTER), "{}");
     assert_eq!(code(&over_mqtt), (401, 401_000, "Unauthorized"));
-    // Only a key is refused so. Other faults of a token are 401000 over both.
+    // Only a wrong key has this code. Other faults of a token are 401000 over both protocols.
     assert_eq!(code(&wrong.put_with("no token")), (401, 401_000, "Unauthorized"));
 
     set(&emulator, |behaviour| behaviour.refused_key_code_over_http = 401_000);
     assert_eq!(code(&answer(wrong.put())), (401, 401_000, "Unauthorized"));
 }
 
-/// vscode-iot-workbench#590, of 2019: a refusal whose `trackingId` is its `x-ms-request-id`.
+/// The `trackingId` of an error is its `x-ms-request-id`: vscode-iot-workbench#590 (2019).
 #[test]
 fn vscode_iot_workbench_590_tracking_id_is_request_id() {
     let emulator = start(|_| {});
@@ -106,7 +107,7 @@ fn vscode_iot_workbench_590_tracking_id_is_request_id() {
     }
 }
 
-/// vscode-iot-workbench#590, of 2019: no `x-ms-error-code`. The specification has one.
+/// There is no `x-ms-error-code`: vscode-iot-workbench#590 (2019). The specification has this header.
 #[test]
 fn vscode_iot_workbench_590_no_error_code_header() {
     let emulator = start(|_| {});
@@ -116,8 +117,8 @@ fn vscode_iot_workbench_590_no_error_code_header() {
     assert!(wrong.put().headers().get("x-ms-error-code").is_none());
 }
 
-/// `"trackingId":""` of 429001: the tests of Azure's middleware for FreeRTOS and of NetX Duo, both of
-/// 2021. Of 400012: azure-docs#66740 (2020), nanoframework/Home#904 (2021).
+/// 429001 has `"trackingId":""`: the tests of Azure's middleware for FreeRTOS and of NetX Duo (both 2021). So has
+/// 400012: azure-docs#66740 (2020), nanoframework/Home#904 (2021).
 #[test]
 fn azure_docs_66740_400012_and_429001_have_an_empty_tracking_id() {
     let emulator = with(|behaviour| behaviour.registrations_per_minute = Some(2));
@@ -145,8 +146,8 @@ fn azure_docs_66740_400012_and_429001_have_an_empty_tracking_id() {
     }
 }
 
-/// 400012 "Deserialization error." for what is no JSON: nanoframework/Home#904 (2021); for a payload
-/// that is a string: azure-docs#81864 (2021); for a member that is unknown: azure-docs#66740 (2020).
+/// 400012 "Deserialization error." is the answer to a body that is not JSON (nanoframework/Home#904, 2021), to a
+/// payload that is a string (azure-docs#81864, 2021) and to an unknown member (azure-docs#66740, 2020).
 #[test]
 fn azure_docs_81864_what_cannot_be_deserialized_is_400012() {
     const REFUSED: (u16, u64, &str) = (400, 400_012, "Deserialization error.");
@@ -166,10 +167,10 @@ fn azure_docs_81864_what_cannot_be_deserialized_is_400012() {
         ("[]", REFUSED),
         ("\0", REFUSED),
         (r#"{"registrationId":7}"#, REFUSED),
-        // As nanoFramework quoted an object.
+        // The quoted object of nanoFramework.
         (r#"{"payload":"{"modelId":"dtmi:com:contoso:mydevises:dev1;1"}"}"#, REFUSED),
         (string, REFUSED),
-        // Nobody has told of these: they are taken, and not passed on.
+        // No source has these payloads. The emulator accepts them and does not pass them on.
         (r#"{"payload":7}"#, TAKEN),
         (r#"{"payload":["text"]}"#, TAKEN),
         (r#"{"payload":{"a":"text"}}"#, TAKEN),
@@ -188,7 +189,7 @@ fn azure_docs_81864_what_cannot_be_deserialized_is_400012() {
     assert!(emulator.webhook_calls().iter().all(|call| call.request["deviceRuntimeContext"]["payload"] != "text"));
 }
 
-/// azure-iot-sdk-c PR#2250, of 2022: "`Precondition failed.` server error".
+/// azure-iot-sdk-c PR#2250 (2022): "`Precondition failed.` server error".
 #[test]
 fn sdk_c_2250_a_registration_while_one_is_running() {
     let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -202,8 +203,8 @@ fn sdk_c_2250_a_registration_while_one_is_running() {
     assert_eq!(code(&answer(device.put())), (409, 409_203, "Precondition failed."));
 }
 
-/// "Invalid certificate." with a full stop: azure-docs (12/2019), azure-sdk-for-c (2020). The others
-/// were seen too.
+/// "Invalid certificate." with a period: azure-docs (12/2019), azure-sdk-for-c (2020). Other records have the other
+/// texts.
 #[test]
 fn sdk_for_c_2020_a_refused_certificate() {
     let (ca, other) = (Ca::root("factory"), Ca::root("another"));
@@ -228,7 +229,7 @@ fn sdk_for_c_2020_a_refused_certificate() {
     }
 }
 
-/// Two operations of one device have one middle part: azure-sdk-for-c (2020), Eclipse Kanto (2021).
+/// All operation IDs of a device have the same middle part: azure-sdk-for-c (2020), Eclipse Kanto (2021).
 #[test]
 fn sdk_for_c_2020_the_middle_of_a_devices_operation_ids_is_constant() {
     let emulator = start(|_| {});
@@ -248,8 +249,8 @@ fn sdk_for_c_2020_the_middle_of_a_devices_operation_ids_is_constant() {
     assert_ne!(register(TOASTER).0, register(TOASTER).0);
 }
 
-/// azure-iot-sdk-csharp PR#2397 (2022), iotedge PR#3834 (2020): "For API versions prior to 2019-04-15
-/// a substatus of InitialAssignment was returned".
+/// azure-iot-sdk-csharp PR#2397 (2022), iotedge PR#3834 (2020): "For API versions prior to 2019-04-15 a substatus of
+/// InitialAssignment was returned".
 #[test]
 fn sdk_csharp_2397_the_substatus_goes_by_the_api_version() {
     let emulator = start(|_| {});
@@ -269,7 +270,7 @@ fn sdk_csharp_2397_the_substatus_goes_by_the_api_version() {
     ] {
         assert_eq!(substatus(version), expected, "{version}");
     }
-    // What the device is told is one thing, what happened another.
+    // The answer depends on the api-version, the record does not.
     assert_eq!(substatus("2019-03-31"), "initialAssignment");
     assert_eq!(emulator.device(TOASTER).unwrap().substatus.as_str(), "reprovisionedToInitialAssignment");
 
@@ -277,7 +278,7 @@ fn sdk_csharp_2397_the_substatus_goes_by_the_api_version() {
     assert_eq!(substatus("2019-03-31"), "reprovisionedToInitialAssignment");
 }
 
-/// Members of the enrollment that are not set, absent. The tutorial's logs of 2020 and 2022 have them.
+/// Members of the enrollment that are not set can be absent. The tutorial's logs of 2020 and 2022 have them.
 #[test]
 fn an_allocation_request_without_members_that_are_not_set() {
     let emulator = start(|config| config.enrollment_groups[0].allocation.iot_hubs.clear());
@@ -299,7 +300,7 @@ fn an_allocation_request_without_members_that_are_not_set() {
     assert_eq!(present(), [true; 3]);
 }
 
-/// The text that the tutorial has for 400, with 401.
+/// A webhook that answers 401 can give the text that the tutorial has for 400.
 #[test]
 fn a_webhook_that_answers_401() {
     let emulator = start(|_| {});
@@ -308,7 +309,7 @@ fn a_webhook_that_answers_401() {
     assert_eq!(toaster(&emulator).failed(), expected);
 }
 
-/// Tests of the SDKs for C and Java, of 2017: a longer message, and a member that is null.
+/// Tests of the SDKs for C and Java (2017) have a longer message and a member that is `null`.
 #[test]
 fn sdk_java_2017_the_tpm_challenge() {
     let tpm = SoftwareTpm::new();
@@ -347,7 +348,7 @@ fn sdk_java_2017_the_tpm_challenge() {
     assert!(body["unencryptedAuthenticationKey"].is_null());
 }
 
-/// The tests of Azure's middleware for FreeRTOS (2021): an operation ID, no times. Others: `""`.
+/// The tests of Azure's middleware for FreeRTOS (2021) have an operation ID and no times. Other records have `""`.
 #[test]
 fn freertos_2021_a_disabled_device() {
     let emulator = start(|config| config.enrollment_groups[0].enabled = false);
@@ -363,7 +364,7 @@ fn freertos_2021_a_disabled_device() {
     let state = json!({ "registrationId": TOASTER, "status": "disabled" });
     assert_eq!(body["registrationState"], state);
 
-    // The same for a device that is disabled while it registers.
+    // The answer is the same for a device that is disabled while it registers.
     let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
     emulator.update(|config| {
         config.enrollment_groups[0].enabled = true;
@@ -375,9 +376,9 @@ fn freertos_2021_a_disabled_device() {
     assert_eq!(device.lookup(), (200, state));
 }
 
-/// azure-iot-sdk-node#721 (2020): "the key used to register is cached for 30 minutes. If you
-/// re-register with another key within that 30 minutes you will get an UNAUTH"; azure-iot-sdk-c#1748
-/// (2020); azure-iot-cli-extension PR#515 (2022).
+/// azure-iot-sdk-node#721 (2020): "the key used to register is cached for 30 minutes. If you re-register with another
+/// key within that 30 minutes you will get an UNAUTH". Also azure-iot-sdk-c#1748 (2020) and azure-iot-cli-extension
+/// PR#515 (2022).
 #[test]
 fn sdk_node_721_the_key_used_last_blocks_the_other_over_http() {
     let keys = |primary: &str, secondary: &str| {
@@ -400,7 +401,7 @@ fn sdk_node_721_the_key_used_last_blocks_the_other_over_http() {
     {
         let (wrong, primary, secondary) =
             [derive(OTHER_KEY, HEAT_PUMP), primary, secondary].map(|key| Device::new(emulator, TOASTER, &key)).into();
-        // A key that is refused blocks nothing: azure-iot-sdk-c#1815.
+        // A rejected key blocks nothing: azure-iot-sdk-c#1815.
         assert_eq!(code(&answer(wrong.put())), (401, 401_002, "Unauthorized"));
         let operation_id = primary.register();
         let blocked = |other: &Device| {
@@ -412,24 +413,24 @@ fn sdk_node_721_the_key_used_last_blocks_the_other_over_http() {
         };
         blocked(&secondary);
         assert_eq!(primary.put().status(), 202);
-        // Over MQTT either key is taken, and blocks nothing.
+        // Over MQTT, either key is accepted and blocks nothing.
         assert_eq!(put_over_mqtt(emulator, &token(&secondary.key, TOASTER), "{}").0, 202);
         assert_eq!(put_over_mqtt(emulator, &token(&primary.key, TOASTER), "{}").0, 202);
         blocked(&secondary);
 
-        // When the time is over, it is the other way round.
+        // After the 30 minutes, the other key can be used.
         set(emulator, |behaviour| behaviour.other_key_blocked_for = 0.05);
         thread::sleep(Duration::from_millis(60));
         assert_eq!(secondary.put().status(), 202);
         set(emulator, |behaviour| behaviour.other_key_blocked_for = 1800.0);
         blocked(&primary);
-        // Without the rule, both are good at any time.
+        // Without the rule, both keys are always accepted.
         set(emulator, |behaviour| behaviour.other_key_blocked_for = 0.0);
         for device in [&primary, &secondary, &primary] {
             assert_eq!(device.put().status(), 202);
         }
     }
-    // Another device of the group has a time of its own; and a key that was replaced blocks nothing.
+    // Each device of a group has its own 30 minutes, and a key that was replaced blocks nothing.
     set(&group, |behaviour| behaviour.other_key_blocked_for = 1800.0);
     let heat_pump = |key| Device::new(&group, HEAT_PUMP, &derive(key, HEAT_PUMP));
     assert_eq!(heat_pump(OTHER_KEY).put().status(), 202);
@@ -438,8 +439,8 @@ fn sdk_node_721_the_key_used_last_blocks_the_other_over_http() {
     assert_eq!(heat_pump(GROUP_KEY).put().status(), 202);
 }
 
-/// A failed registration with 401002: the hub refuses the service. azure-iot-sdk-c#1789 (2020) and
-/// iotedge#6675 (2022) have JSON in the string; azure-iot-sdk-c#2362 (2022) JSON in JSON.
+/// A registration fails with 401002 if the hub rejects DPS. azure-iot-sdk-c#1789 (2020) and iotedge#6675 (2022) have
+/// JSON in the message, azure-iot-sdk-c#2362 (2022) has JSON in JSON.
 #[test]
 fn sdk_c_1789_a_hub_that_refuses_the_service() {
     let emulator = start(|config| {
@@ -465,10 +466,10 @@ fn sdk_c_1789_a_hub_that_refuses_the_service() {
 
     set(&emulator, |behaviour| behaviour.hub_refusal_message = HubRefusalMessage::Plain);
     assert_eq!(message(), "Unauthorized access");
-    // The other hub lets the service in.
+    // The other hub accepts DPS.
     Device::of_group(&emulator, HEAT_PUMP).assigned();
     assert!(emulator.device(TOASTER).is_none());
-    // Any other failure can be given such a message by a script.
+    // A script can give such a message to any other failure.
     let patch = json!({ "registrationState": { "errorMessage": "{\"Message\":\"m\",\"ExceptionMessage\":\"e\"}" } });
     emulator.contoso().unwrap().respond(403, "");
     let device = toaster(&emulator);
@@ -480,7 +481,7 @@ fn sdk_c_1789_a_hub_that_refuses_the_service() {
     assert_eq!((&state["errorCode"], &parse(&state["errorMessage"])["Message"]), (&json!(400_207), &json!("m")));
 }
 
-/// The mock of iot-identity-service: a 202 without `status`, and a hub with a port.
+/// The mock of iot-identity-service sends a 202 without `status`, and a hub with a port.
 #[test]
 fn iot_identity_service_mock_no_status_in_202_and_a_hub_with_a_port() {
     let emulator = start(|config| {
@@ -505,7 +506,7 @@ fn iot_identity_service_mock_no_status_in_202_and_a_hub_with_a_port() {
     assert_eq!(answer(device.put()).1["status"], "assigning");
 }
 
-/// Every switch can be set in TOML.
+/// Every setting can be set in TOML.
 #[test]
 fn the_switches_may_be_in_toml() {
     let text = format!(

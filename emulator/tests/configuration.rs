@@ -1,4 +1,4 @@
-//! The findings of a configuration: all that is wrong with it, and where.
+//! The findings of a configuration: every error and warning, with its place.
 
 mod support;
 
@@ -7,7 +7,7 @@ use support::*;
 
 const KEY: &str = "c2l4dGVlbiBieXRlcyEhIQ==";
 
-/// The findings as lines: `2:15 linked_hubs[0]: …`. A warning begins with `?`.
+/// Returns the findings as lines: `2:15 linked_hubs[0]: …`. A warning begins with `?`.
 fn findings(text: &str) -> Vec<String> {
     let findings = Document::read(text).findings();
     let place = |finding: &Finding| match (finding.line(), finding.column()) {
@@ -18,7 +18,7 @@ fn findings(text: &str) -> Vec<String> {
     findings.iter().map(|each| format!("{}{} {}: {}", level(each), place(each), each.path(), each.message())).collect()
 }
 
-/// Each line of the configuration that is wrong has a comment with its finding.
+/// Each wrong line of this configuration has a comment with its finding.
 #[test]
 fn all_that_is_wrong_is_found_at_its_place() {
     let text = format!(
@@ -67,7 +67,7 @@ certificate_refusal = 1979-05-27                   #! 23 behaviour.certificate_r
     assert!(!found.concat().contains(KEY));
 }
 
-/// A list or table in place of the other, a text that is no TOML, and one without a line at fault.
+/// A list instead of a table, a text that is not TOML, and an error without a line.
 #[test]
 fn what_is_no_table_or_no_toml_is_told_at_its_place() {
     let scope = "id_scope = 's'\n";
@@ -77,7 +77,7 @@ fn what_is_no_table_or_no_toml_is_told_at_its_place() {
         ("linked_hubs = 'h'", &["2:15 linked_hubs: this is the string \"h\", but a list is expected"]),
         ("[[linked_hubs]]", &["2:1 linked_hubs[0]: this is a table, but a string is expected"]),
         ("'a b'.c = 1", &["2:1 \"a b\": this key is unknown; there are: id_scope, linked_hubs"]),
-        // What cannot be read is not told to be missing as well.
+        // A field that cannot be read is not also reported as missing.
         (
             "[[enrollment_groups]]\nenrollment_group_id = 'g'\nx509.primary = '/nowhere.pem'",
             &["4:16 enrollment_groups[0].x509.primary: a certificate's file cannot be read: "],
@@ -111,7 +111,7 @@ fn what_is_no_table_or_no_toml_is_told_at_its_place() {
     assert!(empty[2].starts_with("? - : there is no enrollment"), "{empty:?}");
 }
 
-/// `from_toml` tells all errors in one line, and configurations that are built in code have paths.
+/// `from_toml` reports all errors in one line, and errors of configurations that are built in code have paths.
 #[test]
 fn an_error_has_all_findings() {
     let error = Config::from_toml("scope = 1\nlinked_hubs = ['my hub']").unwrap_err();
@@ -132,7 +132,7 @@ fn an_error_has_all_findings() {
     );
 }
 
-/// However many faults there are, they are told in bounded time and space.
+/// The number of findings is limited, however many errors there are.
 #[test]
 fn the_number_of_findings_is_bounded() {
     let text: String = (0..5000).map(|each| format!("a{each} = 1\n")).collect();
@@ -140,7 +140,7 @@ fn the_number_of_findings_is_bounded() {
     assert_eq!(found.len(), 100);
 }
 
-/// Custom allocation without a webhook calls the tutorial's function. There is a warning unless this is intended.
+/// A custom policy without a webhook calls the tutorial's webhook. There is a warning, unless this is intended.
 #[test]
 fn a_custom_policy_that_falls_back_to_the_tutorials_webhook_is_warned_of() {
     let custom = format!(

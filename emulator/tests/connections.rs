@@ -1,4 +1,4 @@
-//! Connections that come to no request: what the log says of them, so that nobody has to guess.
+//! What the log says about connections without a request.
 
 mod support;
 
@@ -21,7 +21,7 @@ use rustls::{
 use serde_json::json;
 use support::{mqtt::tcp, x509::*, *};
 
-/// An emulator with all listeners, and what it told of connections.
+/// An emulator with all listeners, and the connection failures that it reported.
 struct Service {
     emulator: Emulator,
     failures: Arc<Mutex<Vec<ConnectionFailure>>>,
@@ -65,15 +65,15 @@ impl Service {
         tcp(self.url(listener))
     }
 
-    /// Says this, and nothing more.
+    /// Sends these bytes and nothing more.
     fn say(&self, listener: &str, bytes: &[u8]) {
         let mut stream = self.connect(listener);
-        // Who has read enough may close before all of it is written.
+        // The emulator may close the connection before all bytes are written.
         let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
         let _ = stream.read_to_end(&mut vec![]);
     }
 
-    /// Makes a TLS connection to a listener, and says this on it.
+    /// Makes a TLS connection to a listener, and sends these bytes on it.
     fn say_in_tls(&self, listener: &str, config: ClientConfig, name: &'static str, bytes: &[u8]) {
         let connection = ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
         let mut stream = StreamOwned::new(connection, self.connect(listener));
@@ -82,7 +82,7 @@ impl Service {
         let _ = stream.read_to_end(&mut vec![]);
     }
 
-    /// The next thing that was told.
+    /// Returns the next report.
     fn told(&self) -> ConnectionFailure {
         let started = Instant::now();
         loop {
@@ -96,7 +96,7 @@ impl Service {
         }
     }
 
-    /// The next thing that was told is this, of this listener, and names what to do.
+    /// Checks that the next report is of this listener and contains this text.
     fn tells(&self, listener: &str, why: &str, what_to_do: &str) {
         let failure = self.told();
         assert_eq!(failure.listener, listener, "{failure}");
@@ -111,7 +111,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// The beginning of a CONNECT.
 const CONNECT: &[u8] = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04name";
 
-/// Each listener is told what it does not speak: TLS or not, HTTP or MQTT, inside TLS as well.
+/// Each listener reports a client that uses another protocol: TLS or not, HTTP or MQTT, also inside TLS.
 #[test]
 fn a_client_on_the_wrong_port_is_told_of() {
     let service = Service::start();
@@ -135,11 +135,11 @@ fn a_client_on_the_wrong_port_is_told_of() {
         service.say_in_tls(listener, tls_config(&service.emulator, None), "localhost", bytes);
         service.tells(listener, why, what_to_do);
     }
-    // Once each, and not as requests.
+    // Each is reported once, and is not a request.
     assert!(service.failures.lock().unwrap().is_empty() && service.emulator.requests().is_empty());
 }
 
-/// What is no CONNECT is reported, though it is not a request.
+/// A first packet that is not CONNECT is reported, although it is not a request.
 #[test]
 fn a_session_that_does_not_begin_is_told_of() {
     let service = Service::start();
@@ -154,7 +154,7 @@ fn a_session_that_does_not_begin_is_told_of() {
     assert!(service.emulator.requests().is_empty());
 }
 
-/// Malformed HTTP is reported, though it is not a request.
+/// Malformed HTTP is reported, although it is not a request.
 #[test]
 fn a_malformed_request_is_told_of() {
     let service = Service::start();
@@ -174,7 +174,7 @@ fn a_malformed_request_is_told_of() {
     assert!(service.emulator.requests().is_empty());
 }
 
-/// The client's side of a handshake that fails: its trust, its versions, its ciphers.
+/// Handshakes that fail because of the client: its trust, its versions, its ciphers.
 #[test]
 fn a_client_that_makes_no_handshake_is_told_of() {
     let service = Service::start();
@@ -203,8 +203,8 @@ fn a_client_that_makes_no_handshake_is_told_of() {
     service.say_in_tls("https", with(rsa, &rustls::version::TLS12), "localhost", GET);
     service.tells("https", "share no algorithm (NoCipherSuitesInCommon)", "--tls-certificate");
 
-    // A ClientHello of TLS 1.1: version, random, session, one cipher suite, no compression; then extensions:
-    // none, or signature algorithms and supported groups.
+    // A ClientHello of TLS 1.1: version, random, session, one cipher suite, no compression. Then no extensions, or
+    // signature algorithms and supported groups.
     for extensions in [&b""[..], b"\0\x10\0\x0d\0\x04\0\x02\x04\x03\0\x0a\0\x04\0\x02\0\x17"] {
         let hello = [&[3, 2][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x13], &[1, 0], extensions].concat();
         let handshake = [&[1, 0, 0, hello.len() as u8][..], &hello].concat();
@@ -212,10 +212,10 @@ fn a_client_that_makes_no_handshake_is_told_of() {
         service.tells("https", "the client speaks TLS 1.1 or older", "TLS 1.2");
     }
 
-    // A client that goes without a word.
+    // A client that closes the connection without sending anything.
     service.say("https", &[0x16, 3, 1]);
     service.tells("https", "the client closed the connection without an alert", "--ca-out");
-    // Garbage within TLS.
+    // Garbage inside TLS.
     service.say("https", &[0x16, 3, 3, 0, 4, 9, 9, 9, 9]);
     service.tells("https", "the TLS handshake failed: ", "");
 }
@@ -224,7 +224,7 @@ fn contoso_over_tls() -> Emulator {
     builder(Config::contoso()).https("127.0.0.1:0").start().unwrap()
 }
 
-/// Shows a certificate without asking whether it fits.
+/// Shows a certificate without checking that it fits.
 #[derive(Debug)]
 struct Shown(Arc<CertifiedKey>);
 
@@ -238,7 +238,7 @@ impl ResolvesClientCert for Shown {
     }
 }
 
-/// The client's own certificate: of version 1, without its key, or no certificate at all.
+/// Certificates of the client: version 1, without the key, or no certificate.
 #[test]
 fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
     let service = Service::start();
@@ -258,7 +258,7 @@ fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
     }
 }
 
-/// A client that looks at the certificate only after the handshake, as Node does, closes without an alert.
+/// A client that checks the certificate only after the handshake, as Node does, closes without an alert.
 #[test]
 fn a_client_that_closes_after_the_handshake_is_told_of() {
     let service = Service::start();
@@ -274,8 +274,8 @@ fn a_client_that_closes_after_the_handshake_is_told_of() {
     assert!(service.failures.lock().unwrap().is_empty());
 }
 
-/// A client that begins a handshake and does not go on is reported. One that says nothing, and one that is
-/// served, is not.
+/// A client that begins a handshake and stops is reported. A client that sends nothing, and a client with a request,
+/// are not reported.
 #[test]
 fn only_failures_are_told_of() {
     let mut config = Config::contoso();
@@ -294,17 +294,17 @@ fn only_failures_are_told_of() {
     assert!(service.emulator.requests().iter().all(|request| request.method == "GET"));
 }
 
-/// A flood of connections is no flood of lines, and each line is an object in JSON.
+/// Many failures make few lines of the log, and each line is an object in JSON.
 #[test]
 fn a_flood_of_failures_is_bounded() {
     let service = Service::start();
     for _ in 0..100 {
         service.say("https", GET);
     }
-    // In order: what comes after them is told after them.
+    // Reports are in order, so this report follows those of the earlier connections.
     assert_eq!(Device::of_group(&service.emulator, TOASTER).put().status(), 202);
     let failures = service.failures.lock().unwrap();
-    // Should the machine be so slow that it takes 10 s, more are shown.
+    // On a machine so slow that this takes 10 s, more failures are shown.
     assert!((20..=60).contains(&failures.len()), "{}", failures.len());
     let event = json!(Event::ConnectionFailed(failures[0].clone()));
     let failure = &event["connectionFailed"];

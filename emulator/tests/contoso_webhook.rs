@@ -1,4 +1,4 @@
-//! The tutorial's function by itself: what it answers, and what it logs.
+//! The tutorial's webhook without an emulator: its answers and its log.
 
 mod support;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use support::{HEAT_PUMP, HEATPUMPS_HUB, TOASTER, TOASTERS_HUB, answer};
 
 fn start(options: ContosoOptions) -> Webhook {
-    // A client alone has not chosen a provider of TLS.
+    // The client needs a TLS provider, which only the emulator installs.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Webhook::start("127.0.0.1:0", options).unwrap()
 }
@@ -28,8 +28,8 @@ fn ask(webhook: &Webhook, registration_id: &str, hubs: &[&str]) -> (u16, Value) 
 
 const HUBS: [&str; 2] = [TOASTERS_HUB, HEATPUMPS_HUB];
 
-/// The answers that the tutorial logs, in its order: two hubs, two twins, no payload; the heat
-/// pump's `temperatureSetting` is a string.
+/// The answers that the tutorial logs, in its order: two hubs, two twins, no payload. The `temperatureSetting` of the
+/// heat pump is a string.
 #[test]
 fn each_division_has_its_hub_and_twin() {
     let webhook = start(ContosoOptions::default());
@@ -48,7 +48,7 @@ fn each_division_has_its_hub_and_twin() {
     }
 }
 
-/// `regId.Contains("-contoso-tstrsd-007")`: anywhere in the ID; and the toaster is asked for first.
+/// `regId.Contains("-contoso-tstrsd-007")`: the text can be anywhere in the ID, and the toaster is checked first.
 #[test]
 fn the_suffix_may_be_anywhere() {
     let webhook = start(ContosoOptions::default());
@@ -62,7 +62,7 @@ fn the_suffix_may_be_anywhere() {
     assert_eq!(ask(&webhook, "x-CONTOSO-tstrsd-007", &HUBS).0, 400);
 }
 
-/// The tutorial's loop does not stop at the first hub: the last one that matches wins.
+/// The tutorial's loop does not stop at the first hub: the last match wins.
 #[test]
 fn the_last_matching_hub_wins() {
     let webhook = start(ContosoOptions::default());
@@ -92,7 +92,7 @@ fn the_refusals_have_the_tutorials_words() {
         "No heat pumps hub found for the enrollment.",
     );
     refused(json!({ "deviceRuntimeContext": context("x"), "linkedHubs": HUBS }), "Unrecognized device registration.");
-    // What the tutorial's code does not catch.
+    // JSON errors, which the tutorial's code does not catch.
     assert_eq!(post(&webhook.url(), "{").0, 500);
 }
 
@@ -140,7 +140,7 @@ fn it_can_allocate_by_the_model_in_the_payload() {
     assert_eq!(ask(json!({})), (400, json!("Device model not provided in the payload.")));
 }
 
-/// "Custom allocation policies use function keys to authenticate calls": 401 without.
+/// "Custom allocation policies use function keys to authenticate calls": 401 without a key.
 #[test]
 fn it_can_require_a_function_key() {
     let key = "k/e+y=";

@@ -17,7 +17,7 @@ use support::{
     *,
 };
 
-/// The tutorial's service with a control API.
+/// Starts the tutorial's service with a control API.
 fn start() -> (Emulator, Control) {
     start_with(|_| {})
 }
@@ -30,7 +30,7 @@ fn start_with(change: impl FnOnce(&mut Config)) -> (Emulator, Control) {
     (emulator, control)
 }
 
-/// `docs/control-api.json`, and checks against its schemas.
+/// `docs/control-api.json`, with checks against its schemas.
 struct Description(Value);
 
 impl Description {
@@ -57,7 +57,7 @@ impl Description {
         self.check(&json!({ "$ref": format!("#/components/schemas/{schema}") }), instance, schema);
     }
 
-    /// Checks an answer against what the call says of its status.
+    /// Checks an answer against the description of this call and status.
     fn check_answer(&self, call: &Value, status: u16, body: &Value, what: &str) {
         let response = self.resolve(&call["responses"][status.to_string()]);
         assert!(response.is_object(), "{what}: {status} is not described: {body}");
@@ -68,7 +68,7 @@ impl Description {
     }
 }
 
-/// Every example of a request is taken, and every answer, those of the examples too, is as its schema says.
+/// Every example of a request is accepted, and every answer matches its schema, also in the examples.
 #[test]
 fn the_examples_of_the_description_are_true() {
     let description = Description::read();
@@ -77,7 +77,7 @@ fn the_examples_of_the_description_are_true() {
     let number = control.get("webhook-calls")["webhookCalls"][0]["number"].to_string();
     let (mut examples, mut calls) = (0, 0);
     let mut paths: Vec<_> = description.0["paths"].as_object().unwrap().iter().collect();
-    // After a reset there is no device to ask for, and a device that is deleted from its hub has no twin.
+    // After a reset there is no device, and a device that was removed from its hub has no twin.
     paths.sort_by_key(|(path, _)| (path.ends_with("/reset"), path.ends_with("/hub")));
     for (path, methods) in paths {
         let id = if path.contains("/enrollments/") { GROUP } else { TOASTER };
@@ -113,7 +113,7 @@ fn the_examples_of_the_description_are_true() {
     assert!(calls >= 25 && examples >= 60, "{calls} calls, {examples} examples");
 }
 
-/// What refuses a call says so as described, and names what is wrong.
+/// Every error matches the description and names what is wrong.
 #[test]
 fn a_call_that_cannot_be_answered_says_why() {
     let description = Description::read();
@@ -124,7 +124,7 @@ fn a_call_that_cannot_be_answered_says_why() {
             ..IndividualEnrollment::default()
         });
     });
-    // It has no hub, and so no twin.
+    // The device has no hub, and so no twin.
     Device::of_group(&emulator, "nobody").failed();
     let number = control.get("webhook-calls")["webhookCalls"][0]["number"].as_u64().unwrap();
     let script = |members: Value| {
@@ -241,7 +241,7 @@ fn a_call_that_cannot_be_answered_says_why() {
     assert_eq!(control.get("scripts")["scripts"], json!([]));
 }
 
-/// A page of a list ends where the next one begins, and there is one entry at least.
+/// A page of a list continues the page before, and has at least one entry.
 #[test]
 fn lists_are_read_in_pages() {
     let (emulator, control) = start_with(|config| {
@@ -281,7 +281,7 @@ fn lists_are_read_in_pages() {
     assert_eq!(read_numbers, numbers);
     let calls: Vec<_> = emulator.webhook_calls().iter().map(|call| json!(call.number)).collect();
     assert_eq!(read("webhook-calls", "webhookCalls", "number", "&after=0", 5), (calls.clone(), 1));
-    // Without `after` they are the newest.
+    // Without `after`, the page has the newest entries.
     let newest = control.get("webhook-calls?limit=2");
     let newest: Vec<_> = newest["webhookCalls"].as_array().unwrap().iter().map(|call| call["number"].clone()).collect();
     assert_eq!(newest, calls[3..]);
@@ -289,7 +289,7 @@ fn lists_are_read_in_pages() {
     assert_eq!((&none["requests"], &none["next"]), (&json!([]), &Value::Null));
 }
 
-/// A page has 8 MB of text at most, and goes on where it ended.
+/// A page has at most 8 MB of text, and the next page continues it.
 #[test]
 fn a_page_of_long_requests_is_shorter() {
     let (emulator, control) = start();
@@ -309,7 +309,7 @@ fn a_page_of_long_requests_is_shorter() {
     assert_eq!((newest.len(), &newest.last().unwrap()["number"]), (requests.len(), &rest["lastEvent"]));
 }
 
-/// What is shown of a device, of its twin, of an enrollment, of requests and calls, is what happened, and no secret.
+/// The views of a device, its twin, an enrollment, requests and calls show what happened, and no secret.
 #[test]
 fn what_is_shown_is_what_happened() {
     let (emulator, control) = start();
@@ -358,7 +358,7 @@ fn what_is_shown_is_what_happened() {
     }
 }
 
-/// Enrollments that the service API makes are shown, and told of, without what is secret in them.
+/// Enrollments of the service API are in views and events, without their secrets.
 #[test]
 fn the_service_apis_secrets_are_in_no_answer() {
     let (emulator, control) = start();
@@ -406,7 +406,7 @@ fn the_service_apis_secrets_are_in_no_answer() {
     }
 }
 
-/// A script from JSON breaks the answer of the device that it is for, as often as it says, and no other.
+/// A JSON script breaks the answers of its device as often as it says, and no other answers.
 #[test]
 fn scripts_of_every_kind_break_an_answer() {
     let (emulator, control) = start();
@@ -464,7 +464,7 @@ fn scripts_of_every_kind_break_an_answer() {
         assert_eq!(toaster.put().status(), 202);
         check();
     }
-    // A queue that is emptied breaks nothing.
+    // An empty queue breaks nothing.
     control.post("scripts", &json!({ "operation": "register", "times": 9, "fault": "dropConnection" }));
     assert_eq!(control.send(Method::DELETE, "scripts", &json!({})).1["scripts"], json!([]));
     assert_eq!(toaster.put().status(), 202);
@@ -491,7 +491,7 @@ fn scripts_break_mqtt_too() {
     }
 }
 
-/// A delay is a fault as well.
+/// A script can only delay an answer.
 #[test]
 fn a_script_delays_an_answer() {
     let emulator = Emulator::builder(Config::contoso()).http("127.0.0.1:0").control("127.0.0.1:0").start().unwrap();
@@ -505,7 +505,7 @@ fn a_script_delays_an_answer() {
     }
 }
 
-/// The queue is bounded in number and in size.
+/// The queue is limited in number and in size.
 #[test]
 fn the_queue_of_scripts_is_bounded() {
     let (_emulator, control) = start();
@@ -520,15 +520,15 @@ fn the_queue_of_scripts_is_bounded() {
     assert_eq!(control.try_post("scripts", &large).0, 200);
 }
 
-/// A change of behaviour changes what it names, and nothing else.
+/// A change of the behaviour changes only the settings that it names.
 #[test]
 fn behaviour_is_changed_by_the_names_of_the_file() {
     let (emulator, control) = start();
     let toaster = Device::of_group(&emulator, TOASTER);
     let before = control.get("behaviour");
-    // Its own answer changes nothing.
+    // Sending the answer back changes nothing.
     assert_eq!(control.post("behaviour", &before), before);
-    // JSON does not tell 5.0 from 5.
+    // JSON does not distinguish 5.0 from 5.
     let changed = control.post("behaviour", &json!({ "retry_after": 5.0, "empty_tracking_ids": [400_012.0] }));
     assert_eq!((&changed["retry_after"], &changed["empty_tracking_ids"]), (&json!(5), &json!([400_012])));
     control.post("behaviour", &before);
@@ -576,7 +576,7 @@ fn behaviour_is_changed_by_the_names_of_the_file() {
     }
 }
 
-/// A twin is merged, its limits are the hub's, and what is refused changes nothing.
+/// A twin is merged within the limits of the hub, and a rejected patch changes nothing.
 #[test]
 fn a_twin_is_patched_within_the_limits_of_the_hub() {
     let (emulator, control) = start();
@@ -606,7 +606,7 @@ fn a_twin_is_patched_within_the_limits_of_the_hub() {
     }
 }
 
-/// A webhook is asked again with the same request; the new call has a number of its own, and no device changes.
+/// A replay calls the webhook with the same request. The new call has its own number, and no device changes.
 #[test]
 fn a_replay_asks_the_webhook_and_changes_no_device() {
     let (emulator, control) = start();
@@ -654,7 +654,7 @@ fn a_replay_asks_the_webhook_and_changes_no_device() {
     assert!(line.contains(&format!(", a replay of call {number}, ")), "{line}");
 }
 
-/// Too many replays at a time are refused, and a reset ends those that run.
+/// Too many replays at the same time are rejected, and a reset ends the running ones.
 #[test]
 fn replays_are_bounded_and_end_with_a_reset() {
     let held = HeldWebhook::start();
@@ -680,7 +680,7 @@ fn replays_are_bounded_and_end_with_a_reset() {
     assert_eq!(control.get("webhook-calls")["webhookCalls"], json!([]));
 }
 
-/// A disabled enrollment shuts its devices out until it is enabled.
+/// A disabled enrollment rejects its devices until it is enabled.
 #[test]
 fn an_enrollment_is_disabled_and_enabled() {
     let own = SymmetricKey::from_base64(OTHER_KEY).unwrap();
@@ -714,13 +714,13 @@ fn an_enrollment_is_disabled_and_enabled() {
     }
 }
 
-/// After a reset everything is as after the start.
+/// A reset restores the state after the start.
 #[test]
 fn a_reset_goes_back_to_the_start() {
     let held = HeldWebhook::start();
     let mut config = Config { webhook_url: Some(held.url()), ..Config::contoso() };
     config.behaviour.registrations_per_minute = Some(3);
-    // A minute of the quota lasts a minute.
+    // The quota window lasts a whole minute.
     let emulator = Emulator::builder(config).http("127.0.0.1:0").control("127.0.0.1:0").start().unwrap();
     let control = Control::of(&emulator);
     let enrollments = control.get("enrollments")["enrollments"].clone();
@@ -731,7 +731,7 @@ fn a_reset_goes_back_to_the_start() {
     let (call, _) = held.call();
     answer_call(&call, &json!({ "iotHubHostName": TOASTERS_HUB }));
     toaster.poll(&operation_id);
-    // This one is not finished.
+    // This registration is still running.
     let running = heat_pump.register();
     let (call, _) = held.call();
     control.post("behaviour", &json!({ "refuse_concurrent_registration": true, "retry_after": 9 }));
@@ -764,7 +764,7 @@ fn a_reset_goes_back_to_the_start() {
     assert!(
         emulator.device(TOASTER).is_none() && emulator.requests().is_empty() && emulator.webhook_calls().is_empty()
     );
-    // The webhook's late answer changes nothing, and the device can register again.
+    // The late answer of the webhook changes nothing, and the device can register again.
     let _ = try_answer(&call, &json!({ "iotHubHostName": HEATPUMPS_HUB }));
     assert_eq!(heat_pump.get(&running).status(), 404);
     let operation_id = toaster.register();
@@ -775,7 +775,7 @@ fn a_reset_goes_back_to_the_start() {
     assert!(emulator.webhook_calls().iter().all(|call| call.registration_id == TOASTER));
 }
 
-/// A reader sees a device from its first request to its hub, and gets the same again when it comes back.
+/// A reader sees the events of a device from its first request to its hub, and gets them again when it reconnects.
 #[test]
 fn events_are_told_in_order_and_again() {
     let description = Description::read();
@@ -825,14 +825,14 @@ fn events_are_told_in_order_and_again() {
     for request in [
         control.request(Method::GET, &format!("events?after={after}")),
         control.request(Method::GET, "events").header("Last-Event-ID", after),
-        // The header counts: a browser repeats the address.
+        // The header takes precedence, because a browser repeats the address.
         control.request(Method::GET, "events?after=0").header("Last-Event-ID", after),
     ] {
         assert_eq!(Events::of(request.send().unwrap()).take(seen.len() - 2), seen[2..]);
     }
 }
 
-/// There is an event for a call that takes long, before the call ends.
+/// A call that takes long has an event before it ends.
 #[test]
 fn a_call_under_way_is_told() {
     let description = Description::read();
@@ -853,7 +853,7 @@ fn a_call_under_way_is_told() {
     assert_eq!(ended["assignedHub"], TOASTERS_HUB);
 }
 
-/// A reader that comes back after a reset, or to another emulator, is told so.
+/// A reader that reconnects after a reset, or to another emulator, gets an event about it.
 #[test]
 fn a_reader_learns_what_it_missed() {
     let (emulator, control) = start();
@@ -868,7 +868,8 @@ fn a_reader_learns_what_it_missed() {
     assert_eq!(other.next().0, reset);
 }
 
-/// A reader that stops reading holds up neither devices nor other readers, and is told what it missed.
+/// A reader that stops reading delays neither devices nor other readers, and gets the number of events that it
+/// missed.
 #[test]
 fn a_slow_reader_holds_up_nobody() {
     const REQUESTS: usize = 900;
@@ -882,12 +883,12 @@ fn a_slow_reader_holds_up_nobody() {
     Device::of_group(&emulator, TOASTER).assigned();
     let last = control.get("health")["lastEvent"].as_u64().unwrap();
     for reader in &mut slow {
-        // What was under way is read, then the reader learns of a gap, and goes on behind it.
+        // The reader gets what was on its way, then the number of missed events, then the events after them.
         let (mut expected, mut gap) = (1, None);
         while gap.is_none() {
             assert!(expected <= last, "it missed nothing");
             let Some((number, kind, data)) = reader.try_next() else {
-                // On a slow machine it was idle for so long that the connection was closed. It comes back.
+                // On a slow machine, the connection was idle for so long that it was closed. The reader reconnects.
                 *reader = control.events_after(expected - 1);
                 continue;
             };
@@ -903,12 +904,12 @@ fn a_slow_reader_holds_up_nobody() {
         assert!(gap > Some(0) && expected < last, "{gap:?}");
         assert_eq!(reader.next().0, expected);
     }
-    // The last events are there for one that is quick.
+    // A fast reader gets the last events.
     let mut quick = control.events_after(last - 1);
     assert_eq!(quick.next().0, last);
 }
 
-/// Readers are bounded, and one that leaves makes room at once.
+/// The number of readers is limited, and a reader that leaves makes room at once.
 #[test]
 fn readers_of_events_are_bounded() {
     let (_emulator, control) = start();
@@ -923,7 +924,7 @@ fn readers_of_events_are_bounded() {
     }
 }
 
-/// The library starts no control API by itself.
+/// The library starts no control API by default.
 #[test]
 fn there_is_no_control_api_unless_asked_for() {
     assert_eq!(contoso().control_url(), None);

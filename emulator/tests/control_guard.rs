@@ -1,4 +1,4 @@
-//! Who may use the control API. It must not be a hole.
+//! Access to the control API, and attacks on it.
 
 mod support;
 
@@ -38,7 +38,7 @@ fn send(control: &Control, method: &str, path: &str, headers: &[(&str, &str)]) -
     request.send().unwrap()
 }
 
-/// What every answer has, and what none has.
+/// Checks the headers that every answer must have, and those that no answer may have.
 fn check_headers(headers: &HeaderMap, what: &str) {
     for (name, value) in [
         (
@@ -55,7 +55,7 @@ fn check_headers(headers: &HeaderMap, what: &str) {
     assert!(headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{what}");
 }
 
-/// A foreign name of the host or a foreign page gets nothing, whatever it asks for; nor does one that says neither.
+/// A request with a foreign host or from a foreign page is rejected on every path. So is a request without a host.
 #[test]
 fn foreign_hosts_and_origins_are_refused() {
     let (_emulator, control) = start_with(|builder| builder.control_host("emulator.test").control_host("Pinned:7"));
@@ -123,7 +123,7 @@ fn foreign_hosts_and_origins_are_refused() {
             }
         }
     }
-    // Images and scripts of other pages have no Origin. A link to the page may be anywhere.
+    // Images and scripts of other pages send no Origin. A link to the page may be anywhere.
     for (site, is_own) in [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)] {
         for (method, path) in KINDS {
             let status = send(&control, method, path, &[("Sec-Fetch-Site", site)]).status();
@@ -132,7 +132,7 @@ fn foreign_hosts_and_origins_are_refused() {
     }
 }
 
-/// Requests that no client library makes.
+/// Requests that no client library sends.
 #[test]
 fn odd_requests_are_refused() {
     let (_emulator, control) = start_with(|builder| builder);
@@ -161,7 +161,7 @@ fn odd_requests_are_refused() {
     }
 }
 
-/// A change is JSON, which no form of another page can send.
+/// A change must be JSON, which forms of other pages cannot send.
 #[test]
 fn changes_need_json() {
     let (_emulator, control) = start_with(|builder| builder);
@@ -194,7 +194,7 @@ fn changes_need_json() {
     }
 }
 
-/// With a token nothing is told without it, but the files of the page.
+/// With a token, only the files of the page are served without it.
 #[test]
 fn the_token_is_needed_for_everything_but_the_page() {
     let (emulator, control) = start_with(|builder| builder.control_token(TOKEN));
@@ -230,7 +230,7 @@ fn the_token_is_needed_for_everything_but_the_page() {
             }
         }
     }
-    // Nor is it told which paths there are.
+    // Without the token, existing and unknown paths have the same answer.
     assert_eq!(send(&control, "GET", "nothing", &[]).status(), 401);
     assert_eq!(send(&control, "PUT", "session", &[]).status(), 401);
     for path in ["/", "/app.js", "/app.css"] {
@@ -248,7 +248,7 @@ fn the_token_is_needed_for_everything_but_the_page() {
     assert!(emulator.device(TOASTER).is_some());
 }
 
-/// A browser exchanges the token for a cookie that no script can read and no other site can send.
+/// A browser exchanges the token for a cookie, which scripts cannot read and other sites cannot send.
 #[test]
 fn the_token_is_exchanged_for_a_cookie() {
     let (_emulator, control) = start_with(|builder| builder.control_token(TOKEN));
@@ -295,11 +295,11 @@ fn the_token_is_exchanged_for_a_cookie() {
             assert_eq!(response.status(), status, "{cookie} {path}");
         }
     }
-    // The cookie opens nothing to another page.
+    // The cookie does not help another page.
     let origin =
         [(COOKIE.as_str(), pair), (ORIGIN.as_str(), "http://example.com"), (ACCEPT.as_str(), "text/event-stream")];
     assert_eq!(send(&control, "GET", "events", &origin).status(), 403);
-    // Without a token of the emulator there is nothing to exchange.
+    // If the emulator has no token, there is nothing to exchange.
     let (_open_emulator, open) = start_with(|builder| builder);
     let response = send(&open, "POST", "session", &[(CONTENT_TYPE.as_str(), "application/json")]);
     assert_eq!(response.status(), 400);
@@ -308,7 +308,7 @@ fn the_token_is_exchanged_for_a_cookie() {
     assert_eq!((response.status().as_u16(), response.headers().get(SET_COOKIE)), (204, None));
 }
 
-/// Other machines can reach the control API only with a token, which cannot be guessed.
+/// Other machines can use the control API only with a token that cannot be guessed.
 #[test]
 fn it_is_loopback_only_without_a_token() {
     for (address, token, words) in [

@@ -24,7 +24,7 @@ fn start() -> (Emulator, Control) {
     (emulator, control)
 }
 
-/// Waits for what happens on another thread of the emulator.
+/// Waits until another thread of the emulator has done something.
 fn until(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
@@ -37,7 +37,7 @@ fn view(control: &Control, id: &str) -> Value {
     control.get(&format!("devices/{id}"))
 }
 
-/// The connection state that the next event of this device tells.
+/// Returns the connection state in the next event of this device.
 fn next_state(events: &mut Events) -> Value {
     let seen = events.until(|kind, data| kind == "device" && !data["device"]["hub"].is_null());
     seen.last().unwrap().2["device"]["hub"]["connectionState"].clone()
@@ -47,7 +47,7 @@ fn is_dropped(client: &mut HubClient) -> bool {
     client.receive().is_none()
 }
 
-/// A device is shown as connected as long as it is, in lists, by itself and by events.
+/// A device is shown as connected while it is connected: in lists, in its own view and in events.
 #[test]
 fn a_connection_is_shown_while_it_lasts() {
     let (emulator, control) = start();
@@ -62,7 +62,7 @@ fn a_connection_is_shown_while_it_lasts() {
     assert_eq!(view(&control, TOASTER)["hub"]["connectionState"], "connected");
     assert!(of_list()["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{}", of_list());
     assert!(emulator.is_connected(TOASTER));
-    // The end of the first connection is not the end of the second.
+    // The end of the first connection does not end the second.
     let second = device.connected(&emulator);
     let mut first = first;
     assert!(is_dropped(&mut first));
@@ -77,8 +77,8 @@ fn a_connection_is_shown_while_it_lasts() {
     while next_state(&mut events) != "disconnected" {}
 }
 
-/// A change of the desired properties reaches the device, with its version; one of the tags does not. What the device
-/// reports is shown, with its version.
+/// The device gets a change of the desired properties with its version, and no change of the tags. The properties
+/// that the device reports are shown with their version.
 #[test]
 fn a_twin_is_changed_from_both_sides() {
     let (emulator, control) = start();
@@ -102,8 +102,8 @@ fn a_twin_is_changed_from_both_sides() {
     assert_eq!(twin, json!(emulator.device(TOASTER).unwrap().twin));
 }
 
-/// What an operator does to a device at its hub ends its connection, and a device that is disabled or deleted does not
-/// come back.
+/// If an operator disconnects, disables or removes a device, its connection ends. A device that is disabled or
+/// removed cannot connect again.
 #[test]
 fn a_device_is_disabled_disconnected_and_deleted() {
     let (emulator, control) = start();
@@ -122,7 +122,7 @@ fn a_device_is_disabled_disconnected_and_deleted() {
             assert!(is_dropped(&mut client), "{what}");
         }
         assert_eq!(device.try_connect(&emulator, device.packet()), Some(code), "{what}");
-        // A device that is not connected is not disconnected: that is no error.
+        // Disconnecting a device that is not connected is not an error.
         until("the last connection has ended", || !emulator.is_connected(TOASTER));
         assert_eq!(call(Method::POST, what)["hub"]["enabled"], enabled, "{what}");
     }
@@ -149,14 +149,14 @@ fn a_device_is_disabled_disconnected_and_deleted() {
         assert_eq!((status, &answer["error"]), (409, &json!("conflict")), "{path}: {answer}");
         assert!(answer["message"].as_str().unwrap().contains("at no hub"), "{answer}");
     }
-    // The next registration creates it again.
+    // The next registration creates the device again.
     Device::of_group(&emulator, TOASTER).assigned();
     assert_eq!(view(&control, TOASTER)["twin"]["desiredVersion"], 1);
     device.connected(&emulator);
 }
 
-/// The last messages are shown with their properties, and all are counted. A long body is cut, and what is no UTF-8
-/// replaced.
+/// The last messages are shown with their properties, and all are counted. A long body is cut, and bytes that are not
+/// UTF-8 are replaced.
 #[test]
 fn telemetry_is_counted_and_shown() {
     let (emulator, control) = start();
@@ -185,8 +185,8 @@ fn telemetry_is_counted_and_shown() {
     assert_eq!(control.get("devices")["devices"][0]["hub"].get("telemetry"), None);
 }
 
-/// Readers of events learn that devices send telemetry, but they are not flooded, however much there is: once a second at
-/// most, and few messages are on record. Nothing else is pushed out.
+/// Readers get at most one event a second about telemetry, few messages are recorded, and no other event is pushed
+/// out.
 #[test]
 fn telemetry_does_not_flood_readers() {
     const MESSAGES: u64 = 4000;
@@ -201,7 +201,7 @@ fn telemetry_does_not_flood_readers() {
             scope.spawn(move || {
                 let mut client = device.connected(emulator);
                 for number in 1..=MESSAGES {
-                    // Each hundredth waits for the hub.
+                    // Every hundredth message waits for the hub.
                     let qos = if number % 100 == 0 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
                     client.publish(&device.events(""), qos, number.to_string());
                     if qos == QoS::AtLeastOnce {
@@ -229,7 +229,7 @@ fn telemetry_does_not_flood_readers() {
     assert!((1..=seconds + 2).contains(&telemetry), "{telemetry} events in {seconds} s");
     assert!((100..=100 * (seconds / 10 + 2)).contains(&records), "{records} records in {seconds} s");
     assert_eq!(emulator.requests()[0].method, "PUT");
-    // A reader that comes back learns how many there were.
+    // A reader that reconnects gets the number of messages.
     let seen = control.events_after(last).until(|kind, _| kind == "telemetry");
     let (.., data) = seen.last().unwrap();
     assert_eq!((&data["messages"], &data["more"]), (&json!(2 * MESSAGES), &json!(0)));
@@ -239,9 +239,9 @@ fn telemetry_does_not_flood_readers() {
     assert_eq!(view(&control, TOASTER)["hub"]["telemetryCount"], json!(MESSAGES));
 }
 
-/// No answer and no event has a key or a token of a device, and a reset forgets what devices did.
+/// No answer and no event has a key or a token of a device, and a reset forgets the activity of devices.
 #[test]
-fn nothing_secret_is_told_and_a_reset_forgets_it() {
+fn no_answer_has_a_secret_and_a_reset_forgets_activity() {
     let (emulator, control) = start();
     let device = HubDevice::toaster(&emulator);
     let mut client = device.with_twin(&emulator);

@@ -1,5 +1,4 @@
-//! Certificate issuance: a device sends a `csr` when it registers, and gets a certificate with its
-//! hub.
+//! Certificate issuance: a device sends a `csr` when it registers, and gets a certificate together with its hub.
 
 mod support;
 
@@ -27,7 +26,7 @@ use x509_parser::parse_x509_certificate;
 
 const NEW: &str = "?api-version=2025-07-01-preview";
 
-/// The tutorial's service, whose group issues certificates.
+/// Starts the tutorial's service with a group that issues certificates.
 fn issuing(change: impl FnOnce(&mut Config)) -> Emulator {
     let mut config = Config::contoso();
     config.enrollment_groups[0].certificate_policy = Some("short-lived".into());
@@ -61,7 +60,7 @@ fn put(device: &Device, csr: &str) -> (u16, Value) {
     answer(put_with_version(device, csr, NEW))
 }
 
-/// The result of a registration with a `csr`.
+/// Returns the result of a registration with a `csr`.
 fn provision(device: &Device, csr: &str) -> Value {
     let (status, body) = put(device, csr);
     assert_eq!(status, 202, "{body}");
@@ -73,7 +72,7 @@ fn chain_of(state: &Value) -> Vec<CertificateDer<'static>> {
     elements.iter().map(|element| BASE64_STANDARD.decode(element.as_str().unwrap()).unwrap().into()).collect()
 }
 
-/// The certificate that a device was issued, and what came with it.
+/// Returns the certificate that a device got, with its chain.
 fn issued(emulator: &Emulator, id: &str) -> Identity {
     let key = KeyPair::generate().unwrap();
     let body = provision(&Device::of_group(emulator, id), &csr(id, &key));
@@ -81,7 +80,7 @@ fn issued(emulator: &Emulator, id: &str) -> Identity {
     Identity { chain: chain_of(&body["registrationState"]), key }
 }
 
-/// Whether a TLS server with this root, such as a hub, takes the chain.
+/// Returns `true` if a TLS server with this root, such as a hub, accepts the chain.
 fn verifies(chain: &[CertificateDer<'static>]) -> bool {
     let [leaf, intermediates @ .., root] = chain else { panic!("{} certificates", chain.len()) };
     let mut roots = RootCertStore::empty();
@@ -91,8 +90,8 @@ fn verifies(chain: &[CertificateDer<'static>]) -> bool {
     verifier.verify_client_cert(leaf, intermediates, UnixTime::now()).is_ok()
 }
 
-/// "Assigned result carries issuedCertificateChain", leaf first, for the key and the name of the
-/// request, whatever kind of key it is.
+/// "Assigned result carries issuedCertificateChain", with the leaf first. The certificate has the key and the name of
+/// the request, for every kind of key.
 #[test]
 fn the_result_carries_a_certificate_for_the_devices_key() {
     let emulator = issuing(|_| ());
@@ -117,7 +116,7 @@ fn the_result_carries_a_certificate_for_the_devices_key() {
     }
 }
 
-/// "A comment claims index 0 is the root": on request.
+/// "A comment claims index 0 is the root": a setting reverses the order.
 #[test]
 fn the_chain_may_come_root_first() {
     let emulator = issuing(|config| config.behaviour.issued_chain_root_first = true);
@@ -127,7 +126,7 @@ fn the_chain_may_come_root_first() {
     assert!(verifies(&chain));
 }
 
-/// No two are the same, though the key is.
+/// Each certificate is different, even for the same key.
 #[test]
 fn each_registration_is_issued_another_certificate() {
     let emulator = issuing(|_| ());
@@ -139,7 +138,7 @@ fn each_registration_is_issued_another_certificate() {
     assert_ne!(serial(&first), serial(&second));
 }
 
-/// What a device may be is not for the device to say.
+/// A request for CA rights is ignored.
 #[test]
 fn a_request_to_be_a_ca_is_not_granted() {
     let emulator = issuing(|_| ());
@@ -157,7 +156,7 @@ fn a_request_to_be_a_ca_is_not_granted() {
     assert_eq!(leaf.subject().to_string(), format!("CN={TOASTER}"));
 }
 
-/// The register answer itself, when it is the result.
+/// If the register answer is already the result, it has the chain.
 #[test]
 fn a_result_at_once_carries_the_chain() {
     let emulator = issuing(|config| config.behaviour.result_at_once = true);
@@ -166,7 +165,7 @@ fn a_result_at_once_carries_the_chain() {
     assert_eq!(chain_of(&body["registrationState"]).len(), 3);
 }
 
-/// "The api-version is in the user name": over MQTT the same.
+/// "The api-version is in the user name": the same over MQTT.
 #[test]
 fn mqtt_issues_certificates_too() {
     let emulator = issuing(|_| ());
@@ -185,7 +184,7 @@ fn mqtt_issues_certificates_too() {
     }
 }
 
-/// Older versions do not know the field: whatever it says is passed over.
+/// Older api-versions do not have the field and ignore its value.
 #[test]
 fn older_versions_have_no_csr() {
     let emulator = issuing(|_| ());
@@ -202,7 +201,7 @@ fn older_versions_have_no_csr() {
     }
 }
 
-/// "csr in a status-lookup → bad request"; and a look-up never tells what was issued.
+/// "csr in a status-lookup → bad request". The answer to a look-up never has the certificate.
 #[test]
 fn a_look_up_neither_takes_a_csr_nor_tells_a_chain() {
     let emulator = issuing(|_| ());
@@ -221,7 +220,7 @@ fn a_look_up_neither_takes_a_csr_nor_tells_a_chain() {
     assert_eq!(answer(response).1["errorCode"], 400_000);
 }
 
-/// "The CSR's subject CN must equal registrationId", and the request be signed with its own key.
+/// "The CSR's subject CN must equal registrationId", and the request must be signed with its own key.
 #[test]
 fn a_bad_csr_is_a_bad_request() {
     let emulator = issuing(|_| ());
@@ -247,12 +246,12 @@ fn a_bad_csr_is_a_bad_request() {
         assert!(body["message"].as_str().unwrap().contains(why), "{why}: {body}");
     }
     assert!(emulator.webhook_calls().is_empty());
-    // "Case-insensitively", as registration IDs are.
+    // The comparison is "case-insensitively", as for registration IDs.
     assert_eq!(provision(&device, &csr(&TOASTER.to_uppercase(), &key))["status"], "assigned");
 }
 
-/// An enrollment that names no policy issues nothing. What the service makes of a `csr` then is
-/// UNCERTAIN: a bad request, or on request nothing.
+/// An enrollment without a policy issues nothing. The service's answer to a `csr` is UNCERTAIN: a bad request, or no
+/// certificate with a setting.
 #[test]
 fn without_a_policy_nothing_is_issued() {
     let emulator = issuing(|config| config.enrollment_groups[0].certificate_policy = None);
@@ -266,14 +265,14 @@ fn without_a_policy_nothing_is_issued() {
     assert!(body["registrationState"].get("issuedCertificateChain").is_none());
 }
 
-/// With a policy, but without a `csr`, it is as ever.
+/// With a policy, a registration without a `csr` is an ordinary registration.
 #[test]
 fn without_a_csr_nothing_is_issued() {
     let emulator = issuing(|_| ());
     assert!(Device::of_group(&emulator, TOASTER).assigned().get("issuedCertificateChain").is_none());
 }
 
-/// A device without a hub gets no certificate either, nor one that is disabled.
+/// A device without a hub gets no certificate, and a disabled device gets none.
 #[test]
 fn a_failure_issues_nothing() {
     let emulator = issuing(|_| ());
@@ -287,8 +286,8 @@ fn a_failure_issues_nothing() {
     assert!(body["registrationState"].get("issuedCertificateChain").is_none());
 }
 
-/// The certificate is good for what it was issued for: with a group for the issuing CA, or its root,
-/// the device comes again with nothing else, and is issued the next one.
+/// An issued certificate is valid for its purpose: if a group has the issuing CA or its root, the device registers
+/// with this certificate alone, and gets the next certificate.
 #[test]
 fn an_issued_certificate_lets_the_device_in() {
     let emulator = issuing(|_| ());
@@ -324,14 +323,14 @@ fn an_issued_certificate_lets_the_device_in() {
         assert_eq!(device.chain[1..], [intermediate.clone(), root.clone()]);
     }
 
-    // Another emulator's CA is another one.
+    // The CA of another emulator is a different CA.
     let stranger = issued(&issuing(|_| ()), TOASTER);
     let (status, body) = answer(Device::over_tls(&emulator, TOASTER, Some(&stranger)).put());
     assert_eq!((status, &body["errorCode"]), (401, &json!(401_002)));
 }
 
-/// A registration that was superseded is issued no certificate: its operation tells of the newest one, but
-/// as a look-up would, without the certificate for another key.
+/// A registration that was replaced gets no certificate. Its operation has the state of the newest registration, as a
+/// look-up has it, without the certificate for the other key.
 #[test]
 fn a_superseded_registration_is_issued_nothing() {
     let webhook = HeldWebhook::start();

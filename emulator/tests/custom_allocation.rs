@@ -1,4 +1,4 @@
-//! Custom allocation: the concept document's rules and the tutorial's troubleshooting table.
+//! Custom allocation: the rules of the concept page, and the troubleshooting table of the tutorial.
 
 mod support;
 
@@ -19,7 +19,7 @@ fn toaster_hub() -> String {
     json!({ "iotHubHostName": TOASTERS_HUB }).to_string()
 }
 
-/// The tutorial's service, whose webhook answers the next call with this.
+/// Starts the tutorial's service. Its webhook answers the next call with this.
 fn answering(status: u16, body: impl Into<String>) -> Emulator {
     let emulator = contoso();
     emulator.contoso().unwrap().respond(status, body);
@@ -30,7 +30,7 @@ fn toaster(emulator: &Emulator) -> Device {
     Device::of_group(emulator, TOASTER)
 }
 
-// ---- the troubleshooting table, row by row
+// ---- The troubleshooting table, row by row ----
 
 /// "The webhook returns 200 OK with 'iotHubHostName' set to a valid IoT hub host name: Assigned".
 #[test]
@@ -39,8 +39,8 @@ fn ok_with_a_hub_is_assigned() {
     assert_eq!(toaster(&emulator).assigned()["assignedHub"], TOASTERS_HUB);
 }
 
-/// "The webhook returns 200 OK with 'iotHubHostName' present in the response, but set to an empty
-/// string or null: CustomAllocationIotHubNotSpecified (400208)"; one that is absent is no better.
+/// "The webhook returns 200 OK with 'iotHubHostName' present in the response, but set to an empty string or null:
+/// CustomAllocationIotHubNotSpecified (400208)". The same without the member.
 #[test]
 fn ok_without_a_hub_is_400208() {
     for body in [r#"{"iotHubHostName":""}"#, r#"{"iotHubHostName":null}"#, "{}"] {
@@ -67,7 +67,7 @@ fn a_disabled_individual_enrollment_is_disabled() {
             ..IndividualEnrollment::default()
         });
     });
-    // The device knows nothing of it, and signs with its key of the group as ever.
+    // The device still signs with its key of the group.
     let (status, body) = answer(toaster(&emulator).put());
     assert_eq!(status, 200);
     assert_eq!((&body["operationId"], &body["status"]), (&json!(""), &json!("disabled")));
@@ -75,12 +75,12 @@ fn a_disabled_individual_enrollment_is_disabled() {
     assert_eq!((&state["registrationId"], &state["status"]), (&json!(TOASTER), &json!("disabled")));
     assert!(state.get("assignedHub").is_none());
     assert!(emulator.webhook_calls().is_empty());
-    // The other devices of the group are as they were.
+    // The other devices of the group are not affected.
     Device::of_group(&emulator, HEAT_PUMP).assigned();
 }
 
-/// "The webhook returns error code >= 429: DPS' orchestration will retry several times"; the
-/// device sees `assigning` meanwhile.
+/// "The webhook returns error code >= 429: DPS' orchestration will retry several times". The device gets `assigning`
+/// meanwhile.
 #[test]
 fn from_429_on_the_webhook_is_called_again() {
     let emulator = answering(429, "slow down");
@@ -93,8 +93,8 @@ fn from_429_on_the_webhook_is_called_again() {
     assert!(calls.iter().all(|call| call.request_body == calls[0].request_body));
 }
 
-/// "Retry count: 10; initial interval: 1 s; increment: 9 s": eleven calls and 415 s between them,
-/// and then, as we read it, CustomAllocationFailed.
+/// "Retry count: 10; initial interval: 1 s; increment: 9 s": these are eleven calls with 415 s between them. After
+/// that, as we read it, the registration ends with CustomAllocationFailed.
 #[test]
 fn ten_retries_one_second_and_nine_more_each_time() {
     let scale = 1000.0;
@@ -124,7 +124,7 @@ fn any_other_status_is_400207() {
     }
 }
 
-/// The unknown device of the tutorial: the function answers 400.
+/// The unknown device of the tutorial: the webhook answers 400.
 #[test]
 fn an_unrecognized_device_is_400207() {
     let emulator = contoso();
@@ -136,7 +136,7 @@ fn an_unrecognized_device_is_400207() {
     assert!(emulator.device("somebody-else").is_none());
 }
 
-/// Unreachable, too slow, no JSON: UNCERTAIN, 400207.
+/// The webhook is unreachable, too slow, or its answer is not JSON. UNCERTAIN: 400207.
 #[test]
 fn no_answer_is_400207() {
     for body in ["", "nonsense", "[]", "null", r#"{"iotHubHostName":7}"#, r#"{"initialTwin":7}"#] {
@@ -144,13 +144,13 @@ fn no_answer_is_400207() {
         assert_eq!(toaster(&emulator).failed().0, 400_207, "{body}");
     }
 
-    // Bound, so that nobody else listens there, and closed again.
+    // Bind a free port and close it, so that no program listens there.
     let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let emulator = builder(Config::contoso()).webhook(format!("http://{nowhere}/")).start().unwrap();
     assert_eq!(toaster(&emulator).failed().0, 400_207);
     assert_eq!(emulator.webhook_calls()[0].status, None);
 
-    // Connects, and never says a word.
+    // A server that accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = Config::contoso();
     config.behaviour.webhook_timeout = 0.05;
@@ -162,7 +162,7 @@ fn no_answer_is_400207() {
     );
 }
 
-/// "Max message 96 KB": an answer that is far longer is not read to its end.
+/// "Max message 96 KB": a much longer answer is not read to its end.
 #[test]
 fn an_answer_without_end_is_400207() {
     let payload = json!({ "x": "x".repeat(1 << 20) });
@@ -173,7 +173,7 @@ fn an_answer_without_end_is_400207() {
     );
 }
 
-/// Half of a surrogate pair is no text that a device could read. Found by fuzzing.
+/// Half of a surrogate pair cannot be sent to a device. Found by fuzzing.
 #[test]
 fn a_payload_that_is_no_unicode_is_400207() {
     let emulator = answering(200, format!(r#"{{"iotHubHostName":"{TOASTERS_HUB}","payload":{{"a":"\ude92"}}}}"#));
@@ -182,8 +182,8 @@ fn a_payload_that_is_no_unicode_is_400207() {
     assert!(message.starts_with("Custom allocation failed: the response cannot be read: "), "{message}");
 }
 
-/// "This must be one of the IoT hubs passed in the linkedHubs property in the request." What
-/// becomes of another is UNCERTAIN: 400207, or what the configuration says.
+/// "This must be one of the IoT hubs passed in the linkedHubs property in the request." The result for another hub is
+/// UNCERTAIN: 400207, or as configured.
 #[test]
 fn a_hub_that_is_not_linked_is_400207_or_as_configured() {
     let elsewhere = json!({ "iotHubHostName": "elsewhere.azure-devices.net" }).to_string();
@@ -199,17 +199,16 @@ fn a_hub_that_is_not_linked_is_400207_or_as_configured() {
     assert_eq!(toaster(&emulator).assigned()["assignedHub"], "elsewhere.azure-devices.net");
 }
 
-// ---- what the log says of it
+// ---- The log ----
 
-/// The readable line of the last call.
+/// Returns the line of the log for the last call.
 fn line(emulator: &Emulator) -> String {
     emulator.webhook_calls().pop().unwrap().to_string()
 }
 
-/// A hub that is refused is never said to be allocated; the hubs that were offered are listed, a few of them
-/// where there are many.
+/// The log says that a hub is refused, not that it is allocated, and lists the offered hubs, but only some of many.
 #[test]
-fn a_refused_hub_is_called_refused() {
+fn the_log_says_that_a_hub_is_refused() {
     let emulator = answering(200, json!({ "iotHubHostName": "else\u{1b}where" }).to_string());
     toaster(&emulator).failed();
     let call = emulator.webhook_calls().pop().unwrap();
@@ -228,7 +227,7 @@ fn a_refused_hub_is_called_refused() {
     toaster(&emulator).failed();
     assert!(line(&emulator).contains("offered: hub-0, hub-1, hub-2, hub-3, hub-4, hub-5, hub-6, hub-7 and 92 more"));
 
-    // A hub that was offered, and does not let the service in.
+    // A hub that was offered, but rejects DPS.
     emulator.update(|config| config.behaviour.inaccessible_hubs = vec!["hub-99".into()]);
     emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "hub-99" }).to_string());
     assert_eq!(toaster(&emulator).failed().0, 401_002);
@@ -236,7 +235,7 @@ fn a_refused_hub_is_called_refused() {
     assert_eq!(call.outcome, "401002 hub-99 refuses the service (inaccessible_hubs)");
     assert_eq!(call.assigned_hub, None);
 
-    // The switch that lets it through.
+    // With this setting, any hub is accepted.
     emulator.update(|config| config.behaviour.unlinked_hub = UnlinkedHub::Assigned);
     emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "elsewhere" }).to_string());
     toaster(&emulator).assigned();
@@ -244,7 +243,7 @@ fn a_refused_hub_is_called_refused() {
     assert_eq!((call.outcome.as_str(), call.assigned_hub.as_deref()), ("allocated elsewhere", Some("elsewhere")));
 }
 
-/// "attempt 2 of 11, next in 9 s", in a line and in JSON.
+/// "attempt 2 of 11, next in 9 s", in the log and in JSON.
 #[test]
 fn a_retry_says_which_it_is_and_when_the_next_comes() {
     let emulator = answering(429, "slow down");
@@ -273,7 +272,7 @@ fn a_retry_says_which_it_is_and_when_the_next_comes() {
     assert_eq!((call.attempts, call.next_in, call.outcome.as_str()), (1, None, failed));
 }
 
-/// A call of a webhook that does not answer is reported while it waits, and recorded once.
+/// A call without an answer is reported while it waits, and recorded once.
 #[test]
 fn a_call_that_is_under_way_is_told_of() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -299,8 +298,8 @@ fn a_call_that_is_under_way_is_told_of() {
     assert_eq!(emulator.webhook_calls().len(), 1);
 }
 
-/// The beginning of an answer that is no `AllocationResponse` is shown, without control characters and
-/// without the webhook's own key.
+/// The log shows the beginning of an answer that is not an `AllocationResponse`, without control characters and
+/// without the key of the webhook.
 #[test]
 fn an_answer_that_is_no_json_is_shown() {
     let html = format!(
@@ -322,13 +321,13 @@ fn an_answer_that_is_no_json_is_shown() {
     );
     assert!(line.ends_with("xxx…") && line.len() < 700, "{line}");
     assert!(!json!(emulator.webhook_calls()[0]).to_string().contains("key/12"));
-    // What allocates a hub is not shown twice.
+    // The log does not repeat an answer that allocates a hub.
     toaster(&emulator).assigned();
     assert!(!self::line(&emulator).contains('{'));
 }
 
-/// An answer may have the webhook's key with the escapes of JSON, of a URL or of HTML. It may have it instead of an
-/// object, so that the failure quotes it. A long text is cut there.
+/// The key of a webhook is masked with the escapes of JSON, of a URL or of HTML. It is also masked if it stands
+/// instead of an object, so that the failure quotes it. A long text is cut there.
 #[test]
 fn a_key_is_masked_in_every_spelling() {
     let mut config = Config::contoso();
@@ -358,8 +357,9 @@ fn a_key_is_masked_in_every_spelling() {
     assert!(line(&emulator).len() < 1000);
 }
 
-/// A hub refuses an initial twin that breaks a limit, and so the registration fails. If DPS ignores the twin, because the
-/// device stays where it is, nothing fails. The author of the webhook is warned in both cases.
+/// A hub rejects an initial twin that exceeds a limit, so the registration fails. If DPS ignores the twin, because
+/// the device stays at its hub, the registration succeeds. In both cases there is a warning for the author of the
+/// webhook.
 #[test]
 fn an_initial_twin_beyond_the_limits_fails_the_device() {
     let emulator = contoso();
@@ -379,9 +379,9 @@ fn an_initial_twin_beyond_the_limits_fails_the_device() {
     assert!(warning().ends_with(fault), "{}", warning());
 }
 
-/// A member that nobody reads is warned of, with the place where it belongs.
+/// A member that is ignored has a warning with the right place for it.
 #[test]
-fn members_that_nobody_reads_are_warned_of() {
+fn ignored_members_have_a_warning() {
     let known = "the known members are iotHubHostName, initialTwin, payload";
     for (twin, extra, warnings) in [
         (json!({ "tags": {}, "properties": { "desired": {} } }), json!({}), vec![]),
@@ -420,7 +420,7 @@ fn members_that_nobody_reads_are_warned_of() {
             assert!(line(&emulator).contains(&format!("; warning: {warning}")));
         }
     }
-    // A hub of another name, and too many of them.
+    // A hub with another name, and too many of them.
     let mut answer = json!({ "iotHub": TOASTERS_HUB });
     for n in 0..1000 {
         answer[format!("member {n}")] = json!(n);
@@ -431,10 +431,9 @@ fn members_that_nobody_reads_are_warned_of() {
     assert_eq!((warnings[0].clone(), warnings.len()), (format!("iotHub is ignored: {known}"), 8));
 }
 
-// ---- hubs with a port
+// ---- Hubs with a port ----
 
-/// `assignedHub` has a port where the linked hub has one, and only there: webhooks name the hub as they are
-/// offered it.
+/// `assignedHub` has a port only if the linked hub has one. Webhooks return the name as it was offered.
 #[test]
 fn a_hub_has_a_port_where_it_was_linked_with_one() {
     let hub = "localhost:8443";
@@ -462,9 +461,9 @@ fn a_hub_has_a_port_where_it_was_linked_with_one() {
     assert_eq!(request["deviceRuntimeContext"]["currentIotHubHostName"], hub);
 }
 
-// ---- the request
+// ---- The request ----
 
-/// "DPS sends a POST request to your webhook", as JSON, to the whole of the `webhookUrl`.
+/// "DPS sends a POST request to your webhook". The body is JSON, and the URL is the whole `webhookUrl`.
 #[test]
 fn the_webhook_is_called_by_post() {
     let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -485,8 +484,8 @@ fn the_webhook_is_called_by_post() {
     assert_eq!(device.poll(&operation_id)["registrationState"]["assignedHub"], TOASTERS_HUB);
 }
 
-/// "You can then configure the webhook in one or more individual enrollments and enrollment
-/// groups": each calls its own, with the key that its own `webhookUrl` has.
+/// "You can then configure the webhook in one or more individual enrollments and enrollment groups": each enrollment
+/// has its own webhook and its own key.
 #[test]
 fn each_enrollment_has_a_webhook_of_its_own() {
     let options =
@@ -587,7 +586,7 @@ fn other_payloads_are_not_delivered() {
     }
 }
 
-/// "include the function key in the webhookUrl field": it is sent, and shown to nobody.
+/// "include the function key in the webhookUrl field": the key is sent, and it is masked everywhere else.
 #[test]
 fn the_function_key_is_sent_and_masked() {
     let mut config = Config::contoso();
@@ -612,7 +611,7 @@ fn without_the_function_key_the_call_fails() {
     }
 }
 
-// ---- the response
+// ---- The response ----
 
 /// "AllocationResponse.payload … RegistrationOperationStatus.registrationState.payload".
 #[test]
@@ -627,15 +626,15 @@ fn the_webhooks_payload_reaches_the_device() {
     assert_eq!(device.lookup().1["payload"], json!({ "property1": "value1" }));
 }
 
-/// Without one, none.
+/// Without a payload of the webhook, the device gets no payload.
 #[test]
-fn no_payload_no_field() {
+fn without_a_payload_the_field_is_absent() {
     let emulator = answering(200, json!({ "iotHubHostName": TOASTERS_HUB, "payload": null }).to_string());
     assert!(toaster(&emulator).assigned().get("payload").is_none());
 }
 
-/// "An object that contains data to be passed back to the device"; what becomes of anything else is
-/// UNCERTAIN: it is passed back, too.
+/// "An object that contains data to be passed back to the device". For other JSON the service is UNCERTAIN: the
+/// emulator passes it back, too.
 #[test]
 fn a_payload_that_is_no_object_reaches_the_device_too() {
     for payload in [json!([1, { "a": 2 }]), json!("text"), json!(7), json!(false)] {
@@ -681,10 +680,9 @@ fn the_first_twin_is_the_webhooks_or_else_the_enrollments() {
     }
 }
 
-/// Functions live behind HTTPS: a webhook is trusted by the system's roots, and one with a
-/// certificate of its own is not reached.
+/// A webhook with HTTPS must have a certificate that the system's roots trust. A self-signed webhook is not called.
 #[test]
-fn a_webhook_that_nobody_vouches_for_is_not_reached() {
+fn a_webhook_with_an_untrusted_certificate_is_not_called() {
     let stranger = builder(Config::contoso()).https("127.0.0.1:0").start().unwrap();
     let emulator = builder(Config::contoso()).webhook(stranger.https_url().unwrap()).start().unwrap();
     assert_eq!(toaster(&emulator).failed().0, 400_207);

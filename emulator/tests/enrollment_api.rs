@@ -21,7 +21,7 @@ use support::{
 const GROUPS: &str = "/enrollmentGroups";
 const INDIVIDUALS: &str = "/enrollments";
 
-/// The service without enrollments.
+/// Starts the service without enrollments.
 fn empty() -> (Emulator, ServiceClient) {
     let emulator = changed(|config| config.enrollment_groups.clear());
     let client = ServiceClient::new(&emulator);
@@ -64,7 +64,7 @@ fn merged(mut document: Value, changes: Value) -> Value {
     document
 }
 
-/// An enrollment without what the service makes.
+/// Returns an enrollment without the members that the service sets.
 fn sent_part(document: &Value) -> Map<String, Value> {
     let mut document = document.as_object().unwrap().clone();
     for member in ["etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc"] {
@@ -80,7 +80,7 @@ fn failed(answer: (u16, Value)) -> (u64, String) {
     (code, body["message"].as_str().unwrap().to_owned())
 }
 
-/// What az sends for a group; what is given back says the same, without keys.
+/// A group as az sends it. The answer has the same members, without keys.
 #[test]
 fn an_enrollment_is_given_back_as_it_was_sent() {
     let (_emulator, client) = empty();
@@ -112,7 +112,7 @@ fn an_enrollment_is_given_back_as_it_was_sent() {
             let expected = merged(merged(sent, defaults.clone()), expected.clone());
             assert_eq!(Value::Object(sent_part(&answer)), expected, "{changes}");
             assert_eq!(client.get(&path), (200, answer.clone()));
-            // It can be sent back as it is.
+            // The client can send the answer back.
             let (status, again) = put(&client, &path, &answer, answer["etag"].as_str());
             assert_eq!((status, sent_part(&again)), (200, sent_part(&answer)));
             assert_eq!(again["createdDateTimeUtc"], answer["createdDateTimeUtc"]);
@@ -130,7 +130,7 @@ fn an_enrollment_is_given_back_as_it_was_sent() {
     }
     let update = |update: bool, migrate: bool| json!({ "updateHubAssignment": update, "migrateDeviceData": migrate });
     for (changes, expected) in [
-        // Null is as good as nothing.
+        // `null` is the same as a missing member.
         (
             json!({ "capabilities": null, "initialTwin": { "tags": null, "properties": null }, "iotHubs": null,
                     "reprovisionPolicy": null, "provisioningStatus": null, "customAllocationDefinition": null }),
@@ -140,7 +140,7 @@ fn an_enrollment_is_given_back_as_it_was_sent() {
         (json!({ "reprovisionPolicy": {} }), json!({})),
         (json!({ "allocationPolicy": "GeoLatency" }), json!({ "allocationPolicy": "geoLatency" })),
         (json!({ "allocationPolicy": "static" }), json!({ "allocationPolicy": "static" })),
-        // What the service makes, and what it does not know.
+        // Members that the service sets, and unknown members.
         (json!({ "etag": "\"x\"", "createdDateTimeUtc": "x", "registrationState": 1, "unknown": {} }), json!({})),
     ] {
         check(changes, expected);
@@ -154,7 +154,7 @@ fn an_enrollment_is_given_back_as_it_was_sent() {
     );
 }
 
-/// A device comes through an enrollment that the API made, as it does through one of the file.
+/// A device can register through an enrollment of the API, as through one of the configuration file.
 #[test]
 fn a_device_comes_through_an_enrollment_of_the_api() {
     let (emulator, client) = empty();
@@ -170,7 +170,7 @@ fn a_device_comes_through_an_enrollment_of_the_api() {
     created(&client, "/enrollments/lock", &merged(individual("lock"), own));
     let key = mechanism(&client, "/enrollments/lock")["symmetricKey"]["secondaryKey"].as_str().unwrap().to_owned();
     assert_eq!(Device::new(&emulator, "lock", &key).assigned()["deviceId"], "lock-1");
-    // The state of its device is a part of an individual enrollment, but not in lists.
+    // An individual enrollment includes the state of its device, but not in lists.
     let (_, read) = client.get("/enrollments/lock");
     assert_eq!(
         (&read["registrationState"]["status"], &read["registrationState"]["deviceId"]),
@@ -179,7 +179,8 @@ fn a_device_comes_through_an_enrollment_of_the_api() {
     assert_eq!(client.post("/enrollments/query", &json!({})).1[0].get("registrationState"), None);
 }
 
-/// What the configuration names is what the API reads; the webhook's function key stays hidden, and is kept.
+/// The API can read and change an enrollment of the configuration. The function key of its webhook stays hidden and
+/// is kept.
 #[test]
 fn the_api_changes_what_the_configuration_named() {
     let url = "http://functions.example/api/HttpTrigger1?code=the-function-key";
@@ -210,7 +211,7 @@ fn the_api_changes_what_the_configuration_named() {
         assert_eq!(group.primary_key, GROUP_KEY.parse().unwrap());
     });
 
-    // Another URL must be on this machine, and whole.
+    // Another URL must be on this machine and complete.
     let with_url = |url: &str| merged(again.clone(), json!({ "customAllocationDefinition": { "webhookUrl": url } }));
     for (url, why) in [
         (
@@ -236,7 +237,7 @@ fn the_api_changes_what_the_configuration_named() {
     }
 }
 
-/// "Two random 64-byte keys" where none are given. Empty keys on an update mean those that are there.
+/// "Two random 64-byte keys" are created if the client sends none. An empty key in an update keeps the present key.
 #[test]
 fn keys_are_made_kept_and_replaced() {
     let (_emulator, client) = empty();
@@ -272,7 +273,7 @@ fn keys_are_made_kept_and_replaced() {
             let (_, message) = failed(put(&client, path, &with_keys(keys), Some("*")));
             assert!(message.contains(why) && !message.contains(key), "{message}");
         }
-        // A key in the wrong place is not repeated.
+        // A key in the wrong place is not quoted.
         let misplaced =
             merged(new("e"), json!({ "attestation": { "type": "symmetricKey", "symmetricKey": GROUP_KEY } }));
         let (_, message) = failed(put(&client, path, &misplaced, Some("*")));
@@ -283,7 +284,7 @@ fn keys_are_made_kept_and_replaced() {
     }
 }
 
-/// A certificate comes as PEM, as base64 of it or of DER, and is given back as PEM, with its description.
+/// A certificate is accepted as PEM, as base64 of PEM or of DER, and returned as PEM with its description.
 #[test]
 fn certificates_are_given_back_with_their_description() {
     let (ca, next) = (Ca::root("factory"), Ca::root("next"));
@@ -331,7 +332,7 @@ fn certificates_are_given_back_with_their_description() {
             assert_eq!(mechanism(&client, path), answer["attestation"]);
             last = Some(answer);
         }
-        // A client may send back the description alone.
+        // A client may send back only the description.
         let mut again = last.unwrap();
         again["attestation"]["x509"][part]["primary"].as_object_mut().unwrap().remove("certificate");
         let (status, kept) = put(&client, path, &again, Some("*"));
@@ -376,7 +377,8 @@ fn a_tpms_keys_are_given_back() {
     assert_eq!(mechanism(&client, "/enrollments/mydevice"), tpm);
 }
 
-/// Without If-Match an enrollment is created; with it, one is changed or deleted that is as the client knows it.
+/// Without If-Match, an enrollment is created. With If-Match, it is changed or deleted if the client has its present
+/// version.
 #[test]
 fn changes_go_by_the_entity_tag() {
     let (_emulator, client) = empty();
@@ -415,9 +417,9 @@ fn changes_go_by_the_entity_tag() {
     }
 }
 
-/// Of clients that change the same version at the same moment, one wins.
+/// If several clients change the same version at the same moment, one succeeds.
 #[test]
-fn of_concurrent_updates_one_wins() {
+fn one_of_several_concurrent_updates_succeeds() {
     const CLIENTS: usize = 8;
     let (_emulator, client) = empty();
     let path = "/enrollmentGroups/g";
@@ -579,7 +581,7 @@ fn a_bulk_operation_tells_all_that_failed() {
             [("c".to_owned(), 412_000), ("a".to_owned(), 400_000)]
         );
         assert_eq!(status("b"), "disabled");
-        // An ID is enough to delete; one that is there twice is gone the second time.
+        // An ID is enough to delete. The second deletion of the same ID fails.
         let mut named = json!({});
         named[id] = "a".into();
         assert_eq!(errors(bulk("DELETE", vec![named.clone(), named, new("b")])), [("a".to_owned(), 404_201)]);
@@ -600,7 +602,7 @@ fn a_bulk_operation_tells_all_that_failed() {
     }
 }
 
-/// Pages of a query: the items, and what continues after them.
+/// Returns the pages of a query: their items, and the continuation.
 fn page(client: &ServiceClient, path: &str, count: usize, token: Option<&str>) -> (Vec<String>, Option<String>) {
     let request = client.request(Method::POST, path).header("x-ms-max-item-count", count);
     let request = token.into_iter().fold(request, |request, token| request.header("x-ms-continuation", token));
@@ -621,7 +623,7 @@ fn lists_come_in_pages_that_changes_do_not_shift() {
     let query = "/enrollments/query";
     let (first, token) = page(&client, query, 4, None);
     assert_eq!(first, ["D-0", "D-1", "D-2", "D-3"]);
-    // The last one of the page is deleted, one before it is created, one after it is deleted.
+    // Delete the last item of the page, create one before it, and delete one after it.
     client.delete("/enrollments/D-3");
     created(&client, "/enrollments/D-00", &individual("D-00"));
     client.delete("/enrollments/D-5");
@@ -684,7 +686,7 @@ fn queries_filter_enrollments_and_registrations() {
     }
 }
 
-/// A device that may no longer come is told so at once, even while a webhook decides on its hub.
+/// A device that is no longer allowed gets its answer at once, even while its webhook is being called.
 #[test]
 fn a_change_ends_registrations_that_are_running() {
     type Act = fn(&ServiceClient);
@@ -733,8 +735,8 @@ fn a_change_ends_registrations_that_are_running() {
     }
 }
 
-/// "Deleting an enrollment group doesn't delete the registration records for devices in the group." The hub keeps the
-/// devices.
+/// "Deleting an enrollment group doesn't delete the registration records for devices in the group." The hub also
+/// keeps the devices.
 #[test]
 fn deleting_a_group_keeps_its_registrations() {
     let emulator = contoso();
@@ -745,7 +747,7 @@ fn deleting_a_group_keeps_its_registrations() {
     assert_eq!(client.get(&format!("/registrations/{TOASTER}")).1["status"], "assigned");
     assert_eq!(emulator.device(TOASTER).unwrap().assigned_hub, TOASTERS_HUB);
     assert_eq!(answer(device.put()).0, 404);
-    // The group is made again: the device is known to be at its hub.
+    // When the group is created again, the device still has its hub.
     let own = json!({ "attestation": { "type": "symmetricKey", "symmetricKey": { "primaryKey": GROUP_KEY } } });
     created(&client, &format!("{GROUPS}/{GROUP}"), &merged(group(GROUP), own));
     assert_eq!(device.assigned()["assignedHub"], emulator.device(TOASTER).unwrap().assigned_hub);

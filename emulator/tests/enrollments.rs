@@ -1,4 +1,4 @@
-//! Enrollments, and the allocation that the service does by itself.
+//! Enrollments, and allocation without a webhook.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn key(text: &str) -> SymmetricKey {
     SymmetricKey::from_base64(text).unwrap()
 }
 
-/// A service with one group that allocates without a webhook.
+/// Starts a service with one group that allocates without a webhook.
 fn without_webhook(policy: AllocationPolicy) -> Config {
     let mut config = Config::contoso();
     config.enrollment_groups[0].allocation.policy = policy;
@@ -33,7 +33,7 @@ fn individual(change: impl FnOnce(&mut IndividualEnrollment)) -> Config {
     config
 }
 
-/// Static allocation: the hub that the enrollment names, whatever the device.
+/// Static allocation: every device gets the hub of the enrollment.
 #[test]
 fn static_allocation_takes_the_enrollments_hub() {
     let mut config = without_webhook(AllocationPolicy::Static);
@@ -46,9 +46,9 @@ fn static_allocation_takes_the_enrollments_hub() {
     assert!(emulator.webhook_calls().is_empty());
 }
 
-/// Hashed allocation: spread over the hubs, the same device always to the same hub. Lowest latency is the same:
-/// "If multiple linked IoT hubs would provide the same lowest latency, the provisioning service hashes devices across
-/// those hubs".
+/// Hashed allocation: devices are spread over the hubs, and a device always gets the same hub. Lowest latency is the
+/// same here: "If multiple linked IoT hubs would provide the same lowest latency, the provisioning service hashes
+/// devices across those hubs".
 #[test]
 fn hashed_allocation_spreads_devices_and_remembers() {
     for policy in [AllocationPolicy::Hashed, AllocationPolicy::GeoLatency] {
@@ -65,7 +65,7 @@ fn hashed_allocation_spreads_devices_and_remembers() {
     }
 }
 
-/// `iot_hub_host_name` names a hub as the first api-version did; `iot_hubs` goes before it.
+/// `iot_hub_host_name` names one hub, as the first api-version did. `iot_hubs` takes precedence.
 #[test]
 fn a_single_hub_counts_if_no_list_of_hubs_is_given() {
     for (hubs, hub) in [(vec![], HEATPUMPS_HUB), (vec![TOASTERS_HUB.to_owned()], TOASTERS_HUB)] {
@@ -77,7 +77,7 @@ fn a_single_hub_counts_if_no_list_of_hubs_is_given() {
     }
 }
 
-/// Without a webhook too, *never* keeps a device where it is, and the others move it.
+/// Reprovisioning without a webhook: *never* keeps a device at its hub, and the other policies move it.
 #[test]
 fn re_provisioning_holds_without_a_webhook() {
     for (policy, hub, substatus, tag) in [
@@ -102,7 +102,7 @@ fn re_provisioning_holds_without_a_webhook() {
     }
 }
 
-/// Without a hub there is nothing to assign: 401001 "IoTHub not found.", as the service says it.
+/// Without a hub, the registration fails as in the real service: 401001 "IoTHub not found.".
 #[test]
 fn without_linked_hubs_a_registration_fails() {
     let emulator = builder(without_webhook(AllocationPolicy::Hashed)).start().unwrap();
@@ -113,8 +113,8 @@ fn without_linked_hubs_a_registration_fails() {
     assert_eq!(Device::of_group(&emulator, TOASTER).failed(), (401_001, "IoTHub not found.".into()));
 }
 
-/// An individual enrollment has its own key, which the device uses as it is, its own device ID and
-/// its own initial twin.
+/// An individual enrollment has its own key, which the device uses directly, its own device ID and its own initial
+/// twin.
 #[test]
 fn an_individual_enrollment_has_its_own_key_id_and_twin() {
     let emulator = builder(individual(|individual| {
@@ -127,7 +127,7 @@ fn an_individual_enrollment_has_its_own_key_id_and_twin() {
     }))
     .start()
     .unwrap();
-    // One key after the other, without the 30 minutes between them.
+    // Allow both keys, without the 30 minutes between them.
     emulator.update(|config| config.behaviour.other_key_blocked_for = 0.0);
     for key in [OTHER_KEY, GROUP_KEY] {
         let state = Device::new(&emulator, TOASTER, key).assigned();
@@ -145,20 +145,20 @@ fn an_individual_enrollment_has_its_own_key_id_and_twin() {
     assert_eq!(json!(record.twin), twin);
 }
 
-/// An individual enrollment takes precedence over a group: the group's key no longer counts.
+/// An individual enrollment takes precedence over a group: the group's key is no longer accepted.
 #[test]
 fn an_individual_enrollment_takes_precedence() {
     let emulator = builder(individual(|_| {})).start().unwrap();
     let (status, body) = answer(Device::of_group(&emulator, TOASTER).put());
     assert_eq!((status, &body["errorCode"]), (401, &json!(401_002)));
     Device::new(&emulator, TOASTER, OTHER_KEY).assigned();
-    // The group's other devices are not concerned.
+    // The other devices of the group are not affected.
     Device::of_group(&emulator, HEAT_PUMP).assigned();
 }
 
-/// A disabled individual enrollment answers its own key as it does the group's, but nobody else's.
+/// A disabled individual enrollment answers its own key and the key of the group. Other keys are rejected.
 #[test]
-fn a_disabled_enrollment_still_wants_a_key() {
+fn a_disabled_enrollment_still_needs_a_valid_key() {
     let emulator = builder(individual(|individual| individual.enabled = false)).start().unwrap();
     for key in [OTHER_KEY.to_owned(), derive(GROUP_KEY, TOASTER)] {
         assert_eq!(answer(Device::new(&emulator, TOASTER, &key).put()).1["status"], "disabled");
@@ -167,8 +167,8 @@ fn a_disabled_enrollment_still_wants_a_key() {
     assert_eq!(Device::new(&emulator, TOASTER, &stranger).put().status(), 401);
 }
 
-/// A disabled group answers as a disabled individual enrollment does: an empty operation ID, a state
-/// with a tag and times but no device ID, and the same state on a look-up.
+/// A disabled group answers as a disabled individual enrollment: an empty operation ID, and a state with a tag and
+/// times but no device ID. A look-up has the same state.
 #[test]
 fn a_disabled_group_is_disabled() {
     let emulator = changed(|config| config.enrollment_groups[0].enabled = false);
@@ -179,13 +179,13 @@ fn a_disabled_group_is_disabled() {
     assert!(state["etag"].is_string() && state["lastUpdatedDateTimeUtc"].is_string());
     assert!(state.get("deviceId").is_none());
     assert_eq!(device.lookup(), (200, state.clone()));
-    // Enabled again, the device gets in.
+    // After the group is enabled again, the device is assigned.
     emulator.update(|config| config.enrollment_groups[0].enabled = true);
     device.assigned();
 }
 
-/// "404201: enrollment not found" when nothing could be for the device. With a group there, any ID
-/// could be the group's, so that a wrong key is 401002.
+/// "404201: enrollment not found" if no enrollment can be for the device. With a group, any ID may belong to the
+/// group, so a wrong key is 401002.
 #[test]
 fn without_any_enrollment_it_is_404201() {
     let emulator = builder(Config { enrollment_groups: vec![], ..individual(|_| {}) }).start().unwrap();
@@ -204,9 +204,9 @@ fn without_any_enrollment_it_is_404201() {
     assert_eq!((status, &body["errorCode"]), (401, &json!(401_002)));
 }
 
-/// With several groups, the one whose key signed is the device's.
+/// If there are several groups, the device belongs to the group whose key signed.
 #[test]
-fn the_key_tells_the_group() {
+fn the_signing_key_selects_the_group() {
     let emulator = changed(|config| {
         config.enrollment_groups.push(EnrollmentGroup {
             enrollment_group_id: "others".into(),
@@ -226,7 +226,7 @@ fn the_key_tells_the_group() {
     assert_eq!(emulator.device(TOASTER).unwrap().enrollment_id, GROUP);
 }
 
-/// A changed enrollment has a new etag and a new time; one that did not change has not.
+/// A changed enrollment gets a new etag and a new time. An unchanged enrollment does not.
 #[test]
 fn an_enrollments_etag_changes_with_it() {
     let emulator = contoso();

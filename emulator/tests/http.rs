@@ -1,4 +1,4 @@
-//! The HTTP surface: statuses, headers, framing, and what is refused how.
+//! HTTP: statuses, headers, framing, and rejected requests.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn is_guid(text: &str) -> bool {
     lengths == [8, 4, 4, 4, 12] && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
-/// `2026-01-02T03:04:05.6789012Z`, without zeros at the end of the fraction.
+/// Checks a time such as `2026-01-02T03:04:05.6789012Z`, without zeros at the end of the fraction.
 fn is_time(text: &str) -> bool {
     let digits = |c: char| if c.is_ascii_digit() { '0' } else { c };
     let form: String = text.chars().map(digits).collect();
@@ -30,8 +30,8 @@ fn is_time(text: &str) -> bool {
     fraction.is_some_and(|fraction| ".0000000".starts_with(fraction)) && !text.ends_with("0Z")
 }
 
-/// "202 example: Date, Content-Type, Transfer-Encoding: chunked, Location (no operation id),
-/// Retry-After: 3, x-ms-request-id", for the register answer and for polls.
+/// "202 example: Date, Content-Type, Transfer-Encoding: chunked, Location (no operation id), Retry-After: 3,
+/// x-ms-request-id", for the register answer and for polls.
 #[test]
 fn an_answer_in_progress_has_the_documented_head() {
     let emulator = contoso();
@@ -52,8 +52,8 @@ fn an_answer_in_progress_has_the_documented_head() {
     assert_eq!((poll.status().as_u16(), header(&poll, "retry-after").as_str()), (202, "3"));
 }
 
-/// "operationId grammar seen: `4.` or `5.` + 16 hex + `.` + GUID (~55 chars)", and "RFC 3339 UTC,
-/// 7 fractional digits in practice", and zeros at the end are trimmed.
+/// "operationId grammar seen: `4.` or `5.` + 16 hex + `.` + GUID (~55 chars)", and "RFC 3339 UTC, 7 fractional digits
+/// in practice", without trailing zeros.
 #[test]
 fn ids_and_times_have_the_services_form() {
     let emulator = contoso();
@@ -86,7 +86,7 @@ fn ids_and_times_have_the_services_form() {
     );
 }
 
-/// `Retry-After` and chunking are the service's to choose: both can be had the other way.
+/// `Retry-After` and chunking can be configured, because the service may change them.
 #[test]
 fn retry_after_and_framing_are_configurable() {
     let emulator = changed(|config| {
@@ -113,9 +113,9 @@ fn a_refusal_has_an_error_body() {
     assert!(is_time(body["timestampUtc"].as_str().unwrap()));
 }
 
-/// The table of HTTP statuses: 400, 404, 405, 413, 415, each with a body.
+/// The HTTP statuses 400, 404, 405, 413 and 415, each with a body.
 #[test]
-fn what_is_no_request_of_ours_is_refused_with_a_body() {
+fn an_unknown_request_is_rejected_with_a_body() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let register = format!("{}/register{VERSION}", device.path());
@@ -146,9 +146,9 @@ fn what_is_no_request_of_ours_is_refused_with_a_body() {
     }
 }
 
-/// What Microsoft's clients and examples send beside the plain form is taken.
+/// Unusual requests of Microsoft's clients and examples are accepted.
 #[test]
-fn the_clients_habits_are_taken() {
+fn unusual_requests_of_clients_are_accepted() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let body = device.registration().to_string();
@@ -219,7 +219,7 @@ fn a_bad_registration_id_is_400004() {
     }
 }
 
-/// A poll for an operation, or a look-up of a device, that nobody knows is 404201.
+/// A poll of an unknown operation and a look-up of an unknown device are 404201.
 #[test]
 fn unknown_registrations_are_404201() {
     let emulator = contoso();
@@ -229,7 +229,7 @@ fn unknown_registrations_are_404201() {
     device.register();
     let (status, body) = answer(device.get("5.0123456789abcdef.00000000-0000-0000-0000-000000000000"));
     assert_eq!((status, &body["errorCode"]), (404, &json!(404_201)));
-    // An operation is its device's own.
+    // An operation belongs to its device.
     let other = Device::of_group(&emulator, HEAT_PUMP);
     let (status, _) = answer(other.get(&device.register()));
     assert_eq!(status, 404);
@@ -254,7 +254,7 @@ fn a_look_up_tells_the_bare_state() {
     assert_eq!(response.status(), 400);
 }
 
-/// A repeated register starts a new operation; the old one can still be polled.
+/// A second register starts a new operation. The old operation can still be polled.
 #[test]
 fn each_register_is_an_operation_of_its_own() {
     let emulator = contoso();
@@ -265,7 +265,7 @@ fn each_register_is_an_operation_of_its_own() {
     assert_eq!(device.poll(&second)["operationId"], *second);
 }
 
-/// "409203: precondition failed: concurrent registration of same ID", where it is wanted.
+/// "409203: precondition failed: concurrent registration of same ID", if it is configured.
 #[test]
 fn a_concurrent_register_is_409203_on_request() {
     let mut config = Config::contoso();
@@ -282,8 +282,8 @@ fn a_concurrent_register_is_409203_on_request() {
     assert_eq!(device.put().status(), 202);
 }
 
-/// "Quotas: register 1000/min, operations 1000/min; device polling 5 per 10 s", each where it is
-/// wanted, answered 429001 with Retry-After.
+/// "Quotas: register 1000/min, operations 1000/min; device polling 5 per 10 s". Each can be configured, and its
+/// answer is 429001 with Retry-After.
 #[test]
 fn quotas_are_429001_on_request() {
     fn throttled(response: Response) {
@@ -320,7 +320,7 @@ fn a_register_can_be_answered_with_the_result() {
     assert_eq!(body["registrationState"]["assignedHub"], TOASTERS_HUB);
 }
 
-/// Several requests in one go on one connection, and names of headers as the service writes them.
+/// Several requests at once on one connection. Header names are written as in the service.
 #[test]
 fn a_connection_is_kept_alive_and_may_be_pipelined() {
     let emulator = contoso();
@@ -338,7 +338,7 @@ fn a_connection_is_kept_alive_and_may_be_pipelined() {
     assert!(answers.contains("\r\nRetry-After: 3\r\n"));
 }
 
-/// A peer that closes its half of the connection after asking is still answered.
+/// A client that closes its side after the request still gets the answer.
 #[test]
 fn a_half_closed_connection_is_answered() {
     let emulator = contoso();
@@ -358,7 +358,7 @@ fn a_half_closed_connection_is_answered() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
 
-/// A call of the service API that misses its path reaches the device API. Its keys stay out of the records.
+/// A call of the service API with a misspelt path reaches the device API. Its keys are not recorded.
 #[test]
 fn a_body_without_a_route_leaves_no_key_on_record() {
     let emulator = contoso();

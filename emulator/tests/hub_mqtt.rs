@@ -1,4 +1,5 @@
-//! A hub's device side over MQTT: who is let in, topics and filters, and how the link ends of a device that breaks the rules.
+//! The device side of hubs over MQTT: which devices may connect, topics and filters, and the end of a connection that
+//! violates the protocol.
 
 mod support;
 
@@ -35,7 +36,8 @@ fn properties(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The outcome of the link that the hub dropped last. The link has ended, so it is on record.
+/// Returns the outcome of the last connection that the hub closed. Call it after the connection has ended, so that it
+/// is recorded.
 fn dropped(emulator: &Emulator) -> String {
     let record = emulator.requests().into_iter().rfind(|record| record.method == "-").unwrap();
     record.outcome.strip_prefix("the link was dropped: ").unwrap().to_owned()
@@ -136,7 +138,7 @@ fn a_connect_is_refused_with_5_and_the_log_says_why() {
         let code = toaster.try_connect(&emulator, connect);
         let record = last(&emulator);
         if !has_login {
-            // A client without a user name is a client of neither service.
+            // Both services reject a client without a user name.
             assert_eq!(code, Some(4));
             continue;
         }
@@ -145,14 +147,14 @@ fn a_connect_is_refused_with_5_and_the_log_says_why() {
         assert_eq!((&*record.method, record.http_status), ("CONNECT", None));
         assert!(record.hub.is_some());
     }
-    // Nothing of all that was seen at the device, which still can connect.
+    // These attempts do not affect the device: it can still connect.
     assert_eq!(toaster.try_connect(&emulator, toaster.packet()), Some(0));
     assert_eq!((emulator.telemetry(TOASTER).count, emulator.device(TOASTER).unwrap().twin.reported_version), (0, 1));
     let version_5 = Connect { protocol: Protocol::V5, ..toaster.packet() };
     assert_eq!(toaster.try_connect(&emulator, version_5), Some(1));
 }
 
-/// Who belongs to neither service is told both user names.
+/// If a user name fits neither service, the log has the forms of both.
 #[test]
 fn a_user_name_of_neither_service_is_told_both_forms() {
     let emulator = plain();
@@ -167,7 +169,7 @@ fn a_user_name_of_neither_service_is_told_both_forms() {
     }
 }
 
-/// The query of a user name is read loosely: clients of many years connect.
+/// The query of a user name may have many forms, because clients of many years are in use.
 #[test]
 fn user_names_are_read_loosely() {
     let emulator = plain();
@@ -185,7 +187,7 @@ fn user_names_are_read_loosely() {
     ] {
         let device = HubDevice { query: query.to_owned(), hub: hub.to_owned(), ..toaster.clone() };
         let mut client = device.with_twin(&emulator);
-        // "If api-version isn't specified, twin properties return 400 bad requests", and telemetry is accepted.
+        // "If api-version isn't specified, twin properties return 400 bad requests", but telemetry is accepted.
         let (topic, body) = client.ask(&format!("{GET}7"), "");
         assert_eq!(topic, if has_twin { "200/?$rid=7" } else { "400/?$rid=7" }, "{query}: {body}");
         assert_eq!(body["errorCode"].is_number(), !has_twin, "{body}");
@@ -193,7 +195,7 @@ fn user_names_are_read_loosely() {
     }
 }
 
-/// "A will message is sent on as telemetry with iothub-MessageType=Will": if the link ends without DISCONNECT.
+/// "A will message is sent on as telemetry with iothub-MessageType=Will" if the connection ends without DISCONNECT.
 #[test]
 fn a_will_is_telemetry_if_the_device_leaves_without_disconnect() {
     let emulator = plain();
@@ -208,7 +210,7 @@ fn a_will_is_telemetry_if_the_device_leaves_without_disconnect() {
     };
     connect(false).disconnect();
     assert_eq!(emulator.telemetry(TOASTER).count, 0);
-    // A client that breaks the rules, a client that is gone, and one whose place is taken.
+    // A client that violates the protocol, a client that disappears, and a client that is replaced.
     let mut rude = connect(false);
     rude.publish("nowhere", QoS::AtMostOnce, "");
     assert!(rude.receive().is_none());
@@ -228,7 +230,7 @@ fn a_will_is_telemetry_if_the_device_leaves_without_disconnect() {
     }
 }
 
-/// "It only supports the documented topic names and filters": five, each with QoS 0 or 1.
+/// "It only supports the documented topic names and filters": there are five, each with QoS 0 or 1.
 #[test]
 fn the_documented_filters_are_granted_and_others_end_the_link() {
     let emulator = plain();
@@ -242,7 +244,7 @@ fn the_documented_filters_are_granted_and_others_end_the_link() {
         let codes = client.try_subscribe(&five.map(|filter| (filter, qos))).unwrap();
         assert_eq!(codes, [SubscribeReasonCode::Success(granted); 5]);
         assert_eq!(last(&emulator).path, five.join(" "));
-        // Answers have QoS 0 all the same.
+        // Answers have QoS 0 in both cases.
         client.twin();
     }
     for filter in [
@@ -263,7 +265,7 @@ fn the_documented_filters_are_granted_and_others_end_the_link() {
     }
 }
 
-/// Topics that a hub does not have end the link, with QoS 2, too.
+/// Unknown topics and messages with QoS 2 end the connection.
 #[test]
 fn other_topics_end_the_link() {
     let emulator = plain();
@@ -297,7 +299,7 @@ fn other_topics_end_the_link() {
     assert_eq!((emulator.telemetry(TOASTER).count, emulator.device(TOASTER).unwrap().twin.reported_version), (0, 1));
 }
 
-/// Properties as all clients write them; QoS 0 and 1; RETAIN becomes a property; 256 KB.
+/// Properties in the forms of all clients, QoS 0 and 1, 256 KB. RETAIN becomes a property.
 #[test]
 fn telemetry_is_accepted_and_kept() {
     let emulator = plain();
@@ -324,7 +326,7 @@ fn telemetry_is_accepted_and_kept() {
     let mut retained = Publish::new(toaster.events("a=b"), QoS::AtMostOnce, vec![0, 255]);
     retained.retain = true;
     client.send(&Packet::Publish(retained));
-    // Not acknowledged, and carried out before the ping.
+    // QoS 0 has no acknowledgement. The message is processed before the ping.
     assert!(client.pings());
     let telemetry = emulator.telemetry(&TOASTER.to_uppercase()).last;
     assert_eq!((emulator.telemetry(TOASTER).count, telemetry.len()), (7, 7));
@@ -344,14 +346,14 @@ fn telemetry_is_accepted_and_kept() {
     assert_eq!(emulator.telemetry(HEAT_PUMP).count, 0);
 }
 
-/// A QoS-1 request has a PUBACK besides its answer; `$rid` comes back as it was.
+/// A QoS-1 request gets a PUBACK besides its answer. The answer has the same `$rid`.
 #[test]
 fn requests_are_acknowledged_and_answered() {
     let emulator = plain();
     let toaster = HubDevice::toaster(&emulator);
     let mut client = toaster.with_twin(&emulator);
     for rid in ["1", "65535", "a7c8ff76-e6ee-4b20-95ab-5bf34aa7b9d6", "", "a%20b", "ä"] {
-        // Clients send nothing, or a space.
+        // Clients send an empty body or a space.
         for body in ["", " ", "{", "{}"] {
             assert_eq!(client.ask(&format!("{GET}{rid}"), body).0, format!("200/?$rid={rid}"));
         }
@@ -360,11 +362,11 @@ fn requests_are_acknowledged_and_answered() {
         assert!(client.is_acknowledged(&format!("{REPORT}{rid}"), "{}"));
         assert!(client.message().0.starts_with(&format!("$iothub/twin/res/204/?$rid={rid}&$version=")));
     }
-    // An answer to a method that nobody called.
+    // An answer to a method that was not called.
     assert!(client.is_acknowledged("$iothub/methods/res/200/?$rid=1", "{}"));
     assert!(client.pings());
     assert!(last(&emulator).outcome.contains("calls none"));
-    // Nobody hears an answer without a subscription, and it is on record.
+    // Without a subscription the device gets no answer, and the record says so.
     client.unsubscribe(TWIN_ANSWERS);
     client.unsubscribe("never/subscribed");
     client.publish(&format!("{GET}1"), QoS::AtMostOnce, "");
@@ -375,7 +377,7 @@ fn requests_are_acknowledged_and_answered() {
     client.twin();
 }
 
-/// Node goes by `errorCode` in the body, Python by the status.
+/// Microsoft's client for Node uses `errorCode` in the body, and the client for Python uses the status.
 #[test]
 fn a_refused_report_has_a_status_and_an_error_code() {
     let emulator = plain();
@@ -408,7 +410,7 @@ fn a_refused_report_has_a_status_and_an_error_code() {
     assert_eq!(client.twin()["reported"], json!({ "a": 1, "$version": 2 }));
 }
 
-/// One line makes a fault.
+/// Each script is one line.
 #[test]
 fn scripts_break_what_a_hub_does() {
     let emulator = plain();
@@ -420,7 +422,7 @@ fn scripts_break_what_a_hub_does() {
     }
     emulator.script(Script::drop_connection(Operation::HubConnect).for_device(TOASTER));
     assert_eq!(toaster.try_connect(&emulator, toaster.packet()), None);
-    // The one is of DPS, the other of another device.
+    // One script is for DPS, and the other for another device.
     emulator.script(Script::connack(3));
     emulator.script(Script::hub_connack(3).for_device(HEAT_PUMP));
     let mut client = toaster.with_twin(&emulator);
@@ -439,7 +441,7 @@ fn scripts_break_what_a_hub_does() {
     emulator.script(Script::permute_topic(Operation::TwinReport));
     assert_eq!(client.ask(&format!("{REPORT}1"), "{}").0, "204/?$version=2&$rid=1");
 
-    // The message is taken, and its acknowledgement is lost.
+    // The message is accepted, but its acknowledgement is lost.
     emulator.script(Script::drop_connection(Operation::Telemetry));
     assert!(!client.is_acknowledged(&toaster.events(""), "x"));
     assert_eq!(emulator.telemetry(TOASTER).count, 1);

@@ -1,4 +1,4 @@
-//! Sessions of devices at their hubs: what is kept of them, what they are told, and what ends them.
+//! Sessions of devices at their hubs: their subscriptions, their notifications, and their end.
 
 mod support;
 
@@ -36,7 +36,7 @@ fn patch(emulator: &Emulator, desired: Value) {
     emulator.patch_twin(TOASTER, json!({ "desired": desired })).unwrap();
 }
 
-/// Why the hub dropped a link, once the client has seen the end of it.
+/// Returns why the hub closed a connection, after the client has seen its end.
 fn why_dropped(emulator: &Emulator, client: &mut HubClient) -> String {
     assert_eq!(client.receive(), None);
     let record = eventually(|| emulator.requests().into_iter().rfind(|record| record.method == "-"));
@@ -44,13 +44,13 @@ fn why_dropped(emulator: &Emulator, client: &mut HubClient) -> String {
     record.outcome.strip_prefix("the link was dropped: ").unwrap().to_owned()
 }
 
-/// The notification of a change: its version, and its body.
+/// Reads a notification: its version and its body.
 fn notified(client: &mut HubClient) -> (String, Value) {
     let (topic, body) = client.message();
     (topic.strip_prefix("$iothub/twin/PATCH/properties/desired/?$version=").unwrap().to_owned(), body)
 }
 
-/// Makes the next registration of the toaster end at the other hub.
+/// Moves the toaster to the other hub with its next registration.
 fn move_away(emulator: &Emulator) {
     emulator.update(|config| {
         let group = &mut config.enrollment_groups[0];
@@ -60,13 +60,13 @@ fn move_away(emulator: &Emulator) {
     assert_eq!(Device::of_group(emulator, TOASTER).assigned()["assignedHub"], HEATPUMPS_HUB);
 }
 
-/// Clients for Python and Node never subscribe again after they renew a token.
+/// Microsoft's clients for Python and Node do not subscribe again after they renew a token.
 #[test]
 fn a_session_is_kept_until_a_clean_one() {
     let emulator = plain();
     let toaster = HubDevice::toaster(&emulator);
     let connect = |clean| toaster.connected_on(&emulator, "mqtt", clean);
-    // Whether a session is present, and whether the device is heard and told without a word.
+    // Is there a session, and does the device get answers and notifications without subscribing again?
     let mut version = 1;
     let mut heard = |(mut client, present): (HubClient, bool)| {
         version += 1;
@@ -86,7 +86,7 @@ fn a_session_is_kept_until_a_clean_one() {
         (present, answered, told)
     };
     assert_eq!(heard(connect(false)), (false, false, false));
-    // A session without subscriptions is one, too.
+    // A session without subscriptions is a session, too.
     assert_eq!(heard(connect(false)), (true, false, false));
     let (mut client, _) = connect(false);
     client.subscribe(&BOTH);
@@ -98,13 +98,13 @@ fn a_session_is_kept_until_a_clean_one() {
     client.unsubscribe(DESIRED);
     assert_eq!(heard((client, true)), (true, true, false));
     assert_eq!(heard(connect(false)), (true, true, false));
-    // A clean session erases it, and keeps nothing itself.
+    // A clean session deletes the kept session and is not kept itself.
     let (mut client, present) = connect(true);
     client.subscribe(&BOTH);
     assert_eq!(heard((client, present)), (false, true, true));
     assert_eq!(heard(connect(true)), (false, false, false));
     assert_eq!(heard(connect(false)), (false, false, false));
-    // A CONNECT that is refused leaves it as it is.
+    // A rejected CONNECT does not change the kept session.
     let mut wrong = HubDevice { key: OTHER_KEY.into(), ..toaster.clone() }.packet();
     wrong.clean_session = true;
     assert_eq!(toaster.try_connect(&emulator, wrong), Some(5));
@@ -112,7 +112,7 @@ fn a_session_is_kept_until_a_clean_one() {
     assert_eq!(emulator.requests().iter().filter(|record| record.outcome == "connected, session present").count(), 7);
 }
 
-/// The same with a data folder, over a restart.
+/// The same after a restart with a data folder.
 #[test]
 fn a_session_is_kept_over_a_restart() {
     let directory = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ fn a_session_is_kept_over_a_restart() {
     assert_eq!(notified(&mut client), ("2".to_owned(), json!({ "b": 2, "$version": 2 })));
 }
 
-/// "400027: the older link is dropped", whatever listener each came by.
+/// "400027: the older link is dropped", on whatever listeners the two connections are.
 #[test]
 fn a_second_connection_ends_the_first() {
     let emulator = plain();
@@ -146,7 +146,7 @@ fn a_second_connection_ends_the_first() {
         assert!(newer.pings() && emulator.is_connected(TOASTER));
         older = newer;
     }
-    // A device whose CONNECT is refused takes nobody's place.
+    // A device whose CONNECT is rejected replaces no session.
     let mut wrong = HubDevice { key: OTHER_KEY.into(), ..toaster.clone() }.packet();
     wrong.clean_session = true;
     assert_eq!(toaster.try_connect(&emulator, wrong), Some(5));
@@ -155,7 +155,7 @@ fn a_second_connection_ends_the_first() {
     eventually(|| (!emulator.is_connected(TOASTER)).then_some(()));
 }
 
-/// The notification is the patch itself, with nulls. Nothing waits for a device that is offline.
+/// The notification is the patch itself, with nulls. A device that is offline gets no notifications later.
 #[test]
 fn a_device_is_told_of_desired_properties() {
     let emulator = plain();
@@ -180,7 +180,7 @@ fn a_device_is_told_of_desired_properties() {
     assert_eq!((&twin["desired"]["nested"], &twin["desired"]["$version"]), (&json!({ "a": [1, null] }), &json!(5)));
     let record = eventually(|| emulator.requests().into_iter().rfind(|record| record.method == "NOTIFY"));
     assert_eq!((&*record.response_body, record.hub.as_deref()), (r#"{"$version":5}"#, Some(TOASTERS_HUB)));
-    // Tags are none of the device's, and a patch that is refused changes nothing.
+    // Changes of tags are not sent to the device, and a rejected patch changes nothing.
     emulator.patch_twin(TOASTER, json!({ "tags": { "building": 43 } })).unwrap();
     assert!(emulator.patch_twin(TOASTER, json!({ "desired": { "a.b": 1 } })).is_err());
     assert!(client.pings());
@@ -191,7 +191,7 @@ fn a_device_is_told_of_desired_properties() {
     assert_eq!(emulator.requests().iter().filter(|record| record.method == "NOTIFY").count(), 3);
 }
 
-/// "Moved": the live session ends, and a CONNECT at the old hub is refused.
+/// "Moved": the session ends, and the old hub rejects a CONNECT.
 #[test]
 fn a_device_that_is_moved_is_dropped_and_refused_at_its_old_hub() {
     for policy in [ReprovisionPolicy::Migrate, ReprovisionPolicy::Reset] {
@@ -204,18 +204,19 @@ fn a_device_that_is_moved_is_dropped_and_refused_at_its_old_hub() {
         assert!(why_dropped(&emulator, &mut client).contains(HEATPUMPS_HUB));
         assert_eq!(toaster.try_connect(&emulator, toaster.packet()), Some(5));
         let moved = HubDevice { hub: HEATPUMPS_HUB.into(), ..toaster };
-        // The new hub has kept no session.
+        // The new hub has no session of the device.
         let (mut client, present) = moved.connected_on(&emulator, "mqtt", false);
         assert!(!present);
         client.subscribe(&BOTH);
         assert_eq!(client.twin()["reported"].get("kept").is_some(), policy == ReprovisionPolicy::Migrate);
-        // The same hub again: the session goes on.
+        // At the same hub, the session continues.
         Device::of_group(&emulator, TOASTER).assigned();
         assert!(client.pings());
     }
 }
 
-/// Disabled, removed, reset, or dropped: the link ends. What the next CONNECT is told differs.
+/// The session ends if the device is disabled, removed, reset or disconnected. The answer to the next CONNECT
+/// differs.
 #[test]
 fn an_operator_ends_sessions() {
     let emulator = plain();
@@ -255,13 +256,13 @@ fn a_reset_ends_sessions() {
     let toaster = HubDevice::toaster(&emulator);
     let mut client = toaster.connected(&emulator);
     Control::of(&emulator).post("reset", &json!({}));
-    // The reset may come after the record of it.
+    // The client may see the end of its connection before the reset has finished.
     assert_eq!(client.receive(), None);
     assert_eq!(toaster.try_connect(&emulator, toaster.packet()), Some(5));
     assert!(!emulator.is_connected(TOASTER) && emulator.telemetry(TOASTER).count == 0);
 }
 
-/// "A hub that is down": 3 for CONNECT, and the links end, also if it goes down at run time.
+/// "A hub that is down" answers CONNECT with 3. If a hub goes down while it runs, its connections end.
 #[test]
 fn an_unavailable_hub_answers_3() {
     let emulator = plain();
@@ -282,7 +283,7 @@ fn an_unavailable_hub_answers_3() {
     assert!(toaster.connected(&emulator).pings());
 }
 
-/// A session outlives its token by `hub_session_after_expiry`, of the service's time.
+/// After the token expires, a session lasts for `hub_session_after_expiry` of the service's time.
 #[test]
 fn a_session_outlives_its_token_and_then_ends() {
     // Ten minutes take 60 ms here.
@@ -299,7 +300,7 @@ fn a_session_outlives_its_token_and_then_ends() {
     assert_eq!(toaster.try_connect(&emulator, connect), Some(5));
     assert!(toaster.connected(&emulator).pings());
 
-    // As long as it takes in the field.
+    // As long as in the real service.
     let emulator = with(|config| {
         config.behaviour = Behaviour { hub_session_after_expiry: 1e9, token_leeway: 100, ..Behaviour::default() };
     });
@@ -323,13 +324,14 @@ fn a_silent_device_is_dropped() {
     let started = Instant::now();
     assert!(why_dropped(&emulator, &mut client).contains("not even a ping"));
     assert!(started.elapsed() > Duration::from_millis(1400));
-    // 0 is no keep-alive, and 1767 s at most.
+    // 0 means no keep-alive, and the limit is 1767 s.
     let mut client = toaster.open(&emulator, "mqtt");
     assert_eq!(client.connect(Connect { keep_alive: 0, ..toaster.packet() }).map(|(code, _)| code), Some(0));
     assert!(client.pings());
 }
 
-/// A certificate instead of a password: of the device itself, or of a group's CA. The password is absent, or empty.
+/// A device may show a certificate instead of a password: its own, or one by a CA of its group. The password may be
+/// absent or empty.
 #[test]
 fn devices_with_certificates_connect_without_a_password() {
     let ca = Ca::root("factory");
@@ -357,7 +359,7 @@ fn devices_with_certificates_connect_without_a_password() {
         let mut device = HubDevice::new(state["assignedHub"].as_str().unwrap(), device_id, "");
         device.query = "/?api-version=1".to_owned();
         assert_eq!(state["deviceId"], device_id);
-        // Scripts and records know the device by its registration ID.
+        // Scripts and records identify the device by its registration ID.
         emulator.script(Script::hub_connack(2).for_device(registration_id));
         assert_eq!(device.try_connect(&emulator, device.packet()), Some(2));
         assert_eq!(emulator.requests().pop().unwrap().registration_id.as_deref(), Some(registration_id));
@@ -368,7 +370,7 @@ fn devices_with_certificates_connect_without_a_password() {
             client.subscribe(&BOTH);
             client.twin();
         }
-        // Another certificate, and none.
+        // Another certificate, and no certificate.
         for identity in [Some(&Identity::self_signed(device_id)), None] {
             let mut client = device.open_as(&emulator, "mqtts", identity);
             client.client.write(&connect_bytes(&device, None));
@@ -377,7 +379,7 @@ fn devices_with_certificates_connect_without_a_password() {
     }
 }
 
-/// Written by hand: the other codec sends a user name without a password only together.
+/// Raw bytes, because the codec of the tests cannot send a user name without a password.
 fn connect_bytes(device: &HubDevice, password: Option<&str>) -> Vec<u8> {
     let string = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
     let flags = if password.is_some() { 0xc2 } else { 0x82 };
@@ -388,9 +390,9 @@ fn connect_bytes(device: &HubDevice, password: Option<&str>) -> Vec<u8> {
     [&[0x10, u8::try_from(body.len()).unwrap()][..], &body].concat()
 }
 
-/// A message that came before the link ended is carried out, and a session that is not there changes nothing.
+/// Messages that arrived before the end of the connection are processed, and the missing session changes nothing.
 #[test]
-fn what_came_is_carried_out_although_the_device_left() {
+fn messages_before_a_disconnect_are_processed() {
     let emulator = plain();
     let toaster = HubDevice::toaster(&emulator);
     let mut client = toaster.with_twin(&emulator);

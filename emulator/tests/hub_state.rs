@@ -1,5 +1,5 @@
-//! What DPS and the hubs share: the twin that a device downloads, its credentials there, and what operators and
-//! re-provisioning do to both.
+//! State that DPS and the hubs share: the twin and the credentials of a device, and how operators and reprovisioning
+//! change them.
 
 mod support;
 
@@ -21,7 +21,7 @@ use support::{
 
 fn start(change: impl FnOnce(&mut Config)) -> Emulator {
     let mut config = Config::contoso();
-    // One key after the other, without the 30 minutes between them.
+    // Allow both keys, without the 30 minutes between them.
     config.behaviour.other_key_blocked_for = 0.0;
     change(&mut config);
     builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap()
@@ -31,7 +31,7 @@ fn key(text: &str) -> SymmetricKey {
     SymmetricKey::from_base64(text).unwrap()
 }
 
-/// The next answers of the webhook: a hub, and an initial twin with the number of the answer.
+/// Sets the next answers of the webhook: a hub, and an initial twin with the number of the answer.
 fn answers(emulator: &Emulator, hubs: &[&str]) {
     for (turn, hub) in hubs.iter().enumerate() {
         let twin = json!({ "tags": { "turn": turn }, "properties": { "desired": { "turn": turn } } });
@@ -40,12 +40,12 @@ fn answers(emulator: &Emulator, hubs: &[&str]) {
     }
 }
 
-/// A device of the group at this hub, whether it is there or not.
+/// Returns a device of the group at this hub, even if the hub does not have it.
 fn at(hub: &str, registration_id: &str) -> HubDevice {
     HubDevice::new(hub, registration_id, &derive(GROUP_KEY, registration_id))
 }
 
-/// What the log says of the last CONNECT, which was refused.
+/// Returns the log's reason for the last CONNECT, which was rejected.
 fn refusal(emulator: &Emulator, device: &HubDevice) -> String {
     assert_eq!(device.try_connect(emulator, device.packet()), Some(5));
     emulator.requests().pop().unwrap().outcome
@@ -59,8 +59,8 @@ fn accepts(emulator: &Emulator, device: &HubDevice) -> bool {
     }
 }
 
-/// "Reprovision and migrate data" takes the twin along with its versions; "reset to initial config" starts again; "never"
-/// stays. The link at the old hub is dropped, and the old hub refuses the device.
+/// "Reprovision and migrate data" moves the twin with its versions, "reset to initial config" creates a new twin, and
+/// "never" keeps the hub. The connection at the old hub ends, and the old hub rejects the device.
 #[test]
 fn the_reprovisioning_policies_act_on_the_twin() {
     let initial = |turn: u32| json!({ "desired": { "turn": turn, "$version": 1 }, "reported": { "$version": 1 } });
@@ -102,8 +102,9 @@ fn the_reprovisioning_policies_act_on_the_twin() {
     }
 }
 
-/// Both keys count at the hub, whichever the device registered with: those of an individual enrollment, or those derived
-/// from the keys of the group, for the registration ID as the device spelled it in its key.
+/// The hub accepts both keys, whichever key the device registered with. These are the keys of an individual
+/// enrollment, or the keys derived from the group's keys, with the registration ID in the spelling that the device
+/// used for its key.
 #[test]
 fn a_device_has_both_keys_at_its_hub() {
     let individual = IndividualEnrollment {
@@ -137,7 +138,7 @@ fn a_device_has_both_keys_at_its_hub() {
             }
         }
     }
-    // The ID at the hub is the device ID, and has case.
+    // The hub uses the device ID, which is case-sensitive.
     for (id, why) in [("lock", "the ID of this device there is \"the-lock\""), ("The-Lock", "knows no device")] {
         let hub = emulator.device("lock").unwrap().assigned_hub;
         let refused = refusal(&emulator, &HubDevice::new(&hub, id, GROUP_KEY));
@@ -145,8 +146,8 @@ fn a_device_has_both_keys_at_its_hub() {
     }
 }
 
-/// The hub has the keys of the last registration: a new key of the enrollment counts after the device registered with it.
-/// A link that stands is not dropped.
+/// The hub has the keys of the last registration: it accepts a new key of the enrollment after the device registered
+/// with it. An open connection does not end.
 #[test]
 fn a_rolled_key_counts_from_the_next_registration() {
     let emulator = start(|_| ());
@@ -160,8 +161,8 @@ fn a_rolled_key_counts_from_the_next_registration() {
     assert!(!accepts(&emulator, &old) && accepts(&emulator, &new));
 }
 
-/// Disabling and removing at the hub are the operator's, and DPS does not know of them. Disabling or deleting the
-/// enrollment is no matter of the hub's.
+/// An operator can disable and remove a device at its hub, without DPS. Disabling or deleting the enrollment does not
+/// affect the hub.
 #[test]
 fn the_operator_disables_and_removes_devices_at_their_hub() {
     let emulator = start(|_| ());
@@ -177,21 +178,22 @@ fn the_operator_disables_and_removes_devices_at_their_hub() {
     emulator.set_hub_enabled(&TOASTER.to_uppercase(), false).unwrap();
     assert!(link.receive().is_none());
     assert!(refusal(&emulator, &toasters).contains("is disabled at"));
-    // DPS assigns the device, which stays disabled.
+    // DPS assigns the device, but it stays disabled at the hub.
     assert_eq!(device.assigned()["substatus"], "reprovisionedToInitialAssignment");
     assert_eq!((status(), accepts(&emulator, &toasters)), (HubStatus::Disabled, false));
-    // The twin can be changed meanwhile.
+    // The twin can still be changed.
     emulator.patch_twin(TOASTER, json!({ "desired": { "state": "off" } })).unwrap();
     emulator.set_hub_enabled(TOASTER, true).unwrap();
     let twin = toasters.with_twin(&emulator).twin();
     assert_eq!((&twin["desired"]["state"], &twin["reported"]["fan"]), (&json!("off"), &json!(7)));
 
-    // Another hub creates it enabled.
+    // Another hub creates the device enabled.
     emulator.set_hub_enabled(TOASTER, false).unwrap();
     assert_eq!(device.assigned()["substatus"], "deviceDataMigrated");
     assert_eq!((status(), accepts(&emulator, &pumps)), (HubStatus::Enabled, true));
 
-    // Removed: DPS still knows where it was, and creates it again with the initial twin, there or elsewhere.
+    // After the removal DPS still has the assignment. It creates the device again with the initial twin, at this hub
+    // or at another.
     for (hub, substatus, turn) in [(&pumps, "reprovisionedToInitialAssignment", 3), (&toasters, "deviceDataReset", 4)] {
         let mut link = pumps.connected(&emulator);
         emulator.remove_from_hub(TOASTER).unwrap();
@@ -230,9 +232,9 @@ fn the_hub_keeps_a_device_whose_registration_is_deleted() {
     assert_eq!(toaster.with_twin(&emulator).twin()["reported"], json!({ "$version": 1 }));
 }
 
-/// A hub has one device of an ID. The registration that came last has it.
+/// A device ID is unique at a hub: the last registration has it.
 #[test]
-fn two_registrations_with_one_device_id_follow_each_other() {
+fn the_last_registration_has_the_device_id() {
     let emulator = start(|config| {
         for (id, primary) in [("first", GROUP_KEY), ("second", OTHER_KEY)] {
             config.individual_enrollments.push(IndividualEnrollment {
@@ -264,7 +266,8 @@ fn two_registrations_with_one_device_id_follow_each_other() {
     assert!(accepts(&emulator, &first) && !accepts(&emulator, &second));
 }
 
-/// The twin with its versions, the session, the credentials and what the operator did are there after a restart.
+/// After a restart, the twin with its versions, the session, the credentials and the operator's changes are still
+/// there.
 #[test]
 fn a_restart_keeps_what_the_hub_knows() {
     let directory = tempfile::tempdir().unwrap();
@@ -290,7 +293,7 @@ fn a_restart_keeps_what_the_hub_knows() {
     assert_eq!(json!(emulator.device(TOASTER).unwrap()), json!(record));
     let (mut link, was_present) = toaster.connected_on(&emulator, "mqtt", false);
     assert!(was_present);
-    // It never subscribes again.
+    // The device does not subscribe again.
     let (_, after) = link.ask("$iothub/twin/GET/?$rid=1", "");
     assert_eq!((&after["desired"]["$version"], &after["reported"]), (&json!(2), &json!({ "fan": 7, "$version": 3 })));
     assert_eq!(after["desired"], before["desired"]);
@@ -306,8 +309,8 @@ fn a_restart_keeps_what_the_hub_knows() {
     assert!(accepts(&emulator, &pump));
 }
 
-/// With X.509, the certificate that let the device in at DPS lets it in at the hub, and so does a certificate that DPS
-/// issued to it. A new certificate of the enrollment counts from the next registration.
+/// With X.509, the hub accepts the certificate that DPS accepted, and a certificate that DPS issued. It accepts a new
+/// certificate of the enrollment after the next registration.
 #[test]
 fn a_certificate_counts_at_the_hub_as_at_dps() {
     let (root, other_root) = (Ca::root("factory"), Ca::root("other"));
@@ -353,7 +356,7 @@ fn a_certificate_counts_at_the_hub_as_at_dps() {
         ("own", &own, &rolled),
         ("device-7", &root.device("device-7"), &other_root.device("device-7")),
         ("device-8", &by_name.device("device-8"), &root.device("device-9")),
-        // Behind an intermediate, and in another case than the ID at the hub.
+        // With an intermediate, and with a common name in another case than the device ID.
         ("Device-9", &line.device("device-9").with(&line), &line.device("device-9")),
     ] {
         let state = Device::over_tls(&emulator, id, Some(identity)).assigned();
@@ -363,12 +366,12 @@ fn a_certificate_counts_at_the_hub_as_at_dps() {
         assert!(refused == 5 && why.contains("certificate"), "{id}: {why}");
         let (refused, why) = code(hub, device_id, None);
         assert!(refused == 5 && why.contains("no client certificate"), "{id}: {why}");
-        // A key is no way in.
+        // A token is rejected.
         let device = HubDevice::new(hub, device_id, GROUP_KEY);
         assert!(refusal(&emulator, &device).contains("its enrollment has X.509"), "{id}");
     }
 
-    // Rolled.
+    // A new certificate in the enrollment.
     emulator.update(|config| {
         config.individual_enrollments[0].x509 = x509(rolled.certificate());
     });
@@ -377,7 +380,7 @@ fn a_certificate_counts_at_the_hub_as_at_dps() {
     Device::over_tls(&emulator, "own", Some(&rolled)).assigned();
     assert_eq!((code(&hub, "own at the hub", Some(&rolled)).0, code(&hub, "own at the hub", Some(&own)).0), (0, 5));
 
-    // Issued: besides the keys of the group.
+    // An issued certificate is accepted besides the keys of the group.
     let issued = issued(&emulator, TOASTER);
     assert_eq!(code(TOASTERS_HUB, TOASTER, Some(&issued)).0, 0);
     assert!(accepts(&emulator, &at(TOASTERS_HUB, TOASTER)));
@@ -386,7 +389,7 @@ fn a_certificate_counts_at_the_hub_as_at_dps() {
     assert!(refused == 5 && why.contains("the certificate's common name is"), "{why}");
 }
 
-/// The certificate that a device of the group is issued.
+/// Returns the certificate that DPS issues to a device of the group.
 fn issued(emulator: &Emulator, id: &str) -> Identity {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();

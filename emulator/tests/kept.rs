@@ -1,4 +1,4 @@
-//! What a data folder keeps over restarts. `killed.rs` is about SIGKILL.
+//! The data that a data folder keeps over restarts. `killed.rs` tests SIGKILL.
 
 mod support;
 
@@ -19,7 +19,7 @@ fn start(config: Config, folder: &Path) -> Emulator {
     kept(config, folder).start().unwrap()
 }
 
-/// The tutorial's set-up with another webhook, whose group issues certificates.
+/// The tutorial's configuration with another webhook and a group that issues certificates.
 fn with_webhook(url: &str) -> Config {
     let mut config = Config::contoso();
     config.webhook_url = Some(url.to_owned());
@@ -28,7 +28,7 @@ fn with_webhook(url: &str) -> Config {
     config
 }
 
-/// A device of the last life in this one.
+/// Returns a device of the last start, with the URL of this start.
 fn again(device: &Device, emulator: &Emulator) -> Device {
     Device { payload: device.payload.clone(), ..Device::new(emulator, &device.registration_id, &device.key) }
 }
@@ -99,7 +99,7 @@ fn a_restart_keeps_everything() {
     for (what, before) in before.as_object().unwrap() {
         assert_eq!(&after[what], before, "{what}");
     }
-    // A client goes on with the CA that it has, and so does the CA itself.
+    // A client can still use its copy of the CA, and the CA can still issue certificates.
     let ca = reqwest::Certificate::from_pem(&first_ca).unwrap();
     let client = reqwest::blocking::Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap();
     let url = emulator.https_url().unwrap().to_owned();
@@ -109,7 +109,7 @@ fn a_restart_keeps_everything() {
     assert_eq!((&chain[1], &chain[2]), (&issued[1], &issued[2]));
     let request = called.try_iter().last().unwrap();
     assert_eq!(request["deviceRuntimeContext"]["currentIotHubHostName"], TOASTERS_HUB);
-    // The etag of the enrollment is what it was, and goes before its update.
+    // The etag of the enrollment is the same, so the update succeeds.
     assert_eq!(request["enrollmentGroup"]["etag"], before["group"][1]["etag"]);
     let service = ServiceClient::new(&emulator);
     let stale = service
@@ -127,7 +127,7 @@ fn group(id: &str) -> EnrollmentGroup {
     }
 }
 
-/// The groups that there are, and whether they are enabled.
+/// Returns the groups, each with its `enabled`.
 fn groups(emulator: &Emulator) -> Vec<(String, bool)> {
     let mut groups = Vec::new();
     emulator.update(|config| {
@@ -137,11 +137,11 @@ fn groups(emulator: &Emulator) -> Vec<(String, bool)> {
     groups
 }
 
-/// The configuration's enrollments are created when their IDs were never known. What was changed or deleted since then
-/// stays so, through the service API or in Rust, whatever the file says.
+/// An enrollment of the configuration is created if its ID was never known. After that, changes and deletions through
+/// the service API or in Rust stay, whatever the file says.
 #[test]
 fn enrollments_of_the_configuration_are_created_once() {
-    /// The groups of the configuration, what is changed, and the groups that there are then.
+    /// The groups of the configuration, the change, and the groups after it.
     type Life = (&'static [&'static str], fn(&Emulator), &'static [(&'static str, bool)]);
     let lives: [Life; 5] = [
         (&["a", "b", "c"], |_| (), &[("a", true), ("b", true), ("c", true)]),
@@ -160,9 +160,9 @@ fn enrollments_of_the_configuration_are_created_once() {
             },
             &[("a", false), ("d", true)],
         ),
-        // In another case the IDs are the same.
+        // IDs have no case.
         (&["A", "B", "c", "e"], |_| (), &[("a", false), ("d", true), ("e", true)]),
-        // What the file does not name any more stays.
+        // A group that the file no longer names stays.
         (&["d"], |_| (), &[("a", false), ("d", true), ("e", true)]),
         (
             &["d", "b", "f"],
@@ -182,7 +182,7 @@ fn enrollments_of_the_configuration_are_created_once() {
     }
 }
 
-/// A registration that is running when the emulator stops goes on with the same operation ID.
+/// A registration that is running when the emulator stops continues with the same operation ID.
 #[test]
 fn running_registrations_go_on() {
     let ca = Ca::root("Factory CA");
@@ -204,7 +204,8 @@ fn running_registrations_go_on() {
         let emulator = start(config.clone(), &folder);
         let operation = register(&connect(&emulator), &json!({ "csr": csr(TOASTER), "payload": { "model": 7 } }));
         let (call, context) = held.call();
-        // In this order: an emulator that still runs takes a dropped call for an answer of the webhook, and goes on.
+        // Stop the emulator before the call is dropped. A running emulator would treat the dropped call as an answer
+        // of the webhook.
         drop(emulator);
         drop(call);
 
@@ -221,7 +222,7 @@ fn running_registrations_go_on() {
     }
 }
 
-/// A reset of the store is kept too: it is as after the first start.
+/// A reset also applies to the data folder.
 #[test]
 fn a_reset_is_kept() {
     let directory = tempfile::tempdir().unwrap();
@@ -242,7 +243,7 @@ fn a_reset_is_kept() {
     }
 }
 
-/// How it ends if this folder is used.
+/// Returns the error of a start with this folder.
 fn refusal(folder: &Path) -> String {
     match kept(Config::contoso(), folder).start() {
         Err(error @ StartError::Data(_)) => error.to_string(),
@@ -250,7 +251,7 @@ fn refusal(folder: &Path) -> String {
     }
 }
 
-/// A folder in which somebody else works or lives is refused, and is left as it was.
+/// A folder that is in use, or has other files, is rejected and does not change.
 #[test]
 fn folders_of_others_are_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -294,7 +295,7 @@ fn private(folder: &Path) {
 #[cfg(not(unix))]
 fn private(_: &Path) {}
 
-/// Keys are in the folder.
+/// The folder has keys.
 #[cfg(unix)]
 #[test]
 fn nobody_else_can_read_the_folder() {

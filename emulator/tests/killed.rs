@@ -1,4 +1,4 @@
-//! An emulator that is killed with SIGKILL, again and again, under load: nothing that was answered is lost.
+//! Kills an emulator under load with SIGKILL many times: nothing that was answered is lost.
 //!
 //! `DPS_EMULATOR_KILLS=1000 cargo test --release -p azure-dps-emulator --test killed -- --nocapture` is the long form.
 #![cfg(unix)]
@@ -26,14 +26,14 @@ use support::{
 
 const WORKERS: usize = 4;
 
-/// What was answered, and so has to be there from then on.
+/// What was answered, so it must be there from then on.
 #[derive(Default)]
 struct Answered {
-    /// Operations: the device, and the answer to a poll once there is a result.
+    /// Operations: the device, and the answer to a poll if there is a result.
     operations: HashMap<String, (String, Option<Value>)>,
     /// The last assignment of each device.
     devices: HashMap<String, Value>,
-    /// Individual enrollments: what the service answered last, or `None` if it was deleted.
+    /// Individual enrollments: the last answer of the service, or `None` after a deletion.
     enrollments: HashMap<String, Option<Value>>,
 }
 
@@ -48,10 +48,11 @@ impl Running {
         Self::of(Command::new(DPS), folder)
     }
 
-    /// On a disk on which no file can be longer than this.
+    /// Starts the program with this limit for the size of a file.
     fn with_limit(folder: &Path, bytes: u64) -> Self {
         let mut shell = Command::new("sh");
-        // POSIX counts blocks of 512 bytes. A write beyond is an error, as on a full disk, if the signal is ignored.
+        // POSIX counts blocks of 512 bytes. If the signal is ignored, a write beyond the limit fails as on a full
+        // disk.
         shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {}; exec {DPS} \"$@\"", bytes / 512)).arg("sh");
         Self::of(shell, folder)
     }
@@ -61,7 +62,7 @@ impl Running {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let lines = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut program = Program { child, lines };
-        // A registration that goes on may call its webhook before.
+        // A registration that continues may call its webhook before.
         loop {
             let line = program.json();
             if line["listener"] == "http" {
@@ -98,21 +99,21 @@ fn client() -> Client {
 fn send(request: reqwest::blocking::RequestBuilder) -> Option<(u16, Value)> {
     let response = request.send().ok()?;
     let status = response.status().as_u16();
-    // An answer that is cut off tells nothing.
+    // An answer that is cut off says nothing.
     let text = response.text().ok()?;
     Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
 }
 
-/// Registers devices and changes enrollments until the emulator is gone. `None`: it is gone.
+/// Registers devices and changes enrollments until the emulator is gone, then returns `None`.
 fn work(url: &str, worker: usize, round: usize, answered: &Mutex<Answered>, progress: &mpsc::Sender<()>) -> Option<()> {
     let client = client();
     let service = service(&client, url);
     for turn in 0.. {
-        // Some devices come again.
+        // Some devices register again.
         let id = format!("{worker}-{}-{}-contoso-tstrsd-007", if turn % 3 == 0 { 0 } else { round }, turn % 10);
         let device = device(&client, url, &id);
         let path = device.path();
-        // Until there is an answer, the device may have been assigned again or not.
+        // Without an answer, the device may or may not have been assigned again.
         answered.lock().unwrap().devices.remove(&id);
         let put = device.request(Method::PUT, &format!("{path}/register{VERSION}"));
         let put = put.header(CONTENT_TYPE, "application/json").body(device.registration().to_string());
@@ -136,7 +137,7 @@ fn work(url: &str, worker: usize, round: usize, answered: &Mutex<Answered>, prog
 
         let id = format!("enrollment-{worker}-{}", turn % 5);
         let path = format!("/enrollments/{id}");
-        // Until there is an answer, the change may be done or not.
+        // Without an answer, the change may or may not have been made.
         let before = answered.lock().unwrap().enrollments.remove(&id).flatten();
         if before.is_some() && turn % 4 == 3 {
             let (status, body) = send(service.request(Method::DELETE, &path))?;
@@ -150,7 +151,7 @@ fn work(url: &str, worker: usize, round: usize, answered: &Mutex<Answered>, prog
                 put.body(body.to_string())
             };
             let (status, body) = match send(put())? {
-                // It is there already.
+                // The change had been made.
                 (409, _) => send(put().header("If-Match", "*"))?,
                 created => created,
             };
@@ -162,16 +163,16 @@ fn work(url: &str, worker: usize, round: usize, answered: &Mutex<Answered>, prog
     None
 }
 
-/// Checks that everything is there that was answered. Operations that were running go on, and are waited for.
+/// Checks that everything that was answered is there. Waits for operations that were running.
 fn check(url: &str, answered: &mut Answered) {
     let client = client();
     let service = service(&client, url);
-    // A device's fifth operation displaces its first one.
+    // A device's fifth operation removes its first operation.
     let operations: Vec<_> = answered.operations.drain().collect();
     for (operation, (id, expected)) in operations {
         let device = device(&client, url, &id);
         match expected {
-            // The next registration may have begun and not been answered; then this one has no result.
+            // The next registration may have started without an answer. Then this one has no result.
             None => {
                 let deadline = Instant::now() + Duration::from_secs(20);
                 loop {
@@ -204,7 +205,7 @@ fn check(url: &str, answered: &mut Answered) {
     }
 }
 
-/// The result of an operation. After a restart an operation may have to be polled once more.
+/// Returns the result of an operation. After a restart, this may take another poll.
 fn poll_again(device: &Device, operation: &str) -> (u16, Value) {
     match answer(device.get(operation)) {
         (202, _) => answer(device.get(operation)),
@@ -221,7 +222,7 @@ fn nothing_that_was_answered_is_lost() {
     let (mut devices, mut operations, mut enrollments, mut restarts) = (0, 0, 0, Vec::new());
     let mut running = Running::start(&folder);
     for round in 1..=kills {
-        // Every round is another one. Most kills come when all are at work, some at once.
+        // Each round is different. Most kills come while all workers are busy, and some come at once.
         let random = u64::try_from(uuid::Uuid::new_v4().as_u128() >> 64).unwrap();
         let (life, at_once) = (Duration::from_micros(random % 150_000), random % 7 == 0);
         thread::scope(|scope| {
@@ -232,7 +233,7 @@ fn nothing_that_was_answered_is_lost() {
             }
             drop(progress);
             if !at_once {
-                // A worker that fails ends early, and the test with it.
+                // A worker that fails ends early, and the test fails.
                 let _ = begun.recv_timeout(Duration::from_secs(20));
             }
             thread::sleep(life);
@@ -251,7 +252,7 @@ fn nothing_that_was_answered_is_lost() {
     running.program.child.kill().unwrap();
     running.program.child.wait().unwrap();
 
-    // The hub's side is not seen through the device API.
+    // The device API does not show the hub.
     let emulator = Emulator::builder(Config::contoso()).data(&folder).start().unwrap();
     for (id, state) in &answered.lock().unwrap().devices {
         let record = emulator.device(id).unwrap();
@@ -267,7 +268,7 @@ fn nothing_that_was_answered_is_lost() {
     assert!(operations > kills, "{operations} operations in {kills} lives");
 }
 
-/// When the disk is full, a request is refused with 500, and what was there stays: in memory, and on the disk.
+/// If the disk is full, a change is answered with 500, and memory and disk do not change.
 #[test]
 fn a_full_disk_refuses_changes_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -301,7 +302,7 @@ fn a_full_disk_refuses_changes_and_loses_nothing() {
         assert_eq!(get(running, there.len()).0, 404);
     };
     check(&limited);
-    // It stays so until the emulator is started again.
+    // Changes are rejected until the emulator starts again.
     assert_eq!(put(&limited, there.len()).0, 500);
     let outcome = loop {
         let outcome = limited.program.json()["request"]["outcome"].as_str().unwrap_or_default().to_owned();

@@ -1,5 +1,5 @@
-//! An emulator that is killed with SIGKILL, again and again, while devices are connected to their hubs: what a device
-//! was told is there afterwards, and it goes on with the subscriptions that it had.
+//! Kills an emulator many times with SIGKILL while devices are connected to their hubs. What a device was told is
+//! still there, and the device continues with its subscriptions.
 //!
 //! `DPS_EMULATOR_KILLS=1000 cargo test --release -p azure-dps-emulator --test killed_hub -- --nocapture` is the long
 //! form. `DPS_EMULATOR_DEVICES` sets the number of devices.
@@ -36,7 +36,7 @@ fn number_of(variable: &str, default: usize) -> usize {
     env::var(variable).map_or(default, |number| number.parse().unwrap())
 }
 
-/// The program, and where it listens.
+/// The program and its address.
 struct Running {
     program: Program,
     http: String,
@@ -61,14 +61,14 @@ impl Running {
     }
 }
 
-/// A device, and what it knows: that has to be there from then on.
+/// A device, and the answers that it got. They must be there from then on.
 struct Member {
     device: HubDevice,
     is_subscribed: bool,
-    /// The number in the last report, and in the last one that was accepted.
+    /// The number in the last report, and in the last accepted report.
     reported: (u64, u64),
     reported_version: u64,
-    /// The number in the last change of the desired properties, and in the last one that was accepted.
+    /// The number in the last change of the desired properties, and in the last accepted change.
     desired: (u64, u64),
     desired_version: u64,
     telemetry: usize,
@@ -90,7 +90,7 @@ impl Member {
         }
     }
 
-    /// One session, until the emulator is gone. `None`: it is gone.
+    /// Runs one session until the emulator is gone, then returns `None`.
     fn live(&mut self, url: &str, control: &Control, progress: &mpsc::Sender<()>) -> Option<()> {
         let stream = TcpStream::connect(url.strip_prefix("mqtt://").unwrap()).ok()?;
         stream.set_nodelay(true).unwrap();
@@ -120,7 +120,7 @@ impl Member {
         }
     }
 
-    /// What was accepted is there. What was not answered may be there.
+    /// Checks that accepted changes are there. Changes without an answer may be there.
     fn check_twin(&mut self, client: &mut Client) -> Option<()> {
         let (topic, twin) = ask(client, &format!("{GET}1"), "")?;
         assert_eq!(topic, "200/?$rid=1", "{twin}");
@@ -176,7 +176,7 @@ impl Member {
     }
 }
 
-/// Publishes a question. Its answer: the topic behind `res/`, and the body.
+/// Publishes a request. Returns its answer: the topic after `res/` and the body.
 fn ask(client: &mut Client, topic: &str, body: &str) -> Option<(String, Value)> {
     client.publish(topic, QoS::AtMostOnce, body);
     let Packet::Publish(answer) = client.receive()? else { panic!("no answer") };
@@ -213,7 +213,7 @@ fn what_a_hub_has_answered_survives_a_kill_and_so_do_its_sessions() {
                 scope.spawn(move || member.live(url, control, &progress));
             }
             drop(progress);
-            // In most rounds all devices are at work, in some not all are connected yet.
+            // In most rounds all devices are busy, and in some not all are connected yet.
             let awaited = if life.as_micros().is_multiple_of(3) { devices / 2 } else { devices };
             let _ = begun.iter().take(awaited).count();
             thread::sleep(life);

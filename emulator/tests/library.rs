@@ -16,9 +16,9 @@ use reqwest::{Certificate, blocking::Client, tls::Version};
 use serde_json::json;
 use support::*;
 
-/// Without a listener named there is one for HTTP; with one named, only that.
+/// The default is one listener for HTTP. If a listener is named, it is the only one.
 #[test]
-fn it_listens_where_it_is_told() {
+fn it_listens_only_on_named_listeners() {
     let emulator = contoso();
     assert!(emulator.http_url().unwrap().starts_with("http://127.0.0.1:"));
     assert_eq!(emulator.https_url(), None);
@@ -27,8 +27,7 @@ fn it_listens_where_it_is_told() {
     assert!(emulator.https_url().unwrap().starts_with("https://localhost:"));
 }
 
-/// "DPS global endpoint: TLS 1.2 only", under every name that the certificate has, with the CA made
-/// at start and with no other.
+/// "DPS global endpoint: TLS 1.2 only". The certificate has every name, and only the CA of this start is its issuer.
 #[test]
 fn https_is_tls_1_2_with_a_ca_of_its_own() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
@@ -50,7 +49,8 @@ fn https_is_tls_1_2_with_a_ca_of_its_own() {
     assert!(!reaches(tls_client(&contoso(), None).build().unwrap()), "the CA of another emulator");
 }
 
-/// A device that trusts a CA of its own can be tried, and one that must not trust what it is shown.
+/// The TLS listeners can have the user's certificate: for a device that trusts its own CA, or a certificate that the
+/// device must reject.
 #[test]
 fn https_presents_the_certificate_that_it_is_given() {
     let other = contoso();
@@ -76,9 +76,9 @@ fn https_presents_the_certificate_that_it_is_given() {
     }
 }
 
-/// TLS 1.3 is for those who ask for it.
+/// TLS 1.3 must be turned on.
 #[test]
-fn tls_1_3_can_be_allowed() {
+fn tls_1_3_can_be_turned_on() {
     let mut config = Config::contoso();
     config.behaviour.tls13 = true;
     let emulator = builder(config).https("127.0.0.1:0").start().unwrap();
@@ -86,7 +86,7 @@ fn tls_1_3_can_be_allowed() {
     assert_eq!(client.get(emulator.https_url().unwrap()).send().unwrap().status(), 404);
 }
 
-/// Every request is on record, in order, with what it came to; an observer hears of it at once.
+/// Every request is recorded in order with its outcome, and an observer is called at once.
 #[test]
 fn it_keeps_a_log_of_what_it_was_asked() {
     let heard = Arc::new(Mutex::new(vec![]));
@@ -119,9 +119,9 @@ fn it_keeps_a_log_of_what_it_was_asked() {
     assert!(heard.iter().any(|line| line.contains("hook  POST") && line.contains(TOASTERS_HUB)));
 }
 
-/// A scripted answer replaces one answer of its operation, and no other.
+/// A scripted answer replaces one answer of its operation, and no other answer.
 #[test]
-fn a_script_answers_in_the_services_place() {
+fn a_script_replaces_an_answer() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     emulator.script(Script::respond(Operation::Status, 503, &[("Retry-After", "7")], "busy"));
@@ -139,7 +139,7 @@ fn a_script_answers_in_the_services_place() {
     assert_eq!((record.http_status, record.retry_after), (Some(503), Some(7)));
 }
 
-/// A script may be for one device.
+/// A script can be limited to one device.
 #[test]
 fn a_script_may_be_for_one_device() {
     let emulator = contoso();
@@ -148,7 +148,7 @@ fn a_script_may_be_for_one_device() {
     assert_eq!(Device::of_group(&emulator, HEAT_PUMP).put().status(), 500);
 }
 
-/// Enum strings, fields and states that nobody has heard of, and fields that are missing.
+/// Unknown enum strings, fields and states, and missing fields.
 #[test]
 fn a_script_changes_an_answers_body() {
     let emulator = changed(|config| config.behaviour.polls_before_result = 0);
@@ -180,7 +180,7 @@ fn raw_put(emulator: &Emulator) -> Vec<u8> {
     answer
 }
 
-/// An answer may be lost, whole or in part, though what was asked is done.
+/// A script can lose an answer, or a part of it. The request is still processed.
 #[test]
 fn a_script_cuts_the_connection() {
     let emulator = contoso();
@@ -197,7 +197,7 @@ fn a_script_cuts_the_connection() {
     assert!(records[1].outcome.contains("cut after 0 bytes"));
 }
 
-/// An answer may be anything at all.
+/// An answer can be any bytes.
 #[test]
 fn a_script_writes_raw_bytes() {
     let emulator = contoso();
@@ -205,7 +205,7 @@ fn a_script_writes_raw_bytes() {
     assert_eq!(raw_put(&emulator), b"SSH-2.0-what?\r\n");
 }
 
-/// A scripted delay passes in the service's time.
+/// The delay of a script is in the service's time.
 #[test]
 fn a_script_waits_in_the_services_time() {
     let emulator = Emulator::builder(Config::contoso()).time_scale(100.0).start().unwrap();
@@ -216,7 +216,7 @@ fn a_script_waits_in_the_services_time() {
     assert!((0.1..5.0).contains(&took.as_secs_f64()), "{took:?}");
 }
 
-/// It stops when it is dropped, even with a device in mid-request and a webhook in mid-call.
+/// The emulator stops when it is dropped, even during a request and a call of the webhook.
 #[test]
 fn it_stops_when_it_is_dropped() {
     let emulator = contoso();
@@ -233,7 +233,7 @@ fn it_stops_when_it_is_dropped() {
     assert_eq!(half.read(&mut [0]).unwrap_or(0), 0);
 }
 
-/// The longest times and the slowest clock that can be configured are waits without end, and no panic.
+/// The longest delays with the slowest clock never end, and do not panic.
 #[test]
 fn waits_may_be_longer_than_any_clock_counts() {
     let longest = 1.8e19;
@@ -254,7 +254,7 @@ fn waits_may_be_longer_than_any_clock_counts() {
     assert_eq!(mqtt::Client::toaster(&emulator).assigned_hub(), TOASTERS_HUB);
 }
 
-/// What cannot be used is said at the start, and keys are not repeated.
+/// Invalid settings are reported at the start, and keys are not quoted.
 #[test]
 fn a_bad_set_up_is_refused() {
     let taken = contoso();
@@ -351,7 +351,7 @@ fn a_bad_set_up_is_refused() {
     }
 }
 
-/// What is allowed and can hardly be meant is told.
+/// Valid settings that are probably a mistake have a warning.
 #[test]
 fn a_service_that_assigns_nothing_is_warned_of() {
     assert!(Config::contoso().warnings().is_empty());
@@ -387,7 +387,7 @@ fn a_service_that_assigns_nothing_is_warned_of() {
     assert!(warnings[1].message().contains("\"misspelt-hub\" in inaccessible_hubs has no effect"), "{warnings:?}");
 }
 
-/// The example in the repository is read, and says what it seems to say.
+/// The example file can be read, and has the settings that it shows.
 #[test]
 fn the_example_file_works() {
     let text = include_str!("../examples/dps-emulator.toml");
@@ -404,8 +404,7 @@ fn the_example_file_works() {
     assert_eq!(answer(stolen.put()).1["status"], "disabled");
 }
 
-/// Whatever a reader of the example configuration takes the comment sign from can be used, once the
-/// placeholders are filled in.
+/// Every commented setting of the example file is valid, after the placeholders are filled in.
 #[test]
 fn every_commented_setting_of_the_example_configuration_can_be_used() {
     let is_setting = |line: &str| {

@@ -1,5 +1,5 @@
-//! Crowds and abuse: slow clients, oversized requests, idle connections, webhooks that hang or answer
-//! garbage. Who behaves gets through, nothing is kept without a bound, and the end comes at once.
+//! Load and abuse: slow clients, oversized requests, idle connections, and webhooks that hang or answer garbage.
+//! Well-behaved devices are served, memory is limited, and the emulator stops at once.
 
 mod support;
 
@@ -19,10 +19,10 @@ use azure_dps_emulator::{
 use serde_json::json;
 use support::*;
 
-/// Longer than anything here takes on a busy machine, and a failure.
+/// Longer than anything here takes on a busy machine.
 const TOO_LONG: Duration = Duration::from_secs(30);
 
-/// A connection whose client says what it wants, and takes what comes.
+/// A raw connection.
 fn connect(url: &str) -> TcpStream {
     let authority = url.split_once("://").unwrap().1;
     let stream = TcpStream::connect(authority).unwrap();
@@ -31,7 +31,7 @@ fn connect(url: &str) -> TcpStream {
     stream
 }
 
-/// What comes until the connection is closed, which must happen.
+/// Returns what arrives until the connection is closed. It must be closed.
 fn rest(mut stream: &TcpStream) -> String {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
@@ -42,7 +42,7 @@ fn rest(mut stream: &TcpStream) -> String {
     }
 }
 
-/// A look-up without credentials, whose answer nobody is curious about.
+/// A look-up without credentials. Its answer does not matter.
 fn look_up(url: &str) -> String {
     let stream = connect(url);
     write!(
@@ -54,7 +54,7 @@ fn look_up(url: &str) -> String {
     rest(&stream)
 }
 
-/// A device that no webhook is asked about.
+/// A device that needs no webhook.
 const LOCK: &str = "front-door-lock";
 
 fn with_lock(mut config: Config) -> Config {
@@ -67,7 +67,7 @@ fn with_lock(mut config: Config) -> Config {
     config
 }
 
-/// A webhook that does something unheard-of on each connection. Its end is the test's.
+/// Starts a webhook that handles each connection with `serve`.
 fn webhook_that(misbehaves: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -82,7 +82,8 @@ fn webhook_that(misbehaves: impl Fn(TcpStream) + Clone + Send + 'static) -> Stri
 
 // ---- Faults at a rate ----
 
-/// "drop_every": done, but not answered; exactly every so many-th, whichever device asks.
+/// "drop_every": the request is processed but not answered. Exactly every n-th answer is lost, of all devices
+/// together.
 #[test]
 fn every_third_answer_is_lost() {
     let emulator = changed(|config| config.behaviour.drop_every = NonZeroU32::new(3));
@@ -90,7 +91,7 @@ fn every_third_answer_is_lost() {
     assert_eq!(answered, [true, true, false].repeat(3));
     let told: Vec<bool> = emulator.requests().iter().map(|request| request.http_status.is_some()).collect();
     assert_eq!(told, answered);
-    // A script goes first, and is a request like any other.
+    // A script takes precedence, and its request counts like any other.
     for lost in [false, false, true] {
         emulator.script(Script::respond(Operation::Lookup, 503, &[], ""));
         let answer = look_up(emulator.http_url().unwrap());
@@ -98,8 +99,8 @@ fn every_third_answer_is_lost() {
     }
 }
 
-/// What was asked has been done when the answer is lost: the device registers again, and the two
-/// registrations lead to one assignment.
+/// A request is processed although its answer is lost. The device registers again, and the two registrations lead to
+/// one assignment.
 #[test]
 fn a_registration_whose_answer_was_lost_counts() {
     let emulator = changed(|config| config.behaviour.drop_every = NonZeroU32::new(1));
@@ -114,13 +115,13 @@ fn a_registration_whose_answer_was_lost_counts() {
     toaster.assigned();
     let registered = emulator.requests().iter().filter(|request| request.method == "PUT").count();
     let record = emulator.device(TOASTER).unwrap();
-    // The client may try again by itself, where the connection was closed before a byte came; and one
-    // that is superseded while it is running assigns nothing.
+    // The client may retry on its own if the connection closes before any byte. A registration that is replaced while
+    // it runs assigns nothing.
     assert!((1..=registered).contains(&(record.registrations as usize)), "{record:?}");
     assert_eq!(record.assigned_hub, TOASTERS_HUB);
 }
 
-/// "throttle_every": the service calls again, and no device is lost.
+/// "throttle_every": the service retries, and every device is assigned.
 #[test]
 fn every_second_call_of_the_webhook_is_throttled() {
     let emulator = changed(|config| config.contoso.throttle_every = NonZeroU32::new(2));
@@ -133,10 +134,10 @@ fn every_second_call_of_the_webhook_is_throttled() {
 
 // ---- Slow clients ----
 
-/// "client_timeout": for a handshake, a request's head, its body, and MQTT's CONNECT, however slowly
-/// they drip in; and for saying nothing at all.
+/// "client_timeout" limits a handshake, the head and body of a request and MQTT's CONNECT, even if bytes arrive
+/// slowly. It also limits connections that send nothing.
 #[test]
-fn a_byte_at_a_time_is_too_slow_in_the_end_and_holds_up_nobody() {
+fn a_slow_client_is_disconnected_and_delays_nobody() {
     let mut config = Config::contoso();
     config.behaviour.client_timeout = 0.5;
     let emulator = builder(config)
@@ -148,7 +149,7 @@ fn a_byte_at_a_time_is_too_slow_in_the_end_and_holds_up_nobody() {
         .unwrap();
     let head = format!("PUT /{SCOPE}/registrations/{TOASTER}/register{VERSION} HTTP/1.1\r\nHost: x\r\n");
     let body = format!("{head}Content-Length: 1000\r\n\r\n");
-    // The sort of listener, what comes at once, what drips in.
+    // The listener, what is sent at once, and what is sent slowly.
     let slow: [(&str, &[u8], &[u8]); 8] = [
         (emulator.http_url().unwrap(), b"", b""),
         (emulator.http_url().unwrap(), head.as_bytes(), b"x"),
@@ -165,7 +166,7 @@ fn a_byte_at_a_time_is_too_slow_in_the_end_and_holds_up_nobody() {
                 let mut stream = connect(url);
                 stream.write_all(at_once).unwrap();
                 let started = Instant::now();
-                // Until it is closed, and the peer says so.
+                // Until the connection is closed and the client sees it.
                 while !dripping.is_empty() && stream.write_all(dripping).is_ok() {
                     assert!(started.elapsed() < TOO_LONG, "{url} takes {at_once:?} and {dripping:?} for ever");
                     thread::sleep(Duration::from_millis(5));
@@ -179,13 +180,13 @@ fn a_byte_at_a_time_is_too_slow_in_the_end_and_holds_up_nobody() {
     assert_eq!(late.registration_id.as_deref(), Some(TOASTER));
 }
 
-/// Nor does an answer wait for ever to be read.
+/// An answer is not kept for a client that does not read it.
 #[test]
 fn a_client_that_does_not_read_is_closed() {
     let mut config = Config::contoso();
     config.behaviour.client_timeout = 0.5;
     let emulator = builder(config).start().unwrap();
-    // More than the system takes in on both sides.
+    // More than the buffers of the system hold on both sides.
     emulator.script(Script::respond(Operation::Lookup, 200, &[], "x".repeat(32 << 20)));
     let mut stream = connect(emulator.http_url().unwrap());
     write!(stream, "POST /{SCOPE}/registrations/{TOASTER}{VERSION} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -198,8 +199,8 @@ fn a_client_that_does_not_read_is_closed() {
 
 // ---- Oversized requests ----
 
-/// A head of far more than 32 KB, or of more than 100 fields, is refused before it is taken in; a body of
-/// more than 96 KB, when it has been seen to be; and neither is kept.
+/// A head of more than 32 KB or of more than 100 fields is rejected before it is read completely. A body of more than
+/// 96 KB is rejected when the limit is reached. Neither is kept.
 #[test]
 fn oversized_requests_are_refused_and_not_kept() {
     let emulator = contoso();
@@ -209,7 +210,7 @@ fn oversized_requests_are_refused_and_not_kept() {
         let length = body.len();
         let head =
             format!("PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n");
-        // It may be closed before all is written.
+        // The connection may be closed before all bytes are written.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
         rest(&stream).chars().take(12).collect::<String>()
     };
@@ -219,7 +220,7 @@ fn oversized_requests_are_refused_and_not_kept() {
     assert_eq!(ask(&"X: y\r\n".repeat(101), "{}"), "HTTP/1.1 431");
     assert_eq!(emulator.requests().len(), 1, "they came to no request");
     assert_eq!(ask("", &"x".repeat((96 << 10) + 1)), "HTTP/1.1 413");
-    // It is read on for a while, but not for ever: the answer may be lost then.
+    // The rest is read only for a while, so the answer may be lost.
     ask("", &"x".repeat(32 * (96 << 10)));
     let [_, requests @ ..] = &emulator.requests()[..] else { panic!() };
     assert!(!requests.is_empty());
@@ -229,10 +230,11 @@ fn oversized_requests_are_refused_and_not_kept() {
 
 // ---- Crowds ----
 
-/// Connections that nobody uses, half of them not even secured, keep no device out.
+/// Connections without requests, half of them without a TLS handshake, do not keep a device out.
 #[test]
 fn a_device_gets_past_1500_idle_connections() {
-    // Both ends are here. Where the system allows less, there are fewer.
+    // Both ends of the connections are in this process. If the system allows fewer files, there are fewer
+    // connections.
     #[cfg(unix)]
     let files = rlimit::increase_nofile_limit(4096).unwrap();
     #[cfg(not(unix))]
@@ -251,13 +253,13 @@ fn a_device_gets_past_1500_idle_connections() {
     }
 }
 
-/// More connections than there may be wait, the log says so once, and all come to their turn. What
-/// the webhook needs is kept free.
+/// Connections beyond the limit wait, the log says so once, and all are served in the end. Files for webhook calls
+/// stay free.
 #[test]
 #[cfg(unix)]
 fn connections_beyond_the_limit_wait_and_are_logged() {
     let program = env!("CARGO_BIN_EXE_dps-emulator");
-    // Half of the open files are the limit.
+    // The limit is half of the open files.
     let mut child = Command::new("sh")
         .args(["-c", &format!("ulimit -n 64 && exec '{program}'")])
         .stdout(Stdio::piped())
@@ -287,8 +289,8 @@ fn connections_beyond_the_limit_wait_and_are_logged() {
     assert!(!lines.any(|line| line.contains("limit")));
 }
 
-/// A hundred devices at the same time, a fifth of the webhook's calls throttled: each is assigned, and
-/// nobody's registration is somebody else's.
+/// A hundred devices at the same time, with a fifth of the webhook's calls throttled: each device gets its own
+/// assignment.
 #[test]
 fn a_hundred_devices_at_once_are_all_assigned() {
     let emulator = changed(|config| config.contoso.throttle_every = NonZeroU32::new(5));
@@ -311,7 +313,7 @@ fn a_hundred_devices_at_once_are_all_assigned() {
 
 // ---- Webhooks ----
 
-/// A webhook that hangs costs the devices that ask it their registration, and nobody else anything.
+/// A webhook that hangs fails only the devices that need it.
 #[test]
 fn a_webhook_that_hangs_holds_up_only_its_own_devices() {
     let url = webhook_that(|call| {
@@ -334,7 +336,7 @@ fn a_webhook_that_hangs_holds_up_only_its_own_devices() {
     assert_eq!(emulator.webhook_calls().len(), 50);
 }
 
-/// Whatever a webhook answers, it is a failed registration, of which only so much is kept.
+/// Any wrong answer of a webhook fails the registration, and only a part of the answer is kept.
 #[test]
 fn a_webhook_that_answers_garbage_fails_its_device_only() {
     const ENDLESS: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
@@ -363,11 +365,11 @@ fn a_webhook_that_answers_garbage_fails_its_device_only() {
     }
 }
 
-/// The twins that webhooks return have bounds, all together. A device whose twin has no room gets no hub; one with a
-/// smaller twin does.
+/// The sum of the twins that webhooks return is limited. A device whose twin does not fit gets no hub. A device with
+/// a smaller twin does.
 #[test]
 fn twins_beyond_the_bound_fail_their_devices() {
-    // The hub counts empty lists for nothing. As a tree this takes some 4 MB.
+    // Empty lists count nothing in the limits of the hub. As a tree, this twin takes about 4 MB.
     let tags = json!({ "list": vec![json!([]); 60_000] });
     let (url, _) = webhook(usize::MAX, move |request| {
         let is_large = request["deviceRuntimeContext"]["registrationId"] != TOASTER;
@@ -384,7 +386,7 @@ fn twins_beyond_the_bound_fail_their_devices() {
     Device::of_group(&emulator, TOASTER).assigned();
 }
 
-/// An answer is deep, not long: nothing overflows.
+/// A deeply nested answer does not overflow the stack.
 #[test]
 fn a_webhook_that_nests_deeply_fails_its_device_only() {
     let deep = format!("{{\"iotHubHostName\":{}", "[".repeat(100_000));
@@ -406,8 +408,7 @@ fn stops_at_once(emulator: Emulator) {
     assert!(started.elapsed() < TOO_LONG / 3, "it took {:?} to stop", started.elapsed());
 }
 
-/// With everything going on at once: a webhook that hangs, devices that wait for it, slow clients,
-/// idle ones, and MQTT sessions.
+/// Everything at once: a webhook that hangs, devices that wait for it, slow clients, idle clients, and MQTT sessions.
 #[test]
 fn it_stops_at_once_whatever_goes_on() {
     let hanging = webhook_that(|call| {
@@ -451,7 +452,7 @@ fn it_stops_at_once_whatever_goes_on() {
         .unwrap();
         open.push(stream);
     }
-    // All of them are known to be there when one that comes after them is served.
+    // When a later connection is served, the earlier ones are known.
     assert_eq!(Device::new(&emulator, "last", &derive(OTHER_KEY, "last")).put().status(), 200);
     stops_at_once(emulator);
     for stream in &open {
@@ -481,7 +482,7 @@ mod program {
         *,
     };
 
-    /// The program, its HTTP and HTTPS, and a webhook that never answers.
+    /// The program with HTTP and HTTPS, and a webhook that never answers.
     struct Service {
         program: Program,
         http: String,
@@ -513,7 +514,7 @@ mod program {
             Self { program, http, https, tls, calls }
         }
 
-        /// So many devices at the same time, all of which wait for the webhook.
+        /// Starts this many devices at the same time. All of them wait for the webhook.
         fn crowd(&self, devices: usize) -> Vec<Connection> {
             let before = self.calls.load(Ordering::Relaxed);
             let address = self.https.strip_prefix("https://").unwrap().replace("localhost", "127.0.0.1");
@@ -552,7 +553,7 @@ mod program {
         }
     }
 
-    /// Devices over TLS cost some 60 KB each, and 20 MB are for none; the bounds leave room for twice as much.
+    /// A device over TLS takes about 60 KB, and the program itself 20 MB. The limits are twice as high.
     #[test]
     fn memory_is_so_much_for_each_device_that_waits_for_the_webhook() {
         let [(few, of_few), (many, of_many)] = [50, 400].map(|devices| {
@@ -566,8 +567,8 @@ mod program {
         assert!(of_many < 2 * of_few, "{of_few} bytes for each of a few devices, {of_many} for each of many");
     }
 
-    /// "It stops on Ctrl-C and SIGTERM, within five seconds whatever goes on", with 0; "every request that was
-    /// answered is in the log".
+    /// "It stops on Ctrl-C and SIGTERM, within five seconds whatever goes on", with exit code 0. "Every request that
+    /// was answered is in the log".
     #[test]
     fn a_signal_ends_it_in_the_midst_of_work_and_nothing_is_lost_of_its_log() {
         let service = Service::start();
@@ -577,7 +578,7 @@ mod program {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    // Until nobody listens any more.
+                    // Until the port is closed.
                     while let Ok(stream) = TcpStream::connect(http.strip_prefix("http://").unwrap()) {
                         let _ = write!(
                             &stream,
@@ -602,7 +603,7 @@ mod program {
             assert!(started.elapsed() < Duration::from_secs(5), "it took {:?} to stop", started.elapsed());
             assert_eq!(status.code(), Some(0), "{log}");
             assert_eq!(log.matches(" -> 202 assigning").count(), crowd.len());
-            // One may have been on its way.
+            // One line may have been on its way.
             let logged = log.lines().filter(|line| line.contains("POST stranger -> ")).count();
             assert!(logged >= answered.load(Ordering::Relaxed), "{logged} of {answered:?}");
             assert!(!log.contains("not printed"), "{log}");

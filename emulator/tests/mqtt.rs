@@ -1,5 +1,5 @@
-//! The MQTT surface: sessions, topics, levels of service, and what becomes of those who break the
-//! rules. The packets are made and read by another codec than the emulator's.
+//! MQTT: sessions, topics, QoS, and protocol violations. The packets are made and read by another codec than the
+//! emulator's.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn of_method(emulator: &Emulator, method: &str) -> Vec<RequestRecord> {
     emulator.requests().into_iter().filter(|request| request.method == method).collect()
 }
 
-/// The newest of so many records, once they are there: a device that is not answered cannot tell.
+/// Returns the n-th record, and waits for it: a device without an answer does not know when it is made.
 fn nth(emulator: &Emulator, method: &str, count: usize) -> RequestRecord {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(20) {
@@ -69,7 +69,7 @@ fn both_devices_get_their_hub_over_every_listener() {
     assert!(!format!("{:?}", emulator.requests()).contains("sig="));
 }
 
-/// A client off the shelf, which pings and acknowledges by itself.
+/// An ordinary client, which sends pings and acknowledgements on its own.
 #[test]
 fn a_client_off_the_shelf_is_served() {
     let emulator = all();
@@ -93,10 +93,10 @@ fn a_client_off_the_shelf_is_served() {
     panic!("the connection ended");
 }
 
-/// "CONNACK can be 0 and then res/401/… errorCode 401000 comes after register"; "CONNACK 4/5 are
-/// also possible", where it is wanted.
+/// "CONNACK can be 0 and then res/401/… errorCode 401000 comes after register". "CONNACK 4/5 are also possible" with
+/// a setting.
 #[test]
-fn a_bad_token_is_told_late_or_at_once() {
+fn a_bad_token_is_rejected_at_register_or_at_connect() {
     let emulator = all();
     let other_scope = token(&derive(GROUP_KEY, TOASTER), TOASTER).replace("0ne", "0nf");
     let passwords = ["", "no token", &token(OTHER_KEY, TOASTER), &other_scope];
@@ -120,13 +120,13 @@ fn a_bad_token_is_told_late_or_at_once() {
     assert_eq!(emulator.requests()[0].outcome, "connected");
 }
 
-/// A token is shown once, in CONNECT: that it expires while the link stands is not held against it.
+/// A token is checked at CONNECT. If it expires later, the session continues.
 #[test]
 fn a_token_counts_as_of_its_connect() {
     let emulator = all();
     let sr = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
     let (se, mut client) = loop {
-        // The last second of its life, as long as that is the current one.
+        // The last second before the expiry, if it is the present second.
         let se = now();
         let sig = sign(&derive(GROUP_KEY, TOASTER), &sr, se);
         let mut client = Client::open(&emulator, "mqtt", TOASTER);
@@ -143,8 +143,8 @@ fn a_token_counts_as_of_its_connect() {
     assert_eq!(client.assigned_hub(), TOASTERS_HUB);
 }
 
-/// MQTT 3.1.1: "0x01 unacceptable protocol version", "0x02 identifier rejected", "0x04 the data in
-/// the user name or password is malformed"; and then the connection is closed.
+/// MQTT 3.1.1: "0x01 unacceptable protocol version", "0x02 identifier rejected", "0x04 the data in the user name or
+/// password is malformed". Then the connection is closed.
 #[test]
 fn a_malformed_connect_is_refused_in_connack() {
     let emulator = with({
@@ -183,7 +183,7 @@ fn a_malformed_connect_is_refused_in_connack() {
     assert!(client.receive().is_none());
 }
 
-/// CONNECT can be scripted too: any return code, silence, noise.
+/// A script can answer CONNECT with any return code, with nothing, or with garbage.
 #[test]
 fn a_script_answers_a_connect() {
     let emulator = all();
@@ -207,10 +207,10 @@ fn a_script_answers_a_connect() {
     assert_eq!(Client::toaster(&emulator).assigned_hub(), TOASTERS_HUB);
 }
 
-/// "QoS 0 or 1; QoS 2 is granted 1. Server sends responses at subscribed QoS", whatever the level
-/// of the request, which is acknowledged when it has one.
+/// "QoS 0 or 1; QoS 2 is granted 1. Server sends responses at subscribed QoS". The QoS of the request does not
+/// matter. A QoS-1 request is acknowledged.
 #[test]
-fn answers_come_at_the_granted_level() {
+fn answers_have_the_granted_qos() {
     let emulator = all();
     let (zero, one, two) = (QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce);
     for (asked, level) in [(zero, zero), (one, one), (two, one)] {
@@ -226,10 +226,10 @@ fn answers_come_at_the_granted_level() {
     }
 }
 
-/// "It only supports the documented topic names and topic filters": other filters are refused, and
-/// an answer that nobody subscribed to is only on record.
+/// "It only supports the documented topic names and topic filters": other filters are rejected. Without a
+/// subscription, an answer is only recorded.
 #[test]
-fn there_is_one_filter() {
+fn only_the_documented_filter_is_granted() {
     let emulator = all();
     let mut client = Client::open(&emulator, "mqtt", TOASTER);
     client.connect(&token(&derive(GROUP_KEY, TOASTER), TOASTER));
@@ -257,8 +257,8 @@ fn there_is_one_filter() {
     unheard(&mut client, 3);
 }
 
-/// "CS sends an empty payload when no custom data; NEW omits registrationId → the ID comes from
-/// CONNECT"; what is no registration of this device is refused as over HTTP.
+/// "CS sends an empty payload when no custom data; NEW omits registrationId → the ID comes from CONNECT". Wrong
+/// bodies are rejected as over HTTP.
 #[test]
 fn odd_register_bodies_are_taken_or_refused() {
     let emulator = all();
@@ -302,8 +302,7 @@ fn a_polls_body_is_ignored() {
     }
 }
 
-/// "`$rid` is any string: counter (C), fixed `1` (EC), UUID (PY, ND)"; and in a query parameters
-/// come in any order.
+/// "`$rid` is any string: counter (C), fixed `1` (EC), UUID (PY, ND)". The parameters may come in any order.
 #[test]
 fn a_request_id_is_given_back_as_it_came() {
     let emulator = all();
@@ -328,11 +327,11 @@ fn a_request_id_is_given_back_as_it_came() {
     assert_eq!((topic.as_str(), &body["errorCode"]), ("404/?$rid=2", &json!(404_201)));
 }
 
-/// What goes wrong behind the service is told as over HTTP: quotas, enrollments, the webhook.
+/// Errors of quotas, enrollments and the webhook are the same as over HTTP.
 #[test]
-fn one_core_is_behind_both_protocols() {
+fn errors_are_the_same_over_both_protocols() {
     let emulator = all();
-    // A device that the tutorial's function does not know, and a function that fails.
+    // A device that the tutorial's webhook does not know, and a webhook that fails.
     let body = Client::of_group(&emulator, "mqtt", "somebody-else").provision();
     let state = &body["registrationState"];
     assert_eq!((&body["status"], &state["errorCode"]), (&json!("failed"), &json!(400_207)));
@@ -340,7 +339,7 @@ fn one_core_is_behind_both_protocols() {
     let body = Client::toaster(&emulator).provision();
     assert_eq!(body["registrationState"]["errorMessage"], "Custom allocation failed with status code: 403");
 
-    // An operation that was begun over HTTP is polled over MQTT.
+    // An operation that started over HTTP is polled over MQTT.
     let operation_id = Device::of_group(&emulator, HEAT_PUMP).register();
     let body = Client::of_group(&emulator, "mqtt", HEAT_PUMP).poll(&operation_id);
     assert_eq!(body["registrationState"]["assignedHub"], HEATPUMPS_HUB);
@@ -360,8 +359,8 @@ fn one_core_is_behind_both_protocols() {
     assert_eq!((topic.as_str(), &body["registrationState"]["errorCode"]), ("200/?$rid=1", &json!(404_201)));
 }
 
-/// "Parse the tail as a query string in any order (EC tests put retry-after first)", with NX's
-/// trouble, "assigning without retry-after is a failure", and all that HTTP can be scripted to do.
+/// "Parse the tail as a query string in any order (EC tests put retry-after first)", "assigning without retry-after
+/// is a failure" (NX), and every script that HTTP has.
 #[test]
 fn scripts_change_answers() {
     let emulator = all();
@@ -379,13 +378,13 @@ fn scripts_change_answers() {
     assert_eq!(client.ask(REGISTER, "").1, json!({ "status": "pondering" }));
     emulator.script(Script::delay(Operation::Register, Duration::from_secs(1000)));
     client.publish(REGISTER, QoS::AtMostOnce, "");
-    // The link is not held up by a slow answer.
+    // A slow answer does not delay other messages.
     client.send(&Packet::PingReq);
     assert_eq!(client.receive(), Some(Packet::PingResp));
     assert_eq!(client.message().1, "202/?$rid=1&retry-after=3");
 }
 
-/// Over HTTP, too, an answer may come without `Retry-After` when it is told to.
+/// Over HTTP, a script can also omit `Retry-After`.
 #[test]
 fn http_can_omit_retry_after_as_well() {
     let emulator = all();
@@ -395,7 +394,7 @@ fn http_can_omit_retry_after_as_well() {
     assert!(device.put().headers().contains_key("retry-after"));
 }
 
-/// An answer may be lost, whole or in part, though what was asked is done.
+/// A script can lose an answer, or a part of it. The request is still processed.
 #[test]
 fn scripts_cut_the_link() {
     let emulator = all();
@@ -418,7 +417,7 @@ fn scripts_cut_the_link() {
     assert_eq!((cut.http_status, cut.outcome.contains("cut after 0 bytes")), (None, true));
 }
 
-/// A fault is used up with the answer it was meant for.
+/// A script is used up by the answer that it is for.
 #[test]
 fn a_script_breaks_the_link_of_a_device_that_has_not_subscribed_too() {
     let emulator = all();
@@ -430,9 +429,9 @@ fn a_script_breaks_the_link_of_a_device_that_has_not_subscribed_too() {
     assert!(nth(&emulator, "-", 1).outcome.contains("a script"));
 }
 
-/// "The oldest are forgotten after 10 000, or 64 MiB of text": of any of their text.
+/// "The oldest are forgotten after 10 000, or 64 MiB of text".
 #[test]
-fn what_is_remembered_of_requests_is_bounded() {
+fn the_record_of_requests_is_limited() {
     const LONG: usize = 64_000;
     let emulator = all();
     let mut client = Client::open(&emulator, "mqtt", &"x".repeat(LONG));
@@ -447,7 +446,7 @@ fn what_is_remembered_of_requests_is_bounded() {
     assert!((32..=64).contains(&(text / 1024 / 1024)), "{text}");
 }
 
-/// A device that goes away in mid-poll finds its operation again; what it asked for last is done.
+/// A device that disconnects during a poll finds its operation again, and its last request is processed.
 #[test]
 fn an_abrupt_disconnect_loses_no_registration() {
     let emulator = all();
@@ -469,8 +468,8 @@ fn an_abrupt_disconnect_loses_no_registration() {
     }
 }
 
-/// "If the Server does not receive a Control Packet within one and a half times the Keep Alive time
-/// period, it MUST disconnect"; PINGREQ is such a packet.
+/// "If the Server does not receive a Control Packet within one and a half times the Keep Alive time period, it MUST
+/// disconnect". PINGREQ is a control packet.
 #[test]
 fn a_silent_device_is_cut_off() {
     let emulator = all();
@@ -485,10 +484,10 @@ fn a_silent_device_is_cut_off() {
     assert!(nth(&emulator, "-", 1).outcome.contains("not even a ping"));
 }
 
-/// "Server may simply drop the TCP link on protocol errors": it does, says why in its log, and goes
-/// on serving others.
+/// "Server may simply drop the TCP link on protocol errors": the emulator does so, the log says why, and other
+/// devices are still served.
 #[test]
-fn who_breaks_the_rules_is_dropped() {
+fn a_client_that_violates_the_protocol_is_disconnected() {
     let emulator = all();
     let mut other = Client::of_group(&emulator, "mqtt", HEAT_PUMP);
     let publish = |topic: &str, qos| {
@@ -556,7 +555,7 @@ fn a_websocket_is_for_subprotocol_mqtt_on_any_path() {
         assert_eq!((refused.listener, refused.http_status), ("ws", Some(400)));
         assert!(refused.outcome.contains("subprotocol"), "{}", refused.outcome);
     }
-    // Microsoft's client for C has offered `MQTT` in every release; its spelling is given back.
+    // Microsoft's client for C offers `MQTT` in every release. The answer has the same spelling.
     for subprotocol in ["MQTT", "Mqtt", "amqp, MQTT", "mqttv5, MQTT, mqtt"] {
         let url = format!("{root}$iothub/websocket");
         let websocket = websocket(&url, Some(subprotocol), tcp(&url)).unwrap();
@@ -575,8 +574,7 @@ fn a_websocket_is_for_subprotocol_mqtt_on_any_path() {
     assert_eq!(nth(&emulator, "-", 2).outcome, "no MQTT session: invalid header");
 }
 
-/// Each packet comes in a frame of its own, or in a few when it is long: a client for small machines
-/// may read one frame at a time.
+/// A packet is one frame, or a few if it is long, because a client for small devices may read one frame at a time.
 #[test]
 fn a_packet_is_not_cut_into_small_frames() {
     let emulator = all();
@@ -626,8 +624,7 @@ fn a_packet_is_not_cut_into_small_frames() {
     }
 }
 
-/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets", and so can
-/// a segment of TCP.
+/// "A single WebSocket data frame can contain multiple or partial MQTT Control Packets", and so can a TCP segment.
 #[test]
 fn packets_are_cut_out_of_the_stream() {
     let emulator = all();
@@ -655,7 +652,7 @@ fn packets_are_cut_out_of_the_stream() {
     }
 }
 
-/// It listens where it is told, and stops with sessions open.
+/// The emulator can listen for MQTT only, and stops with open sessions.
 #[test]
 fn mqtt_alone_is_enough_and_it_stops_when_it_is_dropped() {
     let emulator = builder(Config::contoso()).mqtt("127.0.0.1:0").start().unwrap();

@@ -1,4 +1,4 @@
-//! The names under which devices dial the emulator: what its certificate is for, and how hubs are found here.
+//! The host names that devices dial: the names in the certificate, and the hubs.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn with_hubs(hubs: &[&str]) -> Config {
     config
 }
 
-/// Dials a listener under this name. Returns the server's certificate, or why the client refuses it.
+/// Dials a listener with this name. Returns the server's certificate, or why the client rejects it.
 fn dial(emulator: &Emulator, url: &str, name: &str) -> Result<CertificateDer<'static>, Error> {
     let server = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = ClientConnection::new(Arc::new(tls_config(emulator, None)), server).unwrap();
@@ -82,7 +82,7 @@ fn the_certificate_names_loopback_all_linked_hubs_and_gateways() {
     assert_eq!(names.len(), 10, "each name once: {names:?}");
 }
 
-/// The certificate is made again, by the same CA, for hubs that were not known at the start.
+/// If a hub is added after the start, the same CA signs a new certificate.
 #[test]
 fn a_hub_that_is_linked_later_is_named_at_once() {
     let emulator = start(builder(with_hubs(&[TOASTERS_HUB])));
@@ -112,7 +112,7 @@ fn a_hub_that_a_webhook_names_is_named_once_a_device_is_there() {
 
 /// The certificate stays short enough for small TLS stacks.
 #[test]
-fn of_many_hubs_each_is_named_when_it_is_dialled() {
+fn a_hub_beyond_the_limit_is_named_when_it_is_dialled() {
     let hubs: Vec<_> = (0..250).map(|each| format!("hub-{each}.contoso.com")).collect();
     let emulator = start(builder(with_hubs(&hubs.iter().map(String::as_str).collect::<Vec<_>>())));
     let url = emulator.https_url().unwrap();
@@ -161,7 +161,7 @@ fn a_certificate_of_the_user_that_lacks_hubs_is_warned_of() {
                 assert!(told.unwrap().contains(&expected), "{checked}");
             }
         }
-        // Whether it can be used at all is told, too.
+        // The start also reports whether the certificate is valid.
         let mut check = Command::new(DPS);
         check.args(["--check", "--tls-key", "/nowhere.pem", "--tls-certificate"]).arg(path("chain.pem", &chain));
         let (code, checked, _) = output(&mut check);
@@ -229,7 +229,7 @@ fn a_name_or_an_address_that_cannot_be_used_is_refused_before_the_start() {
     }
     let error = builder(Config::contoso()).gateway_name("a b").start().unwrap_err().to_string();
     assert_eq!(error, format!("a gateway name cannot be used: \"a b\" {name}"));
-    // An address that is taken.
+    // An address that is in use.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--http", "--https", "--mqtt", "--mqtts", "--control"] {

@@ -1,4 +1,4 @@
-//! The programs: what they print, what they obey, how they end.
+//! The programs: their output, their flags, and their end.
 #![cfg(unix)]
 
 mod support;
@@ -29,8 +29,8 @@ fn device(url: &str, id: &str) -> Device {
     }
 }
 
-/// "When it listens it prints one line for each listener"; without arguments it is the tutorial's
-/// set-up, over HTTP; it logs device, outcome, and what the webhook said, and never a key.
+/// "When it listens it prints one line for each listener". Without arguments, it is the tutorial's set-up over HTTP.
+/// The log has the device, the outcome and the answer of the webhook, and never a key.
 #[test]
 fn without_arguments_it_is_the_tutorials_service() {
     let mut program = Program::start(&mut Command::new(DPS));
@@ -57,9 +57,8 @@ fn without_arguments_it_is_the_tutorials_service() {
     }
 }
 
-/// "with `--json` that line is an object with "listener" and "url"": http, https, mqtt, mqtts,
-/// wss and control; and so is every line of the log; the CAs go where `--ca-out` and
-/// `--issuing-ca-out` say.
+/// "with `--json` that line is an object with "listener" and "url"": http, https, mqtt, mqtts, wss and control. Every
+/// line of the log is an object, too. The CAs are written to the files of `--ca-out` and `--issuing-ca-out`.
 #[test]
 fn with_json_every_line_is_an_object() {
     let [ca, issuing_ca] = [(); 2].map(|()| tempfile::NamedTempFile::new().unwrap());
@@ -102,8 +101,8 @@ fn with_json_every_line_is_an_object() {
     assert!(lines.iter().any(|line| line["function"] == "Request.Body:..."));
 }
 
-/// `--config` and `--webhook`, with the other program for a webhook: its key is in the environment
-/// of both, and in nobody's log.
+/// `--config` and `--webhook`, with the other program as the webhook. The environment of both programs has the key,
+/// and no log shows it.
 #[test]
 fn a_webhook_of_its_own_can_be_called() {
     let key = "a-function-key";
@@ -129,9 +128,8 @@ fn a_webhook_of_its_own_can_be_called() {
     assert!(!format!("{log}{function_log}").contains(key));
 }
 
-/// "https://{your-function-app-name}.azurewebsites.net/api/{your-http-trigger}": a webhook behind
-/// HTTPS, trusted by the roots that the environment names. Another emulator, which has a
-/// certificate, stands in for it.
+/// "https://{your-function-app-name}.azurewebsites.net/api/{your-http-trigger}": a webhook over HTTPS, with the roots
+/// that the environment names. Another emulator is the server here, because it has a certificate.
 #[test]
 fn a_webhook_behind_https_is_reached() {
     let function = builder(Config::contoso()).https("127.0.0.1:0").start().unwrap();
@@ -151,7 +149,7 @@ fn a_webhook_behind_https_is_reached() {
     assert_eq!(program.end("-TERM").0.code(), Some(0));
 }
 
-/// Each quota of `[behaviour]` has a flag of its name, which goes before the file: a number, or `none`.
+/// Each quota of `[behaviour]` has a flag with its name, which takes precedence over the file: a number, or `none`.
 #[test]
 fn quotas_are_set_by_flags() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -174,7 +172,7 @@ fn quotas_are_set_by_flags() {
     }
 }
 
-/// What can hardly be meant is said at the start, after the listeners.
+/// Settings that are probably a mistake have a warning at the start, after the listeners.
 #[test]
 fn a_service_without_hubs_is_warned_of() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -195,8 +193,8 @@ fn a_service_without_hubs_is_warned_of() {
     }
 }
 
-/// The control API is there without being asked for, in the last line; a token may be in a file or in the environment;
-/// and without one other machines cannot reach it.
+/// The control API is on by default, and its URL is in the last line. A token may be in a file or in the environment.
+/// Without a token, other machines cannot use the API.
 #[test]
 fn the_program_has_a_control_api() {
     const TOKEN: &str = "sixteen-letters!";
@@ -243,8 +241,8 @@ fn the_program_has_a_control_api() {
     }
 }
 
-/// `--check-health` is 0 if the emulator is ready, and else 1 with the reason. It needs the token if there is one. The
-/// last `--control` counts, so that a container's can be changed.
+/// `--check-health` exits with 0 if the emulator is ready, and otherwise with 1 and the reason. It needs the token,
+/// if there is one. The last `--control` counts, so that a container's can be changed.
 #[test]
 fn its_health_can_be_checked() {
     const TOKEN: (&str, &str) = ("DPS_EMULATOR_CONTROL_TOKEN", "sixteen-letters!");
@@ -273,7 +271,7 @@ fn its_health_can_be_checked() {
         let (code, why) = check(&own, token);
         assert!(code == 1 && why.contains("Connection refused") && !why.contains(TOKEN.1), "{code} {why}");
     }
-    // Something else is there, which closes the connection.
+    // Another program listens there, and closes the connection.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let other = std::thread::spawn(move || drop(listener.accept().unwrap().0.write_all(b"SSH-2.0-OpenSSH_9.9\r\n")));
@@ -282,7 +280,7 @@ fn its_health_can_be_checked() {
     other.join().unwrap();
 }
 
-/// A key may come from a file, too.
+/// A file can have a key.
 #[test]
 fn the_webhooks_key_may_be_in_a_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -295,7 +293,7 @@ fn the_webhooks_key_may_be_in_a_file() {
     assert_eq!((status(url.into()), status(format!("{url}?code=from-a-file"))), (401, 400));
 }
 
-/// The exit codes that `--help` lists, and what is wrong on standard error.
+/// The exit codes that `--help` lists, and the errors on standard error.
 #[test]
 fn exit_codes_tell_what_was_wrong() {
     let run = |program: &str, arguments: &[&str]| {
@@ -354,7 +352,7 @@ fn help_fits_80_columns() {
 fn the_readme_has_every_flag() {
     let help = |program| String::from_utf8(Command::new(program).arg("--help").output().unwrap().stdout).unwrap();
     let flags = |text: &str| -> BTreeSet<String> {
-        // Not the lines of examples, which are indented more.
+        // Examples are indented more, and are left out.
         let lines = text.lines().filter_map(|line| line.strip_prefix("      ")).filter(|line| line.starts_with("--"));
         let words = lines.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
         words
@@ -377,14 +375,14 @@ fn the_readme_has_every_flag() {
     }
 }
 
-/// Nobody has to read what it prints.
+/// Standard output may be closed.
 #[test]
 fn a_reader_that_goes_away_does_not_stop_it() {
     let mut program = Program::start(&mut Command::new(DPS));
     let line = program.line();
     let device = device(line.strip_prefix("listening on ").unwrap(), TOASTER);
     program.lines = BufReader::new({
-        // Closes the pipe's only reading end.
+        // Closes the only reading end of the pipe.
         let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
         other.wait().unwrap();
         other.stdout.take().unwrap()

@@ -1,4 +1,4 @@
-//! Devices that come again: the three policies, the twin, the substatus.
+//! Devices that register again: the three policies, the twin, and the substatus.
 
 mod support;
 
@@ -17,8 +17,8 @@ use rumqttc::QoS;
 use serde_json::{Value, json};
 use support::{mqtt::Client, *};
 
-/// A service with this policy, whose webhook sends the device to these hubs in turn, each time with
-/// a twin that names the turn.
+/// Starts a service with this policy. Its webhook assigns these hubs in turn, each time with a twin that has the
+/// number of the turn.
 fn moving(policy: ReprovisionPolicy, hubs: &[&str]) -> Emulator {
     let emulator = changed(|config| {
         let group = &mut config.enrollment_groups[0];
@@ -33,7 +33,7 @@ fn moving(policy: ReprovisionPolicy, hubs: &[&str]) -> Emulator {
     emulator
 }
 
-/// The hub, the substatus, and the turn whose twin the device has, after another registration.
+/// Registers again. Returns the hub, the substatus, and the turn whose twin the device has.
 fn turn(emulator: &Emulator) -> (String, String, Value) {
     let state = Device::of_group(emulator, TOASTER).assigned();
     let text = |name: &str| state[name].as_str().unwrap().to_owned();
@@ -45,10 +45,10 @@ fn expected(hub: &str, substatus: &str, twin: impl Into<Value>) -> (String, Stri
     (hub.into(), substatus.into(), twin.into())
 }
 
-/// *Reprovision and migrate data*: "device data was migrated from the previously assigned hub";
-/// "In all other cases, DPS ignores the initialTwin property."
+/// *Reprovision and migrate data*: "device data was migrated from the previously assigned hub". "In all other cases,
+/// DPS ignores the initialTwin property."
 #[test]
-fn migrate_takes_the_twin_along() {
+fn the_migrate_policy_moves_the_twin() {
     let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, HEATPUMPS_HUB]);
     assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
     assert_eq!(turn(&emulator), expected(HEATPUMPS_HUB, "deviceDataMigrated", 0));
@@ -57,19 +57,19 @@ fn migrate_takes_the_twin_along() {
 /// *Reprovision and reset to initial config*: "DPS only uses initialTwin … if the current IoT hub is
 /// changed and the reprovisioning policy set on the enrollment entry is …".
 #[test]
-fn reset_starts_anew_at_another_hub() {
+fn the_reset_policy_creates_a_new_twin_at_another_hub() {
     let emulator = moving(ReprovisionPolicy::Reset, &[TOASTERS_HUB, HEATPUMPS_HUB, HEATPUMPS_HUB]);
     assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
     assert_eq!(turn(&emulator), expected(HEATPUMPS_HUB, "deviceDataReset", 1));
-    // The same hub again: the twin stays.
+    // At the same hub, the twin stays.
     assert_eq!(turn(&emulator), expected(HEATPUMPS_HUB, "reprovisionedToInitialAssignment", 1));
-    // "exactly as it would during initial assignment": without an initialTwin, the enrollment's.
+    // "exactly as it would during initial assignment": without an initialTwin, the twin of the enrollment is used.
     emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": TOASTERS_HUB }).to_string());
     assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "deviceDataReset", "enrollment"));
 }
 
-/// "reprovisionedToInitialAssignment: Device has been re-provisioned to a previously assigned IoT
-/// hub", which leaves the twin alone.
+/// "reprovisionedToInitialAssignment: Device has been re-provisioned to a previously assigned IoT hub". The twin does
+/// not change.
 #[test]
 fn the_same_hub_again_changes_nothing() {
     let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, TOASTERS_HUB]);
@@ -78,11 +78,11 @@ fn the_same_hub_again_changes_nothing() {
     assert_eq!(emulator.device(TOASTER).unwrap().registrations, 2);
 }
 
-/// "if the device is reprovisioning and the *Never reprovision* policy is set on the enrollment
-/// entry, [linkedHubs] will contain only the IoT hub that the device is currently assigned to": the
-/// webhook is called all the same, and its payload returned.
+/// "if the device is reprovisioning and the *Never reprovision* policy is set on the enrollment entry, [linkedHubs]
+/// will contain only the IoT hub that the device is currently assigned to". The webhook is still called, and its
+/// payload is returned.
 #[test]
-fn never_offers_only_the_current_hub() {
+fn the_never_policy_offers_only_the_current_hub() {
     let emulator = moving(ReprovisionPolicy::Never, &[TOASTERS_HUB, TOASTERS_HUB, HEATPUMPS_HUB]);
     assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
     let device = Device::of_group(&emulator, TOASTER);
@@ -92,14 +92,14 @@ fn never_offers_only_the_current_hub() {
     let calls = emulator.webhook_calls();
     assert_eq!(calls[0].request["linkedHubs"], json!([TOASTERS_HUB, HEATPUMPS_HUB]));
     assert_eq!(calls[1].request["linkedHubs"], json!([TOASTERS_HUB]));
-    // Another hub than the one offered is one that is not linked; the device stays where it is.
+    // A hub that was not offered counts as not linked, and the device stays at its hub.
     assert_eq!(device.failed().0, 400_207);
     assert_eq!(emulator.device(TOASTER).unwrap().assigned_hub, TOASTERS_HUB);
 }
 
 /// "DPS ignores the initialTwin for all other reprovisioning settings in the enrollment entry."
 #[test]
-fn never_leaves_the_twin_alone() {
+fn the_never_policy_keeps_the_twin() {
     let emulator = moving(ReprovisionPolicy::Never, &[TOASTERS_HUB, TOASTERS_HUB]);
     assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "initialAssignment", 0));
     assert_eq!(turn(&emulator), expected(TOASTERS_HUB, "reprovisionedToInitialAssignment", 0));
@@ -122,9 +122,8 @@ fn the_payload_is_returned_under_every_policy() {
     }
 }
 
-/// "examining the reprovisionPolicy property of either the AllocationRequest.individualEnrollment
-/// or the …"; "currentDeviceId: The device ID from the device's previous assignment", which need
-/// not be the registration ID.
+/// "examining the reprovisionPolicy property of either the AllocationRequest.individualEnrollment or the …".
+/// "currentDeviceId: The device ID from the device's previous assignment", which may differ from the registration ID.
 #[test]
 fn an_individual_enrollments_request_tells_policy_and_device_id() {
     let emulator = changed(|config| {
@@ -191,9 +190,9 @@ fn the_request_tells_where_the_device_is() {
     }
 }
 
-/// A failed attempt to come again leaves the device where it is, and is what a look-up tells.
+/// If another registration fails, the device stays at its hub, and a look-up has the failure.
 #[test]
-fn a_failure_leaves_the_assignment() {
+fn a_failed_registration_keeps_the_assignment() {
     let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB]);
     turn(&emulator);
     emulator.contoso().unwrap().respond(403, "");
@@ -205,9 +204,9 @@ fn a_failure_leaves_the_assignment() {
     assert_eq!(state["substatus"], "reprovisionedToInitialAssignment");
 }
 
-// ---- A registration that is overtaken by another one of its device ----
+// ---- A registration that is replaced by a newer registration of its device ----
 
-/// A service that calls this webhook.
+/// Starts a service that calls this webhook.
 fn calling(webhook: &HeldWebhook, config: Config) -> Emulator {
     builder(config).webhook(webhook.url()).start().unwrap()
 }
@@ -216,13 +215,13 @@ fn hub(hub: &str) -> Value {
     json!({ "iotHubHostName": hub })
 }
 
-/// Whether the emulator has closed the connection of a call.
+/// Returns `true` if the emulator has closed the connection of a call.
 fn is_given_up(mut call: &TcpStream) -> bool {
     matches!(call.read(&mut [0]), Ok(0))
 }
 
-/// The newest registration counts: of the one before, neither the hub nor the payload is ever told, and
-/// the webhook's late answer changes nothing. Its operation tells how far the newest one is.
+/// The newest registration counts. The hub and the payload of an older registration are never returned, and a late
+/// answer of its webhook changes nothing. A poll of the older operation has the state of the newest.
 #[test]
 fn a_superseded_registration_assigns_nothing() {
     let webhook = HeldWebhook::start();
@@ -250,14 +249,14 @@ fn a_superseded_registration_assigns_nothing() {
     assert_eq!(outcomes[0], "cancelled: the device registered again");
     assert!(outcomes[1].contains(HEATPUMPS_HUB), "{outcomes:?}");
 
-    // What the webhook is told next is what the device was told.
+    // The next request to the webhook has the hub that the device got.
     device.register();
     assert_eq!(webhook.call().1["currentIotHubHostName"], HEATPUMPS_HUB);
 }
 
-/// A webhook that answered 503 is not called again for a registration that no longer counts.
+/// A webhook that answered 503 is not called again for a registration that was replaced.
 #[test]
-fn a_superseded_registration_retries_nothing() {
+fn a_superseded_registration_is_not_retried() {
     let webhook = HeldWebhook::start();
     let mut config = Config::contoso();
     config.behaviour.webhook_retry_initial = 2000.0; // 0.2 s on this clock
@@ -278,7 +277,7 @@ fn a_superseded_registration_retries_nothing() {
     assert_eq!(emulator.webhook_calls().len(), 2);
 }
 
-/// An answer that waits for a result that will never come is `assigning`.
+/// A register request that waits for the result of a replaced registration gets `assigning`.
 #[test]
 fn a_superseded_register_that_waits_is_answered() {
     let webhook = HeldWebhook::start();
@@ -297,7 +296,7 @@ fn a_superseded_register_that_waits_is_answered() {
     assert_eq!(second.join().unwrap().1["registrationState"]["assignedHub"], HEATPUMPS_HUB);
 }
 
-/// A request that is refused supersedes nothing.
+/// A register request that is rejected replaces nothing.
 #[test]
 fn a_refused_register_supersedes_nothing() {
     let webhook = HeldWebhook::start();
@@ -313,7 +312,7 @@ fn a_refused_register_supersedes_nothing() {
     assert_eq!(device.poll(&operation_id)["registrationState"]["assignedHub"], TOASTERS_HUB);
 }
 
-/// A change of the configuration while a registration is running.
+/// A change of the configuration during a registration.
 type Change = fn(&mut Config);
 
 fn shut_out(config: &mut Config, enabled: bool) {
@@ -325,8 +324,7 @@ fn shut_out(config: &mut Config, enabled: bool) {
     });
 }
 
-/// A device that is shut out while its registration is running gets no hub: its operation ends, and so
-/// does the call of the webhook.
+/// If a device is excluded during its registration, it gets no hub: its operation ends, and so does the webhook call.
 #[test]
 fn a_registration_ends_with_its_enrollment() {
     let cases: [(&str, Change, Change, &str, Value); 5] = [
@@ -371,7 +369,7 @@ fn a_registration_ends_with_its_enrollment() {
     }
 }
 
-/// A device that is told `disabled` when it registers again is not assigned by its earlier registration.
+/// If a device gets `disabled` for a second register request, its first registration assigns nothing.
 #[test]
 fn a_disabled_register_supersedes_too() {
     let webhook = HeldWebhook::start();
@@ -393,7 +391,7 @@ fn a_disabled_register_supersedes_too() {
     assert!(emulator.device(TOASTER).is_none());
 }
 
-/// An enrollment that changes in another way lets the registration go on as it began.
+/// Other changes of an enrollment do not affect a running registration.
 #[test]
 fn a_registration_outlasts_other_changes() {
     let webhook = HeldWebhook::start();
@@ -414,7 +412,7 @@ fn a_registration_outlasts_other_changes() {
     assert_eq!(device.poll(&operation_id)["registrationState"]["assignedHub"], HEATPUMPS_HUB);
 }
 
-/// A webhook's call ends when the emulator does.
+/// A webhook call ends when the emulator stops.
 #[test]
 fn a_registration_ends_with_the_emulator() {
     let webhook = HeldWebhook::start();
@@ -425,10 +423,10 @@ fn a_registration_ends_with_the_emulator() {
     assert!(is_given_up(&call));
 }
 
-// ---- The spelling of a registration ID ----
+// ---- The case of a registration ID ----
 
-/// "Registration IDs are case-insensitive", device IDs of a hub are not: a known device that writes its ID
-/// in another case keeps the device ID that it was given, at the next hub too. UNCERTAIN of the service.
+/// "Registration IDs are case-insensitive", but device IDs of a hub are not. A device that writes its registration ID
+/// in another case keeps its device ID, also at the next hub. UNCERTAIN for the real service.
 #[test]
 fn a_device_keeps_its_device_id_whatever_the_case() {
     let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, TOASTERS_HUB, HEATPUMPS_HUB]);
@@ -437,7 +435,7 @@ fn a_device_keeps_its_device_id_whatever_the_case() {
     assert_eq!(written.assigned()["deviceId"], TOASTER);
     for hub in [TOASTERS_HUB, HEATPUMPS_HUB] {
         let operation_id = other.register();
-        // It is polled and looked up in either case, and told the spelling with which it registered.
+        // Polls and look-ups accept either case. The answer has the case of the registration.
         let state = written.poll(&operation_id)["registrationState"].clone();
         assert_eq!((&state["deviceId"], &state["assignedHub"]), (&json!(TOASTER), &json!(hub)));
         assert_eq!(state["registrationId"], upper);
@@ -450,7 +448,7 @@ fn a_device_keeps_its_device_id_whatever_the_case() {
     assert_eq!((&contexts[2]["registrationId"], &contexts[2]["currentDeviceId"]), (&json!(upper), &json!(TOASTER)));
 }
 
-/// Over MQTT too, and whatever the case of the client ID.
+/// The same over MQTT, with the client ID in any case.
 #[test]
 fn a_device_keeps_its_device_id_over_mqtt() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
@@ -465,9 +463,9 @@ fn a_device_keeps_its_device_id_over_mqtt() {
     assert_eq!(client.provision()["registrationState"]["deviceId"], TOASTER);
 }
 
-/// An individual enrollment is its device's in any case, and one with a device ID of its own decides.
+/// The case of an individual enrollment's ID does not matter, but its own device ID does.
 #[test]
-fn an_enrollments_spelling_does_not_count() {
+fn the_case_of_an_enrollments_id_does_not_matter() {
     let emulator = changed(|config| shut_out(config, true));
     let [lower, upper] = [TOASTER.to_owned(), TOASTER.to_uppercase()].map(|id| Device::new(&emulator, &id, OTHER_KEY));
     for device in [&lower, &upper] {
@@ -479,9 +477,9 @@ fn an_enrollments_spelling_does_not_count() {
     assert_eq!(upper.assigned()["deviceId"], TOASTER.to_uppercase());
 }
 
-/// Quotas and the refusal of a second registration go by the device, not by the spelling.
+/// Quotas and the rejection of a second registration apply to the device in any case of its ID.
 #[test]
-fn another_spelling_is_the_same_device() {
+fn quotas_ignore_the_case_of_a_registration_id() {
     let webhook = HeldWebhook::start();
     let mut config = Config::contoso();
     config.behaviour.refuse_concurrent_registration = true;

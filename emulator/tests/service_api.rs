@@ -1,4 +1,4 @@
-//! The service API: what its requests and answers look like, and registrations.
+//! The service API: the forms of its requests and answers, and registrations.
 
 mod support;
 
@@ -15,8 +15,7 @@ use support::{
     *,
 };
 
-/// az sends a Content-Type without a body; paths have any case and may end in a slash; a refusal is JSON whatever it is
-/// about.
+/// az sends a Content-Type without a body. Paths have any case and may end with a slash. Every error is JSON.
 #[test]
 fn requests_are_taken_as_the_clients_write_them() {
     let emulator = contoso();
@@ -58,7 +57,7 @@ fn requests_are_taken_as_the_clients_write_them() {
     assert_eq!(refused(text).0, 415_000);
     let long = client.request(Method::POST, &query).header(CONTENT_TYPE, "application/json");
     assert_eq!(refused(long.body(vec![b' '; 1024 * 1024 + 1]).send().unwrap()).0, 413_000);
-    // A client that is not let in may send less.
+    // A client without a valid token may send less.
     let stranger = client.unsigned(Method::POST, &query).header(CONTENT_TYPE, "application/json");
     assert_eq!(refused(stranger.body(vec![b' '; 100 * 1024]).send().unwrap()).0, 401_000);
     let count = client.request(Method::POST, &query).header("x-ms-max-item-count", "ten").send().unwrap();
@@ -91,13 +90,13 @@ fn every_request_names_an_api_version() {
     }
 }
 
-/// What az, Node and Python write about enrollments, as far as it is unusual; and what they expect.
+/// Unusual requests of az and the clients for Node and Python, and the answers that they expect.
 #[test]
 fn enrollments_are_managed_as_the_clients_write_them() {
     let emulator = contoso();
     let client = ServiceClient::new(&emulator);
     let send = |method: Method, path: &str, body: &str| {
-        // az sends a type without a body, too.
+        // az sends a Content-Type without a body.
         let request = client.request(method, path).header(CONTENT_TYPE, "application/json; charset=utf-8");
         let response = request.body(body.to_owned()).send().unwrap();
         let kind = response.headers().get(CONTENT_TYPE).cloned();
@@ -129,7 +128,7 @@ fn enrollments_are_managed_as_the_clients_write_them() {
     assert_eq!(refused(stale.send().unwrap()).0 / 1000, 412);
     assert_eq!(send(Method::DELETE, "/Enrollments/DEV-1/", ""), (204, json!("")));
     assert_eq!(send(Method::GET, "/enrollments/dev-1", "").0, 404);
-    // The keys of neither are on record, whatever was asked and answered.
+    // The record has no key of these requests and answers.
     let shown = format!("{:?}", emulator.requests());
     assert!(!shown.contains(OTHER_KEY) && !shown.contains(GROUP_KEY), "{shown}");
     assert!(shown.contains("****"));
@@ -166,7 +165,7 @@ fn enrollments_are_queried_in_parts() {
     assert_eq!(groups.headers()["x-ms-item-type"], "enrollmentGroup");
 }
 
-/// A client that may write enrollments could have the emulator call any host.
+/// Without this rule, a client that may write enrollments could make the emulator call any host.
 #[test]
 fn a_webhook_of_the_service_api_is_on_loopback_or_an_allowed_host() {
     for (allowed, url, status) in [
@@ -190,7 +189,7 @@ fn a_webhook_of_the_service_api_is_on_loopback_or_an_allowed_host() {
             let message = body["message"].as_str().unwrap();
             assert!(message.contains("--allow-webhook") && !message.contains("S3CRET"), "{message}");
         }
-        // In a bulk operation the error is that of one enrollment.
+        // In a bulk operation, the error belongs to one enrollment.
         let bulk = json!({ "mode": "create", "enrollmentGroups": [{ "enrollmentGroupId": "h", "allocationPolicy": "custom",
             "attestation": { "type": "symmetricKey", "symmetricKey": {} },
             "customAllocationDefinition": { "webhookUrl": url, "apiVersion": "2021-10-01" } }] });
@@ -200,7 +199,7 @@ fn a_webhook_of_the_service_api_is_on_loopback_or_an_allowed_host() {
     }
 }
 
-/// The service API sees what the device was told, without what is only the device's.
+/// The service API returns the result of a device, without the parts that are only for the device.
 #[test]
 fn a_registration_is_read() {
     let mut config = Config::contoso();
@@ -232,7 +231,7 @@ fn a_registration_is_read() {
     }
 }
 
-/// A registration that failed has the error, and one of a disabled device says so.
+/// A failed registration has its error, and the registration of a disabled device has its status.
 #[test]
 fn a_registration_that_failed_is_read() {
     let emulator = contoso();
@@ -249,8 +248,8 @@ fn a_registration_that_failed_is_read() {
     assert_eq!(client.get("/registrations/no-known-kind").1["status"], "disabled");
 }
 
-/// `DELETE` is answered with 204 without a body. Then the device is unknown: polls and look-ups are 404. Its next registration
-/// is an initial assignment. The hub keeps the device and its twin until then.
+/// `DELETE` is answered with 204 without a body. Then the device is unknown, and polls and look-ups are 404. Its next
+/// registration is an initial assignment. The hub keeps the device and its twin.
 #[test]
 fn a_deleted_registration_begins_anew() {
     let emulator = contoso();
@@ -277,7 +276,7 @@ fn a_deleted_registration_begins_anew() {
 
     assert_eq!(device.assigned()["substatus"], "initialAssignment");
     assert!(emulator.device(TOASTER).unwrap().registered);
-    // The webhook was not told of the hub that the device had.
+    // The request to the webhook does not have the previous hub.
     let contexts: Vec<_> =
         emulator.webhook_calls().iter().map(|call| call.request["deviceRuntimeContext"].clone()).collect();
     let current: Vec<_> = contexts.iter().map(|context| context["currentIotHubHostName"].is_string()).collect();
@@ -285,9 +284,9 @@ fn a_deleted_registration_begins_anew() {
     assert_eq!(device.assigned()["substatus"], "reprovisionedToInitialAssignment");
 }
 
-/// Quotes around the etag do not count, because clients send what they read.
+/// Quotes of the etag do not matter, because clients send what they read.
 #[test]
-fn a_stale_etag_is_refused_with_412() {
+fn a_stale_etag_is_412() {
     let emulator = contoso();
     let client = ServiceClient::new(&emulator);
     let path = format!("/registrations/{TOASTER}");
@@ -307,7 +306,7 @@ fn a_stale_etag_is_refused_with_412() {
     }
 }
 
-/// A registration that is running ends when it is deleted, and assigns nothing, whatever the webhook answers.
+/// A running registration ends when it is deleted. It assigns nothing, whatever the webhook answers.
 #[test]
 fn a_running_registration_that_is_deleted_ends() {
     let webhook = HeldWebhook::start();
@@ -319,7 +318,7 @@ fn a_running_registration_that_is_deleted_ends() {
     let (call, _) = webhook.call();
     assert_eq!(client.get(&path).1["status"], "assigning");
     assert_eq!(client.delete(&path).0, 204);
-    // The call is closed: its answer has no reader.
+    // The connection of the call is closed, so its answer has no reader.
     assert_eq!(answer(device.get(&operation_id)).0, 404);
     let _ = try_answer(&call, &json!({ "iotHubHostName": TOASTERS_HUB }));
     drop(call);
@@ -335,7 +334,7 @@ fn a_running_registration_that_is_deleted_ends() {
     assert_eq!(webhook.call().1["registrationId"], TOASTER);
 }
 
-/// The registrations of a group come in parts, each once, also if devices come and go in between.
+/// A query returns each registration of a group once, in pages, even if devices register or are deleted in between.
 #[test]
 fn registrations_of_a_group_are_queried_in_parts() {
     let mut config = Config::contoso();
@@ -383,7 +382,7 @@ fn registrations_of_a_group_are_queried_in_parts() {
     assert_eq!(([first, second, third].concat(), more), (ids, None));
 }
 
-/// What is on record has the path, and the bodies without keys.
+/// The record has the path, and the bodies without keys.
 #[test]
 fn requests_are_on_record_without_keys() {
     let emulator = contoso();

@@ -1,4 +1,4 @@
-//! Who may use the service API: tokens, policies and the owner's key.
+//! Access to the service API: tokens, policies and the owner's key.
 
 mod support;
 
@@ -17,8 +17,8 @@ fn key(text: &str) -> SymmetricKey {
     SymmetricKey::from_base64(text).unwrap()
 }
 
-/// `sr` names the host with or without its port, in any escaping; the parameters have any order; a signature may have
-/// a `/` as it is.
+/// `sr` has the host with or without its port, in any escaping. The parameters may have any order. A signature may
+/// contain an unescaped `/`.
 #[test]
 fn tokens_in_the_spelling_of_every_client_are_good() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
@@ -86,7 +86,7 @@ fn a_token_that_is_not_good_is_refused_with_401() {
         (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn=iothubowner"), "no policy of this name"),
         (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn="), "no policy of this name"),
         (token(WELL_KNOWN_SERVICE_KEY, sr, se, ""), "no skn"),
-        // A device's.
+        // A token of a device.
         (Some(support::token(&derive(GROUP_KEY, TOASTER), TOASTER)), "no policy of this name"),
     ] {
         let mut request = client.unsigned(Method::GET, &format!("/registrations/{TOASTER}"));
@@ -97,14 +97,14 @@ fn a_token_that_is_not_good_is_refused_with_401() {
         let outcome = last_outcome(&emulator);
         assert!(outcome.contains(why), "{authorization:?}: {outcome}");
     }
-    // Nothing of it is on record.
+    // None of these requests leaves a secret in the record.
     let shown = format!("{:?}", emulator.requests());
     for secret in [WELL_KNOWN_SERVICE_KEY, "Bearer", "sig=", &sign(WELL_KNOWN_SERVICE_KEY, sr, se)] {
         assert!(!shown.contains(secret), "{secret}");
     }
 }
 
-/// A web page may have its own name resolved to 127.0.0.1, and knows the well-known key.
+/// A web page can resolve its own name to 127.0.0.1, and the well-known key is public.
 #[test]
 fn a_foreign_host_cannot_use_the_well_known_key_over_http() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
@@ -135,7 +135,7 @@ fn a_foreign_host_cannot_use_the_well_known_key_over_http() {
     }
 }
 
-/// `token_leeway` counts here as for devices.
+/// `token_leeway` applies as for devices.
 #[test]
 fn an_expired_token_is_good_within_the_leeway() {
     let emulator = changed(|config| config.behaviour.token_leeway = 60);
@@ -147,7 +147,7 @@ fn an_expired_token_is_good_within_the_leeway() {
     assert_eq!(refused(request.send().unwrap()).0, 404_201);
 }
 
-/// The right to write includes the right to read, and none includes the other kind's.
+/// The right to write includes the right to read of the same kind only.
 #[test]
 fn a_policy_has_its_rights_and_no_others() {
     use Right::{EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, RegistrationStatusWrite};
@@ -211,7 +211,7 @@ fn a_policy_has_its_rights_and_no_others() {
     }
 }
 
-/// What the configuration names goes before the well-known key, and a key that is given goes before both.
+/// A configured key replaces the well-known key, and a key of the builder replaces both.
 #[test]
 fn the_owners_key_can_be_configured_and_given() {
     let mut config = Config::contoso();
@@ -258,8 +258,8 @@ fn a_connection_string_names_the_https_listener_first() {
     assert_eq!(mqtt.service_connection_string(), None);
 }
 
-/// The well-known key counts on loopback only, wherever it was configured. Without another key the service API is off,
-/// and says so; devices do not notice.
+/// The well-known key is valid on loopback only, wherever it was configured. Without another key the service API is
+/// off, and says so. Devices are not affected.
 #[test]
 fn beyond_loopback_the_service_api_wants_a_key() {
     let policy = |key: &str| Policy {
@@ -300,14 +300,14 @@ fn beyond_loopback_the_service_api_wants_a_key() {
     assert!(!emulator.service_connection_string().unwrap().contains("SharedAccessKey="));
     assert_eq!(emulator.warnings(), [""; 0]);
 
-    // A policy with a key of its own needs no owner.
+    // With a policy that has its own key, no owner is needed.
     let emulator = public(Config { policies: vec![policy(OTHER_KEY)], ..Config::contoso() }).start().unwrap();
     let client = ServiceClient::new(&emulator);
     assert_eq!(client.get("/registrations/a").0, 401);
     assert_eq!(client.with_policy("reader", OTHER_KEY).get("/registrations/a").0, 404);
     assert!(emulator.service_connection_string().unwrap().ends_with("SharedAccessKeyName=reader"));
 
-    // No service API, no warning.
+    // Without the service API there is no warning.
     let emulator = builder(Config::contoso()).mqtt("0.0.0.0:0").start().unwrap();
     assert_eq!(emulator.warnings(), [""; 0]);
 }
@@ -429,7 +429,7 @@ mod program {
     }
 
     impl Program {
-        /// Starts it with this on standard input.
+        /// Starts the program with this on standard input.
         fn start_with_input(command: &mut Command, input: &str) -> Self {
             let mut child =
                 command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! The program at a terminal: `--check`, and what is printed for people.
+//! The program at a terminal: `--check`, and output for people.
 #![cfg(unix)]
 
 mod support;
@@ -32,7 +32,7 @@ fn device(url: &str, id: &str, key: &str) -> Device {
     }
 }
 
-/// The program, and the address of its first listener.
+/// Starts the program. Returns it with the address of its first listener.
 fn start(command: &mut Command) -> (Program, String) {
     let mut program = Program::start(command);
     let line = program.line();
@@ -41,7 +41,7 @@ fn start(command: &mut Command) -> (Program, String) {
     (program, url)
 }
 
-/// Runs the program with a configuration until it ends by itself.
+/// Runs the program with a configuration until it ends on its own.
 fn run(config: &str, arguments: &[&str]) -> Output {
     run_with(config, arguments, &[])
 }
@@ -61,8 +61,8 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// `--check` tells all that is wrong, on standard output, and starts nothing. The ordinary start tells the same errors
-/// on standard error.
+/// `--check` prints all findings on standard output and starts nothing. An ordinary start prints the same errors on
+/// standard error.
 #[test]
 fn a_configuration_is_checked_and_nothing_started() {
     let bad = format!("id_scope = 's'\nlinked_hubs = ['my hub', 'hub']\nscope = '{KEY}'\n");
@@ -86,7 +86,7 @@ fn a_configuration_is_checked_and_nothing_started() {
     let good = format!(
         "id_scope = 's'\nlinked_hubs = ['hub']\n[[enrollment_groups]]\nenrollment_group_id = 'g'\nprimary_key = '{KEY}'"
     );
-    // An address that cannot be listened on: nothing listens.
+    // The address is in use, but nothing listens with `--check`.
     let checked = run(&good, &["--check", "--http", "300.0.0.1:0"]);
     assert_eq!((checked.status.code(), text(&checked.stderr)), (Some(0), ""));
     assert_eq!(text(&checked.stdout), "dps.toml can be used: no errors, no warnings\n");
@@ -94,7 +94,7 @@ fn a_configuration_is_checked_and_nothing_started() {
     assert_eq!(text(&built_in.stdout), "the built-in configuration can be used: no errors, no warnings\n");
 }
 
-/// Flags are checked with the file, and what a flag replaces is not the file's fault.
+/// Flags are checked together with the file. A setting that a flag replaces is not checked.
 #[test]
 fn flags_are_checked_with_the_file() {
     let file = format!(
@@ -115,7 +115,7 @@ fn flags_are_checked_with_the_file() {
     }
 }
 
-/// With `--json` each finding is an object, and there is nothing else.
+/// With `--json` each finding is an object, and there is no other output.
 #[test]
 fn findings_are_objects_with_json() {
     let checked = run("id_scope = 's'\nlinked_hubs = ['h']\nbehaviour.tls13 = 1", &["--check", "--json"]);
@@ -139,8 +139,8 @@ fn findings_are_objects_with_json() {
     assert!(finding["finding"]["message"].as_str().unwrap().starts_with("the file cannot be read: "), "{finding}");
 }
 
-/// `--verbose` prints bodies below their line, JSON in its own order; secrets are masked as in the records, and what a
-/// peer sends steers no terminal.
+/// `--verbose` prints bodies below their line, and JSON keeps its order. Secrets are masked as in the records, and
+/// text of clients cannot control the terminal.
 #[test]
 fn bodies_are_printed_for_people() {
     let webhook = Emulator::builder(Config::contoso()).start().unwrap();
@@ -170,14 +170,14 @@ fn bodies_are_printed_for_people() {
     assert!(!program.end("-TERM").1.contains("AllocationRequest"));
 }
 
-/// The escapes of colour by the words that follow them.
+/// Returns the color that precedes these words.
 fn colour_of(log: &str, words: &str) -> String {
     let (before, _) = log.split_once(words).unwrap_or_else(|| panic!("{words}\n{log}"));
     let line = before.rsplit('\n').next().unwrap();
     line.rsplit(" -> ").next().unwrap().to_owned()
 }
 
-/// A refused token, a success and a webhook's refusal differ in colour, and in words.
+/// An error of a device, a success and an error of a webhook have different colors and different words.
 #[test]
 fn colour_shows_what_it_came_to() {
     let (program, url) = start(Command::new(DPS).args(["--color", "always"]));
@@ -194,7 +194,7 @@ fn colour_shows_what_it_came_to() {
     assert!(events.clone().count() > 5 && events.clone().all(|line| line.ends_with("\u{1b}[0m")), "{log}");
 }
 
-/// What happens at a hub reads like what happens at DPS. Its lines name the hub, and so does the start.
+/// Lines of hubs have the same form as lines of DPS, with the name of the hub. The start also lists the hubs.
 #[test]
 fn lines_of_hubs_name_the_hub() {
     let arguments = ["--verbose", "--color", "always", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
@@ -236,7 +236,7 @@ fn lines_of_hubs_name_the_hub() {
     ] {
         assert!(plain.contains(&line), "{line}\n{plain}");
     }
-    // A success looks like a success at DPS, and a refusal does not.
+    // A success has the color of a success at DPS, and an error does not.
     let good = colour_of(&log, "200 assigned");
     for words in ["--- connected", "--- subscribed", "204 reported", "--- telemetry"] {
         assert_eq!(colour_of(&log, words), good, "{words}");
@@ -247,7 +247,7 @@ fn lines_of_hubs_name_the_hub() {
     }
 }
 
-/// Colour is for terminals: not for pipes, never for JSON, and as the environment asks for.
+/// Color is for terminals only, never for JSON, and the environment can turn it on and off.
 #[test]
 fn colour_is_used_where_it_is_wanted() {
     let coloured = |arguments: &[&str], variables: &[(&str, &str)]| {
@@ -270,7 +270,7 @@ fn colour_is_used_where_it_is_wanted() {
     }
 }
 
-/// A terminal has colour, unless it has none or nobody wants any.
+/// A terminal has color, unless the terminal or the environment does not support it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_has_colour() {
@@ -286,7 +286,7 @@ fn a_terminal_has_colour() {
     assert_eq!(["", "NO_COLOR=1", "TERM=dumb"].map(terminal), [true, false, false]);
 }
 
-/// `--check | head -1`: a reader that closes the pipe changes no exit code, and nothing panics.
+/// `--check | head -1`: if the reader closes the pipe, the exit code stays the same and nothing panics.
 #[test]
 fn check_survives_a_closed_pipe() {
     for (arguments, code) in [(&["--check"][..], 0), (&["--check", "--json", "--config", "/nowhere/dps.toml"], 3)] {

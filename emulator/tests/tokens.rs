@@ -1,4 +1,4 @@
-//! SAS tokens: what is verified, and which spellings are taken.
+//! SAS tokens: what is verified, and which spellings are accepted.
 
 mod support;
 
@@ -16,8 +16,8 @@ fn refused(device: &Device, code: u32, token: &str) {
     assert_eq!((status, &body["errorCode"]), (401, &json!(code)), "{token}");
 }
 
-/// "Encoding is self-consistent, not canonical: server must verify over the raw `sr` text."
-/// One line for each way in which a client of Microsoft's writes it.
+/// "Encoding is self-consistent, not canonical: server must verify over the raw `sr` text." One line for each form in
+/// which a client of Microsoft writes the token.
 #[test]
 fn every_clients_spelling_of_the_token_is_taken() {
     let emulator = contoso();
@@ -54,7 +54,7 @@ fn every_clients_spelling_of_the_token_is_taken() {
     }
 }
 
-/// "string to sign = sr exactly as placed in the token": a signature over another spelling is none.
+/// "string to sign = sr exactly as placed in the token": a signature over another spelling is invalid.
 #[test]
 fn a_signature_over_another_spelling_is_refused() {
     let emulator = contoso();
@@ -65,10 +65,9 @@ fn a_signature_over_another_spelling_is_refused() {
     refused(&device, 401_002, &format!("SharedAccessSignature sr={upper}&sig={sig}&se={se}"));
 }
 
-/// "Expired or mismatched → 401", and nothing else about a token is forgiven either. A signature with
-/// another key is 401002 over HTTP, all else is 401000.
+/// "Expired or mismatched → 401". A signature with another key is 401002 over HTTP, and every other fault is 401000.
 #[test]
-fn what_does_not_verify_is_401() {
+fn an_invalid_token_is_401() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let sr = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
@@ -109,16 +108,16 @@ fn what_does_not_verify_is_401() {
     ] {
         refused(&device, 401_000, &token);
     }
-    // And the same token whole is good.
+    // The complete token is accepted.
     accepted(&device, &sas(&sr, &good, se, ""));
-    // Within 9 s, however slow the machine is.
+    // Within 9 s, even on a slow machine.
     let outcome = &emulator.requests()[3].outcome;
     assert!(outcome.contains("the token expired 1"), "{outcome}");
 }
 
 /// "Needed on every call incl. polling GET."
 #[test]
-fn each_operation_wants_a_token() {
+fn each_operation_needs_a_token() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let operation_id = device.register();
@@ -134,7 +133,7 @@ fn each_operation_wants_a_token() {
     }
 }
 
-/// "Primary and secondary both accepted", though not of one device at the same time.
+/// "Primary and secondary both accepted", but not for the same device at the same time.
 #[test]
 fn both_keys_of_a_group_are_taken() {
     let emulator = changed(|config| {
@@ -145,7 +144,7 @@ fn both_keys_of_a_group_are_taken() {
     }
 }
 
-/// Clock skew is UNCERTAIN, and so is another key name: both can be allowed.
+/// Clock skew and other key names are UNCERTAIN. Settings allow both.
 #[test]
 fn leeway_and_key_names_can_be_allowed() {
     let emulator = changed(|config| {
@@ -159,8 +158,8 @@ fn leeway_and_key_names_can_be_allowed() {
     accepted(&device, &format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}&skn=owner"));
 }
 
-/// "Registration ID … case-insensitive": what the service makes a key of is UNCERTAIN, so keys of
-/// the ID as written and of its lower case are both taken, and both mean the same device.
+/// "Registration ID … case-insensitive". The text from which the service derives a device key is UNCERTAIN. So keys
+/// of the ID as written and of its lower case are both accepted, and belong to the same device.
 #[test]
 fn registration_ids_have_no_case() {
     let emulator = contoso();
@@ -170,7 +169,7 @@ fn registration_ids_have_no_case() {
     assert_eq!(emulator.device(TOASTER).unwrap().registrations, 2);
 }
 
-/// Registration IDs may hold `:`, which clients escape or not, in the path and in `sr`.
+/// Registration IDs may contain `:`, which clients may escape, in the path and in `sr`.
 #[test]
 fn a_colon_may_be_escaped_or_not() {
     let emulator = contoso();
@@ -191,7 +190,7 @@ fn a_colon_may_be_escaped_or_not() {
     }
 }
 
-/// An ID scope that is not ours: UNCERTAIN, 401000 by default.
+/// Another ID scope: UNCERTAIN, 401000 by default.
 #[test]
 fn another_id_scope_is_refused() {
     let mut config = Config::contoso();
@@ -204,13 +203,13 @@ fn another_id_scope_is_refused() {
     assert_eq!((status, &body["errorCode"]), (404, &json!(404_202)));
 }
 
-/// Keys, signatures and tokens are nowhere to be read.
+/// Records show no keys, signatures or tokens.
 #[test]
 fn no_record_shows_a_secret() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
     let device = Device::of_group(&emulator, TOASTER);
     device.assigned();
-    // A client that puts its token where it does not belong: into the query, the path, an ID, a topic.
+    // A client that puts its token into a wrong place: the query, the path, an ID, a topic.
     let path = device.path();
     for path in [
         format!("{path}?x&sig=c2lnbmF0dXJl&y"),

@@ -1,4 +1,4 @@
-//! TPM attestation: the challenge, what answers it, and what does not.
+//! TPM attestation: challenges, and right and wrong answers to them.
 
 mod support;
 
@@ -37,7 +37,7 @@ fn enrollment(tpm: &SoftwareTpm) -> IndividualEnrollment {
     }
 }
 
-/// The tutorial's service, with an enrollment of the TPM.
+/// Starts the tutorial's service with an enrollment of the TPM.
 fn enrolled(change: impl FnOnce(&mut Config)) -> Emulator {
     changed(|config| {
         config.individual_enrollments.push(enrollment(&TPM));
@@ -45,21 +45,21 @@ fn enrolled(change: impl FnOnce(&mut Config)) -> Emulator {
     })
 }
 
-/// The same, with a hub to connect to.
+/// Starts the same service with a hub to connect to.
 fn with_hub() -> Emulator {
     let mut config = Config::contoso();
     config.individual_enrollments.push(enrollment(&TPM));
     builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap()
 }
 
-/// What the hub answers to a CONNECT with this key.
+/// Connects to the hub with this key. Returns the return code.
 fn at_hub(emulator: &Emulator, key: &[u8]) -> Option<u8> {
     let hub = emulator.device(ID).unwrap().assigned_hub;
     let device = HubDevice::new(&hub, ID, &base64(key));
     device.try_connect(emulator, device.packet())
 }
 
-/// A device that signs with what its TPM was given last.
+/// A device that signs with the last key in its TPM.
 struct TpmDevice<'t> {
     device: Device,
     tpm: &'t SoftwareTpm,
@@ -95,7 +95,7 @@ impl<'t> TpmDevice<'t> {
         self.send(Method::PUT, &format!("{}/register{VERSION}", self.device.path()), authorization, body)
     }
 
-    /// Asks for a challenge, and gives it to the TPM.
+    /// Requests a challenge, and activates it in the TPM.
     fn take_challenge(&mut self) -> Result<(), Refusal> {
         let (status, body) = self.put(None, self.registration().to_string());
         assert_eq!(status, 401, "{body}");
@@ -111,7 +111,7 @@ impl<'t> TpmDevice<'t> {
         self.put(Some(&self.token()), self.registration().to_string())
     }
 
-    /// The whole way.
+    /// Registers from the challenge to the assignment.
     fn assigned(&mut self) -> Value {
         self.take_challenge().unwrap();
         let (status, body) = self.put_signed();
@@ -126,7 +126,7 @@ fn blob(authentication_key: &Value) -> Vec<u8> {
     BASE64_STANDARD.decode(authentication_key.as_str().unwrap()).unwrap()
 }
 
-/// Refused for good: an error, and no challenge.
+/// Checks that the answer is an error and not a challenge.
 fn refused((status, body): (u16, Value)) -> (u16, u64) {
     assert!(body.get("authenticationKey").is_none(), "{body}");
     (status, body["errorCode"].as_u64().unwrap())
@@ -137,10 +137,10 @@ const NOT_FOUND: (u16, u64) = (404, 404_201);
 const BAD_REQUEST: (u16, u64) = (400, 400_000);
 const DESERIALIZATION: (u16, u64) = (400, 400_012);
 
-// ---- the flow
+// ---- The flow ----
 
-/// "401 with body {message, authenticationKey, keyName: registration}"; then the same body with a
-/// token signed by that key; the result has a new key, for the hub.
+/// "401 with body {message, authenticationKey, keyName: registration}". Then the same body with a token signed with
+/// that key. The result has a new key for the hub.
 #[test]
 fn a_tpm_is_challenged_and_then_registers() {
     let emulator = with_hub();
@@ -161,16 +161,16 @@ fn a_tpm_is_challenged_and_then_registers() {
     assert_eq!((id, resource), (ID, format!("{hub}/devices/{id}").into_bytes()));
     assert_ne!(hub_key, key);
 
-    // The hub has the same key, and no other.
+    // The hub accepts this key and no other.
     assert_eq!((at_hub(&emulator, &hub_key), at_hub(&emulator, &key)), (Some(0), Some(5)));
 
     let shown: Vec<_> = emulator.requests().iter().map(|request| request.authorization).collect();
     assert!(!shown[0] && shown[1..].iter().all(|&shown| shown), "{shown:?}");
 }
 
-/// A device that comes again is challenged again, and gets another key.
+/// A device that registers again gets another challenge with another key.
 #[test]
-fn a_device_comes_again() {
+fn a_second_registration_has_a_new_challenge() {
     let emulator = with_hub();
     let mut device = TpmDevice::new(&emulator, &TPM);
     let [first, second] = [device.assigned(), device.assigned()];
@@ -180,7 +180,7 @@ fn a_device_comes_again() {
     assert_eq!((at_hub(&emulator, &second), at_hub(&emulator, &first)), (Some(0), Some(5)));
 }
 
-/// A look-up tells the state, to those who answer the challenge.
+/// A look-up returns the state to a device that answers the challenge.
 #[test]
 fn a_look_up_is_challenged_too() {
     let emulator = enrolled(|_| {});
@@ -216,9 +216,9 @@ fn the_enrollment_may_be_in_toml() {
     assert_eq!((&state["assignedHub"], &state["deviceId"]), (&json!(TOASTERS_HUB), &json!("Device 1")));
 }
 
-// ---- who is refused
+// ---- Rejected devices ----
 
-/// Another TPM under the same registration ID, whatever it says.
+/// Another TPM with the same registration ID.
 #[test]
 fn another_tpm_is_refused() {
     let emulator = enrolled(|_| {});
@@ -228,7 +228,7 @@ fn another_tpm_is_refused() {
     let other = TpmDevice::new(&emulator, &OTHER_TPM);
     assert_eq!(refused(other.put(None, other.registration().to_string())), NOT_FOUND);
 
-    // It shows the endorsement key that was enrolled, which is no secret.
+    // This device shows the enrolled endorsement key, which is not a secret.
     for storage_root_key in [OTHER_TPM.storage_root_key(), TPM.storage_root_key()] {
         let mut body = right.registration();
         body["tpm"]["storageRootKey"] = base64(storage_root_key).into();
@@ -240,9 +240,9 @@ fn another_tpm_is_refused() {
     right.assigned();
 }
 
-/// "TPM_Clear": the endorsement key stays, the storage root key is another one.
+/// "TPM_Clear": the endorsement key stays, and the storage root key changes.
 #[test]
-fn a_cleared_tpm_takes_a_new_challenge() {
+fn a_cleared_tpm_needs_a_new_challenge() {
     let before = SoftwareTpm::new();
     let emulator = changed(|config| config.individual_enrollments.push(enrollment(&before)));
     let mut device = TpmDevice::new(&emulator, &before);
@@ -251,9 +251,9 @@ fn a_cleared_tpm_takes_a_new_challenge() {
 
     let after = before.cleared();
     let mut device = TpmDevice::new(&emulator, &after);
-    // What was signed before does not speak for the new key …
+    // A token of the old key does not fit the new storage root key …
     assert_eq!(refused(device.put(Some(&signed), device.registration().to_string())), UNAUTHORIZED);
-    // … as it does for the old one.
+    // … but fits the old one.
     assert_eq!(device.put(Some(&signed), old_keys).0, 202);
     device.assigned();
 }
@@ -262,7 +262,7 @@ fn a_cleared_tpm_takes_a_new_challenge() {
 fn only_the_last_challenges_key_counts() {
     let emulator = enrolled(|_| {});
     let mut device = TpmDevice::new(&emulator, &TPM);
-    // A key without a challenge.
+    // A token without a challenge.
     assert_eq!(refused(device.put(Some(&token(OTHER_KEY, ID)), device.registration().to_string())), UNAUTHORIZED);
     device.take_challenge().unwrap();
     let old = device.token();
@@ -271,7 +271,7 @@ fn only_the_last_challenges_key_counts() {
     let (status, body) = device.put_signed();
     assert_eq!(status, 202);
 
-    // A poll needs the token, too; and the hub's key is for the hub.
+    // A poll needs the token, too, and the key for the hub is only for the hub.
     let poll = |authorization: Option<&str>| {
         let path = format!("{}/operations/{}{VERSION}", device.device.path(), body["operationId"].as_str().unwrap());
         device.send(Method::GET, &path, authorization, String::new())
@@ -284,7 +284,7 @@ fn only_the_last_challenges_key_counts() {
     assert_eq!(poll(Some(&device.token())).0, 200);
 }
 
-/// Tokens are those of symmetric keys in everything else.
+/// In other respects, tokens are the same as for symmetric keys.
 #[test]
 fn an_expired_token_is_refused() {
     let emulator = enrolled(|_| {});
@@ -312,9 +312,9 @@ fn an_unknown_tpm_is_404201() {
     assert_eq!((status, &body["registrationState"]["errorCode"]), (200, &json!(404_201)));
 }
 
-/// An enrollment has one kind of attestation, and takes no other.
+/// An enrollment has one kind of attestation and rejects the others.
 #[test]
-fn keys_and_tpms_are_two_things() {
+fn an_enrollment_accepts_one_kind_of_attestation() {
     let emulator = enrolled(|config| {
         config.individual_enrollments[0].tpm = None;
         config.individual_enrollments[0].primary_key = SymmetricKey::from_base64(OTHER_KEY).unwrap();
@@ -332,7 +332,7 @@ fn keys_and_tpms_are_two_things() {
     assert_eq!(refused(device.put(None, device.device.registration().to_string())), UNAUTHORIZED);
 }
 
-/// That it is disabled is told to the device alone.
+/// Only the enrolled device learns that the enrollment is disabled.
 #[test]
 fn a_disabled_enrollment_is_told_after_the_challenge() {
     let emulator = enrolled(|config| config.individual_enrollments[0].enabled = false);
@@ -344,8 +344,8 @@ fn a_disabled_enrollment_is_told_after_the_challenge() {
     assert!(emulator.device(ID).is_none());
 }
 
-/// "TPM over MQTT is not supported": neither is a TPM challenged there, nor is a key good that it was
-/// given over HTTP.
+/// "TPM over MQTT is not supported": there are no challenges over MQTT, and a key of a challenge over HTTP is
+/// rejected.
 #[test]
 fn tpms_are_not_taken_over_mqtt() {
     let emulator = with_hub();
@@ -363,7 +363,7 @@ fn tpms_are_not_taken_over_mqtt() {
     assert_eq!(device.put_signed().0, 202);
 }
 
-/// What is no key of a TPM is a bad request, which names the key and says why.
+/// An invalid key of a TPM is a bad request. The message names the key and the reason.
 #[test]
 fn malformed_keys_are_bad_requests() {
     let emulator = enrolled(|_| {});
@@ -400,7 +400,7 @@ fn malformed_keys_are_bad_requests() {
         body["tpm"] = change;
         assert_eq!(refused(device.put(None, body.to_string())), code, "{body}");
     }
-    // RSA by its form, but nothing can be encrypted with it.
+    // An RSA key in form, but it cannot encrypt.
     let mut body = device.registration();
     body["tpm"]["storageRootKey"] = base64(&even_modulus).into();
     assert_eq!(refused(device.put(None, body.to_string())), BAD_REQUEST);
@@ -408,7 +408,7 @@ fn malformed_keys_are_bad_requests() {
     assert!(device.put(None, device.registration().to_string()).1["authenticationKey"].is_string());
 }
 
-/// In the configuration, too, and an enrollment cannot be of two kinds.
+/// Keys in the configuration are checked, and an enrollment cannot have two kinds of attestation.
 #[test]
 fn a_configuration_is_checked() {
     assert!(EndorsementKey::from_base64("xxxx").is_err());
@@ -424,7 +424,7 @@ fn a_configuration_is_checked() {
     assert!(toml(&group).unwrap().to_string().contains("tpm"));
 }
 
-/// What only the TPM may know is nowhere to be read.
+/// Records do not show the keys that only the TPM may know.
 #[test]
 fn no_record_shows_a_key() {
     let emulator = enrolled(|_| {});
@@ -436,10 +436,9 @@ fn no_record_shows_a_key() {
     }
 }
 
-// ---- the concept document
+// ---- The concept page ----
 
-/// The register request as printed. Its keys are placeholders, and two dots stand for what is left
-/// out.
+/// The register request as printed. Its keys are placeholders, and two dots replace a part.
 const REQUEST: &str = r#"{
     "registrationId": "mydevice",
     "tpm": {
@@ -449,7 +448,7 @@ const REQUEST: &str = r#"{
     "payload": { "property1": "value1", "property2": {"propertyA":"valueA", "property2-2":1234}, .. }
 }"#;
 
-/// The result as printed, with quotes that are missing there around two values.
+/// The result as printed, with the quotes that are missing around two values.
 const RESULT: &str = r#"{
    "operationId":"5.316aac5bdc130deb.b1e02da8-xxxx-xxxx-xxxx-7ea7a6b7f550",
    "status":"assigned",
@@ -467,21 +466,21 @@ const RESULT: &str = r#"{
    }
 }"#;
 
-/// As printed, the request is no JSON.
+/// The request as printed is not JSON.
 #[test]
 fn the_documents_request_as_printed_is_refused() {
     let emulator = enrolled(|_| {});
     let device = TpmDevice::new(&emulator, &TPM);
     assert_eq!(refused(device.put(None, REQUEST.to_owned())), DESERIALIZATION);
-    // Without the dots it is, and the placeholders are refused for what they are.
+    // Without the dots it is JSON, and the placeholders are rejected.
     let (status, body) = device.put(None, REQUEST.replace(", ..", ""));
     assert!(body["message"].as_str().unwrap().contains("endorsementKey"));
     assert_eq!(refused((status, body)), BAD_REQUEST);
 }
 
-/// "For the TPM registration request in the previous section, the device runtime context will look
-/// like the following": as the request, here with keys in the place of placeholders. "The following
-/// JSON shows a successful registration response for a TPM device."
+/// "For the TPM registration request in the previous section, the device runtime context will look like the
+/// following", here with keys instead of placeholders. "The following JSON shows a successful registration response
+/// for a TPM device."
 #[test]
 fn the_documents_request_context_and_result() {
     let emulator = enrolled(|config| {
@@ -510,7 +509,7 @@ fn the_documents_request_context_and_result() {
     assert_eq!(call["individualEnrollment"]["registrationId"], ID);
     assert_eq!(call["individualEnrollment"]["attestation"], json!({ "type": "tpm" }));
 
-    // IDs, times, tag and key are new each time; all else is as printed.
+    // IDs, times, tag and key differ each time. Everything else is as printed.
     let mut expected: Value = serde_json::from_str(RESULT).unwrap();
     expected["operationId"] = result["operationId"].clone();
     for name in ["createdDateTimeUtc", "etag", "lastUpdatedDateTimeUtc", "tpm"] {
@@ -525,7 +524,7 @@ fn the_documents_request_context_and_result() {
     assert!(TPM.activate(&blob(&result["registrationState"]["tpm"]["authenticationKey"])).is_ok());
 }
 
-/// A registration that was superseded makes no key for the hub: there is one, that of the newest.
+/// A registration that was replaced creates no key for the hub. Only the newest does.
 #[test]
 fn a_superseded_registration_has_no_key_of_its_own() {
     let webhook = HeldWebhook::start();
@@ -548,7 +547,7 @@ fn a_superseded_registration_has_no_key_of_its_own() {
     assert_eq!(superseded["registrationState"], newest["registrationState"]);
 }
 
-/// The key for a hub is made for its host, without the port.
+/// The key for a hub is for its host without the port.
 #[test]
 fn a_hubs_port_is_no_part_of_its_keys_resource() {
     let emulator = enrolled(|config| {

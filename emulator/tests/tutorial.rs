@@ -1,5 +1,5 @@
-//! The tutorial, "Use custom allocation policies with Device Provisioning Service", from end to
-//! end: its devices, its log, its troubleshooting table.
+//! The tutorial "Use custom allocation policies with Device Provisioning Service", from start to end: its devices,
+//! its log, its troubleshooting table.
 
 mod support;
 
@@ -35,8 +35,7 @@ fn each_device_has_its_divisions_twin() {
     }
 }
 
-/// "Provisioning Status: PROV_DEVICE_REG_STATUS_ASSIGNING" is printed twice: once for the register
-/// answer, once for a poll.
+/// "Provisioning Status: PROV_DEVICE_REG_STATUS_ASSIGNING" is printed twice: for the register answer, and for a poll.
 #[test]
 fn the_device_sees_assigning_twice() {
     let emulator = contoso();
@@ -52,8 +51,8 @@ fn the_device_sees_assigning_twice() {
     assert_eq!(device.poll(&operation_id)["status"], "assigned");
 }
 
-/// "Also notice the payload property that contains the custom JSON content": the request that the
-/// tutorial's function logs, property by property, but for etag, times and URL.
+/// "Also notice the payload property that contains the custom JSON content": the request in the log of the tutorial's
+/// function, member by member, except for etag, times and URL.
 #[test]
 fn the_allocation_request_is_the_one_in_the_tutorials_log() {
     let logged = r#"{"enrollmentGroup":{"enrollmentGroupId":"contoso-custom-allocated-devices","attestation":{"type":"symmetricKey"},"capabilities":{"iotEdge":false},"etag":"\"0000f176-0000-0700-0000-62eaad1e0000\"","provisioningStatus":"enabled","reprovisionPolicy":{"updateHubAssignment":true,"migrateDeviceData":true},"createdDateTimeUtc":"2022-08-03T17:15:10.8464255Z","lastUpdatedDateTimeUtc":"2022-08-03T17:15:10.8464255Z","allocationPolicy":"custom","iotHubs":["contoso-toasters-hub-1098.azure-devices.net","contoso-heatpumps-hub-1098.azure-devices.net"],"customAllocationDefinition":{"webhookUrl":"https://contoso-function-app-1098.azurewebsites.net/api/HttpTrigger1?****","apiVersion":"2021-10-01"}},"deviceRuntimeContext":{"registrationId":"breakroom499-contoso-tstrsd-007","currentIotHubHostName":"contoso-toasters-hub-1098.azure-devices.net","currentDeviceId":"breakroom499-contoso-tstrsd-007","symmetricKey":{},"payload":{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}},"linkedHubs":["contoso-toasters-hub-1098.azure-devices.net","contoso-heatpumps-hub-1098.azure-devices.net"]}"#;
@@ -63,11 +62,11 @@ fn the_allocation_request_is_the_one_in_the_tutorials_log() {
     device.assigned();
     let calls = emulator.webhook_calls();
 
-    // Etag, times and URL as they were in the log; the shape of ours is checked first.
+    // Use the log's etag, times and URL, after checking the form of ours.
     let mut sent: Value = serde_json::from_str(&calls[1].request_body).unwrap();
     let mut like_logged: Value = serde_json::from_str(logged).unwrap();
     let group = &mut sent["enrollmentGroup"];
-    // Zeros at the end of a time are trimmed.
+    // Trailing zeros of a time are trimmed.
     for (name, lengths) in [("etag", 38..=38), ("createdDateTimeUtc", 20..=28), ("lastUpdatedDateTimeUtc", 20..=28)] {
         assert!(lengths.contains(&group[name].as_str().unwrap().len()), "{name}");
         group[name] = like_logged["enrollmentGroup"][name].clone();

@@ -1,5 +1,4 @@
-//! X.509 attestation: what a device's certificate is worth, over HTTPS and over MQTT, and who is
-//! told of it.
+//! X.509 attestation over HTTPS and MQTT: which certificates are accepted, and where they are shown.
 
 mod support;
 
@@ -35,7 +34,7 @@ fn start(config: Config) -> Emulator {
     builder(config).http("127.0.0.1:0").https("127.0.0.1:0").mqtts("127.0.0.1:0").start().unwrap()
 }
 
-/// A service without enrollments, but for these.
+/// Starts a service with these enrollments only.
 fn service(change: impl FnOnce(&mut Config)) -> Emulator {
     let mut config = Config { enrollment_groups: vec![], ..Config::contoso() };
     config.behaviour.polls_before_result = 0;
@@ -59,7 +58,7 @@ fn of_individual(identity: &Identity) -> Emulator {
     service(|config| config.individual_enrollments.push(individual(x509(identity.certificate()))))
 }
 
-/// What a register request is answered over MQTT: status and body.
+/// Registers over MQTT. Returns the status and the body of the answer.
 fn register_over_mqtt(emulator: &Emulator, id: &str, identity: Option<&Identity>) -> (u16, Value) {
     let mut client = Client::open_as(emulator, "mqtts", id, identity);
     assert_eq!(client.connect(""), Some(0));
@@ -68,7 +67,7 @@ fn register_over_mqtt(emulator: &Emulator, id: &str, identity: Option<&Identity>
     (topic.split('/').next().unwrap().parse().unwrap(), body)
 }
 
-/// Provisions over HTTPS, and finds that MQTT comes to the same.
+/// Provisions over HTTPS, and checks that MQTT has the same result.
 fn assigned(emulator: &Emulator, id: &str, identity: &Identity) -> Value {
     let state = Device::over_tls(emulator, id, Some(identity)).assigned();
     let mut client = Client::open_as(emulator, "mqtts", id, Some(identity));
@@ -83,7 +82,7 @@ fn assigned(emulator: &Emulator, id: &str, identity: &Identity) -> Value {
     state
 }
 
-/// "Usually handshake OK, then 401 with 401002", over both; and the log says why.
+/// "Usually handshake OK, then 401 with 401002", over both protocols. The log says why.
 fn refused(emulator: &Emulator, id: &str, identity: Option<&Identity>, why: &str) {
     let over_https = answer(Device::over_tls(emulator, id, identity).put());
     for (status, body) in [over_https, register_over_mqtt(emulator, id, identity)] {
@@ -94,7 +93,7 @@ fn refused(emulator: &Emulator, id: &str, identity: Option<&Identity>, why: &str
     assert!(emulator.device(id).is_none());
 }
 
-/// "200, disabled", over both.
+/// "200, disabled", over both protocols.
 fn disabled(emulator: &Emulator, id: &str, identity: &Identity) {
     let over_https = answer(Device::over_tls(emulator, id, Some(identity)).put());
     for (status, body) in [over_https, register_over_mqtt(emulator, id, Some(identity))] {
@@ -102,10 +101,10 @@ fn disabled(emulator: &Emulator, id: &str, identity: &Identity) {
     }
 }
 
-// ---- individual enrollments
+// ---- Individual enrollments ----
 
-/// "The thumbprint of the device certificate": the primary's or the secondary's, and no other
-/// certificate's, though it has the same name and even the same key.
+/// "The thumbprint of the device certificate" must be that of the primary or secondary certificate. A certificate
+/// with the same name and the same key is not enough.
 #[test]
 fn an_individual_enrollment_takes_its_certificates() {
     let device = Identity::self_signed(DEVICE);
@@ -124,8 +123,7 @@ fn an_individual_enrollment_takes_its_certificates() {
     assigned(&emulator, DEVICE, &renewed);
 }
 
-/// A certificate by a CA is as good as one of the device's own making: it is the thumbprint that
-/// counts.
+/// A certificate that a CA signed is as good as a self-signed one, because only the thumbprint counts.
 #[test]
 fn an_individual_enrollment_needs_no_chain() {
     let device = Ca::root("factory root").device(DEVICE);
@@ -133,7 +131,7 @@ fn an_individual_enrollment_needs_no_chain() {
     assigned(&emulator, DEVICE, &device);
 }
 
-/// "The registration ID must equal the common name", but for its case.
+/// "The registration ID must equal the common name", in any case.
 #[test]
 fn the_common_name_is_the_registration_id() {
     let device = Identity::self_signed(DEVICE);
@@ -148,9 +146,9 @@ fn the_common_name_is_the_registration_id() {
     refused(&emulator, DEVICE, Some(&root.sign(&nameless)), "no common name");
 }
 
-/// A certificate is good from its first day to its last, in an individual enrollment too.
+/// A certificate must be valid now, also in an individual enrollment.
 #[test]
-fn a_certificate_out_of_its_time_is_refused() {
+fn a_certificate_that_is_not_valid_now_is_rejected() {
     let root = Ca::root("factory root");
     for (device, why) in [
         (root.sign(&valid(leaf(DEVICE), -48, -24)), "expired at"),
@@ -163,11 +161,11 @@ fn a_certificate_out_of_its_time_is_refused() {
     assigned(&of_group(&root), DEVICE, &now);
 }
 
-// ---- groups
+// ---- Groups ----
 
 /// "Group enrollment: send leaf + intermediates": the group's CA may be a root or an intermediate.
 #[test]
-fn a_group_takes_what_its_ca_vouches_for() {
+fn a_group_accepts_certificates_of_its_ca() {
     let root = Ca::root("factory root");
     let line = root.intermediate("assembly line 1");
 
@@ -187,7 +185,7 @@ fn a_group_takes_what_its_ca_vouches_for() {
     refused(&emulator, "device-03", Some(&root.device("device-03")), "UnknownIssuer");
 }
 
-/// Primary and secondary, for roll-over.
+/// Primary and secondary CA, for a rollover.
 #[test]
 fn a_group_may_have_a_second_ca() {
     let (old, new) = (Ca::root("root 2025"), Ca::root("root 2026"));
@@ -200,9 +198,9 @@ fn a_group_may_have_a_second_ca() {
     assigned(&emulator, "device-02", &new.device("device-02"));
 }
 
-/// Each group has its own.
+/// A device belongs to the group whose CA signed its certificate.
 #[test]
-fn the_group_is_the_one_whose_ca_it_is() {
+fn the_signing_ca_selects_the_group() {
     let (toasters, heat_pumps) = (Ca::root("toasters"), Ca::root("heat pumps"));
     let emulator = of_group(&toasters);
     emulator.update(|config| {
@@ -215,9 +213,9 @@ fn the_group_is_the_one_whose_ca_it_is() {
     assert_eq!(group("device-02", &heat_pumps), "other-factory");
 }
 
-/// A chain of the device's own making has the right names, and the wrong keys.
+/// A chain that the device made itself has the right names and the wrong keys.
 #[test]
-fn names_alone_make_no_chain() {
+fn a_chain_with_the_right_names_and_wrong_keys_is_rejected() {
     let root = Ca::root("factory root");
     let emulator = of_group(&root);
     let false_root = Ca::root("factory root");
@@ -230,7 +228,7 @@ fn names_alone_make_no_chain() {
     refused(&emulator, DEVICE, Some(&false_line.device(DEVICE).with(&line)), "factory: ");
 }
 
-/// A device is no CA, and cannot vouch for another; nor is a server's certificate a device's.
+/// A certificate of a device cannot sign others, and a certificate of a server is not for a device.
 #[test]
 fn a_certificate_is_good_for_what_it_was_issued_for() {
     let root = Ca::root("factory root");
@@ -246,9 +244,9 @@ fn a_certificate_is_good_for_what_it_was_issued_for() {
     assigned(&emulator, DEVICE, &root.sign(&anything));
 }
 
-/// Each link of the chain has its time, the group's CA too.
+/// Each certificate of the chain must be valid now, also that of the group's CA.
 #[test]
-fn an_expired_ca_vouches_for_nobody() {
+fn a_chain_with_an_expired_ca_is_rejected() {
     let root = Ca::root_with(valid(ca("factory root"), -48, -24));
     refused(&of_group(&root), DEVICE, Some(&root.device(DEVICE)), "the CA's certificate expired at");
     let root = Ca::root_with(valid(ca("factory root"), 24, 48));
@@ -259,10 +257,9 @@ fn an_expired_ca_vouches_for_nobody() {
     refused(&of_group(&root), DEVICE, Some(&line.device(DEVICE).with(&line)), "factory: ");
 }
 
-// ---- without, and in spite of, certificates
+// ---- Without a certificate, and with both ----
 
-/// With X.509 enrollments only, a device that shows nothing lacks a certificate; else it lacks a
-/// token, as ever.
+/// If there are only X.509 enrollments, a device without credentials lacks a certificate. Otherwise it lacks a token.
 #[test]
 fn a_device_without_a_certificate_is_told_which_it_lacks() {
     let root = Ca::root("factory root");
@@ -284,7 +281,7 @@ fn a_device_without_a_certificate_is_told_which_it_lacks() {
     }
 }
 
-/// Plain listeners see no certificates.
+/// Listeners without TLS see no certificates.
 #[test]
 fn without_tls_there_is_no_certificate() {
     let emulator = of_individual(&Identity::self_signed(DEVICE));
@@ -294,14 +291,14 @@ fn without_tls_there_is_no_certificate() {
     assert_eq!((status, &body["errorCode"]), (401, &json!(401_002)));
 }
 
-/// An empty service knows no certificate; "unknown" is 401002, not 404201 as with tokens.
+/// Without enrollments, every certificate is 401002, not 404201 as for tokens.
 #[test]
 fn a_certificate_that_nobody_knows_is_refused() {
     let emulator = service(|_| ());
     refused(&emulator, DEVICE, Some(&Identity::self_signed(DEVICE)), "no enrollment");
 }
 
-/// The two kinds live side by side, and neither opens the other's door.
+/// Tokens and certificates can be used side by side, each with its own enrollments only.
 #[test]
 fn tokens_and_certificates_are_for_their_own_enrollments() {
     let root = Ca::root("factory root");
@@ -310,7 +307,7 @@ fn tokens_and_certificates_are_for_their_own_enrollments() {
     config.enrollment_groups[0].allocation.policy = AllocationPolicy::Static;
     let emulator = start(config);
 
-    // A token over TLS, with a certificate of somebody's beside it.
+    // A token over TLS, together with a certificate of another device.
     let stranger = Identity::self_signed("stranger");
     for identity in [None, Some(&stranger)] {
         let mut toaster = Device::over_tls(&emulator, TOASTER, identity);
@@ -322,14 +319,14 @@ fn tokens_and_certificates_are_for_their_own_enrollments() {
     refused(&emulator, "stranger", Some(&stranger), "its attestation is of another kind; factory: ");
     assigned(&emulator, DEVICE, &root.device(DEVICE));
 
-    // A token that the key of no group signed, for a device with a certificate.
+    // A token that no key of a group signed, for a device with a certificate.
     let mut device = Device::over_tls(&emulator, DEVICE, Some(&root.device(DEVICE)));
     device.key = OTHER_KEY.to_owned();
     let (status, body) = answer(device.put());
     assert_eq!((status, &body["errorCode"], &body["message"]), (401, &json!(401_002), &json!("Unauthorized")));
 }
 
-/// Symmetric keys: the group is told, an individual enrollment is not.
+/// Symmetric keys: the result names the group, but not an individual enrollment.
 #[test]
 fn the_result_names_the_group_of_a_key() {
     let emulator = changed(|config| {
@@ -345,11 +342,11 @@ fn the_result_names_the_group_of_a_key() {
     assert!(state.get("symmetricKey").is_none());
 }
 
-// ---- precedence
+// ---- Precedence ----
 
-/// A disabled enrollment is told to whoever it is for.
+/// Only devices of a disabled enrollment learn that it is disabled.
 #[test]
-fn disabled_enrollments_are_told() {
+fn only_its_devices_learn_that_an_enrollment_is_disabled() {
     let root = Ca::root("factory root");
     let device = root.device(DEVICE);
     let emulator = of_group(&root);
@@ -361,8 +358,8 @@ fn disabled_enrollments_are_told() {
     refused(&emulator, "device-02", Some(&root.device("device-02")), "no enrollment");
 }
 
-/// An individual enrollment goes before groups: with one that has another certificate, or keys, the
-/// group's no longer counts.
+/// An individual enrollment takes precedence over groups: if it has another certificate, or keys, the group no longer
+/// applies.
 #[test]
 fn an_individual_enrollment_takes_precedence() {
     let root = Ca::root("factory root");
@@ -382,9 +379,9 @@ fn an_individual_enrollment_takes_precedence() {
     }
 }
 
-// ---- sessions
+// ---- Sessions ----
 
-/// A certificate is public: it is the key that makes the device.
+/// A certificate is public: only its key proves the device.
 #[test]
 fn a_certificate_without_its_key_makes_no_handshake() {
     #[derive(Debug)]
@@ -421,10 +418,9 @@ fn connect(emulator: &Emulator, config: &Arc<ClientConfig>) -> StreamOwned<Clien
     StreamOwned::new(connection, tcp(emulator.https_url().unwrap()))
 }
 
-/// One connection carries many requests, and a TLS session may be resumed on another: the
-/// certificate that was shown once is known to all.
+/// A connection carries many requests, and its TLS session may be resumed. The certificate applies to all of them.
 #[test]
-fn the_certificate_is_the_sessions() {
+fn one_certificate_applies_to_the_whole_session() {
     let device = Identity::self_signed(DEVICE);
     let emulator = of_individual(&device);
     emulator.update(|config| config.behaviour.chunked = false);
@@ -458,7 +454,7 @@ fn read_response(stream: &mut impl Read) -> String {
     text
 }
 
-/// With TLS 1.3, where it is wanted, it is no different.
+/// The same with TLS 1.3, if it is turned on.
 #[test]
 fn tls_1_3_has_certificates_too() {
     let device = Identity::self_signed(DEVICE);
@@ -471,8 +467,8 @@ fn tls_1_3_has_certificates_too() {
     over_tls13.assigned();
 }
 
-/// An MQTT session too has the certificate of its TLS session; over WebSocket it is the upgraded
-/// connection's.
+/// An MQTT session has the certificate of its TLS session. Over WebSocket, this is the TLS session of the upgraded
+/// connection.
 #[test]
 fn websockets_have_the_certificate_of_their_connection() {
     let device = Identity::self_signed(DEVICE);
@@ -486,7 +482,7 @@ fn websockets_have_the_certificate_of_their_connection() {
     }
 }
 
-/// "CONNACK 4/5 are also possible": on request, a certificate that is not good is refused there.
+/// "CONNACK 4/5 are also possible": with a setting, a wrong certificate is rejected in CONNACK.
 #[test]
 fn a_certificate_can_be_refused_at_connect() {
     let root = Ca::root("factory root");
@@ -499,11 +495,10 @@ fn a_certificate_can_be_refused_at_connect() {
     assert_eq!(connack(None), Some(5));
 }
 
-// ---- who is told of the certificate
+// ---- Where the certificate is shown ----
 
-/// "Maybe you want to examine the certificate a device is using during provisioning and assign the
-/// device to an IoT hub based on a certificate property": here the factory that signed it, or the
-/// unit in its subject.
+/// "Maybe you want to examine the certificate a device is using during provisioning and assign the device to an IoT
+/// hub based on a certificate property": here the factory that signed it, or the unit in its subject.
 #[test]
 fn a_webhook_allocates_by_a_property_of_the_certificate() {
     let root = Ca::root("Contoso root");
@@ -532,10 +527,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-/// `X509CertificateInfo` with all that is required of it; the webhook gets the certificate, too, and
-/// both learn who signed it.
+/// `X509CertificateInfo` with all its members. The webhook also gets the certificate. Both show the signer.
 #[test]
-fn the_certificate_is_told_in_full() {
+fn the_result_and_the_webhook_have_the_whole_certificate_info() {
     let root = Ca::root("Contoso \"root\", No. 1");
     let mut params = leaf(DEVICE);
     params.distinguished_name.push(DnType::OrganizationName, "Contoso");
@@ -582,7 +576,7 @@ fn base64(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// Nobody signed for an individual enrollment but the enrollment.
+/// A certificate of an individual enrollment has no signer.
 #[test]
 fn an_individual_certificate_has_no_signer() {
     let device = Ca::root("factory root").device(DEVICE);
@@ -600,13 +594,13 @@ fn an_individual_certificate_has_no_signer() {
     assert!(request["deviceRuntimeContext"]["x509"].get("signingCertificateInfo").is_none());
 }
 
-// ---- the configuration
+// ---- The configuration ----
 
 fn toml(enrollment: &str) -> String {
     format!("id_scope = '{SCOPE}'\nlinked_hubs = ['{TOASTERS_HUB}']\n{enrollment}")
 }
 
-/// A certificate is written as PEM, or as the path of a PEM file, of which the first counts.
+/// A certificate is PEM, or the path of a PEM file, whose first certificate is used.
 #[test]
 fn certificates_are_read_from_the_configuration() {
     let root = Ca::root("factory root");
@@ -627,7 +621,7 @@ fn certificates_are_read_from_the_configuration() {
     assigned(&emulator, DEVICE, &line.device(DEVICE));
 }
 
-/// One kind of attestation each; of a group, CAs; and what is no certificate is not repeated.
+/// An enrollment has one kind of attestation, and a group has CAs. A text that is not a certificate is not quoted.
 #[test]
 fn a_bad_attestation_is_refused() {
     let device = Identity::self_signed(DEVICE);

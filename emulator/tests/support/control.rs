@@ -27,17 +27,17 @@ impl Control {
     }
 
     pub fn at(url: &str) -> Self {
-        // No test waits for ever.
+        // A time-out, so that no test waits for ever.
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(120)).build().unwrap();
         Self { client, url: url.to_owned() }
     }
 
-    /// The port with which requests must name the listener.
+    /// Returns the port of the listener.
     pub fn port(&self) -> u16 {
         self.url.rsplit(':').next().unwrap().parse().unwrap()
     }
 
-    /// A request without a body and its type.
+    /// Creates a request without a body and its type.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/_emulator/{path}") };
         self.client.request(method, format!("{}{path}", self.url))
@@ -68,7 +68,7 @@ impl Control {
         answer
     }
 
-    /// The events after this number, as a stream that does not end.
+    /// Opens the stream of events after this number.
     pub fn events_after(&self, number: u64) -> Events {
         Events::of(self.request(Method::GET, &format!("events?after={number}")).send().unwrap())
     }
@@ -84,7 +84,7 @@ impl Events {
         Self(BufReader::new(response))
     }
 
-    /// Reads events until this holds for one: number, kind and data. Returns all of them.
+    /// Reads events until `is_last` is true for one: number, kind and data. Returns all of them.
     pub fn until(&mut self, is_last: impl Fn(&str, &Value) -> bool) -> Vec<(u64, String, Value)> {
         let mut events = Vec::new();
         loop {
@@ -98,7 +98,7 @@ impl Events {
         }
     }
 
-    /// Reads until this many events have come.
+    /// Reads this many events.
     pub fn take(&mut self, count: usize) -> Vec<(u64, String, Value)> {
         (0..count).map(|_| self.next()).collect()
     }
@@ -108,7 +108,7 @@ impl Events {
         self.try_next().expect("the stream has ended")
     }
 
-    /// The same, or `None` if the connection has ended.
+    /// Reads an event. Returns `None` if the connection has ended.
     pub fn try_next(&mut self) -> Option<(u64, String, Value)> {
         let (mut id, mut kind, mut data) = (None, None, None);
         loop {
@@ -122,7 +122,7 @@ impl Events {
                 Some(("data", text)) => data = Some(serde_json::from_str(text).unwrap()),
                 Some(("retry" | "", _)) => {}
                 None if line == "\n" => {
-                    // A block without data is a comment, or the time after which to come again.
+                    // A block without data is a comment, or the time to wait before reconnecting.
                     if let Some(data) = data.take() {
                         return Some((id.unwrap(), kind.unwrap(), data));
                     }

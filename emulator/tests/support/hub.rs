@@ -1,4 +1,4 @@
-//! A device at its IoT hub, which speaks MQTT packet by packet.
+//! A device at its IoT hub, which uses MQTT packet by packet.
 
 use azure_dps_emulator::Emulator;
 use rumqttc::{
@@ -19,13 +19,13 @@ pub const CREDENTIALS: &str = "$iothub/credentials/res/#";
 pub const GET: &str = "$iothub/twin/GET/?$rid=";
 pub const REPORT: &str = "$iothub/twin/PATCH/properties/reported/?$rid=";
 
-/// What a device knows of itself and its hub.
+/// A device with its credentials at the hub.
 #[derive(Clone)]
 pub struct HubDevice {
     pub hub: String,
     pub device_id: String,
     pub key: String,
-    /// What is behind hub and device ID in the user name.
+    /// The part of the user name after hub and device ID.
     pub query: String,
 }
 
@@ -35,7 +35,7 @@ impl HubDevice {
         Self { hub: hub.to_owned(), device_id: device_id.to_owned(), key: key.to_owned(), query }
     }
 
-    /// A device of the tutorial's group, after it has registered.
+    /// Registers a device of the tutorial's group.
     pub fn of_group(emulator: &Emulator, registration_id: &str) -> Self {
         Device::of_group(emulator, registration_id).assigned();
         let hub = if registration_id.contains("tstrsd") { TOASTERS_HUB } else { HEATPUMPS_HUB };
@@ -63,7 +63,7 @@ impl HubDevice {
         format!("{}/{}{}", self.hub, self.device_id, self.query)
     }
 
-    /// A CONNECT as the documentation has it, with a session that is kept.
+    /// Creates a CONNECT as in the documentation, with a session that is kept.
     pub fn packet(&self) -> Connect {
         let mut connect = Connect::new(self.device_id.as_str());
         connect.set_login(self.user_name(), self.token());
@@ -80,7 +80,7 @@ impl HubDevice {
         HubClient { client: Client::open_as(emulator, listener, &self.device_id, identity) }
     }
 
-    /// The return code of a CONNECT on the plain listener.
+    /// Connects on the plain listener. Returns the return code.
     pub fn try_connect(&self, emulator: &Emulator, connect: Connect) -> Option<u8> {
         let mut client = self.open(emulator, "mqtt");
         let code = client.connect(connect).map(|(code, _)| code);
@@ -88,12 +88,12 @@ impl HubDevice {
         code
     }
 
-    /// Connected on the plain listener, with a clean session.
+    /// Connects on the plain listener, with a clean session.
     pub fn connected(&self, emulator: &Emulator) -> HubClient {
         self.connected_on(emulator, "mqtt", true).0
     }
 
-    /// Connected, and whether a session was present.
+    /// Connects. Returns whether there was a session.
     pub fn connected_on(&self, emulator: &Emulator, listener: &str, clean_session: bool) -> (HubClient, bool) {
         let mut client = self.open(emulator, listener);
         let (code, present) = client.connect(Connect { clean_session, ..self.packet() }).unwrap();
@@ -101,7 +101,7 @@ impl HubDevice {
         (client, present)
     }
 
-    /// Connected and subscribed to the twin's topics.
+    /// Connects and subscribes to the topics of the twin.
     pub fn with_twin(&self, emulator: &Emulator) -> HubClient {
         let mut client = self.connected(emulator);
         client.subscribe(&[(TWIN_ANSWERS, QoS::AtMostOnce), (DESIRED, QoS::AtMostOnce)]);
@@ -122,7 +122,7 @@ pub struct HubClient {
 }
 
 impl HubClient {
-    /// The return code, and whether a session was present. `None`: the link ended.
+    /// Returns the return code, and whether there was a session. Returns `None` if the connection ended.
     pub fn connect(&mut self, connect: Connect) -> Option<(u8, bool)> {
         self.client.send(&Packet::Connect(connect));
         match self.receive()? {
@@ -139,7 +139,7 @@ impl HubClient {
         self.client.receive()
     }
 
-    /// The return codes, or `None` if the link ended.
+    /// Returns the return codes, or `None` if the connection ended.
     pub fn try_subscribe(&mut self, filters: &[(&str, QoS)]) -> Option<Vec<SubscribeReasonCode>> {
         let mut subscribe = Subscribe::new_many(
             filters.iter().map(|(filter, qos)| rumqttc::SubscribeFilter::new((*filter).to_owned(), *qos)),
@@ -170,7 +170,7 @@ impl HubClient {
         self.send(&Packet::Publish(publish));
     }
 
-    /// Publishes with QoS 1. Returns `false` if the link ends without PUBACK.
+    /// Publishes with QoS 1. Returns `false` if the connection ends without PUBACK.
     pub fn is_acknowledged(&mut self, topic: &str, body: impl Into<Vec<u8>>) -> bool {
         self.publish(topic, QoS::AtLeastOnce, body);
         match self.receive() {
@@ -180,7 +180,7 @@ impl HubClient {
         }
     }
 
-    /// The next message, which has QoS 0: its topic, and its body.
+    /// Reads the next message, which has QoS 0. Returns its topic and its body.
     pub fn message(&mut self) -> (String, Value) {
         let Some(Packet::Publish(publish)) = self.receive() else { panic!("no message") };
         assert_eq!((publish.qos, publish.retain), (QoS::AtMostOnce, false));
@@ -188,14 +188,14 @@ impl HubClient {
         (publish.topic, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
-    /// Publishes with QoS 0. Returns the answer: its topic behind `res/`, and its body.
+    /// Publishes with QoS 0. Returns the answer: its topic after `res/`, and its body.
     pub fn ask(&mut self, topic: &str, body: &str) -> (String, Value) {
         self.publish(topic, QoS::AtMostOnce, body);
         let (topic, body) = self.message();
         (topic.strip_prefix("$iothub/twin/res/").unwrap().to_owned(), body)
     }
 
-    /// The twin, as the device reads it.
+    /// Returns the twin, as the device reads it.
     pub fn twin(&mut self) -> Value {
         let (topic, twin) = self.ask(&format!("{GET}1"), "");
         assert_eq!(topic, "200/?$rid=1", "{twin}");
@@ -214,7 +214,7 @@ impl HubClient {
         assert!(self.receive().is_none());
     }
 
-    /// Whether the link still stands.
+    /// Returns `true` if the connection still answers a ping.
     pub fn pings(&mut self) -> bool {
         self.send(&Packet::PingReq);
         matches!(self.receive(), Some(Packet::PingResp))

@@ -1,4 +1,4 @@
-//! A device that speaks plain HTTP and makes its own tokens.
+//! A device that uses plain HTTP and creates its own tokens.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod control;
@@ -28,7 +28,7 @@ use reqwest::{
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// The emulator, as built.
+/// The path of the emulator's program.
 pub const DPS: &str = env!("CARGO_BIN_EXE_dps-emulator");
 
 pub const SCOPE: &str = "0ne00002193";
@@ -39,7 +39,7 @@ pub const HEATPUMPS_HUB: &str = "contoso-heatpumps-hub-1098.azure-devices.net";
 pub const GROUP: &str = "contoso-custom-allocated-devices";
 pub const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 pub const OTHER_KEY: &str = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==";
-/// With an older one there is no `reprovisionedToInitialAssignment`.
+/// Older api-versions have no `reprovisionedToInitialAssignment`.
 pub const VERSION: &str = "?api-version=2021-06-01";
 
 pub fn hmac(key: &str, text: &str) -> String {
@@ -49,7 +49,7 @@ pub fn hmac(key: &str, text: &str) -> String {
     BASE64_STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// The tutorial's way from a group key to a device key.
+/// Derives a device key from a group key, as in the tutorial.
 pub fn derive(group_key: &str, registration_id: &str) -> String {
     hmac(group_key, registration_id)
 }
@@ -62,7 +62,7 @@ pub fn escape(text: &str) -> String {
     text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
 }
 
-/// `sr` as it goes into the token, `se`, and the signature over both.
+/// Signs `sr`, as the token has it, and `se`.
 pub fn sign(key: &str, sr: &str, se: u64) -> String {
     escape(&hmac(key, &format!("{sr}\n{se}")))
 }
@@ -74,7 +74,7 @@ pub fn token(key: &str, registration_id: &str) -> String {
     format!("SharedAccessSignature sr={sr}&sig={sig}&se={se}&skn=registration")
 }
 
-/// The tutorial's payload.
+/// Returns the payload of the tutorial.
 pub fn payload() -> Value {
     json!({ "MyDeviceFirmwareVersion": "12.0.2.5", "MyDeviceProvisioningVersion": "1.0.0.0" })
 }
@@ -83,13 +83,13 @@ pub struct Device {
     pub client: Client,
     pub url: String,
     pub registration_id: String,
-    /// Empty when the device has a certificate.
+    /// The key. It is empty if the device has a certificate.
     pub key: String,
     pub payload: Option<Value>,
 }
 
 impl Device {
-    /// A device of the tutorial's group.
+    /// Creates a device of the tutorial's group.
     pub fn of_group(emulator: &Emulator, registration_id: &str) -> Self {
         Self::new(emulator, registration_id, &derive(GROUP_KEY, registration_id))
     }
@@ -104,7 +104,7 @@ impl Device {
         }
     }
 
-    /// A device over HTTPS, with a certificate or without anything.
+    /// Creates a device that uses HTTPS, with a certificate or without credentials.
     pub fn over_tls(emulator: &Emulator, registration_id: &str, identity: Option<&x509::Identity>) -> Self {
         Self {
             client: tls_client(emulator, identity).build().unwrap(),
@@ -124,7 +124,7 @@ impl Device {
         format!("/{SCOPE}/registrations/{}", self.registration_id)
     }
 
-    /// Any request, signed if there is a key to sign with.
+    /// Creates a request, which is signed if the device has a key.
     pub fn request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
         let request = self.unsigned(method, path_and_query);
         if self.key.is_empty() {
@@ -153,7 +153,7 @@ impl Device {
             .unwrap()
     }
 
-    /// Registers with this `Authorization` header, and says how that was answered.
+    /// Registers with this `Authorization` header. Returns the answer.
     pub fn put_with(&self, authorization: &str) -> (u16, Value) {
         answer(
             self.unsigned(Method::PUT, &format!("{}/register{VERSION}", self.path()))
@@ -220,7 +220,7 @@ impl Device {
     }
 }
 
-/// An HTTPS client that trusts the emulator's CA.
+/// Creates an HTTPS client that trusts the emulator's CA.
 pub fn tls_client(emulator: &Emulator, identity: Option<&x509::Identity>) -> ClientBuilder {
     let ca = reqwest::Certificate::from_pem(emulator.ca_pem().as_bytes()).unwrap();
     let client = Client::builder().no_proxy().tls_certs_only([ca]);
@@ -236,7 +236,7 @@ pub fn answer(response: Response) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-/// Reads a webhook's call: the lines of its head in lower case, and its body.
+/// Reads a call of the webhook. Returns the lines of its head in lower case, and its body.
 pub fn read_call(call: &TcpStream) -> (Vec<String>, Value) {
     let mut reader = BufReader::new(call);
     let mut head = vec![];
@@ -258,13 +258,13 @@ pub fn answer_call(call: &TcpStream, response: &Value) {
     try_answer(call, response).unwrap();
 }
 
-/// Answers a call that may have been given up.
+/// Answers a call that may have been cancelled.
 pub fn try_answer(mut call: &TcpStream, response: &Value) -> io::Result<()> {
     let response = response.to_string();
     write!(call, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{response}", response.len())
 }
 
-/// A custom allocation webhook whose calls the test takes, and answers when it likes.
+/// A custom allocation webhook. The test takes its calls and answers them later.
 pub struct HeldWebhook(TcpListener);
 
 impl HeldWebhook {
@@ -278,7 +278,8 @@ impl HeldWebhook {
         format!("http://{}/api/HttpTrigger1", self.0.local_addr().unwrap())
     }
 
-    /// The next call, and the device's context in it. No test waits for ever.
+    /// Takes the next call. Returns it with the device's context. There is a time-out, so that no test waits for
+    /// ever.
     pub fn call(&self) -> (TcpStream, Value) {
         const PATIENCE: Duration = Duration::from_secs(20);
         let deadline = Instant::now() + PATIENCE;
@@ -297,14 +298,14 @@ impl HeldWebhook {
         (call, request["deviceRuntimeContext"].clone())
     }
 
-    /// Whether it is called within this time.
+    /// Returns `true` if the webhook is called within this time.
     pub fn is_called_within(&self, time: Duration) -> bool {
         thread::sleep(time);
         self.0.accept().is_ok()
     }
 }
 
-/// A custom allocation webhook that decides so many times: its URL, and its end.
+/// Starts a custom allocation webhook for this many calls. Returns its URL and its thread.
 pub fn webhook(calls: usize, decide: impl Fn(&Value) -> Value + Send + 'static) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/api/HttpTrigger1", listener.local_addr().unwrap());
@@ -318,7 +319,7 @@ pub fn webhook(calls: usize, decide: impl Fn(&Value) -> Value + Send + 'static) 
     (url, thread)
 }
 
-/// The tutorial's service, whose own waiting takes no time.
+/// Returns a builder for the tutorial's service, whose own delays take no time.
 pub fn builder(config: Config) -> Builder {
     Emulator::builder(config).time_scale(10_000.0)
 }
@@ -333,7 +334,7 @@ pub fn changed(change: impl FnOnce(&mut Config)) -> Emulator {
     builder(config).start().unwrap()
 }
 
-/// What comes to pass soon, on the emulator's thread.
+/// Waits until another thread of the emulator has done something.
 pub fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(20) {

@@ -1,5 +1,4 @@
-//! A device that speaks MQTT packet by packet. The packets are made and read by another codec than
-//! the emulator's.
+//! A device that uses MQTT packet by packet. The packets are made and read by another codec than the emulator's.
 
 use std::{
     io::{self, Read, Write},
@@ -36,7 +35,7 @@ pub fn poll_topic(operation_id: &str) -> String {
 pub trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
-/// Messages of a WebSocket as a stream of bytes.
+/// The messages of a WebSocket as a stream of bytes.
 pub struct Frames<S>(pub WebSocket<S>, pub Vec<u8>);
 
 impl<S: Read + Write> Read for Frames<S> {
@@ -69,7 +68,7 @@ pub fn tcp(url: &str) -> TcpStream {
     let address = url.split('/').nth(2).unwrap();
     let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
-    // No test waits for ever.
+    // A time-out, so that no test waits for ever.
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream
 }
@@ -92,7 +91,7 @@ pub fn websocket<S: Read + Write>(
     match tungstenite::client::client(request, stream) {
         Ok((websocket, response)) => {
             let chosen = response.headers()["sec-websocket-protocol"].to_str().unwrap();
-            // One of those that were offered, as it was written.
+            // The server must choose one of the offers, in its spelling.
             assert!(subprotocol.unwrap().split(", ").any(|offered| offered == chosen), "{chosen}");
             assert_eq!(chosen.to_lowercase(), "mqtt");
             Ok(websocket)
@@ -106,7 +105,7 @@ pub fn ws_url(emulator: &Emulator) -> String {
     format!("{}/", emulator.http_url().unwrap().replace("http:", "ws:"))
 }
 
-/// A device that speaks MQTT packet by packet.
+/// A device that uses MQTT packet by packet.
 pub struct Client {
     pub wire: Box<dyn Wire>,
     pub received: BytesMut,
@@ -118,12 +117,12 @@ impl Client {
         Self { wire: Box::new(wire), received: BytesMut::new(), registration_id: registration_id.to_owned() }
     }
 
-    /// Opens a connection to one of the listeners, without a word of MQTT.
+    /// Opens a connection to one of the listeners, without CONNECT.
     pub fn open(emulator: &Emulator, listener: &str, registration_id: &str) -> Self {
         Self::open_as(emulator, listener, registration_id, None)
     }
 
-    /// The same, and shows a certificate in TLS.
+    /// Opens a connection with a certificate in TLS.
     pub fn open_as(emulator: &Emulator, listener: &str, registration_id: &str, identity: Option<&Identity>) -> Self {
         match listener {
             "mqtt" => Self::new(tcp(emulator.mqtt_url().unwrap()), registration_id),
@@ -150,13 +149,13 @@ impl Client {
         client
     }
 
-    /// The plain listener's toaster.
+    /// The toaster on the plain listener.
     pub fn toaster(emulator: &Emulator) -> Self {
         Self::of_group(emulator, "mqtt", TOASTER)
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
-        // What a peer that has had enough does not read is told by the next read.
+        // If the emulator has closed the connection, the next read reports it.
         let _ = self.wire.write_all(bytes).and_then(|()| self.wire.flush());
     }
 
@@ -166,7 +165,7 @@ impl Client {
         self.write(&bytes);
     }
 
-    /// The next packet, or `None` at the end of the connection.
+    /// Reads the next packet. Returns `None` at the end of the connection.
     pub fn receive(&mut self) -> Option<Packet> {
         loop {
             match Packet::read(&mut self.received, usize::MAX) {
@@ -192,7 +191,7 @@ impl Client {
         connect
     }
 
-    /// The return code of CONNACK.
+    /// Connects. Returns the return code of CONNACK.
     pub fn connect(&mut self, password: &str) -> Option<u8> {
         let connect = self.packet(password);
         self.connect_with(connect)
@@ -226,7 +225,7 @@ impl Client {
         self.send(&Packet::Publish(publish));
     }
 
-    /// The next message: its level, its topic behind `res/`, and its body.
+    /// Reads the next message. Returns its QoS, its topic after `res/`, and its body.
     pub fn message(&mut self) -> (QoS, String, Value) {
         let Some(Packet::Publish(publish)) = self.receive() else { panic!("no message") };
         if publish.qos == QoS::AtLeastOnce {
@@ -237,7 +236,7 @@ impl Client {
         (publish.qos, topic, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
-    /// Publishes with QoS 0, and gives the answer.
+    /// Publishes with QoS 0. Returns the answer.
     pub fn ask(&mut self, topic: &str, body: &str) -> (String, Value) {
         self.publish(topic, QoS::AtMostOnce, body);
         let (_, topic, body) = self.message();

@@ -32,7 +32,7 @@ impl Program {
         serde_json::from_str(&self.line()).unwrap()
     }
 
-    /// Ends it with this signal, and gives what else it printed.
+    /// Ends the program with this signal. Returns its remaining output.
     pub fn end(mut self, signal: &str) -> (ExitStatus, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
@@ -43,14 +43,14 @@ impl Program {
     }
 }
 
-/// The most bytes of memory that a process had so far: its ID, or `self`.
+/// Returns the most bytes of memory that a process has used: a process ID, or `self`.
 pub fn peak_memory(process: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
     peak.trim().parse::<usize>().unwrap() * 1024
 }
 
-/// No test leaves a program behind.
+/// Stops the program if the test fails.
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();

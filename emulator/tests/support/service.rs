@@ -14,18 +14,18 @@ use super::{answer, now, sign, tls_client};
 pub const OWNER: &str = "provisioningserviceowner";
 pub const SERVICE_VERSION: &str = "?api-version=2021-10-01";
 
-/// A client as the SDKs are: it has a policy's name and key, and signs each request.
+/// A client that has the name and key of a policy and signs each request, as the SDKs do.
 #[derive(Clone)]
 pub struct ServiceClient {
     pub client: Client,
-    /// `http://127.0.0.1:PORT` or `https://localhost:PORT`.
+    /// The URL: `http://127.0.0.1:PORT` or `https://localhost:PORT`.
     pub url: String,
     pub policy: String,
     pub key: String,
 }
 
 impl ServiceClient {
-    /// The owner, with the well-known key, over HTTP.
+    /// Creates a client of the owner, with the well-known key, over HTTP.
     pub fn new(emulator: &Emulator) -> Self {
         Self {
             client: Client::builder().no_proxy().build().unwrap(),
@@ -46,7 +46,7 @@ impl ServiceClient {
         self
     }
 
-    /// The host with its port.
+    /// Returns the host with its port.
     pub fn host(&self) -> &str {
         self.url.split_once("://").unwrap().1
     }
@@ -57,7 +57,7 @@ impl ServiceClient {
         format!("SharedAccessSignature sr={sr}&sig={}&se={se}&skn={}", sign(&self.key, &sr, se), self.policy)
     }
 
-    /// Any request without a token. The path has no query.
+    /// Creates a request without a token. The path has no query.
     pub fn unsigned(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}{SERVICE_VERSION}", self.url))
     }
@@ -92,7 +92,7 @@ impl ServiceClient {
     }
 }
 
-/// Checks the answer of a refusal of the service API. Returns its code and message.
+/// Checks an error of the service API. Returns its code and message.
 pub fn refused(response: Response) -> (u64, String) {
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let [kind, code, id] = ["content-type", "x-ms-error-code", "x-ms-request-id"].map(header);

@@ -1,7 +1,7 @@
-//! A TPM in software, as far as attestation goes: an endorsement key, a storage root key, and the
-//! checks that a TPM makes before it takes a key in.
+//! A software TPM for attestation: an endorsement key, a storage root key, and the checks of a TPM before it imports
+//! a key.
 //!
-//! It is a second reading of the specification, and shares no code with the emulator.
+//! It implements the specification independently, and shares no code with the emulator.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use aws_lc_rs::{
@@ -13,16 +13,16 @@ use aws_lc_rs::{
     signature::KeyPair as _,
 };
 
-/// PolicySecret(TPM_RH_ENDORSEMENT), as the TCG's template for endorsement keys has it.
+/// PolicySecret(TPM_RH_ENDORSEMENT), as in the TCG's template for endorsement keys.
 const ENDORSEMENT_POLICY: [u8; 32] = [
     0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd, 0x52, 0xd7,
     0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
 ];
 
-/// Which command the TPM refuses.
+/// The command that the TPM refuses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// None: there is nothing to give to a TPM.
+    /// No command: the content cannot be passed to a TPM.
     Malformed,
     ActivateCredential,
     Import,
@@ -38,7 +38,7 @@ impl SoftwareTpm {
         Self { endorsement_key: Key::new(0x0003_00b2, &ENDORSEMENT_POLICY), storage_root_key: Self::srk() }
     }
 
-    /// The same TPM after TPM2_Clear: it has another storage root key.
+    /// Returns the same TPM after TPM2_Clear: it has another storage root key.
     pub fn cleared(self) -> Self {
         Self { storage_root_key: Self::srk(), ..self }
     }
@@ -47,22 +47,22 @@ impl SoftwareTpm {
         Key::new(0x0003_0472, &[])
     }
 
-    /// The marshalled TPM2B_PUBLIC.
+    /// Returns the marshalled TPM2B_PUBLIC.
     pub fn endorsement_key(&self) -> &[u8] {
         &self.endorsement_key.public
     }
 
-    /// The marshalled TPM2B_PUBLIC.
+    /// Returns the marshalled TPM2B_PUBLIC.
     pub fn storage_root_key(&self) -> &[u8] {
         &self.storage_root_key.public
     }
 
-    /// The key with which to sign from now on. A real TPM would not let it out.
+    /// Returns the key for the next signatures. A real TPM never returns it.
     pub fn activate(&self, blob: &[u8]) -> Result<Vec<u8>, Refusal> {
         self.open(blob).map(|(key, _)| key)
     }
 
-    /// The key, and what the service says it is for.
+    /// Returns the key and the purpose that the service gives it.
     pub fn open(&self, blob: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
         let mut parts = Reader(blob);
         let mut part = || parts.sized().ok_or(Refusal::Malformed);
@@ -100,8 +100,8 @@ impl SoftwareTpm {
         let (obfuscation, key) = (sensitive.sized()?, sensitive.sized()?);
         sensitive.end()?;
 
-        // TPM_ALG_KEYEDHASH, named by SHA-256; userWithAuth, noDA and sign, which is neither confined
-        // to one TPM nor restricted in what it signs; no policy; HMAC with SHA-256.
+        // TPM_ALG_KEYEDHASH, named by SHA-256. userWithAuth, noDA and sign: the key may leave the TPM and sign any
+        // data. No policy. HMAC with SHA-256.
         let unique = digest(&SHA256, &[obfuscation, key].concat());
         let expected = [&[0, 8, 0, 0x0b, 0, 4, 4, 0x40, 0, 0, 0, 5, 0, 0x0b], &*sized(unique.as_ref())].concat();
         let fits = public == expected && kind == [0, 8] && authorization.is_empty() && key.len() <= 64;
@@ -109,7 +109,7 @@ impl SoftwareTpm {
     }
 }
 
-/// RSA-2048 by a TPM's name for it, and the private half.
+/// An RSA-2048 key with its TPM name.
 struct Key {
     public: Vec<u8>,
     private: OaepPrivateDecryptingKey,
@@ -140,7 +140,7 @@ impl Key {
     }
 }
 
-/// Checks and takes off the protection by `seed` of what belongs to the object of this name.
+/// Checks and removes the outer protection by `seed` of the object with this name.
 fn open_outer(seed: &[u8], protected: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader(protected);
     let integrity = reader.sized()?;
@@ -149,14 +149,14 @@ fn open_outer(seed: &[u8], protected: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     decrypt(&kdfa(seed, "STORAGE", name, 128), reader.0)
 }
 
-/// KDFa, of which one block is enough here.
+/// KDFa. One block is enough here.
 fn kdfa(seed: &[u8], label: &str, context: &[u8], bits: u32) -> Vec<u8> {
     let message = [&[0, 0, 0, 1], label.as_bytes(), &[0], context, &bits.to_be_bytes()].concat();
     let block = hmac::sign(&hmac::Key::new(HMAC_SHA256, seed), &message);
     block.as_ref()[..bits as usize / 8].to_vec()
 }
 
-/// AES-128-CFB without an initialization vector.
+/// AES-128-CFB with an initialization vector of zeros.
 fn decrypt(key: &[u8], encrypted: &[u8]) -> Option<Vec<u8>> {
     let key = DecryptingKey::cfb128(UnboundCipherKey::new(&AES_128, key).ok()?).ok()?;
     let mut plain = encrypted.to_vec();

@@ -1,4 +1,4 @@
-//! CAs and the certificates of devices, made when a test wants them.
+//! Creates CAs and certificates of devices for tests.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use rustls::{
 };
 use time::{Duration, OffsetDateTime};
 
-/// What a TLS client shows: its certificate, those that came with it, and its key.
+/// What a TLS client shows: its certificate with its chain, and its key.
 pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: KeyPair,
@@ -26,14 +26,14 @@ impl Identity {
         Self { chain: vec![leaf(name).self_signed(&key).unwrap().der().clone()], key }
     }
 
-    /// The same, with this CA's certificate behind its own.
+    /// Adds the certificate of this CA to the chain.
     #[must_use]
     pub fn with(mut self, ca: &Ca) -> Self {
         self.chain.push(ca.0.der().clone());
         self
     }
 
-    /// As an individual enrollment names it.
+    /// Returns the certificate for an individual enrollment.
     pub fn certificate(&self) -> Certificate {
         Certificate::from_pem(&self.chain_pem()).unwrap()
     }
@@ -71,7 +71,7 @@ impl Ca {
         Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
-    /// A device's certificate.
+    /// Issues the certificate of a device.
     pub fn device(&self, name: &str) -> Identity {
         self.sign(&leaf(name))
     }
@@ -85,7 +85,7 @@ impl Ca {
         self.0.pem()
     }
 
-    /// As an enrollment group names it.
+    /// Returns the certificate for an enrollment group.
     pub fn certificate(&self) -> Certificate {
         Certificate::from_pem(&self.pem()).unwrap()
     }
@@ -95,12 +95,12 @@ impl Ca {
     }
 }
 
-/// The attestation of an enrollment with one certificate.
+/// Returns the attestation of an enrollment with one certificate.
 pub fn x509(primary: Certificate) -> Option<X509Attestation> {
     Some(X509Attestation { primary, secondary: None })
 }
 
-/// What is asked of a CA for a device.
+/// Returns the parameters of a device's certificate.
 pub fn leaf(name: &str) -> CertificateParams {
     let mut params = named(name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -121,7 +121,7 @@ fn named(name: &str) -> CertificateParams {
     params
 }
 
-/// Valid from and until so many hours from now.
+/// Sets the validity, in hours from now.
 #[must_use]
 pub fn valid(mut params: CertificateParams, from: i64, until: i64) -> CertificateParams {
     let now = OffsetDateTime::now_utc();
@@ -139,7 +139,7 @@ pub fn pem(der: &CertificateDer<'_>) -> String {
     pem + "-----END CERTIFICATE-----\n"
 }
 
-/// A TLS client that trusts the emulator's CA.
+/// Returns the configuration of a TLS client that trusts the emulator's CA.
 pub fn tls_config(emulator: &Emulator, identity: Option<&Identity>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
@@ -153,7 +153,7 @@ pub fn tls_config(emulator: &Emulator, identity: Option<&Identity>) -> ClientCon
     }
 }
 
-/// One element of DER: its head, its whole length.
+/// Reads the head of a DER element. Returns the length of the head and of the whole element.
 fn element(der: &[u8]) -> (usize, usize) {
     match der[1] {
         length @ 0..=0x7f => (2, 2 + usize::from(length)),
@@ -172,8 +172,8 @@ fn sequence(content: &[u8]) -> Vec<u8> {
     [&head, content].concat()
 }
 
-/// A certificate as `openssl x509 -req` makes it without `-extfile`: without a version, which is version 1,
-/// and without extensions. Its signature is that of another one, which nobody verifies.
+/// Returns a certificate of version 1, as `openssl x509 -req` makes it without `-extfile`. It has no extensions. Its
+/// signature is that of another certificate, and is not verified.
 pub fn version_1(der: &[u8]) -> Vec<u8> {
     let certificate = &der[element(der).0..];
     let (head, length) = element(certificate);
