@@ -1,4 +1,4 @@
-//! The outcome of a run.
+//! The result of a run.
 
 use core::ffi::{c_char, c_void};
 
@@ -11,7 +11,7 @@ use crate::{
     json::malformed,
 };
 
-/// Where the device belongs. See the header.
+/// The hub and the device ID. See the header.
 #[repr(C)]
 #[allow(missing_docs, reason = "the header documents them")]
 pub struct azure_dps_assignment {

@@ -1,6 +1,8 @@
-//! The border: pointers, texts, buffers and handles of C, as types of Rust.
+//! Converts the pointers, texts, buffers and handles of C to Rust types, and back.
 //!
-//! All other files are free of pointer arithmetic: they call what is here, and `azure-dps`.
+//! Only this file has pointer arithmetic. The other files call its functions and `azure-dps`.
+//!
+//! In the comments of all files, "the caller's promise" is the `# Safety` section of the function.
 
 use core::{
     ffi::{c_char, c_void},
@@ -38,7 +40,7 @@ pub(crate) fn answer(body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
     }
 }
 
-/// [`answer`] for a function that has nothing to say if it succeeds.
+/// Does what [`answer`] does, for a function that returns no value.
 #[inline]
 pub(crate) fn outcome(body: impl FnOnce() -> Result<(), Failure>) -> azure_dps_result {
     answer(|| body().map(|()| AZURE_DPS_OK))
@@ -98,7 +100,7 @@ impl From<&str> for azure_dps_str {
     }
 }
 
-/// For a text that is known to be UTF-8, and need not be looked at again.
+/// Converts a text that is known to be UTF-8, without a check.
 impl From<&[u8]> for azure_dps_str {
     fn from(text: &[u8]) -> Self {
         Self { ptr: text.as_ptr().cast(), len: text.len() }
@@ -142,9 +144,9 @@ fn check_range(ptr: *const c_void, len: usize) -> Result<(), Failure> {
     if ptr.is_null() || isize::try_from(len).is_err() { Err(Failure::ARGUMENT) } else { Ok(()) }
 }
 
-/// Whether two ranges have a byte in common.
+/// Returns `true` if two ranges overlap.
 pub(crate) fn overlap(a: *const c_void, a_len: usize, b: *const c_void, b_len: usize) -> bool {
-    // The distance wraps if the second begins before the first, and is large then.
+    // If the second range begins before the first one, the distance wraps to a large number.
     b.addr().wrapping_sub(a.addr()) < a_len || a.addr().wrapping_sub(b.addr()) < b_len
 }
 
@@ -201,16 +203,16 @@ pub(crate) unsafe fn put<T>(ptr: *mut T, value: T) -> Result<(), Failure> {
     Ok(())
 }
 
-/// [`put`] for something that C need not take.
+/// Does what [`put`] does, for an optional output.
 ///
 /// # Safety
 /// The pointer is NULL, not aligned, or valid for writes.
 pub(crate) unsafe fn put_if_wanted<T>(ptr: *mut T, value: T) {
-    // SAFETY: the caller's promise. What has no place is not wanted.
+    // SAFETY: the caller's promise. If the pointer is NULL, C does not want the output.
     let _ = unsafe { put(ptr, value) };
 }
 
-/// The buffer of a function that writes, and where the function says how much.
+/// The buffer of a function that writes, and the place for the length.
 pub(crate) struct Out<'b> {
     buffer: &'b mut [u8],
     /// A text ends with a zero byte.
@@ -237,14 +239,14 @@ impl<'b> Out<'b> {
         Ok(Self { buffer: unsafe { buffer(ptr.cast(), size)? }, is_text: true, len })
     }
 
-    /// Where to write.
+    /// The buffer to write into.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         let len = self.buffer.len().saturating_sub(self.is_text.into());
         self.buffer.get_mut(..len).unwrap_or_default()
     }
 
-    /// Says how much was written into [`room`](Self::room), or how large the buffer must be. Ends a text with
-    /// a zero byte.
+    /// Writes the length for C: of the output in [`room`](Self::room), or the required size of the buffer. Adds a
+    /// zero byte to a text.
     #[inline(never)]
     pub(crate) fn finish(self, written: Result<usize, Error>) -> Result<(), Failure> {
         let end = usize::from(self.is_text);
@@ -259,7 +261,7 @@ impl<'b> Out<'b> {
                 unsafe { put_if_wanted(self.len, len) };
                 Ok(())
             }
-            // There may be no room for the zero byte alone.
+            // The text may fit, but not its zero byte.
             Ok(needed) | Err(Error::BufferTooSmall(BufferTooSmall { needed, .. })) => {
                 // SAFETY: the promise of `bytes` and `text`.
                 unsafe { put_if_wanted(self.len, needed.saturating_add(end)) };
@@ -270,7 +272,7 @@ impl<'b> Out<'b> {
     }
 }
 
-/// Copies bytes into a buffer if they fit, and returns how many they are.
+/// Copies bytes into a buffer if they fit, and returns their number.
 pub(crate) fn copy(from: &[u8], room: &mut [u8]) -> usize {
     if let Some(place) = room.get_mut(..from.len()) {
         place.copy_from_slice(from);
@@ -291,7 +293,7 @@ pub unsafe extern "C" fn azure_dps_str_copy(
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
-        // Whether it is UTF-8 is all the same here.
+        // The text need not be UTF-8 here.
         let text = bytes(str.ptr.cast(), str.len)?;
         if overlap(str.ptr.cast(), str.len, buffer.cast(), size) {
             return Err(Failure::ARGUMENT);
@@ -302,11 +304,11 @@ pub unsafe extern "C" fn azure_dps_str_copy(
     })
 }
 
-/// What a handle of C holds: a client, a key, a reprovisioning.
+/// A value in a handle of C: a client, a key or a reprovisioning.
 pub(crate) trait Guarded: Sized {
     /// The structure of the header, whose memory holds a `Handle<Self>`.
     type Memory;
-    /// Tells the kinds of handles apart.
+    /// A number for each kind of handle.
     const MAGIC: u32;
     /// The header's structure is large enough and aligned. Evaluated by [`place`].
     const FITS: () = assert!(
@@ -316,11 +318,11 @@ pub(crate) trait Guarded: Sized {
     );
 }
 
-/// How the memory of a handle is used.
+/// The layout of a handle's memory.
 ///
-/// The magic is [`Guarded::MAGIC`] mixed with the handle's address. Memory that was not initialised, was copied
-/// or moved, was wiped, or is in use by a callback has another one. The magic is read and written through a raw
-/// pointer, and references are made to the value alone: so the magic may be read while a callback runs.
+/// The magic is [`Guarded::MAGIC`] mixed with the handle's address. It is different in memory that was not
+/// initialized, was copied, moved or wiped, or is in use by a callback. The magic is accessed through a raw pointer
+/// only, and references point to the value only. So the magic may be read while a callback runs.
 #[repr(C)]
 pub(crate) struct Handle<T> {
     magic: u32,
@@ -341,7 +343,7 @@ impl<T: Guarded> Handle<T> {
     }
 }
 
-/// Of a handle at this address.
+/// Returns the magic of a handle at this address.
 fn magic(kind: u32, address: *const u32) -> u32 {
     let address = address.addr() as u64;
     kind ^ address as u32 ^ (address >> 32) as u32
@@ -357,9 +359,9 @@ unsafe fn find(memory: *const u32, kind: u32) -> Result<*const u32, Failure> {
     if found == magic(kind, memory) { Ok(memory) } else { Err(Failure::HANDLE) }
 }
 
-/// Refuses a pointer that no handle has.
+/// Checks that a pointer can be a handle.
 fn check_place(memory: *const u32) -> Result<(), Failure> {
-    // All memory of handles is an array of these.
+    // The memory of every handle is an array of `u64`.
     match memory.cast::<u64>() {
         memory if memory.is_null() => Err(Failure::ARGUMENT),
         memory if !memory.is_aligned() => Err(Failure::HANDLE),
@@ -374,7 +376,7 @@ fn check_place(memory: *const u32) -> Result<(), Failure> {
 pub(crate) unsafe fn get<'h, T: Guarded + 'h>(memory: *const T::Memory) -> Result<&'h T, Failure> {
     // SAFETY: the caller's promise.
     let this = unsafe { Handle::<T>::find(memory)? };
-    // SAFETY: with its magic in place, the value is initialised. The rest is the caller's promise.
+    // SAFETY: with its magic in place, the value is initialized. The rest is the caller's promise.
     Ok(unsafe { &(*this).value })
 }
 
@@ -386,15 +388,14 @@ pub(crate) unsafe fn get<'h, T: Guarded + 'h>(memory: *const T::Memory) -> Resul
 pub(crate) unsafe fn get_mut<'h, T: Guarded + 'h>(memory: *mut T::Memory) -> Result<&'h mut T, Failure> {
     // SAFETY: the caller's promise.
     let this = unsafe { Handle::<T>::find(memory)? };
-    // SAFETY: with its magic in place, the value is initialised. The rest is the caller's promise.
+    // SAFETY: with its magic in place, the value is initialized. The rest is the caller's promise.
     Ok(unsafe { &mut (*this).value })
 }
 
-/// The value of a handle while callbacks are called: until this is dropped, the handle is refused to everybody
-/// else.
+/// The value of a handle while callbacks run. Until this is dropped, other calls with the handle fail.
 pub(crate) struct InUse<T: Guarded>(*mut Handle<T>);
 
-/// Takes the magic out of a handle, for as long as callbacks are called.
+/// Removes the magic of a handle while callbacks run.
 ///
 /// # Safety
 /// The pointer is NULL, not aligned, or valid for reads and writes of the whole memory, which nobody else uses,
@@ -430,7 +431,7 @@ impl<T: Guarded> Drop for InUse<T> {
     }
 }
 
-/// The place for a value in the memory of a handle, whatever is in the memory. It is no handle until [`mark`].
+/// Returns the place for a value in the memory of a handle. The memory is not a handle until [`mark`].
 ///
 /// # Safety
 /// The pointer is NULL, not aligned, or valid for writes of the whole memory, which nobody else uses.
@@ -445,7 +446,7 @@ pub(crate) unsafe fn place<T: Guarded>(memory: *mut T::Memory) -> Result<*mut T,
     }
 }
 
-/// Makes a handle of memory whose [`place`] was written to.
+/// Turns memory into a handle, after its [`place`] was written.
 ///
 /// # Safety
 /// `place` returned a pointer for this memory, and a value was written there.
@@ -461,7 +462,7 @@ unsafe fn set_magic<T: Guarded>(this: *mut Handle<T>) {
     unsafe { (&raw mut (*this).magic).write(magic(T::MAGIC, this.cast())) };
 }
 
-/// Drops the value of a handle. The memory is no handle any more. Nothing happens if it was none.
+/// Drops the value of a handle. The memory is not a handle afterwards. Does nothing if it was not a handle.
 ///
 /// # Safety
 /// The pointer is NULL, not aligned, or valid for reads and writes of the whole memory, which nobody else uses.

@@ -13,7 +13,7 @@ use crate::{
 
 const NOT_FOUND: Failure = Failure(AZURE_DPS_ERR_NOT_FOUND);
 
-/// The chain in an assignment of C.
+/// Reads the chain in an assignment of C.
 ///
 /// # Safety
 /// `assignment` is NULL or points to an `azure_dps_assignment`, whose texts are valid during `'a`.

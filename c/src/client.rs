@@ -20,7 +20,7 @@ use crate::{
     signer::{self, Signer, azure_dps_signer},
 };
 
-/// Who the device is, and how patient. See the header.
+/// The configuration of a device. See the header.
 #[repr(C)]
 #[allow(missing_docs, reason = "the header documents them")]
 pub struct azure_dps_config {
@@ -53,18 +53,18 @@ pub struct azure_dps_client {
     opaque: [u64; if size_of::<usize>() > 4 { 75 } else { 60 }],
 }
 
-/// What an `azure_dps_client` holds after a successful `azure_dps_init`.
+/// The value in an `azure_dps_client` after a successful `azure_dps_init`.
 pub(crate) struct Client {
     pub(crate) clock: Clock,
     pub(crate) phase: Phase,
-    /// What a callback of C returned last, if it failed.
+    /// The number that the last failed callback of C returned.
     pub(crate) io_error: i32,
     /// The answer over HTTP, if one is read.
     pub(crate) reader: ResponseReader,
     pub(crate) provisioning: Provisioning<'static>,
 }
 
-/// What C was told to do last, as far as functions must be refused that it was not told to call.
+/// The last step that C was told to do. Functions for other steps fail.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     NotStarted,
@@ -81,7 +81,7 @@ impl Guarded for Client {
     const MAGIC: u32 = 0x7370_6461;
 }
 
-/// What an `azure_dps_client` holds after an `azure_dps_init` that failed.
+/// The value in an `azure_dps_client` after a failed `azure_dps_init`.
 pub(crate) struct NoClient(pub(crate) Error);
 
 impl Guarded for NoClient {
@@ -94,14 +94,13 @@ impl Client {
         if self.phase == Phase::NotStarted { Err(Failure(AZURE_DPS_ERR_NOT_STARTED)) } else { Ok(()) }
     }
 
-    /// Refuses what [`azure_dps_step`] did not ask for.
+    /// Checks that [`azure_dps_step`] returned this step.
     pub(crate) fn check_phase(&self, phase: Phase) -> Result<(), Failure> {
         self.check_started()?;
         if self.phase == phase { Ok(()) } else { Err(Failure(AZURE_DPS_ERR_NOT_DUE)) }
     }
 
-    /// Hands the error of something that was due to the run. What C can repair, and then call again, does not
-    /// end the run.
+    /// Passes an error to the run. An error that C can repair before it calls again does not end the run.
     pub(crate) fn refuse(&mut self, error: Error) -> Failure {
         if !matches!(error, Error::BufferTooSmall(_) | Error::NotDue | Error::NotStarted | Error::WrongBuffer) {
             self.on_error(error);
@@ -115,7 +114,7 @@ impl Client {
     }
 }
 
-/// The texts of a configuration live for as long as the client: the header demands it.
+/// Reads a configuration. Its texts live as long as the client, as the header requires.
 ///
 /// # Safety
 /// What `config` points to stays where it is, unchanged, for as long as the result is used.
@@ -176,7 +175,7 @@ impl azure_dps_config {
         policy
     }
 
-    /// What this build of the library cannot do.
+    /// Checks for features that this build of the library does not have.
     const fn is_unsupported(&self) -> bool {
         !cfg!(feature = "csr") && self.csr.len != 0 || !cfg!(feature = "lookup") && self.lookup != 0
     }
@@ -218,8 +217,8 @@ unsafe fn init(dps: *mut azure_dps_client, config: *const azure_dps_config) -> R
     let first_key = key_choice(config.first_key.into())?;
     let error = match (registration, attestation) {
         (Ok(registration), Ok(attestation)) if !config.is_unsupported() => {
-            // SAFETY: `place` has checked the memory. It is written member by member: a whole `Client` would be
-            // made on the stack first.
+            // SAFETY: `place` has checked the memory. Each member is written on its own, because a whole `Client` would
+            // first be built on the stack.
             unsafe {
                 (&raw mut (*client).clock).write(Clock::starting_at(0));
                 (&raw mut (*client).phase).write(Phase::NotStarted);
@@ -341,7 +340,7 @@ pub unsafe extern "C" fn azure_dps_start(dps: *mut azure_dps_client, now_ms: u32
 
 impl Client {
     pub(crate) fn start(&mut self, now_ms: u32, unix_time: u64) {
-        // A run keeps no time of the last one, so its clock may begin at this reading.
+        // A run does not use times of the last run, so its clock may start with this reading.
         self.clock = Clock::starting_at(now_ms);
         self.phase = Phase::Started;
         self.io_error = 0;
@@ -479,7 +478,7 @@ pub unsafe extern "C" fn azure_dps_request_time_left(dps: *mut azure_dps_client,
     match unsafe { get_mut::<Client>(dps) } {
         Ok(client) => {
             let now = client.clock.read(now_ms);
-            // As an `int` it is not negative: for ever, in many a network stack.
+            // Limited, because a negative `int` means "no time-out" in many network stacks.
             millis(client.provisioning.request_time_left(now)).min(i32::MAX as u32)
         }
         Err(_) => 0,
@@ -529,7 +528,7 @@ pub unsafe extern "C" fn azure_dps_on_error(
     })
 }
 
-/// What to tell a user. See the header.
+/// An event of a run. See the header.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 #[allow(missing_docs, reason = "the header documents them")]

@@ -1,11 +1,11 @@
-//! A clock of 32 bits, which may wrap, as a clock that does not.
+//! Turns a 32-bit clock that may wrap into a clock that does not wrap.
 
 use core::time::Duration;
 
-/// How far the clock may seem to go backwards: another thread's reading may be older.
+/// The longest step backwards that is accepted. A reading from another thread may be older.
 const BACKWARDS_MS: u32 = 60_000;
 
-/// The time of a handle, which goes on from reading to reading.
+/// The time of a handle. Each reading of C's clock advances it.
 // In parts: 64 bits of milliseconds would need a division of 64 bits.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
@@ -21,7 +21,7 @@ impl Clock {
         Self { last_ms: now_ms, seconds: 0, millis: 0 }
     }
 
-    /// Takes a reading of C's clock. Everything is time that passed, but for a step backwards of up to a minute.
+    /// Takes a reading of C's clock. A difference counts as passed time, except for a step backwards of up to a minute.
     pub(crate) fn read(&mut self, now_ms: u32) -> Duration {
         let passed = now_ms.wrapping_sub(self.last_ms);
         if passed <= u32::MAX - BACKWARDS_MS {
@@ -39,7 +39,7 @@ impl Clock {
 
     /// The time of the last reading.
     pub(crate) fn time(&self) -> Duration {
-        // The bound is for the compiler, which cannot know it.
+        // The bound always holds, but the compiler does not know it.
         Duration::new(self.seconds.into(), (self.millis * 1_000_000).min(999_999_999))
     }
 }

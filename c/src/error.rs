@@ -1,4 +1,4 @@
-//! Codes of errors, one for each variant of [`Error`], and what else C learns of an error.
+//! Converts errors for C: one code for each variant of [`Error`], and the details.
 
 use core::{
     ffi::c_char,
@@ -24,7 +24,7 @@ macro_rules! results {
         $(pub(crate) const $name: azure_dps_result = $value;)*
 
         const RESULTS: &[azure_dps_result] = &[$($value),*];
-        /// One text: of several that end with a zero byte, GNU ld keeps all or none.
+        /// All names in one text. GNU ld would keep either all or none of several zero-terminated texts.
         const NAMES: &str = concat!($(stringify!($name), "\0",)* "?\0");
     };
 }
@@ -122,12 +122,12 @@ pub(crate) fn result_of(error: &Error) -> azure_dps_result {
             TransportError::Stream => AZURE_DPS_ERR_STREAM,
             _ => AZURE_DPS_ERR_OTHER,
         },
-        // `Error::Payload` needs types of serde, which C has not.
+        // `Error::Payload` occurs only with serde, which C does not use.
         _ => AZURE_DPS_ERR_OTHER,
     }
 }
 
-/// What went wrong. See the header.
+/// The error of a run. See the header.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(missing_docs, reason = "the header documents them")]
@@ -156,7 +156,7 @@ impl azure_dps_error {
         tracking_id: [0; 37],
     };
 
-    /// Fills in what an error says.
+    /// Fills in the details of an error.
     fn fill(&mut self, error: &Error, io_error: i32) {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         self.result = result_of(error);
@@ -195,7 +195,7 @@ impl azure_dps_error {
     }
 }
 
-/// How a run ended, or why there is no client; with what a callback returned.
+/// Returns the error of a run or of `azure_dps_init`, and the number that a failed callback returned.
 ///
 /// # Safety
 /// `dps` is NULL or points to an `azure_dps_client`.
@@ -207,7 +207,7 @@ unsafe fn error_of(dps: *const azure_dps_client) -> Result<Option<(Error, i32)>,
         Err(_) => return unsafe { get::<NoClient>(dps) }.map(|no_client| Some((no_client.0, 0))),
     };
     Ok(match client.provisioning.result(&[]) {
-        // Assigned: nothing is wrong but the buffer.
+        // The device is assigned: only the buffer is wrong.
         Ok(_) | Err(Error::WrongBuffer) => None,
         Err(error) => Some((error, client.io_error)),
     })
@@ -241,7 +241,7 @@ pub unsafe extern "C" fn azure_dps_get_error(
     })
 }
 
-/// Counts what does not fit.
+/// Writes text into a buffer, and counts the bytes that do not fit.
 struct Text<'b> {
     room: &'b mut [u8],
     len: usize,
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn azure_dps_write_error(
         let mut out = Out::text(buffer, size, len)?;
         let mut text = Text { room: out.room(), len: 0 };
         if let Some((error, _)) = error {
-            // Neither a text of the library nor this buffer fails.
+            // Formatting cannot fail: neither the texts of the library nor this buffer return an error.
             let _ = write!(text, "{error}");
         }
         let written = text.len;

@@ -1,4 +1,4 @@
-//! DPS over HTTP, without I/O.
+//! HTTP requests and answers, without I/O.
 
 use core::ffi::c_void;
 
@@ -94,7 +94,8 @@ pub unsafe extern "C" fn azure_dps_http_received(
         client.check_phase(Phase::Reading)?;
         let buffer = self::buffer(buffer, size)?;
         let now = client.clock.read(now_ms);
-        // What a read returns that failed, as a size, is more than there was space for: old bytes are no answer.
+        // A failed read often returns -1, which is larger than the space as a `size_t`. Without this check, old bytes of
+        // the buffer would count as an answer.
         let read = match client.reader.space(buffer) {
             Ok(space) if len > space.len() => Err(TransportError::Stream.into()),
             _ => client.reader.received(buffer, len),

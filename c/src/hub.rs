@@ -1,4 +1,4 @@
-//! What a client of the assigned hub connects with.
+//! The texts that a hub client needs: host, user name, password, connection string, topic.
 
 use core::ffi::{c_char, c_void};
 
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn azure_dps_hub_write_user_name(
     unsafe { write(hub, buffer, size, len, |hub, room| hub.write_user_name(room)) }
 }
 
-/// One of a signer's two keys.
+/// A signer that uses one of two keys.
 struct OneKey {
     signer: Signer,
     key: KeyChoice,
@@ -249,7 +249,7 @@ pub unsafe extern "C" fn azure_dps_hub_write_telemetry_topic(
         let hub = read(hub)?;
         let properties = structures(properties, count)?;
         let mut out = Out::text(buffer, size, len)?;
-        // The texts are read as they are written.
+        // Each text is read when it is written.
         let mut all_read = Ok(());
         let mut text = |text: azure_dps_str| {
             text.read().unwrap_or_else(|failure| {

@@ -1,4 +1,4 @@
-//! Reading JSON: a payload, a twin, a registration state.
+//! Reads JSON: payloads, twins, registration states.
 
 use core::ffi::c_char;
 
@@ -12,10 +12,10 @@ use crate::{
     error::{AZURE_DPS_ERR_MALFORMED, AZURE_DPS_ERR_NOT_FOUND, azure_dps_result},
 };
 
-/// The value is of another kind, or no JSON.
+/// The result for a value of another kind, or for text that is not JSON.
 const MALFORMED: Failure = Failure(AZURE_DPS_ERR_MALFORMED);
 
-/// The text, which C may have taken from anywhere.
+/// Reads a text. It may come from any source, so it is checked.
 ///
 /// # Safety
 /// As for [`azure_dps_str::read`].
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn azure_dps_json_get(
     outcome(|| unsafe {
         let (name, object) = (name.read()?, object.read()?);
         if object.is_empty() {
-            // A payload that the webhook did not return.
+            // The webhook returned no payload.
             return Err(Failure(AZURE_DPS_ERR_NOT_FOUND));
         }
         let object = Object::parse(object).map_err(malformed)?;

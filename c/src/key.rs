@@ -59,7 +59,7 @@ pub unsafe extern "C" fn azure_dps_key_derive(
     })
 }
 
-/// Makes a key where it stays. The memory has no key if `read` fails.
+/// Creates a key in its memory, so that it is not moved. If `read` fails, the memory has no key.
 ///
 /// # Safety
 /// `key` is NULL or points to an `azure_dps_key`.
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn azure_dps_key_write_base64(
 /// `key` is NULL or points to an `azure_dps_key`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn azure_dps_key_wipe(key: *mut azure_dps_key) {
-    // Whether it is a key or not: a copy of one is a secret too.
+    // Wipes any memory, valid key or not, because a copy of a key is a secret too.
     // SAFETY: the caller's promise.
     if let Ok(key) = unsafe { structure_mut(key) } {
         key.opaque.zeroize();

@@ -1,18 +1,18 @@
-//! C API of [azure-dps](https://docs.rs/azure-dps). `include/azure_dps.h` documents it, for C.
+//! The C API of [azure-dps](https://docs.rs/azure-dps). `include/azure_dps.h` documents the API for C.
 //!
-//! This crate is the border alone: it turns C's pointers and numbers into the types of `azure-dps`, and back.
-//! Every rule lives in `azure-dps`.
+//! This crate converts pointers and numbers of C to the types of `azure-dps`, and back. All other logic is in
+//! `azure-dps`.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `border` | pointers, texts, buffers that C gives, and the handles: memory of C with a value of Rust in it |
-//! | `clock` | C's 32-bit clock, which may wrap, as a `Duration` |
-//! | `error` | a code for each variant of `azure_dps::Error`, and its texts |
-//! | `key`, `signer` | keys in software; signing by callbacks |
+//! | `border` | pointers, texts and buffers of C; handles, which are memory of C with a Rust value |
+//! | `clock` | the 32-bit clock of C, which may wrap, as a `Duration` |
+//! | `error` | a code for each variant of `azure_dps::Error`, and its name |
+//! | `key`, `signer` | keys in memory; callbacks that sign |
 //! | `client` | the handle of a device: configuration and state machine |
-//! | `mqtt`, `http`, `run` | the transports: strings and messages; bytes; a whole run over callbacks |
-//! | `assignment`, `json` | the outcome, and looking into its JSON |
-//! | `hub`, `twin`, `record`, `reprovisioning` | the life after the first boot |
+//! | `mqtt`, `http`, `run` | MQTT requests and answers; HTTP requests and answers; a complete run over callbacks |
+//! | `assignment`, `json` | the result of a run; functions to read JSON |
+//! | `hub`, `twin`, `record`, `reprovisioning` | the time after the first boot |
 //! | `tpm`, `certificate` | the features `tpm` and `csr` |
 //!
 //! # How a function is written
@@ -28,12 +28,13 @@
 //! }
 //! ```
 //!
-//! - `outcome`, or `answer` for functions that return a number, makes the code of C of a `Result`.
-//! - `get`, `get_mut` and `enter` check a handle before they make a reference. A function that calls callbacks uses
-//!   `enter`: other calls on the handle are refused until it returns.
-//! - `structure`, `bytes`, `buffer` and `azure_dps_str::read` check the other pointers for NULL and alignment, as far as
-//!   that can be checked. That they are valid is the promise of C.
-//! - Nothing panics: the linker proves it (`ci/no-panic`). So nothing is indexed, and no lengths are subtracted unchecked.
+//! - `outcome` converts a `Result` to a code of C. `answer` does the same for functions that return a number.
+//! - `get`, `get_mut` and `enter` check a handle before they create a reference. A function that calls callbacks uses
+//!   `enter`: until it returns, other calls with the handle fail.
+//! - `structure`, `bytes`, `buffer` and `azure_dps_str::read` check other pointers for NULL and, if possible, for
+//!   alignment. The C caller must ensure that they are valid.
+//! - No function panics. `ci/no-panic-c` proves this with the linker. So the code does not index slices, and does not
+//!   subtract lengths without a check.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 // The names are those of the header.

@@ -1,4 +1,4 @@
-//! DPS over MQTT.
+//! MQTT requests and answers.
 
 use core::ffi::{c_char, c_void};
 
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn azure_dps_mqtt_write_publish(
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
         let client = get_mut::<Client>(dps)?;
-        // C gets its own pointer back: the topic's zero byte is behind the text.
+        // C gets a pointer into its own buffer, so that it can read the zero byte after the topic.
         let (start, buffer) = (buffer.cast::<u8>(), self::buffer(buffer, size)?);
         // Before the request counts as sent.
         put(topic, azure_dps_str::NONE)?;

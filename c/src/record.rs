@@ -29,7 +29,7 @@ pub unsafe extern "C" fn azure_dps_write_record(
     size: usize,
     len: *mut usize,
 ) -> azure_dps_result {
-    // SAFETY: the caller's promise. There is one reference to the buffer, or two to what is apart.
+    // SAFETY: the caller's promise. There is one reference to the buffer, or two references that do not overlap.
     outcome(|| unsafe {
         let provisioning = &get::<Client>(dps)?.provisioning;
         if body == buffer.cast_const() {
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn azure_dps_record_len(header: *const u8) -> usize {
     header.ok().and_then(Record::len).unwrap_or(0)
 }
 
-/// Whose the record must be.
+/// Reads the registration that the record must belong to.
 ///
 /// # Safety
 /// `config` is NULL or points to an `azure_dps_config`, whose texts are valid during `'a`.
@@ -72,7 +72,7 @@ pub(crate) unsafe fn owner<'a>(config: *const azure_dps_config) -> Result<Regist
     Ok(Registration::new(IdScope::new(id_scope)?, RegistrationId::new(registration_id)?))
 }
 
-/// The record at the start of what C found in flash.
+/// Reads the record at the start of the bytes.
 ///
 /// # Safety
 /// `record` is NULL or points to `len` bytes, which do not change during `'a`.

@@ -1,4 +1,4 @@
-//! The life after the first boot: the hub, or DPS, and when.
+//! Reprovisioning: decides when to connect to the hub and when to ask DPS.
 
 use core::{ffi::c_void, time::Duration};
 
@@ -18,9 +18,9 @@ pub struct azure_dps_reprovisioning {
     opaque: [u64; 24],
 }
 
-/// What an `azure_dps_reprovisioning` holds.
+/// The value in an `azure_dps_reprovisioning`.
 struct Life {
-    /// From the first reading on.
+    /// `None` before the first reading.
     clock: Option<Clock>,
     reprovisioning: Reprovisioning,
 }

@@ -1,4 +1,4 @@
-//! A whole run over HTTP, on a connection that callbacks of C make.
+//! A complete run over HTTP, with callbacks of C for the connection.
 
 use core::{
     cell::Cell,
@@ -51,7 +51,7 @@ pub struct azure_dps_io {
     pub observe: Option<ObserveFn>,
 }
 
-/// [`azure_dps_io`] whose callbacks are there, but for the last one.
+/// An [`azure_dps_io`] whose required callbacks are not NULL. Only the last one is optional.
 #[repr(C)]
 struct Callbacks {
     ctx: *mut c_void,
@@ -65,7 +65,7 @@ struct Callbacks {
 }
 
 impl azure_dps_io {
-    /// Checks that all callbacks are there that must be.
+    /// Checks that the required callbacks are not NULL.
     fn callbacks(&self) -> Result<&Callbacks, Failure> {
         let Self { connect, read, write, close, clock_ms, delay_ms, .. } = self;
         let is_complete = connect.is_some()
@@ -83,9 +83,9 @@ impl azure_dps_io {
     }
 }
 
-/// The callbacks at work.
+/// The callbacks of a run.
 ///
-/// They may be called: [`azure_dps_run`] demands it of C.
+/// They are safe to call, because [`azure_dps_run`] requires valid callbacks.
 struct Io<'i> {
     callbacks: &'i Callbacks,
     clock: &'i Cell<Clock>,
@@ -114,7 +114,7 @@ impl Io<'_> {
         }
     }
 
-    /// The host without the brackets of an IPv6 address: what is resolved.
+    /// The host, without the brackets of an IPv6 address.
     fn host(&self) -> &str {
         host(&self.endpoint)
     }
@@ -125,12 +125,12 @@ fn host<'e>(endpoint: &Endpoint<'e>) -> &'e str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// What a callback returned.
+/// The number that a callback returned.
 #[derive(Debug)]
 struct Broken(i32);
 
 impl Broken {
-    /// What a read or a write returned: a number of bytes, at most so many, or why there are none.
+    /// Converts the result of a read or a write: a number of bytes, or an error.
     fn check(returned: i32, at_most: usize) -> Result<usize, Self> {
         match usize::try_from(returned) {
             Ok(len) if len <= at_most => Ok(len),
@@ -170,16 +170,16 @@ impl Connect for &Io<'_> {
         self.connect_with(deadline, &mut [])
     }
 
-    /// The place for the host name and its zero byte is the buffer, since nothing is in it yet.
+    /// Writes the host name and its zero byte into the run's buffer, which is free until there is a connection.
     fn connect_with(&mut self, deadline: Duration, scratch: &mut [u8]) -> Result<Stream<'_>, ConnectError<i32>> {
         let end = copy(self.host().as_bytes(), scratch);
         // `run` has checked that there is room.
         let Some(byte) = scratch.get_mut(end) else { return Err(ConnectError::Network(0)) };
         *byte = 0;
         let Callbacks { ctx, connect, .. } = *self.callbacks;
-        // A run's clock begins at 0, and a run ends within 30 days.
+        // The clock of a run starts at 0, and a run ends within 30 days.
         let timeout = millis(deadline).saturating_sub(millis(self.now()));
-        // Most network stacks take 0 for no limit, and many a negative `int`.
+        // Limited, because 0 or a negative `int` means "no time-out" in many network stacks.
         let timeout = timeout.clamp(1, i32::MAX as u32);
         // SAFETY: see `Io`. The name is in the buffer, with its zero byte.
         match unsafe { connect(ctx, scratch.as_ptr().cast(), self.endpoint.port(), timeout) } {
@@ -262,7 +262,7 @@ impl Client {
         let endpoint = *self.provisioning.endpoint();
         let name = host(&endpoint).len().saturating_add(1);
         if buffer.len() < name {
-            // And for the request even more.
+            // The request needs more than the message.
             return Err(self.refuse_for_good(BufferTooSmall::at_least(name).into()));
         }
         let io = Io { callbacks, clock: Cell::from_mut(&mut self.clock), endpoint };

@@ -1,4 +1,4 @@
-//! Signing by callbacks of C.
+//! Signers with callbacks of C.
 
 use core::ffi::c_void;
 
@@ -11,7 +11,7 @@ use crate::border::{Failure, azure_dps_str, structure};
 
 type SignFn = unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8) -> i32;
 
-/// What holds the device's key. See the header.
+/// A signer. See the header.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct azure_dps_signer {
@@ -21,20 +21,20 @@ pub struct azure_dps_signer {
     pub sign: Option<SignFn>,
     /// Signs with the secondary key, if there is one.
     pub sign_with_secondary_key: Option<SignFn>,
-    /// Activates the key of a challenge, if there is a TPM.
+    /// Loads the key of a challenge, if there is a TPM.
     pub activate: Option<unsafe extern "C" fn(*mut c_void, azure_dps_str) -> i32>,
 }
 
-/// [`azure_dps_signer`] as the library wants it.
+/// An [`azure_dps_signer`] that implements [`Sign`](azure_dps::identity::Sign).
 pub(crate) struct Signer {
-    /// `None` is a signer without a key. A copy: a callback may change what C keeps.
+    /// `None` is a signer without a key. This is a copy, because a callback may change the original.
     callbacks: Option<azure_dps_signer>,
-    /// What the callback that failed returned.
+    /// The number that a failed callback returned.
     pub(crate) io_error: i32,
 }
 
 impl Signer {
-    /// A signer; NULL if there is none, with a certificate.
+    /// Creates a signer. NULL is a signer without a key, for a device with a certificate.
     ///
     /// # Safety
     /// The pointer is NULL or valid now, and the callbacks in it, with their context, as long as the result is used.

@@ -1,4 +1,4 @@
-//! Attestation by a TPM: challenges, and the key for the hub.
+//! Attestation with a TPM: challenges, and the key for the hub.
 
 use core::ffi::c_void;
 

@@ -61,28 +61,28 @@ pub unsafe extern "C" fn azure_dps_twin_write_report_topic(
     unsafe { write(buffer, size, len, |room| twin::write_report_topic(request_id, room)) }
 }
 
-/// A message of the twin. See the header.
+/// A message about the twin. See the header.
 #[repr(C)]
 pub struct azure_dps_twin_message {
     /// `AZURE_DPS_TWIN_*`.
     pub what: i32,
-    /// Of the question.
+    /// The ID of the request.
     pub request_id: u32,
     /// A JSON object.
     pub desired: azure_dps_str,
     /// A JSON object.
     pub reported: azure_dps_str,
-    /// Of the desired properties.
+    /// The version of the desired properties.
     pub desired_version: u64,
-    /// Of the reported properties.
+    /// The version of the reported properties.
     pub reported_version: u64,
-    /// The hub's six digits.
+    /// The hub's six-digit code.
     pub code: u32,
     /// The hub's status.
     pub status: u16,
-    /// Whether the same request may succeed later.
+    /// 1 if the same request may succeed later.
     pub retryable: u8,
-    /// Whether the hub does not know the device any more.
+    /// 1 if the hub does not know the device any more.
     pub unknown_device: u8,
 }
 
@@ -143,13 +143,13 @@ impl azure_dps_twin_message {
     }
 }
 
-/// Tells C what was read.
+/// Fills a message for C.
 ///
 /// # Safety
 /// `message` is NULL or valid for writes during the call.
 unsafe fn tell(read: Result<Message<'_>, Unreadable>, message: *mut azure_dps_twin_message) -> Result<(), Failure> {
-    // In its place: it is large.
-    // SAFETY: the caller's promise. What was put there may be changed.
+    // Changed in place, because the structure is large.
+    // SAFETY: the caller's promise. `put` has written the structure before.
     let told = unsafe {
         put(message, azure_dps_twin_message::EMPTY)?;
         &mut *message
