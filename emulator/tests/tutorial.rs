@@ -62,7 +62,7 @@ fn the_allocation_request_is_the_one_in_the_tutorials_log() {
     device.assigned();
     let calls = emulator.webhook_calls();
 
-    // Use the log's etag, times and URL, after checking the form of ours.
+    // Use the log's etag, times and URL, after checking that ours have the same form.
     let mut sent: Value = serde_json::from_str(&calls[1].request_body).unwrap();
     let mut like_logged: Value = serde_json::from_str(logged).unwrap();
     let group = &mut sent["enrollmentGroup"];

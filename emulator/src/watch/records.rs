@@ -147,7 +147,7 @@ impl WebhookCall {
 }
 
 /// A connection that ended before any request: the TLS handshake failed, the client used another protocol than the
-/// listener, its HTTP was malformed, or its first MQTT packet was no CONNECT.
+/// listener, its HTTP was malformed, or its first MQTT packet was not CONNECT.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
