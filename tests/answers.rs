@@ -110,7 +110,7 @@ fn an_error_body_keeps_code_and_tracking_id_whatever_else_it_has() {
 }
 
 #[test]
-fn what_is_not_needed_may_be_of_any_type() {
+fn other_members_may_have_any_type() {
     let failed = format!(
         r#"{{"operationId":"{OPERATION}","status":"failed","registrationState":{{"status":"failed","errorCode":400207}}}}"#
     );
@@ -167,7 +167,7 @@ fn a_look_up_needs_status_hub_and_device_id() {
 }
 
 #[test]
-fn what_is_needed_must_be_of_its_type() {
+fn needed_members_must_have_their_type() {
     let cases = [
         (ASSIGNING, "status", "status"),
         (ASSIGNING, "operationId", "operationId"),

@@ -164,7 +164,7 @@ fn an_owned_copy_outlives_the_buffer() {
 }
 
 #[test]
-fn the_payload_as_a_type_of_ones_own() {
+fn the_payload_as_a_custom_type() {
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Payload<'a> {
         property1: &'a str,

@@ -307,7 +307,7 @@ impl Write for Stalling {
 }
 
 #[test]
-fn a_stream_that_never_comes_back_is_given_up_in_time() {
+fn a_stream_that_never_answers_ends_at_the_deadline() {
     for stall in [Stall::Connect, Stall::Write, Stall::Flush, Stall::Read] {
         let clock = Clock::default();
         let deadlines = RefCell::new(Vec::new());

@@ -146,7 +146,7 @@ fn a_stream_that_takes_nothing_does_not_panic() {
 }
 
 #[test]
-fn the_networks_own_error_is_handed_back() {
+fn the_error_of_the_stream_is_returned() {
     let error = toaster_over(&Script::new([])).unwrap_err();
     assert_eq!(error, Error::Connect(Refused));
     assert_eq!(error.kind(), Dps::Transport(TransportError::Connect));

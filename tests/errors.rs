@@ -36,7 +36,7 @@ fn json(text: &str) -> Malformed {
 }
 
 #[test]
-fn each_error_says_what_was_seen_and_whose_move_it_is() {
+fn each_error_has_its_text_and_fault() {
     let too_long = "x".repeat(129);
     let rows: &[(Error, Fault, &str)] = &[
         (
@@ -180,7 +180,7 @@ fn each_error_says_what_was_seen_and_whose_move_it_is() {
 }
 
 #[test]
-fn debug_is_that_of_a_derived_one() {
+fn debug_equals_the_derived_one() {
     for (malformed, text) in [
         (Malformed::HttpHead, "HttpHead"),
         (Malformed::TooManyHeaders, "TooManyHeaders"),

@@ -145,7 +145,7 @@ fn what_is_not_http_is_malformed() {
 }
 
 #[test]
-fn another_buffer_than_the_answers_is_an_error_and_no_panic() {
+fn a_wrong_buffer_is_an_error_without_panic() {
     let answer = http_chunked("200 OK", "", ASSIGNED, 7);
     for (first, then) in [(1024, 0), (1024, 10), (1024, 300), (10, 1024), (300, 299)] {
         for len in 1..300 {

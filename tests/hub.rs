@@ -115,7 +115,7 @@ fn connection_strings() {
 
 /// Each text, in every size of buffer. (`tests/sizes.rs` has the largest of them.)
 #[test]
-fn what_is_too_small_says_what_would_do() {
+fn a_small_buffer_error_names_the_size_it_needs() {
     type Write = fn(&Hub<'_>, &mut [u8]) -> Result<usize, Error>;
     let cases: [(&str, Write); 6] = [
         ("user name", |hub, buffer| Ok(hub.write_user_name(buffer)?.len())),
@@ -162,7 +162,7 @@ fn what_was_kept_elsewhere_is_checked() {
 
 /// The gateway's name is for the connection, and for clients that take a connection string.
 #[test]
-fn a_port_is_no_part_of_the_hubs_name() {
+fn a_port_is_not_part_of_the_hub_name() {
     let hub = Hub::new("hub.localhost:9883", "dev-1").unwrap();
     assert_eq!((hub.host(), hub.port(), hub.client_id()), ("hub.localhost", Some(9883), "dev-1"));
     let mut buffer = [0; 256];

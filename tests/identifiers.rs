@@ -92,7 +92,7 @@ fn the_concept_documents_examples_as_printed_are_refused() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn payloads_from_types_of_ones_own() {
+fn payloads_from_custom_types() {
     #[derive(serde::Serialize)]
     struct Payload<'a> {
         model: &'a str,

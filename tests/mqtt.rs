@@ -41,7 +41,7 @@ fn publish(provisioning: &mut Provisioning<'_>, now: Duration) -> (String, Strin
 }
 
 #[test]
-fn an_answer_to_the_last_run_is_none_to_this_one() {
+fn an_answer_to_an_earlier_run_is_ignored() {
     let mut provisioning = toaster();
     registering(&mut provisioning);
     // The run restarts in the same session, before the answer arrives.
@@ -128,7 +128,7 @@ fn parameters_come_in_any_order() {
 }
 
 #[test]
-fn what_is_no_answer_to_this_request_is_left_alone() {
+fn an_answer_to_another_request_is_ignored() {
     let mut provisioning = toaster();
     registering(&mut provisioning);
     for topic in [

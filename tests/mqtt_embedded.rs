@@ -125,7 +125,7 @@ fn a_certificate_of_another_ca_ends_it_at_once() {
 
 /// After a lost answer, or a session that ends between two requests, the run continues in a new session.
 #[test]
-fn a_session_that_breaks_is_begun_anew() {
+fn a_broken_session_is_opened_again() {
     let emulator = start(|_| ());
     emulator.script(Script::drop_connection(Operation::Status));
     let (succeeded, _, stderr) = run(&emulator, TOASTER, TOASTER_KEY);

@@ -194,7 +194,7 @@ impl own_mqtt::Client for Broker {
 }
 
 #[test]
-fn an_mqtt_client_of_ones_own() {
+fn the_programs_own_mqtt_client() {
     let answers = [("202", ASSIGNING.to_string()), ("200", ASSIGNED.to_string())].into();
     let mut broker = Broker { answers, passwords: Vec::new(), clock: Clock::default(), requests: 0 };
     let hub = own_mqtt::provision(&mut broker, &mut toaster(), &mut toaster_key());
@@ -326,7 +326,7 @@ fn a_run_is_spawned_on_tokios_threads() {
 }
 
 #[test]
-fn what_is_not_send_runs_on_one_thread() {
+fn a_run_that_is_not_send_runs_on_one_thread() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let bus = Rc::new(RefCell::new(Vec::new()));
     let mut element = executors::Element { bus: bus.clone() };

@@ -175,7 +175,7 @@ fn a_record_takes_the_place_of_its_answer() {
 
 /// The exact size is enough. With one byte less the call fails, and the answer is unchanged.
 #[test]
-fn a_record_in_place_says_what_would_do() {
+fn a_record_in_place_names_the_size_it_needs() {
     let state = assigned(&registration(TOASTER), ASSIGNED).unwrap().registration_state().raw();
     for (is_look_up, answer) in in_every_place(state) {
         let needed = Record::OVERHEAD + state.len();
@@ -342,7 +342,7 @@ fn other_layouts_are_refused() {
 
 /// A complete record of this device is still checked like an answer.
 #[test]
-fn what_no_answer_can_say_is_refused() {
+fn a_record_that_no_answer_can_contain_is_rejected() {
     let state = assigned(&registration(TOASTER), ASSIGNED).unwrap().registration_state().raw();
     let hub = format!(r#""assignedHub":"{TOASTERS_HUB}""#);
     let device_id = format!(r#""deviceId":"{TOASTER}""#);

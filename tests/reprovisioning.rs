@@ -420,7 +420,7 @@ fn without_the_look_up_the_registration_is_next() {
 }
 
 #[test]
-fn what_the_look_up_cannot_tell_the_registration_does() {
+fn a_registration_follows_if_the_look_up_cannot_answer() {
     for error in [
         not_found(),
         refused(404, 404202),
@@ -748,7 +748,7 @@ fn a_hub_that_stays_down_costs_few_registrations() {
 
 /// The guard of billed calls: with the times that the documentation names.
 #[test]
-fn a_hub_that_refuses_whomever_dps_sends_does_not_loop() {
+fn a_hub_that_rejects_every_assigned_device_causes_no_loop() {
     let mut world = World::at("a");
     let start = world.now;
     world.boot(&mut Others::new("", HubOutcome::Refused(401), "a"), 60 * DAY);
@@ -1039,7 +1039,7 @@ fn a_register_request_with_the_other_key_counts() {
 
 /// A future that was dropped, a result read from the wrong buffer, a run that was not started.
 #[test]
-fn a_run_that_nobody_finished_is_a_failure_too() {
+fn an_unfinished_run_is_a_failure_too() {
     let registration = registration(TOASTER);
     let sent = || {
         let mut run = Provisioning::new(registration, Attestation::x509());
@@ -1241,7 +1241,7 @@ fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
 }
 
 #[test]
-fn the_operator_can_have_a_device_provisioned_anew() {
+fn the_operator_can_request_reprovisioning() {
     let registration = registration(TOASTER);
     let record = World::at("a").flash;
     let record = Record::read(&record, &registration);
@@ -1276,7 +1276,7 @@ fn the_operator_can_have_a_device_provisioned_anew() {
 }
 
 #[test]
-fn what_comes_at_the_wrong_time_changes_nothing() {
+fn calls_at_the_wrong_time_change_nothing() {
     let registration = registration(TOASTER);
     let answer = at("b");
     let assignment = assigned(&registration, &answer).unwrap();
@@ -1412,7 +1412,7 @@ fn a_pause_does_not_keep_a_device_from_its_hub_after_a_reboot() {
 
 /// Erased, torn at each byte over erased flash and over older pauses, and each bit flipped.
 #[test]
-fn pauses_that_cannot_be_read_are_none() {
+fn unreadable_pauses_are_ignored() {
     let id = registration(TOASTER).registration_id();
     let mut life = Reprovisioning::new(id, ReprovisioningPolicy::new(), Err(RecordError::Absent));
     let older = life.pauses(HOUR).to_bytes();

@@ -221,7 +221,7 @@ const LATE: Duration = Duration::from_secs(5);
 const FOR_EVER: Duration = Duration::MAX;
 
 #[test]
-fn a_handshake_that_does_not_end_is_given_up() {
+fn a_handshake_that_does_not_end_times_out() {
     let emulator = emulator();
     let ca = emulator.ca_pem().as_bytes();
     let silent = TcpListener::bind("localhost:0").unwrap();
@@ -516,14 +516,14 @@ fn ssl_cert_file_names_the_roots() {
 }
 
 #[test]
-fn a_program_without_cryptography_is_told_so() {
+fn a_program_without_a_tls_provider_gets_an_error() {
     if env::var_os(CHILD).is_some() {
         let error = Connector::builder().build().unwrap_err();
         assert!(matches!(error, tls::Error::NoCryptoProvider), "{error:?}");
         assert!(error.to_string().contains("default_provider().install_default()"), "{error}");
         return;
     }
-    in_process("a_program_without_cryptography_is_told_so", &[]);
+    in_process("a_program_without_a_tls_provider_gets_an_error", &[]);
 }
 
 // ---- Errors ----

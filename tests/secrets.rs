@@ -80,7 +80,7 @@ fn a_group_key_cannot_sign() {
 }
 
 #[test]
-fn what_holds_a_signature_has_no_debug() {
+fn types_with_a_signature_have_no_debug() {
     assert!(!implements!(Provisioning<'static>: Debug));
 }
 

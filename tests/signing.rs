@@ -156,7 +156,7 @@ fn the_expiry_is_fixed_at_the_start_and_never_before_the_end_of_the_run() {
 }
 
 #[test]
-fn by_hand_is_what_sign_with_does() {
+fn signing_by_hand_equals_sign_with() {
     let hmac = |key: &str, message: &[u8]| {
         let mut signature = [0; 32];
         DeviceKey::from_base64(key).unwrap().sign(message, &mut signature).unwrap();
@@ -530,7 +530,7 @@ fn text_of(key: &DeviceKey) -> Option<String> {
 }
 
 #[test]
-fn a_key_is_read_in_place_of_the_one_before() {
+fn reading_a_key_replaces_the_earlier_key() {
     let [short, middle, long] =
         [16, 32, 64].map(|len| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, vec![0xa5; len]));
     let signature = |key: &mut DeviceKey| {

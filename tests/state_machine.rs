@@ -664,7 +664,7 @@ fn statuses_without_an_error_document() {
 }
 
 #[test]
-fn the_services_words_stay_readable() {
+fn the_services_message_stays_readable() {
     let mut provisioning = toaster();
     let body = error_body(401000).replace('}', r#","info":{"k":"v"}}"#);
     Bench::start(&mut provisioning).run(&[answers(401, None, body.clone())]).unwrap_err();

@@ -66,7 +66,7 @@ fn an_error_kind_is_the_same_fault_blocking_and_async() {
 }
 
 #[test]
-fn an_interrupted_call_is_called_again() {
+fn an_interrupted_call_is_repeated() {
     let second = Duration::from_secs(1);
     let answer = Act::Bytes(http("200 OK", "", ASSIGNED), 100);
     for call in [Call::Write, Call::Flush, Call::Read] {

@@ -387,7 +387,7 @@ fn nothing_is_left_out_if_the_clock_outruns_the_waits() {
 // ---- Runs that were not started ----
 
 #[test]
-fn a_run_that_was_not_started_connects_to_nobody() {
+fn a_run_that_was_not_started_opens_no_connection() {
     for transport in [Blocking, Async, Https] {
         let (requests, url) = serve(vec![assigned(), refused(), assigned()]);
         let answers = [assigned(), refused(), assigned()].map(|answer| vec![bytes(answer), Act::Close]);
@@ -514,7 +514,7 @@ impl asynch::Connect for Modem {
 /// A modem has one socket, and a small board has memory for one TLS session. It is released before the
 /// next one is requested, and not kept during a wait if it cannot be reused.
 #[test]
-fn a_stream_that_is_of_no_use_is_dropped_before_anything_else() {
+fn an_unusable_stream_is_dropped_first() {
     let polled = || bytes(assigning());
     let last = || vec![bytes(assigned())];
     for (connections, expected) in [

@@ -42,7 +42,7 @@ fn change(payload: &str) -> Properties<'_> {
 }
 
 #[test]
-fn what_hubs_are_known_to_send() {
+fn messages_that_hubs_send() {
     let rows = include_str!("vectors/twin-messages.tsv").lines().filter(|line| !line.starts_with('#'));
     let mut count = 0;
     for row in rows {
@@ -141,7 +141,7 @@ fn the_two_parts_of_a_twin() {
 }
 
 #[test]
-fn properties_as_a_type_of_ones_own() {
+fn properties_as_a_custom_type() {
     #[derive(Debug, Deserialize, PartialEq)]
     struct Settings<'a> {
         state: &'a str,
@@ -163,7 +163,7 @@ fn properties_as_a_type_of_ones_own() {
 
 /// An invalid message is an error that names the problem and the request. It is never a twin.
 #[test]
-fn what_is_no_twin_is_an_error() {
+fn an_invalid_twin_is_an_error() {
     for (body, expected) in [
         (r#"{"reported":{"$version":1}}"#, Malformed::Missing("desired")),
         (r#"{"desired":{"$version":1}}"#, Malformed::Missing("reported")),
@@ -211,7 +211,7 @@ fn what_is_no_twin_is_an_error() {
 }
 
 #[test]
-fn what_is_not_ours_is_left_alone() {
+fn other_messages_are_ignored() {
     for topic in [
         "",
         "$iothub/twin/res",
@@ -288,7 +288,7 @@ fn a_device_applies_each_change_once_and_sees_a_gap() {
 }
 
 #[test]
-fn refusals_say_whose_move_it_is() {
+fn rejections_name_who_is_at_fault() {
     use Fault::{Busy, Caller, Credential, Refused};
     for (status, fault, ends_session) in [
         (400, Caller, false),
@@ -347,7 +347,7 @@ fn a_refusal_has_the_hubs_words() {
 
 /// For a client with a buffer of 1 KB: a larger message is skipped, and the session continues.
 #[test]
-fn what_does_not_fit_the_client_costs_nothing_else() {
+fn a_message_larger_than_the_client_is_skipped() {
     const BUFFER: usize = 1024;
     let large = format!(r#"{{"desired":{{"a":"{}","$version":4}},"reported":{{"$version":1}}}}"#, "x".repeat(32_000));
     let small = r#"{"desired":{"b":1,"$version":4},"reported":{"$version":2}}"#;

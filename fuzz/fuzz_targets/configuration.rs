@@ -1,6 +1,5 @@
 //! Configurations. An accepted one is TOML, is usable, and admits no device without proof. A rejected one lists all
-//! errors.
-//! Each error has a position inside the text, and quotes no key.
+//! errors. Each error has a position inside the text, and quotes no key.
 
 #![no_main]
 

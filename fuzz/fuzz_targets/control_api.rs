@@ -1,12 +1,10 @@
 //! Calls of the control API. A foreign host, a page of another origin, or a caller without the token gets nothing. Each
 //! answer is well-formed HTTP with JSON, a stream of events or a file of the page, and has the security headers. No key
-//! is
-//! shown, and the listener keeps answering.
+//! is shown, and the listener keeps answering.
 //!
 //! A part is a call: the method and the target, headers, an empty line, the body. A `Host` and the type of the body are
 //! added unless the call has its own. `{token}` stands for the token. The part `device` registers `d`. A part that
-//! starts
-//! with `telemetry:` is a message from `d` to its hub.
+//! starts with `telemetry:` is a message from `d` to its hub.
 
 #![no_main]
 

@@ -1,7 +1,6 @@
 //! A connection to the emulator's HTTP listener, also with MQTT over WebSocket. The connection ends in time. Each
-//! answer is
-//! a documented one, in well-formed HTTP and JSON. Only a device that showed its token gets a hub. After a switch to
-//! WebSocket, only the last rule is checked.
+//! answer is a documented one, in well-formed HTTP and JSON. Only a device that showed its token gets a hub. After a
+//! switch to WebSocket, only the last rule is checked.
 
 #![no_main]
 

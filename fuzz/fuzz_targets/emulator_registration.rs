@@ -1,11 +1,9 @@
 //! Requests to the emulator after TLS and framing, with tokens, certificates and TPM keys. Each answer is a documented
-//! one,
-//! and the library reads it correctly. Only a device that proved its identity gets a hub.
+//! one, and the library reads it correctly. Only a device that proved its identity gets a hub.
 //!
 //! A part is a request. Its first line has `register`, `status` or `look-up`, the registration ID, and the proof:
-//! `token`,
-//! `certificates` or the content of `Authorization`. The other lines are the body. A part `certificates` sets the chain
-//! for all later requests.
+//! `token`, `certificates` or the content of `Authorization`. The other lines are the body. A part `certificates` sets
+//! the chain for all later requests.
 
 #![no_main]
 

@@ -1,8 +1,7 @@
 //! Connections of one device to its hub, and changes by an operator. Packets are ones that a hub may send. Only a
-//! device
-//! that showed its token is admitted, and one of its connections is live. Answers and notifications go to subscribers.
-//! Versions grow as the answers say. A session is present only if it was kept. A rejected CONNECT changes nothing. The
-//! twin keeps its limits.
+//! device that showed its token is admitted, and one of its connections is live. Answers and notifications go to
+//! subscribers. Versions grow as the answers say. A session is present only if it was kept. A rejected CONNECT changes
+//! nothing. The twin keeps its limits.
 
 #![no_main]
 

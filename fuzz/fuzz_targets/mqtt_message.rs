@@ -1,6 +1,5 @@
 //! A session that receives any messages. Only a message with the number of the pending request is the answer. The run
-//! ends,
-//! and reports no hub that no message contained.
+//! ends, and reports no hub that no message contained.
 //!
 //! A part is a message: its topic, in which `{rid}` is the number of the pending request, then the body.
 

@@ -1,12 +1,9 @@
 //! A run with any answers at any times, and errors in between. The run ends, and reports no hub, certificate or key
-//! that no
-//! answer contained.
+//! that no answer contained.
 //!
 //! The first part names the run: `key`, `keys` (two), `certificate` or `tpm`, then `registration` or `look-up`, then
-//! the DER
-//! of a `csr`. Each other part is an event after some seconds: `200 SECONDS RETRY-AFTER` and a body, `failure SECONDS
-//! KIND`,
-//! or `lost SECONDS` if the driver lost the request and asks again.
+//! the DER of a `csr`. Each other part is an event after some seconds: `200 SECONDS RETRY-AFTER` and a body, `failure
+//! SECONDS KIND`, or `lost SECONDS` if the driver lost the request and asks again.
 
 #![no_main]
 

@@ -1,7 +1,6 @@
 //! Calls of the service API. A call without a token does nothing. Each answer is well-formed HTTP and JSON with a
 //! documented status. Keys are shown only by the attestation mechanism. What was set can be read back and passes the
-//! rules
-//! of the configuration. What was deleted is gone. Queries end, and find all enrollments.
+//! rules of the configuration. What was deleted is gone. Queries end, and find all enrollments.
 //!
 //! A part is a call: the method and the target, headers, an empty line, the body. The owner's token is added unless the
 //! call has an `Authorization`. `{etag}` and `{continuation}` stand for the last ones that were answered.

@@ -1,6 +1,5 @@
 //! What a hub sends about the twin. Each part of a twin is what serde_json reads. An answer belongs to the request that
-//! its
-//! topic names. A change is applied once.
+//! its topic names. A change is applied once.
 //!
 //! A part is a message: its topic, then its payload.
 

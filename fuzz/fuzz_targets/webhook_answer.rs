@@ -1,6 +1,5 @@
 //! An answer of a webhook. A device gets a hub only if the answer names it and it was offered. The returned payload
-//! reaches
-//! the device unchanged. The first line is the status, the rest is the body.
+//! reaches the device unchanged. The first line is the status, the rest is the body.
 
 #![no_main]
 

@@ -1,13 +1,10 @@
 //! Calls of the C API in any order, with any arguments that C can pass. A line is a call: its first character selects
-//! the
-//! function, the second the object, the third the size of the buffer; the rest is text. [`Script::line`] lists all
+//! the function, the second the object, the third the size of the buffer; the rest is text. [`Script::line`] lists all
 //! calls.
 //!
 //! No byte outside the arguments is read or written. A handle that is not initialized, was moved, or is used by a
-//! callback
-//! is rejected. The size that an error names is sufficient. Texts end with a zero byte. A result points into the bytes
-//! that
-//! it was read from. A run ends.
+//! callback is rejected. The size that an error names is sufficient. Texts end with a zero byte. A result points into
+//! the bytes that it was read from. A run ends.
 
 #![no_main]
 
