@@ -188,7 +188,7 @@ fn certificates_and_keys_that_cannot_be_used() {
         (client(V1.as_bytes(), V1_KEY.as_bytes()), Input::Certificate, "certificate 1 is X.509 version 1"),
         (client(&behind, key), Input::Certificate, "certificate 2 is X.509 version 1"),
         (client(&behind, key), Input::Certificate, "create one of version 3 with `openssl x509 -req"),
-        (client(own, b""), Input::PrivateKey, "no private key in PEM or DER"),
+        (client(own, b""), Input::PrivateKey, "no private key: use PEM or DER, not encrypted"),
         (client(own, own), Input::PrivateKey, "no private key"),
         (client(own, legacy), Input::PrivateKey, "the key is encrypted: `openssl pkey -in"),
         (client(own, encrypted), Input::PrivateKey, "the key is encrypted"),

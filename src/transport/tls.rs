@@ -825,7 +825,7 @@ impl fmt::Display for Problem {
             Self::NoCertificate => f.write_str(
                 "no certificate in PEM or DER (`openssl pkcs12 -in FILE -nodes` converts a .pfx file to PEM)",
             ),
-            Self::NoPrivateKey => f.write_str("no private key in PEM or DER"),
+            Self::NoPrivateKey => f.write_str("no private key: use PEM or DER, not encrypted"),
             Self::Encrypted => f.write_str("the key is encrypted: `openssl pkey -in FILE -out FILE` decrypts it"),
             Self::OldVersion { number } => {
                 write!(

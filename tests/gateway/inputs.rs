@@ -361,7 +361,7 @@ fn the_devices_own_files_are_judged_before_anything_is_sent() {
         (
             &certificate,
             &v1_key,
-            ["v1-key.pem: the private key", "is not that of the first certificate in", "the device's own"],
+            ["v1-key.pem: the private key", "does not belong to the first certificate", "the device's certificate"],
         ),
         (&certificate, &legacy, ["legacy-encrypted.pem: the private key:", "is encrypted", "openssl pkey -in"]),
         (&certificate, &encrypted, ["encrypted.pem: the private key:", "is encrypted", "openssl pkey -in"]),
