@@ -403,7 +403,7 @@ fn ignored_members_have_a_warning() {
             json!({ "Payload": {}, "payload": {}, "tags": {}, "hub\u{7}": 1 }),
             vec![
                 format!("hub\\u{{7}} is ignored: {known}"),
-                "payload is there more than once".to_owned(),
+                "payload appears more than once".to_owned(),
                 "tags is ignored: it belongs in initialTwin.tags".to_owned(),
                 "initialTwin.payload is ignored: it belongs in payload".to_owned(),
             ],

@@ -47,7 +47,7 @@ fn without_arguments_it_is_the_tutorials_service() {
         format!("POST {TOASTER} -> 200 allocated {TOASTERS_HUB}"),
         format!("GET  {TOASTER} -> 200 assigned {TOASTERS_HUB}"),
         "?****): Unrecognized device registration.".into(),
-        "ms, the built-in webhook, for no webhook_url is set: http://127.0.0.1:".into(),
+        "ms, the built-in webhook, because no webhook_url is set: http://127.0.0.1:".into(),
         "failed 400207 Custom allocation failed with status code: 400".into(),
     ] {
         assert!(log.contains(&what), "{what}\n{log}");

@@ -74,7 +74,7 @@ impl Console {
         let _ = self.drained.recv_timeout(Duration::from_secs(1));
         match self.counts.dropped.load(Ordering::Relaxed) {
             0 => {}
-            lines => eprintln!("{lines} lines were not printed: whoever reads them is too slow"),
+            lines => eprintln!("{lines} lines were not printed, because the reader of the output is too slow"),
         }
     }
 }

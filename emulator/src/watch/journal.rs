@@ -137,7 +137,7 @@ impl Journal {
         // Real time, not scaled time, because the limit is for people and programs that read the record.
         let Some(hidden) = kept.telemetry.admit(self.started.elapsed()) else { return };
         if hidden > 0 {
-            let _ = write!(record.outcome, " ({hidden} messages before this one are not on record)");
+            let _ = write!(record.outcome, " ({hidden} messages before this one were not recorded)");
         }
         self.keep_request(kept, record.without_signatures());
     }
@@ -249,6 +249,6 @@ mod tests {
         later.record_telemetry(telemetry());
         let requests = later.requests();
         assert_eq!(requests[0].method, "PUT");
-        assert_eq!(requests[101].outcome, "telemetry (19900 messages before this one are not on record)");
+        assert_eq!(requests[101].outcome, "telemetry (19900 messages before this one were not recorded)");
     }
 }

@@ -227,7 +227,7 @@ impl fmt::Display for WebhookCall {
         if let Some(next_in) = self.next_in {
             write!(f, ", next in {next_in:?}")?;
         }
-        let built_in = if self.built_in { "the built-in webhook, for no webhook_url is set: " } else { "" };
+        let built_in = if self.built_in { "the built-in webhook, because no webhook_url is set: " } else { "" };
         write!(f, ", {built_in}{})", printable(&self.url))?;
         if self.assigned_hub.is_none() && !self.response_body.is_empty() {
             write!(f, ": {}", excerpt(&self.response_body))?;

@@ -140,7 +140,7 @@ pub(crate) struct Names {
 #[derive(Args)]
 #[command(next_help_heading = "Configuration")]
 pub(crate) struct Configuration {
-    /// Read enrollments, hubs and behaviour from this TOML file
+    /// Read enrollments, hubs and behavior from this TOML file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Call this webhook. Put a URL with a function key (?code=…) into the environment

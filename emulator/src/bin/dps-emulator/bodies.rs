@@ -7,13 +7,13 @@ use crate::colour::Paint;
 
 const TITLE: &str = "    ";
 const BODY: &str = "      ";
-/// Deeper levels are indented no further: a body of brackets alone would become gigabytes of white space.
+/// Deeper levels get no more indentation. Otherwise a body of brackets would become gigabytes of white space.
 const DEEPEST: usize = 32;
 
 /// Appends the bodies of an event, each below its title. Empty ones are left out.
 pub(crate) fn append(lines: &mut String, event: &Event, paint: Paint) {
     let bodies = match event {
-        // What the hub sends by itself answers nothing.
+        // A notification of the hub has no request.
         Event::Request(record) if record.hub.is_some() && record.method == "NOTIFY" => {
             [("request", &record.body), ("sent to the device", &record.response_body)]
         }
@@ -29,7 +29,7 @@ pub(crate) fn append(lines: &mut String, event: &Event, paint: Paint) {
     }
 }
 
-/// JSON on lines of its own as it was sent, number by number. Anything else with its own lines.
+/// Returns JSON indented, with numbers as sent. Other text keeps its lines.
 fn indented(body: &str) -> String {
     if serde_json::from_str::<IgnoredAny>(body).is_ok() {
         return json(body);
@@ -38,7 +38,7 @@ fn indented(body: &str) -> String {
     lines.join("\n")
 }
 
-/// Well-formed JSON with other white space. What could steer a terminal is written as JSON's escapes.
+/// Returns well-formed JSON with new white space. Characters that control a terminal become JSON escapes.
 fn json(text: &str) -> String {
     let mut lines = BODY.to_owned();
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
@@ -100,7 +100,7 @@ fn push(lines: &mut String, c: char) {
 mod tests {
     use super::*;
 
-    /// The lines are those of serde_json's pretty form, whatever white space was sent.
+    /// The lines equal serde_json's pretty form for any white space in the input.
     #[test]
     fn json_is_laid_out_as_usual() {
         for text in [
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    /// Numbers, escapes and members that are there twice stay as they were sent; what cannot be seen is escaped.
+    /// Numbers, escapes and duplicate members stay as sent. Invisible characters are escaped.
     #[test]
     fn json_says_what_was_sent() {
         let number = "12345678901234567890.123456789012345678901234567890";
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(steering.lines().nth(1).unwrap().trim(), r#""\u009b31m\u202e\udb40\udc01""#);
     }
 
-    /// What is no JSON keeps its lines, and steers no terminal.
+    /// Text that is not JSON keeps its lines, and cannot control a terminal.
     #[test]
     fn other_text_keeps_its_lines() {
         let deep = indented(&("[".repeat(20_000) + &"]".repeat(20_000)));

@@ -1,4 +1,4 @@
-//! `--check`: what is wrong with the configuration.
+//! `--check`: the findings in the configuration.
 
 use azure_dps_emulator::{Finding, console::printable};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::{arguments::Output, colour::Paint, configuration::Configuration, fail
 
 /// Prints all findings, and for people their number.
 pub(crate) fn report(configuration: &Configuration, output: &Output) -> Result<(), Failure> {
-    // A reader that has seen enough, such as `head`, closes the pipe. The exit code is the same.
+    // A reader such as `head` may close the pipe. The exit code stays the same.
     let _ = print(configuration, output);
     if configuration.has_errors() { Err(Failure::checked()) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const UNDER_WAY: Style = AnsiColor::Cyan.on_default();
 const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
-/// On a red ground, because nobody but the author of the webhook can help.
+/// On red, because only the author of the webhook can correct it.
 const REFUSED_BY_WEBHOOK: Style = BAD.invert();
 const ASIDE: Style = Style::new().dimmed();
 
@@ -21,7 +21,7 @@ const ASIDE: Style = Style::new().dimmed();
 pub(crate) struct Paint(bool);
 
 impl Paint {
-    /// Whether a stream gets colour. JSON never does.
+    /// Returns the paint for a stream. JSON gets no color.
     fn new<S: RawStream>(stream: &S, when: When, is_json: bool) -> Self {
         match when {
             When::Auto => {}
@@ -44,7 +44,7 @@ impl Paint {
         if self.0 && !text.is_empty() { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    /// A line of the log: the time steps back, and what it came to has the colour of its kind.
+    /// A line of the log: the time is dim, and the outcome has the color of its kind.
     pub(crate) fn event(self, event: &Event) -> String {
         let line = event.to_string();
         let (time, rest) = line.split_once(' ').unwrap_or(("", &line));

@@ -1,4 +1,4 @@
-//! The configuration: the file, then the flags that go before it, and what is wrong with them.
+//! The configuration: the file, the options that take precedence over it, and the findings in both.
 
 use std::{fs, path::Path};
 
@@ -18,8 +18,8 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads as much of it as possible. The certificate of the TLS listeners is read only to be checked: at a start the
-    /// emulator reads it.
+    /// Reads as much as possible. The certificate of the TLS listeners is read only for the check. At a start, the
+    /// emulator reads it again.
     pub(crate) fn read(arguments: &Arguments) -> Self {
         let mut configuration = Self::read_file(arguments);
         if arguments.configuration.check {
@@ -51,7 +51,7 @@ impl Configuration {
         }
     }
 
-    /// Returns `true` if it cannot be used.
+    /// Returns `true` if the configuration cannot be used.
     pub(crate) fn has_errors(&self) -> bool {
         self.findings.iter().any(Finding::is_error)
     }
@@ -68,7 +68,7 @@ impl Configuration {
         format!("{place}{level}: {}{}", path.unwrap_or_default(), finding.message())
     }
 
-    /// The configuration, or all that makes it unusable.
+    /// Returns the configuration, or a failure with all its errors.
     pub(crate) fn usable(self) -> Result<Self, Failure> {
         if self.has_errors() {
             let errors = self.findings.iter().filter(|finding| finding.is_error());
@@ -80,7 +80,7 @@ impl Configuration {
     }
 }
 
-/// What is wrong with the certificate that a flag names.
+/// Returns the findings in the certificate of `--tls-certificate`.
 fn certificate_finding(config: &Config, arguments: &Arguments) -> Option<Finding> {
     let flags = &arguments.certificates;
     let (certificate, key) = (flags.tls_certificate.as_ref()?, flags.tls_key.as_ref()?);
@@ -93,7 +93,7 @@ fn certificate_finding(config: &Config, arguments: &Arguments) -> Option<Finding
     Some(finding.of_option("--tls-certificate"))
 }
 
-/// What a flag has set is not the file's fault.
+/// Attributes a finding to the option that set the value, not to the file.
 fn blame_flags(finding: Finding, arguments: &Arguments) -> Finding {
     if arguments.configuration.webhook.is_some() && finding.path() == "webhook_url" {
         finding.of_option("--webhook")

@@ -6,7 +6,7 @@ use crate::{arguments::Control, failure::Failure, secret};
 
 const TOKEN: &str = "DPS_EMULATOR_CONTROL_TOKEN";
 
-/// Sets up the control API as the command line asks for.
+/// Sets up the control API from the command line.
 pub(crate) fn listen(mut builder: Builder, flags: &Control) -> Result<Builder, Failure> {
     if flags.control == "none" {
         return Ok(builder);

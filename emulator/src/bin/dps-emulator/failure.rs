@@ -1,11 +1,11 @@
-//! Why the program ends, and with which exit code.
+//! The failures of the program, and their exit codes.
 
 use std::fmt;
 
-/// The exit code, and what is said on standard error. `--help` lists the codes.
+/// An exit code and a message for standard error. `--help` lists the codes.
 pub(crate) struct Failure {
     pub(crate) code: u8,
-    /// `None` if it was said already.
+    /// `None` if the message was printed before.
     pub(crate) why: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl Failure {
         Self { code: 3, why: Some(error.to_string()) }
     }
 
-    /// `--check` has found errors, and told of them.
+    /// `--check` found errors and printed them.
     pub(crate) fn checked() -> Self {
         Self { code: 3, why: None }
     }

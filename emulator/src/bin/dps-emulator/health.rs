@@ -1,5 +1,5 @@
-//! `--check-health`: asks a running emulator whether it is ready, such as for the health check of a container, which
-//! may have no shell and no other program.
+//! `--check-health`: asks a running emulator whether it is ready. The health check of a container needs this option,
+//! because the container has no shell and no other program.
 
 use std::{
     io::{self, Read, Write},

@@ -7,7 +7,7 @@ use std::{
 
 /// Prints a line for each of these hosts that needs one. IP addresses and `localhost` do not.
 pub(crate) fn print(names: &[String]) {
-    // A reader that has seen enough closes the pipe.
+    // A reader such as `head` may close the pipe.
     let _ = write(names);
 }
 

@@ -1,4 +1,4 @@
-//! What is printed: the listeners at start, then a line for each event.
+//! The output: the listeners at start, then a line for each event.
 
 use azure_dps_emulator::{
     Emulator, Event, Finding,
@@ -11,7 +11,7 @@ use crate::{arguments::Output, bodies, colour::Paint, configuration::Configurati
 /// How the emulator names the listener of the control API.
 const CONTROL: &str = "control";
 
-/// Prints as the command line asks for.
+/// Prints in the format of the command line.
 #[derive(Clone)]
 pub(crate) struct Lines {
     printer: Printer,
@@ -25,7 +25,7 @@ impl Lines {
         Self { printer, paint: Paint::of_output(output), is_json: output.json, is_verbose: output.verbose }
     }
 
-    /// One line for each listener; for people, the hubs and what else it serves as well.
+    /// Prints a line for each listener. Without `--json`, also prints the hubs and the other services.
     pub(crate) fn announce(&self, emulator: &Emulator, hubs: &[String], about: &str) {
         for (listener, url) in emulator.listeners() {
             if self.is_json {
@@ -52,7 +52,7 @@ impl Lines {
         }
     }
 
-    /// The last line at start, for people: where to look at what follows.
+    /// Prints the last line at start: the address of the page. Not with `--json`.
     pub(crate) fn control_url(&self, emulator: &Emulator) {
         if let Some(url) = emulator.control_url().filter(|_| !self.is_json) {
             self.printer.line(format!("control page at {url}/"));
@@ -86,7 +86,7 @@ impl Lines {
         if self.is_verbose {
             bodies::append(&mut lines, event, self.paint);
         }
-        // One entry, so that the lines of other events do not come between.
+        // One entry, so that the lines of other events stay apart.
         self.printer.line(lines);
     }
 
@@ -107,5 +107,5 @@ fn named(hubs: &[String]) -> String {
     let more = hubs.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let names = hubs[..hubs.len().min(NAMED)].join(", ");
-    format!("hubs on the same listeners, over MQTT: {names}{more} (--hosts helps devices to find them)")
+    format!("hubs on the same listeners, over MQTT: {names}{more} (--hosts prints lines for a hosts file)")
 }

@@ -1,5 +1,4 @@
-//! Secrets, which are not on the command line, where other users see them, but in a file, on standard input or in the
-//! environment.
+//! Secrets come from a file, standard input or the environment. Other users can read the command line.
 
 use std::{
     env::{self, VarError},
@@ -10,10 +9,10 @@ use std::{
 
 use crate::failure::Failure;
 
-/// A secret is far shorter.
+/// More than the length of any secret.
 const LONGEST_FILE: u64 = 4096;
 
-/// Reads a secret, if there is one, and says where it was. The file goes before the environment.
+/// Reads a secret, if there is one, and returns its source. The file takes precedence over the environment.
 pub(crate) fn read(file: Option<&Path>, variable: &str) -> Result<Option<(String, String)>, Failure> {
     let (source, text) = match file {
         Some(path) => {

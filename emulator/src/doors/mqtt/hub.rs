@@ -71,7 +71,7 @@ impl<'a> HubSide<'a> {
     ) -> Result<Entered<'a>, Refusal> {
         let will = greeting.will.as_ref().map(|will| read_will(will, user.device_id)).transpose();
         let will = will.map_err(|why| {
-            Refusal::new(ConnectReturnCode::NotAuthorized, format!("the will is no telemetry of the device: {why}"))
+            Refusal::new(ConnectReturnCode::NotAuthorized, format!("the will is not telemetry of the device: {why}"))
         })?;
         let connect = HubConnect {
             hub: user.hub,
@@ -247,7 +247,7 @@ impl Side for HubSide<'_> {
             }
             Topic::Telemetry(properties) => self.telemetry(properties, publish, record).await,
             Topic::MethodAnswer => {
-                record.outcome = "the answer to a direct method, and the hub of the emulator calls none".to_owned();
+                record.outcome = "an answer to a direct method; the emulator calls no methods".to_owned();
                 Exchange { record, action: Action::Nothing, reply: Reply::Acknowledgement(None) }
             }
         }
@@ -288,7 +288,11 @@ fn read_will(will: &LastWill, device_id: &str) -> Result<Properties, String> {
 
 fn check_size(properties: &Properties, body: &[u8]) -> Result<(), String> {
     let size = body.len() + properties.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    if size <= MAX_MESSAGE { Ok(()) } else { Err(format!("a message of {size} bytes; a hub takes {MAX_MESSAGE}")) }
+    if size <= MAX_MESSAGE {
+        Ok(())
+    } else {
+        Err(format!("a message of {size} bytes; a hub accepts at most {MAX_MESSAGE}"))
+    }
 }
 
 /// Returns the body for the record. Only the length of a very long body is returned.

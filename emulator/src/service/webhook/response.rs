@@ -127,7 +127,7 @@ fn check_members(members: &Members<'_>, place: &str, warnings: &mut Vec<String>,
                     seen.push(name);
                     continue;
                 }
-                format!("{place}{name} is there more than once")
+                format!("{place}{name} appears more than once")
             } else {
                 let last = |path: &&&str| path.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
                 let hint = match PLACES.iter().find(last) {
@@ -176,7 +176,7 @@ fn read_response(body: &[u8], warnings: &mut Vec<String>, show: Show<'_>) -> Res
                 let twin =
                     Twin { tags: object(member(&twin, "tags"))?, desired: object(member(&properties, "desired"))? };
                 if let Err(why) = twin_limits::check(&twin) {
-                    warnings.push(show(&format!("the hub refuses the initialTwin if it is the device's: {why}")));
+                    warnings.push(show(&format!("the initialTwin breaks a limit of the hub: {why}")));
                 }
                 Some(twin)
             }
