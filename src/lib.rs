@@ -156,6 +156,10 @@ mod errors {}
 mod firmware {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/gateway.md")]
+mod gateway {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/after-first-boot.md")]
 mod after_first_boot {}
 

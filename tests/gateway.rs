@@ -30,7 +30,7 @@ use azure_dps_emulator::{
     X509Attestation,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use programs::example;
+use programs::{example, output_of};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256, PublicKeyData,
 };
@@ -234,7 +234,7 @@ fn derive_key_names_the_line_of_a_wrong_id() {
         (&["--ids-file", "/nowhere"][..], "/nowhere"),
         (&["--ids-file", "/"], "/: "),
         (&["--ids-file", "/dev/zero"], "/dev/zero: it is a device"),
-        (&["--ids-file", "-", "--key-file", "-"], "not both"),
+        (&["--ids-file", "-", "--key-file", "-"], "only one of key and IDs"),
         (&["--ids-file", "-", "--rid", "sn-1"], "cannot be used with"),
         (&[], "--registration-id"),
     ] {
@@ -515,7 +515,7 @@ fn a_bad_record_is_refused_and_written_anew() {
     let content = newer.len() - 16;
     let digest = Sha256::digest(&newer[..content]);
     newer[content..].copy_from_slice(&digest[..16]);
-    let torn = "not written to its end, or has changed";
+    let torn = "incomplete or damaged";
     for (bytes, why) in [
         (good[..good.len() - 1].to_vec(), torn),
         (changed(40, b'#'), torn),
@@ -1081,19 +1081,79 @@ fn a_terminal_is_told_nothing_by_the_service() {
 }
 
 #[test]
-fn help_documents_the_exit_codes_and_shows_no_key() {
+fn help_documents_the_exit_codes_shows_no_key_and_fits_80_columns() {
     let run = Gateway::bare(&["--help"]).key(GROUP_KEY).run();
     run.expect(0);
     let (_, exit_codes) = run.stdout.split_once("Exit codes:\n").unwrap();
-    let listed: Vec<_> = exit_codes.lines().take(13).filter_map(|line| line.split_whitespace().next()).collect();
+    // A line that goes on has more blanks before it.
+    let codes = exit_codes.lines().filter_map(|line| line.strip_prefix("  "));
+    let listed: Vec<_> = codes.filter_map(|line| line.split(' ').next()).filter(|code| !code.is_empty()).collect();
     assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]);
     for flag in ["--id-scope", "--registration-id", "--symmetric-key", "--compute-key", "--payload"] {
         assert!(run.stdout.contains(flag), "{flag}");
     }
     assert!(run.stdout.contains("worst place"));
 
+    for program in ["gateway", "fleet", "contoso"] {
+        for flag in ["-h", "--help"] {
+            for columns in ["80", "200", ""] {
+                // Without COLUMNS, the width is the same: there is no terminal.
+                let output = output_of(Command::new(example(program)).arg(flag).env("COLUMNS", columns));
+                let help = String::from_utf8(output.stdout).unwrap();
+                let long: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
+                assert!(help.contains("Usage: ") && long.is_empty(), "{program} {flag}: {long:#?}");
+            }
+        }
+    }
+
     let run = Gateway::bare(&["--version"]).run();
     assert_eq!(run.stdout, format!("gateway {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// The unit's command provisions a device with a certificate. systemd tries again after the codes that can pass, and
+/// the page says the same.
+#[test]
+fn the_systemd_unit_is_for_this_program() {
+    let unit = include_str!("../examples/gateway/azure-dps.service").replace("\\\n", " ");
+    let setting = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+    let permanent = [USAGE, REFUSED, DISABLED, UNAUTHORIZED, NO_CERTIFICATE].map(|code| code.to_string());
+    assert_eq!(setting("RestartPreventExitStatus"), permanent.join(" "));
+    assert_eq!(setting("Restart"), "on-failure");
+    let (_, table) = include_str!("../docs/gateway.md").split_once("## Exit codes\n").unwrap();
+    let rows = table.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| "));
+    let advice: Vec<_> = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>()).collect();
+    let stop = advice.iter().filter(|cells| cells[3].starts_with("stop")).map(|cells| cells[1]);
+    assert_eq!(stop.collect::<Vec<_>>(), permanent);
+
+    let [root, _] = authorities();
+    let device = Device::new("sn-008");
+    let mut params = device.params.clone();
+    params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    let certificate = params.signed_by(&device.key, &root).unwrap().pem();
+    let mut config = polled();
+    config.enrollment_groups[0] = EnrollmentGroup {
+        enrollment_group_id: "factory".to_owned(),
+        x509: attested_by(&root.pem()),
+        ..Default::default()
+    };
+    let emulator = start(config);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    fs::write(format!("{folder}/device.pem"), certificate).unwrap();
+    fs::write(format!("{folder}/device-key.pem"), device.key.serialize_pem()).unwrap();
+    let command = setting("ExecStart").replace("${ID_SCOPE}", "0ne00002193").replace("${REGISTRATION_ID}", "sn-008");
+    let command = command.replace("${CREDENTIALS_DIRECTORY}", folder).replace("${STATE_DIRECTORY}", folder);
+    let ca = temporary("unit-ca.pem", emulator.ca_pem());
+    let gateway = || {
+        let args: Vec<_> = command.split_whitespace().skip(1).collect();
+        Gateway::bare(&args).args(&["--host", https(&emulator)]).env("SSL_CERT_FILE", ca.to_str().unwrap())
+    };
+    for from in ["service", "record"] {
+        let run = gateway().may_not_print(&device.private_key_line()).run();
+        run.expect(0);
+        let assigned = run.json();
+        assert_eq!((&assigned["deviceId"], &assigned["from"]), (&json!("sn-008"), &json!(from)));
+    }
 }
 
 // ---- The machinery ----

@@ -1,8 +1,8 @@
-//! The whole tutorial in one command, up to the hub: `cargo run --example contoso`
+//! Runs Microsoft's tutorial, up to the hub: `cargo run --example contoso`
 //!
-//! A local DPS with its hubs and Contoso's custom allocation webhook start inside this program. A toaster,
-//! a heat pump and a device that Contoso does not know are provisioned at the same time. Those that get a
-//! hub connect to it and download their twins. Then the operator moves the toaster to another hub.
+//! The program starts a local DPS with its hubs and Contoso's custom allocation webhook. Then it provisions a toaster,
+//! a heat pump and a device that Contoso does not know, at the same time. The devices with a hub connect to it and
+//! download their twins. Then the operator moves the toaster to another hub.
 //! Source: <https://learn.microsoft.com/azure/iot-dps/tutorial-custom-allocation-policies>.
 
 mod device;
@@ -17,6 +17,7 @@ use azure_dps::{
     provisioning::{Endpoint, Progress},
 };
 use azure_dps_emulator::{Allocation, AllocationPolicy, Config, Emulator, IndividualEnrollment, SymmetricKey};
+use clap::Parser;
 use console::style;
 use device::{Device, Failure, ID_SCOPE, Local, Step};
 
@@ -25,7 +26,7 @@ const TOASTERS_TWIN: &str = r#"state "ready", darknessSetting "medium""#;
 /// Where the operator moves the toaster.
 const NEW_HUB: &str = "contoso-toasters-hub-1099.azure-devices.net";
 
-/// The three devices and what the tutorial says of them: the hub and the twin, or the service's code.
+/// The three devices, and what the tutorial says about each: hub and twin, or the service's error code.
 const DEVICES: [(&str, Expected); 3] = [
     (TOASTER, Ok(("contoso-toasters-hub-1098.azure-devices.net", TOASTERS_TWIN))),
     (
@@ -36,7 +37,16 @@ const DEVICES: [(&str, Expected); 3] = [
 ];
 type Expected = Result<(&'static str, &'static str), ErrorCode>;
 
+/// Runs Microsoft's tutorial on custom allocation policies, with a local DPS.
+///
+/// It starts a DPS, its hubs and the Contoso webhook on 127.0.0.1. Then it provisions three devices and moves one of
+/// them to another hub. The exit code is 0 if each device ends as in the tutorial.
+#[derive(Parser)]
+#[command(name = "contoso", version, max_term_width = 80)]
+struct Cli {}
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let Cli {} = Cli::parse();
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
     // The tutorial's function returns no payload; the concept document's does.
@@ -86,7 +96,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Boots a device, and shows each of its steps.
+/// Boots a device, and prints each step.
 fn boot(device: &mut Device, local: Local<'_>, started: Instant) -> Result<String, Failure> {
     let id = device.id;
     device.boot(local, |step| {
@@ -105,7 +115,7 @@ fn boot(device: &mut Device, local: Local<'_>, started: Instant) -> Result<Strin
     })
 }
 
-/// Shows where a device is, and its twin. Returns `true` if both are as expected.
+/// Prints the hub and the twin of a device. Returns `true` if both are as expected.
 fn report(device: &Device, outcome: &Result<String, Failure>, expected: Expected) -> bool {
     println!("\n{}", style(device.id).bold());
     match (outcome, device.assignment()) {
@@ -130,7 +140,8 @@ fn report(device: &Device, outcome: &Result<String, Failure>, expected: Expected
     }
 }
 
-/// What the operator does: an enrollment for this device alone, which names another hub, and an end at the old hub.
+/// Does what the operator does: creates an individual enrollment with another hub, and disables the device at the old
+/// hub.
 /// DPS moves the twin when the device registers again (the re-provisioning policy `migrate`).
 fn move_toaster(emulator: &Emulator) -> Result<(), Box<dyn Error>> {
     let primary_key = SymmetricKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;

@@ -16,18 +16,18 @@ const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
 /// "Device registrations: 1000/min/service", the published quota.
 const REGISTRATIONS_PER_MINUTE: u32 = 1000;
 
-/// Provisions many simulated devices of an enrollment group through the Azure IoT Hub Device
-/// Provisioning Service (DPS) at the same time, and reports the outcome of each.
+/// Provisions many simulated devices of an enrollment group at the same time, through the Azure IoT Hub Device
+/// Provisioning Service (DPS), and reports the outcome of each.
 ///
-/// Each device has its own key and its own connection, and waits as the service asks it to.
+/// Each device has its own key and its own connection, and waits as the service asks.
 #[derive(Parser)]
-#[command(name = "fleet", version, after_long_help = LONG_HELP, arg_required_else_help = true)]
+#[command(name = "fleet", version, max_term_width = 80, after_long_help = LONG_HELP, arg_required_else_help = true)]
 pub struct Cli {
     /// The DPS instance's ID scope, such as 0ne00002193
     #[arg(long, visible_alias = "scope", value_name = "SCOPE", value_parser = id_scope)]
     pub id_scope: String,
 
-    /// The registration IDs: {} is a number, counted from --first
+    /// The registration IDs: {} stands for the number of a device
     #[arg(long, visible_alias = "rid", value_name = "PATTERN", default_value = "fleet-{}", value_parser = pattern)]
     registration_id: String,
 
@@ -42,8 +42,8 @@ pub struct Cli {
 
     /// A file with the registration IDs, one a line; - is standard input
     ///
-    /// White space around an ID is ignored, and so are blank lines and lines that begin with #. The list
-    /// has at most 100000 IDs, and none twice, in whatever case.
+    /// White space around an ID, blank lines and lines that begin with # are ignored. A list has at most 100000 IDs. No
+    /// ID may occur twice, in upper or lower case.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["registration_id", "devices", "first"])]
     ids_file: Option<PathBuf>,
 
@@ -51,14 +51,14 @@ pub struct Cli {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
 
-    /// How many devices begin in a minute [default: 1000, the service's quota; to this machine: all at once]
+    /// How many devices start in a minute [default: 1000, the service's quota; all at once for a service on this machine]
     ///
-    /// They are spread evenly. A device that is refused with 429 all the same tries again, later and
-    /// later, until its --timeout.
+    /// The starts are spread evenly. A device that gets status 429 tries again after growing pauses, until its
+    /// --timeout.
     #[arg(long, value_name = "PER_MINUTE", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
-    /// A file with nothing but the group's key; - is standard input [env: AZURE_DPS_SYMMETRIC_KEY]
+    /// A file with the group's key; - is standard input [env: AZURE_DPS_SYMMETRIC_KEY]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 
@@ -66,19 +66,19 @@ pub struct Cli {
     #[arg(long, value_name = "JSON|FILE")]
     payload: Option<String>,
 
-    /// The service: a host, host:port, or a URL; https, or http to this machine only
+    /// The service: a host, host:port, or a URL. https, or http to this machine only
     #[arg(long, visible_alias = "host", value_name = "HOST|URL", default_value = Endpoint::GLOBAL.host(), value_parser = endpoint)]
     pub provisioning_host: String,
 
-    /// What is spoken with the service
+    /// The protocol
     #[arg(long, value_enum, default_value_t = Transport::Http)]
     pub transport: Transport,
 
-    /// Trust these PEM certificates, and none of this machine's
+    /// Trust only these certificates, PEM or DER, and not this machine's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
-    /// Each device gives up after this time, counted from its own beginning
+    /// Each device gives up after this time, counted from its own start
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
@@ -88,10 +88,10 @@ pub struct Cli {
     #[arg(long)]
     pub verify: bool,
 
-    /// Then connect each assigned device to its hub, over MQTT, and let all stay connected at the same time
+    /// Then connect each assigned device to its hub over MQTT, and keep all connected at the same time
     ///
-    /// Each device reads its twin, follows its desired properties, reports a property and sends telemetry, again and
-    /// again. It connects again if its connection breaks.
+    /// Each device reads its twin, follows its desired properties, and regularly reports a property and sends
+    /// telemetry. It connects again if its connection breaks.
     #[arg(long)]
     pub connect: bool,
 
@@ -104,7 +104,8 @@ pub struct Cli {
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
 
-    /// Connect to all hubs at this address: a host, host:port, or a URL; mqtts, or mqtt to this machine only [default: each hub's own, port 8883]
+    /// Connect to this address instead of the assigned hubs: a host, host:port, or a URL. mqtts, or mqtt to this machine
+    /// only [default: each hub's own, port 8883]
     #[arg(long, value_name = "HOST|URL", requires = "connect")]
     hub_address: Option<String>,
 
@@ -122,77 +123,92 @@ pub struct Cli {
 }
 
 const LONG_HELP: &str = "\
-The key is the enrollment group's: each device's own key is derived from it. Give it in the
-environment variable AZURE_DPS_SYMMETRIC_KEY, in a file, or on standard input, never on the
-command line, which every user of this machine can read.
+The key is the enrollment group's. Each device's own key is derived from it.
+Give it in the environment variable AZURE_DPS_SYMMETRIC_KEY, in a file, or on
+standard input. Every user of this machine can read a command line, so there is
+no flag for the key.
 
-The default --rate keeps within the quota of registrations (1000 a minute and DPS instance). The
-library keeps within the quota of polls (5 in 10 s and device): it polls when the service says so,
-or else every 3 s. Register requests are billed, also those of simulated devices; the look-ups of
---verify are not. The devices stay in their hubs until somebody deletes them there.
+The default --rate keeps within the quota of registrations: 1000 a minute for
+each DPS instance. The library keeps within the quota of polls, 5 in 10 s for
+each device: it polls when the service asks for it, or else every 3 s. Register
+requests are billed, also those of simulated devices. The look-ups of --verify
+are not billed. The devices stay in their hubs until you delete them there.
 
-Examples, against the emulator as started by
+Examples. The emulator runs as
 `dps-emulator --http 127.0.0.1:8080 --https 127.0.0.1:8443 --ca-out ca.pem`:
   # 2000 toasters of the tutorial at once, over TLS, each looked up afterwards
-  AZURE_DPS_SYMMETRIC_KEY=… fleet --id-scope 0ne00002193 --devices 2000 --verify \\
-      --registration-id 'fleet-{}-contoso-tstrsd-007' --host https://localhost:8443 --ca ca.pem
+  AZURE_DPS_SYMMETRIC_KEY=… fleet --id-scope 0ne00002193 --devices 2000 \\
+      --registration-id 'fleet-{}-contoso-tstrsd-007' --verify \\
+      --host https://localhost:8443 --ca ca.pem
 
   # The same for a script, without TLS, 50 at a time
-  fleet --scope 0ne00002193 --rid 'fleet-{}-contoso-tstrsd-007' --devices 2000 --concurrency 50 \\
-      --key-file group.key --host http://127.0.0.1:8080 --json
+  fleet --scope 0ne00002193 --rid 'fleet-{}-contoso-tstrsd-007' \\
+      --devices 2000 --concurrency 50 --key-file group.key --json \\
+      --host http://127.0.0.1:8080
 
-  # The same devices, each connected to its hub for a minute. This needs an emulator with --mqtts 127.0.0.1:8883
-  AZURE_DPS_SYMMETRIC_KEY=… fleet --id-scope 0ne00002193 --devices 2000 --connect --hold 60 \\
-      --registration-id 'fleet-{}-contoso-tstrsd-007' --host https://localhost:8443 --ca ca.pem --hub-address localhost
+  # The same devices, each connected to its hub for a minute. The emulator
+  # needs `--mqtts 127.0.0.1:8883` too
+  AZURE_DPS_SYMMETRIC_KEY=… fleet --id-scope 0ne00002193 --devices 2000 \\
+      --registration-id 'fleet-{}-contoso-tstrsd-007' --connect --hold 60 \\
+      --host https://localhost:8443 --ca ca.pem --hub-address localhost
 
   # The devices of a list, at a real DPS: 1000 a minute
   fleet --scope 0ne00002193 --ids-file ids.txt --key-file group.key --verify
 
-JSON, over all devices:
+JSON, for all devices together:
   devices, assigned, failed, unfinished, interrupted
   seconds, devicesPerSecond
-  latencySeconds    p50, p90, p99, max of the assigned devices, each from its own beginning
-  hubs, errors, retries    a name and how often
-  requests, registerRequests, refusedCalls, connections    sums of what each device has, below
-  sharedIdentities  devices that were given the hub and device ID of another one
-  verification      null without --verify; same, different (the service names another hub or
-                    device ID), failed (a name and how often)
-  connection        null without --connect; connected, failed (a name and how often), breaks (the same), seconds
-                    (until the last device was connected), devicesPerSecond, latencySeconds, and the sums of what each
-                    device has, below
-  results           one object a device, in the order of the IDs
+  latencySeconds    p50, p90, p99 and max of the assigned devices; each counts
+                    from the start of its device
+  hubs, errors, retries    names, and how often each occurred
+  requests, registerRequests, refusedCalls, connections
+                    sums over the devices; see below
+  sharedIdentities  devices that got the hub and device ID of another device
+  verification      null without --verify; same, different (the service names
+                    another hub or device ID), failed (names and counts)
+  connection        null without --connect; connected, failed and breaks
+                    (names and counts), seconds (until the last device was
+                    connected), devicesPerSecond, latencySeconds, and sums over
+                    the devices; see `stay`
+  results           one object for each device, in the order of the IDs
 
 JSON, each of results:
   registrationId
-  outcome           assigned, failed or unfinished; an unfinished device has nothing more
+  outcome           assigned, failed or unfinished; an unfinished device has no
+                    other member
   assignedHub, deviceId    if assigned
-  seconds           from the device's own beginning
-  requests          requests sent, polls included
-  registerRequests  of these, the ones that register; they are billed
-  refusedCalls      of these, the ones answered with HTTP status 429
-  retries           attempts that failed and were repeated
+  seconds           from the start of this device
+  requests          requests sent, including polls
+  registerRequests  register requests among them, which are billed
+  refusedCalls      requests among them that were answered with status 429
+  retries           failed attempts that were repeated
   connections       attempts to connect
-  error             null, or why the device failed: kind (the name in errors), code, httpStatus,
-                    trackingId, seen (in words); or why its look-up failed
+  error             null, or why the device or its look-up failed: kind (the
+                    name in errors), code, httpStatus, trackingId, seen (text)
   verification      null, same, different or failed
   stay              null without --connect; what the device did at its hub:
-                      seconds (until its first report was accepted), connections, sessions, resumedSessions (the hub
-                      had kept the subscriptions), breaks, longestBreakSeconds, desiredVersion, changes, reports (that
-                      the hub accepted), lastReport, reportedVersion, telemetry (that the hub acknowledged), and
-                      error: null, or why the device was not connected in the end
-  sharesIdentityWith    null, or the first device with the same hub and device ID
+                    seconds (until its first report was accepted),
+                    connections, sessions, resumedSessions (the hub had kept
+                    the subscriptions), breaks, longestBreakSeconds,
+                    desiredVersion, changes, reports (that the hub accepted),
+                    lastReport, reportedVersion, telemetry (that the hub
+                    acknowledged), and error: null, or why the device was not
+                    connected at the end
+  sharesIdentityWith    null, or the first device with the same hub and
+                    device ID
 
-The text names up to 20 devices that failed, that --verify found different, or that share an
-identity. JSON names all.
+The text names at most 20 devices that failed, that --verify found different,
+or that share an identity. JSON names all.
 
 Exit codes:
   0    every device is assigned, and --verify, if given, found the same
   1    another failure, such as a result that cannot be written
-  2    usage: a flag, an ID, a file, the key, the payload or the endpoint is not acceptable
+  2    usage: a flag, ID, file, key, payload or endpoint is not acceptable
   3    a device is not assigned
-  4    every device is assigned, but --verify found a difference, or two devices share an identity
-  5    as 0, but a device was not connected to its hub in the end
-  130  interrupted by Ctrl-C: the output says what had happened by then";
+  4    every device is assigned, but --verify found a difference, or two
+       devices share an identity
+  5    every device is assigned, but one was not connected to its hub at the end
+  130  interrupted by Ctrl-C: the output has the results until then";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
@@ -207,7 +223,7 @@ impl Cli {
     pub fn registration_ids(&self) -> Result<Vec<Rc<str>>, String> {
         if let Some(file) = &self.ids_file {
             if is_stdin(file) && self.key_file.as_deref().is_some_and(is_stdin) {
-                return Err("the key or the IDs can come from standard input, not both".to_owned());
+                return Err("only one of key and IDs can come from standard input".to_owned());
             }
             return Ok(ids::read(file)?.into_iter().map(Rc::from).collect());
         }
@@ -220,7 +236,7 @@ impl Cli {
         self.concurrency.map(|devices| devices as usize)
     }
 
-    /// How many devices begin in a minute; `None` for all at once.
+    /// How many devices start in a minute; `None` for all at once.
     pub fn rate(&self) -> Option<u32> {
         self.rate.or((!self.is_local()).then_some(REGISTRATIONS_PER_MINUTE))
     }
@@ -270,7 +286,7 @@ pub fn usage_error(message: impl std::fmt::Display) -> ! {
 /// Checks the pattern with the longest number.
 fn pattern(text: &str) -> Result<String, String> {
     if text.matches("{}").count() != 1 {
-        return Err("the pattern must contain {} once, the place of the number".to_owned());
+        return Err("the pattern must contain {} once, for the number".to_owned());
     }
     let longest = text.replace("{}", &(u64::from(u32::MAX) + 100_000).to_string());
     RegistrationId::new(&longest).map(|_| text.to_owned()).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! `gateway derive-key`: devices' own keys from an enrollment group's, for the factory.
+//! `gateway derive-key`: derives device keys from a group key, in the factory.
 
 use std::{
     fs::File,
@@ -22,16 +22,18 @@ const LINE: usize = 256;
 
 #[derive(Args)]
 #[command(after_help = "\
-Prints the key alone for a single --registration-id, and otherwise a line for each device, in the order
-given: the registration ID, a tab, the key.
+Prints only the key if there is one --registration-id. Otherwise prints a line
+for each device, in the given order: the registration ID, a tab, the key.
 
   AZURE_DPS_SYMMETRIC_KEY=… gateway derive-key --rid sn-007 > device.key
-  seq -f 'sn-%03g' 1 500 | gateway derive-key --ids-file - --key-file group.key > keys.tsv
+  seq -f 'sn-%03g' 1 500 | gateway derive-key --ids-file - \\
+      --key-file group.key > keys.tsv
 
-Each line of --ids-file is one registration ID. White space around the ID is ignored, and so are blank
-lines and lines that begin with #. The list has at most 100000 IDs, and none twice, in whatever case.")]
+Each line of --ids-file is one registration ID. White space around an ID, blank
+lines and lines that begin with # are ignored. A list has at most 100000 IDs.
+No ID may occur twice, in upper or lower case.")]
 pub struct DeriveKey {
-    /// The device; give it again for more of them
+    /// The device; may be repeated
     #[arg(long = "registration-id", visible_alias = "rid", value_name = "ID", value_parser = registration_id)]
     #[arg(required_unless_present = "ids_file")]
     registration_ids: Vec<String>,
@@ -43,7 +45,7 @@ pub struct DeriveKey {
     #[command(flatten)]
     key: Key,
 
-    /// Print one JSON object a line, for each device: registrationId, symmetricKey
+    /// Print one JSON object a line for each device: registrationId, symmetricKey
     #[arg(long)]
     json: bool,
 }
@@ -52,7 +54,7 @@ impl DeriveKey {
     /// Everything that the command line can get wrong. Nothing is printed if one of the IDs is wrong.
     pub fn check(&self) -> Result<Job, String> {
         if self.ids_file.as_deref().is_some_and(is_stdin) && self.key.is_on_stdin() {
-            return Err("the key or the IDs can come from standard input, not both".to_owned());
+            return Err("only one of key and IDs can come from standard input".to_owned());
         }
         let ids = match &self.ids_file {
             Some(file) => ids::read(file)?,

@@ -413,8 +413,8 @@ fn the_hubs_words_and_tracking_id_are_found() {
 #[test]
 fn the_help_says_how_it_waits() {
     let help = Gateway::bare(&["--help"]).run().stdout;
-    let (_, waits) = help.split_once("What may pass (6 and 7) is retried until the time-out").unwrap();
-    for part in ["pauses that grow", "10 to 60 s", "5 to 80 s", "8 retries in a row"] {
+    let (_, waits) = help.split_once("The gateway retries 6 and 7 until the time-out").unwrap();
+    for part in ["growing pauses", "10 to 60 s", "5 to 80 s", "8 retries in a row"] {
         assert!(waits.contains(part), "{waits}");
     }
     assert!(help.contains("counts from when key and files have been read"), "{help}");
