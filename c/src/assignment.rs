@@ -7,7 +7,7 @@ use azure_dps::{Assignment, json::Object, provisioning::Substatus};
 use crate::{
     border::{Out, answer, azure_dps_str, bytes, get, outcome, put, structure},
     client::{Client, azure_dps_client},
-    error::azure_dps_result,
+    error::{azure_dps_result, failure_of},
     json::malformed,
 };
 
@@ -46,8 +46,10 @@ pub unsafe extern "C" fn azure_dps_get_assignment(
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
         let client = get::<Client>(dps)?;
-        let result = client.provisioning.result(bytes(body, body_len)?)?;
-        put(assignment, (&result).into())
+        match &client.provisioning.result(bytes(body, body_len)?) {
+            Ok(result) => put(assignment, result.into()),
+            Err(error) => Err(failure_of(error)),
+        }
     })
 }
 

@@ -6,7 +6,9 @@
 
 use core::{
     ffi::{c_char, c_void},
+    num::NonZero,
     ops::{Deref, DerefMut},
+    ptr::NonNull,
     slice,
 };
 
@@ -14,21 +16,33 @@ use azure_dps::{Error, error::BufferTooSmall};
 
 use crate::error::{
     AZURE_DPS_ERR_ARGUMENT, AZURE_DPS_ERR_BUFFER_TOO_SMALL, AZURE_DPS_ERR_HANDLE, AZURE_DPS_OK, azure_dps_result,
-    result_of,
+    failure_of,
 };
 
-/// A negative `AZURE_DPS_ERR_*`.
+/// A negative `AZURE_DPS_ERR_*`. It is never 0, so that a `Result<(), Failure>` is C's code already.
 #[derive(Clone, Copy)]
-pub(crate) struct Failure(pub(crate) azure_dps_result);
+pub(crate) struct Failure(NonZero<azure_dps_result>);
 
 impl Failure {
-    pub(crate) const ARGUMENT: Self = Self(AZURE_DPS_ERR_ARGUMENT);
-    pub(crate) const HANDLE: Self = Self(AZURE_DPS_ERR_HANDLE);
+    pub(crate) const ARGUMENT: Self = Self::of(AZURE_DPS_ERR_ARGUMENT);
+    pub(crate) const HANDLE: Self = Self::of(AZURE_DPS_ERR_HANDLE);
+
+    pub(crate) const fn of(result: azure_dps_result) -> Self {
+        const { assert!(AZURE_DPS_OK == 0) };
+        match NonZero::new(result) {
+            Some(result) => Self(result),
+            None => Self(NonZero::<azure_dps_result>::MIN),
+        }
+    }
+
+    pub(crate) const fn result(self) -> azure_dps_result {
+        self.0.get()
+    }
 }
 
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(result_of(&error.into()))
+        failure_of(&error.into())
     }
 }
 
@@ -36,7 +50,8 @@ impl<E: Into<Error>> From<E> for Failure {
 #[inline]
 pub(crate) fn answer(body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
     match body() {
-        Ok(answer) | Err(Failure(answer)) => answer,
+        Ok(answer) => answer,
+        Err(failure) => failure.result(),
     }
 }
 
@@ -76,9 +91,18 @@ impl azure_dps_str {
     /// The pointer is NULL or valid for reads of `len` bytes, which do not change during `'a`.
     pub(crate) unsafe fn read<'a>(self) -> Result<&'a str, Failure> {
         // SAFETY: the caller's promise.
-        let bytes = unsafe { bytes(self.ptr.cast(), self.len)? };
-        str::from_utf8(bytes).map_err(|_| Failure::ARGUMENT)
+        unsafe { read_text(self.ptr.cast(), self.len) }.ok_or(Failure::ARGUMENT)
     }
+}
+
+/// Of an `Option`, text and failure are in the same two registers.
+///
+/// # Safety
+/// As for [`azure_dps_str::read`].
+#[inline(never)]
+unsafe fn read_text<'a>(ptr: *const c_void, len: usize) -> Option<&'a str> {
+    // SAFETY: the caller's promise.
+    str::from_utf8(unsafe { bytes(ptr, len).ok()? }).ok()
 }
 
 #[cfg(any(feature = "csr", feature = "tpm"))]
@@ -118,12 +142,9 @@ impl From<&[u8]> for azure_dps_bytes {
 /// # Safety
 /// The pointer is NULL or valid for reads of `len` bytes, which do not change during `'a`.
 pub(crate) unsafe fn bytes<'a>(ptr: *const c_void, len: usize) -> Result<&'a [u8], Failure> {
-    if len == 0 {
-        return Ok(&[]);
-    }
-    check_range(ptr, len)?;
+    let start = range(ptr, len).ok_or(Failure::ARGUMENT)?;
     // SAFETY: not NULL, not longer than an object can be, and the rest is the caller's promise.
-    Ok(unsafe { slice::from_raw_parts(ptr.cast(), len) })
+    Ok(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
 }
 
 /// A buffer that C passes as pointer and size.
@@ -131,17 +152,19 @@ pub(crate) unsafe fn bytes<'a>(ptr: *const c_void, len: usize) -> Result<&'a [u8
 /// # Safety
 /// The pointer is NULL or valid for reads and writes of `size` bytes, which nobody else uses during `'a`.
 pub(crate) unsafe fn buffer<'a>(ptr: *mut c_void, size: usize) -> Result<&'a mut [u8], Failure> {
-    if size == 0 {
-        return Ok(&mut []);
-    }
-    check_range(ptr, size)?;
+    let start = range(ptr, size).ok_or(Failure::ARGUMENT)?;
     // SAFETY: not NULL, not longer than an object can be, and the rest is the caller's promise. Bytes that C
     // has not written yet are not read: the library writes a buffer before it reads from it.
-    Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), size) })
+    Ok(unsafe { slice::from_raw_parts_mut(start.as_ptr(), size) })
 }
 
-fn check_range(ptr: *const c_void, len: usize) -> Result<(), Failure> {
-    if ptr.is_null() || isize::try_from(len).is_err() { Err(Failure::ARGUMENT) } else { Ok(()) }
+/// Where a range begins, unless it is NULL or longer than an object can be.
+#[inline(never)]
+fn range(ptr: *const c_void, len: usize) -> Option<NonNull<u8>> {
+    if len == 0 {
+        return Some(NonNull::dangling());
+    }
+    NonNull::new(ptr.cast_mut().cast()).filter(|_| isize::try_from(len).is_ok())
 }
 
 /// Returns `true` if two ranges overlap.
@@ -249,26 +272,23 @@ impl<'b> Out<'b> {
     /// zero byte to a text.
     #[inline(never)]
     pub(crate) fn finish(self, written: Result<usize, Error>) -> Result<(), Failure> {
-        let end = usize::from(self.is_text);
-        match written {
-            Ok(len) if len.saturating_add(end) <= self.buffer.len() => {
-                if let Some(byte) = self.buffer.get_mut(len)
-                    && self.is_text
-                {
-                    *byte = 0;
-                }
-                // SAFETY: the promise of `bytes` and `text`.
-                unsafe { put_if_wanted(self.len, len) };
-                Ok(())
-            }
-            // The text may fit, but not its zero byte.
-            Ok(needed) | Err(Error::BufferTooSmall(BufferTooSmall { needed, .. })) => {
-                // SAFETY: the promise of `bytes` and `text`.
-                unsafe { put_if_wanted(self.len, needed.saturating_add(end)) };
-                Err(Failure(AZURE_DPS_ERR_BUFFER_TOO_SMALL))
-            }
-            Err(error) => Err(error.into()),
+        let (len, is_written) = match written {
+            Ok(len) => (len, true),
+            Err(Error::BufferTooSmall(BufferTooSmall { needed, .. })) => (needed, false),
+            Err(error) => return Err(failure_of(&error)),
+        };
+        let needed = len.saturating_add(self.is_text.into());
+        // The text may fit, but not its zero byte.
+        let fits = is_written && needed <= self.buffer.len();
+        if fits
+            && self.is_text
+            && let Some(end) = self.buffer.get_mut(len)
+        {
+            *end = 0;
         }
+        // SAFETY: the promise of `bytes` and `text`.
+        unsafe { put_if_wanted(self.len, if fits { len } else { needed }) };
+        if fits { Ok(()) } else { Err(Failure::of(AZURE_DPS_ERR_BUFFER_TOO_SMALL)) }
     }
 }
 
@@ -309,7 +329,7 @@ pub(crate) trait Guarded: Sized {
     /// The structure of the header, whose memory holds a `Handle<Self>`.
     type Memory;
     /// A number for each kind of handle.
-    const MAGIC: u32;
+    const KIND: u8;
     /// The header's structure is large enough and aligned. Evaluated by [`place`].
     const FITS: () = assert!(
         size_of::<Handle<Self>>() <= size_of::<Self::Memory>()
@@ -320,7 +340,7 @@ pub(crate) trait Guarded: Sized {
 
 /// The layout of a handle's memory.
 ///
-/// The magic is [`Guarded::MAGIC`] mixed with the handle's address. It is different in memory that was not
+/// The magic is a number mixed with [`Guarded::KIND`] and the handle's address. It is different in memory that was not
 /// initialized, was copied, moved or wiped, or is in use by a callback. The magic is accessed through a raw pointer
 /// only, and references point to the value only. So the magic may be read while a callback runs.
 #[repr(C)]
@@ -338,28 +358,29 @@ impl<T: Guarded> Handle<T> {
     unsafe fn find(memory: *const T::Memory) -> Result<*mut Self, Failure> {
         const { T::FITS };
         // SAFETY: the caller's promise. The magic is within the memory (`FITS`).
-        let this = unsafe { find(memory.cast(), T::MAGIC)? };
-        Ok(this.cast_mut().cast())
+        unsafe { find(memory.cast(), T::KIND)? };
+        Ok(memory.cast_mut().cast())
     }
 }
 
 /// Returns the magic of a handle at this address.
-fn magic(kind: u32, address: *const u32) -> u32 {
+fn magic(kind: u8, address: *const u32) -> u32 {
     let address = address.addr() as u64;
-    kind ^ address as u32 ^ (address >> 32) as u32
+    0x7370_6400 ^ u32::from(kind) ^ address as u32 ^ (address >> 32) as u32
 }
 
 /// # Safety
 /// The pointer is NULL, not aligned, or valid for reads of the magic.
 #[inline(never)]
-unsafe fn find(memory: *const u32, kind: u32) -> Result<*const u32, Failure> {
+unsafe fn find(memory: *const u32, kind: u8) -> Result<(), Failure> {
     check_place(memory)?;
     // SAFETY: aligned, not NULL, and the rest is the caller's promise.
     let found = unsafe { memory.read() };
-    if found == magic(kind, memory) { Ok(memory) } else { Err(Failure::HANDLE) }
+    if found == magic(kind, memory) { Ok(()) } else { Err(Failure::HANDLE) }
 }
 
 /// Checks that a pointer can be a handle.
+#[inline(never)]
 fn check_place(memory: *const u32) -> Result<(), Failure> {
     // The memory of every handle is an array of `u64`.
     match memory.cast::<u64>() {
@@ -390,6 +411,29 @@ pub(crate) unsafe fn get_mut<'h, T: Guarded + 'h>(memory: *mut T::Memory) -> Res
     let this = unsafe { Handle::<T>::find(memory)? };
     // SAFETY: with its magic in place, the value is initialized. The rest is the caller's promise.
     Ok(unsafe { &mut (*this).value })
+}
+
+/// Writes a text of a handle's value for C. `write` writes the text and returns its length.
+///
+/// `write` is a function pointer, so that all texts of a kind of handle share this code.
+///
+/// # Safety
+/// `memory` as for [`get`], the others as for [`Out::text`].
+#[inline(never)]
+pub(crate) unsafe fn write_text<T: Guarded>(
+    memory: *const T::Memory,
+    buffer: *mut c_char,
+    size: usize,
+    len: *mut usize,
+    write: fn(&T, &mut [u8]) -> Result<usize, Error>,
+) -> azure_dps_result {
+    // SAFETY: the caller's promise.
+    outcome(|| unsafe {
+        let value = get::<T>(memory)?;
+        let mut out = Out::text(buffer, size, len)?;
+        let written = write(value, out.room());
+        out.finish(written)
+    })
 }
 
 /// The value of a handle while callbacks run. Until this is dropped, other calls with the handle fail.
@@ -427,7 +471,7 @@ impl<T: Guarded> DerefMut for InUse<T> {
 impl<T: Guarded> Drop for InUse<T> {
     fn drop(&mut self) {
         // SAFETY: `enter` found the handle, and nobody else writes to it.
-        unsafe { set_magic(self.0) };
+        unsafe { set_magic(self.0.cast(), T::KIND) };
     }
 }
 
@@ -452,14 +496,15 @@ pub(crate) unsafe fn place<T: Guarded>(memory: *mut T::Memory) -> Result<*mut T,
 /// `place` returned a pointer for this memory, and a value was written there.
 pub(crate) unsafe fn mark<T: Guarded>(memory: *mut T::Memory) {
     // SAFETY: `place` has checked the pointer.
-    unsafe { set_magic(memory.cast::<Handle<T>>()) };
+    unsafe { set_magic(memory.cast(), T::KIND) };
 }
 
 /// # Safety
 /// The handle is valid for writes.
-unsafe fn set_magic<T: Guarded>(this: *mut Handle<T>) {
-    // SAFETY: the caller's promise.
-    unsafe { (&raw mut (*this).magic).write(magic(T::MAGIC, this.cast())) };
+#[inline(never)]
+unsafe fn set_magic(memory: *mut u32, kind: u8) {
+    // SAFETY: the caller's promise. The magic is the first member.
+    unsafe { memory.write(magic(kind, memory)) };
 }
 
 /// Drops the value of a handle. The memory is not a handle afterwards. Does nothing if it was not a handle.

@@ -11,7 +11,7 @@ use crate::{
     json::malformed,
 };
 
-const NOT_FOUND: Failure = Failure(AZURE_DPS_ERR_NOT_FOUND);
+const NOT_FOUND: Failure = Failure::of(AZURE_DPS_ERR_NOT_FOUND);
 
 /// Reads the chain in an assignment of C.
 ///

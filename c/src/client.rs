@@ -78,7 +78,7 @@ pub(crate) enum Phase {
 
 impl Guarded for Client {
     type Memory = azure_dps_client;
-    const MAGIC: u32 = 0x7370_6461;
+    const KIND: u8 = b'c';
 }
 
 /// The value in an `azure_dps_client` after a failed `azure_dps_init`.
@@ -86,18 +86,18 @@ pub(crate) struct NoClient(pub(crate) Error);
 
 impl Guarded for NoClient {
     type Memory = azure_dps_client;
-    const MAGIC: u32 = 0x7370_646e;
+    const KIND: u8 = b'n';
 }
 
 impl Client {
     pub(crate) fn check_started(&self) -> Result<(), Failure> {
-        if self.phase == Phase::NotStarted { Err(Failure(AZURE_DPS_ERR_NOT_STARTED)) } else { Ok(()) }
+        if self.phase == Phase::NotStarted { Err(Failure::of(AZURE_DPS_ERR_NOT_STARTED)) } else { Ok(()) }
     }
 
     /// Checks that [`azure_dps_step`] returned this step.
     pub(crate) fn check_phase(&self, phase: Phase) -> Result<(), Failure> {
         self.check_started()?;
-        if self.phase == phase { Ok(()) } else { Err(Failure(AZURE_DPS_ERR_NOT_DUE)) }
+        if self.phase == phase { Ok(()) } else { Err(Failure::of(AZURE_DPS_ERR_NOT_DUE)) }
     }
 
     /// Passes an error to the run. An error that C can repair before it calls again does not end the run.
@@ -549,9 +549,9 @@ impl From<Progress> for azure_dps_progress {
             Progress::Assigning => only(4),
             Progress::Assigned => only(5),
             Progress::Retrying { error, wait, failures } => {
-                Self { what: 6, result: result_of(&error), wait_ms: millis(wait), failures: failures.into() }
+                Self { what: 6, result: failure_of(&error).result(), wait_ms: millis(wait), failures: failures.into() }
             }
-            Progress::Failed(error) => Self { result: result_of(&error), ..only(7) },
+            Progress::Failed(error) => Self { result: failure_of(&error).result(), ..only(7) },
             _ => only(0),
         }
     }

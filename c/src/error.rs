@@ -24,6 +24,7 @@ macro_rules! results {
         $(pub(crate) const $name: azure_dps_result = $value;)*
 
         const RESULTS: &[azure_dps_result] = &[$($value),*];
+        $(const _: () = assert!(i8::MIN as azure_dps_result <= $value && $value <= 0);)*
         /// All names in one text. GNU ld would keep either all or none of several zero-terminated texts.
         const NAMES: &str = concat!($(stringify!($name), "\0",)* "?\0");
     };
@@ -76,22 +77,13 @@ results! {
 
 /// The code of an error.
 #[inline(never)]
-pub(crate) fn result_of(error: &Error) -> azure_dps_result {
-    match error {
+pub(crate) fn failure_of(error: &Error) -> Failure {
+    Failure::of(match error {
         Error::InvalidIdentifier(error) => match error.identifier {
             Identifier::IdScope => AZURE_DPS_ERR_INVALID_ID_SCOPE,
             Identifier::RegistrationId => AZURE_DPS_ERR_INVALID_REGISTRATION_ID,
             _ => AZURE_DPS_ERR_OTHER,
         },
-        Error::InvalidKey(_) => AZURE_DPS_ERR_INVALID_KEY,
-        Error::InvalidPayload(_) => AZURE_DPS_ERR_INVALID_PAYLOAD,
-        Error::InvalidEndpoint => AZURE_DPS_ERR_INVALID_ENDPOINT,
-        Error::NotStarted => AZURE_DPS_ERR_NOT_STARTED,
-        Error::NotFinished => AZURE_DPS_ERR_NOT_FINISHED,
-        Error::NotDue => AZURE_DPS_ERR_NOT_DUE,
-        Error::WrongBuffer => AZURE_DPS_ERR_WRONG_BUFFER,
-        Error::Signer(_) => AZURE_DPS_ERR_SIGNER,
-        Error::InvalidHub(_) => AZURE_DPS_ERR_INVALID_HUB,
         Error::Record(error) => match error {
             RecordError::Absent => AZURE_DPS_ERR_RECORD_ABSENT,
             RecordError::Torn { .. } => AZURE_DPS_ERR_RECORD_TORN,
@@ -100,21 +92,6 @@ pub(crate) fn result_of(error: &Error) -> azure_dps_result {
             RecordError::Impossible(_) => AZURE_DPS_ERR_RECORD_IMPOSSIBLE,
             _ => AZURE_DPS_ERR_OTHER,
         },
-        Error::Tpm(_) => AZURE_DPS_ERR_TPM,
-        Error::InvalidCsr => AZURE_DPS_ERR_INVALID_CSR,
-        Error::Unsupported => AZURE_DPS_ERR_UNSUPPORTED,
-        Error::BufferTooSmall(_) => AZURE_DPS_ERR_BUFFER_TOO_SMALL,
-        Error::RequestTooLarge(_) => AZURE_DPS_ERR_REQUEST_TOO_LARGE,
-        Error::Refused(_) => AZURE_DPS_ERR_REFUSED,
-        Error::Failed(_) => AZURE_DPS_ERR_FAILED,
-        Error::Disabled => AZURE_DPS_ERR_DISABLED,
-        Error::Unassigned => AZURE_DPS_ERR_UNASSIGNED,
-        Error::Malformed(_) => AZURE_DPS_ERR_MALFORMED,
-        Error::StillAssigning => AZURE_DPS_ERR_STILL_ASSIGNING,
-        Error::TimedOut => AZURE_DPS_ERR_TIMED_OUT,
-        Error::OperationLost(_) => AZURE_DPS_ERR_OPERATION_LOST,
-        Error::Untrusted => AZURE_DPS_ERR_UNTRUSTED,
-        Error::ProxyRefused => AZURE_DPS_ERR_PROXY_REFUSED,
         Error::Transport(error) => match error {
             TransportError::Connect => AZURE_DPS_ERR_CONNECT,
             TransportError::Closed => AZURE_DPS_ERR_CLOSED,
@@ -122,8 +99,45 @@ pub(crate) fn result_of(error: &Error) -> azure_dps_result {
             TransportError::Stream => AZURE_DPS_ERR_STREAM,
             _ => AZURE_DPS_ERR_OTHER,
         },
+        error => result_of_variant(error).into(),
+    })
+}
+
+/// Returns the code of an error whose variant alone decides it. Codes are bytes here, so that the compiler makes a
+/// small table.
+#[inline(never)]
+const fn result_of_variant(error: &Error) -> i8 {
+    /// Every code fits: `results!` checks it.
+    const fn byte(result: azure_dps_result) -> i8 {
+        result as i8
+    }
+    match error {
+        Error::InvalidKey(_) => byte(AZURE_DPS_ERR_INVALID_KEY),
+        Error::InvalidPayload(_) => byte(AZURE_DPS_ERR_INVALID_PAYLOAD),
+        Error::InvalidEndpoint => byte(AZURE_DPS_ERR_INVALID_ENDPOINT),
+        Error::NotStarted => byte(AZURE_DPS_ERR_NOT_STARTED),
+        Error::NotFinished => byte(AZURE_DPS_ERR_NOT_FINISHED),
+        Error::NotDue => byte(AZURE_DPS_ERR_NOT_DUE),
+        Error::WrongBuffer => byte(AZURE_DPS_ERR_WRONG_BUFFER),
+        Error::Signer(_) => byte(AZURE_DPS_ERR_SIGNER),
+        Error::InvalidHub(_) => byte(AZURE_DPS_ERR_INVALID_HUB),
+        Error::Tpm(_) => byte(AZURE_DPS_ERR_TPM),
+        Error::InvalidCsr => byte(AZURE_DPS_ERR_INVALID_CSR),
+        Error::Unsupported => byte(AZURE_DPS_ERR_UNSUPPORTED),
+        Error::BufferTooSmall(_) => byte(AZURE_DPS_ERR_BUFFER_TOO_SMALL),
+        Error::RequestTooLarge(_) => byte(AZURE_DPS_ERR_REQUEST_TOO_LARGE),
+        Error::Refused(_) => byte(AZURE_DPS_ERR_REFUSED),
+        Error::Failed(_) => byte(AZURE_DPS_ERR_FAILED),
+        Error::Disabled => byte(AZURE_DPS_ERR_DISABLED),
+        Error::Unassigned => byte(AZURE_DPS_ERR_UNASSIGNED),
+        Error::Malformed(_) => byte(AZURE_DPS_ERR_MALFORMED),
+        Error::StillAssigning => byte(AZURE_DPS_ERR_STILL_ASSIGNING),
+        Error::TimedOut => byte(AZURE_DPS_ERR_TIMED_OUT),
+        Error::OperationLost(_) => byte(AZURE_DPS_ERR_OPERATION_LOST),
+        Error::Untrusted => byte(AZURE_DPS_ERR_UNTRUSTED),
+        Error::ProxyRefused => byte(AZURE_DPS_ERR_PROXY_REFUSED),
         // `Error::Payload` occurs only with serde, which C does not use.
-        _ => AZURE_DPS_ERR_OTHER,
+        _ => byte(AZURE_DPS_ERR_OTHER),
     }
 }
 
@@ -159,7 +173,7 @@ impl azure_dps_error {
     /// Fills in the details of an error.
     fn fill(&mut self, error: &Error, io_error: i32) {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        self.result = result_of(error);
+        self.result = failure_of(error).result();
         self.fault = match error.fault() {
             Fault::Caller => 1,
             Fault::Credential => 2,
@@ -228,15 +242,15 @@ pub unsafe extern "C" fn azure_dps_get_error(
         match error_of(dps) {
             Ok(Some((error, io_error))) => described.fill(&error, io_error),
             Ok(None) => {}
-            Err(Failure(result)) => {
-                described.result = result;
+            Err(failure) => {
+                described.result = failure.result();
                 described.fault = 1;
             }
         }
         put(error, described)?;
         match described.result {
             AZURE_DPS_OK => Ok(()),
-            result => Err(Failure(result)),
+            result => Err(Failure::of(result)),
         }
     })
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The result for a value of another kind, or for text that is not JSON.
-const MALFORMED: Failure = Failure(AZURE_DPS_ERR_MALFORMED);
+const MALFORMED: Failure = Failure::of(AZURE_DPS_ERR_MALFORMED);
 
 /// Reads a text. It may come from any source, so it is checked.
 ///
@@ -44,10 +44,10 @@ pub unsafe extern "C" fn azure_dps_json_get(
         let (name, object) = (name.read()?, object.read()?);
         if object.is_empty() {
             // The webhook returned no payload.
-            return Err(Failure(AZURE_DPS_ERR_NOT_FOUND));
+            return Err(Failure::of(AZURE_DPS_ERR_NOT_FOUND));
         }
         let object = Object::parse(object).map_err(malformed)?;
-        let found = object.get(name).ok_or(Failure(AZURE_DPS_ERR_NOT_FOUND))?;
+        let found = object.get(name).ok_or(Failure::of(AZURE_DPS_ERR_NOT_FOUND))?;
         put(value, found.raw().into())
     })
 }
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn azure_dps_json_at(
         if !array.raw().starts_with('[') {
             return Err(MALFORMED);
         }
-        let found = array.elements().nth(index).ok_or(Failure(AZURE_DPS_ERR_NOT_FOUND))?;
+        let found = array.elements().nth(index).ok_or(Failure::of(AZURE_DPS_ERR_NOT_FOUND))?;
         put(value, found.raw().into())
     })
 }

@@ -3,13 +3,13 @@
 use core::ffi::{c_char, c_void};
 
 use azure_dps::{
-    DeviceKey, Error, GroupKey, RegistrationId,
+    DeviceKey, GroupKey, RegistrationId,
     identity::{SIGNATURE_LEN, Sign},
 };
 use zeroize::Zeroize;
 
 use crate::{
-    border::{Failure, Guarded, Out, azure_dps_str, bytes, get, get_mut, mark, outcome, place, structure_mut},
+    border::{Failure, Guarded, azure_dps_str, bytes, get_mut, mark, outcome, place, structure_mut, write_text},
     error::azure_dps_result,
 };
 
@@ -21,7 +21,7 @@ pub struct azure_dps_key {
 
 impl Guarded for DeviceKey {
     type Memory = azure_dps_key;
-    const MAGIC: u32 = 0x6479_656b;
+    const KIND: u8 = b'k';
 }
 
 /// See the header.
@@ -89,12 +89,7 @@ pub unsafe extern "C" fn azure_dps_key_write_base64(
     len: *mut usize,
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
-    outcome(|| unsafe {
-        let key = get::<DeviceKey>(key)?;
-        let mut out = Out::text(buffer, size, len)?;
-        let written = key.write_base64(out.room()).map(str::len);
-        out.finish(written.map_err(Error::from))
-    })
+    unsafe { write_text::<DeviceKey>(key, buffer, size, len, |key, room| Ok(key.write_base64(room)?.len())) }
 }
 
 /// See the header.

@@ -31,6 +31,7 @@
 //! - `outcome` converts a `Result` to a code of C. `answer` does the same for functions that return a number.
 //! - `get`, `get_mut` and `enter` check a handle before they create a reference. A function that calls callbacks uses
 //!   `enter`: until it returns, other calls with the handle fail.
+//! - `write_text` is a whole function that writes a text of a handle, such as the MQTT user name.
 //! - `structure`, `bytes`, `buffer` and `azure_dps_str::read` check other pointers for NULL and, if possible, for
 //!   alignment. The C caller must ensure that they are valid.
 //! - No function panics. `ci/no-panic-c` proves this with the linker. So the code does not index slices, and does not

@@ -6,7 +6,7 @@ use azure_dps::{Error, mqtt};
 
 use crate::{
     border::{
-        Out, answer, azure_dps_bytes, azure_dps_str, buffer, bytes, copy, get, get_mut, outcome, put, put_if_wanted,
+        answer, azure_dps_bytes, azure_dps_str, buffer, bytes, copy, get_mut, outcome, put, put_if_wanted, write_text,
     },
     client::{Client, azure_dps_client},
     error::azure_dps_result,
@@ -24,12 +24,11 @@ pub unsafe extern "C" fn azure_dps_mqtt_write_client_id(
     len: *mut usize,
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
-    outcome(|| unsafe {
-        let client = get::<Client>(dps)?;
-        let mut out = Out::text(buffer, size, len)?;
-        let written = copy(mqtt::client_id(&client.provisioning).as_bytes(), out.room());
-        out.finish(Ok(written))
-    })
+    unsafe {
+        write_text::<Client>(dps, buffer, size, len, |client, room| {
+            Ok(copy(mqtt::client_id(&client.provisioning).as_bytes(), room))
+        })
+    }
 }
 
 /// See the header.
@@ -44,12 +43,11 @@ pub unsafe extern "C" fn azure_dps_mqtt_write_user_name(
     len: *mut usize,
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
-    outcome(|| unsafe {
-        let client = get::<Client>(dps)?;
-        let mut out = Out::text(buffer, size, len)?;
-        let written = mqtt::write_user_name(&client.provisioning, out.room()).map(str::len);
-        out.finish(written.map_err(Error::from))
-    })
+    unsafe {
+        write_text::<Client>(dps, buffer, size, len, |client, room| {
+            Ok(mqtt::write_user_name(&client.provisioning, room)?.len())
+        })
+    }
 }
 
 /// See the header.
@@ -64,12 +62,11 @@ pub unsafe extern "C" fn azure_dps_mqtt_write_password(
     len: *mut usize,
 ) -> azure_dps_result {
     // SAFETY: the caller's promise.
-    outcome(|| unsafe {
-        let client = get::<Client>(dps)?;
-        let mut out = Out::text(buffer, size, len)?;
-        let written = mqtt::write_password(&client.provisioning, out.room()).map(str::len);
-        out.finish(written)
-    })
+    unsafe {
+        write_text::<Client>(dps, buffer, size, len, |client, room| {
+            Ok(mqtt::write_password(&client.provisioning, room)?.len())
+        })
+    }
 }
 
 /// See the header.

@@ -33,7 +33,7 @@ impl Life {
 
 impl Guarded for Life {
     type Memory = azure_dps_reprovisioning;
-    const MAGIC: u32 = 0x6566_696c;
+    const KIND: u8 = b'r';
 }
 
 /// See the header.

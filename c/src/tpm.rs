@@ -127,7 +127,7 @@ pub unsafe extern "C" fn azure_dps_tpm_decode(
             ),
             Err(TpmError::BufferTooSmall(BufferTooSmall { needed: size, .. })) => {
                 put_if_wanted(needed, size);
-                Err(Failure(AZURE_DPS_ERR_BUFFER_TOO_SMALL))
+                Err(Failure::of(AZURE_DPS_ERR_BUFFER_TOO_SMALL))
             }
             Err(error) => Err(error.into()),
         }
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn azure_dps_tpm_get_authentication_key(
     // SAFETY: the caller's promise.
     outcome(|| unsafe {
         let state = Object::parse(structure(assignment)?.registration_state.read()?).map_err(malformed)?;
-        let found = AuthenticationKey::of_registration_state(state).ok_or(Failure(AZURE_DPS_ERR_NOT_FOUND))?;
+        let found = AuthenticationKey::of_registration_state(state).ok_or(Failure::of(AZURE_DPS_ERR_NOT_FOUND))?;
         put(key, found.text().raw().into())
     })
 }
