@@ -19,7 +19,6 @@ use core::{ops::Range, time::Duration};
 
 /// Returns the time between two readings of a clock. `to` must not be before `from`.
 pub(crate) fn between(from: Duration, to: Duration) -> Duration {
-    const SECOND: u32 = 1_000_000_000;
     let seconds = to.as_secs().saturating_sub(from.as_secs());
     let (to, from) = (to.subsec_nanos(), from.subsec_nanos());
     match to.checked_sub(from) {
@@ -31,6 +30,55 @@ pub(crate) fn between(from: Duration, to: Duration) -> Duration {
 /// Returns the time that is `millis` milliseconds after `now`.
 pub(crate) fn later(now: Duration, millis: u32) -> Duration {
     now.saturating_add(Duration::from_millis(u64::from(millis)))
+}
+
+/// A reading of the caller's clock, up to 136 years. On a microcontroller, a comparison of two `Duration`s is four
+/// times the code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Time {
+    seconds: u32,
+    /// Below [`SECOND`].
+    nanos: u32,
+}
+
+const SECOND: u32 = 1_000_000_000;
+
+impl Time {
+    pub(crate) const ZERO: Self = Self { seconds: 0, nanos: 0 };
+
+    /// The time so many milliseconds later.
+    #[inline(never)]
+    pub(crate) fn later(self, millis: u32) -> Self {
+        let nanos = self.nanos + millis % 1000 * 1_000_000;
+        let seconds = self.seconds.saturating_add(millis / 1000);
+        match nanos.checked_sub(SECOND) {
+            Some(nanos) => Self { seconds: seconds.saturating_add(1), nanos },
+            None => Self { seconds, nanos },
+        }
+    }
+
+    /// How long it is from a time until this one. The caller knows that this one is later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let seconds = self.seconds.saturating_sub(earlier.seconds);
+        match self.nanos.checked_sub(earlier.nanos) {
+            Some(nanos) => Self { seconds, nanos },
+            None => Self { seconds: seconds.saturating_sub(1), nanos: self.nanos + SECOND - earlier.nanos },
+        }
+        .into()
+    }
+}
+
+impl From<Duration> for Time {
+    fn from(time: Duration) -> Self {
+        Self { seconds: u32::try_from(time.as_secs()).unwrap_or(u32::MAX), nanos: time.subsec_nanos() }
+    }
+}
+
+impl From<Time> for Duration {
+    fn from(time: Time) -> Self {
+        // The bound is for the compiler, which cannot know it.
+        Self::new(time.seconds.into(), time.nanos.min(SECOND - 1))
+    }
 }
 
 /// Moves bytes within a buffer, in either direction.

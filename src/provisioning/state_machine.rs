@@ -24,7 +24,7 @@ use crate::{
         json::{JsonError, JsonProblem, Value},
         writer::{Writer, text},
     },
-    total::{between, later},
+    total::Time,
 };
 
 /// The state machine that provisions one device. It has no I/O, no clock and no allocator.
@@ -201,7 +201,7 @@ pub const MAX_BODY: usize = 96 * 1024;
 
 struct Run {
     state: State,
-    deadline: Duration,
+    deadline: Time,
     /// The expiry of the token, in Unix time. Fixed at the start, because the token is written again after it
     /// was signed.
     expiry: u64,
@@ -239,10 +239,10 @@ enum State {
     Due,
     /// A request was written.
     InFlight {
-        since: Duration,
+        since: Time,
     },
     Waiting {
-        until: Duration,
+        until: Time,
     },
     /// The last answer is a challenge for the TPM.
     Challenged,
@@ -285,7 +285,7 @@ impl<'a> Provisioning<'a> {
             is_lookup: false,
             run: Run {
                 state: State::Idle,
-                deadline: Duration::ZERO,
+                deadline: Time::ZERO,
                 expiry: 0,
                 id: Vec::new(),
                 signature: Signature::EMPTY,
@@ -446,7 +446,7 @@ impl<'a> Provisioning<'a> {
         let lifetime = timeout.div_ceil(1000).max(self.token_lifetime);
         // Each field is set on its own, because a new `Run` would first be built on the stack.
         self.run.state = State::Due;
-        self.run.deadline = later(now, timeout);
+        self.run.deadline = Time::from(now).later(timeout);
         self.run.expiry = unix_time.saturating_add(lifetime.into());
         self.run.id.clear();
         self.forget_signature();
@@ -476,14 +476,15 @@ impl<'a> Provisioning<'a> {
 
     /// Returns the next step. See [the driving contract](Self#the-driving-contract).
     pub fn step(&mut self, now: Duration) -> Step {
+        let now = Time::from(now);
         match self.run.state {
-            State::Waiting { until } if now < until => return Step::Wait(between(now, until)),
+            State::Waiting { until } if now < until => return Step::Wait(until.since(now)),
             State::Idle | State::Assigned(_) | State::Failed => return Step::Finished,
             // If the driver lost an exchange, the request is due again and gets its full time.
             State::Due | State::InFlight { .. } | State::Waiting { .. } | State::Challenged => {}
         }
         if now >= self.run.deadline {
-            self.fail(self.run.failure);
+            self.end_as_failed();
             return Step::Finished;
         }
         if let State::Challenged = self.run.state {
@@ -621,11 +622,7 @@ impl<'a> Provisioning<'a> {
     /// Returns the deadline of the current request, on the caller's clock. If no answer has arrived by then,
     /// call [`on_error`](Self::on_error).
     pub fn request_deadline(&self, now: Duration) -> Duration {
-        let since = match self.run.state {
-            State::InFlight { since } => since,
-            _ => now,
-        };
-        later(since, self.policy.request_timeout_ms()).min(self.run.deadline)
+        self.request_deadline_from(now.into()).into()
     }
 
     /// Returns the time from `now` to [`request_deadline`](Self::request_deadline). Returns zero if the
@@ -644,8 +641,17 @@ impl<'a> Provisioning<'a> {
     /// # Ok::<(), azure_dps::Error>(())
     /// ```
     pub fn request_time_left(&self, now: Duration) -> Duration {
-        let deadline = self.request_deadline(now);
-        if now < deadline { between(now, deadline) } else { Duration::ZERO }
+        let now = Time::from(now);
+        let deadline = self.request_deadline_from(now);
+        if now < deadline { deadline.since(now) } else { Duration::ZERO }
+    }
+
+    fn request_deadline_from(&self, now: Time) -> Time {
+        let since = match self.run.state {
+            State::InFlight { since } => since,
+            _ => now,
+        };
+        since.later(self.policy.request_timeout_ms()).min(self.run.deadline)
     }
 
     /// Reports a new connection, for [`Progress::Connected`]. This call is optional.
@@ -672,7 +678,7 @@ impl<'a> Provisioning<'a> {
             let refusal = refusal(answer.status, answer.body);
             let is_lost = answer.status == 404 && !self.run.id.is_empty();
             let error = if is_lost { Error::OperationLost(refusal) } else { Error::Refused(refusal) };
-            return self.retry_or_fail(now, error, answer.retry_after);
+            return self.retry_or_fail(now.into(), error, answer.retry_after);
         }
         match self.read_success(answer) {
             Ok(None) => {
@@ -681,7 +687,7 @@ impl<'a> Provisioning<'a> {
                 self.run.failure = Error::StillAssigning;
                 self.run.event = Event::Assigning;
                 let wait = self.policy.poll_wait(answer.retry_after, &mut self.run.jitter);
-                self.wait(now, wait);
+                self.wait(now.into(), wait);
             }
             Ok(Some(spans)) => {
                 self.finish(State::Assigned(spans));
@@ -689,7 +695,7 @@ impl<'a> Provisioning<'a> {
             }
             // JSON that ends too early means that the connection ended too early.
             Err(Error::Malformed(Malformed::Json(JsonError { problem: JsonProblem::End, .. }))) => {
-                self.retry_or_fail(now, Error::Transport(TransportError::Closed), None);
+                self.retry_or_fail(now.into(), Error::Transport(TransportError::Closed), None);
             }
             Err(error) => self.fail(error),
         }
@@ -699,7 +705,7 @@ impl<'a> Provisioning<'a> {
     /// other error ends the run.
     pub fn on_error(&mut self, now: Duration, error: Error) {
         if let State::Due | State::InFlight { .. } | State::Challenged = self.run.state {
-            self.retry_or_fail(now, error, None);
+            self.retry_or_fail(now.into(), error, None);
         }
     }
 
@@ -929,7 +935,7 @@ impl<'a> Provisioning<'a> {
             State::Idle => return Err(Error::NotStarted),
             _ => return Err(Error::NotDue),
         }
-        self.run.state = State::InFlight { since: now };
+        self.run.state = State::InFlight { since: now.into() };
         self.run.request_id = self.run.request_id.wrapping_add(1);
         if self.run.id.is_empty() {
             self.run.event = Event::Requesting;
@@ -1044,6 +1050,7 @@ impl<'a> Provisioning<'a> {
     }
 
     /// Reads an answer with a status 2xx. Stores the operation ID, and returns the assignment if there is one.
+    #[inline(never)]
     fn read_success(&mut self, answer: Answer<'_>) -> Result<Option<Spans>, Error> {
         let mut document = Document::EMPTY;
         let status = if self.is_lookup() {
@@ -1080,7 +1087,7 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    fn retry_or_fail(&mut self, now: Duration, error: Error, retry_after: Option<u32>) {
+    fn retry_or_fail(&mut self, now: Time, error: Error, retry_after: Option<u32>) {
         self.run.failure = error;
         self.run.failures = self.run.failures.saturating_add(1);
         let is_final = match error.fault() {
@@ -1121,16 +1128,21 @@ impl<'a> Provisioning<'a> {
     }
 
     /// Waits. Ends the run at once if the wait would end after the deadline.
-    fn wait(&mut self, now: Duration, millis: u32) {
-        let until = later(now, millis);
+    fn wait(&mut self, now: Time, millis: u32) {
+        let until = now.later(millis);
         if until >= self.run.deadline {
-            return self.fail(self.run.failure);
+            return self.end_as_failed();
         }
         self.run.state = State::Waiting { until };
     }
 
     fn fail(&mut self, error: Error) {
         self.run.failure = error;
+        self.end_as_failed();
+    }
+
+    #[inline(never)]
+    fn end_as_failed(&mut self) {
         self.finish(State::Failed);
         self.run.event = Event::Failed;
     }
