@@ -15,7 +15,7 @@ pub(crate) const MAX_DEVICE_ID: usize = 128;
 /// characters than letters, digits, `-` and `.`, or if the port is not 1 to 65535.
 ///
 /// The check matters for security: these texts become part of headers and connection strings.
-#[inline]
+#[inline(never)]
 pub(crate) fn split_hub(hub: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let in_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     let (host, rest) = hub.split_at_checked(hub.iter().take_while(in_name).count())?;

@@ -306,19 +306,16 @@ impl KeyBytes {
     #[inline(never)]
     fn decode(&mut self, text: &str) -> Result<(), InvalidKey> {
         self.len = 0;
-        let decoded = base64::decode(text.as_bytes(), &mut self.bytes);
-        let len = match decoded {
-            Ok(len @ MIN_KEY_LEN..=MAX_KEY_LEN) => len,
-            _ => 0,
+        let decoded = match base64::decode(text.as_bytes(), &mut self.bytes) {
+            Ok(len @ MIN_KEY_LEN..=MAX_KEY_LEN) => Ok(len),
+            Ok(_) | Err(Undecodable::TooLong) => Err(InvalidKey::Length),
+            Err(Undecodable::At(position)) => Err(InvalidKey::NotBase64 { position }),
         };
+        let len = decoded.unwrap_or(0);
         // Wipes the rest of a longer key, or of a text that is not a key.
         wipe(self.bytes.get_mut(len..).unwrap_or_default());
         self.len = len as u32;
-        match decoded {
-            Ok(MIN_KEY_LEN..=MAX_KEY_LEN) => Ok(()),
-            Ok(_) | Err(Undecodable::TooLong) => Err(InvalidKey::Length),
-            Err(Undecodable::At(position)) => Err(InvalidKey::NotBase64 { position }),
-        }
+        decoded.map(|_| ())
     }
 
     fn as_slice(&self) -> &[u8] {

@@ -231,12 +231,13 @@ fn write<'b>(
 /// each [`Provisioning`], because a late answer to another one could have the same number.
 pub fn on_message(provisioning: &mut Provisioning<'_>, now: Duration, topic: &str, body: &[u8]) -> bool {
     let Some(topic) = topic.strip_prefix("$dps/registrations/res/") else { return false };
-    let (mut request_id, mut retry_after) = (None, None);
-    let mut parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
-    let status = parts.next().and_then(parse_u32);
-    // The order of the parameters is not documented.
-    for part in parts {
-        if let Some(value) = part.strip_prefix(b"$rid=") {
+    let (mut status, mut request_id, mut retry_after) = (None, None, None);
+    let parts = topic.as_bytes().split(|byte| matches!(byte, b'/' | b'?' | b'&'));
+    for (at, part) in parts.enumerate() {
+        // The order of the parameters is not documented.
+        if at == 0 {
+            status = parse_u32(part);
+        } else if let Some(value) = part.strip_prefix(b"$rid=") {
             request_id = parse_u32(value);
         } else if let Some(value) = part.strip_prefix(b"retry-after=") {
             retry_after = parse_seconds(value);

@@ -64,6 +64,7 @@ const OF_STATE: [Field; 6] = [
 ];
 
 impl Field {
+    #[inline(never)]
     const fn name(self) -> &'static str {
         match self {
             Field::Status | Field::StateStatus => "status",

@@ -646,6 +646,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Checks one or more digits.
+    #[inline(never)]
     fn digits(&mut self) -> Result<(), Broken> {
         let before = self.rest.len();
         while self.peek().is_ascii_digit() {
@@ -816,6 +817,7 @@ pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
 }
 
 /// Reads decimal digits. Returns `None` if the number does not fit.
+#[inline(never)]
 pub(crate) fn parse_u32(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;
