@@ -34,7 +34,7 @@
 //! - `write_text` is a whole function that writes a text of a handle, such as the MQTT user name.
 //! - `structure`, `bytes`, `buffer` and `azure_dps_str::read` check other pointers for NULL and, if possible, for
 //!   alignment. The C caller must ensure that they are valid.
-//! - No function panics. `ci/no-panic-c` proves this with the linker. So the code does not index slices, and does not
+//! - No function panics. `ci/no-panic` proves this with the linker. So the code does not index slices, and does not
 //!   subtract lengths without a check.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
