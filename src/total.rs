@@ -46,7 +46,7 @@ const SECOND: u32 = 1_000_000_000;
 impl Time {
     pub(crate) const ZERO: Self = Self { seconds: 0, nanos: 0 };
 
-    /// The time so many milliseconds later.
+    /// Returns the time that is `millis` milliseconds later.
     #[inline(never)]
     pub(crate) fn later(self, millis: u32) -> Self {
         let nanos = self.nanos + millis % 1000 * 1_000_000;
@@ -57,7 +57,7 @@ impl Time {
         }
     }
 
-    /// How long it is from a time until this one. The caller knows that this one is later.
+    /// Returns the time from `earlier` to this time. `earlier` must not be after this time.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let seconds = self.seconds.saturating_sub(earlier.seconds);
         match self.nanos.checked_sub(earlier.nanos) {
@@ -76,7 +76,7 @@ impl From<Duration> for Time {
 
 impl From<Time> for Duration {
     fn from(time: Time) -> Self {
-        // The bound is for the compiler, which cannot know it.
+        // `nanos` is below a second. `min` tells the compiler so.
         Self::new(time.seconds.into(), time.nanos.min(SECOND - 1))
     }
 }

@@ -61,11 +61,11 @@ impl Dice {
     }
 }
 
-/// 200 devices through custom allocation, over TLS. Of some the answer to the registration is lost, of
-/// some that to a poll, some are throttled, and the webhook throttles every tenth call.
+/// 200 devices through custom allocation, over TLS. Some answers to registrations and
+/// polls are lost, some requests are throttled, and the webhook throttles every tenth call.
 ///
-/// Each is assigned once: it is told of one assignment, the service has that one, and it has been made
-/// at most as often as the device had to register, all times to the same hub.
+/// Each device gets one assignment, and the service has the same one. The service assigned the device at most as often
+/// as the device had to register, always to the same hub.
 #[test]
 fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
     const DEVICES: u32 = 200;

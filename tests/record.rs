@@ -368,7 +368,7 @@ fn a_record_that_no_answer_can_contain_is_rejected() {
         let bytes = by_hand(1, 0, SCOPE, TOASTER, state);
         assert!(matches!(read(&bytes), Err(RecordError::Impossible(Malformed::Json(_)))), "{state}");
     }
-    // As deep as an answer may be, of which a look-up's has one level less around the state.
+    // The deepest answer that is allowed. The answer of a look-up has one level less around the state.
     for (depth, is_read, is_answer) in [(62, true, true), (63, true, false), (64, false, false)] {
         let payload = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let state = state.replace(r#""payload":"#, &format!(r#""payload":{payload},"other":"#));

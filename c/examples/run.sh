@@ -328,7 +328,7 @@ dps_cases() {
     expect 0 "Exit codes:" "--help" "$folder/$program" --help
     expect 2 "cannot read" "no CA file" device "$program" "$toaster" --ca nowhere.pem
     expect 2 "--registration-id" "no registration ID" "$folder/$program" --id-scope "$scope"
-    expect 2 "INVALID_REGISTRATION_ID" "a registration ID that is none" run "$program" "not/one" --key-file "$work/lock.key"
+    expect 2 "INVALID_REGISTRATION_ID" "a registration ID with a slash" run "$program" "not/one" --key-file "$work/lock.key"
     expect 2 "INVALID_PAYLOAD" "a payload that is no object" device "$program" "$toaster" --payload '[1]'
     expect 2 "INVALID_ENDPOINT" "no endpoint" device "$program" "$toaster" --host 'ftp://x'
     expect 2 "not a key in base64" "no key" device "$program" "$toaster" --key-file "$work/dps.toml"

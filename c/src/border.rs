@@ -19,7 +19,7 @@ use crate::error::{
     failure_of,
 };
 
-/// A negative `AZURE_DPS_ERR_*`. It is never 0, so that a `Result<(), Failure>` is C's code already.
+/// A negative `AZURE_DPS_ERR_*`. It is never 0, so a `Result<(), Failure>` has the bits of C's code.
 #[derive(Clone, Copy)]
 pub(crate) struct Failure(NonZero<azure_dps_result>);
 
@@ -95,7 +95,7 @@ impl azure_dps_str {
     }
 }
 
-/// Of an `Option`, text and failure are in the same two registers.
+/// Returns `None` if the text is not valid. An `Option` of a text fits in two registers, a `Result` does not.
 ///
 /// # Safety
 /// As for [`azure_dps_str::read`].
@@ -158,7 +158,7 @@ pub(crate) unsafe fn buffer<'a>(ptr: *mut c_void, size: usize) -> Result<&'a mut
     Ok(unsafe { slice::from_raw_parts_mut(start.as_ptr(), size) })
 }
 
-/// Where a range begins, unless it is NULL or longer than an object can be.
+/// Returns the start of a range. Returns `None` if it is NULL or longer than an object can be.
 #[inline(never)]
 fn range(ptr: *const c_void, len: usize) -> Option<NonNull<u8>> {
     if len == 0 {

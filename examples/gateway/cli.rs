@@ -258,7 +258,7 @@ pub struct Provision {
     #[arg(long)]
     pub connection_string: bool,
 
-    /// Print one JSON object on standard output, for success and failure alike
+    /// Print one JSON object on standard output, also after a failure
     ///
     /// A success has assignedHub, deviceId, registrationId, the service's other fields, `from` (service or record), and
     /// endpoint if the service was asked. A failure has error. No progress is shown. Usage errors (exit code 2) are

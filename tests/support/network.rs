@@ -74,7 +74,7 @@ pub fn unix_time() -> u64 {
 }
 
 /// Runs to the end. The waits that the service asks for pass on the state machine's clock,
-/// and take a few milliseconds of ours.
+/// and take a few milliseconds of real time.
 pub fn provision<'a, 'b>(
     provisioning: &'b mut Provisioning<'_>,
     signer: &mut impl Sign,

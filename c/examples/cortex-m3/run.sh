@@ -142,7 +142,7 @@ expect 0 'payload: {' "the webhook's payload" device main localhost ca.pem toast
 expect 0 "hub:     $hub" "a certificate of RSA" device rsa localhost rsa-ca.pem toaster.key
 rsa_stack="$(sed -n 's/^stack: *//p' out)" rsa_heap="$(sed -n 's/^heap: *//p' out)"
 expect 30 "code:    401002" "another key" device main localhost ca.pem wrong.key
-expect 40 "of no CA of ours" "another CA" device main localhost rsa-ca.pem toaster.key
+expect 40 "not of a trusted CA" "another CA" device main localhost rsa-ca.pem toaster.key
 expect 40 "for another name" "another name" device main dps.example ca.pem toaster.key
 expect 40 "has expired" "an expired certificate" device expired localhost rsa-ca.pem toaster.key
 expect 2 "the key cannot be read" "no key" device main localhost ca.pem absent.key

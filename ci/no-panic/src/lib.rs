@@ -43,8 +43,8 @@ pub fn time() -> Duration {
     black_box(Duration::ZERO)
 }
 
-/// The same value, in a state of which nothing is known. Without it a run that was just begun is
-/// known to be, and what can only follow later is left out of the image.
+/// Returns the same value, and hides its state from the compiler. Without this, the compiler knows that a run has just
+/// started, and leaves out the code for later states.
 pub fn opaque<T>(value: &mut T) -> &mut T {
     black_box(value)
 }

@@ -99,7 +99,7 @@ static int provision(struct tls *tls, const char *host, azure_dps_key *key)
             if (error.http_status != 0) print_number("status:  ", error.http_status);
             if (error.code != 0) print_number("code:    ", error.code);
         }
-        print_problem(tls, MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the certificate is of no CA of ours\n");
+        print_problem(tls, MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the certificate is not of a trusted CA\n");
         print_problem(tls, MBEDTLS_X509_BADCERT_CN_MISMATCH, "the certificate is for another name\n");
         print_problem(tls, MBEDTLS_X509_BADCERT_EXPIRED, "the certificate has expired\n");
     }
