@@ -1,4 +1,4 @@
-//! A device: what it has from the factory, what it keeps, and what it does when it boots.
+//! A device: its factory settings, its flash, and its boot.
 
 use std::{
     error::Error,
@@ -22,13 +22,13 @@ use crate::hub::{Failed, Session};
 pub const ID_SCOPE: &str = "0ne00002193";
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 const PAYLOAD: &str = r#"{"MyDeviceFirmwareVersion":"12.0.2.5","MyDeviceProvisioningVersion":"1.0.0.0"}"#;
-/// Sufficient for each of the three devices.
+/// Large enough for each of the three devices.
 const SIZES: Sizes =
     Sizes::new(ID_SCOPE, "mainbuilding167-contoso-hpsd-088").with_payload(PAYLOAD.len()).with_returned_payload(100);
-/// A device that has to wait longer is left alone.
+/// If a device must wait longer than this, the program ends the run.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Where the emulator stands in for DPS and for the hubs.
+/// The addresses of the emulator, which replaces DPS and the hubs.
 #[derive(Clone, Copy)]
 pub struct Local<'a> {
     pub dps: Endpoint<'a>,
@@ -39,17 +39,17 @@ pub struct Device {
     pub id: &'static str,
     registration: Registration<'static>,
     key: DeviceKey,
-    /// The record of the assignment. Empty, as from the factory, or what the last boot wrote.
+    /// The record of the assignment. It is empty until the first boot writes it.
     flash: Vec<u8>,
 }
 
-/// What a device does.
+/// A step of a boot.
 pub enum Step {
     Dps(Progress),
     Hub(HubOutcome),
 }
 
-/// Why a boot did not lead to a hub: the service's code, if there is one, and the whole story.
+/// Why a boot did not reach a hub: the service's error code, if there is one, and the full text.
 pub struct Failure {
     pub code: Option<ErrorCode>,
     pub message: String,
@@ -62,7 +62,8 @@ impl<E: Error> From<E> for Failure {
 }
 
 impl Device {
-    /// The group key stands in for the factory, which would give the device only its derived key.
+    /// Derives the device key from the group key. In production, the factory does this, and the device has only its own
+    /// key.
     pub fn new(id: &'static str) -> Result<Self, azure_dps::Error> {
         let registration_id = RegistrationId::new(id)?;
         let (mut group_key, mut key) = (GroupKey::new(), DeviceKey::new());
@@ -72,13 +73,13 @@ impl Device {
         Ok(Self { id, registration, key, flash: Vec::new() })
     }
 
-    /// What DPS answered last.
+    /// Returns the stored assignment.
     pub fn assignment(&self) -> Result<Assignment<'_>, RecordError> {
         Record::read(&self.flash, &self.registration).map(|record| record.assignment())
     }
 
-    /// Boots: connects to the hub that is known and downloads the twin. Asks DPS if no hub is known, or if the hub
-    /// refuses the device. Returns the desired properties.
+    /// Boots: connects to the hub in the record and downloads the twin. Asks DPS if there is no record, or if the hub
+    /// rejects the device. Returns the desired properties.
     pub fn boot(&mut self, local: Local<'_>, say: impl Fn(Step)) -> Result<String, Failure> {
         let started = Instant::now();
         let clock = || started.elapsed();
@@ -106,7 +107,7 @@ impl Device {
         }
     }
 
-    /// Registers with DPS, and keeps the assignment.
+    /// Registers with DPS, and stores the assignment.
     fn provision(
         &mut self,
         dps: Endpoint<'_>,
@@ -132,7 +133,7 @@ impl Device {
         Ok(())
     }
 
-    /// Connects to the hub of the record, downloads the twin, and leaves.
+    /// Connects to the hub in the record, downloads the twin, and disconnects.
     fn connect(&mut self, hubs: SocketAddr) -> Result<String, Failed> {
         let Self { registration, key, flash, .. } = self;
         let unusable = |seen: String| Failed { outcome: HubOutcome::Unreachable, seen };
@@ -142,7 +143,7 @@ impl Device {
         let token =
             hub.write_token(key, unix_time() + 3600, &mut token).map_err(|error| unusable(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        // The user name has the hub's name. A device of a real hub dials `hub.host()`, over TLS.
+        // The user name contains the hub's name. With a real hub, a device connects to `hub.host()` over TLS.
         let host = hubs.ip().to_string();
         runtime.map_err(|error| unusable(error.to_string()))?.block_on(async {
             let mut session = Session::open(&hub, token, (&host, hubs.port()), Transport::Tcp).await?;
@@ -153,7 +154,7 @@ impl Device {
     }
 }
 
-/// The desired properties that the tutorial has.
+/// Returns the desired properties that the tutorial sets.
 fn settings(desired: &Properties<'_>) -> String {
     let names = ["state", "darknessSetting", "temperatureSetting"];
     let found = names.iter().filter_map(|name| Some(format!("{name} {}", desired.get(name)?.raw())));

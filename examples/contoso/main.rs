@@ -1,8 +1,8 @@
 //! Runs Microsoft's tutorial, up to the hub: `cargo run --example contoso`
 //!
-//! The program starts a local DPS with its hubs and Contoso's custom allocation webhook. Then it provisions a toaster,
-//! a heat pump and a device that Contoso does not know, at the same time. The devices with a hub connect to it and
-//! download their twins. Then the operator moves the toaster to another hub.
+//! The program starts a local DPS with its hubs and Contoso's custom allocation webhook. Then it provisions three
+//! devices at the same time: a toaster, a heat pump, and a device that Contoso does not know. The devices with a hub
+//! connect to it and download their twins. Then the operator moves the toaster to another hub.
 //! Source: <https://learn.microsoft.com/azure/iot-dps/tutorial-custom-allocation-policies>.
 
 mod device;
@@ -23,10 +23,10 @@ use device::{Device, Failure, ID_SCOPE, Local, Step};
 
 const TOASTER: &str = "breakroom499-contoso-tstrsd-007";
 const TOASTERS_TWIN: &str = r#"state "ready", darknessSetting "medium""#;
-/// Where the operator moves the toaster.
+/// The operator moves the toaster to this hub.
 const NEW_HUB: &str = "contoso-toasters-hub-1099.azure-devices.net";
 
-/// The three devices, and what the tutorial says about each: hub and twin, or the service's error code.
+/// The three devices, and the result that the tutorial gives for each: hub and twin, or the service's error code.
 const DEVICES: [(&str, Expected); 3] = [
     (TOASTER, Ok(("contoso-toasters-hub-1098.azure-devices.net", TOASTERS_TWIN))),
     (
@@ -49,7 +49,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Cli {} = Cli::parse();
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
-    // The tutorial's function returns no payload; the concept document's does.
+    // The function in the tutorial returns no payload. The function in the concept document does.
     config.contoso.return_payload = true;
     let emulator = Emulator::builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start()?;
     let url = emulator.http_url().ok_or("the emulator has no HTTP listener")?;
@@ -140,9 +140,9 @@ fn report(device: &Device, outcome: &Result<String, Failure>, expected: Expected
     }
 }
 
-/// Does what the operator does: creates an individual enrollment with another hub, and disables the device at the old
-/// hub.
-/// DPS moves the twin when the device registers again (the re-provisioning policy `migrate`).
+/// Moves the toaster as an operator does: creates an individual enrollment with another hub, and disables the device at
+/// the old hub.
+/// DPS moves the twin when the device registers again (re-provisioning policy `migrate`).
 fn move_toaster(emulator: &Emulator) -> Result<(), Box<dyn Error>> {
     let primary_key = SymmetricKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=")?;
     emulator.update(|config| {

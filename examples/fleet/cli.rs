@@ -1,4 +1,4 @@
-//! The command line: flags named as in the example `gateway`.
+//! The command line. Options have the same names as in the example `gateway`.
 
 use std::{path::PathBuf, rc::Rc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const KEY_VARIABLE: &str = "AZURE_DPS_SYMMETRIC_KEY";
 
-/// "Device registrations: 1000/min/service", the published quota.
+/// The quota in the documentation: "Device registrations: 1000/min/service".
 const REGISTRATIONS_PER_MINUTE: u32 = 1000;
 
 /// Provisions many simulated devices of an enrollment group at the same time, through the Azure IoT Hub Device
@@ -219,7 +219,7 @@ pub enum Transport {
 }
 
 impl Cli {
-    /// Reads standard input, if the IDs come from there.
+    /// Returns the registration IDs. Reads standard input if the IDs come from there.
     pub fn registration_ids(&self) -> Result<Vec<Rc<str>>, String> {
         if let Some(file) = &self.ids_file {
             if is_stdin(file) && self.key_file.as_deref().is_some_and(is_stdin) {
@@ -231,12 +231,12 @@ impl Cli {
         Ok(numbers.map(|number| self.registration_id.replace("{}", &number.to_string()).into()).collect())
     }
 
-    /// How many devices are provisioned at a time; `None` for all.
+    /// Returns how many devices are provisioned at the same time. `None` means all.
     pub fn concurrency(&self) -> Option<usize> {
         self.concurrency.map(|devices| devices as usize)
     }
 
-    /// How many devices start in a minute; `None` for all at once.
+    /// Returns how many devices start in a minute. `None` means that all start at once.
     pub fn rate(&self) -> Option<u32> {
         self.rate.or((!self.is_local()).then_some(REGISTRATIONS_PER_MINUTE))
     }
@@ -257,7 +257,7 @@ impl Cli {
         Duration::from_secs(self.timeout)
     }
 
-    /// Whether the service is an emulator on this machine.
+    /// Returns `true` if the service is an emulator on this machine.
     pub fn is_local(&self) -> bool {
         let host = Endpoint::parse(&self.provisioning_host).map_or("", |endpoint| endpoint.host());
         let host = host.trim_matches(['[', ']']);
@@ -265,7 +265,7 @@ impl Cli {
             || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// The text of the payload, not checked yet.
+    /// Returns the text of the payload. The text is not checked yet.
     pub fn payload(&self) -> Result<Option<String>, String> {
         let Some(payload) = &self.payload else { return Ok(None) };
         values::payload(payload).map(Some)
@@ -278,7 +278,7 @@ impl Cli {
     }
 }
 
-/// Ends the program as clap does after a wrong argument.
+/// Ends the program as clap does after an invalid argument.
 pub fn usage_error(message: impl std::fmt::Display) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, message).exit()
 }

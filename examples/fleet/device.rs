@@ -1,4 +1,4 @@
-//! One device: a key, a connection and a `Provisioning` of its own, on tokio.
+//! One device: its key, its connection and its `Provisioning`, on tokio.
 
 use std::{
     cell::RefCell,
@@ -41,17 +41,17 @@ pub mod session;
 
 const TOO_MANY_REQUESTS: u16 = 429;
 
-/// What all devices have in common.
+/// The data that all devices share.
 pub struct Fleet {
     id_scope: String,
-    /// In a box, so that the key stays where it is read.
+    /// Boxed, so that a move does not leave a copy of the key.
     pub group_key: Box<GroupKey>,
     payload: Option<String>,
     host: String,
-    /// Looked up once: thousands of devices on one machine would ask thousands of times.
+    /// Looked up once. Otherwise thousands of devices would send the same DNS query.
     addresses: Vec<SocketAddr>,
     pub tls: Option<TlsConnector>,
-    /// Of the service, for TLS.
+    /// The name of the service, for TLS.
     server_name: Option<ServerName<'static>>,
     transport: Transport,
     policy: RetryPolicy,
@@ -59,25 +59,25 @@ pub struct Fleet {
     pub timeout: Duration,
     pub hub_address: Option<HubAddress>,
     pub hub_addresses: RefCell<HashMap<String, Vec<SocketAddr>>>,
-    /// How often a connected device reports and sends telemetry.
+    /// The interval of reports and telemetry of a connected device.
     pub interval: Duration,
 }
 
-/// How a device's run ended.
+/// The result of a device's run.
 pub struct Outcome {
     pub result: Result<Identity, Failure>,
-    /// From the device's own beginning.
+    /// The time since the start of this device.
     pub latency: Duration,
-    /// The kind of each failure that was followed by another attempt.
+    /// The kind of each failure after which the device tried again.
     pub retries: Vec<String>,
     pub requests: u32,
     pub register_requests: u32,
-    /// Answers with status 429.
+    /// The number of answers with status 429.
     pub refused_calls: u32,
     pub connections: u32,
 }
 
-/// What DPS assigns.
+/// The assignment: hub and device ID.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
@@ -89,17 +89,17 @@ pub struct Identity {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// The name under which it is counted.
+    /// The name under which the failure is counted.
     pub kind: String,
     code: Option<u32>,
     http_status: Option<u16>,
     pub tracking_id: Option<String>,
-    /// The error in words.
+    /// The text of the error.
     seen: String,
 }
 
 impl Failure {
-    /// `cause` is why the last connection failed.
+    /// `cause` is the reason why the last connection failed.
     fn new(error: &Error, cause: Option<String>) -> Self {
         let refusal = match error {
             Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => Some(refusal),
@@ -121,7 +121,7 @@ impl Failure {
     }
 }
 
-/// Counts the requests that are sent on a stream: HTTP's `PUT` and `GET`, MQTT's `PUBLISH`.
+/// Counts the requests on a stream: `PUT` and `GET` of HTTP, `PUBLISH` of MQTT.
 struct Counted<'c, S> {
     stream: S,
     requests: &'c AtomicU32,
@@ -155,7 +155,7 @@ impl<S: Write> Write for Counted<'_, S> {
     }
 }
 
-/// What is counted while a run is under way.
+/// The counters of a run.
 #[derive(Clone, Copy)]
 struct Counts<'c> {
     requests: &'c AtomicU32,
@@ -164,7 +164,7 @@ struct Counts<'c> {
     cause: &'c RefCell<Option<String>>,
 }
 
-/// The time as the devices' state machines see it.
+/// The clock of the state machines.
 #[derive(Clone, Copy)]
 pub struct Clock {
     pub started: Instant,
@@ -208,7 +208,7 @@ impl Fleet {
         registration(&args.id_scope, first_id, payload.as_deref()).map_err(|error| error.to_string())?;
         let host = endpoint.host().trim_matches(['[', ']']);
         let port = match (args.transport, endpoint.port()) {
-            // An endpoint without a port has that of HTTPS.
+            // An endpoint without a port has the HTTPS port.
             (Transport::Mqtt, 443) => mqtt::PORT,
             (_, port) => port,
         };
@@ -224,7 +224,7 @@ impl Fleet {
                     return Err(format!("the fleet cannot go through the proxy {proxy}: list {host} in NO_PROXY"));
                 }
                 let mut config = ClientConfig::clone(connector.client_config());
-                // These are different devices: none can take up another one's session.
+                // The connections belong to different devices, so no device may resume the TLS session of another.
                 config.resumption = Resumption::disabled();
                 Some(TlsConnector::from(Arc::new(config)))
             }
@@ -239,9 +239,9 @@ impl Fleet {
         let addresses = looked_up.map_err(|error| format!("{host}: {error}"))?.collect();
         let scale = args.time_scale;
         let patience = RetryPolicy::new().request_timeout();
-        // Only waits pass faster: what the machine takes is measured in its own time.
+        // The clock runs `scale` times as fast. The factor keeps the real length of the time-outs.
         let policy = RetryPolicy::new().with_timeout(args.timeout() * scale).with_request_timeout(patience * scale);
-        // Last, so that nobody types a key for nothing.
+        // The key is read last, so that nobody types a key if another argument is wrong.
         let mut group_key = Box::new(GroupKey::new());
         args.read_group_key(&mut group_key)?;
         Ok(Self {
@@ -262,12 +262,12 @@ impl Fleet {
         })
     }
 
-    /// A device's first boot.
+    /// Provisions a device as at its first boot.
     pub async fn provision(&self, id: &str) -> Outcome {
         self.attempt(id, self.payload.as_deref(), false).await
     }
 
-    /// What the service says of a device.
+    /// Looks up the assignment of a device.
     pub async fn look_up(&self, id: &str) -> Outcome {
         self.attempt(id, None, true).await
     }
@@ -276,7 +276,7 @@ impl Fleet {
         let started = Instant::now();
         let (requests, connections) = (AtomicU32::new(0), AtomicU32::new(0));
         let (mut retries, mut register_requests, mut refused_calls) = (Vec::new(), 0, 0);
-        // The number of the last request that was refused: a run that ends later may report it again.
+        // The number of the last refused request. A run that ends later may report the same request again.
         let mut last_refused = 0;
         let mut observe = |progress| {
             let error = match progress {
@@ -312,7 +312,7 @@ impl Fleet {
             .with_endpoint(Endpoint::parse(&self.host)?)
             .with_retry_policy(self.policy.with_jitter_seed(random()));
             let clock = Clock { started, scale: self.time_scale };
-            // An answer of the service has at most 96 KB. The part that is never used takes no memory.
+            // An answer of the service has at most 96 KB. Unused pages of the buffer take no memory.
             let mut buffer = vec![0; provisioning.sizes().with_returned_payload(MAX_BODY).http()];
             provisioning.start(clock.now(), unix_time());
             match self.transport {
@@ -380,7 +380,7 @@ impl Fleet {
                     }
                 }
             };
-            // Changes nothing if no request is due.
+            // This call changes nothing if no request is pending.
             done.unwrap_or_else(|error| provisioning.on_error(clock.now(), error));
         }
     }
@@ -419,17 +419,17 @@ fn registration<'a>(id_scope: &'a str, id: &'a str, payload: Option<&'a str>) ->
     }
 }
 
-/// Different for each device and each start, so that a fleet does not come back all at once.
+/// Returns a number that differs for each device and each start, so that the devices do not return at the same time.
 pub fn random() -> u32 {
     RandomState::new().hash_one(()) as u32
 }
 
-/// A clock before 1970 gets a token that has expired, and the service says so.
+/// If the clock is before 1970, the token has expired, and the service rejects it.
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// An error as it is counted: without what differs from device to device.
+/// Returns the text under which an error is counted, without the parts that differ between devices.
 pub fn kind(error: &Error) -> String {
     let kind = match error {
         Error::Disabled => "disabled",

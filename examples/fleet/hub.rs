@@ -1,4 +1,4 @@
-//! One device at its hub: it connects, reads its twin, reports, sends telemetry, and stays.
+//! One device at its hub: it connects, reads its twin, reports, sends telemetry, and stays connected.
 
 use std::{
     cell::Cell,
@@ -39,14 +39,14 @@ use crate::device::{
 };
 
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// For a connection, and for each answer.
+/// The limit for a connection attempt, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOKEN_LIFE: u64 = 24 * 3600;
-/// A hub that is out of reach is tried after this time, then after twice as long, up to [`LONGEST_PAUSE`], each plus
-/// jitter of up to as much again.
+/// The first pause before the device connects again to a hub that it cannot reach. Each next pause is twice as long, up
+/// to [`LONGEST_PAUSE`]. Random jitter adds up to the same time again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A CONNECT is the longest packet that is sent: user name and token.
+/// The longest packet that is sent is CONNECT, with user name and token.
 const SENT: usize = 1536;
 /// The longest twin of a simulated device, and its topic.
 const RECEIVED: usize = 8192;
@@ -59,7 +59,7 @@ pub struct HubAddress {
 }
 
 impl HubAddress {
-    /// Reads `host`, `host:port`, or the same after `mqtts://`, or after `mqtt://` for this machine.
+    /// Reads `host` or `host:port`, also with the prefix `mqtts://`, or `mqtt://` for this machine.
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = text.replacen("mqtts://", "https://", 1).replacen("mqtt://", "http://", 1);
         let endpoint = Endpoint::parse(&url).map_err(|error| error.to_string())?;
@@ -76,14 +76,14 @@ impl HubAddress {
     }
 }
 
-/// Lets all devices stay connected until the last one of them has been connected for a while.
+/// Keeps all devices connected for some time after the last device has connected.
 pub struct Hold {
-    /// How many devices have neither connected nor given up.
+    /// How many devices have neither connected nor failed.
     unsettled: Cell<usize>,
-    /// How many of them connect at a time.
+    /// Limits how many devices connect at the same time.
     slots: Semaphore,
     started: Instant,
-    /// After which time the last of them was settled.
+    /// How long it took until `unsettled` was 0.
     settled_after: Cell<Duration>,
     time: Duration,
     end: watch::Sender<Option<tokio::time::Instant>>,
@@ -96,7 +96,7 @@ impl Hold {
         Self { unsettled, slots, started: Instant::now(), settled_after, time, end: watch::Sender::new(None) }
     }
 
-    /// How long it took until each device had connected or given up.
+    /// Returns how long it took until each device had connected or failed.
     pub fn settled_after(&self) -> Duration {
         self.settled_after.get()
     }
@@ -111,7 +111,7 @@ impl Hold {
     }
 }
 
-/// A device that has not connected yet. It counts as settled when this is dropped.
+/// A device that has not connected yet. Dropping this value counts the device as settled.
 struct Unsettled<'h> {
     hold: &'h Hold,
     _slot: Option<SemaphorePermit<'h>>,
@@ -132,29 +132,29 @@ impl Drop for Unsettled<'_> {
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stay {
-    /// From the first attempt until the first report was accepted.
+    /// The time from the first attempt until the hub accepted the first report.
     pub seconds: Option<f64>,
-    /// Attempts to connect.
+    /// The number of attempts to connect.
     pub connections: u32,
-    /// Attempts that the hub accepted.
+    /// The number of attempts that the hub accepted.
     pub sessions: u32,
-    /// Sessions whose subscriptions the hub had kept from the session before.
+    /// The number of sessions with subscriptions that the hub had kept.
     pub resumed_sessions: u32,
-    /// Why sessions ended, and attempts failed, that were followed by another attempt.
+    /// The reason of each failed attempt or ended session after which the device tried again.
     pub breaks: Vec<String>,
-    /// The longest time without a session, after the first one.
+    /// The longest time without a session after the first session.
     pub longest_break_seconds: f64,
     pub desired_version: u64,
-    /// Changes of the desired properties.
+    /// The number of changes of the desired properties.
     pub changes: u32,
-    /// Reports that the hub accepted.
+    /// The number of reports that the hub accepted.
     pub reports: u32,
-    /// The number that the last one of them reported, as `report`.
+    /// The value of the property `report` in the last of these reports.
     pub last_report: u32,
     pub reported_version: u64,
-    /// Messages that the hub acknowledged.
+    /// The number of messages that the hub acknowledged.
     pub telemetry: u32,
-    /// Why the device was not connected in the end.
+    /// Why the device was not connected at the end.
     pub error: Option<String>,
 }
 
@@ -162,7 +162,7 @@ pub struct Stay {
 enum Gone {
     /// The kind of failure. Another attempt may succeed.
     Broken(String),
-    /// The hub refuses the device.
+    /// The hub rejects the device.
     Refused(String),
 }
 
@@ -172,7 +172,7 @@ impl From<Error> for Gone {
     }
 }
 
-/// A device that stays.
+/// A device that stays connected.
 struct Guest<'f> {
     fleet: &'f Fleet,
     hub: Hub<'f>,
@@ -182,20 +182,20 @@ struct Guest<'f> {
     started: Instant,
     /// The number of the last report that was sent.
     report: u32,
-    /// When the last session ended.
+    /// The time when the last session ended.
     lost: Option<Instant>,
     stay: Stay,
 }
 
 impl Fleet {
-    /// Stays at the hub until the hold is over.
+    /// Stays connected until `hold` is over.
     pub async fn stay(&self, id: &str, identity: &Identity, hold: &Hold) -> Stay {
-        // It is never closed.
+        // The semaphore is never closed.
         let unsettled = Some(Unsettled { hold, _slot: hold.slots.acquire().await.ok() });
         let mut key = DeviceKey::new();
         let derived = RegistrationId::new(id).map_err(Error::from);
         let derived = derived.and_then(|id| self.group_key.derive_into(&id, &mut key).map_err(Error::from));
-        // The hub is the service's, and was read.
+        // The hub comes from the service, and was checked before.
         let (Ok(()), Ok(hub)) = (derived, Hub::new(&identity.assigned_hub, &identity.device_id)) else {
             return Stay { error: Some("no hub".to_owned()), ..Stay::default() };
         };
@@ -205,7 +205,7 @@ impl Fleet {
         guest.stay
     }
 
-    /// The addresses of a hub's host. They are looked up once.
+    /// Returns the addresses of a hub's host. Each host is looked up once.
     async fn addresses_of(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, std::io::Error> {
         if let Some(addresses) = self.hub_addresses.borrow().get(host) {
             return Ok(addresses.clone());
@@ -272,7 +272,7 @@ impl Guest<'_> {
         }
     }
 
-    /// One session, until the hold is over.
+    /// Runs one session until the hold is over.
     async fn session(&mut self) -> Result<(), Gone> {
         self.stay.connections += 1;
         let stream = self.fleet.open_hub(self.hub).await.map_err(Gone::Broken)?;
@@ -297,7 +297,7 @@ impl Guest<'_> {
             tokio::select! {
                 followed = session.follow(next) => followed?,
                 () = self.hold.over() => {
-                    // The hub knows then that the device left on purpose. If not, it makes no difference here.
+                    // DISCONNECT tells the hub that the device leaves on purpose. A failure has no effect here.
                     let _ = session.send(Packet::Disconnect).await;
                     return Ok(());
                 }
@@ -412,7 +412,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Follows changes until then.
+    /// Follows changes until this time.
     async fn follow(&mut self, end: Duration) -> Result<(), Gone> {
         loop {
             let deadline = end.min(self.clock.now().saturating_add(KEEP_ALIVE / 2));
@@ -430,7 +430,7 @@ impl Session<'_> {
         self.send(Publish { dup: false, qospid, retain: false, topic_name, payload }.into()).await
     }
 
-    /// Waits for the answer to the last question or report.
+    /// Waits for the answer to the last request or report.
     async fn answer(&mut self, done: impl Fn(&mut Stay, Message<'_>)) -> Result<(), Gone> {
         let deadline = self.deadline();
         loop {
@@ -465,7 +465,7 @@ async fn receive<'l, S: Read + Write>(link: &'l mut Link<'_, S>, deadline: Durat
     decode_slice(link.packet()).ok().flatten().ok_or(UNEXPECTED)
 }
 
-/// Notes a change of the desired properties.
+/// Counts a change of the desired properties.
 fn note(stay: &mut Stay, publish: &Publish<'_>) -> Result<(), Error> {
     if let Message::Change(change) = twin::read(publish.topic_name, publish.payload)? {
         stay.changes += 1;

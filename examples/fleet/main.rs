@@ -1,5 +1,5 @@
-//! Many devices of an enrollment group, provisioned at the same time: what a deployment looks like to
-//! the service, to its allocation webhook, and to each device.
+//! Provisions many devices of an enrollment group at the same time, to test a deployment: the service, its allocation
+//! webhook, and each device.
 //!
 //! ```text
 //! cargo run --example fleet -- --help
@@ -43,16 +43,16 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    // It fails if there is a provider already.
+    // Fails if the process already has a provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // Each device is an open connection, and shells allow 1 024 of them to begin with.
+    // Each device needs an open connection. The usual limit of a shell is 1024 files.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 
     let args = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| usage_error(error));
     let report = LocalSet::new().block_on(&runtime, run(&args));
-    // A device's look-up of its host's name is not waited for.
+    // A DNS query that is still running must not delay the end.
     runtime.shutdown_background();
     let printed = match args.json {
         true => serde_json::to_string(&report).map_err(io::Error::from),
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that the command line can get wrong ends the program here.
+/// Runs the fleet. An error in the command line ends the program here.
 async fn run(args: &Cli) -> Report {
     let ids = args.registration_ids().unwrap_or_else(|error| usage_error(error));
     let first = ids.first().map_or("", |id| id);
@@ -100,14 +100,14 @@ async fn run(args: &Cli) -> Report {
             async move { fleet.stay(&id, &identity, &hold).await }
         };
         let add = |at: usize, stay| report.add_stay(places[at], stay);
-        // All are connected at the same time.
+        // All devices are connected at the same time.
         crowd(args, "At the hubs", None, &assigned, stay, add).await;
         report.finish_connection(hold.settled_after());
     }
     report
 }
 
-/// How a job ended.
+/// The result of a job.
 trait Ended {
     fn has_failed(&self) -> bool;
 }
@@ -124,8 +124,8 @@ impl Ended for Stay {
     }
 }
 
-/// Does `job` for each device, so many at a time and as often in a minute as the command line allows,
-/// until it is done or somebody presses Ctrl-C.
+/// Runs `job` for each device, within the limits of the command line on concurrency and rate. Returns when all jobs
+/// have ended, or after Ctrl-C.
 async fn crowd<D: Clone, O: Ended + 'static, F: Future<Output = O> + 'static>(
     args: &Cli,
     what: &'static str,
@@ -143,12 +143,12 @@ async fn crowd<D: Clone, O: Ended + 'static, F: Future<Output = O> + 'static>(
         turn += pause;
         running.spawn_local(async move {
             sleep_until(begin).await;
-            // It is never closed.
+            // The semaphore is never closed.
             let _slot = slots.acquire().await;
             (at, job.await)
         });
     }
-    // Where it cannot be caught, it ends the program as ever.
+    // If the program cannot catch Ctrl-C, Ctrl-C ends the program as usual.
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
             pending::<()>().await;
@@ -170,7 +170,7 @@ async fn crowd<D: Clone, O: Ended + 'static, F: Future<Output = O> + 'static>(
                 progress.inc(1);
                 done(at, outcome);
             }
-            // A device that panicked is not done.
+            // A device that panicked counts as unfinished.
             Some(Err(_)) => {}
             None => break,
         }
@@ -178,7 +178,7 @@ async fn crowd<D: Clone, O: Ended + 'static, F: Future<Output = O> + 'static>(
     progress.finish_and_clear();
 }
 
-/// On standard error, if that is a terminal.
+/// Shows progress on standard error, if standard error is a terminal.
 fn progress_bar(args: &Cli, what: &'static str, devices: usize) -> ProgressBar {
     if args.quiet || args.json {
         return ProgressBar::hidden();

@@ -1,4 +1,4 @@
-//! The outcome of all devices: for people, for scripts, and as an exit code.
+//! The outcome of all devices: text, JSON and exit code.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,10 +15,10 @@ use crate::{
     values::printable,
 };
 
-/// The text names so many devices of a kind, and counts the others.
+/// The text names at most this many devices of each kind, and counts the others.
 const NAMED: usize = 20;
 
-/// Names, and how often each was met.
+/// Names, and how often each occurred.
 type Counts = BTreeMap<String, usize>;
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ pub struct Report {
     register_requests: u64,
     refused_calls: u64,
     connections: u64,
-    /// Devices that were given the identity, hub and device ID, of one before them.
+    /// How many devices got the same hub and device ID as an earlier device.
     shared_identities: usize,
     verification: Option<Verification>,
     connection: Option<Connection>,
@@ -73,16 +73,16 @@ struct Latency {
 }
 
 impl Latency {
-    /// Of these latencies, in seconds.
+    /// Calculates the percentiles of these latencies, in seconds.
     fn of(mut latencies: Vec<f64>) -> Option<Self> {
         latencies.sort_unstable_by(f64::total_cmp);
-        // The nearest rank: a latency that some device really had.
+        // Uses the nearest rank, so each percentile is the latency of a real device.
         let at = |percent: usize| latencies[(latencies.len() * percent).div_ceil(100).max(1) - 1];
         (!latencies.is_empty()).then(|| Latency { p50: at(50), p90: at(90), p99: at(99), max: at(100) })
     }
 }
 
-/// What the service says afterwards of the devices that were assigned.
+/// The result of the look-ups of the assigned devices.
 #[derive(Default, Serialize)]
 struct Verification {
     same: usize,
@@ -99,7 +99,7 @@ struct Device {
     run: Option<Run>,
 }
 
-/// A device's run that is over.
+/// A finished run of a device.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Run {
@@ -143,7 +143,7 @@ impl Report {
         }
     }
 
-    /// Adds the outcome of the device at `at`.
+    /// Adds the outcome of the device at index `at`.
     pub fn add(&mut self, at: usize, outcome: Outcome) {
         self.unfinished -= 1;
         self.requests += u64::from(outcome.requests);
@@ -203,18 +203,18 @@ impl Report {
         self.interrupted
     }
 
-    /// Which devices were assigned.
+    /// Returns the indexes of the assigned devices.
     pub fn assigned(&self) -> impl Iterator<Item = usize> {
         self.identities().map(|(at, _)| at)
     }
 
-    /// The same, and what they were assigned.
+    /// Returns the indexes of the assigned devices, and their assignments.
     pub fn identities(&self) -> impl Iterator<Item = (usize, &Identity)> {
         let devices = self.results.iter().enumerate();
         devices.filter_map(|(at, device)| Some((at, device.run.as_ref()?.identity.as_ref()?)))
     }
 
-    /// Adds what the device at `at` did at its hub.
+    /// Adds what the device at index `at` did at its hub.
     pub fn add_stay(&mut self, at: usize, stay: Stay) {
         let connection = self.connection.get_or_insert_default();
         match &stay.error {
@@ -246,7 +246,7 @@ impl Report {
         self.interrupted = ended < self.assigned;
     }
 
-    /// Compares what the device at `at` was told with what the service says of it now.
+    /// Compares the assignment of the device at index `at` with a later answer of the service.
     pub fn compare(&mut self, at: usize, outcome: Outcome) {
         let verification = self.verification.get_or_insert_default();
         let Some(run) = &mut self.results[at].run else { return };
@@ -357,7 +357,7 @@ impl Report {
     }
 }
 
-/// What is wrong with a device, if anything is.
+/// Returns what is wrong with a device. Returns `None` if nothing is wrong.
 fn blemish(run: &Run) -> Option<String> {
     let error = run.error.as_ref().map(|error| {
         let tracking_id = error.tracking_id.as_ref().map_or(String::new(), |id| format!(", tracking ID {id}"));

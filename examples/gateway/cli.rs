@@ -1,4 +1,4 @@
-//! The command line: flags named as in `az iot device registration create`.
+//! The command line. Options have the same names as in `az iot device registration create`.
 
 use std::{
     path::{Path, PathBuf},
@@ -283,8 +283,8 @@ pub struct Key {
 }
 
 impl Provision {
-    /// Reads the primary key and the secondary key into their places, and returns how many there are: none if
-    /// there is a certificate.
+    /// Reads the primary and the secondary key into `keys`, and returns how many keys there are. Returns 0 if the
+    /// device has a certificate.
     pub fn keys(
         &self,
         key: &Key,
@@ -303,7 +303,7 @@ impl Provision {
         read.map(|()| 2).map_err(|error| format!("the secondary key: {error}"))
     }
 
-    /// Reads the key with which this device signs into its place.
+    /// Reads the key with which this device signs.
     fn read_key(&self, text: &str, registration_id: &RegistrationId<'_>, key: &mut DeviceKey) -> Result<(), String> {
         if !self.compute_key {
             return values::read_device_key(text, key);
@@ -313,18 +313,18 @@ impl Provision {
         group_key.derive_into(registration_id, key).map_err(|error| error.to_string())
     }
 
-    /// The files of the device's certificate and of its private key.
+    /// Returns the files of the device's certificate and of its private key.
     pub fn certificate(&self) -> Option<(&Path, &Path)> {
         self.certificate_file_path.as_deref().zip(self.key_file_path.as_deref())
     }
 
-    /// The text of the payload, not checked yet.
+    /// Returns the text of the payload. The text is not checked yet.
     pub fn payload(&self) -> Result<Option<String>, String> {
         let Some(payload) = &self.payload else { return Ok(None) };
         values::payload(payload).map(Some)
     }
 
-    /// The request for a certificate, as DER.
+    /// Returns the certificate request, as DER.
     pub fn csr(&self) -> Result<Option<Vec<u8>>, String> {
         let Some(file) = &self.csr else { return Ok(None) };
         let contents = Input::CSR.read(file)?;
@@ -364,7 +364,7 @@ impl Key {
     }
 }
 
-/// Ends the program as clap does when it is given something unusable.
+/// Ends the program as clap does after an invalid argument.
 pub fn usage_error(message: impl std::fmt::Display) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, message).exit()
 }
@@ -380,7 +380,7 @@ fn hub_address(text: &str) -> Result<(String, u16), String> {
     }
     endpoint(text)?;
     let endpoint = Endpoint::parse(text).map_err(|error| error.to_string())?;
-    // Without a port, an endpoint has that of HTTPS.
+    // An endpoint without a port has the HTTPS port.
     let port = if endpoint.port() == Endpoint::GLOBAL.port() { Hub::MQTT_PORT } else { endpoint.port() };
     Ok((endpoint.host().to_owned(), port))
 }
@@ -389,7 +389,7 @@ pub fn registration_id(text: &str) -> Result<String, InvalidIdentifier> {
     RegistrationId::new(text).map(|_| text.to_owned())
 }
 
-// Checked later: an error here would have clap print the key.
+// The key is checked later. If this function failed, clap would print the key.
 fn secret(text: &str) -> Result<Zeroizing<String>, std::convert::Infallible> {
     Ok(Zeroizing::new(text.to_owned()))
 }

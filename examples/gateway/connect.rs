@@ -1,4 +1,4 @@
-//! `--connect`: does the hub let this device in?
+//! `--connect`: tests whether the hub accepts this device.
 
 use std::{
     sync::Arc,
@@ -20,12 +20,12 @@ use crate::{
     values::printable,
 };
 
-/// The hub was found, and let the device in or not.
+/// The result of the connection to the hub.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HubConnection {
     connected: bool,
-    /// What was connected to.
+    /// The address that the gateway connected to.
     endpoint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     twin: Option<Twin>,
@@ -33,7 +33,7 @@ pub struct HubConnection {
     pub error: Option<Refusal>,
 }
 
-/// Both parts as they came.
+/// Both parts of the twin, as received.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Twin(Box<RawValue>);
@@ -48,7 +48,7 @@ pub struct Refusal {
     advice: &'static str,
 }
 
-/// Each is an exit code; the help lists them.
+/// Why the connection failed. Each variant is an exit code; the help lists the codes.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Kind {
@@ -56,8 +56,8 @@ enum Kind {
     HubUnreachable = 12,
 }
 
-/// Connects to the hub with this key, or with the certificate that `tls` shows, and downloads the twin. Dials another
-/// host if there is one.
+/// Connects to the hub and downloads the twin. Uses this key, or the certificate in `tls`. Connects to `address`, which
+/// may differ from the hub's own.
 pub fn check(
     hub: &Hub<'_>,
     key: Option<&mut DeviceKey>,
@@ -72,7 +72,7 @@ pub fn check(
     }
 }
 
-/// What is connected to.
+/// Returns the address as text.
 pub fn endpoint((host, port): (&str, u16)) -> String {
     format!("mqtts://{host}:{port}")
 }
@@ -103,12 +103,12 @@ fn download(
         session.close().await;
         Ok(twin)
     });
-    // A look-up of the host's name that is still under way is not waited for.
+    // A DNS query that is still running must not delay the end.
     runtime.shutdown_background();
     twin
 }
 
-/// The session is over sooner.
+/// Longer than the session.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
 fn failed(error: impl ToString) -> Failed {

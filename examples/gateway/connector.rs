@@ -1,4 +1,4 @@
-//! The library's TLS from the files of the command line, which its errors name.
+//! Sets up the library's TLS with the files of the command line. The errors name these files.
 
 use std::{
     env, fs,
@@ -12,11 +12,12 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time
 
 use crate::input::Input;
 
-/// For a handshake, one read or one write.
+/// The limit for a handshake, one read or one write.
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Trusts only the certificates in the file `ca`, or without a file those that this machine trusts. Shows the
-/// certificate in the files `identity` (chain, private key). No handshake, read or write takes longer than `at_most`.
+/// Creates a connector that trusts only the certificates in the file `ca`. Without this file, it trusts the roots of
+/// this machine. If there is an `identity` (files of the chain and of the private key), the device presents this
+/// certificate. A handshake, a read and a write each take at most `at_most`.
 pub fn connector(ca: Option<&Path>, identity: Option<(&Path, &Path)>, at_most: Duration) -> Result<Connector, String> {
     let timeout = IO_TIMEOUT.min(at_most);
     let mut builder = Connector::builder().with_handshake_timeout(timeout).with_io_timeout(timeout);
@@ -53,7 +54,8 @@ pub fn connector(ca: Option<&Path>, identity: Option<(&Path, &Path)>, at_most: D
     Ok(connector)
 }
 
-/// The libraries that read this file read it without a limit, and take a byte order mark for a part of the first line.
+/// Checks the file in `SSL_CERT_FILE`. The libraries read this file without a size limit, and read a byte order mark as
+/// part of the first line.
 fn check_ssl_cert_file() -> Result<(), String> {
     let Some(file) = env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from) else {
         return Ok(());
@@ -67,7 +69,7 @@ fn check_ssl_cert_file() -> Result<(), String> {
     }
 }
 
-/// Why the first certificate is not good at the moment.
+/// Returns why the first certificate is not valid now.
 fn out_of_date(chain: &[u8]) -> Option<String> {
     let der = CertificateDer::from_pem_slice(chain).unwrap_or_else(|_| CertificateDer::from(chain));
     let (_, certificate) = X509Certificate::from_der(&der).ok()?;

@@ -17,7 +17,7 @@ use crate::{
     values::is_stdin,
 };
 
-/// One device's line: its ID of at most 128 characters, its key of 44, and the names of JSON's members.
+/// The longest output line of a device: an ID of at most 128 characters, a key of 44, and the JSON member names.
 const LINE: usize = 256;
 
 #[derive(Args)]
@@ -51,7 +51,7 @@ pub struct DeriveKey {
 }
 
 impl DeriveKey {
-    /// Everything that the command line can get wrong. Nothing is printed if one of the IDs is wrong.
+    /// Checks the arguments. If one of the IDs is invalid, nothing is printed.
     pub fn check(&self) -> Result<Job, String> {
         if self.ids_file.as_deref().is_some_and(is_stdin) && self.key.is_on_stdin() {
             return Err("only one of key and IDs can come from standard input".to_owned());
@@ -65,7 +65,7 @@ impl DeriveKey {
             (false, [_], None) => Format::KeyAlone,
             _ => Format::Table,
         };
-        // In a box, so that the key stays where it is read.
+        // Boxed, so that a move does not leave a copy of the key.
         let mut group_key = Box::new(GroupKey::new());
         self.key.read_group_key(&mut group_key)?;
         Ok(Job { ids, format, group_key })
@@ -87,7 +87,7 @@ enum Format {
 impl Job {
     /// Derives the keys, and prints them.
     pub fn run(&self) -> io::Result<()> {
-        // `io::stdout` keeps a copy of what went through it.
+        // `io::stdout` would keep a copy of the keys in its buffer.
         let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let mut line = Zeroizing::new(Vec::with_capacity(LINE));
         let mut key = DeviceKey::new();
@@ -100,7 +100,7 @@ impl Job {
             match self.format {
                 Format::KeyAlone => writeln!(line, "{key}")?,
                 Format::Table => writeln!(line, "{id}\t{key}")?,
-                // Neither has a character that JSON escapes.
+                // ID and key contain no character that JSON escapes.
                 Format::Json => writeln!(line, r#"{{"registrationId":"{id}","symmetricKey":"{key}"}}"#)?,
             }
             output.write_all(&line)?;

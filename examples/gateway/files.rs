@@ -1,4 +1,4 @@
-//! Files that are either as they were or whole, whenever the power fails.
+//! Replaces files. If power fails, a file is either unchanged or complete.
 
 use std::{
     fs::{self, File, Permissions},
@@ -7,21 +7,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Whether the file can be written: asked before the service is, which is billed.
+/// Checks that the file can be written. Call this before a register request, because the request is billed.
 pub fn check(path: &Path) -> Result<(), String> {
     let path = &target(path);
     let checked = match path.metadata() {
-        // A directory, or a device, whose place a file would take.
+        // Replacing would remove a directory or a device.
         Ok(old) if !old.is_file() => Err(io::Error::other("it is no regular file")),
         _ => tempfile::tempfile_in(directory(path)).map(drop),
     };
     checked.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
-/// Writes a new file and gives it the old one's name. `mode` is as that of `open`.
+/// Writes a new file, and renames it to `path`. `mode` has the same meaning as in `open`.
 pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), String> {
     let path = &target(path);
-    // Flash wears off.
+    // An unchanged file is not written again, because writing wears flash.
     let has_mode = |file: fs::Metadata| file.permissions().mode() & 0o777 == mode;
     let is_same = |old: &fs::Metadata| old.is_file() && old.len() == contents.len() as u64;
     if path.metadata().is_ok_and(|old| is_same(&old) && has_mode(old))
@@ -36,13 +36,13 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), String> {
         file.write_all(contents)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
-        // The name is the directory's.
+        // Syncs the directory, because the directory stores the new name.
         File::open(directory)?.sync_all()
     };
     replace().map_err(|error: io::Error| format!("cannot write {}: {error}", path.display()))
 }
 
-/// The file itself, where a link leads to it: a new file would take the link's place.
+/// Follows links, because the new file would replace the link.
 fn target(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

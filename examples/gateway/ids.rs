@@ -11,11 +11,10 @@ pub const MAX_IDS: usize = 100_000;
 
 /// Reads a list from a file; `-` is standard input.
 ///
-/// Each line is one ID. White space around the ID is ignored, and so are blank lines and lines that begin
-/// with `#`, which no ID contains. The service does not tell IDs apart by case, so neither does the check
-/// for duplicates.
+/// Each line is one ID. White space around an ID, blank lines, and lines that begin with `#` are ignored. No ID
+/// contains a `#`. The service ignores the case of IDs, so the check for duplicates ignores it too.
 ///
-/// The error never quotes a line: the file may be a key that was given by mistake.
+/// The error never quotes a line, because the file may contain a key by mistake.
 pub fn read(file: &Path) -> Result<Vec<String>, String> {
     let (name, bytes) = match is_stdin(file) {
         true => ("standard input".into(), Input::IDS.read_stdin()?),
@@ -25,7 +24,7 @@ pub fn read(file: &Path) -> Result<Vec<String>, String> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
-    // What is not UTF-8 becomes a character that no ID contains.
+    // Invalid UTF-8 becomes a character that no ID contains.
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().zip(1..);
     let (mut ids, mut seen) = (Vec::new(), HashMap::new());

@@ -1,4 +1,4 @@
-//! Files and pipes that the command line names. Each has a largest size, and a pipe a largest time.
+//! Reads the files and pipes that the command line names. Each has a size limit, and each pipe also has a time limit.
 
 use std::{
     fs::{self, File},
@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 
 pub type Bytes = Zeroizing<Vec<u8>>;
 
-/// A program that writes a key into a pipe may ask for a passphrase first.
+/// The time limit for a pipe. A program that writes a key into a pipe may first ask for a passphrase.
 pub const PIPE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a file is for, and how many bytes it may have.
+/// The purpose of a file, and its size limit in bytes.
 #[derive(Clone, Copy)]
 pub struct Input {
     what: &'static str,
@@ -26,16 +26,16 @@ pub struct Input {
 
 impl Input {
     pub const KEY: Self = Self { what: "the key", limit: 4 << 10 };
-    /// Ten times what the service takes.
+    /// Ten times the limit of the service.
     pub const PAYLOAD: Self = Self { what: "the payload", limit: 1 << 20 };
     pub const CSR: Self = Self { what: "the csr", limit: 64 << 10 };
-    /// All roots of a Linux distribution are 250 kB, and with explanations 1 MB.
+    /// All roots of a Linux distribution take 250 kB, or 1 MB with comments.
     pub const CA: Self = Self { what: "the CA certificates", limit: 4 << 20 };
     pub const CERTIFICATE: Self = Self { what: "the device's certificate", limit: 1 << 20 };
     pub const PRIVATE_KEY: Self = Self { what: "the private key", limit: 64 << 10 };
-    /// 100 000 of the longest, each with its line end, and room for comments.
+    /// 100 000 IDs of the maximum length with line ends, and space for comments.
     pub const IDS: Self = Self { what: "the registration IDs", limit: 16 << 20 };
-    /// Longer than any answer that the gateway takes.
+    /// Larger than any answer that the gateway accepts.
     pub const RECORD: Self = Self { what: "the record", limit: 4 << 20 };
 
     /// Reads a regular file, or a pipe such as `<(command)` of a shell.
@@ -48,21 +48,21 @@ impl Input {
         self.read_within(path, Duration::ZERO)
     }
 
-    /// Reads standard input, for as long as it takes: a person may be typing.
+    /// Reads standard input without a time limit, because a person may be typing.
     pub fn read_stdin(self) -> Result<Bytes, String> {
-        // `io::stdin` keeps a copy of what went through it.
+        // `io::stdin` would keep a copy of the input in its buffer.
         let stdin = io::stdin().as_fd().try_clone_to_owned().map(File::from);
         let read = stdin.and_then(|stdin| self.read_from(stdin));
         read.map_err(|error| self.unreadable(Path::new("standard input"), &error))
     }
 
-    /// A pipe is given `patience`; without any, it is refused.
+    /// Reads a regular file, or a pipe within `patience`. If `patience` is zero, a pipe is an error.
     pub fn read_within(self, path: &Path, patience: Duration) -> Result<Bytes, String> {
         let read = || {
             let kind = fs::metadata(path)?.file_type();
             if kind.is_fifo() && !patience.is_zero() {
                 let file = path.to_owned();
-                // Opening a pipe waits for the program that writes into it.
+                // Opening a pipe blocks until another program opens it for writing.
                 return within(patience, move || self.read_from(File::open(file)?)).map_err(|error| {
                     match error.kind() {
                         ErrorKind::TimedOut => {
@@ -86,7 +86,7 @@ impl Input {
     }
 
     fn read_from(self, source: impl Read) -> io::Result<Bytes> {
-        // All the room at once: a vector that grows leaves copies of a key behind.
+        // Allocates the full size at once, because a vector that grows leaves copies of a key in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.limit + 1));
         source.take(self.limit as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > self.limit {
@@ -95,7 +95,7 @@ impl Input {
         if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
             return Err(other("it is UTF-16, as PowerShell writes it: save it as UTF-8".to_owned()));
         }
-        // The byte order mark of Windows editors. No binary format here begins like it.
+        // Removes the byte order mark that Windows editors write. No binary format here begins with these bytes.
         if bytes.starts_with(b"\xef\xbb\xbf") {
             bytes.drain(..3);
         }
@@ -106,7 +106,7 @@ impl Input {
         format!("cannot read {}: {}: {error}", self.what, path.display())
     }
 
-    /// What was read, as text.
+    /// Returns the input as text.
     pub fn text(self, mut bytes: Bytes) -> Result<Zeroizing<String>, String> {
         match String::from_utf8(std::mem::take(&mut *bytes)) {
             Ok(text) => Ok(Zeroizing::new(text)),
@@ -122,8 +122,7 @@ fn other(text: String) -> io::Error {
     io::Error::other(text)
 }
 
-/// Does `work` on a thread of its own, and waits for it no longer than this. What is late is left to
-/// the thread, and nobody looks at it.
+/// Runs `work` on another thread, and waits for at most this time. A later result is discarded.
 pub fn within<T: Send + 'static>(
     time: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

@@ -1,10 +1,10 @@
-//! What is issued for a csr, as TLS clients show it.
+//! Converts an issued certificate chain to PEM, as TLS clients expect it.
 
 use azure_dps::{Error, identity::Csr, provisioning::CertificateChain};
 use pem::Pem;
 
-/// PEM of the chain, the device's own certificate first: the one for its key, wherever it stands.
-/// None of them is longer than `longest` bytes of DER.
+/// Returns the chain as PEM. The certificate for the device's key comes first, whatever its position in the chain.
+/// `longest` is the maximum length of a certificate in bytes of DER.
 pub fn to_pem(chain: CertificateChain<'_>, csr: &Csr<'_>, longest: usize) -> Result<String, Error> {
     let mut buffer = vec![0; longest];
     let leaf = chain.leaf(csr, &mut buffer)?.to_vec();

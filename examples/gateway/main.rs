@@ -1,5 +1,5 @@
-//! Provisions a Linux gateway: the whole way from a key or a certificate to a hub with the library's std
-//! transports, and what a program in production needs around it.
+//! Provisions a Linux gateway with the library's std transports: from a key or a certificate to a hub. It also shows
+//! what a production program needs besides.
 //!
 //! ```text
 //! cargo run --example gateway -- --help
@@ -56,12 +56,11 @@ use crate::{
     progress::Reporter,
 };
 
-/// Room for what a webhook returns, which is documented without a limit. What is not used of it takes no
-/// memory.
+/// The size of the buffer for the webhook's payload. The documentation gives no limit. Unused pages take no memory.
 const RETURNED: usize = 1 << 20;
 
 fn main() -> ExitCode {
-    // For the whole process, minreq included. It fails if there is a provider already.
+    // Sets the provider for the whole process, also for minreq. Fails if there is already a provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
     let cli = Cli::parse();
@@ -92,8 +91,8 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
             return Ok(ExitCode::from(failure.exit_code()));
         }
     };
-    // First, since a script may read the result and go on. But it is printed whether they can be
-    // written or not.
+    // The files are written before the output, because a script may continue after it has read the output. The output
+    // is printed even if a file cannot be written.
     let issued = match (&args.issued_out, &assigned.issued) {
         (Some(file), Some(Ok(pem))) => files::replace(file, pem.as_bytes(), 0o644),
         _ => Ok(()),
@@ -127,10 +126,10 @@ fn provision(args: &Provision, key: &Key) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is shown to the service, and then to the hub.
+/// The credentials for the service, and then for the hub.
 struct Shown {
     keys: [DeviceKey; 2],
-    /// It shows the certificate, if there is one.
+    /// Contains the device's certificate, if there is one.
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -147,8 +146,7 @@ fn connect(args: &Provision, assigned: &Assigned, shown: &mut Shown) -> HubConne
     connect::check(&hub, assigned.key.map(|key| &mut shown.keys[key as usize]), address, tls)
 }
 
-/// Everything that the command line can get wrong ends the program here; what comes back is
-/// the outcome of the provisioning.
+/// Provisions the device and returns the outcome. An error in the command line ends the program here.
 fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<Failure>> {
     let payload = args.payload().unwrap_or_else(|error| usage_error(error));
     let csr = args.csr().unwrap_or_else(|error| usage_error(error));
@@ -169,7 +167,7 @@ fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<F
     for file in [&args.issued_out, &args.record].into_iter().flatten() {
         files::check(file).unwrap_or_else(|error| usage_error(error));
     }
-    // Last, so that nobody types a key for nothing.
+    // The key is read last, so that nobody types a key if another argument is wrong.
     let keys = &mut shown.keys;
     let count = args.keys(key, &registration.registration_id(), keys).unwrap_or_else(|error| usage_error(error));
     let (attestation, mut no_key) =
@@ -177,7 +175,7 @@ fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<F
     let signer: &mut dyn Sign = match count {
         0 => &mut no_key,
         1 => &mut keys[0],
-        // The run tries the second key if the service refuses the first.
+        // The run tries the second key if the service rejects the first.
         _ => &mut *keys,
     };
     let url = route.url(&endpoint);
@@ -186,7 +184,7 @@ fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<F
     let reporter = Reporter::new(args.quiet || args.json);
     reporter.step(&format!("Connecting to {}", route.destination(&endpoint)));
     let too_small = |error: BufferTooSmall| Failure::new(error.into(), asked, None, None);
-    // Devices that are switched on together must not come back together.
+    // A different seed for each start, so that devices that start together do not retry together.
     let seed = RandomState::new().build_hasher().finish() as u32;
     let mut provisioning = match args.status {
         true => Provisioning::lookup(registration, attestation),
@@ -198,14 +196,14 @@ fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<F
         provisioning = provisioning.with_api_version(version);
     }
     if let Some(record) = &record {
-        // The service refuses the other key for half an hour after a registration.
+        // For half an hour after a registration, the service rejects the other key.
         provisioning = provisioning.with_first_key(record.key());
     }
     let mut buffer = vec![0; provisioning.sizes().with_returned_payload(RETURNED).http()];
     let cause = route.run(&mut provisioning, signer, &mut buffer, &mut |progress| reporter.progress(progress));
     let assignment = match provisioning.result(&buffer) {
         Ok(assignment) => assignment,
-        // Nothing was sent.
+        // No request was sent.
         Err(Error::RequestTooLarge(error)) => usage_error(error),
         Err(error) => {
             let seen = match error {
@@ -225,14 +223,14 @@ fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<F
         assigned.add_connection_string(&assignment.hub(), key).map_err(too_small)?;
     }
     if args.record.is_some() {
-        // In place: nothing is read from the answer any more.
+        // Writes the record in place, because the answer is no longer needed.
         let record = provisioning.write_record(&mut buffer);
         assigned.record = Some(record.map_err(|error| Failure::new(error, asked, None, None))?.to_vec());
     }
     Ok(assigned)
 }
 
-/// The bytes of the record, if there is one.
+/// Returns the bytes of the record, if there is one.
 fn read_record(file: &Path) -> Option<Bytes> {
     match file.try_exists() {
         Ok(false) => None,
@@ -240,7 +238,7 @@ fn read_record(file: &Path) -> Option<Bytes> {
     }
 }
 
-/// What the record says, unless the service is to be asked. No key is read if none is needed.
+/// Returns the assignment in the record, unless the gateway must ask the service. Reads no key if no key is needed.
 fn recorded(
     args: &Provision,
     key: &Key,
@@ -309,24 +307,24 @@ fn registration<'a>(
     Ok(registration)
 }
 
-/// How the service is reached.
+/// The transport to the service.
 enum Route {
-    /// Over minreq, which trusts this machine's roots, shows no certificate, and knows no proxy and no IPv6
-    /// address.
+    /// minreq. It trusts this machine's roots. It supports no client certificate, no proxy and no IPv6 address.
     Minreq,
-    /// Over the library's own connections, with TLS or without.
+    /// The library's own connections, with or without TLS.
     Stream(Connector),
     Mqtt(Connector),
 }
 
 impl Route {
-    /// Leaves the TLS for the hub in `hub_tls`, if `--connect` needs it. Files may be pipes: they are read once.
+    /// Chooses the transport. Stores the TLS configuration for the hub in `hub_tls` if `--connect` needs it. Each file
+    /// is read only once, because it may be a pipe.
     fn new(args: &Provision, endpoint: &Endpoint<'_>, hub_tls: &mut Option<Arc<ClientConfig>>) -> Result<Self, String> {
         let is_mqtt = args.transport == Transport::Mqtt;
         if args.status && is_mqtt {
             return Err("--status is for HTTP: the service does not offer it over MQTT".to_owned());
         }
-        // Without TLS to the service, --ca can be for the hub.
+        // If the service is used without TLS, --ca may be for the hub.
         let has_ca = args.ca.is_some() && (endpoint.is_https() || !args.connect);
         let needs_tls = has_ca || args.certificate().is_some() || is_mqtt;
         if needs_tls && !endpoint.is_https() {
@@ -339,7 +337,7 @@ impl Route {
         if is_plain && !args.connect {
             return Ok(Self::Minreq);
         }
-        // Also for minreq, which does not say what is wrong with this machine's roots.
+        // Also created for minreq, because minreq does not report what is wrong with this machine's roots.
         let connector = connector::connector(args.ca.as_deref(), args.certificate(), args.timeout())?;
         *hub_tls = args.connect.then(|| Arc::clone(connector.client_config()));
         if is_plain || !needs_stream && tls::proxy_variable().is_none() {
@@ -356,7 +354,7 @@ impl Route {
         }
     }
 
-    /// What is connected to, for people.
+    /// Returns the destination as text for the user.
     fn destination(&self, endpoint: &Endpoint<'_>) -> String {
         let url = self.url(endpoint);
         match self {
@@ -368,7 +366,7 @@ impl Route {
         }
     }
 
-    /// What is connected to.
+    /// Returns the URL of the destination.
     fn url(&self, endpoint: &Endpoint<'_>) -> String {
         match self {
             Self::Mqtt(_) => format!("mqtts://{}:{}", endpoint.host(), mqtt::port(endpoint)),
@@ -376,8 +374,8 @@ impl Route {
         }
     }
 
-    /// Runs a provisioning to its end. The last answer is in `buffer` then. Returns what the network or TLS
-    /// said, if they failed.
+    /// Runs a provisioning run to its end. Afterwards, `buffer` has the last answer. If the network or TLS failed,
+    /// returns the error text.
     fn run(
         &self,
         provisioning: &mut Provisioning<'_>,
@@ -385,7 +383,7 @@ impl Route {
         buffer: &mut [u8],
         observe: &mut dyn FnMut(Progress),
     ) -> Option<String> {
-        // A clock before 1970 gets a token that has expired, and the service says so.
+        // If the clock is before 1970, the token has expired, and the service rejects it.
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let endpoint = *provisioning.endpoint();
         let started = Instant::now();
@@ -400,9 +398,9 @@ impl Route {
                 let (tls, largest) = (connector.client_config(), buffer.len());
                 let run = mqtt::provision(provisioning, signer, tls, largest, &mut lost, observe);
                 let answer = runtime.block_on(run);
-                // The rest of the buffer is room for the record.
+                // The record uses the rest of the buffer.
                 buffer[..answer.len()].copy_from_slice(&answer);
-                // A look-up of the host's name that is still under way is not waited for.
+                // A DNS query that is still running must not delay the end.
                 runtime.shutdown_background();
                 cause
             }

@@ -1,5 +1,5 @@
-//! What the service says in words. It hands on what its hub said to it: JSON in a string, which may have
-//! JSON in a string again.
+//! Reads the text of the service's error messages. The service forwards messages of its hub as JSON in a string. This
+//! JSON may contain another JSON string.
 
 use serde_json::{Map, Value};
 
@@ -14,14 +14,14 @@ impl Message {
     pub fn read(message: &str) -> Self {
         let mut found = Self::default();
         found.add(message);
-        // A document without words is better than nothing.
+        // If the document has no text, the whole document is the text.
         if found.text.is_none() && !message.is_empty() {
             found.text = Some(message.to_owned());
         }
         found
     }
 
-    // Each level doubles the backslashes, so there are few of them.
+    // The recursion is shallow, because each level doubles the backslashes.
     fn add(&mut self, message: &str) {
         match serde_json::from_str::<Map<String, Value>>(message) {
             Ok(object) => {
@@ -39,7 +39,7 @@ impl Message {
         }
     }
 
-    /// Such as `ErrorCode:IotHubUnauthorizedAccess;Unauthorized`, or `Tracking ID:…`.
+    /// Adds text such as `ErrorCode:IotHubUnauthorizedAccess;Unauthorized`, or `Tracking ID:…`.
     fn add_text(&mut self, text: &str) {
         const MARK: &str = "tracking id:";
         let mut words = text.trim();

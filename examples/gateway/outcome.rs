@@ -1,4 +1,4 @@
-//! How a run ended: for people, for scripts, and as an exit code.
+//! The outcome of a run: text, JSON and exit code.
 
 use std::fmt::Write;
 
@@ -16,14 +16,14 @@ use zeroize::Zeroizing;
 
 use crate::{connect::HubConnection, issued, message::Message, values::printable};
 
-/// Where this device belongs.
+/// The assignment of this device.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Assigned {
     status: &'static str,
-    /// Who says so: the service, or the record of what it said.
+    /// The source: the service, or the record.
     pub from: &'static str,
-    /// What was connected to, if the service was asked.
+    /// The address of the service, if the service was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     assigned_hub: String,
@@ -44,7 +44,7 @@ pub struct Assigned {
     payload: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_certificate_chain: Option<Box<RawValue>>,
-    /// What came of `--connect`.
+    /// The result of `--connect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub_connection: Option<HubConnection>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "inner")]
@@ -52,18 +52,18 @@ pub struct Assigned {
     /// The key that the service accepted. `None` if the device has a certificate.
     #[serde(skip)]
     pub key: Option<KeyChoice>,
-    /// What was issued, as PEM, or why nothing was. `None` if nothing was asked for.
+    /// The issued certificates as PEM, or why there are none. `None` if the device asked for none.
     #[serde(skip)]
     pub issued: Option<Result<String, String>>,
-    /// What is to be found at the next start.
+    /// The record for the next start.
     #[serde(skip)]
     pub record: Option<Vec<u8>>,
 }
 
 impl Assigned {
-    /// A copy of what the service answered to this registration.
+    /// Copies the service's answer to this registration.
     pub fn new(assignment: &Assignment<'_>, registration: &Registration<'_>) -> Self {
-        // As it came: numbers do not survive a detour through f64.
+        // Raw text, because f64 would change some numbers.
         let raw = |value: Value<'_>| RawValue::from_string(value.raw().to_owned()).ok();
         Self {
             status: "assigned",
@@ -88,20 +88,20 @@ impl Assigned {
         }
     }
 
-    /// Whether the device was issued a certificate for its hub.
+    /// Returns `true` if the device was issued a certificate for its hub.
     pub fn has_certificate(&self) -> bool {
         self.issued_certificate_chain.is_some()
     }
 
-    /// The hub, and this device there.
+    /// Returns the hub, and this device's ID there.
     pub fn hub(&self) -> Result<Hub<'_>, InvalidHub> {
         Hub::new(&self.assigned_hub, &self.device_id)
     }
 
-    /// Adds what an IoT hub client wants to be given. Without a key, and where one was issued, the
-    /// device has a certificate.
+    /// Adds the connection string for IoT hub clients. The device uses a certificate if it has no key, or if a
+    /// certificate was issued.
     pub fn add_connection_string(&mut self, hub: &Hub<'_>, key: Option<&DeviceKey>) -> Result<(), BufferTooSmall> {
-        // Longer than any.
+        // Longer than any connection string.
         let mut buffer = Zeroizing::new([0; 512]);
         let connection_string = match key.filter(|_| !self.has_certificate()) {
             Some(key) => hub.write_connection_string(key, buffer.as_mut_slice())?,
@@ -135,15 +135,15 @@ impl Assigned {
     }
 }
 
-/// The chain that was issued, or why there is none.
+/// Returns the issued chain, or why there is none.
 fn issued(assignment: &Assignment<'_>, csr: &Csr<'_>) -> Result<String, String> {
     let chain = assignment.issued_certificate_chain().ok_or("the answer has no issuedCertificateChain")?;
-    // No certificate is longer than the base64 of all.
+    // No certificate is longer than the base64 of the whole chain.
     let longest = assignment.registration_state().raw().len();
     issued::to_pem(chain, csr, longest).map_err(|error| error.to_string())
 }
 
-/// Who has to do something. Each is an exit code; the help lists them.
+/// Who must act. Each variant is an exit code; the help lists the codes.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
@@ -157,16 +157,16 @@ pub enum Kind {
     Unassigned = 9,
 }
 
-/// The device is assigned, and was issued no certificate.
+/// The exit code if the device is assigned, but no certificate was issued.
 pub const NO_CERTIFICATE: u8 = 10;
 
-/// What the service was shown, and asked for.
+/// The request to the service.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// What was connected to.
+    /// The address of the service.
     pub endpoint: &'a str,
     pub is_lookup: bool,
-    /// How many keys there are; none is a certificate.
+    /// The number of keys. 0 means a certificate.
     pub keys: usize,
 }
 
@@ -179,7 +179,7 @@ impl Kind {
                 Self::Unassigned
             }
             Error::Untrusted | Error::ProxyRefused => Self::Unreachable,
-            // It says no to what this device sends.
+            // The service rejects the content of the request.
             Error::Refused(_) if error.fault() == Fault::Caller => Self::Refused,
             _ => match error.fault() {
                 Fault::Refused => Self::Refused,
@@ -231,40 +231,40 @@ impl Kind {
     }
 }
 
-/// What went wrong, what was seen of it, and what to do.
+/// What failed, the details, and what to do.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     kind: Kind,
     exit_code: u8,
-    /// What was connected to.
+    /// The address of the service.
     endpoint: String,
-    /// Whose fault it is.
+    /// Who is at fault.
     summary: &'static str,
-    /// What was seen of it.
+    /// The details of the failure.
     seen: String,
     http_status: Option<u16>,
     code: Option<u32>,
     tracking_id: Option<String>,
-    /// The service's own words, or the hub's that the service hands on.
+    /// The message of the service, or a message of the hub that the service forwards.
     message: Option<String>,
-    /// The hub's tracking ID, if the service hands it on.
+    /// The hub's tracking ID, if the service forwards it.
     hub_tracking_id: Option<String>,
-    /// The service's clock.
+    /// The time on the service's clock.
     service_time: Option<String>,
     advice: &'static str,
 }
 
 impl Failure {
-    /// `seen` is what the network or TLS said, or what in the answer is wrong; `details` what the service
-    /// said.
+    /// `seen` is the error of the network or of TLS, or the invalid value in the answer. `details` has the details in
+    /// the service's answer.
     pub fn new(error: Error, asked: Asked<'_>, seen: Option<String>, details: Option<Details<'_>>) -> Box<Self> {
         let kind = Kind::of(&error, asked);
         let refusal = match error {
             Error::Refused(refusal) | Error::Failed(refusal) | Error::OperationLost(refusal) => Some(refusal),
             _ => None,
         };
-        // The last answer has nothing to do with a network failure that came after it.
+        // If the network failed after the last answer, the answer does not describe the failure.
         let details = details.filter(|_| refusal.is_some());
         let tracking_id = refusal.and_then(|refusal| refusal.tracking_id).map(|id| id.to_string());
         let tracking_id = tracking_id.or_else(|| details?.tracking_id().map(decoded));
@@ -284,7 +284,7 @@ impl Failure {
             seen: seen.map_or(error.to_string(), |seen| format!("{error}: {seen}")),
             http_status: refusal.map(|refusal| refusal.http_status),
             code: error.code().map(azure_dps::error::ErrorCode::value),
-            // Some refusals have one that is empty.
+            // Some refusals have an empty tracking ID.
             tracking_id: tracking_id.filter(|id| !id.is_empty()),
             message: message.text,
             hub_tracking_id: message.tracking_id,
@@ -321,7 +321,7 @@ impl Failure {
         if let Some(id) = &self.hub_tracking_id {
             let _ = write!(text, "\n  hub:    tracking ID {}", printable(id));
         }
-        // A clock that is off is a usual reason for a token to be refused.
+        // A wrong clock is a frequent reason for a rejected token.
         if let (Kind::Unauthorized, Some(time)) = (self.kind, &self.service_time) {
             let _ = write!(text, "\n  clock:  {} at the service", printable(time));
         }

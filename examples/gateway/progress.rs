@@ -1,4 +1,4 @@
-//! What a person sees on standard error while the machine is being provisioned.
+//! The progress on standard error while the machine is being provisioned.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use crate::values::printable;
 
 pub enum Reporter {
-    /// Nobody wants to know.
+    /// No progress.
     Silent,
     /// Standard error is a file or a journal.
     Lines,
@@ -43,12 +43,12 @@ impl Reporter {
                 let (seconds, attempt) = (wait.as_secs_f64(), u16::from(failures) + 1);
                 self.retrying(&format!("in {seconds:.1} s, attempt {attempt}: {error}"));
             }
-            // The failure itself is printed at the end.
+            // The failure is printed at the end.
             _ => {}
         }
     }
 
-    /// What is being done now.
+    /// Shows the current step.
     pub fn step(&self, text: &str) {
         match self {
             Self::Silent => {}
@@ -57,7 +57,7 @@ impl Reporter {
         }
     }
 
-    /// When something is to be done again, and why: worth keeping in sight.
+    /// Reports a retry and its reason. The line stays visible.
     fn retrying(&self, reason: &str) {
         let text = format!("Retrying {}", printable(reason));
         match self {

@@ -1,4 +1,4 @@
-//! Values of the command line, as the example `fleet` takes them too.
+//! Values of the command line. The example `fleet` uses them too.
 
 use std::{env, path::Path};
 
@@ -9,7 +9,7 @@ use crate::input::Input;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The text of a payload that is given as such or as the path of a file; nobody has checked it yet.
+/// Returns the text of a payload, given as JSON or as the path of a file. The text is not checked yet.
 pub fn payload(payload: &str) -> Result<String, String> {
     let inline = payload.trim_start_matches(BYTE_ORDER_MARK);
     if inline.trim_start().starts_with('{') {
@@ -21,11 +21,11 @@ pub fn payload(payload: &str) -> Result<String, String> {
         .map_err(|error| format!("the payload is neither a JSON object nor a file: {error}"))
 }
 
-/// What was given for a key, from a file or else from the environment; `None` if it is in neither.
-// The environment is read here and not by clap, so that a key in a file can win over it.
+/// Returns the key's text from the file, or else from the environment. Returns `None` if neither has it.
+// clap does not read the environment here, because a key in a file takes precedence.
 pub fn read_key(file: Option<&Path>, variable: &str) -> Result<Option<Zeroizing<String>>, String> {
     match file {
-        // As a terminal it is a device, which no other path may be.
+        // A terminal is a device file. `read_stdin` accepts it, and no other path may be a device.
         Some(file) if is_stdin(file) => read_stdin().map(Some),
         Some(file) => Input::KEY.read(file).and_then(|bytes| Input::KEY.text(bytes)).map(Some),
         None => Ok(env::var(variable).ok().filter(|key| !key.is_empty()).map(Zeroizing::new)),
@@ -40,13 +40,13 @@ pub fn read_stdin() -> Result<Zeroizing<String>, String> {
     Input::KEY.read_stdin().and_then(|bytes| Input::KEY.text(bytes))
 }
 
-/// Reads the device's own key, from what was given for it.
+/// Reads the device key.
 pub fn read_device_key(given: &str, key: &mut DeviceKey) -> Result<(), String> {
     let text = base64_of(given, Owner::Device)?;
     key.read_base64(&text).map_err(|error| error.to_string())
 }
 
-/// Reads the key of an enrollment group, from what was given for it.
+/// Reads the group key.
 pub fn read_group_key(given: &str, key: &mut GroupKey) -> Result<(), String> {
     let text = base64_of(given, Owner::Group)?;
     key.read_base64(&text).map_err(|error| error.to_string())
@@ -58,8 +58,8 @@ enum Owner {
     Group,
 }
 
-/// The base64 in what people paste for a key: with a byte order mark, quotes or line breaks, without
-/// padding, or as a part of a device's connection string. The error never quotes any of it.
+/// Returns the base64 part of a pasted key. The key may have a byte order mark, quotes, line breaks or no padding, or
+/// be part of a device's connection string. The error never quotes the key.
 fn base64_of(given: &str, owner: Owner) -> Result<Zeroizing<String>, &'static str> {
     let text = unquoted(given.trim_start_matches(BYTE_ORDER_MARK));
     if text.starts_with("-----BEGIN") {
@@ -100,7 +100,7 @@ fn base64_of(given: &str, owner: Owner) -> Result<Zeroizing<String>, &'static st
     Ok(base64)
 }
 
-/// The same without blanks and one pair of quotes around it.
+/// Removes white space and one pair of quotes around the text.
 fn unquoted(text: &str) -> &str {
     let text = text.trim();
     let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
@@ -120,7 +120,7 @@ pub fn endpoint(text: &str) -> Result<String, String> {
     })
 }
 
-/// The same without control characters, which could tell a terminal to do something.
+/// Replaces control characters, because a terminal could execute them.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
