@@ -82,8 +82,8 @@ pub struct Behaviour {
     /// records since 2020; one of 2019 has 401000. Over MQTT the code is always 401000.
     pub refused_key_code_over_http: u32,
     /// Sets for how many seconds of the service's time a registration over HTTP blocks the other key of the enrollment,
-    /// primary or secondary. A request with the blocked key is answered as one with a wrong key. Default 1800; 0
-    /// switches the rule off.
+    /// primary or secondary. A request with the blocked key gets the same answer as one with a wrong key. Default 1800.
+    /// 0 turns the block off.
     pub other_key_blocked_for: f64,
     /// Refuses a payload that is a JSON string with 400012. If false, the device is registered, and the payload is not
     /// passed on to the webhook. Default true.
@@ -102,8 +102,8 @@ pub struct Behaviour {
     /// Makes the middle part of operation IDs the same for all registrations of a device. If false, it is random.
     /// Default true.
     pub constant_operation_id_middle: bool,
-    /// Tells a device `initialAssignment` if it registers again at the same hub with an api-version before 2019-04-15.
-    /// If false, it is told `reprovisionedToInitialAssignment`, as with later versions. Default true.
+    /// Reports `initialAssignment` if a device registers again at the same hub with an api-version before 2019-04-15.
+    /// If false, the substatus is `reprovisionedToInitialAssignment`, as with later versions. Default true.
     pub substatus_by_api_version: bool,
     /// Omits members of the enrollment in an `AllocationRequest` that have their default: `capabilities`,
     /// `reprovisionPolicy` and `iotHubs`. Default false.
@@ -177,7 +177,7 @@ impl Default for Behaviour {
     }
 }
 
-/// How the registration of a device ends whose webhook names a hub outside `linkedHubs`.
+/// How the registration ends if the webhook names a hub outside `linkedHubs`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnlinkedHub {
@@ -227,9 +227,8 @@ pub enum HubRefusalMessage {
 }
 
 impl Behaviour {
-    /// Returns the behaviour with these switches changed, which have the names and values of the configuration file;
-    /// `null` stands for none. The error names the first one that
-    /// cannot be read.
+    /// Returns a copy with these switches changed. Names and values are those of the configuration file; `null` means
+    /// none. The error names the first switch that cannot be read.
     pub(crate) fn changed(&self, switches: &Map<String, Value>) -> Result<Self, String> {
         let mut all = serde_json::to_value(self).map_err(|error| error.to_string())?;
         let mut behaviour = self.clone();
@@ -238,7 +237,7 @@ impl Behaviour {
                 all.insert(name.clone(), value.clone());
             }
             behaviour = Self::deserialize(&all).map_err(|error| {
-                // It may quote a long text.
+                // The error may quote a long text.
                 format!("{}: {}", excerpt(name), excerpt(&error.to_string()))
             })?;
         }
@@ -246,7 +245,7 @@ impl Behaviour {
     }
 }
 
-/// Seconds, or `false` for none: TOML has no null. JSON has, and means the same by it.
+/// Reads seconds, or `false` for none, because TOML has no null. JSON may also use null.
 fn seconds_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a number of seconds, or false")]

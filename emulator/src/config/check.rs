@@ -1,4 +1,4 @@
-//! A configuration is read from its text, and checked.
+//! Reads a configuration from text, and checks it.
 
 use super::{Config, ConfigError, Finding, document::Document, finding::Path, rules, warnings};
 use crate::identity::server_certificate::{host_names, lacks_names, own};
@@ -39,7 +39,7 @@ impl Config {
         warnings::warnings(self)
     }
 
-    /// Returns the hosts that the certificate of the TLS listeners has to name: hubs, then gateways.
+    /// Returns the hosts that the certificate of the TLS listeners must name: hubs, then gateways.
     #[doc(hidden)]
     #[must_use]
     pub fn host_names(&self, gateways: &[String]) -> Vec<String> {
@@ -59,7 +59,7 @@ impl Config {
         }
     }
 
-    /// Checks the rules between fields, which hold for configurations built in code too.
+    /// Checks the rules between fields. They also apply to configurations built in code.
     ///
     /// # Errors
     ///

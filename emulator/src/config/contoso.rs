@@ -1,24 +1,22 @@
-//! How the function of Microsoft's tutorial behaves.
+//! The options of the Contoso webhook.
 
 use std::{fmt, num::NonZeroU32};
 
 use serde::Deserialize;
 
-/// What the function does beyond the tutorial's.
+/// What the function does in addition to the tutorial's function.
 #[derive(Clone, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContosoOptions {
     /// Returns the concept document's payload, `{"property1":"value1"}`, to the device.
     pub return_payload: bool,
-    /// Looks for the model in the device's payload, not in the registration ID: in `deviceModel`,
-    /// or else in `modelId`, the substring `contoso-tstrsd-007` or `contoso-hpsd-088`. The
-    /// tutorial names this as the other way: "This could also be used to pass the device type
-    /// instead of examining the registration ID."
+    /// Looks for the model in the device's payload instead of the registration ID: the substring `contoso-tstrsd-007`
+    /// or `contoso-hpsd-088` in `deviceModel`, or else in `modelId`. The tutorial suggests this: "This could also be
+    /// used to pass the device type instead of examining the registration ID."
     pub by_model: bool,
-    /// The key without which the function answers 401: as `?code=…`, or in the header
-    /// `x-functions-key`.
+    /// The function key. Without it, in `?code=…` or in the header `x-functions-key`, the function answers 401.
     pub function_key: Option<String>,
-    /// Answers every so many-th call with 429 and nothing else, upon which the service calls again.
+    /// Answers every n-th call with 429 and an empty body. The service then repeats the call.
     pub throttle_every: Option<NonZeroU32>,
 }
 

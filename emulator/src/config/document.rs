@@ -1,4 +1,4 @@
-//! The TOML text of a configuration: what can be read of it, and all that is wrong, with the places.
+//! Reads as much as possible of a configuration's TOML text, and collects all errors with their places.
 
 use serde::Deserialize;
 use toml::{
@@ -12,23 +12,24 @@ use super::{
     rules, unreadable, warnings,
 };
 
-/// More are not told of.
+/// Further findings are not reported.
 const MOST_FINDINGS: usize = 100;
 
 /// A configuration that was read from a text.
 #[derive(Debug)]
 pub struct Document<'a> {
-    /// What could be read. It may be changed, by flags for example, before [`findings`](Self::findings).
+    /// The parts that could be read. Callers may change it before [`findings`](Self::findings), for example with
+    /// options of the command line.
     pub config: Config,
     text: &'a str,
-    /// The text as it is.
+    /// The parsed text.
     table: DeTable<'a>,
-    /// The same without what could not be read: what `config` was made of.
+    /// The parsed text without the parts that could not be read. `config` was read from it.
     readable: DeTable<'a>,
     unread: Vec<Path>,
-    /// What was found while it was read.
+    /// The findings from reading.
     findings: Vec<Finding>,
-    /// Whether `config` is what the text says, but for what is unread.
+    /// `true` if `config` equals the text, except for the parts in `unread`.
     is_read: bool,
 }
 
@@ -59,7 +60,7 @@ impl<'a> Document<'a> {
             match Config::deserialize(Deserializer::from(root)) {
                 Ok(config) => {
                     document.config = config;
-                    // Of a text that is no TOML anything may be missing.
+                    // If the text is invalid TOML, any part of it may be missing.
                     document.is_read = is_toml;
                     break;
                 }
@@ -70,13 +71,13 @@ impl<'a> Document<'a> {
         document
     }
 
-    /// Tells of something that cannot be read, and leaves it out. Returns `false` if that is not possible.
+    /// Reports a part that cannot be read, and removes it. Returns `false` if it cannot be removed.
     fn leave_out(&mut self, error: &toml::de::Error) -> bool {
         let span = error.span();
         let found = span.as_ref().and_then(|span| {
             let mut paths = Vec::new();
             spanning(&self.readable, span, &Path::default(), &mut paths);
-            // A list of [[tables]] is where its first table is.
+            // The span of a list of [[tables]] is the span of its first table.
             let is_list = error.message().starts_with("invalid type: sequence");
             if is_list { paths.into_iter().next() } else { paths.pop() }
         });
@@ -84,7 +85,7 @@ impl<'a> Document<'a> {
         let (original, _) = self.look_up(&path);
         let (message, meant) = unreadable::explain(error.message(), lookup(&self.readable, &path));
         let place = span.map(|span| position(self.text, span.start));
-        // What was left out is missing now.
+        // The removal of a member can cause a "missing field" error. It is not reported.
         let missing = error.message().strip_prefix("missing field `").map(|name| name.trim_end_matches('`'));
         let is_told = missing.is_some_and(|name| self.unread.contains(&original.clone().key(name)));
         if !is_told {
@@ -115,8 +116,8 @@ impl<'a> Document<'a> {
         findings
     }
 
-    /// The place in the text of a place in the configuration, and where it begins. What is not in the text begins where
-    /// the table or list begins in which it would be.
+    /// Converts a path in `config` to the path in the text, and returns where it begins. If it is not in the text, it
+    /// begins at the table or list that would contain it.
     fn look_up(&self, path: &Path) -> (Path, Option<usize>) {
         let (mut original, mut start) = (Path::default(), None);
         let (mut now, mut before) = (Node::Table(&self.readable), Node::Table(&self.table));
@@ -158,12 +159,12 @@ impl<'t, 'a> Node<'t, 'a> {
         }
     }
 
-    /// Where a member begins, and the member.
+    /// Returns where a member begins, and the member.
     fn step(self, step: &Step) -> Option<(usize, Self)> {
         self.value(step).map(|value| (value.span().start, Self::of(value)))
     }
 
-    /// The same member in the list or table as it was before anything was left out.
+    /// Returns the same member in the list or table before the removal of unreadable parts.
     fn before(self, step: &Step, before: Self) -> Option<(Step, Self)> {
         let value = self.value(step)?;
         match (step, before) {
@@ -177,7 +178,7 @@ impl<'t, 'a> Node<'t, 'a> {
     }
 }
 
-/// The places that have this span, or whose key has it, from outer to inner.
+/// Finds the paths with this span, or whose key has this span, from outer to inner.
 fn spanning(table: &DeTable<'_>, span: &std::ops::Range<usize>, path: &Path, found: &mut Vec<Path>) {
     for (key, value) in table {
         let path = path.key(key.get_ref());
@@ -232,7 +233,7 @@ fn remove_in(value: &mut DeValue<'_>, path: &[Step]) -> bool {
     }
 }
 
-/// Line and column, from 1.
+/// Returns line and column, starting from 1.
 fn position(text: &str, start: usize) -> (usize, usize) {
     let before = text.get(..start).unwrap_or(text);
     let line = before.rfind('\n').map_or(0, |end| end + 1);

@@ -1,4 +1,4 @@
-//! Enrollments: which devices there are, how they prove who they are, and where they belong.
+//! Enrollments: the devices, their attestation and their allocation.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::identity::{certificate::Certificate, key::SymmetricKey, tpm::Endorsem
 pub struct EnrollmentGroup {
     /// The group's name.
     pub enrollment_group_id: String,
-    /// Lets the devices be provisioned. If false, they are told `disabled`.
+    /// Allows the devices to be provisioned. If false, they get the status `disabled`.
     pub enabled: bool,
     /// The key from which the devices' keys are derived.
     pub primary_key: SymmetricKey,
@@ -26,16 +26,16 @@ pub struct EnrollmentGroup {
     pub x509: Option<X509Attestation>,
     /// Instead of keys, the names of such CAs in [`Config::ca_certificates`](crate::Config::ca_certificates).
     pub ca_references: Option<CaReferences>,
-    /// The policy by which devices that send a `csr` are issued certificates. If absent, they are not. The emulator's
-    /// CA issues the same kind of certificate under every name.
+    /// The policy for certificates. Devices that send a `csr` are issued certificates. If absent, no certificates are
+    /// issued. The emulator's CA issues the same kind of certificate for every policy name.
     pub certificate_policy: Option<String>,
-    /// Which hub a device gets.
+    /// How the hub is chosen.
     pub allocation: Allocation,
-    /// What happens to a device that comes again.
+    /// What happens if a device registers again.
     pub reprovision_policy: ReprovisionPolicy,
     /// The twin of a new device, unless the webhook gives one.
     pub initial_twin: Twin,
-    /// Whether the devices are IoT Edge devices.
+    /// `true` if the devices are IoT Edge devices.
     pub iot_edge: bool,
 }
 
@@ -83,9 +83,9 @@ impl EnrollmentGroup {
     }
 }
 
-/// One device, with a key, a certificate or a TPM of its own.
+/// An enrollment of one device, with symmetric keys, an X.509 certificate or a TPM.
 ///
-/// It has either keys or [`x509`](Self::x509) or [`tpm`](Self::tpm).
+/// It has exactly one of keys, [`x509`](Self::x509) and [`tpm`](Self::tpm).
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct IndividualEnrollment {
@@ -93,7 +93,7 @@ pub struct IndividualEnrollment {
     pub registration_id: String,
     /// The device's ID at the hub. If absent, it is the registration ID.
     pub device_id: Option<String>,
-    /// Lets the device be provisioned. If false, it is told `disabled`.
+    /// Allows the device to be provisioned. If false, it gets the status `disabled`.
     pub enabled: bool,
     /// The key with which the device signs.
     pub primary_key: SymmetricKey,
@@ -103,18 +103,18 @@ pub struct IndividualEnrollment {
     pub x509: Option<X509Attestation>,
     /// Instead of keys, the device's TPM.
     pub tpm: Option<TpmAttestation>,
-    /// The policy by which the device is issued a certificate if it sends a `csr`. If absent, it is not. The emulator's
-    /// CA issues the same kind of certificate under every name.
+    /// The policy for certificates. If the device sends a `csr`, it is issued a certificate. If absent, no certificate
+    /// is issued. The emulator's CA issues the same kind of certificate for every policy name.
     pub certificate_policy: Option<String>,
-    /// Which hub the device gets.
+    /// How the hub is chosen.
     pub allocation: Allocation,
-    /// What happens when the device comes again.
+    /// What happens if the device registers again.
     pub reprovision_policy: ReprovisionPolicy,
     /// The device's first twin, unless the webhook gives one.
     pub initial_twin: Twin,
-    /// Whether it is an IoT Edge device.
+    /// `true` if the device is an IoT Edge device.
     pub iot_edge: bool,
-    /// What the operator notes about the device. The service keeps it and does not use it.
+    /// Information that the operator stores with the device. The service does not use it.
     pub optional_device_information: Map<String, Value>,
 }
 
@@ -164,10 +164,10 @@ impl IndividualEnrollment {
     }
 }
 
-/// What groups and individual enrollments have in common.
+/// The common fields of groups and individual enrollments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Common<'a> {
-    /// The group's or the individual enrollment's name.
+    /// The name of the group or individual enrollment.
     pub(crate) id: &'a str,
     pub(crate) enabled: bool,
     pub(crate) attestation: Result<Attestation<'a>, &'static str>,
@@ -178,7 +178,7 @@ pub(crate) struct Common<'a> {
     pub(crate) iot_edge: bool,
 }
 
-/// How the devices of an enrollment prove who they are.
+/// How the devices of an enrollment prove their identity.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attestation<'a> {
     SymmetricKey { primary: &'a SymmetricKey, secondary: Option<&'a SymmetricKey> },
@@ -188,7 +188,7 @@ pub(crate) enum Attestation<'a> {
 }
 
 impl<'a> Attestation<'a> {
-    /// How the service names the kind.
+    /// Returns the service's name of the kind.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::SymmetricKey { .. } => "symmetricKey",
@@ -197,7 +197,7 @@ impl<'a> Attestation<'a> {
         }
     }
 
-    /// The attestation of an enrollment, which must have exactly one kind.
+    /// Returns the attestation of an enrollment, which must have exactly one kind.
     fn of(
         primary: &'a SymmetricKey,
         secondary: Option<&'a SymmetricKey>,
@@ -214,7 +214,8 @@ impl<'a> Attestation<'a> {
 
 /// The certificates of X.509 attestation. A group names CAs; an individual enrollment names the device certificate.
 ///
-/// In TOML each is PEM, or the path of a PEM file from the working directory. The first certificate in it counts.
+/// In TOML, each certificate is PEM, or the path of a PEM file relative to the working directory. Only the first
+/// certificate of the PEM is used.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct X509Attestation {
@@ -229,7 +230,7 @@ impl X509Attestation {
         self.named_certificates().map(|(_, certificate)| certificate)
     }
 
-    /// The certificates with the names of their fields.
+    /// Returns the certificates with the names of their fields.
     pub(super) fn named_certificates(&self) -> impl Iterator<Item = (&'static str, &Certificate)> {
         std::iter::once(("primary", &self.primary)).chain(self.secondary.iter().map(|each| ("secondary", each)))
     }
@@ -246,7 +247,7 @@ pub struct CaReferences {
 }
 
 impl CaReferences {
-    /// The names with the names of their fields.
+    /// Returns the CA names with the names of their fields.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &String)> {
         std::iter::once(("primary", &self.primary)).chain(self.secondary.iter().map(|each| ("secondary", each)))
     }
@@ -258,7 +259,7 @@ impl CaReferences {
 
 /// A CA's certificate that groups may name.
 ///
-/// In TOML the certificate is PEM, or the path of a PEM file from the working directory.
+/// In TOML, the certificate is PEM, or the path of a PEM file relative to the working directory.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct CaCertificate {
@@ -272,9 +273,9 @@ pub struct CaCertificate {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TpmAttestation {
-    /// The endorsement key, by which it is known.
+    /// The endorsement key, which identifies the TPM.
     pub endorsement_key: EndorsementKey,
-    /// The storage root key. The service keeps it and does not use it.
+    /// The storage root key. The service stores it and does not use it.
     pub storage_root_key: Option<String>,
 }
 
@@ -282,15 +283,16 @@ pub struct TpmAttestation {
 #[derive(Clone, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Allocation {
-    /// The way of choosing.
+    /// The allocation policy.
     pub policy: AllocationPolicy,
-    /// The hubs to choose from. If empty, all hubs that are linked to the service.
+    /// The hubs to choose from. If empty, all linked hubs.
     pub iot_hubs: Vec<String>,
-    /// The hub to choose if `iot_hubs` is empty. It is how the first api-version named a hub.
+    /// The hub if `iot_hubs` is empty. The first api-version names a hub with this field.
     pub iot_hub_host_name: Option<String>,
-    /// The webhook of a custom allocation, with its function key (`?code=…`). If absent, the one of the configuration.
+    /// The webhook of custom allocation, with its function key (`?code=…`). If absent, the webhook of the configuration
+    /// is called.
     pub webhook_url: Option<String>,
-    /// The `apiVersion` that the webhook is told. It changes nothing else.
+    /// The `apiVersion` in calls of the webhook. It has no other effect.
     pub api_version: String,
 }
 
@@ -307,7 +309,7 @@ impl Default for Allocation {
 }
 
 impl Allocation {
-    /// The hubs that the enrollment selects. If there are none, all linked hubs count.
+    /// Returns the hubs that the enrollment selects. If there are none, all linked hubs count.
     pub(crate) fn selected_hubs(&self) -> impl Iterator<Item = &String> {
         self.iot_hubs.iter().chain(self.iot_hub_host_name.as_ref().filter(|_| self.iot_hubs.is_empty()))
     }
@@ -325,39 +327,39 @@ impl fmt::Debug for Allocation {
     }
 }
 
-/// The ways of choosing a hub.
+/// The allocation policies.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AllocationPolicy {
-    /// The first of the hubs.
+    /// The first hub in the list.
     Static,
-    /// Spread evenly, and the same hub for the same registration ID.
+    /// Spreads devices evenly. The same registration ID gets the same hub.
     #[default]
     Hashed,
-    /// The hub with the lowest latency. All hubs are equally near here, so it is [`Hashed`](Self::Hashed), as the
-    /// service hashes devices across hubs of the same latency.
+    /// The hub with the lowest latency. In the emulator, all hubs have the same latency, so the result is that of
+    /// [`Hashed`](Self::Hashed). The service also hashes devices across hubs with the same latency.
     GeoLatency,
-    /// As the webhook says.
+    /// The webhook chooses the hub.
     Custom,
 }
 
-/// What happens to a device that has a hub and registers again.
+/// What happens if a device that has a hub registers again.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReprovisionPolicy {
-    /// It stays at its hub.
+    /// The device stays at its hub.
     Never,
-    /// It goes to the hub of the allocation, and keeps its twin.
+    /// The device moves to the hub of the new allocation, and keeps its twin.
     #[default]
     Migrate,
-    /// It goes to the hub of the allocation. At another hub it starts with its initial twin.
+    /// The device moves to the hub of the new allocation. At another hub, it starts with the initial twin.
     Reset,
 }
 
-/// A device twin, as far as the service sets it.
+/// The parts of a device twin that the service sets.
 ///
-/// The limits of the hub hold: tags have at most 8 KB and desired properties 32 KB, both at most 10 levels; a name has
-/// no control character, dot, `$` or space.
+/// The hub's limits apply: 8 KB of tags, 32 KB of desired properties, and at most 10 levels in each. A name has no
+/// control character, dot, `$` or space.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Twin {

@@ -21,7 +21,7 @@ impl ConfigError {
     }
 }
 
-/// One line.
+/// Writes all findings in one line.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, finding) in self.0.iter().enumerate() {

@@ -11,7 +11,7 @@ use crate::identity::key::SymmetricKey;
 pub struct Finding {
     is_error: bool,
     path: Path,
-    /// Line and column in the text, from 1.
+    /// Line and column in the text, starting from 1.
     place: Option<(usize, usize)>,
     message: String,
     /// Other places that the finding depends on. If one of them cannot be read, the finding may be wrong.
@@ -19,12 +19,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Makes the configuration unusable.
+    /// Creates an error. The configuration cannot be used.
     pub(crate) fn error(path: Path, message: impl Into<String>) -> Self {
         Self { is_error: true, path, place: None, message: message.into(), depends_on: Vec::new() }
     }
 
-    /// Is allowed, but probably a mistake.
+    /// Creates a warning. The setting is allowed, but probably a mistake.
     pub(crate) fn warning(path: Path, message: impl Into<String>) -> Self {
         Self { is_error: false, ..Self::error(path, message) }
     }
@@ -35,7 +35,7 @@ impl Finding {
         Self { depends_on, ..self }
     }
 
-    /// The place in the configuration as a path.
+    /// Returns the place in the configuration as a path.
     pub(super) fn in_config(&self) -> &Path {
         &self.path
     }
@@ -44,19 +44,19 @@ impl Finding {
         Self { path, place, ..self }
     }
 
-    /// Returns `true` if the finding says nothing new where `unread` could not be read.
+    /// Returns `true` if the finding only follows from the part `unread`, which could not be read.
     pub(super) fn follows_from(&self, unread: &Path) -> bool {
         self.path.is_in(unread) || self.depends_on.iter().any(|other| other.is_in(unread) || unread.is_in(other))
     }
 
-    /// An error of the text as a whole.
+    /// Creates an error about the text as a whole.
     #[doc(hidden)]
     #[must_use]
     pub fn of_text(message: String) -> Self {
         Self::error(Path::default(), message)
     }
 
-    /// Puts the finding to an option of the command line, which took the place of what the text says.
+    /// Attributes the finding to an option of the command line, which replaced the value in the text.
     #[doc(hidden)]
     #[must_use]
     pub fn of_option(self, option: &str) -> Self {
@@ -76,26 +76,27 @@ impl Finding {
         self.is_error
     }
 
-    /// Returns where in the configuration: `enrollment_groups[2].allocation.iot_hubs[0]`. It is empty if the finding
-    /// is about the text as a whole.
+    /// Returns the place in the configuration, such as `enrollment_groups[2].allocation.iot_hubs[0]`. It is empty if
+    /// the finding is about the text as a whole.
     #[must_use]
     pub fn path(&self) -> String {
         self.path.to_string()
     }
 
-    /// Returns the line in the text, from 1. `None` if no text was read, or if nothing in the text is at fault.
+    /// Returns the line in the text, starting from 1. Returns `None` if no text was read, or if the error is not in the
+    /// text.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.place.map(|(line, _)| line)
     }
 
-    /// Returns the column in the line, in characters from 1.
+    /// Returns the column in the line, in characters starting from 1.
     #[must_use]
     pub fn column(&self) -> Option<usize> {
         self.place.map(|(_, column)| column)
     }
 
-    /// Returns what is wrong. It quotes no key and no function key.
+    /// Returns what is wrong. The message quotes no key and no function key.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -106,7 +107,7 @@ impl Finding {
     }
 }
 
-/// `line 3, column 5: linked_hubs[0]: "my hub" is not a host name`.
+/// Displays such as `line 3, column 5: linked_hubs[0]: "my hub" is not a host name`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((line, column)) = self.place {
@@ -155,7 +156,7 @@ impl Path {
         Self(self.0.iter().cloned().chain([step]).collect())
     }
 
-    /// The same place with another last key.
+    /// Returns the same path with another last key.
     pub(super) fn sibling(mut self, key: &str) -> Self {
         self.0.pop();
         self.key(key)
@@ -186,25 +187,25 @@ impl fmt::Display for Path {
     }
 }
 
-/// As it is displayed: a key in the wrong place stays hidden.
+/// Same as `Display`, which hides a misplaced key.
 impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// A text of the configuration in quotes, unless it may be a key in the wrong place.
+/// Quotes a text of the configuration, unless it may be a misplaced key.
 pub(crate) fn quoted(text: &str) -> String {
     if may_be_secret(text) { format!("\"****\" ({} characters)", text.chars().count()) } else { format!("{text:?}") }
 }
 
-/// Whether a text could be, or have in it, a symmetric key, a connection string, a token or a function key.
+/// Returns `true` if a text may contain a symmetric key, a connection string, a token or a function key.
 fn may_be_secret(text: &str) -> bool {
     const LONGEST_NAME: usize = 128;
-    // A key of 16 bytes without padding. A key with a letter too few is no base64, and still a key.
+    // The length of a 16-byte key without padding. A key with a missing letter is not base64, but is still secret.
     const SHORTEST_KEY: usize = 22;
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
-    // Names have long words, too, but hardly in both cases.
+    // Names may have long words too, but seldom in both upper and lower case.
     let is_key = |word: &str| {
         let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
         word.len() >= SHORTEST_KEY && has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)
@@ -221,7 +222,7 @@ fn may_be_secret(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Names are shown, and what may be a key is not, wherever it stands.
+    /// Names are shown. Text that may contain a key is hidden, wherever the key is.
     #[test]
     fn keys_are_not_quoted() {
         for name in [

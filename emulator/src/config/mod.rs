@@ -35,14 +35,14 @@ pub use self::{
 };
 use crate::identity::key::SymmetricKey;
 
-/// The whole set-up of an emulator.
+/// The configuration of an emulator.
 ///
-/// It is read from TOML by [`Config::from_toml`], or built in code: every field is public, and
-/// `..Default::default()` fills in the rest.
+/// Read it from TOML with [`Config::from_toml`], or build it in code. Every field is public, and `..Default::default()`
+/// sets the other fields.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The ID scope of the devices. Case matters in the path, not in tokens.
+    /// The ID scope of the devices. In the path of a request, case matters; in a token, it does not.
     #[serde(default)]
     pub id_scope: String,
     /// Host names of the linked hubs. A name may have a port (`localhost:8443`). Then `assignedHub` has
@@ -62,7 +62,7 @@ pub struct Config {
     /// Enrollments for one device each. They take precedence over groups.
     #[serde(default)]
     pub individual_enrollments: Vec<IndividualEnrollment>,
-    /// The CAs that enrollment groups may name in `ca_references`, as the service's own list of certificates.
+    /// The CAs that enrollment groups may name in `ca_references`. The service has the same list of certificates.
     #[serde(default)]
     pub ca_certificates: Vec<CaCertificate>,
     /// Who may call the service API, besides the owner. An entry for `provisioningserviceowner` replaces the owner's
@@ -75,14 +75,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// The set-up of Microsoft's tutorial "Use custom allocation policies": its ID scope, group
-    /// key and two hubs, and the Contoso webhook.
+    /// Returns the configuration of Microsoft's tutorial "Use custom allocation policies": its ID scope, group key and
+    /// two hubs, and the Contoso webhook.
     #[must_use]
     pub fn contoso() -> Self {
         let hubs = ["contoso-toasters-hub-1098.azure-devices.net", "contoso-heatpumps-hub-1098.azure-devices.net"]
             .map(str::to_owned)
             .to_vec();
-        // 64 bytes of base64 that the tutorial prints; no secret.
+        // The 64-byte key that the tutorial prints, in base64. It is not a secret.
         let primary_key = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
         Self {
             id_scope: "0ne00002193".to_owned(),

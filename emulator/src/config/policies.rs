@@ -1,4 +1,4 @@
-//! Shared access policies: who may call the service API, and for what.
+//! Shared access policies: who may call the service API, and with which rights.
 
 use serde::Deserialize;
 
@@ -7,14 +7,14 @@ use crate::identity::key::SymmetricKey;
 /// The policy that every service has.
 pub(crate) const OWNER: &str = "provisioningserviceowner";
 
-/// The key of the policy `provisioningserviceowner`, as long as every listener is on a loopback address and no other
-/// key is given.
+/// The key of the policy `provisioningserviceowner`. The emulator uses it if every listener is on a loopback address
+/// and no other key is given.
 ///
-/// The key is public and protects nothing. Use it in tests and scripts, as you use the account key of Azurite.
+/// The key is public and protects nothing. Use it in tests and scripts, like the account key of Azurite.
 pub const WELL_KNOWN_SERVICE_KEY: &str =
     "YXp1cmUtZHBzLWVtdWxhdG9yOiB0aGlzIGtleSBpcyB3ZWxsIGtub3duLiBJdCBwcm90ZWN0cyBub3RoaW5nLg==";
 
-/// A shared access policy: a name and a key with which clients of the service API sign, and what they may do.
+/// A shared access policy: its name, the keys with which clients of the service API sign, and its rights.
 ///
 /// The policy `provisioningserviceowner` always exists, with all rights, and needs no entry.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -27,11 +27,11 @@ pub struct Policy {
     /// The secondary key, for roll-over.
     #[serde(default)]
     pub secondary_key: Option<SymmetricKey>,
-    /// What clients may do.
+    /// What clients are allowed to do.
     pub rights: Vec<Right>,
 }
 
-/// What a client of the service API may do.
+/// A right of a client of the service API.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 pub enum Right {
     /// Read and query enrollments and enrollment groups.
@@ -50,7 +50,7 @@ impl Right {
     pub(crate) const ALL: [Self; 4] =
         [Self::EnrollmentRead, Self::EnrollmentWrite, Self::RegistrationStatusRead, Self::RegistrationStatusWrite];
 
-    /// Returns `true` if a policy with this right has `other` too.
+    /// Returns `true` if this right includes `other`.
     pub(crate) fn includes(self, other: Self) -> bool {
         self == other
             || matches!(

@@ -60,13 +60,13 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
     errors
 }
 
-/// What an enrollment may name.
+/// What an enrollment can refer to.
 pub(crate) struct Known<'a> {
     pub(crate) linked_hubs: &'a [String],
     pub(crate) ca_certificates: &'a [CaCertificate],
 }
 
-/// Returns the errors of one group, whose place is `path`.
+/// Returns the errors of the group at `path`.
 pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
     errors.extend(name_error(ids::check_group_id, &group.enrollment_group_id, path.key("enrollment_group_id")));
@@ -91,7 +91,7 @@ pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'
     errors
 }
 
-/// Returns the errors of one individual enrollment, whose place is `path`.
+/// Returns the errors of the individual enrollment at `path`.
 pub(crate) fn individual_errors(individual: &IndividualEnrollment, path: &Path, known: &Known<'_>) -> Vec<Finding> {
     let mut errors = Vec::new();
     let id = &individual.registration_id;
@@ -131,7 +131,7 @@ fn allocation_errors(allocation: &Allocation, path: &Path, linked_hubs: &[String
     errors
 }
 
-/// The hub would refuse a twin that breaks its limits.
+/// Returns the limits that a twin breaks. The hub would reject such a twin.
 fn twin_errors(twin: &Twin, path: &Path) -> Vec<Finding> {
     let parts = [("tags", Part::Tags, &twin.tags), ("desired", Part::Desired, &twin.desired)];
     parts
@@ -140,7 +140,7 @@ fn twin_errors(twin: &Twin, path: &Path) -> Vec<Finding> {
         .collect()
 }
 
-/// A policy built in code may have an empty key. Then anybody could sign a token.
+/// Checks a policy. A policy built in code may have an empty key, and anybody could sign a token with it.
 fn policy_errors(policy: &Policy, path: &Path) -> Vec<Finding> {
     let mut errors = Vec::new();
     if policy.name.is_empty() {
@@ -155,7 +155,7 @@ fn policy_errors(policy: &Policy, path: &Path) -> Vec<Finding> {
     errors
 }
 
-/// Refuses two enrollments or policies with the same name, as the service does.
+/// Returns an error if the name of an enrollment or policy occurs twice, as the service does.
 fn is_there_twice(names: &mut BTreeSet<String>, path: &Path, name: &str) -> Option<Finding> {
     // A missing name has its own error.
     let is_new = name.is_empty() || names.insert(name.to_ascii_lowercase());

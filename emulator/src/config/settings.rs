@@ -1,4 +1,4 @@
-//! The configuration without its enrollments, which the store keeps.
+//! The configuration without its enrollments. The store keeps the enrollments.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::identity::certificate::Certificate;
 
-/// The settings, as DPS and the hub share them. They are changed only while the store is locked: under the lock, settings
-/// and enrollments belong together.
+/// The settings that DPS and the hub share. They change only while the store is locked, so that settings and
+/// enrollments match.
 pub(crate) struct SharedSettings(watch::Sender<Arc<Settings>>);
 
 impl SharedSettings {
@@ -18,12 +18,12 @@ impl SharedSettings {
         Self(watch::Sender::new(Arc::new(settings)))
     }
 
-    /// The settings of now. What is returned does not change.
+    /// Returns the current settings. Later changes do not affect the returned value.
     pub(crate) fn read(&self) -> Arc<Settings> {
         Arc::clone(&self.0.borrow())
     }
 
-    /// Returns a receiver that is told when the settings change.
+    /// Returns a receiver that is notified when the settings change.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Settings>> {
         self.0.subscribe()
     }
@@ -62,12 +62,12 @@ impl Settings {
         (settings, enrollment_groups, individual_enrollments)
     }
 
-    /// The same settings with this behaviour.
+    /// Returns these settings with another behavior.
     pub(crate) fn with(&self, behaviour: Behaviour) -> Self {
         Self { behaviour, ..self.clone() }
     }
 
-    /// The whole configuration with these enrollments.
+    /// Returns the whole configuration with these enrollments.
     pub(crate) fn join(
         &self,
         enrollment_groups: Vec<EnrollmentGroup>,
@@ -86,12 +86,12 @@ impl Settings {
         }
     }
 
-    /// What a new or changed enrollment may name.
+    /// Returns what a new or changed enrollment can refer to.
     pub(crate) fn known(&self) -> Known<'_> {
         Known { linked_hubs: &self.linked_hubs, ca_certificates: &self.ca_certificates }
     }
 
-    /// The CA of this name.
+    /// Returns the CA with this name.
     pub(crate) fn ca_certificate(&self, name: &str) -> Option<&Certificate> {
         self.ca_certificates.iter().find(|ca| ca.name.eq_ignore_ascii_case(name)).map(|ca| &ca.certificate)
     }

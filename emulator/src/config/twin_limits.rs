@@ -25,7 +25,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// Checks that the part may hold these members. The error names what breaks a limit.
+    /// Checks that the part may contain these members. The error names the broken limit.
     pub(crate) fn check(self, members: &Map<String, Value>) -> Result<(), String> {
         let (name, limit) = match self {
             Self::Tags => ("tags", MAX_TAGS),
@@ -40,13 +40,13 @@ impl Part {
     }
 }
 
-/// Checks that a twin may start so.
+/// Checks an initial twin.
 pub(crate) fn check(twin: &Twin) -> Result<(), String> {
     Part::Tags.check(&twin.tags)?;
     Part::Desired.check(&twin.desired)
 }
 
-/// Returns the size of the members as the hub counts it. The error names what breaks a limit.
+/// Returns the size of the members as the hub counts it. The error names the broken limit.
 fn object_size(path: &dyn fmt::Display, members: &Map<String, Value>, depth: usize) -> Result<usize, String> {
     if depth > MAX_DEPTH {
         return Err(format!("{path} has more than {MAX_DEPTH} levels"));

@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::finding::quoted;
 
-/// The names of a table's keys are listed up to this number.
+/// If a table has more keys than this, the message does not list them.
 const MOST_NAMES: usize = 16;
 
 /// Returns the message of a deserializer in plain words. For an unknown key, also returns the probable key.
@@ -17,7 +17,7 @@ pub(super) fn explain<'a>(message: &'a str, value: Option<&DeValue<'_>>) -> (Str
     };
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let names = known_names(rest);
-        // The name itself is in the path.
+        // The finding's path contains the name.
         let (name, _) = rest.split_once('`').unwrap_or((rest, ""));
         let meant = nearest(name, &names);
         let hint = match meant {
@@ -44,7 +44,7 @@ pub(super) fn explain<'a>(message: &'a str, value: Option<&DeValue<'_>>) -> (Str
     }
 }
 
-/// The names in a list such as "expected one of `a`, `b`". An unknown name may come before it.
+/// Returns the names in a list such as "expected one of `a`, `b`". An unknown name may come before the list.
 fn known_names(list: &str) -> Vec<&str> {
     let list = list.rsplit_once(", expected ").map_or(list, |(_, list)| list);
     list.split('`').skip(1).step_by(2).collect()
@@ -63,7 +63,7 @@ fn found(value: Option<&DeValue<'_>>) -> String {
     }
 }
 
-/// The names of types as readers of TOML know them.
+/// Returns the name of a type that readers of TOML know.
 fn plain(expected: &str) -> &str {
     match expected {
         "a boolean" => "true or false",

@@ -5,7 +5,7 @@ use super::{
     finding::{Finding, Path, quoted},
 };
 
-/// All of them, in the order of the configuration.
+/// Returns all warnings, in the order of the configuration.
 pub(super) fn warnings(config: &Config) -> Vec<Finding> {
     let root = Path::default();
     let [linked_hubs, groups, individuals] =
@@ -58,8 +58,8 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
     warnings
 }
 
-/// Custom allocation without a webhook calls the tutorial's function, which knows the tutorial's devices only. Settings in
-/// `[contoso]` show that this is intended.
+/// Warns if custom allocation has no webhook. Then the emulator calls the tutorial's function, which knows only the
+/// tutorial's devices. Settings in `[contoso]` show that this is intended.
 fn falls_back(config: &Config, allocation: &Allocation, path: &Path) -> Option<Finding> {
     let names_webhook = allocation.webhook_url.is_some() || config.webhook_url.is_some();
     let is_unaware = config.contoso == ContosoOptions::default();

@@ -1,4 +1,4 @@
-//! A webhook's URL: whether it can be called, and what in it is secret.
+//! A webhook's URL: its check, and the secrets in it.
 
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
@@ -18,12 +18,12 @@ pub(crate) fn check(url: &str) -> Result<(), String> {
     }
 }
 
-/// A webhook's URL as it may be shown: the query holds the function key, and what is before an `@` a
-/// password. The text may be no URL, too.
+/// Returns a webhook's URL without secrets. The query contains the function key, and the part before an `@` contains a
+/// password. The text may be an invalid URL.
 pub(crate) fn masked(url: &str) -> String {
     let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?****"));
     let rest = address.split_once(':').map_or(address, |(_, rest)| rest);
-    // URLs are read so: any number of slashes of both kinds begins the authority, and line breaks do not count.
+    // URL parsers accept any number of slashes and backslashes before the authority, and ignore line breaks.
     let rest = rest.trim_start_matches(|c: char| matches!(c, '/' | '\\') || c.is_ascii_control() || c == ' ');
     let (scheme, rest) = address.split_at(address.len() - rest.len());
     let (authority, path) = rest.split_at(rest.find(['/', '\\', '#']).unwrap_or(rest.len()));
@@ -33,10 +33,10 @@ pub(crate) fn masked(url: &str) -> String {
     }
 }
 
-/// The secrets in a webhook's URL: the parts of its query, and a password. A text may have a secret with the escapes of
-/// a URL, of JSON or of HTML. So the parts of a secret without special characters are secrets, too.
+/// Returns the secrets in a webhook's URL: the parts of its query, and a password. A text may contain a secret with the
+/// escapes of URLs, JSON or HTML. So the parts of a secret without special characters count as secrets, too.
 pub(crate) fn secrets(url: &str) -> Vec<String> {
-    // A shorter text is no key, and would be found in any text.
+    // A shorter text is not a key, and would be found in any text.
     const SHORTEST: usize = 8;
     let Ok(url) = url.parse::<Url>() else {
         return Vec::new();
@@ -54,7 +54,7 @@ pub(crate) fn secrets(url: &str) -> Vec<String> {
         .chain([query, url.password().unwrap_or_default()].map(str::to_owned))
         .filter(|secret| secret.len() >= SHORTEST)
         .collect();
-    // One may be a part of another.
+    // A secret may contain another one, so longer secrets come first.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
@@ -63,7 +63,7 @@ pub(crate) fn secrets(url: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// However many slashes there are, and of whichever kind: [`Url`] finds the password, and so must we.
+    /// [`Url`] accepts any number of slashes and backslashes before a password, so `masked` must find the password too.
     #[test]
     fn a_password_is_masked_wherever_urls_may_have_one() {
         for start in [

@@ -1,4 +1,4 @@
-//! Breaks an answer on the connection, as a script orders.
+//! Breaks an answer on the connection as a script specifies.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How the present answer is broken. It is shared with the stream that sends the answer.
+/// How the current answer is broken. The stream that sends the answer shares this value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fault(Arc<Mutex<Wire>>);
 

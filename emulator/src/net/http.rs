@@ -120,7 +120,7 @@ impl<H: Handler> Protocol for Http<H> {
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
-            // As the real service writes them. Some clients compare names with case.
+            // The real service writes header names in this form. Some clients compare names with case.
             .title_case_headers(true)
             .header_read_timeout(patience)
             .max_buf_size(MAX_HEAD)

@@ -20,8 +20,8 @@ use super::{
     tls,
 };
 
-/// The most connections of a listener at the same time. More connections wait in the backlog. An idle connection
-/// takes 17 KB, and 26 KB over TLS.
+/// The maximum number of connections of a listener at the same time. More connections wait in the backlog. An idle
+/// connection takes 17 KB, and 26 KB over TLS.
 const MAX_CONNECTIONS: usize = 4096;
 
 /// Binds an address. Returns the listener and its address with the port.
@@ -56,7 +56,8 @@ pub(crate) async fn serve<P: Protocol>(
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // There are no free file descriptors, or the client has gone. Neither may end the service.
+                // There are no free file descriptors, or the client has closed the connection. The service continues in
+                // both cases.
                 if !mem::replace(&mut noted_error, true) {
                     protocol.note(format!("a connection cannot be accepted yet: {error}"));
                 }
@@ -73,8 +74,8 @@ pub(crate) async fn serve<P: Protocol>(
     }
 }
 
-/// Half of the files that the process may have open. The other half is for webhook calls and everything else, which
-/// must not fail because many devices connect.
+/// Returns half of the number of files that the process may open. The other half is for webhook calls and everything
+/// else, which must not fail when many devices connect.
 fn max_connections() -> usize {
     #[cfg(unix)]
     if let Ok((files, _)) = rlimit::Resource::NOFILE.get() {

@@ -16,10 +16,10 @@ use super::{
     protocol::{Broken, Stream},
 };
 
-/// The longest packet: a message to a hub of "256 KB" with a long topic. Registrations are much shorter.
+/// The limit for a packet: a message to a hub of "256 KB" with a long topic. Registrations are much shorter.
 pub(crate) const MAX_PACKET: usize = 320 * 1024;
 
-/// How many bytes are read at a time, and how much memory a session keeps between packets.
+/// The size of a read, and the memory that a session keeps between packets.
 const READ: usize = 4096;
 
 /// Packets on a stream.
@@ -114,7 +114,7 @@ impl<S: Stream> Link<S> {
         self.write(&packet).await
     }
 
-    /// Closes the connection, over TLS with `close_notify`. It does not matter whether the client reads it.
+    /// Closes the connection, over TLS with `close_notify`. Errors are ignored.
     pub(crate) async fn close(&mut self) {
         let _ = timeout(self.patience, self.stream.shutdown()).await;
     }

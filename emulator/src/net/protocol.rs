@@ -15,11 +15,11 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
-/// What a client showed in the TLS handshake. It is empty without TLS.
+/// What a client presented in the TLS handshake. Empty without TLS.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
-    /// The client's certificates, its own first. The client has proved that it holds the key of its own certificate.
-    /// Nothing else about the certificates is verified.
+    /// The client's certificates, its own first. The client has proved that it holds the private key of its own
+    /// certificate. Nothing else about the certificates is verified.
     pub(crate) certificates: Arc<[CertificateDer<'static>]>,
     /// The host that the client dialled (Server Name Indication), in lower case. `None` if the client dialled an IP
     /// address.

@@ -16,10 +16,10 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Creates an acceptor for TLS 1.2, like the real service, and for 1.3 on request.
+/// Creates an acceptor for TLS 1.2, as the real service uses, and optionally for TLS 1.3.
 pub(crate) fn acceptor(certificate: Arc<dyn ResolvesServerCert>, tls13: bool) -> Result<TlsAcceptor, String> {
     let versions: &[_] = if tls13 { &[&TLS12, &TLS13] } else { &[&TLS12] };
-    // Named here, because the process-wide default belongs to the program.
+    // The provider is explicit, because the process-wide default belongs to the program.
     let provider = aws_lc_rs::default_provider();
     let any_client = AnyClient(provider.signature_verification_algorithms);
     let config = ServerConfig::builder_with_provider(provider.into())

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::oneshot, task};
 
-/// A thread with a runtime. It ends when this is dropped.
+/// A thread with a runtime. Dropping this value ends the thread.
 pub(crate) struct Worker {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -39,7 +39,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic on that thread was reported there.
+            // The thread has already reported its panic.
             let _ = thread.join();
         }
     }

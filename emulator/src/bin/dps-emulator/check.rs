@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use crate::{arguments::Output, colour::Paint, configuration::Configuration, failure::Failure};
 
-/// Prints all findings, and for people their number.
+/// Prints all findings. Without `--json`, also prints their number.
 pub(crate) fn report(configuration: &Configuration, output: &Output) -> Result<(), Failure> {
     // A reader such as `head` may close the pipe. The exit code stays the same.
     let _ = print(configuration, output);

@@ -1,4 +1,4 @@
-//! Colour for people at a terminal. Every line says the same without it.
+//! Color for people at a terminal. The text of a line is the same without color.
 
 use std::io;
 
@@ -28,7 +28,8 @@ impl Paint {
             When::Always => ColorChoice::Always.write_global(),
             When::Never => ColorChoice::Never.write_global(),
         }
-        // By default it goes by NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM, and whether the stream is a terminal.
+        // By default, the choice depends on NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM, and whether the stream is a
+        // terminal.
         let is_on = !is_json && AutoStream::choice(stream) != ColorChoice::Never;
         if is_on {
             let _ = anstyle_query::windows::enable_ansi_colors();
@@ -44,7 +45,7 @@ impl Paint {
         if self.0 && !text.is_empty() { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    /// A line of the log: the time is dim, and the outcome has the color of its kind.
+    /// Returns a line of the log. The time is dim, and the outcome has the color of its kind.
     pub(crate) fn event(self, event: &Event) -> String {
         let line = event.to_string();
         let (time, rest) = line.split_once(' ').unwrap_or(("", &line));
@@ -80,7 +81,7 @@ fn of_request(record: &RequestRecord) -> Style {
         Some(200..=299) => GOOD,
         Some(429) => DOUBTFUL,
         Some(_) => BAD,
-        // MQTT has no status for these.
+        // MQTT has no status for these outcomes.
         None if ["connected", "subscribed", "telemetry", "the will, as", "desired properties"]
             .into_iter()
             .any(begins) =>

@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
 };
 
-/// The configuration that the command line names.
+/// The configuration from the command line and the file.
 pub(crate) struct Configuration {
     pub(crate) config: Config,
     /// The file's name, if there is a file.
@@ -56,7 +56,7 @@ impl Configuration {
         self.findings.iter().any(Finding::is_error)
     }
 
-    /// A finding in the form that compilers use: `my-dps.toml:3:1: error: scope: this key is unknown`.
+    /// Returns a finding in the form that compilers use: `my-dps.toml:3:1: error: scope: this key is unknown`.
     pub(crate) fn line(&self, finding: &Finding) -> String {
         let place = match (&self.file, finding.line(), finding.column()) {
             (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),

@@ -21,7 +21,7 @@ pub(crate) fn listen(mut builder: Builder, flags: &Control) -> Result<Builder, F
     })
 }
 
-/// The token, if there is one.
+/// Returns the token, if there is one.
 pub(crate) fn token(flags: &Control) -> Result<Option<String>, Failure> {
     Ok(secret::read(flags.control_token_file.as_deref(), TOKEN)?.map(|(_, token)| token))
 }

@@ -5,12 +5,12 @@ use std::fmt;
 /// An exit code and a message for standard error. `--help` lists the codes.
 pub(crate) struct Failure {
     pub(crate) code: u8,
-    /// `None` if the message was printed before.
+    /// The message. `None` if it was already printed.
     pub(crate) why: Option<String>,
 }
 
 impl Failure {
-    /// It could not start, or `--check-health` found no emulator that is ready.
+    /// The emulator could not start, or `--check-health` found no emulator that is ready.
     pub(crate) fn start(error: impl fmt::Display) -> Self {
         Self { code: 1, why: Some(error.to_string()) }
     }

@@ -10,7 +10,7 @@ use std::{
 use crate::{arguments::Control, control, failure::Failure};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than the head of the answer.
+/// A limit above the size of any answer.
 const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// Asks the emulator whose control API is at this address. The answer comes after all listeners are open.

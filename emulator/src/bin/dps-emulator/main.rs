@@ -72,7 +72,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     );
 
     console::allow_many_connections();
-    // Caught before the first line tells a script that the emulator can be stopped.
+    // Signals are caught before the first line is printed, because a script may stop the emulator after this line.
     let signals = Signals::catch().map_err(Failure::start)?;
     let console = Console::start().map_err(Failure::start)?;
     let lines = Lines::new(console.printer(), &arguments.output);

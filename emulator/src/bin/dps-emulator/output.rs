@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{arguments::Output, bodies, colour::Paint, configuration::Configuration};
 
-/// How the emulator names the listener of the control API.
+/// The emulator's name for the listener of the control API.
 const CONTROL: &str = "control";
 
 /// Prints in the format of the command line.
@@ -86,11 +86,11 @@ impl Lines {
         if self.is_verbose {
             bodies::append(&mut lines, event, self.paint);
         }
-        // One entry, so that the lines of other events stay apart.
+        // Printed with one call, so that lines of other events do not come in between.
         self.printer.line(lines);
     }
 
-    /// A line of the Contoso webhook's log.
+    /// Prints a line of the Contoso webhook's log.
     pub(crate) fn function(&self, line: &str) {
         self.printer.line(if self.is_json {
             console::json_line(&json!({ "function": line }))

@@ -1,4 +1,4 @@
-//! Reads CONNECT: its fields, and which service it is for.
+//! Reads CONNECT: its fields, and the service that the client wants.
 
 use std::sync::Arc;
 
@@ -33,9 +33,9 @@ pub(super) fn other_protocol() -> Refusal {
 /// The fields of a CONNECT, and the credentials of the connection.
 pub(super) struct Greeting {
     pub(super) client_id: Arc<str>,
-    /// The user name. It is empty if CONNECT has none: both services need one.
+    /// The user name, which both services require. Empty if CONNECT has none.
     pub(super) user_name: Arc<str>,
-    /// Whether CONNECT has a password, even an empty one.
+    /// `true` if CONNECT has a password. The password may be empty.
     pub(super) has_password: bool,
     /// The password. `None` if it is empty, because clients with a certificate may send an empty one.
     pub(super) password: Option<String>,
@@ -104,7 +104,7 @@ impl<'a> Wanted<'a> {
         if user_name.is_empty() {
             return Err(Refusal::malformed("there is no user name"));
         }
-        // A key may contain a slash, which would be read as a separator.
+        // A key may contain a slash, and a slash would count as a separator.
         if user_name.contains("SharedAccessKey") {
             return Err(Refusal::malformed(
                 "the user name is a connection string: a hub's is {hubName}/{deviceId}/?api-version=…, and the key signs \

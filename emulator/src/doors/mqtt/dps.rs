@@ -88,7 +88,7 @@ impl<'a> Dps<'a> {
             credentials: Credentials {
                 authorization: self.password.as_deref(),
                 certificates: &self.peer.certificates,
-                // Credentials are checked as of CONNECT, so a token that expires later does not end the session.
+                // Credentials are checked for the time of CONNECT. A token that expires later does not end the session.
                 shown_at: self.connected_at,
                 carrier: Carrier::Mqtt,
             },

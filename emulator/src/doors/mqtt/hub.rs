@@ -110,7 +110,7 @@ impl<'a> HubSide<'a> {
         &self.session.admitted.registration_id
     }
 
-    /// Sends the will as telemetry, if there is one. Call this if the connection ended without DISCONNECT.
+    /// Sends the will as telemetry, if there is a will. Called if the connection ended without DISCONNECT.
     pub(super) fn send_will(&mut self) {
         let Some((properties, body)) = self.will.take() else { return };
         let mut record = self.record("PUBLISH");
@@ -123,10 +123,10 @@ impl<'a> HubSide<'a> {
         self.journal().record_telemetry(record);
     }
 
-    /// Answers a request about the twin. If the reported properties changed, it also returns their new `$version`.
+    /// Answers a request about the twin. If the reported properties changed, also returns their new `$version`.
     fn ask(&self, operation: Operation, body: &[u8]) -> Result<(Answer, Option<u64>), HubError> {
         if !self.has_api_version {
-            // andriyadi/AzureIoTHubMQTTClient PR#5.
+            // Seen in andriyadi/AzureIoTHubMQTTClient PR#5.
             return Err(HubError::Limit("the user name of CONNECT has no api-version, and twins need one".to_owned()));
         }
         if operation == Operation::TwinReport {
