@@ -1,4 +1,4 @@
-//! The life of a device with the emulator. The service bills the requests that are counted here.
+//! The life of a device with the emulator. The tests count the requests that the service bills.
 
 #[path = "support/network.rs"]
 mod network;
@@ -21,7 +21,7 @@ const OLD_HUB: &str = TOASTERS_HUB;
 const NEW_HUB: &str = HEAT_PUMPS_HUB;
 const OTHER_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
 
-/// A service with one device, which it sends to the first of its hubs.
+/// Creates a service with one device, which is assigned to the first hub.
 fn service(primary: &str, secondary: Option<&str>) -> Emulator {
     Emulator::builder(service_config(primary, secondary)).http("127.0.0.1:0").start().unwrap()
 }
@@ -62,7 +62,7 @@ impl Device {
         Self { flash: vec![0xff; 8192], csr: None, keys, now: Duration::ZERO, connected: Vec::new() }
     }
 
-    /// From power-on until a hub has accepted it.
+    /// Runs the device from power-on until a hub accepts it.
     fn boot(&mut self, emulator: &Emulator, hub: impl Fn(&str, KeyChoice) -> HubOutcome) {
         let csr = self.csr.clone();
         let mut registration = registration(TOASTER);
@@ -189,8 +189,8 @@ fn a_device_with_an_issued_certificate_keeps_one_when_it_is_moved() {
     assert_eq!((count(&emulator, "PUT"), count(&emulator, "POST")), (3, 0));
 }
 
-/// The first boot of a device whose clock or roots are wrong, over every transport, and the same when
-/// they are right. The service counts what reached it.
+/// The first boot of a device with a wrong clock or wrong roots, over every transport. Then the same with correct
+/// values. The test counts the requests that reached the service.
 #[test]
 fn a_register_request_counts_only_if_it_was_sent() {
     // minreq trusts only the roots of this machine, so its TLS handshake fails.

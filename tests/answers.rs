@@ -1,4 +1,4 @@
-//! Answers with an invalid member that is not needed, and errors that name who is at fault.
+//! Answers with an invalid optional member, and errors that name who is at fault.
 
 mod support;
 
@@ -99,7 +99,7 @@ fn an_error_body_keeps_code_and_tracking_id_whatever_else_it_has() {
         assert_eq!(refusal.code, Some(ErrorCode::ENROLLMENT_NOT_FOUND), "{body}");
         assert_eq!(refusal.tracking_id.map(|id| id.to_string()).as_deref(), Some(TRACKING_ID), "{body}");
     }
-    // If one of the two is odd, the other is kept.
+    // If one of the two is invalid, the other is still used.
     for body in with_odd_members(&plain, &["trackingId"], &[]) {
         assert_eq!((refusal(404, &body).code, refusal(404, &body).tracking_id), (Some(404_201.into()), None), "{body}");
     }

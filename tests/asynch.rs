@@ -1,4 +1,4 @@
-//! The async transport does the same as the blocking transport. A dropped future can be resumed.
+//! The async transport gives the same results as the blocking transport. A dropped future can be resumed.
 
 mod support;
 
@@ -39,7 +39,7 @@ async fn delay(clock: &Clock, wait: Duration) {
     clock.advance(wait);
 }
 
-/// Polls at most `polls` times; `None` if the future was dropped before its end.
+/// Polls at most `polls` times. Returns `None` if the future was dropped before its end.
 fn poll_up_to<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

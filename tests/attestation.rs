@@ -1,8 +1,8 @@
-//! Every kind of attestation over every transport, over TLS. Each cell of the table in
-//! `docs/attestation.md` is a test, and the table is checked against them.
+//! Every kind of attestation over every transport, over TLS. Each cell of the table in `docs/attestation.md` is a test.
+//! Another test compares the table.
 //!
-//! minreq takes its roots from `SSL_CERT_FILE`, which a process must have from its start: this one
-//! starts itself again with it.
+//! minreq reads its roots from `SSL_CERT_FILE`, which must exist before the process starts. So this program starts
+//! itself again.
 
 #[path = "support/network.rs"]
 mod network;
@@ -65,7 +65,7 @@ const ROWS: [(Row, &str); 9] = [
     (Row::LookUp, "status look-up"),
 ];
 
-/// Why this combination does not exist.
+/// Returns why this combination does not exist.
 fn not_offered(row: Row, transport: Transport) -> Option<&'static str> {
     match (row, transport) {
         (Row::IndividualCertificate | Row::GroupCertificate, Transport::Minreq) => Some("minreq shows no certificates"),
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// A server certificate, from a CA that minreq finds.
+/// Creates a server certificate from a CA that minreq trusts, and starts this program again.
 fn again_with_roots() -> ExitCode {
     let ca = authority("root", None);
     let key = KeyPair::generate().unwrap();
@@ -181,7 +181,7 @@ impl Cell {
         self.emulator.update(|config| config.enrollment_groups.push(group));
     }
 
-    /// Runs to the end and returns the assignment.
+    /// Runs to the end, and returns the assignment.
     fn run<'p, T>(
         &'p self,
         provisioning: Provisioning<'p>,
@@ -251,7 +251,7 @@ impl Cell {
         refused(self.with_key(TOASTER, &mut random_key().1), self.transport.refused_key());
     }
 
-    /// The call has both keys. The run uses the one that the enrollment has.
+    /// The caller passes both keys. The run uses the key that the enrollment has.
     fn both_keys(&self) {
         let (text, key) = random_key();
         let primary_key = SymmetricKey::from_base64(&text).unwrap();
@@ -369,7 +369,7 @@ impl Cell {
         assert_eq!(self.emulator.device(TOASTER).unwrap().registrations, 1);
     }
 
-    /// The error of the library for a combination that does not exist.
+    /// Checks the library's error for a combination that does not exist.
     fn refuses(&self, row: Row) {
         let registration = registration(TOASTER);
         let provisioning = match row {

@@ -1,4 +1,4 @@
-//! The blocking transport against streams that follow a script: one fault is one line.
+//! The blocking transport with scripted streams. Each fault is one line of a script.
 
 mod support;
 

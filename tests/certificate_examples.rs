@@ -1,5 +1,4 @@
-//! The examples `csr` and `x509`, one after the other: a certificate is issued during provisioning,
-//! and then used.
+//! The examples `csr` and `x509` in sequence: the first requests a certificate during provisioning, the second uses it.
 
 #[path = "support/programs.rs"]
 mod programs;
@@ -69,7 +68,7 @@ fn refused(output: &Output, why: &str) {
 fn what_is_issued_lets_the_device_in() {
     let emulator = emulator();
     let directory = tempfile::tempdir().unwrap();
-    // An older file that every user could read.
+    // An older file that every user can read.
     fs::write(directory.path().join("device-key.pem"), "").unwrap();
     assigned(&csr(&emulator, directory.path()));
     let key = fs::metadata(directory.path().join("device-key.pem")).unwrap();
@@ -80,7 +79,7 @@ fn what_is_issued_lets_the_device_in() {
     let stranger = Emulator::builder(Config::contoso()).start().unwrap();
     connect(directory.path(), stranger.issuing_ca_pem()).unwrap_err();
 
-    // DPS itself, after the operator replaced the key by the CA in the enrollment.
+    // DPS itself rejects the certificate until the operator has enrolled the CA.
     refused(&x509(&emulator, directory.path()), "401002");
     emulator.update(|config| {
         config.individual_enrollments.clear();
@@ -142,7 +141,7 @@ fn connect(directory: &Path, ca: &str) -> std::io::Result<Vec<u8>> {
     let hub = thread::spawn(move || {
         let session = ServerConnection::new(Arc::new(config)).unwrap();
         let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
-        // A rejected client reads the reason.
+        // Errors are ignored. A rejected client reads the reason.
         let _ = stream.write_all(b"hello").and_then(|()| stream.flush());
         stream.conn.send_close_notify();
         let _ = stream.flush();

@@ -1,4 +1,4 @@
-//! A certificate issued with the assignment: the request that is sent, and the chain in any order.
+//! An issued certificate: the request that is sent, and the chain in any order.
 
 mod support;
 
@@ -47,7 +47,7 @@ impl Device {
         Csr::from_der(&self.request).unwrap()
     }
 
-    /// Leaf and root, as DER.
+    /// Returns leaf and root, as DER.
     fn chain(&self) -> [Vec<u8>; 2] {
         let root = authority("root");
         let leaf = params(TOASTER).signed_by(&self.key, &root).unwrap();
@@ -55,7 +55,7 @@ impl Device {
     }
 }
 
-/// An answer with this chain.
+/// Returns an answer with this chain.
 fn assigned(chain: &str) -> String {
     ASSIGNED.replace(r#""payload":"#, &format!(r#""issuedCertificateChain":{chain},"payload":"#))
 }
@@ -188,7 +188,7 @@ fn a_csr_is_one_document_in_der() {
 }
 
 proptest! {
-/// Any bytes instead of a request or a certificate.
+/// Uses any bytes as a request or a certificate.
     #[test]
     fn der_of_any_kind(der in proptest::collection::vec(any::<u8>(), 0..600), at in any::<prop::sample::Index>(), byte: u8) {
         let _ = Csr::from_der(&der);

@@ -1,4 +1,4 @@
-//! `docs/evidence/coverage.md` says which tests show which behaviour: it must not say more than there is.
+//! Checks that each test named in `docs/evidence/coverage.md` exists.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,12 +10,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every `path.rs::name` in backticks: the file, and the modules and the function in it.
+/// Returns every `path.rs::name` in backticks as file and name. The name may contain modules.
 fn references(text: &str) -> BTreeSet<(&str, &str)> {
     text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::")).collect()
 }
 
-/// The rows of all tables that describe a behaviour: ID, status, and the whole row.
+/// Returns the rows of all tables that describe a behavior: ID, status, and the whole row.
 fn rows(list: &str) -> Vec<(&str, &str, &str)> {
     let rows = list.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| # "));
     rows.map(|row| match row.split(" | ").collect::<Vec<_>>()[..] {
@@ -37,7 +37,7 @@ fn every_test_that_is_named_exists() {
         for module in modules.split("::").filter(|module| !module.is_empty()) {
             assert!(source.contains(&format!("mod {module} {{")), "{path} has no module {module}");
         }
-        // A test, and not some helper of that name.
+        // The name must be a test, not a helper function.
         let at = source.find(&format!("fn {function}(")).unwrap_or_else(|| panic!("{path} has no fn {function}"));
         assert!(source[..at].trim_end().ends_with("#[test]"), "{path}: fn {function} is no test");
     }

@@ -1,4 +1,4 @@
-//! Every transport against the emulator, which was built without this library.
+//! Runs every transport with the emulator, which was built without this library.
 
 #[path = "support/network.rs"]
 mod network;
@@ -18,7 +18,7 @@ use azure_dps_emulator::{
 use network::*;
 use support::*;
 
-/// The tutorial's service, on plain HTTP and on TLS 1.2; its seconds are milliseconds.
+/// Starts the tutorial's service, on plain HTTP and on TLS 1.2. Each second is a millisecond.
 fn contoso() -> Emulator {
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
@@ -81,7 +81,7 @@ fn the_tutorials_devices() {
             assert_eq!(outcome, expected, "{transport:?}");
             assert_eq!(emulator.device(id).unwrap().assigned_hub, hub);
         }
-        // The webhook saw what the device sent.
+        // The webhook received the device's payload.
         let calls = emulator.webhook_calls();
         assert_eq!(calls[0].request["deviceRuntimeContext"]["payload"].to_string(), PAYLOAD);
         // The tutorial's device prints ASSIGNING twice.
@@ -229,7 +229,7 @@ fn a_device_clock_that_is_hours_behind() {
     let key = &mut toaster_key();
     let result = blocking::run(&mut provisioning, key, &mut buffer, &mut connect, || now, |_| (), |_| ());
     assert_eq!(result.unwrap_err().kind().code(), Some(ErrorCode::UNAUTHORIZED));
-    // The service's own clock is in the answer.
+    // The answer contains the time of the service's clock.
     assert!(provisioning.details(&buffer).unwrap().timestamp().is_some());
 }
 
@@ -250,7 +250,7 @@ fn the_primary_and_the_secondary_key_of_an_individual_enrollment() {
             },
             ..Default::default()
         });
-        // One key after the other, without the pause of 30 minutes.
+        // Allows the other key at once, without the 30-minute block.
         config.behaviour.other_key_blocked_for = 0.0;
         let emulator = start(config);
         for key in [primary, secondary] {

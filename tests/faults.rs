@@ -1,17 +1,16 @@
-//! Every fault over every transport, against a peer that misbehaves in one way: a row of the table
-//! in `docs/evidence/faults.md` is a row here, and the table is checked against what happens.
-//! `AZURE_DPS_BLESS=1 cargo test --test faults` writes the table again.
+//! Runs every fault over every transport, with a server that misbehaves in one way. Each row of the table in
+//! `docs/evidence/faults.md` is a row here, and the test compares the table with the results.
+//! `AZURE_DPS_BLESS=1 cargo test --test faults` writes the table.
 //!
-//! Each row is run in all its variants: at each kind of request, in each framing, in pieces and
-//! byte by byte; for ever, and once with an honest peer from then on. Whatever the row says, every
-//! run must
+//! Each row runs in all its variants: at each kind of request, in each framing, in pieces and byte by byte, with a
+//! permanent fault and with a single fault. In all rows, every run must
 //!
-//! - end in the same error for ever; but if that is one to try again after, in the honest peer's
-//!   hub once the fault is gone;
+//! - end in the same error if the fault is permanent; if the error allows a retry, end in the correct hub after the
+//!   fault has ended;
 //! - never end in a hub that was not assigned in a complete answer;
 //! - end within the time that its `RetryPolicy` promises;
-//! - wait after each exchange, read no more than a few buffers between two moves of the clock, and
-//!   connect no more than twice for each wait.
+//! - wait after each exchange, read at most a few buffers between two moves of the clock, and connect at most twice for
+//!   each wait.
 
 #[path = "support/network.rs"]
 mod network;
@@ -48,7 +47,7 @@ mod records;
 const SECOND: Duration = Duration::from_secs(1);
 /// The hub that the faulty peer assigns. It is wrong unless the row says that the run succeeds.
 const ODD_HUB: &str = "odd-hub.azure-devices.net";
-/// As much as fits into a read, even if other answers are cut into pieces.
+/// Larger than any read, so the bytes arrive in one piece.
 const WHOLE: usize = usize::MAX - 1;
 /// No peer of the table sends this byte.
 const UNTOUCHED: u8 = 0xee;
@@ -462,8 +461,7 @@ fn over_minreq(
     outcome
 }
 
-/// One request, read to its end so that none of it is left when the socket is closed, and what
-/// the peer makes of it.
+/// Reads one request completely, so that no byte is left when the socket closes. Then performs the acts of the server.
 fn serve(mut socket: TcpStream, answer: &dyn Fn(&[u8]) -> Vec<Act>) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     let (mut request, mut piece) = (Vec::new(), [0; 4096]);
@@ -481,7 +479,7 @@ fn serve(mut socket: TcpStream, answer: &dyn Fn(&[u8]) -> Vec<Act>) -> std::io::
     Ok(())
 }
 
-/// Whether the connection stays open after it.
+/// Returns `true` if the connection stays open.
 fn perform(socket: &mut TcpStream, act: Act) -> std::io::Result<bool> {
     match act {
         Act::Bytes(bytes, at_once) => bytes.chunks(at_once).try_for_each(|piece| socket.write_all(piece))?,
@@ -1106,8 +1104,7 @@ fn cell(row: &Row, column: Column) -> Result<Figures, String> {
     }
 }
 
-/// Runs a variant against a peer that misbehaves once, and against one that does so for ever; checks
-/// what must hold in all rows.
+/// Runs a variant with a permanent fault and with a single fault, and checks the rules for all rows.
 fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2]), String> {
     let may_be_odd = row.expected(column).contains("assigned");
     let runs = [false, true].map(|for_ever| {
@@ -1290,7 +1287,7 @@ const THROTTLED: Outage = Outage {
 const FAILING: Outage = Outage { status: "503 Service Unavailable", body: "", ..THROTTLED };
 const LOST: Outage = Outage { at: At::Poll, status: "404 Not Found", body: r#"{"errorCode":404201}"#, ..THROTTLED };
 
-/// All of them, with the default policy.
+/// Runs all outages with the default policy.
 #[test]
 fn outages_end_with_an_assignment() {
     let mut table = String::from(
@@ -1462,8 +1459,8 @@ const CONNECT: &str = "Transport(Connect)";
 const ROOTS: &str = "SSL_CERT_FILE";
 const SERVER: &str = "AZURE_DPS_TEST_SERVER";
 
-/// minreq takes its roots from a variable that a process must have from its start: this test
-/// starts itself again with it.
+/// minreq reads its roots from an environment variable, which must exist before the process starts. So this test starts
+/// itself again.
 #[test]
 fn faults_of_tls() {
     if let Some(directory) = env::var_os(SERVER) {

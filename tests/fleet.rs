@@ -1,5 +1,5 @@
-//! The example `fleet`: hundreds of devices at the same time against an emulator that misbehaves at a
-//! rate, and on purpose. What is asserted is what became of each device, never how long it took.
+//! The example `fleet`: hundreds of devices at the same time, with an emulator that fails some requests. The tests
+//! check the outcome of each device, not the time.
 
 #[path = "support/programs.rs"]
 mod programs;
@@ -32,7 +32,7 @@ fn builder(config: Config) -> Builder {
     Emulator::builder(config).time_scale(1000.0)
 }
 
-/// A fleet for this service, whose devices do not wait for long.
+/// Returns the command for a fleet at this service, with waits divided by 100.
 fn fleet(url: &str, devices: u32) -> Command {
     let mut command = Command::new(example("fleet"));
     command.args(["--id-scope", SCOPE, "--registration-id", TOASTERS, "--provisioning-host", url]);
@@ -49,7 +49,7 @@ fn id(number: u32) -> String {
     TOASTERS.replace("{}", &number.to_string())
 }
 
-/// Marsaglia's xorshift32: the same devices are struck in each run.
+/// Marsaglia's xorshift32, so that each run fails the same requests.
 struct Dice(u32);
 
 impl Dice {
@@ -61,8 +61,8 @@ impl Dice {
     }
 }
 
-/// 200 devices through custom allocation, over TLS. Some answers to registrations and
-/// polls are lost, some requests are throttled, and the webhook throttles every tenth call.
+/// Provisions 200 devices through custom allocation, over TLS. Some answers to registrations and polls are lost, some
+/// requests are throttled, and the webhook throttles every tenth call.
 ///
 /// Each device gets one assignment, and the service has the same one. The service assigned the device at most as often
 /// as the device had to register, always to the same hub.
@@ -102,7 +102,7 @@ fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
     assert_eq!(report["verification"], json!({ "same": DEVICES, "different": 0, "failed": {} }));
     let retries = &report["retries"];
     assert_eq!([&retries["busy: HTTP 429"], &retries["busy: HTTP 503"]], [faults[2], faults[3]], "{report}");
-    // On a connection that was kept, a lost answer is no failure yet: the request goes out on a new one.
+    // On a reused connection, a lost answer is not yet a failure: the request is repeated on a new connection.
     assert!(report["connections"].as_u64() >= Some(u64::from(DEVICES + faults[0] + faults[1])), "{report}");
 
     let requests = emulator.requests();
@@ -121,8 +121,7 @@ fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
     assert!(emulator.webhook_calls().iter().any(|call| call.status == Some(429)));
 }
 
-/// Every so many-th request, as the emulator's `--drop-every` has it; over MQTT a dropped connection is
-/// a dropped session.
+/// Drops every n-th request, as the emulator does with `--drop-every`. Over MQTT, this ends the session.
 #[test]
 fn dropped_connections_lose_no_device_over_http_and_mqtt() {
     let mut config = Config::contoso();
@@ -138,7 +137,7 @@ fn dropped_connections_lose_no_device_over_http_and_mqtt() {
     }
 }
 
-/// The summary for people, a few at a time; percentiles that are in order.
+/// The text summary, with few devices at a time. The percentiles are in order.
 #[test]
 fn the_summary_has_outcomes_and_latencies() {
     let emulator = builder(Config::contoso()).start().unwrap();
@@ -158,8 +157,8 @@ fn the_summary_has_outcomes_and_latencies() {
     assert!(emulator.device(&id(119)).is_some() && emulator.device(&id(120)).is_none());
 }
 
-/// A result for each device: what was assigned or why it failed, and what it cost. The counts are those of
-/// the emulator's log.
+/// Each device has a result: its assignment or its failure, and the number of requests. The counts equal those in the
+/// emulator's log.
 #[test]
 fn json_has_a_result_for_each_device() {
     let tracking_id = "8f6f1d27-3f5e-4d3c-9a5e-1c0a5d4b2e11";
@@ -207,7 +206,7 @@ fn json_has_a_result_for_each_device() {
     }
 }
 
-/// The text names devices that failed, up to a number.
+/// The text names failed devices, up to a maximum number.
 #[test]
 fn the_summary_names_devices_that_failed() {
     let mut config = Config::contoso();
@@ -223,12 +222,12 @@ fn the_summary_names_devices_that_failed() {
     assert!(text.ends_with("and 5 more: --json names all\n"), "{text}");
 }
 
-/// A fleet beyond the quota: every device is assigned, and the calls that were refused are counted.
+/// A fleet above the quota: every device is assigned, and the rejected calls are counted.
 #[test]
 fn a_throttled_fleet_is_assigned_and_its_refused_calls_are_counted() {
     let mut config = Config::contoso();
     config.behaviour.registrations_per_minute = Some(10);
-    // The quota's minute and the devices' waits are divided by the same number.
+    // The emulator divides the minute of the quota by the same factor as the devices divide their waits.
     let emulator = Emulator::builder(config).time_scale(100.0).start().unwrap();
     let url = emulator.http_url().unwrap();
     let report = json_of(&output_of(fleet(url, 30).arg("--json")));
@@ -248,7 +247,7 @@ fn a_throttled_fleet_is_assigned_and_its_refused_calls_are_counted() {
     assert!(text.contains(" requests with 429: ") && text.contains(" a device, at most "), "{text}");
 }
 
-/// The devices of a list, from a file or from standard input.
+/// The registration IDs come from a file or from standard input.
 #[test]
 fn the_ids_may_come_from_a_list() {
     let emulator = builder(Config::contoso()).start().unwrap();
@@ -273,7 +272,7 @@ fn the_ids_may_come_from_a_list() {
     }
 }
 
-/// Devices that are refused are counted by why, and in the exit code.
+/// Rejected devices are counted by reason, and they determine the exit code.
 #[test]
 fn failures_are_counted_by_kind() {
     let mut config = Config::contoso();
@@ -297,7 +296,7 @@ fn failures_are_counted_by_kind() {
     assert_eq!(run(&mut wrong), (NOT_ALL_ASSIGNED, json!({ "unauthorized: 401002": 5 })));
 }
 
-/// What support asks for is there for each kind of refusal.
+/// Each kind of rejection is reported with the fields that support asks for.
 #[test]
 fn a_lost_operation_is_reported_with_its_tracking_id() {
     let emulator = builder(Config::contoso()).start().unwrap();
@@ -324,7 +323,7 @@ fn a_certificate_that_is_not_trusted_is_reported_with_its_cause() {
     assert!(error["seen"].as_str().unwrap().contains(": invalid peer certificate: "), "{error}");
 }
 
-/// `--verify` sees where the service says otherwise than a device was told.
+/// `--verify` detects that the service now names another assignment.
 #[test]
 fn a_service_that_changes_its_mind_is_found_out() {
     let emulator = builder(Config::contoso()).start().unwrap();
@@ -348,7 +347,7 @@ fn a_service_that_changes_its_mind_is_found_out() {
     assert!(text.ends_with(&named), "{text}");
 }
 
-/// Two devices that are given the same identity are no two devices.
+/// Two devices with the same identity are reported.
 #[test]
 fn shared_identities_are_found_out() {
     let emulator = builder(Config::contoso()).start().unwrap();
@@ -363,7 +362,7 @@ fn shared_identities_are_found_out() {
     assert_eq!(output.status.code(), Some(DISAGREES));
 }
 
-/// Devices at their hubs: what they say of themselves is what the hub knows.
+/// Connected devices report the same counts as the hub.
 #[test]
 fn connected_devices_report_and_send_and_all_of_it_is_there() {
     const DEVICES: u32 = 30;
@@ -386,7 +385,7 @@ fn connected_devices_report_and_send_and_all_of_it_is_there() {
         let report = json_of(&output);
         assert_eq!(output.status.code(), Some(0), "{report}");
         let connection = &report["connection"];
-        // The second time, the hub still has the subscriptions.
+        // From the second round on, the hub has kept the subscriptions.
         let resumed = DEVICES * (round - 1);
         assert_eq!([&connection["connected"], &connection["sessions"]], [DEVICES, DEVICES], "{connection}");
         assert_eq!([&connection["resumedSessions"], &connection["connections"]], [&json!(resumed), &json!(DEVICES)]);
@@ -403,7 +402,7 @@ fn connected_devices_report_and_send_and_all_of_it_is_there() {
     }
 }
 
-/// A hub that refuses a device is not asked again. One that is out of reach is.
+/// A device does not retry at a hub that rejects it. It retries at a hub that is unreachable.
 #[test]
 fn a_hub_that_refuses_and_a_hub_that_is_down_are_told_apart() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
@@ -434,7 +433,7 @@ fn a_hub_that_refuses_and_a_hub_that_is_down_are_told_apart() {
     assert!(text.ends_with(&format!("device      {}: not connected at its hub: CONNACK 5\n", id(2))), "{text}");
 }
 
-/// Ctrl-C prints what has happened so far: here of two devices, at one a minute, the first.
+/// Ctrl-C prints the results so far. Here the first of two devices is done, at a rate of one a minute.
 #[test]
 fn an_interrupt_prints_the_summary_so_far() {
     let emulator = builder(Config::contoso()).start().unwrap();
@@ -448,13 +447,13 @@ fn an_interrupt_prints_the_summary_so_far() {
     let output = child.wait_with_output().unwrap();
     let report = json_of(&output);
     assert_eq!((report["interrupted"].clone(), output.status.code()), (json!(true), Some(INTERRUPTED)));
-    // The answer may still have been on its way.
+    // The answer may not have arrived yet.
     assert_eq!(report["assigned"].as_u64().unwrap() + report["unfinished"].as_u64().unwrap(), 2);
     assert_eq!(report["results"][1], json!({ "registrationId": id(2), "outcome": "unfinished" }));
     assert!(emulator.device(&id(2)).is_none());
 }
 
-/// What the command line gets wrong ends in 2 and a reason, before anybody is asked.
+/// An invalid command line ends with exit code 2 and a message, before any request.
 #[test]
 fn a_wrong_command_line_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -494,7 +493,7 @@ fn a_wrong_command_line_is_refused() {
     }
 }
 
-/// The page shows the table that `benches/fleet.py` prints.
+/// The page contains the table that `benches/fleet.py` prints.
 #[test]
 fn the_documented_table_is_that_of_the_benchmark() {
     let read = |path| fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();

@@ -1,5 +1,5 @@
-//! The example `gateway` as people and scripts use it: the built program, run against the
-//! emulator over real sockets, judged by its exit code and its output.
+//! The compiled example `gateway`, run as people and scripts run it, with the emulator over real sockets. The tests
+//! check its exit code and its output.
 
 #[path = "gateway/hub.rs"]
 mod hub;
@@ -58,7 +58,7 @@ const NOT_DPS: i32 = 8;
 const UNASSIGNED: i32 = 9;
 const NO_CERTIFICATE: i32 = 10;
 
-// ---- It provisions ----
+// ---- Provisioning ----
 
 #[test]
 fn the_tutorials_devices_by_group_key_and_by_their_own() {
@@ -105,7 +105,7 @@ fn json_for_scripts() {
 #[test]
 fn the_returned_payload_is_printed_as_it_came() {
     let emulator = emulator();
-    // An integer that no f64 holds.
+    // An f64 cannot represent this integer.
     let payload = r#"{"serial":9007199254740993}"#;
     let answer = json!({"registrationState": {"payload": serde_json::from_str::<Value>(payload).unwrap()}});
     emulator.script(Script::merge(Operation::Register, answer));
@@ -158,7 +158,7 @@ fn the_connection_string_is_printed_on_request() {
 #[test]
 fn the_key_comes_from_the_environment_a_file_standard_input_or_argv() {
     let emulator = emulator();
-    // As an editor leaves it, with a line feed.
+    // An editor adds a line feed.
     let file = temporary("device.key", &format!("{TOASTER_KEY}\n"));
     let file = file.to_str().unwrap();
     let gateway = || Gateway::to(http(&emulator), TOASTER);
@@ -167,7 +167,7 @@ fn the_key_comes_from_the_environment_a_file_standard_input_or_argv() {
     gateway().args(&["--key-file", "-"]).stdin(TOASTER_KEY).run().expect(0);
     gateway().args(&["--key", "-"]).stdin(&format!("{TOASTER_KEY}\n")).run().expect(0);
     gateway().args(&["--symmetric-key", TOASTER_KEY]).run().expect(0);
-    // If a file is named, it counts, whatever the environment has.
+    // A key in a file takes precedence over the environment.
     gateway().args(&["--key-file", file]).key(HEAT_PUMP_KEY).run().expect(0);
 }
 
@@ -191,7 +191,7 @@ fn derive_key_computes_the_tutorials_keys() {
     let both = derive(&["--rid", TOASTER, "--rid", HEAT_PUMP]).key(GROUP_KEY).run();
     assert_eq!(both.stdout, table);
 
-    // As an editor on Windows leaves it, with a comment, and a last line without an end.
+    // The file as an editor on Windows saves it, with a comment, and without a line end after the last line.
     let list = format!("\u{feff}# the tutorial's\r\n\r\n  {TOASTER}\t\r\n{HEAT_PUMP}");
     let ids = temporary("ids.txt", &list);
     let from_file = derive(&["--ids-file", ids.to_str().unwrap(), "--key-file", file]).run();
@@ -200,7 +200,7 @@ fn derive_key_computes_the_tutorials_keys() {
         run.expect(0);
         assert_eq!((run.stdout, run.stderr), (table.clone(), String::new()));
     }
-    // A list of one is still a list.
+    // A list of one ID has the format of a list.
     let one = derive(&["--ids-file", "-"]).key(GROUP_KEY).stdin(TOASTER).run();
     assert_eq!(one.stdout, format!("{TOASTER}\t{TOASTER_KEY}\n"));
 
@@ -210,8 +210,8 @@ fn derive_key_computes_the_tutorials_keys() {
     assert_eq!(objects, expected.map(|(id, key)| json!({ "registrationId": id, "symmetricKey": key })));
 }
 
-/// A list that is wrong in one place is refused as a whole, and the place is named. What stands there is
-/// not printed: it may be a key.
+/// A list with one invalid line is rejected as a whole. The error names the line number. It does not print the line,
+/// because the line may contain a key.
 #[test]
 fn derive_key_names_the_line_of_a_wrong_id() {
     let many: String = (0..=100_000).map(|number| format!("sn-{number}\n")).collect();
@@ -270,19 +270,19 @@ fn the_secondary_key_where_the_service_refuses_the_first() {
         assert!(run.stderr.contains("Retrying with the other key: "), "{}", run.stderr);
     }
 
-    // It is the one that the hub accepts.
+    // The connection string contains the key that the service accepted.
     let run = over_http().secondary_key(TOASTER_KEY).args(&["--connection-string"]).may_print(TOASTER_KEY).run();
     run.expect(0);
     assert!(run.stdout.contains(&format!("SharedAccessKey={TOASTER_KEY}\n")), "{}", run.stdout);
 
-    // Each is tried once.
+    // Each key is tried once.
     let served = emulator.requests().len();
     let run = over_http().secondary_key(HEAT_PUMP_KEY).run();
     run.expect(UNAUTHORIZED);
     assert!(run.stderr.contains("neither of this device's keys"), "{}", run.stderr);
     assert_eq!(emulator.requests().len(), served + 2);
 
-    // The first one is accepted, or the service refuses for another reason.
+    // The second key is not tried if the first is accepted, or if the service rejects the device for another reason.
     Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).secondary_key(HEAT_PUMP_KEY).run().expect(0);
     emulator.script(Script::respond(Operation::Register, 400, &[], r#"{"errorCode":400004}"#));
     over_http().secondary_key(TOASTER_KEY).run().expect(REFUSED);
@@ -301,7 +301,7 @@ fn a_certificate_in_the_keys_place() {
     let show = |url: &str, id: &str, chain: &PathBuf, device: &Device| {
         let [chain, key] = [chain, &device.files(id)[1]].map(|file| file.to_str().unwrap().to_owned());
         let gateway = Gateway::to(url, id).args(&["--certificate-file-path", &chain, "--key-file-path", &key]);
-        // A key in the environment is nobody's business here.
+        // A key in the environment is ignored.
         gateway.key("no-base64!").may_not_print(&device.private_key_line()).may_not_print("PRIVATE")
     };
     let over_http = |id: &str, chain: &PathBuf, device: &Device| {
@@ -323,7 +323,7 @@ fn a_certificate_in_the_keys_place() {
     let hub = assigned["assignedHub"].as_str().unwrap();
     assert_eq!(assigned["connectionString"], format!("HostName={hub};DeviceId=sn-007;x509=true"));
 
-    // One by the enrolled CA, and what is in between.
+    // A certificate from the enrolled CA, with the intermediate.
     let of_group = Device::new("sn-008");
     let leaf = of_group.params.signed_by(&of_group.key, &intermediate).unwrap().pem();
     let chain = temporary("sn-008-chain.pem", &(leaf.clone() + &intermediate.pem()));
@@ -332,7 +332,7 @@ fn a_certificate_in_the_keys_place() {
     let requests = emulator.requests();
     assert!(requests.iter().all(|request| !request.authorization), "{requests:?}");
 
-    // A gap in the chain, another device's certificate, and one that nobody knows.
+    // A gap in the chain, another device's certificate, and an unknown certificate.
     let incomplete = temporary("sn-008-leaf.pem", &leaf);
     let unknown = Device::new("sn-007");
     let [unknown_certificate, ..] = unknown.files("sn-007-unknown");
@@ -365,7 +365,7 @@ fn a_certificate_is_issued() {
     let out = directory.path().join("hub.pem");
     let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
     let over_mqtt = ["--transport", "mqtt", "--ca", ca];
-    // Longer than the requests of most devices.
+    // An RSA request is longer than the requests of most devices.
     let device = Device::with(KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), TOASTER);
     let [_, key_file, pem] = device.files("csr");
     let der = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("gateway-csr.der");
@@ -388,7 +388,7 @@ fn a_certificate_is_issued() {
         let is_own: Vec<_> = chain.iter().map(|der| der.windows(public_key.len()).any(|at| at == public_key)).collect();
         assert_eq!(is_own, [true, false, false]);
 
-        // As it was sent, and with the connection string of a device that has a certificate now.
+        // JSON has the chain as sent. The connection string is that of a device with a certificate.
         let run = gateway().args(&["--json", "--connection-string"]).run();
         run.expect(0);
         let answer: Value = serde_json::from_str(&emulator.requests().pop().unwrap().response_body).unwrap();
@@ -396,11 +396,11 @@ fn a_certificate_is_issued() {
         assert_eq!(run.json()["issuedCertificateChain"], state["issuedCertificateChain"]);
         assert_eq!(run.json()["issuedCertificateChain"].as_array().unwrap().len(), 3);
         assert!(run.json()["connectionString"].as_str().unwrap().ends_with(";x509=true"));
-        // Nothing is left of how it was written.
+        // No temporary file is left.
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     }
 
-    // It lets the device in.
+    // The service accepts the issued certificate.
     emulator.update(|config| {
         config.individual_enrollments.push(IndividualEnrollment {
             registration_id: TOASTER.to_owned(),
@@ -420,10 +420,10 @@ fn no_certificate_is_issued() {
     let out = temporary("not-issued-out.pem", "the last one");
     let files = ["--csr", csr.to_str().unwrap(), "--issued-out", out.to_str().unwrap()];
     let gateway = || Gateway::to(http(&emulator), TOASTER).args(&files).key(TOASTER_KEY);
-    // The service refuses what it cannot do.
+    // The service rejects the request, because the enrollment has no certificate policy.
     gateway().run().expect(REFUSED);
 
-    // Or it assigns the device all the same.
+    // The service assigns the device, but issues no certificate.
     emulator.update(|config| config.behaviour.ignore_csr_without_policy = true);
     let run = gateway().run();
     run.expect(NO_CERTIFICATE);
@@ -433,7 +433,7 @@ fn no_certificate_is_issued() {
     run.expect(NO_CERTIFICATE);
     assert_eq!(run.json().get("issuedCertificateChain"), None);
 
-    // Or it sends another device's.
+    // The service sends the certificate of another device.
     let another = CertificateDer::from_pem_slice(Device::new(TOASTER).certificate.as_bytes()).unwrap();
     let answer = json!({"registrationState": {"issuedCertificateChain": [BASE64_STANDARD.encode(another)]}});
     emulator.script(Script::merge(Operation::Register, answer));
@@ -459,7 +459,7 @@ fn a_record_spares_the_service() {
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
 
-    // What the service said, without a key, and wherever the service may be.
+    // The record has the answer of the service, without a key. The address of the service does not matter.
     let mut expected = first.json();
     expected["from"] = json!("record");
     for of_the_run in ["operationId", "endpoint"] {
@@ -473,7 +473,7 @@ fn a_record_spares_the_service() {
     assert!(again.stdout.contains("\nfrom:       the record"), "{}", again.stdout);
     assert_eq!(emulator.requests().len(), 1);
 
-    // The hub has refused the device, say, but the service cannot help yet.
+    // The hub has rejected the device, and the service rejects it too. The record is kept.
     let kept = fs::read(&file).unwrap();
     let old = directory.path().join("old");
     fs::hard_link(&file, &old).unwrap();
@@ -488,7 +488,7 @@ fn a_record_spares_the_service() {
         assert!(run.stdout.contains("another-hub.azure-devices.net"), "{}", run.stdout);
     }
     assert_eq!(emulator.requests().len(), 3);
-    // A new file took the old one's name: nobody has written into that.
+    // The old file is unchanged, because a new file replaced it.
     assert_eq!(fs::read(&old).unwrap(), kept);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
 }
@@ -533,7 +533,7 @@ fn a_bad_record_is_refused_and_written_anew() {
         assert_eq!(run.stderr, "");
         assert_eq!(emulator.requests().len(), served + 1);
     }
-    // Copied to another device with the disk.
+    // The record of another device, as after copying a disk.
     let run = gateway(HEAT_PUMP, HEAT_PUMP_KEY).run();
     run.expect(0);
     assert!(run.stdout.contains(HEAT_PUMPS_HUB), "{}", run.stdout);
@@ -583,7 +583,7 @@ fn a_record_has_the_certificate_for_this_csr_or_does_not_count() {
     fs::remove_file(&out).unwrap();
     gateway(Some(&device[2])).run().expect(0);
     assert_eq!(fs::read_to_string(&out).unwrap(), issued);
-    // With it the device logs in at its hub, also where nobody asks for another.
+    // The device uses the issued certificate at its hub, also if the command line has no --csr.
     let run = gateway(None).args(&["--connection-string"]).run();
     assert!(run.stdout.contains(";x509=true\n"), "{}", run.stdout);
     assert_eq!(emulator.requests().len(), 2);
@@ -617,7 +617,8 @@ fn a_new_registration_does_not_lose_an_issued_certificate() {
 
     gateway(&["--reprovision", csr[0], csr[1]]).run().expect(0);
     assert_eq!(emulator.requests().len(), 2);
-    // A record without a certificate has none to lose, and a file that is no record has not either.
+    // Without --csr, a record without a certificate and an invalid record can be replaced, because no certificate is
+    // lost.
     for lost in [false, true] {
         fs::remove_file(&file).unwrap();
         gateway(&[]).run().expect(0);
@@ -639,14 +640,14 @@ fn a_new_registration_begins_with_the_key_of_the_record() {
     };
     gateway().run().expect(0);
     assert_eq!(emulator.requests().len(), 2);
-    // The service would refuse the other key for half an hour.
+    // For half an hour, the service would reject the other key.
     let run = gateway().args(&["--reprovision"]).run();
     run.expect(0);
     assert!(!run.stderr.contains("Retrying"), "{}", run.stderr);
     assert_eq!(emulator.requests().len(), 3);
 }
 
-// ---- Where it was assigned ----
+// ---- The status look-up ----
 
 #[test]
 fn the_status_is_that_of_the_last_registration_and_registers_nothing() {
@@ -727,12 +728,12 @@ fn https_with_the_ca_that_the_emulator_wrote_and_not_without() {
     let another = temporary("another-ca.pem", self::emulator().ca_pem());
     let untrusted: [&[&str]; 2] = [&[], &["--ca", another.to_str().unwrap()]];
     for args in untrusted {
-        // With all the time it wants: it must not want any.
+        // The program ends early, although it has much time.
         let begun = Instant::now();
         let run = Gateway::to(https(&emulator), TOASTER).args(&["--timeout", "600"]).args(args).key(TOASTER_KEY).run();
         run.expect(UNREACHABLE);
         assert!(run.stderr.contains("check --ca"), "{}", run.stderr);
-        // A machine without any roots says that instead.
+        // A machine without any roots reports the missing roots instead.
         assert!(args.is_empty() || run.stderr.contains("invalid peer certificate"), "{}", run.stderr);
         assert!(begun.elapsed() < Duration::from_secs(4));
     }
@@ -768,7 +769,7 @@ fn mqtt() {
             assert!(run.stderr.contains("400207"), "{}", run.stderr);
         });
         scope.spawn(|| gateway(TOASTER, &another).key(TOASTER_KEY).run().expect(UNREACHABLE));
-        // Without a CA, this machine's roots: the one that the environment names.
+        // Without --ca, the program uses the roots that the environment names.
         scope.spawn(|| {
             let gateway = Gateway::to(&address, TOASTER).args(&["--transport", "mqtt"]).key(TOASTER_KEY);
             gateway.env("SSL_CERT_FILE", ca.to_str().unwrap()).run().expect(0);
@@ -811,7 +812,7 @@ fn what_speaks_no_tls_is_given_up_at_once() {
 fn usage() {
     let emulator = emulator();
     let url = http(&emulator);
-    // 0.0.0.0 reaches this machine, but nobody promised that.
+    // 0.0.0.0 reaches this machine, but only by convention.
     let elsewhere = url.replace("127.0.0.1", "0.0.0.0");
     let own = |args: &[&str]| Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY);
     let no_certificate = temporary("no-certificate.pem", "");
@@ -929,7 +930,7 @@ fn unauthorized() {
     let run = gateway().run();
     run.expect(UNAUTHORIZED);
     assert!(run.stderr.contains("401002"), "{}", run.stderr);
-    // A clock that is off looks the same to the service, so its own is shown.
+    // A wrong clock may cause the same rejection, so the error shows the service's time.
     assert!(run.stderr.contains("clock:  20"), "{}", run.stderr);
 
     let run = gateway().args(&["--json"]).run();
@@ -951,7 +952,7 @@ fn busy() {
     run.expect(BUSY);
     assert_eq!(run.json()["error"]["code"], 429001);
 
-    // With the time to wait, it waits: longer each time.
+    // With enough time, the program waits between attempts, each time longer.
     let registering = r#"{"errorCode":409203,"message":"Precondition failed."}"#;
     emulator.script(Script::respond(Operation::Register, 409, &[], registering).times(2));
     let run = gateway().run();
@@ -982,13 +983,13 @@ fn unreachable() {
         gateway.args(&["--ca", ca.to_str().unwrap()])
     };
 
-    // It accepts connections, and is silent.
+    // The server accepts connections and sends nothing.
     let begun = Instant::now();
     over_http().args(&["--timeout", "1"]).run().expect(UNREACHABLE);
     over_tls().args(&["--timeout", "1"]).run().expect(UNREACHABLE);
     assert!(begun.elapsed() < Duration::from_secs(10));
 
-    // Nobody listens at port 1; one that was just let go may be somebody else's already.
+    // Port 1 has no listener. A free port that was just closed may already be in use again.
     let over_http = Gateway::to("http://127.0.0.1:1", TOASTER).key(TOASTER_KEY);
     let over_tls = Gateway::to("127.0.0.1:1", TOASTER).key(TOASTER_KEY).args(&["--ca", ca.to_str().unwrap()]);
     for gateway in [over_http, over_tls] {
@@ -999,13 +1000,13 @@ fn unreachable() {
         assert!(error["seen"].as_str().unwrap().contains("Connection refused"), "{error}");
     }
 
-    // A connection that breaks once is only an accident.
+    // A single broken connection is not a failure.
     let emulator = emulator();
     emulator.script(Script::drop_connection(Operation::Register));
     Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run().expect(0);
 }
 
-/// A byte at a time is always in time, and never a whole record.
+/// The server sends a handshake record byte by byte. Each byte arrives in time, but the record is never complete.
 #[test]
 fn a_handshake_that_trickles_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -1014,7 +1015,7 @@ fn a_handshake_that_trickles_is_given_up() {
         for socket in listener.incoming() {
             thread::spawn(move || {
                 let mut socket = socket.unwrap();
-                // A record of a handshake, of 16 KB.
+                // The header of a handshake record of 16 KB.
                 let mut sent = socket.write_all(&[22, 3, 3, 0x40, 0]);
                 while sent.is_ok() {
                     thread::sleep(Duration::from_millis(20));
@@ -1047,7 +1048,7 @@ fn not_dps() {
         let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
         gateway.args(&["--ca", ca.to_str().unwrap()])
     };
-    // A captive portal, by its page and by its redirect.
+    // A captive portal answers with its page, or with a redirect.
     for _ in 0..2 {
         emulator.script(Script::respond(Operation::Register, 200, &[], "<html>Please log in</html>"));
     }
@@ -1064,7 +1065,7 @@ fn not_dps() {
 
     emulator.script(Script::raw(Operation::Register, "SSH-2.0-OpenSSH_9.9\r\n"));
     over_tls().run().expect(NOT_DPS);
-    // minreq does not tell garbage from no answer.
+    // minreq reports invalid data as a missing answer.
     emulator.script(Script::raw(Operation::Register, "SSH-2.0-OpenSSH_9.9\r\n").times(2));
     over_http().args(&["--timeout", "3"]).run().expect(UNREACHABLE);
 }
@@ -1085,7 +1086,7 @@ fn help_documents_the_exit_codes_shows_no_key_and_fits_80_columns() {
     let run = Gateway::bare(&["--help"]).key(GROUP_KEY).run();
     run.expect(0);
     let (_, exit_codes) = run.stdout.split_once("Exit codes:\n").unwrap();
-    // A line that goes on has more blanks before it.
+    // Continuation lines have more spaces at the start.
     let codes = exit_codes.lines().filter_map(|line| line.strip_prefix("  "));
     let listed: Vec<_> = codes.filter_map(|line| line.split(' ').next()).filter(|code| !code.is_empty()).collect();
     assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]);
@@ -1097,7 +1098,7 @@ fn help_documents_the_exit_codes_shows_no_key_and_fits_80_columns() {
     for program in ["gateway", "fleet", "contoso"] {
         for flag in ["-h", "--help"] {
             for columns in ["80", "200", ""] {
-                // Without COLUMNS, the width is the same: there is no terminal.
+                // Without a terminal, the width is 80 columns, also without COLUMNS.
                 let output = output_of(Command::new(example(program)).arg(flag).env("COLUMNS", columns));
                 let help = String::from_utf8(output.stdout).unwrap();
                 let long: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
@@ -1110,8 +1111,8 @@ fn help_documents_the_exit_codes_shows_no_key_and_fits_80_columns() {
     assert_eq!(run.stdout, format!("gateway {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// The unit's command provisions a device with a certificate. systemd tries again after the codes that can pass, and
-/// the page says the same.
+/// The command in the unit provisions a device with a certificate. systemd restarts the unit after the exit codes that
+/// can pass. The page lists the same codes.
 #[test]
 fn the_systemd_unit_is_for_this_program() {
     let unit = include_str!("../examples/gateway/azure-dps.service").replace("\\\n", " ");
@@ -1156,9 +1157,9 @@ fn the_systemd_unit_is_for_this_program() {
     }
 }
 
-// ---- The machinery ----
+// ---- Helpers ----
 
-/// The tutorial's service, which has the device polled once.
+/// Returns the configuration of the tutorial's service. The device must poll once.
 fn polled() -> Config {
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
@@ -1170,7 +1171,7 @@ fn start(config: Config) -> Emulator {
     Emulator::builder(config).http("127.0.0.1:0").https("127.0.0.1:0").mqtts("127.0.0.1:0").start().unwrap()
 }
 
-/// One that has the result at once, for tests that are about something else.
+/// Starts an emulator that returns the result at once, for tests that do not need polls.
 fn emulator() -> Emulator {
     let mut config = polled();
     config.behaviour.result_at_once = true;
@@ -1185,14 +1186,14 @@ fn https(emulator: &Emulator) -> &str {
     emulator.https_url().unwrap()
 }
 
-/// A file whose name no other test uses.
+/// Creates a file with a name that no other test uses.
 fn temporary(name: &str, text: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}"));
     fs::write(&path, text).unwrap();
     path
 }
 
-/// A root, and an intermediate by it.
+/// Creates a root CA and its intermediate CA.
 fn authorities() -> [CertifiedIssuer<'static, KeyPair>; 2] {
     let params = |name| {
         let mut params = Device::new(name).params;
@@ -1204,12 +1205,12 @@ fn authorities() -> [CertifiedIssuer<'static, KeyPair>; 2] {
     [root, intermediate]
 }
 
-/// An enrollment's attestation by the first certificate of a PEM text.
+/// Returns the X.509 attestation with the first certificate of a PEM text.
 fn attested_by(pem: &str) -> Option<X509Attestation> {
     Some(X509Attestation { primary: Certificate::from_pem(pem).unwrap(), secondary: None })
 }
 
-/// Enrolls this device by its certificate, and all devices of a CA.
+/// Returns a configuration that enrolls this device by its certificate, and a group by its CA.
 fn by_certificate(registration_id: &str, device: &Device, ca_pem: &str) -> Config {
     let mut config = polled();
     config.individual_enrollments.push(IndividualEnrollment {
@@ -1225,7 +1226,7 @@ fn by_certificate(registration_id: &str, device: &Device, ca_pem: &str) -> Confi
     config
 }
 
-/// A device with a key pair, and a certificate that it signed itself.
+/// A device with a key pair and a self-signed certificate.
 struct Device {
     key: KeyPair,
     params: CertificateParams,
@@ -1244,7 +1245,7 @@ impl Device {
         Self { key, params, certificate }
     }
 
-    /// Its certificate, its private key, and a request for another certificate.
+    /// Writes the certificate, its private key, and a certificate request.
     fn files(&self, name: &str) -> [PathBuf; 3] {
         let request = self.params.serialize_request(&self.key).unwrap().pem().unwrap();
         [
@@ -1254,18 +1255,18 @@ impl Device {
         ]
     }
 
-    /// What nobody may ever read.
+    /// Returns a line of the private key. No output may contain it.
     fn private_key_line(&self) -> String {
         self.key.serialize_pem().lines().nth(1).unwrap().to_owned()
     }
 }
 
-/// A call of the program. Whatever a test does, the program must not print a key.
+/// A call of the program. Each call checks that the program prints no key.
 struct Gateway {
     args: Vec<String>,
     env: HashMap<String, String>,
     stdin: String,
-    /// How long it takes to type that.
+    /// The delay before standard input is written.
     typing: Duration,
     secrets: Vec<String>,
 }
@@ -1339,7 +1340,7 @@ impl Gateway {
             .spawn()
             .unwrap();
         thread::sleep(self.typing);
-        // A program that reads no key may be gone by now.
+        // A program that reads no key may already have ended.
         let _ = program.stdin.take().unwrap().write_all(self.stdin.as_bytes());
         let output = program.wait_with_output().unwrap();
         let run = Run {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use syn::visit::Visit;
 
-/// From the lowest layer. Modules of the same layer do not import each other. `lib.rs` is above all layers.
+/// The layers, lowest first. Modules of the same layer do not import each other. `lib.rs` is above all layers.
 const LAYERS: [&[&str]; 8] = [
     &["total"],
     &["text"],
@@ -174,7 +174,7 @@ fn complaints(files: &[File]) -> Vec<String> {
             }
         }
     }
-    // A file that reaches itself is in a circle.
+    // A file that can reach itself is part of a cycle.
     for &module in siblings.keys() {
         let mut reached = BTreeSet::new();
         let mut open = vec![module];
@@ -243,7 +243,7 @@ fn broken_rules_are_found() {
         crooked[2].1 = source;
         assert_eq!(house(&crooked), ["text::json is in a circle", "text::writer is in a circle"], "{source}");
     }
-    // Three files in a circle.
+    // Three files in a cycle.
     let three = [("after::a", "use super::b::B;"), ("after::b", "use super::c::C;"), ("after::c", "use super::a::A;")];
     assert_eq!(house(&three).len(), 3);
 }

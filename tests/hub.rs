@@ -17,14 +17,14 @@ fn hub() -> Hub<'static> {
     Hub::new(TOASTERS_HUB, TOASTER).unwrap()
 }
 
-/// The token by way of its message, for a signer that does not block.
+/// Returns the token made from its message, for a signer that does not block.
 fn signed_elsewhere(hub: &Hub<'_>, key: &mut DeviceKey, expiry: u64) -> String {
     let (mut buffer, mut signature) = ([0; 512], [0; 32]);
     key.sign(hub.write_message(expiry, &mut buffer).unwrap(), &mut signature).unwrap();
     hub.write_signed_token(&signature, expiry, &mut buffer).unwrap().to_owned()
 }
 
-/// The tutorial's answer with another device ID, as JSON writes it.
+/// Returns the tutorial's answer with another device ID, in its JSON form.
 fn with_device_id(device_id: &str) -> String {
     ASSIGNED.replace(&format!(r#""deviceId":"{TOASTER}""#), &format!(r#""deviceId":"{device_id}""#))
 }
@@ -63,7 +63,7 @@ fn the_hub_of_an_answer() {
 
 #[test]
 fn a_device_id_may_need_every_kind_of_escape() {
-    // In the answer, decoded, and as part of a URI.
+    // The device ID in the answer, decoded, and as part of a URI.
     for (json, device_id, encoded) in [
         ("T-7", "T-7", "T-7"),
         (r"T\u002b7", "T+7", "T%2B7"),
@@ -113,7 +113,7 @@ fn connection_strings() {
     );
 }
 
-/// Each text, in every size of buffer. (`tests/sizes.rs` has the largest of them.)
+/// Writes each text into buffers of every size. (`tests/sizes.rs` has the largest texts.)
 #[test]
 fn a_small_buffer_error_names_the_size_it_needs() {
     type Write = fn(&Hub<'_>, &mut [u8]) -> Result<usize, Error>;
@@ -152,7 +152,7 @@ fn what_was_kept_elsewhere_is_checked() {
     for device_id in ["", "a;b", "a/b", "a b", "a\"b", "a\\u002bb", "\\", "ä", "a\n", &long] {
         assert_eq!(Hub::new(TOASTERS_HUB, device_id).unwrap_err(), InvalidHub::DeviceId, "{device_id}");
     }
-    // Nothing is derived from the name of a hub.
+    // The library does not derive anything from the name of a hub.
     let (host, device_id) = ("h".repeat(253), "d".repeat(128));
     assert!(Hub::new(&host, &device_id).is_ok() && Hub::new("x", "y").is_ok());
     for error in [InvalidHub::Host, InvalidHub::DeviceId] {
@@ -160,7 +160,7 @@ fn what_was_kept_elsewhere_is_checked() {
     }
 }
 
-/// The gateway's name is for the connection, and for clients that take a connection string.
+/// A gateway name is used for the connection, and for clients that take a connection string.
 #[test]
 fn a_port_is_not_part_of_the_hub_name() {
     let hub = Hub::new("hub.localhost:9883", "dev-1").unwrap();

@@ -1,4 +1,4 @@
-//! The last step, from DPS to the twin: `ci/programs/hub_session.rs` against the emulated hub, which was built without
+//! The whole path from DPS to the twin: `ci/programs/hub_session.rs` with the emulated hub, which was built without
 //! this library.
 
 #[path = "support/network.rs"]
@@ -33,8 +33,8 @@ use programs::{
 use serde_json::json;
 use support::*;
 
-/// A client over plain TCP. It does one thing after the other: before it waits for a message, the operator does the
-/// next of its actions, and the session ends when none is left.
+/// A client over plain TCP. Before it waits for a message, the operator performs the next action. The session ends
+/// after the last action.
 struct Mqtt<'a> {
     address: String,
     stream: Option<TcpStream>,
@@ -150,11 +150,11 @@ fn a_device_goes_from_dps_to_its_twin_and_follows_the_operator() {
     let none: &dyn Fn() = &|| patch(json!({ "darknessSetting": null }));
     let over = HubOutcome::Unreachable;
 
-    // The twin that the webhook gave it, and the answer to the report.
+    // The twin from the webhook, and the answer to the report.
     assert_eq!(session(&[nothing, nothing]), (over, Some("medium".into())));
     let reported = || serde_json::Value::from(emulator.device(TOASTER).unwrap().twin.reported);
     assert_eq!(reported(), json!({ "darknessSetting": "medium" }));
-    // The same, and then two changes.
+    // The same twin, and then two changes.
     assert_eq!(session(&[nothing, nothing, darker]), (over, Some("dark".into())));
     assert_eq!(session(&[nothing, nothing, none]), (over, None));
     // The twin contains the changes made while the device was away.

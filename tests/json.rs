@@ -1,5 +1,4 @@
-//! The JSON reader and serde_json: both accept the same texts and see the
-//! same values.
+//! Compares the JSON reader with serde_json: both accept the same texts and return the same values.
 
 use azure_dps::json::{JsonProblem, MAX_DEPTH, Object, Value};
 use proptest::prelude::*;

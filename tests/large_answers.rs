@@ -1,5 +1,5 @@
-//! An answer that is larger than the buffer is the caller's affair, over every transport: the error
-//! says how much is needed, and a buffer of that size is sufficient.
+//! An answer larger than the buffer is an error over every transport. The error names the needed size, and a buffer of
+//! this size is sufficient.
 
 #[path = "support/network.rs"]
 mod network;
@@ -21,7 +21,7 @@ use support::*;
 #[allow(clippy::duplicate_mod, reason = "here on the virtual clock, in `network` on the real one")]
 mod session;
 
-/// A webhook's payload of 70 000 characters, and a buffer of 64 KiB.
+/// Returns an assignment with a payload of 70 000 characters, larger than a buffer of 64 KiB.
 fn assigned_with_70_000_characters() -> String {
     ASSIGNED.replace("value1", &"x".repeat(70_000))
 }
@@ -77,7 +77,7 @@ fn minreq(answer: Vec<u8>, buffer: &mut [u8]) -> Result<usize, Error> {
     let peer = thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
         let _ = socket.read(&mut [0; 4096]).unwrap();
-        // The client closes the connection as soon as it knows the size.
+        // The client closes the connection when it knows the size.
         let _ = socket.write_all(&answer);
     });
     let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap());
@@ -115,7 +115,7 @@ fn over_mqtt(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
 #[test]
 fn an_answer_beyond_the_buffer_is_the_callers_fault_and_says_its_size() {
     let body = assigned_with_70_000_characters();
-    // The smallest buffer for which the error names the exact size, if the answer has a length.
+    // For each case: the smallest buffer for which the error names the exact size, if the answer has a length.
     let cases: [(&str, Run, Option<usize>); 8] = [
         ("a length", with_a_length, Some(body.len())),
         ("chunks", in_chunks, None),

@@ -1,7 +1,7 @@
-//! Thirty days of a device, with the emulator as DPS and as both hubs: what the operator does, where the device is
-//! afterwards, and what it asked for.
+//! Thirty days of a device, with the emulator as DPS and as both hubs. Each row of the table has the operator's action,
+//! the resulting hub of the device, and the requests to DPS.
 //!
-//! Requests and connections are real. Only time is virtual: a device that waits moves its clock.
+//! Requests and connections are real. Only time is virtual: a wait moves the device's clock.
 //! `cargo test --test life -- --nocapture` prints the table.
 
 #[path = "support/hub.rs"]
@@ -84,7 +84,8 @@ impl Device {
         device
     }
 
-    /// Starts with the content of flash. The clock restarts, and the device does not know how long it was off.
+    /// Starts the device with the content of flash. The clock restarts, and the device does not know how long it was
+    /// off.
     fn boot(&mut self) {
         self.boots += 1;
         self.booted = self.now;
@@ -211,7 +212,7 @@ impl Device {
         self.save_pauses();
     }
 
-    /// The times of all requests to DPS, register requests and look-ups.
+    /// Returns the times of all requests to DPS: register requests and look-ups.
     fn asked(&self) -> Vec<Duration> {
         let mut asked = [&*self.registers, &self.look_ups].concat();
         asked.sort_unstable();
@@ -302,7 +303,7 @@ struct Row {
     act: fn(&mut World),
     /// What happens to a live session.
     session: Session,
-    /// The hub at the end. `None`: the device is at none.
+    /// The hub at the end. `None` if the device has no hub.
     hub: Option<&'static str>,
     /// The numbers of register requests and look-ups, for a device with the look-up and for one without.
     calls: [Calls; 2],

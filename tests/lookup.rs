@@ -16,7 +16,7 @@ fn lookup() -> Provisioning<'static> {
     Provisioning::lookup(registration(TOASTER).with_payload(PAYLOAD).unwrap(), Attestation::symmetric_key())
 }
 
-/// A `DeviceRegistrationResult` by itself, as the service answers.
+/// Returns a `DeviceRegistrationResult` as the service answers a look-up.
 fn state(members: &str) -> String {
     format!(r#"{{"registrationId":"{TOASTER}",{members}}}"#)
 }

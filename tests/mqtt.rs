@@ -18,7 +18,7 @@ const NOW: Duration = Duration::ZERO;
 /// 42 escapes, a last digit that is a letter or a digit since it stands for four bits, and `%3D`.
 const LONGEST_SIGNATURE: usize = 42 * 3 + 1 + 3;
 
-/// A run that has its signature.
+/// Gives the run its signature.
 fn signed(provisioning: &mut Provisioning<'_>) {
     provisioning.start(NOW, UNIX_TIME);
     assert_eq!(provisioning.step(NOW), Step::Sign);
@@ -26,13 +26,13 @@ fn signed(provisioning: &mut Provisioning<'_>) {
     assert_eq!(provisioning.step(NOW), Step::Send);
 }
 
-/// A run that waits for the answer to its register request.
+/// Starts a run that waits for the answer to its register request.
 fn registering(provisioning: &mut Provisioning<'_>) {
     signed(provisioning);
     publish(provisioning, NOW);
 }
 
-/// Publishes the request that is due; returns topic and body.
+/// Publishes the pending request. Returns topic and body.
 fn publish(provisioning: &mut Provisioning<'_>, now: Duration) -> (String, String) {
     assert_eq!(provisioning.step(now), Step::Send);
     let mut buffer = [0; 512];
@@ -307,7 +307,7 @@ fn the_other_key_opens_another_session() {
                 let body = br#"{"errorCode":401000}"#;
                 assert!(mqtt::on_message(&mut provisioning, NOW, "$dps/registrations/res/401/?$rid=1", body));
             }
-            // At once. The old session cannot be used: it gets no password and no request.
+            // The run signs at once. The old session cannot be used: it gets no password and no request.
             assert_eq!(provisioning.step(NOW), Step::Sign);
             assert_eq!(mqtt::write_password(&provisioning, &mut buffer), Err(Error::NotDue));
             assert_eq!(mqtt::write_publish(&mut provisioning, NOW, &mut buffer), Err(Error::NotDue));

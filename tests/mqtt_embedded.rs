@@ -1,4 +1,4 @@
-//! The example `mqtt_embedded`: the built program, run against the emulator over real sockets.
+//! The compiled example `mqtt_embedded`, with the emulator over real sockets.
 
 #[path = "support/programs.rs"]
 mod programs;
@@ -20,7 +20,7 @@ const HEAT_PUMP_KEY: &str = "6uejA9PfkQgmYylj8Zerp3kcbeVrGZ172YLa7VSnJzg=";
 const LAMP: &str = "garage12-contoso-lamp-001";
 const LAMP_KEY: &str = "YIvZIu4WYkb0f0nWoi2a7k+w5lPyr60ga6wJJm43E/0=";
 
-/// The tutorial's service. The device polls once.
+/// Starts the tutorial's service. The device polls once.
 fn start(change: impl FnOnce(&mut Config)) -> Emulator {
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
@@ -67,7 +67,7 @@ fn the_tutorials_devices_and_what_they_tell_their_hubs() {
             assert!(stdout.contains(&line), "no {line} in {stdout}");
         }
         assert_eq!(emulator.device(id).unwrap().assigned_hub, hub);
-        // One session, for both requests.
+        // Both requests use one session.
         let asked: Vec<_> = emulator.requests().into_iter().map(|request| (request.listener, request.method)).collect();
         assert_eq!(asked.len() % 4, 0, "{asked:?}");
         let session = ["CONNECT", "SUBSCRIBE", "PUT", "GET"].map(|method| ("mqtts", method.to_owned()));

@@ -94,7 +94,7 @@ fn what_is_refused_says_why() {
     );
     let other = start();
     refused(run(&emulator, other.ca_pem(), TOASTER, &derived(TOASTER)), "did not prove");
-    // At once, if the service rejects CONNECT.
+    // The program ends at once if the service rejects CONNECT.
     emulator.script(Script::connack(5));
     refused(run(&emulator, emulator.ca_pem(), TOASTER, &derived(TOASTER)), "HTTP status 401");
 }
@@ -108,7 +108,7 @@ fn a_broken_session_is_followed_by_another() {
     assert!(output.status.success() && errors.contains("the session broke: "), "{errors}");
 }
 
-/// A PUBLISH with this quality of service.
+/// Returns a PUBLISH with this quality of service.
 fn publish(qos: u8, topic: &str, body: &[u8]) -> Vec<u8> {
     let id: &[u8] = if qos > 0 { &[0, 1] } else { &[] };
     let content = [&(topic.len() as u16).to_be_bytes()[..], topic.as_bytes(), id, body].concat();
@@ -116,7 +116,7 @@ fn publish(qos: u8, topic: &str, body: &[u8]) -> Vec<u8> {
     [&[0x30 | qos << 1, length[0] | 0x80, length[1] | 0x80, length[2]][..], &content].concat()
 }
 
-/// When a peer starts to send without end.
+/// When a server starts to send without end.
 #[derive(Clone, Copy, PartialEq)]
 enum Once {
     Subscribed,
@@ -125,7 +125,7 @@ enum Once {
     Answered,
 }
 
-/// A session whose peer sends these packets again and again, and counts them.
+/// Runs a session in which the server sends these packets again and again, and counts them.
 fn flood(
     socket: TcpStream,
     config: Arc<ServerConfig>,
@@ -163,7 +163,7 @@ fn answer(id: u16) -> Vec<u8> {
     publish(0, &format!("$dps/registrations/res/202/?$rid={id}"), ASSIGNING.as_bytes())
 }
 
-/// Endless packets neither keep a request alive nor fill the memory.
+/// An endless stream of packets neither delays the request's time-out nor fills the memory.
 #[test]
 fn a_flood_is_given_up_in_time() {
     const STALLED: Error = Error::Transport(TransportError::Stalled);
@@ -202,7 +202,7 @@ fn a_flood_is_given_up_in_time() {
             // The thread ends with the process.
             thread::spawn(move || {
                 for socket in listener.incoming() {
-                    // Until the client closes the connection.
+                    // Ends when the client closes the connection.
                     let _ = flood(socket.unwrap(), Arc::clone(&server), once, &packets, &counter);
                 }
             });
@@ -235,7 +235,7 @@ fn a_flood_is_given_up_in_time() {
             });
         }
     });
-    // For all ten sessions and their peers: some 20 MB.
+    // The ten sessions and their servers need about 20 MB together.
     #[cfg(target_os = "linux")]
     {
         let peak = program::peak_memory("self");

@@ -1,4 +1,4 @@
-//! A million valid answers are mutated. Nothing panics, and no hub appears that no answer contained.
+//! Mutates a million valid answers. The reader does not panic, and never returns a hub that no answer contained.
 
 mod support;
 
@@ -37,7 +37,7 @@ const BODIES: [&str; 6] = [
     r#"{"errorCode":401002,"trackingId":"6d75a1fe-0129-4f41-844b-c253a6653d4f","message":"Unauthorized","timestampUtc":"2026-01-02T03:04:05.6789012Z","info":{"k":"v"}}"#,
 ];
 
-/// Texts that are inserted, or replace a part.
+/// Texts that are inserted, or that replace a part.
 const TOKENS: [&str; 26] = [
     "null",
     "true",
@@ -67,8 +67,7 @@ const TOKENS: [&str; 26] = [
     "\u{0}",
 ];
 
-/// The spans of whole JSON strings and numbers, and where they may be changed without harm
-/// to the grammar.
+/// Returns the spans of whole JSON strings and numbers, and where a change keeps the grammar valid.
 fn scalars(text: &str) -> Vec<(usize, usize)> {
     let bytes = text.as_bytes();
     let mut spans = Vec::new();
@@ -247,8 +246,7 @@ fn a_million_mutated_responses() {
         *counts.entry(name).or_default() += 1;
     }
     println!("seed {SEED:#x}, {COUNT} answers: {counts:#?}");
-    // Rejections count too: their documents are read like any other, and a document that cannot be
-    // read is still a rejection.
+    // Rejections count too. Their documents are read like all others, and an unreadable document is still a rejection.
     let past_the_lexer: u32 =
         ["assigned", "pending", "not a dps document", "failed", "disabled"].iter().map(|name| counts[name]).sum();
     assert!(past_the_lexer * 10 > COUNT, "{past_the_lexer}");

@@ -1,4 +1,4 @@
-//! The returned payload as a type of the caller is what serde_json reads.
+//! Compares `payload_as` with serde_json, for types of the caller.
 
 mod support;
 
@@ -73,7 +73,7 @@ enum Tagged {
     Fan(Model),
 }
 
-/// As a visitor of bytes has them.
+/// Reads a byte string through a visitor.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Bytes(Vec<u8>);
 
@@ -182,7 +182,7 @@ const PAYLOADS: &[&str] = &[
     r#"{"1.5":true,"2":true}"#,
 ];
 
-/// Every payload is the same value to both, or an error to both.
+/// For every payload, both return the same value, or both return an error.
 fn agree<T: DeserializeOwned + Debug + PartialEq>() {
     let mut read = 0;
     for payload in PAYLOADS {

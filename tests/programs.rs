@@ -1,5 +1,5 @@
-//! Programs as users write them first: each file in `ci/programs/` is one. They must compile as they are. Those for
-//! Linux also run here. `bash .ci/run programs` compiles those for firmware for a Cortex-M3.
+//! Programs as users write them. Each file in `ci/programs/` is one program, and must compile unchanged. Programs for
+//! Linux also run here. `bash .ci/run programs` compiles the programs for firmware for a Cortex-M3.
 //! `ci/programs/refused.md` lists programs that must not compile.
 
 mod support;
@@ -203,8 +203,8 @@ fn the_programs_own_mqtt_client() {
     assert!(broker.passwords[0].starts_with("SharedAccessSignature sr="));
 }
 
-/// A hub that answers CONNECT with a code and then sends its messages, in which `{rid}` is the number of the
-/// last request.
+/// A hub that answers CONNECT with a code, and then sends its messages. `{rid}` in a message stands for the number of
+/// the last request.
 struct ScriptedHub {
     code: u8,
     messages: VecDeque<(&'static str, &'static str)>,

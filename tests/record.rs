@@ -50,7 +50,7 @@ fn the_layout_is_the_documented_one() {
     }
 }
 
-/// So an unreadable record still says whether it may have had a certificate.
+/// An unreadable record still shows whether it may have had a certificate.
 #[test]
 fn a_record_of_an_issued_certificate_is_marked() {
     let issued = ASSIGNED.replace(r#""assignedHub""#, r#""issuedCertificateChain":["QUJD"],"assignedHub""#);
@@ -69,7 +69,7 @@ fn a_record_of_an_issued_certificate_is_marked() {
     }
 }
 
-/// Another program may write it. Found by fuzzing.
+/// Another program may write such a record. Found by fuzzing.
 #[test]
 fn white_space_around_the_state_is_read_and_not_written() {
     let registration = registration(TOASTER);
@@ -107,7 +107,7 @@ fn escapes_and_white_space_are_kept_but_in_the_device_id() {
     let record = record_of(&body, KeyChoice::Primary);
     let fresh = assigned(&registration(TOASTER), &body).unwrap();
     assert_eq!(fresh.device_id(), "T+7");
-    // The device ID is without escapes, as long as before, and may be borrowed.
+    // The device ID has no escapes and may be borrowed. White space keeps the length.
     let state = fresh.registration_state().raw().replace(r#""T\u002b7""#, r#""T+7"     "#);
     assert_eq!(record, by_hand(1, 6, SCOPE, TOASTER, &state));
     let kept = read(&record).unwrap().assignment();
@@ -122,7 +122,7 @@ fn escapes_and_white_space_are_kept_but_in_the_device_id() {
     assert_eq!(read(&escaped), Err(RecordError::Impossible(Malformed::Invalid("deviceId"))));
 }
 
-/// A run that ended with this answer in its buffer, which is as long as that and so many bytes more.
+/// Returns a run that ended with this answer in its buffer. The buffer has `room` more bytes than the answer.
 fn run_with(is_look_up: bool, key: KeyChoice, body: &str, room: usize) -> (Provisioning<'static>, Vec<u8>) {
     let new = if is_look_up { Provisioning::lookup } else { Provisioning::new };
     let mut run = new(registration(TOASTER), Attestation::symmetric_key()).with_first_key(key);
@@ -138,8 +138,8 @@ fn is_exactly(needed: usize, error: Error) -> bool {
     matches!(error, Error::BufferTooSmall(BufferTooSmall { needed: said, exact: true, .. }) if said == needed)
 }
 
-/// An answer to a registration, with so much before the state, and the same to a look-up, whose state
-/// begins at the start of the buffer or behind some white space.
+/// Returns answers to a registration, with text of different lengths before the state, and answers to a look-up, whose
+/// state starts at the beginning of the buffer or after white space.
 fn in_every_place(state: &str) -> Vec<(bool, String)> {
     let mut bodies = Vec::new();
     for pad in [0, 1, 15, 16, 17, 100] {
@@ -180,7 +180,7 @@ fn a_record_in_place_names_the_size_it_needs() {
     for (is_look_up, answer) in in_every_place(state) {
         let needed = Record::OVERHEAD + state.len();
         let (run, mut buffer) = run_with(is_look_up, KeyChoice::Primary, &answer, 64);
-        // No shorter than the answer.
+        // A buffer is never shorter than the answer.
         let enough = needed.max(answer.len());
         for size in answer.len()..enough {
             let error = run.write_record(&mut buffer[..size]).unwrap_err();
@@ -214,7 +214,7 @@ fn only_an_assignment_has_a_record_in_place() {
     }
 }
 
-/// A device reads the header first, and then as much flash as the header says.
+/// A device reads the header first, and then as many bytes as the header names.
 #[test]
 fn a_header_says_how_long_its_record_is() {
     for body in [ASSIGNED, EVERY_FIELD] {
@@ -272,7 +272,7 @@ fn no_record_at_all() {
     }
 }
 
-/// The old record, or erased flash, and the new one over it: power is lost behind each byte.
+/// The new record is written over an old record or over erased flash. Power is lost after each byte.
 #[test]
 fn power_may_be_lost_at_every_byte() {
     let other_hub = ASSIGNED.replace(TOASTERS_HUB, "b.example");
@@ -311,7 +311,7 @@ fn every_flipped_bit_is_seen() {
         for bit in 0..record.len() * 8 {
             let mut flipped = record.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // With space for a longer one after it.
+            // With space for a longer record after it.
             flipped.resize(4096, 0xff);
             let expected = if bit < 16 { RecordError::Absent } else { RecordError::Torn { flags: flipped[3] } };
             assert_eq!(read(&flipped), Err(expected), "bit {bit}");
@@ -393,14 +393,14 @@ fn errors_say_what_is_there() {
     }
 }
 
-/// A string of JSON with the escapes that a service may make of printable ASCII.
+/// Returns a JSON string with any escapes that a service may write for printable ASCII.
 fn escaped(text: &str, escapes: &[bool]) -> String {
     let escapes = escapes.iter().copied().chain(std::iter::repeat(false));
     text.chars().zip(escapes).map(|(c, is)| if is { format!("\\u{:04X}", u32::from(c)) } else { c.into() }).collect()
 }
 
 proptest! {
-    /// Whatever is assigned: in place and into a second buffer it is the same record, which reads back.
+    /// For any assignment, the record written in place equals the record in a second buffer, and can be read.
     #[test]
     fn any_assignment(
         hub in "[a-z][a-z0-9-]{0,40}[a-z](:[1-9][0-9]{0,3})?",
@@ -462,7 +462,7 @@ proptest! {
         prop_assert!(matches!(read(&by_hand(1, 0, SCOPE, TOASTER, &state)), Err(RecordError::Impossible(_))));
     }
 
-    /// A right state with a piece of it replaced: no hub that it does not contain.
+    /// Replaces part of a valid state. The reader must not return a hub that the state does not contain.
     #[test]
     fn any_damage_that_is_whole(at in 0..700_usize, len in 0..40_usize, with in r#"[ -~]{0,20}"#) {
         let registration = registration(TOASTER);

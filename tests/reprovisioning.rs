@@ -1,5 +1,5 @@
-//! A device's life after its first boot, on a virtual clock: when it turns to its hub, and when
-//! to DPS.
+//! A device's life after its first boot, on a virtual clock. The tests check when it connects to its hub, and when it
+//! asks DPS.
 
 mod support;
 
@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A request for a certificate: version 0, no subject, and a public key of nothing.
+/// A certificate request with version 0, no subject and an empty public key.
 const CSR: &[u8] = &[0x30, 9, 0x30, 7, 0x02, 1, 0, 0x30, 0, 0x30, 0];
 
 const REGISTER: Next = Next::Register(KeyChoice::Primary);
@@ -36,7 +36,7 @@ const NO_CONNECTION: Error = Error::Transport(TransportError::Connect);
 /// `Provisioning::new` or `Provisioning::lookup`.
 type NewRun<'a> = fn(Registration<'a>, Attestation<'a>) -> Provisioning<'a>;
 
-/// A run that has no time for another attempt.
+/// Returns a run without time for a second attempt.
 fn run<'a>(new: NewRun<'a>, registration: Registration<'a>) -> Provisioning<'a> {
     let policy = RetryPolicy::new().with_timeout(Duration::ZERO);
     let mut provisioning = new(registration, Attestation::x509()).with_retry_policy(policy);
@@ -44,7 +44,7 @@ fn run<'a>(new: NewRun<'a>, registration: Registration<'a>) -> Provisioning<'a> 
     provisioning
 }
 
-/// A run that failed with this error, before or after its request was written.
+/// Returns a run that failed with this error, before or after its request was written.
 fn run_failed<'a>(
     new: NewRun<'a>,
     registration: Registration<'a>,
@@ -60,18 +60,18 @@ fn run_failed<'a>(
     provisioning
 }
 
-/// A run that failed with this error, at the moment at which this error usually comes.
+/// Returns a run that failed with this error, at the time when this error usually occurs.
 fn failed_with(next: Next, error: Error) -> Provisioning<'static> {
     let new = if let Next::LookUp(_) = next { Provisioning::lookup } else { Provisioning::new };
     run_failed(new, registration(TOASTER), is_sent(error), error)
 }
 
-/// Whether a request was sent when this error comes.
+/// Returns `true` if a request was sent before this error occurs.
 fn is_sent(error: Error) -> bool {
     !matches!(error, NO_CONNECTION | Error::Untrusted | Error::Signer(_) | Error::Unsupported)
 }
 
-/// What a look-up answers, of the answer to a registration.
+/// Returns the answer of a look-up that matches this answer to a registration.
 fn state_of(answer: &str) -> String {
     assigned(&registration(TOASTER), answer).unwrap().registration_state().raw().to_string()
 }
@@ -82,7 +82,7 @@ fn answered(new: NewRun<'static>, status: u16, body: &str) -> Error {
     provisioning.result(body.as_bytes()).unwrap_err()
 }
 
-/// What the service answers with this status and code.
+/// Returns the error for an answer with this status and code.
 fn refused(status: u16, code: u32) -> Error {
     answered(Provisioning::new, status, &format!(r#"{{"errorCode":{code},"trackingId":"","message":"words"}}"#))
 }
@@ -92,7 +92,7 @@ fn policy(look_up: bool) -> ReprovisioningPolicy {
     if look_up { policy.with_lookup() } else { policy }
 }
 
-/// A registration that the service remembers as failed.
+/// Returns the error of a registration that the service stores as failed.
 fn failed(code: u32) -> Error {
     let body = format!(r#"{{"status":"failed","errorCode":{code},"errorMessage":"words"}}"#);
     answered(Provisioning::lookup, 200, &body)
@@ -106,12 +106,12 @@ fn not_found() -> Error {
     refused(404, 404201)
 }
 
-/// An answer that assigns a hub.
+/// Returns an answer that assigns this hub.
 fn at(hub: &str) -> String {
     ASSIGNED.replace(TOASTERS_HUB, hub)
 }
 
-/// The same with an issued certificate.
+/// Adds an issued certificate to an answer.
 fn with_chain(answer: &str) -> String {
     answer.replace(r#""assignedHub""#, r#""issuedCertificateChain":["QUJD"],"assignedHub""#)
 }
@@ -127,14 +127,15 @@ type Hubs = Box<dyn FnMut(&World, &str, KeyChoice) -> (HubOutcome, Duration)>;
 /// A device with its flash, its hubs and its DPS. Each connection and each request takes a second.
 struct World {
     now: Duration,
-    /// What ends a session.
+    /// How a session ends.
     end: HubOutcome,
-    /// How long the device sleeps when it has ended a session.
+    /// How long the device sleeps after it has ended a session.
     asleep: Duration,
     flash: Vec<u8>,
     policy: ReprovisioningPolicy,
     has_secondary_key: bool,
-    /// Whether it saves the pauses, and reboots after each run but a look-up that a registration follows.
+    /// If `true`, the device saves the pauses, and reboots after each run, except between a look-up and the
+    /// registration that follows.
     reboots: bool,
     saved: [u8; Pauses::LEN],
     log: Vec<(Duration, Event)>,
@@ -150,9 +151,9 @@ enum Event {
     Written,
 }
 
-/// How the other sides behave.
+/// The behavior of the hubs and of DPS.
 struct Others {
-    /// What a connection comes to, and how long an accepted one lasts.
+    /// The outcome of a connection, and the length of an accepted session.
     hubs: Hubs,
     look_up: Service,
     register: Service,
@@ -173,7 +174,7 @@ impl World {
         }
     }
 
-    /// A device that was provisioned before.
+    /// Creates a device that was provisioned before.
     fn at(hub: &str) -> Self {
         let mut world = Self::new();
         world.write(&at(hub), KeyChoice::Primary);
@@ -193,11 +194,11 @@ impl World {
         self.log.push((self.now, event));
     }
 
-    /// From power-on to power-off.
+    /// Runs the device from power-on to power-off.
     fn boot(&mut self, others: &mut Others, power_off: Duration) {
         self.say(Event::Boot);
         let end = self.now + power_off;
-        // A clock that does not stop starts again if the device saves what it must remember.
+        // If the device saves its pauses, its clock restarts at each boot. Otherwise the clock continues.
         let epoch = if self.reboots { self.now } else { Duration::ZERO };
         let registration = registration(TOASTER);
         let flash = self.flash.clone();
@@ -258,7 +259,7 @@ impl World {
         }
     }
 
-    /// A run that has no time for another attempt, with the keys that there are.
+    /// Runs without time for a second attempt, with the keys of the device.
     fn ask(
         &mut self,
         others: &mut Others,
@@ -317,7 +318,8 @@ impl World {
         self.log.iter().filter_map(wait).collect()
     }
 
-    /// The log in short: H a hub that accepts, h one that does not, L, R, W a written record.
+    /// Returns the log in short: H is a hub that accepts, h a hub that does not, L a look-up, R a registration, W a
+    /// written record.
     fn story(&self) -> String {
         let letter = |(_, event): &(_, Event)| match event {
             Event::Hub(_, _, HubOutcome::Accepted) => Some('H'),
@@ -336,7 +338,7 @@ impl World {
 }
 
 impl Others {
-    /// One hub accepts, all others say `answer`; DPS assigns `assigned` at each request.
+    /// One hub accepts. All other hubs answer with `answer`. DPS assigns `assigned` at each request.
     fn new(accepts: &'static str, answer: HubOutcome, assigned: &'static str) -> Self {
         Self {
             hubs: Box::new(move |_, hub, _| (if hub == accepts { HubOutcome::Accepted } else { answer }, 1000 * DAY)),
@@ -395,7 +397,7 @@ fn the_look_up_spares_a_registration_where_the_device_was_moved_already() {
     assert_eq!(world.hub_in_flash(), "b");
 }
 
-/// The same hub under another device ID is not the one that refused.
+/// A rejection does not count for the same hub with another device ID.
 #[test]
 fn another_device_id_is_another_place() {
     let place =
@@ -426,7 +428,7 @@ fn a_registration_follows_if_the_look_up_cannot_answer() {
         refused(404, 404202),
         refused(400, 400004),
         refused(405, 405000),
-        // The look-up is there, and the last registration failed.
+        // The service has the look-up, and it reports that the last registration failed.
         refused(400, 400207),
     ] {
         let mut world = World::at("a");
@@ -444,7 +446,7 @@ fn a_record_that_cannot_be_read_costs_a_look_up() {
     assert_eq!(world.story(), "LWH");
     world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a"), DAY);
     assert_eq!(world.story(), "LWHH");
-    // Where nothing ever was, there is nothing to look up.
+    // Without a record there is nothing to look up.
     let mut world = World::new();
     world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a"), DAY);
     assert_eq!(world.story(), "RWH");
@@ -461,7 +463,7 @@ fn power_lost_while_the_record_is_written_costs_one_look_up() {
         world.flash[..written].copy_from_slice(&whole.flash[..written]);
         world.boot(&mut Others::new("a", HubOutcome::Unreachable, "a"), DAY);
         let expected = match written {
-            // Nothing of the record is to be seen, or not whether it had a certificate.
+            // Nothing of the record is readable, or it is unknown whether the record had a certificate.
             0..4 => "RWH",
             _ if written < len => "LWH",
             _ => "H",
@@ -478,7 +480,7 @@ fn a_device_with_an_issued_certificate_registers_instead_of_looking_up() {
         |hub| at(hub).replace(r#""assignedHub""#, r#""issuedClientCertificate":"PEM","assignedHub""#),
     ];
     for answer in answers {
-        // In the record of an earlier boot, or in the first registration of this one.
+        // The certificate is in the record of an earlier boot, or from the first registration of this boot.
         let mut rebooted = World::new();
         rebooted.write(&answer("a"), KeyChoice::Primary);
         let mut first = World::new();
@@ -492,15 +494,15 @@ fn a_device_with_an_issued_certificate_registers_instead_of_looking_up() {
             assert_eq!((world.story().as_str(), world.hub_in_flash().as_str()), (story, "b"));
         }
     }
-    // A hub's server errors are no reason to register.
+    // A hub's server errors do not cause a registration.
     let mut world = World::new();
     world.write(&with_chain(&at("a")), KeyChoice::Primary);
     world.boot(&mut Others::new("", HubOutcome::Refused(503), "b"), 7 * DAY);
     assert_eq!((world.registers(), world.look_ups(), has_chain(&world.flash)), (0, 0, true));
 }
 
-/// Power is lost at each byte of the record of an issued certificate, over erased flash, zeros, and
-/// another record; and each of its bits flips.
+/// Power is lost at each byte of the record of an issued certificate, over erased flash, zeros, and another record.
+/// Also each bit of the record flips.
 #[test]
 fn a_record_that_may_have_had_a_certificate_costs_a_registration() {
     let [mut whole, mut older] = [World::new(), World::new()];
@@ -515,7 +517,7 @@ fn a_record_that_may_have_had_a_certificate_costs_a_registration() {
     for below in [vec![0xff; 4096], vec![0; 4096], older.flash] {
         for written in 0..len {
             let flash = [&whole.flash[..written], &below[written..]].concat();
-            // The start of both records is the same.
+            // Both records start with the same bytes.
             let is_older = flash == below && !below.starts_with(&[0xff]) && !below.starts_with(&[0]);
             assert_eq!(stories(flash), if is_older { "hLWH" } else { "RWH" }, "{written}");
         }
@@ -527,12 +529,13 @@ fn a_record_that_may_have_had_a_certificate_costs_a_registration() {
     }
 }
 
-/// With the first hub, too, the look-up spares a registration, and a server error costs none.
+/// After the first registration too, a look-up replaces a registration, and a server error of the hub causes no
+/// registration.
 #[test]
 fn the_first_registration_makes_a_device_known() {
     let mut world = World::new();
     world.boot(&mut Others::new("b", HubOutcome::Refused(401), "b").register(|_, _| Ok(at("a"))), DAY);
-    // After the pause of the first registration.
+    // The look-up comes after the pause of the first registration.
     assert_eq!(world.story(), "RWhhLWH");
     let mut world = World::new();
     world.boot(&mut Others::new("", HubOutcome::Refused(503), "a"), 7 * DAY);
@@ -548,7 +551,7 @@ fn a_hub_out_of_reach_is_tried_for_20_to_30_minutes() {
     for (wait, base) in world.waits().iter().zip([5, 10, 20, 40, 80, 160, 320, 320]) {
         is_between(*wait, base * SECOND, base * SECOND * 3 / 2);
     }
-    // The last wait before may go beyond.
+    // The last wait may end after the patience.
     is_between(world.times(|event| matches!(event, Event::LookUp(_)))[0] - start, 20 * MINUTE, 38 * MINUTE);
     assert_eq!(world.story().trim_start_matches('h'), "LRWH");
     assert!(world.story().starts_with("hhhhhhh"));
@@ -559,7 +562,7 @@ fn a_connection_in_between_starts_the_patience_again() {
     let mut world = World::at("a");
     let start = world.now;
     let mut others = Others::new("", HubOutcome::Unreachable, "b");
-    // Ten minutes of silence, one of connection, and silence.
+    // Ten minutes without a connection, then one connection, then none.
     others.hubs = Box::new(move |world, _, _| {
         let is_up = (10 * MINUTE..20 * MINUTE).contains(&(world.now - start));
         (if is_up { HubOutcome::Accepted } else { HubOutcome::Unreachable }, 10 * MINUTE)
@@ -606,14 +609,14 @@ fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
         let connects = world.count(|event| matches!(event, Event::Hub(..)));
         let asked = world.times(|event| matches!(event, Event::LookUp(_)));
         if is_failure {
-            // The last session may begin just before the end of the patience.
+            // The last session may begin just before the patience ends.
             is_between(asked[0] - start, 20 * MINUTE, 30 * MINUTE + lasts + 10 * SECOND);
             for (wait, base) in world.waits().iter().zip([5, 10, 20, 40, 80, 160, 320]) {
                 // The last back-off ends with the patience.
                 let shortest = if base == 320 { 5 } else { base };
                 is_between(*wait, shortest * SECOND, base * SECOND * 3 / 2);
             }
-            // DPS leads back to it: each registration begins the back-off again.
+            // DPS assigns the same hub again. Each registration resets the back-off.
             assert!((150..350).contains(&connects), "{lasts:?}: {connects}");
             assert!((2..=7).contains(&world.registers()), "{}", world.registers());
         } else {
@@ -621,7 +624,7 @@ fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
             assert!(world.waits().iter().all(|wait| *wait < 8 * SECOND));
         }
     }
-    // DPS knows a better one.
+    // DPS assigns a better hub.
     let mut world = World::at("a");
     let mut others = Others::new("", HubOutcome::Unreachable, "b");
     others.hubs = Box::new(|_, hub, _| (HubOutcome::Accepted, if hub == "a" { SECOND } else { 100 * DAY }));
@@ -629,7 +632,7 @@ fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
     assert_eq!(world.story().trim_start_matches('H'), "LWH");
 }
 
-/// A failure before the short session counts on; one that the device ended does not.
+/// A failure before a short session still counts, unless the device ended the session.
 #[test]
 fn what_ends_a_short_session_decides_whether_it_counts() {
     for (end, is_over) in
@@ -642,11 +645,11 @@ fn what_ends_a_short_session_decides_whether_it_counts() {
             Reprovisioning::new(registration.registration_id(), ReprovisioningPolicy::new().with_lookup(), record);
         life.on_hub(SECOND, HubOutcome::Unreachable);
         assert!(matches!(life.next(8 * SECOND), Next::Hub(_)));
-        // Long after the patience.
+        // Much later than the patience.
         life.on_hub(HOUR, HubOutcome::Accepted);
         life.on_hub(HOUR + SECOND, end);
         if is_over {
-            // The device may come again at once, or when it likes.
+            // The device may connect again at any time.
             assert!(matches!(life.next(HOUR + SECOND), Next::Hub(_)));
             life.on_hub(HOUR + 10 * SECOND, HubOutcome::Unreachable);
             let Next::Wait(wait) = life.next(HOUR + 10 * SECOND) else { panic!() };
@@ -657,7 +660,7 @@ fn what_ends_a_short_session_decides_whether_it_counts() {
     }
 }
 
-/// A device that never stays for long is moved each day, and finds its hub in minutes every time.
+/// The device only has short sessions. Each day it is moved, and finds its new hub within minutes.
 #[test]
 fn an_hour_of_short_sessions_ends_the_series() {
     let mut world = World { end: HubOutcome::Closed, asleep: 15 * MINUTE, ..World::at("0") };
@@ -671,7 +674,7 @@ fn an_hour_of_short_sessions_ends_the_series() {
     assert_eq!((world.look_ups(), world.registers(), world.waits()), (29, 0, vec![]));
 }
 
-/// Throttling is a sign of life, and a new hub has patience of its own.
+/// A throttling hub is reachable, so the patience restarts. A new hub has its own patience.
 #[test]
 fn the_patience_is_for_one_silence_of_one_hub() {
     let mut world = World::at("a");
@@ -724,29 +727,29 @@ fn a_hub_with_server_errors_is_looked_up_and_never_registered_away_from() {
     is_between(world.look_ups() as u32 * MINUTE, 7 * DAY / 40, 7 * DAY / 20);
     assert!(world.waits().iter().all(|wait| *wait >= 5 * SECOND));
 
-    // If the look-up knows better, it is followed.
+    // The device uses the hub from the look-up.
     let mut world = World::at("a");
     world.boot(&mut Others::new("b", HubOutcome::Refused(500), "b"), DAY);
     assert_eq!(world.story().trim_start_matches('h'), "LWH");
 
-    // If there is none, the cached hub is all there is.
+    // Without the look-up, the device stays with the hub in its record.
     let mut world = World::at("a");
     world.policy = ReprovisioningPolicy::new();
     world.boot(&mut Others::new("", HubOutcome::Refused(503), "b"), DAY);
     assert_eq!(world.story().trim_start_matches('h'), "");
 }
 
-/// A hub that is down and stays enrolled: DPS leads back to it.
+/// The hub is down, and DPS assigns the same hub.
 #[test]
 fn a_hub_that_stays_down_costs_few_registrations() {
     let mut world = World::at("a");
     world.boot(&mut Others::new("", HubOutcome::Unreachable, "a"), 30 * DAY);
     is_between(world.registers() as u32 * DAY, 20 * DAY, 36 * DAY);
-    // The hub is tried all the time.
+    // The device tries the hub during the whole time.
     assert!(world.count(|event| matches!(event, Event::Hub(..))) > 30 * 24 * 60 / 9);
 }
 
-/// The guard of billed calls: with the times that the documentation names.
+/// Limits billed calls, with the intervals in the documentation.
 #[test]
 fn a_hub_that_rejects_every_assigned_device_causes_no_loop() {
     let mut world = World::at("a");
@@ -759,7 +762,7 @@ fn a_hub_that_rejects_every_assigned_device_causes_no_loop() {
     }
     assert!(registers.iter().filter(|time| **time < start + DAY).count() <= 7);
     is_between(registers.len() as u32 * DAY, 40 * DAY, 67 * DAY);
-    // Before each but the first the hub has had another chance.
+    // Before each later registration, the device tries the hub again.
     assert!(world.story().starts_with("hLRWhhLRWhhLRWh"), "{}", world.story());
 }
 
@@ -782,30 +785,30 @@ fn an_hour_with_a_hub_ends_the_series() {
         world.policy = world.policy.with_first_pause(12 * HOUR);
         let mut asked = 0;
         let mut others = Others::new("", HubOutcome::Refused(401), "a");
-        // Refused, accepted after the registration, ended, and refused again.
+        // The hub rejects the device, accepts it after the registration, ends the session, and rejects it again.
         others.hubs = Box::new(move |_, _, _| {
             asked += 1;
             (if asked == 2 { HubOutcome::Accepted } else { HubOutcome::Refused(401) }, lasts)
         });
         world.boot(&mut others, 2 * HOUR);
         assert_eq!(world.story(), if is_over { "hLRWHhLRWh" } else { "hLRWHh" });
-        // From then on the pauses are the first ones again.
+        // Then the pauses start again with the shortest.
         assert!(*world.waits().last().unwrap() <= 18 * HOUR);
     }
 }
 
 #[test]
 fn the_other_key_is_tried_once() {
-    // Which key DPS accepts, and what is asked with which.
+    // The key that DPS accepts, and the expected requests with their keys.
     type Keys = (Option<KeyChoice>, &'static [(char, KeyChoice)]);
     use KeyChoice::{Primary, Secondary};
     let cases: [Keys; 3] = [
         (Some(Primary), &[('L', Primary), ('R', Primary)]),
         (Some(Secondary), &[('L', Primary), ('L', Secondary), ('R', Secondary)]),
-        // A look-up that is refused is no reason not to register.
+        // A rejected look-up does not prevent a registration.
         (None, &[('L', Primary), ('L', Secondary), ('R', Primary), ('R', Secondary)]),
     ];
-    // Over MQTT the service refuses a key with 401000, over HTTP with 401002; a proxy with no code.
+    // The service rejects a key with 401000 over MQTT, and with 401002 over HTTP. A proxy sends no code.
     let refusals = [refused(401, 401000), refused(401, 401002), answered(Provisioning::new, 401, "")];
     assert_eq!(refusals.map(|error| error.code().map(ErrorCode::value)), [Some(401000), Some(401002), None]);
     assert!(refusals.iter().all(|error| error.fault() == Fault::Credential));
@@ -829,7 +832,7 @@ fn the_other_key_is_tried_once() {
         assert_eq!(asked, expected);
         if let Some(key) = accepts {
             assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), key);
-            // The hub is given the key that was accepted, in this boot and in the next.
+            // The hub gets the accepted key in this boot and in the next boot.
             world.boot(&mut others, HOUR);
             let hubs = world.count(|event| *event == Event::Hub("b".into(), key, HubOutcome::Accepted));
             assert_eq!((hubs, world.registers()), (2, 1));
@@ -837,8 +840,8 @@ fn the_other_key_is_tried_once() {
     }
 }
 
-/// Over HTTP the key of a registration is remembered for 30 minutes, and the other one refused
-/// meanwhile. The operator replaces the primary key in the third of them, and the hub knows.
+/// Over HTTP, DPS blocks the other key for 30 minutes after a registration. After three minutes the operator replaces
+/// the primary key, and the hub accepts only the secondary key.
 #[test]
 fn the_secondary_key_is_accepted_when_the_primary_is_forgotten() {
     let mut world = World::new();
@@ -871,7 +874,7 @@ fn a_device_with_one_key_has_no_other() {
     let mut others = Others::new("", HubOutcome::Refused(401), "a").look_up(|_, _| Err(unauthorized()));
     world.boot(&mut others, 30 * DAY);
     assert!(world.count(|event| matches!(event, Event::LookUp(KeyChoice::Secondary))) == 0);
-    // Final until somebody changes it: paused as registrations are.
+    // The error is final until the operator acts, so look-ups pause like registrations.
     assert!(world.look_ups() < 37, "{}", world.look_ups());
 }
 
@@ -909,7 +912,7 @@ fn the_first_registration_falls_back_too() {
     assert_eq!(Record::read(&world.flash, &registration(TOASTER)).unwrap().key(), KeyChoice::Secondary);
 }
 
-/// Each boot begins with the key of the record, and a device that has one key left uses that.
+/// Each boot begins with the key in the record. A device with only one key uses this key.
 #[test]
 fn the_key_of_the_record_is_tried_first_at_the_next_boot() {
     for (has_secondary_key, asked) in [(true, KeyChoice::Secondary), (false, KeyChoice::Primary)] {
@@ -948,7 +951,7 @@ fn without_a_network_the_hub_is_tried_and_nothing_is_billed() {
     assert!(world.waits().iter().all(|wait| *wait <= 480 * SECOND));
 }
 
-/// Whether the service may have billed something decides, and not what went wrong in the end.
+/// The pause depends on whether a billed request may have been sent, not on the last error.
 #[test]
 fn pauses_go_by_what_was_sent() {
     let errors = [
@@ -979,10 +982,10 @@ fn pauses_go_by_what_was_sent() {
             let Next::Wait(wait) = life.next(HOUR) else { panic!() };
             let [from, to] = if was_sent { [60, 90] } else { [5, 8] };
             is_between(wait, from * SECOND, to * SECOND);
-            // A wait ends with another attempt, whatever the error.
+            // After the wait comes another attempt, for any error.
             assert!(matches!(life.next(HOUR + wait), Next::Register(_) | Next::LookUp(_)));
         }
-        // A look-up is not billed, and not paused.
+        // A look-up is not billed and causes no pause.
         let registration = registration(TOASTER);
         let flash = World::at("a").flash;
         let record = Record::read(&flash, &registration);
@@ -1000,7 +1003,7 @@ fn pauses_go_by_what_was_sent() {
     }
 }
 
-/// The clock is set a quarter of an hour after the first boot: no certificate is valid before.
+/// The clock is set a quarter of an hour after the first boot. Before, no certificate is valid.
 #[test]
 fn a_first_boot_without_a_clock_costs_nothing() {
     let mut world = World::new();
@@ -1014,7 +1017,7 @@ fn a_first_boot_without_a_clock_costs_nothing() {
     is_between(world.times(|event| *event == Event::Written)[0] - set, Duration::ZERO, 9 * MINUTE);
 }
 
-/// A register request was sent with the first key, and the second one had no connection.
+/// A register request was sent with the first key. With the second key, there was no connection.
 #[test]
 fn a_register_request_with_the_other_key_counts() {
     let registration = registration(TOASTER);
@@ -1037,7 +1040,7 @@ fn a_register_request_with_the_other_key_counts() {
     is_between(wait, 60 * SECOND, 90 * SECOND);
 }
 
-/// A future that was dropped, a result read from the wrong buffer, a run that was not started.
+/// A dropped future, a result read from the wrong buffer, and a run that was not started.
 #[test]
 fn an_unfinished_run_is_a_failure_too() {
     let registration = registration(TOASTER);
@@ -1064,7 +1067,7 @@ fn an_unfinished_run_is_a_failure_too() {
     }
 }
 
-/// A first boot where the uplink is down: patient, and there as soon as it is back.
+/// A first boot without a network. The device keeps trying, and is assigned soon after the network is back.
 #[test]
 fn a_first_boot_without_a_network_goes_on_trying() {
     let mut world = World::new();
@@ -1084,7 +1087,7 @@ fn a_registration_whose_answer_is_lost_is_looked_up() {
         world.boot(&mut others, HOUR);
         assert_eq!(world.story(), "RLWH", "{error}");
 
-        // Where no look-up helps, the registrations are paused, an hour at most, and jitter.
+        // If the look-up does not help, registrations pause for at most about an hour, plus jitter.
         for look_up in [true, false] {
             let mut world = World::new();
             world.policy = policy(look_up);
@@ -1121,8 +1124,8 @@ fn final_errors_are_paused() {
     }
 }
 
-/// The look-up tells how the last registration ended, so that a device would never hear from it that its enrollment was
-/// enabled.
+/// The look-up only returns the result of the last registration. So a look-up alone would never show that the
+/// enrollment is enabled again.
 #[test]
 fn an_enrollment_that_was_enabled_again_is_noticed() {
     let mut world = World::at("a");
@@ -1137,14 +1140,14 @@ fn an_enrollment_that_was_enabled_again_is_noticed() {
     world.boot(&mut others, 4 * DAY);
     let accepted = world.times(|event| matches!(event, Event::Hub(_, _, HubOutcome::Accepted)));
     is_between(accepted[0] - enabled, Duration::ZERO, 26 * HOUR);
-    // Each look-up leads to a registration, and each registration to a pause.
+    // Each look-up leads to a registration, and each registration causes a pause.
     assert_eq!(world.registers(), world.look_ups());
     let registers = world.times(|event| matches!(event, Event::Register(_)));
     assert!(registers.iter().filter(|time| **time < start + DAY).count() <= 7);
 }
 
-/// The pauses are for DPS, whose registrations are billed. A hub that was told to refuse the device, and then to accept
-/// it, is found sooner.
+/// The pauses limit registrations, because they are billed. Connections to the hub are more frequent, so the device
+/// soon notices that the hub accepts it again.
 #[test]
 fn a_hub_that_has_refused_a_device_is_tried_every_hour() {
     for look_up in [false, true] {
@@ -1167,7 +1170,7 @@ fn a_hub_that_has_refused_a_device_is_tried_every_hour() {
     }
 }
 
-/// A hub that is merely out of reach is not given up because DPS has nothing to say.
+/// The device keeps trying an unreachable hub, although DPS returns a final error.
 #[test]
 fn a_final_error_does_not_keep_a_device_from_its_hub() {
     let mut world = World::at("a");
@@ -1183,7 +1186,7 @@ fn a_final_error_does_not_keep_a_device_from_its_hub() {
     is_between(accepted[0] - back, Duration::ZERO, 9 * MINUTE);
 }
 
-/// Somebody else answers in place of DPS, such as a captive portal.
+/// Another server, such as a captive portal, answers instead of DPS.
 #[test]
 fn an_impostor_is_like_no_network() {
     for error in [Error::Untrusted, NETWORK, NO_CONNECTION, Error::TimedOut, refused(503, 503000), refused(429, 429001)]
@@ -1196,8 +1199,8 @@ fn an_impostor_is_like_no_network() {
     }
 }
 
-/// What the service remembers of a registration that failed does not pass by being looked up, and a
-/// look-up that cannot be read, or is refused, says nothing about a registration.
+/// A look-up does not change the failed registration that the service has stored. An unreadable or rejected look-up
+/// says nothing about a registration.
 #[test]
 fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
     for error in [
@@ -1211,7 +1214,7 @@ fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
         unauthorized(),
         not_found(),
     ] {
-        // After a move that nobody told the device about, and after a first registration that failed.
+        // After the operator has moved the device, and after a first registration that failed.
         let mut moved = World::at("a");
         let mut first = World::new();
         for world in [&mut moved, &mut first] {
@@ -1228,7 +1231,8 @@ fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
             assert!(world.look_ups() <= 2, "{error}");
         }
     }
-    // Where only the look-up refuses the keys, the registration has them both, the first one first.
+    // If the service rejects the keys only for the look-up, the registration still tries both keys, the first key
+    // first.
     let mut world = World { has_secondary_key: true, ..World::at("a") };
     let mut others = Others::new("b", HubOutcome::Refused(401), "b").look_up(|_, _| Err(unauthorized())).register(
         |_, key| match key {
@@ -1252,12 +1256,12 @@ fn the_operator_can_request_reprovisioning() {
     life.on_hub(now, HubOutcome::Accepted);
     life.provision_again();
     assert_eq!(life.next(now), Next::Register(KeyChoice::Primary));
-    // The same hub again is what the service wants, and is written: the payload may be new.
+    // The same hub is written again, because the payload may be new.
     let answer = at("a");
     assert!(life.on_assigned(now, &assigned(&registration, &answer).unwrap(), KeyChoice::Primary));
     assert_eq!(life.next(now), Next::Hub(KeyChoice::Primary));
 
-    // No hour with the last hub counts for this one.
+    // Time with the previous hub does not count for the new hub.
     let later = now + 2 * HOUR;
     life.on_hub(now, HubOutcome::Accepted);
     life.provision_again();
@@ -1266,7 +1270,7 @@ fn the_operator_can_request_reprovisioning() {
     let Next::Wait(wait) = life.next(later) else { panic!() };
     is_between(wait, 4 * MINUTE, 6 * MINUTE);
 
-    // Without DPS the device goes back to its hub, and soon.
+    // If DPS fails, the device soon connects to its hub again.
     life.provision_again();
     assert_eq!(life.next(later), Next::Register(KeyChoice::Primary));
     life.on_failed(later, &failed_with(REGISTER, NO_CONNECTION));
@@ -1294,9 +1298,9 @@ fn calls_at_the_wrong_time_change_nothing() {
     life.on_failed(SECOND, &failed_with(REGISTER, NETWORK));
     life.on_hub(SECOND, HubOutcome::Refused(401));
     assert_eq!(life.next(SECOND), Next::Wait(wait));
-    // Waiting longer is allowed.
+    // The device may wait longer than required.
     assert_eq!(life.next(100 * DAY), Next::Hub(KeyChoice::Primary));
-    // The end of a session that there was not.
+    // The end of a session that did not exist.
     life.on_hub(100 * DAY, HubOutcome::Closed);
     assert_eq!(life.next(100 * DAY), Next::Hub(KeyChoice::Primary));
 
@@ -1305,12 +1309,12 @@ fn calls_at_the_wrong_time_change_nothing() {
     assert_eq!(life.next(100 * DAY), Next::LookUp(KeyChoice::Primary));
 }
 
-/// A device that takes a reboot for a cure: after each registration, for three months.
+/// A device that reboots after each registration, for three months.
 #[test]
 fn a_device_that_reboots_asks_no_more_often() {
     type Failing = Option<fn() -> Error>;
     let others: [(bool, Failing, Failing); 6] = [
-        // DPS leads back to a hub that refuses.
+        // DPS assigns a hub that rejects the device.
         (true, None, None),
         (false, None, None),
         (true, Some(|| Error::Disabled), None),
@@ -1331,12 +1335,12 @@ fn a_device_that_reboots_asks_no_more_often() {
                 let start = world.now;
                 while world.now < start + 90 * DAY {
                     world.boot(&mut others, 90 * DAY);
-                    // Not for ever: at an hour each there are fewer.
+                    // Guards against an endless loop. One request an hour gives fewer.
                     assert!(world.registers() + world.look_ups() < 5000, "DPS is asked again and again");
                 }
                 let asked = world.times(|event| matches!(event, Event::Register(_)));
                 let longest = if register.is_some_and(|error| error() != not_found()) { 64 } else { 24 * 60 };
-                // The shortest that each pause may be.
+                // The minimum of each pause.
                 let pauses = [1, 4, 16, 64, 256, 1024].map(|minutes: u32| minutes.min(longest));
                 for (pair, pause) in asked.windows(2).zip(pauses.into_iter().chain(std::iter::repeat(longest))) {
                     is_between(pair[1] - pair[0], pause * MINUTE, pause * MINUTE * 3 / 2 + 10 * MINUTE);
@@ -1347,7 +1351,7 @@ fn a_device_that_reboots_asks_no_more_often() {
     }
 }
 
-/// What was saved is restored: as much is left as there was, and the next pause is four times as long.
+/// A saved pause continues after a reboot, and the next pause is four times as long.
 #[test]
 fn pauses_go_on_after_a_reboot() {
     let id = registration(TOASTER).registration_id();
@@ -1364,16 +1368,16 @@ fn pauses_go_on_after_a_reboot() {
         life.on_failed(now, &run_failed(Provisioning::new, registration(TOASTER), true, not_found()));
         let Next::Wait(wait) = life.next(now) else { panic!() };
         is_between(wait, minutes * MINUTE, minutes * MINUTE * 3 / 2);
-        // It reboots in the middle, and its clock starts again.
+        // The device reboots in the middle of the pause, and its clock restarts.
         let half = now + wait / 2 + Duration::from_millis(1);
         saved = Pauses::from_bytes(&life.pauses(half).to_bytes()).unwrap();
         now = Duration::ZERO;
         let mut life = Reprovisioning::new(id, policy, Err(RecordError::Absent)).with_pauses(now, saved);
         let Next::Wait(left) = life.next(now) else { panic!() };
-        // Never shorter than it was.
+        // The rest of the pause is never shorter than before.
         is_between(left, wait / 2 - Duration::from_millis(1), wait / 2 + SECOND);
 
-        // It was off for some time, and knows.
+        // The device was off for some time, and knows for how long.
         for (off, expected) in [(Duration::ZERO, left), (left / 2, left / 2), (left, Duration::ZERO)] {
             let mut life = Reprovisioning::new(id, policy, Err(RecordError::Absent));
             life = life.with_pauses(now, saved.after(off));
@@ -1386,7 +1390,7 @@ fn pauses_go_on_after_a_reboot() {
     }
 }
 
-/// A hub that the record has is tried first, whatever is left of a pause.
+/// The hub in the record is tried first, also during a pause.
 #[test]
 fn a_pause_does_not_keep_a_device_from_its_hub_after_a_reboot() {
     let registration = registration(TOASTER);
@@ -1402,7 +1406,7 @@ fn a_pause_does_not_keep_a_device_from_its_hub_after_a_reboot() {
     let Next::Wait(wait) = life.next(SECOND) else { panic!() };
     is_between(wait, 60 * SECOND, 91 * SECOND);
 
-    // After an hour with the hub there is nothing to save.
+    // After an hour with the hub, there is no pause to save.
     let mut life = Reprovisioning::new(registration.registration_id(), policy, Record::read(&flash, &registration))
         .with_pauses(SECOND, saved);
     life.on_hub(SECOND, HubOutcome::Accepted);
@@ -1410,7 +1414,7 @@ fn a_pause_does_not_keep_a_device_from_its_hub_after_a_reboot() {
     assert_eq!(life.pauses(SECOND + HOUR), Pauses::default());
 }
 
-/// Erased, torn at each byte over erased flash and over older pauses, and each bit flipped.
+/// Erased flash, a write that stops at each byte, over erased flash and over older pauses, and each bit flipped.
 #[test]
 fn unreadable_pauses_are_ignored() {
     let id = registration(TOASTER).registration_id();
@@ -1484,11 +1488,11 @@ fn the_state_is_as_small_as_documented() {
 #[derive(Clone, Copy, Debug)]
 enum Input {
     Hub(HubOutcome),
-    /// A session of this length, which the hub ends.
+    /// A session of this length. The hub ends it.
     Session(Duration),
-    /// The look-up's answer, which never has a certificate, and the registration's.
+    /// The answer of a look-up, which never has a certificate, or of a registration.
     Assigned(&'static str, bool),
-    /// One of [`Search::failures`].
+    /// An index into [`Search::failures`].
     Failed(usize),
     ProvisionAgain,
 }
@@ -1506,11 +1510,11 @@ const HUB_INPUTS: [Input; 8] = [
 const ANSWERS: [Input; 4] =
     [Input::Assigned("a", false), Input::Assigned("b", false), Input::Assigned("a", true), Input::Assigned("b", true)];
 
-/// What is known of a device from outside.
+/// The state of a device as seen from outside.
 #[derive(Clone, Debug)]
 struct Seen {
     hub: Option<&'static str>,
-    /// Whether a certificate is, or may be, in its record or on its way.
+    /// `true` if the record or an answer on its way may have a certificate.
     has_certificate: bool,
     /// The key that the service accepted last.
     key: KeyChoice,
@@ -1523,17 +1527,17 @@ struct Search<'a> {
     record: Result<Record<'a>, RecordError>,
     seen: Seen,
     answers: [Assignment<'a>; 4],
-    /// Runs that failed, and whether each may have had a certificate issued.
+    /// Failed runs, and whether each may have caused an issued certificate.
     failures: &'a [(Provisioning<'a>, bool)],
     is_look_up_reached: bool,
     is_look_up_followed: bool,
 }
 
 impl Search<'_> {
-    /// Visits every state that can be reached, through each input, after a second and after a day.
+    /// Visits every reachable state, with each input, after a second and after a day. Returns the number of states.
     fn run(&mut self) -> usize {
         let mut visited = HashSet::new();
-        // The shortest path to each state first.
+        // Breadth-first, so the path to each state is the shortest.
         let mut open = VecDeque::from([Vec::new()]);
         while let Some(path) = open.pop_front() {
             let (next, state) = self.replay(&path);
@@ -1557,7 +1561,7 @@ impl Search<'_> {
         visited.len()
     }
 
-    /// Lives through these inputs. A wait is waited for.
+    /// Replays these inputs, including the waits.
     fn replay(&mut self, path: &[(Input, Duration)]) -> (Next, String) {
         let registration = registration(TOASTER);
         let mut life = Reprovisioning::new(registration.registration_id(), self.policy, self.record);
@@ -1619,7 +1623,7 @@ fn due(life: &mut Reprovisioning, now: &mut Duration) -> Next {
     }
 }
 
-/// A state without its numbers: of a time no more than whether it has come.
+/// Returns a state without its numbers. A time is reduced to past or future.
 fn abstracted(life: &Reprovisioning, now: Duration) -> String {
     let text = format!("{life:?}");
     let mut words = String::new();
@@ -1628,7 +1632,7 @@ fn abstracted(life: &Reprovisioning, now: Duration) -> String {
         let seconds = number.strip_suffix('s').filter(|text| !text.ends_with(['m', 'n', 'µ']));
         match seconds.and_then(|seconds| seconds.parse::<f64>().ok()).map(|seconds| now.as_secs_f64() - seconds) {
             Some(ago) if ago < 0.0 => words += "future ",
-            // A session is short, long, or so long that all is well.
+            // A session is short, long, or long enough to end a series of failures.
             Some(ago) if words.ends_with("accepted: Some(") => {
                 words += ["short ", "long ", "settled "][usize::from(ago >= 120.0) + usize::from(ago >= 3600.0)]
             }
@@ -1640,8 +1644,8 @@ fn abstracted(life: &Reprovisioning, now: Duration) -> String {
     words
 }
 
-/// From every record, under every policy, and whatever hub and DPS answer in whatever order: a
-/// record with a certificate is never replaced by one without, unless a registration said so.
+/// Starts from every record, with every policy, and with all answers of hub and DPS in any order. A record with a
+/// certificate is never replaced by a record without one, unless a registration returned none.
 #[test]
 fn a_certificate_survives_every_path() {
     let registration = registration(TOASTER);
@@ -1662,7 +1666,7 @@ fn a_certificate_survives_every_path() {
         world.flash
     });
     let torn = |flash: &[u8], at: usize| [&flash[..at], &vec![0xff; flash.len() - at]].concat();
-    // Whole, with another version of the layout, or with an impossible hub.
+    // A complete record, a record with another layout version, and a record with an impossible hub.
     let changed = |flash: &[u8], change: fn(&mut Vec<u8>)| {
         let len = 16 + u32::from_le_bytes(flash[4..8].try_into().unwrap()) as usize;
         let mut record = flash[..len].to_vec();
@@ -1689,7 +1693,7 @@ fn a_certificate_survives_every_path() {
         (changed(chain, layout), true, Some(RecordError::Layout { version: 9, flags: 0 })),
         (changed(plain, impossible), false, Some(RecordError::Impossible(Malformed::Missing("assignedHub")))),
         (changed(chain, impossible), true, Some(RecordError::Impossible(Malformed::Missing("assignedHub")))),
-        // Another device's certificate is of no use.
+        // Another device's certificate is useless.
         (changed(chain, foreign), false, Some(RecordError::Foreign)),
     ];
     let day = ReprovisioningPolicy::new();
@@ -1723,7 +1727,7 @@ fn a_certificate_survives_every_path() {
         }
     }
     println!("{states} states of {} beginnings, {look_ups} with look-ups", records.len() * 8);
-    // It finds what there is to find.
+    // The search reaches enough states.
     assert!(states > 10_000, "{states}");
     assert_eq!((look_ups, followed), (44, 44));
 }
@@ -1754,7 +1758,7 @@ fn any_event() -> impl Strategy<Value = (Any, u64)> {
 }
 
 proptest! {
-    /// No pauses that were saved make a wait longer than the policy's longest pause and its jitter.
+    /// With any saved pauses, a wait is at most the policy's longest pause plus its jitter.
     #[test]
     fn any_pauses(bytes in any::<[u8; 5]>(), now in any::<u64>(), longest in any::<u32>(), off in any::<u64>()) {
         let id = registration(TOASTER).registration_id();
@@ -1776,7 +1780,7 @@ proptest! {
         prop_assert!(life.pauses(end).after(Duration::MAX).to_bytes()[0] > 0);
     }
 
-    /// Whatever happens, at whatever times, there is something to do, and no wait is out of bounds.
+    /// For any events at any times, there is a next step, and no wait exceeds its bounds.
     #[test]
     fn any_life(
         events in prop::collection::vec(any_event(), 0..200),

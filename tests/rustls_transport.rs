@@ -65,7 +65,7 @@ fn by_key(url: &str, connector: &Connector) -> Result<String, blocking::Error<tl
     provision(&mut toaster().with_endpoint(endpoint).with_retry_policy(policy), &mut toaster_key(), connector)
 }
 
-// ---- Who is trusted, and who the device is ----
+// ---- Trust and identity ----
 
 #[test]
 fn a_key_with_a_ca_as_pem_or_der_with_a_byte_order_mark_or_with_comments() {
@@ -154,7 +154,7 @@ fn addresses_instead_of_names() {
     assert!(matches!(&error, blocking::Error::Untrusted(tls::Error::ServerName(_))), "{error:?}");
 }
 
-// ---- What the caller gives ----
+// ---- Input of the caller ----
 
 const V1: &str = include_str!("vectors/x509-v1/device.pem");
 const V1_KEY: &str = include_str!("vectors/x509-v1/key.pem");
@@ -225,7 +225,7 @@ fn a_handshake_that_does_not_end_times_out() {
     let emulator = emulator();
     let ca = emulator.ca_pem().as_bytes();
     let silent = TcpListener::bind("localhost:0").unwrap();
-    // A handshake record of 16 kB that comes byte by byte, each byte in time.
+    // The server sends a handshake record of 16 kB byte by byte. Each byte arrives in time.
     let trickling = TcpListener::bind("localhost:0").unwrap();
     let socket = trickling.try_clone().unwrap();
     thread::spawn(move || {
@@ -249,12 +249,12 @@ fn a_handshake_that_does_not_end_times_out() {
             assert!(took >= SOON && took < LATE, "{took:?}");
         }
     }
-    // No time at all.
+    // The time-out is zero.
     let (error, took) = connect(&silent, &patient, Duration::ZERO);
     assert!(matches!(error, ConnectError::Network(_)) && took < LATE, "{error:?}");
 }
 
-/// A server that shakes hands, and then sends a record byte by byte, or nothing.
+/// Starts a server that completes the handshake, and then sends a record byte by byte or nothing.
 fn after_the_handshake(trickle: bool) -> (TcpListener, String) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -322,7 +322,7 @@ fn a_proxy_opens_a_tunnel() {
     assert_eq!(connector.proxy(&endpoint).as_deref(), Some(format!("{}/", proxy.url()).as_str()));
     assert_eq!(by_key(url, &connector).unwrap(), TOASTERS_HUB);
     assert_eq!(proxy.heads(), [format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n")]);
-    // By address.
+    // Connects by IP address.
     let port = endpoint.port();
     assert_eq!(by_key(&format!("127.0.0.1:{port}"), &connector).unwrap(), TOASTERS_HUB);
     assert_eq!(proxy.heads().len(), 2);
@@ -332,7 +332,7 @@ fn a_proxy_opens_a_tunnel() {
     assert_eq!(by_key(url, &deceived).unwrap_err().kind(), Error::Untrusted);
     assert_eq!(proxy.heads().len(), 3);
 
-    // Past it.
+    // Connects without the proxy.
     for except in ["localhost", "other,  LOCALHOST", ".localhost", "*", "*,other"] {
         let connector = with(except);
         assert_eq!(connector.proxy(&endpoint), None, "{except}");
@@ -385,7 +385,7 @@ fn a_proxy_that_opens_no_tunnel() {
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(error.to_string().contains(text), "{error}");
     }
-    // No listener, or a proxy that is silent.
+    // The proxy has no listener, or is silent.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let connector = builder().with_ca(ca).with_proxy(&format!("http://{gone}"), "").build().unwrap();
     let error = by_key(url, &connector).unwrap_err();
@@ -543,7 +543,7 @@ fn errors_are_sorted_for_a_run() {
     assert_eq!(tls::describe(&error), error.to_string());
 }
 
-/// The streams are those of `std::io` as well, and may go to another thread.
+/// The streams implement the traits of `std::io`, and are `Send`.
 #[test]
 fn a_stream_is_any_stream() {
     fn any<S: Read + Write + embedded_io::Read + embedded_io::Write + Send>(_: &S) {}

@@ -31,7 +31,7 @@ use program::Program;
 use proptest::prelude::*;
 use support::{GROUP_KEY, PAYLOAD, TOASTER, TOASTER_KEY, TOASTERS_HUB, registration};
 
-/// Whether a type implements a trait. An inherent constant takes precedence over a trait's constant.
+/// Tells whether a type implements a trait. An inherent constant takes precedence over a constant of a trait.
 macro_rules! implements {
     ($type:ty: $($bound:tt)+) => {{
         #[allow(dead_code, reason = "where it is implemented")]
@@ -84,7 +84,7 @@ fn types_with_a_signature_have_no_debug() {
     assert!(!implements!(Provisioning<'static>: Debug));
 }
 
-/// All forms in which bytes may be printed.
+/// Returns all forms in which bytes may be printed.
 fn shapes(bytes: &[u8]) -> [String; 7] {
     let text = STANDARD.encode(bytes);
     let escaped = text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
@@ -101,7 +101,7 @@ fn shapes(bytes: &[u8]) -> [String; 7] {
     ]
 }
 
-/// The secrets that a text contains.
+/// Returns the secrets that a text contains.
 fn found(shown: &str, secrets: &[Vec<u8>]) -> Option<String> {
     secrets.iter().flat_map(|secret| shapes(secret)).find(|shape| shown.contains(shape))
 }
@@ -229,7 +229,7 @@ fn an_error_in_a_configuration_does_not_quote_a_key() {
         )
     };
     let key = &TOASTER_KEY[..40];
-    // Not base64; not closed; not known; twice.
+    // Invalid base64, a string without an end, an unknown name, and a duplicate key.
     for toml in [
         text(&format!("{key}!!!")),
         text(key).replace(&format!("{key}\""), key),
@@ -258,7 +258,7 @@ impl Service {
         Self { program: Program::start(command.env("RUST_LOG", "trace")), said: String::new(), files }
     }
 
-    /// The next listener's host and port.
+    /// Returns host and port of the next listener.
     fn address(&mut self) -> String {
         let line = self.program.line();
         self.said.push_str(&line);
@@ -311,15 +311,15 @@ fn eavesdropper(address: &str) -> (String, Arc<Mutex<Vec<u8>>>) {
     (url, heard)
 }
 
-/// The signatures of the tokens that were sent.
+/// Returns the signatures of the tokens that were sent.
 fn signatures(heard: &str) -> Vec<Vec<u8>> {
     let texts = heard.split("&sig=").skip(1).map(|rest| rest.split('&').next().unwrap());
     let unescaped = texts.map(|text| text.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="));
     unescaped.map(|text| STANDARD.decode(&text).unwrap_or_else(|_| panic!("{text} is no signature"))).collect()
 }
 
-/// The gateway and the emulator, as built and as talkative as they are: nothing that they print and no
-/// file that they write shows a key, or a signature. (Those made over TLS are known by what stands before them.)
+/// Runs the compiled gateway and emulator. No output and no file that they write contains a key or a signature.
+/// Signatures sent over TLS are found by the text before them.
 #[test]
 fn no_program_shows_a_key_or_a_signature() {
     thread::scope(|scope| {

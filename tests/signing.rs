@@ -128,7 +128,7 @@ fn the_expiry_is_fixed_at_the_start_and_never_before_the_end_of_the_run() {
         (Duration::from_secs(600), 0, Duration::from_secs(600)),
         (Duration::from_secs(7200), 30, Duration::from_secs(7200)),
         (30 * DAY, 3600, 30 * DAY),
-        // A part of a second more than the token would have.
+        // Part of a second longer than the token would be valid.
         (Duration::from_millis(7_200_900), 30, Duration::from_secs(7201)),
         // The time-out is limited, and so is the token.
         (30 * DAY + SECOND, 3600, 30 * DAY),
@@ -148,7 +148,7 @@ fn the_expiry_is_fixed_at_the_start_and_never_before_the_end_of_the_run() {
         let expiry = std::str::from_utf8(message).unwrap().rsplit('\n').next().unwrap().parse::<u64>().unwrap();
         assert_eq!(expiry, UNIX_TIME + valid_for.as_secs(), "{timeout:?}");
         assert!(Duration::from_secs(expiry - UNIX_TIME) >= end - start, "{timeout:?}");
-        // The run does not outlast it.
+        // The deadline of a request is not later than the end of the run.
         assert_eq!(provisioning.request_deadline(late), end);
         assert_eq!(provisioning.step(end), Step::Finished);
         assert_eq!(provisioning.result(&[]), Err(Error::TimedOut));
@@ -311,7 +311,7 @@ fn a_refused_key_gives_way_to_the_other_once() {
             assert_eq!(bench.requests(), ["register", "register", "status"]);
             assert_eq!(tokens(&bench), [tokens_sent[0], tokens_sent[1], tokens_sent[1]].map(String::as_str));
             assert_eq!((count.get(), bench.provisioning.key()), (count_of_both, other));
-            // At once, with the reason.
+            // The run retries at once, and reports the reason.
             assert_eq!(bench.waits, [3 * SECOND]);
             let Progress::Retrying { error, wait, failures } = bench.progress[1] else { panic!() };
             assert_eq!((error.code().map(|code| code.value()), wait, failures), (Some(code), NOW, 1));

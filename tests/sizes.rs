@@ -40,7 +40,7 @@ fn the_tutorial_needs_1344_bytes_in_all() {
     );
 }
 
-/// A registration of this scope and ID with everything that makes a request longer.
+/// A registration with this scope and ID, and with everything that makes a request longer.
 struct Longest {
     id_scope: String,
     registration_id: String,
@@ -57,7 +57,7 @@ fn signed(mut provisioning: Provisioning<'_>) -> Provisioning<'_> {
     provisioning
 }
 
-/// The size that a codec asks for if the buffer is empty, with the longest signature.
+/// Returns the size that a codec reports for an empty buffer, with the longest signature.
 fn needed<T: std::fmt::Debug>(written: Result<T, impl Into<Error>>) -> usize {
     match written.unwrap_err().into() {
         Error::BufferTooSmall(BufferTooSmall { needed, exact: true, .. }) => needed,
@@ -70,7 +70,7 @@ const NOW: Duration = Duration::ZERO;
 const FAR: u64 = u64::MAX - 1_000_000_000;
 
 impl Longest {
-    /// The longest that the types accept, all of it to be escaped.
+    /// Creates the longest values that the types accept, with as many escapes as possible.
     fn new() -> Self {
         let csr = rcgen::CertificateParams::default().serialize_request(&rcgen::KeyPair::generate().unwrap());
         Self {
@@ -123,7 +123,7 @@ fn requests_over_http_have_exactly_the_size_of_their_longest() {
     let longest = Longest::new();
     let mut provisioning = signed(longest.provisioning(Attestation::symmetric_key()));
     assert_eq!(needed(write_request(&mut provisioning, NOW, &mut [])), longest.sizes().http_register());
-    // The objects give the same sizes.
+    // The calculated sizes equal the sizes of the objects.
     assert_eq!(provisioning.sizes().http_register(), longest.sizes().http_register());
     assert_eq!(
         provisioning.sizes(),
@@ -182,7 +182,7 @@ fn the_texts_of_mqtt_have_exactly_the_size_of_their_longest() {
     assert_eq!(needed(token), sizes.sas_token());
 }
 
-/// A value that is only known by its length counts as the longest value of that length.
+/// A value known only by its length counts as the longest possible value of that length.
 #[test]
 fn lengths_alone_are_never_too_small() {
     let longest = Longest::new();
@@ -230,7 +230,7 @@ fn the_hubs_texts_have_exactly_the_size_of_their_longest() {
     assert_eq!(needed(hub.write_user_name(&mut [])), longest.hub_user_name());
     assert_eq!(needed(hub.write_token(&mut key, u64::MAX, &mut [])), longest.hub_token());
     assert_eq!(needed(hub.write_connection_string(&key, &mut [])), longest.hub_connection_string());
-    // Unless told otherwise, the device ID is the registration ID, and the hub one of Azure's.
+    // By default, the device ID has the length of the registration ID, and the hub is an Azure host.
     let typical = Sizes::new(SCOPE, TOASTER);
     let hub = Hub::new(TOASTERS_HUB, TOASTER).unwrap();
     assert!(needed(hub.write_token(&mut key, UNIX_TIME, &mut [])) <= typical.hub_token());
@@ -275,7 +275,7 @@ proptest! {
 
 #[test]
 fn answers_have_the_size_that_is_told() {
-    // Every field of a symmetric-key answer, with the longest dates and tags that were seen.
+    // Every field of a symmetric-key answer, with the longest dates and tags seen so far.
     let group = "contoso-custom-allocated-devices";
     let body = format!(
         r#"{{"operationId":"{OPERATION}","status":"assigned","registrationState":{{"symmetricKey":{{"enrollmentGroupId":"{group}"}},"registrationId":"{TOASTER}","createdDateTimeUtc":"2026-01-02T03:04:05.6789012Z","assignedHub":"{TOASTERS_HUB}","deviceId":"{TOASTER}","status":"assigned","substatus":"reprovisionedToInitialAssignment","lastUpdatedDateTimeUtc":"2026-01-02T03:04:06.1234567Z","etag":"IjAwMDBhYjAwLTAwMDAtMDcwMC0wMDAwLTYyZWFhZDFlMDAwMCI=","payload":{PAYLOAD}}}}}"#
@@ -285,10 +285,10 @@ fn answers_have_the_size_that_is_told() {
         .with_enrollment_group(group.len())
         .with_returned_payload(PAYLOAD.len());
     assert!((body.len()..body.len() + 100).contains(&sizes.answer()), "{} for {}", sizes.answer(), body.len());
-    // In the packet of an MQTT client.
+    // The same answer in the packet of an MQTT client.
     let packet = 5 + 2 + "$dps/registrations/res/200/?$rid=65535&retry-after=4294967295".len() + body.len();
     assert!((packet..packet + 100).contains(&sizes.mqtt_answer()));
-    // And in a record.
+    // The same answer in a record.
     let mut record = [0; 2048];
     let registration = registration(TOASTER);
     let assignment = assigned(&registration, &body).unwrap();
@@ -322,8 +322,8 @@ fn a_provisioning_can_be_sent_to_another_thread() {
     send_and_sync(&toaster());
 }
 
-/// A task of an executor holds the future of a run, next to what the caller owns. Measured on 64 bits,
-/// with a connector and a stream of no bytes.
+/// The future of a run is stored in an executor's task, in addition to the caller's own data. Measured on 64 bits, with
+/// a connector and a stream of size zero.
 #[test]
 fn the_future_of_an_async_run_is_as_large_as_documented() {
     struct Nothing;

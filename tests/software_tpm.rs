@@ -1,5 +1,4 @@
-//! TPM attestation over real sockets: a TPM in software, and the emulator, which encrypts for it as the
-//! service does.
+//! TPM attestation over real sockets, with a software TPM. The emulator encrypts keys for the TPM as the service does.
 
 #[path = "support/network.rs"]
 mod network;
@@ -20,7 +19,7 @@ use tpm::*;
 
 const ID: &str = "gateway-7";
 
-/// A service that knows the TPM as `gateway-7`.
+/// Starts a service in which the TPM is enrolled as `gateway-7`.
 fn enrolled() -> Emulator {
     let mut config = Config::contoso();
     config.behaviour.retry_after = Some(1);
@@ -44,7 +43,7 @@ fn url(emulator: &Emulator, transport: Transport) -> String {
     }
 }
 
-/// Provisions, gives the TPM its key for the hub, and returns whether that was the first time.
+/// Provisions, imports the key for the hub into the TPM, and returns `true` if the assignment was the first.
 fn run(emulator: &Emulator, transport: Transport, machine: &mut Machine) -> Result<bool, Error> {
     let url = url(emulator, transport);
     let registration = registration(ID).with_payload(PAYLOAD).unwrap();
@@ -57,7 +56,7 @@ fn run(emulator: &Emulator, transport: Transport, machine: &mut Machine) -> Resu
     Ok(assignment.substatus() == Some(Substatus::InitialAssignment))
 }
 
-/// The challenge, two signed requests at least, and another key for the hub.
+/// A challenge, at least two signed requests, and a different key for the hub.
 #[test]
 fn a_tpm_is_provisioned() {
     for transport in TRANSPORTS.into_iter().filter(|&transport| transport != Transport::MqttTls) {
@@ -87,14 +86,14 @@ fn another_tpm_is_refused() {
     }
 }
 
-/// The service does not offer it over MQTT.
+/// The service does not offer TPM attestation over MQTT.
 #[test]
 fn there_are_no_tpms_over_mqtt() {
     let emulator = enrolled();
     assert_eq!(run(&emulator, Transport::MqttTls, &mut Machine::new(&TPM)), Err(Error::Unsupported));
 }
 
-/// A look-up is challenged like a registration.
+/// The service challenges a look-up like a registration.
 #[test]
 fn a_look_up_tells_the_hub() {
     let emulator = enrolled();

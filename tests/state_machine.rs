@@ -1,4 +1,4 @@
-//! The state machine on a virtual clock: ten minutes of waiting take no time.
+//! The state machine on a virtual clock. Ten minutes of waiting take no real time.
 
 mod support;
 
@@ -68,7 +68,7 @@ fn requests_are_those_of_the_rest_specification() {
     let token = lines.iter().find_map(|line| line.strip_prefix("Authorization: ")).unwrap();
     let sr = format!("SharedAccessSignature sr={SCOPE}%2fregistrations%2f{TOASTER}&sig=");
     assert!(token.starts_with(&sr), "{token}");
-    // One hour from the start.
+    // The token is valid for one hour from the start.
     assert!(token.ends_with("&se=1700003600&skn=registration"), "{token}");
     assert!(lines.contains(&"Content-Type: application/json"));
     assert!(lines.contains(&format!("Content-Length: {}", expected_body.len()).as_str()));
@@ -78,7 +78,7 @@ fn requests_are_those_of_the_rest_specification() {
         lines[0],
         format!("GET /{SCOPE}/registrations/{TOASTER}/operations/{OPERATION}?api-version=2021-06-01 HTTP/1.1")
     );
-    // Signed once, kept for the poll.
+    // The run signs once, and uses the token again for the poll.
     assert!(lines.contains(&format!("Authorization: {token}").as_str()));
     assert!(bench.sent[1].ends_with("\r\n\r\n"));
 }
@@ -184,7 +184,7 @@ fn first_wait(provisioning: &mut Provisioning<'_>, unix_time: u64) -> Duration {
     wait
 }
 
-/// A site powers up while its network is still down.
+/// The devices of a site start while the network is still down.
 #[test]
 fn devices_that_cannot_connect_do_not_come_back_all_at_once() {
     let mut waits: Vec<_> = ["dev-1", "dev-2", "dev-3", "dev-4", TOASTER, HEAT_PUMP]
@@ -314,7 +314,7 @@ fn what_the_service_asks_to_wait_for_is_bounded_by_the_run_alone() {
     }
 }
 
-/// The first wait, the longest and its spread: in turn, after so many seconds of `Retry-After`.
+/// Each wait is between the listed seconds and twice that. The last wait is the longest, and differs between runs.
 #[test]
 fn waits_grow_and_so_does_their_spread() {
     let refused = |status, code| move |retry_after| answers(status, retry_after, error_body(code));
@@ -409,7 +409,7 @@ fn an_operation_that_is_lost_is_registered_again_once() {
         let peers = [pending.clone(), lost.clone(), answers(200, None, ASSIGNED)];
         assert!(bench.run(&peers).is_ok());
     }
-    // The register request itself: there is no enrollment.
+    // The error answers the register request itself: there is no enrollment.
     for peers in [vec![lost[0].clone()], vec![pending, lost[0].clone(), lost[0].clone()]] {
         let mut provisioning = toaster();
         let error = Bench::start(&mut provisioning).run(&peers).unwrap_err();
@@ -521,7 +521,7 @@ fn the_run_is_bounded_in_time() {
     assert!(bench.clock.now() <= 600 * SECOND, "{:?}", bench.clock.now());
     assert!(bench.sent.len() > 190);
 
-    // Throttled with a wait beyond the deadline: the run ends at once, with the reason.
+    // Throttled with a wait beyond the deadline. The run ends at once, and the error names the reason.
     let policy = RetryPolicy::new().with_timeout(60 * SECOND);
     let mut provisioning = toaster().with_retry_policy(policy);
     let mut bench = Bench::start(&mut provisioning);
@@ -531,7 +531,7 @@ fn the_run_is_bounded_in_time() {
     assert_eq!(bench.progress, [Progress::Registering, Progress::Failed(error)]);
 }
 
-/// From the first answer to the end. After an assignment there is no request.
+/// From the first answer to the end of the run. After an assignment there is no operation.
 #[test]
 fn the_operation_is_known_while_there_is_one() {
     let mut provisioning = toaster();
@@ -766,8 +766,8 @@ fn a_failure_stays_one_whatever_the_inner_status_says() {
 #[test]
 fn odd_but_legal_answers_are_tolerated() {
     for answer in [
-        // The result in the first answer; the members in another order; statuses in another
-        // case; unknown members and values; a device ID of another name; white space.
+        // The result in the first answer, members in another order, statuses in another case, unknown members and
+        // values, another device ID, and white space.
         ASSIGNED.into(),
         ASSIGNED.replace("\"assigned\"", "\"Assigned\""),
         ASSIGNED.replace("initialAssignment", "somethingNew"),
@@ -793,7 +793,7 @@ fn odd_but_legal_answers_are_tolerated() {
     ] {
         let mut provisioning = toaster();
         let mut bench = Bench::start(&mut provisioning);
-        // 200 or 202: the status decides.
+        // The status decides, not the HTTP status 200 or 202.
         let peers = [answers(200, Some(1), pending), answers(202, Some(1), ASSIGNED)];
         assert!(bench.run(&peers).is_ok());
         assert_eq!(bench.requests(), ["register", "status"]);
@@ -857,7 +857,7 @@ fn a_request_without_a_payload() {
     assert!(bench.sent[0].ends_with(&format!("\r\n\r\n{{\"registrationId\":\"{TOASTER}\"}}")), "{}", bench.sent[0]);
 }
 
-/// What the service may bill: register requests that a codec has written, to the end of the run.
+/// The number of requests that the service may bill: register requests that a codec has written.
 #[test]
 fn a_register_request_counts_once_it_is_written() {
     struct Broken;
@@ -893,7 +893,7 @@ fn a_register_request_counts_once_it_is_written() {
         assert_eq!(publish.is_ok(), was_sent);
         assert_eq!(provisioning.register_was_sent(), was_sent);
     }
-    // For each outcome of the request.
+    // The outcome of the request does not matter.
     for error in [NETWORK, Error::Transport(TransportError::Connect), Error::Untrusted] {
         provisioning.on_error(Duration::ZERO, error);
         assert!(provisioning.register_was_sent());
@@ -922,7 +922,7 @@ fn a_request_that_was_lost_track_of_is_due_again() {
         let len = azure_dps::http::write_request(&mut provisioning, now, &mut buffer).unwrap();
         assert!(buffer[..len].starts_with(b"PUT "));
     }
-    // With the whole request time-out, but not longer than the run.
+    // The deadline is the whole request time-out, but not later than the deadline of the run.
     assert_eq!(provisioning.step(120 * SECOND), Step::Send);
     assert_eq!(provisioning.request_deadline(120 * SECOND), 180 * SECOND);
     assert_eq!(provisioning.step(600 * SECOND), Step::Finished);

@@ -1,4 +1,4 @@
-//! An error of a stream is the same fault over every transport of byte streams.
+//! An error of a stream is the same fault over each transport that uses byte streams.
 
 mod support;
 
@@ -57,7 +57,7 @@ fn an_error_kind_is_the_same_fault_blocking_and_async() {
         assert_eq!(TransportError::from(kind), fault, "{kind:?}");
         for result in over_both(&[Act::FailAs(kind)]) {
             let error = result.unwrap_err();
-            // With the stream's own error.
+            // The error contains the stream's own error.
             assert_eq!(error, blocking::Error::Stream(Broken(kind)));
             assert_eq!(error.kind(), Error::Transport(fault), "{kind:?}");
             assert_eq!(error.to_string(), format!("{fault}: the stream broke"));
@@ -76,7 +76,7 @@ fn an_interrupted_call_is_repeated() {
                 assert_eq!(result.unwrap(), TOASTERS_HUB, "{call:?}");
             }
         }
-        // The request has timed out.
+        // The time-out of the request has passed.
         let acts = [vec![Act::Interrupt(call, second); 60], vec![answer.clone()]].concat();
         for result in over_both(&acts) {
             assert_eq!(result.unwrap_err(), blocking::Error::Provisioning(Error::Transport(Stalled)), "{call:?}");

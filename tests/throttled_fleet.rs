@@ -1,4 +1,4 @@
-//! A fleet that is switched on at the same moment, with the quota of the service, on a virtual clock.
+//! A fleet whose devices start at the same moment, with the service's quota, on a virtual clock.
 
 mod support;
 
@@ -20,7 +20,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Source: [quotas](https://learn.microsoft.com/azure/iot-dps/about-iot-dps#quotas-and-limits).
 struct Service {
     registrations_per_minute: usize,
-    /// `Retry-After` of a refusal.
+    /// `Retry-After` of a rejection.
     retry_after: Option<u32>,
     /// The duration of a webhook call.
     webhook: Duration,
@@ -68,7 +68,7 @@ impl Fleet {
     }
 }
 
-/// Provisions all devices, which were switched on at the same moment.
+/// Provisions all devices. They start at the same moment.
 fn provision(devices: usize, mut service: Service, timeout: Duration, unix_time: u64) -> Fleet {
     let ids = Vec::from_iter((0..devices).map(|number| format!("fleet-{number}")));
     let policy = RetryPolicy::new().with_timeout(timeout);
@@ -137,6 +137,6 @@ fn two_hundred_and_fifty_devices_at_a_hundred_a_minute() {
 #[test]
 fn refusals_do_not_come_in_waves() {
     let fleet = provision(2_000, Service::new(200, Some(3)), 30 * MINUTE, 0);
-    // 1 800 were refused in the first wave. In the second one, they come over ten seconds.
+    // The first wave has 1 800 rejections. The retries of these devices spread over ten seconds.
     assert!(fleet.service.busiest_second() <= 250, "{}", fleet.service.busiest_second());
 }

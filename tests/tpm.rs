@@ -1,5 +1,5 @@
-//! TPM attestation in the state machine: a challenge in the middle, and a signed register
-//! request after it. The TPM itself is a script here; `examples/tpm` has a real one.
+//! TPM attestation in the state machine: the first answer is a challenge, and the next register request is signed. The
+//! TPM is scripted here. `examples/tpm` has a real one.
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::*;
 const ENDORSEMENT_KEY: &[u8] = b"\x00\x04EK: not a real one";
 const STORAGE_ROOT_KEY: &[u8] = b"\x00\x05SRK?>";
 
-/// A TPM that remembers what it was given, and signs with the last key's first byte.
+/// A TPM that stores its input, and signs with the first byte of the last key.
 #[derive(Default)]
 struct FakeTpm {
     activated: Rc<RefCell<Vec<Vec<u8>>>>,
@@ -59,7 +59,7 @@ fn provisioning() -> Provisioning<'static> {
     Provisioning::new(registration("mydevice").with_payload(PAYLOAD).unwrap(), Attestation::tpm(keys))
 }
 
-/// A run with a TPM, and the keys that it was given.
+/// Starts a run with a TPM. The second value has the keys that the TPM was given.
 fn start<'p>(provisioning: &'p mut Provisioning<'static>) -> (Bench<'p, 'static>, Rc<RefCell<Vec<Vec<u8>>>>) {
     let tpm = FakeTpm::default();
     let activated = Rc::clone(&tpm.activated);
@@ -219,7 +219,7 @@ fn the_service_does_not_offer_it_over_mqtt() {
     assert_eq!(Error::Unsupported.fault(), Fault::Caller);
 }
 
-/// The document's result, with its barewords quoted; and as it is printed.
+/// The result in the document, with quotes around its barewords, and as printed.
 #[test]
 fn the_concept_documents_result() {
     let printed = include_str!("vectors/concept-tpm-result.txt");
@@ -237,7 +237,7 @@ fn the_concept_documents_result() {
     let assignment = provisioning.result(quoted.as_bytes()).unwrap();
     let key = assignment.tpm_authentication_key().unwrap();
     assert!(key.text() == "xxxx-encrypted-authentication-key-xxxxx");
-    // The text that the document prints instead of a key is not a key.
+    // The document prints a placeholder text instead of a key. The text is not a key.
     assert_eq!(key.decode(&mut [0; 64]), Err(TpmError::NotAKey));
     assert_eq!(assignment.payload().unwrap().raw(), r#"{ "property1": "value1" }"#);
 }

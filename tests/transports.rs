@@ -1,5 +1,4 @@
-//! What all transports have in common: blocking and async over scripted streams, minreq
-//! over sockets.
+//! Behavior that all transports share: blocking and async over scripted streams, minreq over sockets.
 
 mod support;
 
@@ -98,7 +97,7 @@ impl Ran {
     }
 }
 
-/// A run whose requests are answered in this order, on one connection or on one for each.
+/// Runs with these answers in order, on one connection or on one connection for each answer.
 fn run(
     transport: Transport,
     provisioning: Provisioning<'_>,
@@ -127,12 +126,12 @@ fn run(
     Ran { outcome, key: provisioning.key(), connections: requests.len(), requests: requests.concat(), progress }
 }
 
-/// The same answer from a service that closes the connection.
+/// Returns the same answer from a service that closes the connection.
 fn close(answer: &[u8]) -> Vec<u8> {
     String::from_utf8(answer.to_vec()).unwrap().replacen("\r\n", "\r\nConnection: close\r\n", 1).into_bytes()
 }
 
-/// One answer for each connection. The thread ends with the process, if there are fewer.
+/// Serves one answer for each connection. If fewer connections come, the thread ends with the process.
 fn serve(answers: Vec<Vec<u8>>) -> (Arc<Mutex<Vec<String>>>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -166,7 +165,7 @@ fn token(key: &str) -> String {
     sas_token::write(&mut key, scope, id, UNIX_TIME + 3600, &mut buffer).unwrap().to_owned()
 }
 
-// ---- Who signs ----
+// ---- Signing ----
 
 #[test]
 fn a_run_that_is_refused_one_key_tries_the_other_once() {
@@ -280,7 +279,7 @@ fn a_tpm_answers_the_services_challenge() {
     }
 }
 
-// ---- What a run reports ----
+// ---- Progress ----
 
 fn names(progress: &[Progress]) -> Vec<String> {
     let name = |progress: &Progress| match progress {
@@ -342,12 +341,12 @@ fn nothing_is_left_out_if_the_clock_outruns_the_waits() {
         let throttled = http("429 Too Many Requests", RETRY_3, r#"{"errorCode":429001}"#);
         let answers = [throttled, assigning(), assigned()];
         let (_, url) = serve(answers.to_vec());
-        // On one connection, so that the next request is written at once.
+        // All answers are on one connection, so that the next request is written at once.
         let script = Script::new([answers.map(bytes).to_vec()]);
         let hour = Duration::from_secs(3600);
         let policy = RetryPolicy::new().with_timeout(hour).with_request_timeout(hour);
         let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
-        // Every reading of the clock is later than the wait before it.
+        // Each reading of the clock is later than the end of the wait before it.
         let now = || {
             script.clock.advance(Duration::from_secs(30));
             script.clock.now()
@@ -413,11 +412,11 @@ fn a_run_that_was_not_started_opens_no_connection() {
     }
 }
 
-// ---- Connectors that lend ----
+// ---- Connectors that lend their stream ----
 
 type Log = Rc<RefCell<Vec<&'static str>>>;
 
-/// A modem whose sockets borrow its buffer: there cannot be two at a time.
+/// A modem whose sockets borrow its buffer. There cannot be two sockets at the same time.
 struct Modem {
     script: Script,
     buffer: [u8; 32],
@@ -511,8 +510,8 @@ impl asynch::Connect for Modem {
     }
 }
 
-/// A modem has one socket, and a small board has memory for one TLS session. It is released before the
-/// next one is requested, and not kept during a wait if it cannot be reused.
+/// A modem has one socket, and a small board has memory for one TLS session. The run drops the stream before it
+/// requests the next one. It does not keep an unusable stream during a wait.
 #[test]
 fn an_unusable_stream_is_dropped_first() {
     let polled = || bytes(assigning());
@@ -581,7 +580,7 @@ fn an_unusable_stream_is_dropped_first() {
 
 // ---- Buffers ----
 
-/// The first error names a size that is sufficient for everything in the buffer.
+/// The first error names a size that is enough for every later content of the buffer.
 #[test]
 fn a_buffer_that_is_too_small_to_sign_in_is_told_the_size_of_the_request() {
     for transport in [Blocking, Async] {
@@ -605,7 +604,7 @@ fn a_buffer_that_is_too_small_to_sign_in_is_told_the_size_of_the_request() {
                 panic!("{transport:?}, {size}: {outcome:?}");
             };
             assert_eq!((told, exact), (needed, true), "{transport:?}, {size}");
-            // Without a signature there is no connection.
+            // Without a signature, the run does not connect.
             assert_eq!(script.requests().len(), usize::from(size >= message), "{transport:?}, {size}");
             assert!(!provisioning.register_was_sent());
         }

@@ -33,7 +33,7 @@ fn refusal(status: u16, body: &'static str) -> Refusal<'static> {
     }
 }
 
-/// The change in this payload.
+/// Reads the desired change in this payload.
 fn change(payload: &str) -> Properties<'_> {
     match twin::read(CHANGE, payload.as_bytes()) {
         Ok(Message::Change(patch)) => patch,
@@ -93,7 +93,7 @@ fn telemetry_has_the_devices_topic_and_a_bag() {
     assert_eq!(hub.write_telemetry_topic(&[], &mut [0; SIZES.hub_telemetry_topic()]), Ok(&*start));
     for (bag, expected) in [
         (&[("level", "storage")][..], "level=storage"),
-        // The form of Microsoft's clients.
+        // The form that Microsoft's clients send.
         (
             &[("$.mid", "1"), ("$.ct", "application/json"), ("$.ce", "utf-8")],
             "%24.mid=1&%24.ct=application%2Fjson&%24.ce=utf-8",
@@ -243,7 +243,7 @@ fn a_change_has_its_version_in_topic_and_payload() {
         ("?$version=8", r#"{"a":null,"$version":8}"#, Ok(8)),
         ("", r#"{"a":null,"$version":8}"#, Ok(8)),
         ("?$version=8", r#"{"a":null}"#, Ok(8)),
-        // A version must be a number.
+        // The version must be a number.
         ("?$version=x", r#"{"$version":8}"#, Ok(8)),
         ("?$version=9223372036854775807", r#"{"$version":9223372036854775807}"#, Ok(i64::MAX as u64)),
         ("?$version=9", r#"{"a":null,"$version":8}"#, Err(Malformed::Contradiction("$version"))),
@@ -381,7 +381,7 @@ fn a_message_larger_than_the_client_is_skipped() {
     assert_eq!((refusal.code(), refusal.fault()), (None, Fault::Caller));
 }
 
-/// In the packets of another client.
+/// The length also fits the packets of another client.
 #[test]
 fn the_longest_answer_is_as_long_as_documented() {
     let (desired, reported) = (r#"{"a":1,"$version":9999999999999999999}"#, r#"{"$version":1}"#);
@@ -417,7 +417,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// Properties and their version.
+/// Generates properties and their version.
 fn any_properties() -> impl Strategy<Value = (Json, u64)> {
     (prop::collection::hash_map("[a-z$\"\u{e9}]{0,6}", any_json(), 0..5), 0..10_u64.pow(19)).prop_map(
         |(members, version)| {
@@ -428,7 +428,7 @@ fn any_properties() -> impl Strategy<Value = (Json, u64)> {
     )
 }
 
-/// Each property, by its name, as a type and as raw text.
+/// Checks each property by name, as a type and as raw text.
 fn assert_are(properties: Properties<'_>, json: &Json, version: u64) {
     assert_eq!(properties.version(), version);
     assert_eq!(&serde_json::from_str::<Json>(properties.object().raw()).unwrap(), json);
@@ -439,14 +439,14 @@ fn assert_are(properties: Properties<'_>, json: &Json, version: u64) {
     }
 }
 
-/// The two versions that serde_json reads in a twin.
+/// Returns the two versions that serde_json reads in a twin.
 fn versions(text: &[u8]) -> Option<(u64, u64)> {
     let json: Json = serde_json::from_slice(text).ok()?;
     let version = |part: &str| json.as_object()?.get(part)?.as_object()?.get("$version")?.as_u64();
     Some((version("desired")?, version("reported")?))
 }
 
-/// Whether serde_json rejects it only because of a number.
+/// Returns `true` if serde_json rejects the text only because of a number.
 fn is_out_of_range(text: &[u8]) -> bool {
     serde_json::from_slice::<Json>(text).is_err_and(|error| error.to_string().starts_with("number out of range"))
 }

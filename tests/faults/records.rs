@@ -199,8 +199,8 @@ impl Write for Line {
     }
 }
 
-/// A blocking stream. Its time-out is for a whole read: a record that arrives slowly is one read, and each
-/// of its bytes arrives in time.
+/// A blocking stream. Its time-out is for a whole read. A record that arrives slowly counts as one read, and each of
+/// its bytes arrives in time.
 struct Secured(StreamOwned<ClientConnection, Line>);
 
 impl Secured {

@@ -1,4 +1,4 @@
-//! `--connect`: whether the hub lets the device in, over MQTT and TLS, at the emulator's hubs.
+//! `--connect`: tests whether the hub accepts the device, over MQTT and TLS, with the emulator's hubs.
 
 use azure_dps_emulator::{Allocation, AllocationPolicy};
 
@@ -7,17 +7,17 @@ use super::*;
 const HUB_REFUSES: i32 = 11;
 const HUB_UNREACHABLE: i32 = 12;
 
-/// Where the emulator serves its hubs.
+/// Returns the address of the emulator's hubs.
 fn hubs(emulator: &Emulator) -> &str {
     emulator.mqtts_url().unwrap().strip_prefix("mqtts://").unwrap()
 }
 
-/// A device that goes on to its hub, and trusts this CA there.
+/// Returns a call with `--connect` that trusts this CA.
 fn connecting(emulator: &Emulator, url: &str, id: &str, ca: &Path) -> Gateway {
     Gateway::to(url, id).args(&["--connect", "--hub-address", hubs(emulator), "--ca", ca.to_str().unwrap()])
 }
 
-/// The sessions at hubs: hub and device of each CONNECT, and its outcome.
+/// Returns hub, device and outcome of each CONNECT.
 fn connects(emulator: &Emulator) -> Vec<(String, String)> {
     let requests = emulator.requests().into_iter();
     let connects = requests.filter(|request| request.method == "CONNECT");
@@ -31,7 +31,7 @@ fn the_hub_lets_the_device_in_with_its_key() {
     let to = |url: &str, id: &str| connecting(&emulator, url, id, &ca);
     let secondary = temporary("hub-secondary.key", TOASTER_KEY);
     for gateway in [
-        // Without TLS to the service, --ca is for the hub alone.
+        // Without TLS to the service, --ca is only for the hub.
         to(http(&emulator), TOASTER).key(TOASTER_KEY),
         to(https(&emulator), TOASTER).key(TOASTER_KEY),
         to(hubs(&emulator), TOASTER).args(&["--transport", "mqtt"]).key(TOASTER_KEY),
@@ -58,7 +58,7 @@ fn the_hub_lets_the_device_in_with_its_key() {
     assert_eq!(connection["endpoint"], emulator.mqtts_url().unwrap());
     assert_eq!(connection["twin"]["desired"], json!({"state": "on", "temperatureSetting": "65", "$version": 1}));
     assert_eq!(connection.get("error"), None);
-    // Nobody asked for it.
+    // Without --connect, there is no connection.
     let run = Gateway::to(http(&emulator), HEAT_PUMP).args(&["--json"]).key(HEAT_PUMP_KEY).run();
     assert_eq!(run.json().get("hubConnection"), None);
 }
@@ -84,7 +84,7 @@ fn the_hub_lets_the_device_in_with_its_certificate() {
     assert!(emulator.requests().iter().all(|request| !request.authorization));
 }
 
-/// The hub is tried at each boot, and the service is not asked.
+/// Each boot connects to the hub, and does not ask the service.
 #[test]
 fn a_hub_that_refuses_has_an_exit_code() {
     let emulator = emulator();
@@ -120,9 +120,9 @@ fn a_hub_that_refuses_has_an_exit_code() {
     emulator.remove_from_hub(TOASTER).unwrap();
     boot().run().expect(HUB_REFUSES);
     assert_eq!(registrations(), 1);
-    // What to do was said: it helps.
+    // The error suggests --reprovision. It helps.
     boot().args(&["--reprovision"]).run().expect(0);
-    // The key that the service did not accept.
+    // The service does not accept this key.
     let run = boot().key(HEAT_PUMP_KEY).run();
     run.expect(HUB_REFUSES);
 }
@@ -139,7 +139,7 @@ fn a_hub_that_cannot_be_reached_has_another() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let no_hub = https(&emulator).strip_prefix("https://").unwrap();
     for (id, key, address, ca, seen) in [
-        // It says that this may pass.
+        // The error says that a retry may succeed.
         (HEAT_PUMP, HEAT_PUMP_KEY, hubs(&emulator), &ca, "answered CONNECT with 3"),
         (TOASTER, TOASTER_KEY, &closed, &ca, "refused"),
         (TOASTER, TOASTER_KEY, hubs(&emulator), &other_ca, "certificate"),
@@ -160,7 +160,7 @@ fn a_hub_that_cannot_be_reached_has_another() {
     }
 }
 
-/// A hub that DPS names with a port needs no address.
+/// If DPS names a hub with a port, no --hub-address is needed.
 #[test]
 fn the_assigned_hub_is_dialled_with_its_port() {
     let emulator = emulator();

@@ -1,5 +1,4 @@
-//! What people give the program: files that are none, keys as they are pasted, certificates that TLS
-//! does not take.
+//! Unusual input: paths that are not files, pasted keys, and certificates that TLS rejects.
 
 use std::{os::unix::net::UnixListener, path::Path, process::Command};
 
@@ -14,7 +13,7 @@ use rustls::{
 
 use super::*;
 
-/// Longer than any of these takes, and shorter than a pipe is waited for.
+/// Longer than each of these calls takes, and shorter than the time limit of a pipe.
 const FAST: Duration = Duration::from_secs(20);
 
 fn pipe(directory: &tempfile::TempDir) -> PathBuf {
@@ -29,7 +28,7 @@ fn text(path: &Path) -> &str {
 
 // ---- Files ----
 
-/// Nothing that a flag names is read without an end, waited for without an end, or written into.
+/// No path on the command line makes the program read or wait without limit, or write to a device.
 #[test]
 fn what_is_no_file_is_named_at_once() {
     let emulator = emulator();
@@ -75,12 +74,12 @@ fn what_is_no_file_is_named_at_once() {
         for (gateway, what) in read(path) {
             let run = gateway.run();
             run.expect(USAGE);
-            // Of two flags with it, either may be named first.
+            // If two options are wrong, the error names either of them.
             assert!(run.stderr.contains(&format!("{what}: {path}: ")), "{what}: {}", run.stderr);
             assert!(run.stderr.contains(why), "{}", run.stderr);
         }
     }
-    // What is replaced, or read by others, must not be a pipe either.
+    // A file that is replaced, or that another library reads, must not be a pipe either.
     for (path, why) in [("/dev/full", "a device"), (text(&pipe), "a pipe"), ("/", "a directory")] {
         for run in [own(&["--record", path]).run(), over_tls(&[]).env("SSL_CERT_FILE", path).run()] {
             run.expect(USAGE);
@@ -110,12 +109,12 @@ fn a_file_has_a_largest_size() {
         run.expect(USAGE);
         let why = format!("{}: more than {limit} bytes", long.display());
         assert!(run.stderr.contains(&why), "{flag}: {}", run.stderr);
-        // Whatever it is, it is not taken for a record and replaced.
+        // A file that is too long is not replaced by a record.
         assert_eq!(long.metadata().unwrap().len(), limit + 1);
     }
 }
 
-/// A key that is never in a file, such as bash's `--key-file <(command)`.
+/// Keys that are never in a file, such as bash's `--key-file <(command)`.
 #[test]
 fn keys_payload_and_certificates_come_through_a_pipe() {
     let device = Device::new("sn-007");
@@ -165,10 +164,10 @@ fn a_pipe_is_not_waited_for_without_end() {
     let pipe = pipe(&directory);
     let patience = Duration::from_millis(200);
     let begun = Instant::now();
-    // Nobody opens it to write.
+    // No program opens the pipe for writing.
     let error = input::Input::KEY.read_within(&pipe, patience).unwrap_err();
     assert!(error.contains("was not written to its end within 200ms"), "{error}");
-    // Somebody opens it, and does not close it.
+    // A program opens the pipe and does not close it.
     let writer = thread::spawn(move || fs::OpenOptions::new().write(true).open(pipe).unwrap());
     let error = input::Input::KEY.read_within(&directory.path().join("pipe"), patience).unwrap_err();
     assert!(error.contains("was not written to its end"), "{error}");
@@ -282,7 +281,7 @@ fn a_byte_order_mark_does_not_matter() {
     for payload in [text(&payload), "\u{feff}{\"from\":\"windows\"}"] {
         let files = ["--payload", payload, "--csr", text(&csr)];
         let run = Gateway::to(http(&emulator), TOASTER).args(&files).key(TOASTER_KEY).run();
-        // Another device's csr: what matters is that it was read.
+        // The csr belongs to another device. The test only checks that it was read.
         assert!([0, NO_CERTIFICATE, REFUSED].contains(&run.code), "{}", run.stderr);
         let sent: Value = serde_json::from_str(&emulator.requests().pop().unwrap().body).unwrap();
         assert_eq!(sent["payload"], json!({"from": "windows"}));
@@ -290,7 +289,7 @@ fn a_byte_order_mark_does_not_matter() {
     }
 }
 
-/// Each would read as a service that cannot be reached, and be tried again.
+/// Without this check, each would look like an unreachable service, and the program would retry.
 #[test]
 fn an_ssl_cert_file_that_is_of_no_use_is_named() {
     let emulator = emulator();
@@ -380,7 +379,7 @@ fn the_devices_own_files_are_judged_before_anything_is_sent() {
     assert!(emulator.requests().is_empty());
 }
 
-/// The clock of a machine that has just been switched on may be wrong, and the service decides.
+/// After power-on, the clock may be wrong. The service decides whether the certificate is valid.
 #[test]
 fn a_certificate_that_is_out_of_date_is_a_warning() {
     let emulator = emulator();
@@ -424,7 +423,7 @@ fn certificates_and_keys_may_be_der() {
     Gateway::to(https(&emulator), "sn-007").args(&args).run().expect(0);
 }
 
-/// Shows a certificate that rustls would not let a server have.
+/// Presents a certificate that rustls rejects for a server.
 #[derive(Debug)]
 struct Shows(Arc<CertifiedKey>);
 
@@ -434,7 +433,8 @@ impl ResolvesServerCert for Shows {
     }
 }
 
-/// A server on localhost with this certificate and the key of the vectors: it shakes hands, and goes.
+/// A server on localhost with this certificate and the key of the vectors. It closes the connection after the
+/// handshake.
 fn server(certificate: &str) -> String {
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(V1[3].as_bytes()).unwrap();
@@ -476,7 +476,7 @@ fn a_servers_certificate_of_version_1_is_named_as_such() {
         assert_eq!(run.stderr, "");
     }
 
-    // As a CA it does no harm: there TLS does not look at the version. This handshake succeeds, and the
+    // As a CA, the certificate works, because TLS does not check the version of a CA. The handshake succeeds, and the
     // connection ends.
     let run = to(&server(V1[2])).args(&with_ca).args(&["--timeout", "3", "--json"]).run();
     run.expect(UNREACHABLE);
@@ -484,7 +484,7 @@ fn a_servers_certificate_of_version_1_is_named_as_such() {
     assert!(!seen.contains("certificate"), "{seen}");
 }
 
-/// What `openssl req -x509` makes for a server.
+/// The certificate that `openssl req -x509` creates for a server.
 #[test]
 fn a_ca_as_the_servers_certificate_is_named_as_such() {
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! How the program reaches the service, for how long it waits, and what it takes and says of answers.
+//! Connections to the service, time limits, and the answers that the program accepts and prints.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,7 +10,7 @@ use proxy::Proxy;
 
 use super::*;
 
-/// The port at the end of a URL.
+/// Returns the port at the end of a URL.
 fn port(url: &str) -> &str {
     url.rsplit(':').next().unwrap()
 }
@@ -39,16 +39,16 @@ fn ipv6_addresses_over_every_transport() {
         assert!(run.stderr.contains("://[::1]:"), "{}", run.stderr);
         assert_eq!(emulator.requests().pop().unwrap().listener, listener);
     }
-    // With this machine's roots.
+    // With the roots of this machine.
     for args in [&[][..], &["--transport", "mqtt"]] {
         let url = if args.is_empty() { &tls } else { &mqtts };
         let gateway = Gateway::to(url, TOASTER).args(args).key(TOASTER_KEY);
         gateway.env("SSL_CERT_FILE", ca).run().expect(0);
     }
-    // Nobody vouches for this one.
+    // The program does not trust this server.
     Gateway::to(&tls, TOASTER).key(TOASTER_KEY).run().expect(UNREACHABLE);
 
-    // The other examples.
+    // The example `fleet`.
     let fleet = ["--id-scope", "0ne00002193", "--devices", "2", "--rid", "fleet-{}-contoso-tstrsd-007", "--ca", ca];
     for args in [&["--host", &tls][..], &["--host", &mqtts, "--transport", "mqtt"]] {
         let mut program = Command::new(example("fleet"));
@@ -98,7 +98,8 @@ fn https_goes_through_the_proxy_that_the_environment_names() {
     let toaster = || to(https(&emulator), TOASTER).key(TOASTER_KEY);
     let with_certificate = || to(https(&emulator), "sn-007").args(&["--cp", &certificate, "--kp", &key]);
 
-    // With this machine's roots, with a CA file, with a certificate; named in every way.
+    // Through the proxy: with the roots of this machine, with a CA file and with a certificate. Each variable that
+    // names a proxy is used.
     let mut tunnels = 0;
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         for gateway in [toaster(), toaster().args(&["--ca", ca]), with_certificate()] {
@@ -113,7 +114,7 @@ fn https_goes_through_the_proxy_that_the_environment_names() {
     let address = https(&emulator).strip_prefix("https://").unwrap();
     assert!(proxy.heads().iter().all(|head| head.starts_with(&format!("CONNECT {address} HTTP/1.1\r\n"))));
 
-    // Past the proxy, or without any need of it.
+    // Without the proxy: excluded by NO_PROXY, or not needed.
     let past = |gateway: Gateway| gateway.env("HTTPS_PROXY", &proxy.url()).env("NO_PROXY", "example.com, localhost");
     for gateway in [past(toaster()), past(with_certificate()), to(http(&emulator), TOASTER).key(TOASTER_KEY)] {
         let run = gateway.env("HTTPS_PROXY", &proxy.url()).run();
@@ -123,7 +124,7 @@ fn https_goes_through_the_proxy_that_the_environment_names() {
     assert_eq!(proxy.heads().len(), tunnels);
 }
 
-/// The proxy is never ignored without a word.
+/// An unusable proxy is an error. The program never ignores it silently.
 #[test]
 fn a_proxy_that_cannot_be_used_is_an_error() {
     let emulator = emulator();
@@ -145,7 +146,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
     }
     over_mqtt().env("NO_PROXY", "localhost").run().expect(0);
 
-    // A proxy that refuses is asked once, however long the gateway may try. One that is not there is not.
+    // A proxy that rejects the device is asked once. A proxy that is unreachable is retried.
     let wants_password = Proxy::answering(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
     let forbids = Proxy::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n");
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -162,7 +163,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
     }
     assert_eq!((wants_password.heads().len(), forbids.heads().len()), (1, 1));
 
-    // The other examples that use TLS.
+    // The example `fleet`.
     let fleet = ["--id-scope", "0ne00002193", "--devices", "2", "--rid", "fleet-{}-contoso-tstrsd-007", "--ca", ca];
     for (name, args, key) in [
         ("fleet", [&fleet[..], &["--host", https]].concat(), GROUP_KEY),
@@ -179,7 +180,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
     assert_eq!(proxy.heads().len(), 0);
 }
 
-/// A resolver that does not answer, instead of the C library's.
+/// Replaces the resolver of the C library with one that never answers.
 #[test]
 fn the_look_up_of_the_host_is_within_the_time_out() {
     let directory = tempfile::tempdir().unwrap();
@@ -212,7 +213,7 @@ fn the_look_up_of_the_host_is_within_the_time_out() {
     });
 }
 
-/// What a person, or a slow program, takes to give the key is not the service's time.
+/// The time to type the key, or to read it from a slow program, does not count.
 #[test]
 fn the_time_out_counts_from_when_the_key_was_read() {
     let emulator = start(polled());
@@ -222,8 +223,8 @@ fn the_time_out_counts_from_when_the_key_was_read() {
     }
 }
 
-/// Gateways that were all refused at the same time do not all come back at the same time: not even
-/// several of one name that were started in the same second.
+/// Gateways that are rejected at the same time do not retry at the same time, even with the same name and the same
+/// second of start.
 #[test]
 fn pauses_differ_from_start_to_start() {
     let emulator = emulator();
@@ -251,7 +252,7 @@ fn pauses_differ_from_start_to_start() {
     assert!(waits.len() > 2, "{waits:?}");
 }
 
-/// What a webhook may return, and more.
+/// Payloads up to the largest that a webhook may return, and larger ones.
 #[test]
 fn returned_payloads_of_every_size() {
     let emulator = emulator();
@@ -273,7 +274,7 @@ fn returned_payloads_of_every_size() {
             let run = gateway.run();
             run.expect(0);
             assert_eq!(run.json()["payload"]["data"].as_str().unwrap().len(), size);
-            // What was written at this start is read at the next one.
+            // The record of this run can be read at the next start.
             let again = Gateway::to(url, TOASTER).args(args).args(&["--json", "--record", record.to_str().unwrap()]);
             let again = again.run();
             again.expect(0);
@@ -289,7 +290,7 @@ fn returned_payloads_of_every_size() {
         let seen = error["seen"].as_str().unwrap();
         let size: usize = seen.split(' ').find_map(|word| word.parse().ok()).unwrap();
         assert!(seen.starts_with("the buffer is too small: ") && size > 1 << 20, "{seen}");
-        // It would be the same the next time.
+        // Not retried, because the answer would be too large again.
         assert_eq!(registered(), before + 1, "{url}");
     }
 }
@@ -314,13 +315,13 @@ fn json_has_the_group_and_the_endpoint() {
         let run = gateway().key(TOASTER_KEY).run();
         assert!(run.stderr.starts_with(&format!("Connecting to {endpoint}\n")), "{}", run.stderr);
     }
-    // The port that MQTT has without one.
+    // The default port of MQTT.
     let gateway = Gateway::to("localhost", TOASTER).args(&over_mqtt).key(TOASTER_KEY);
     let run = gateway.args(&["--timeout", "1", "--json"]).run();
     assert_eq!(run.json()["error"]["endpoint"], "mqtts://localhost:8883");
 }
 
-/// The service's limit is 96 KB, and the payload alone makes a request that long.
+/// The limit of the service is 96 KB. The payload makes the request longer than this.
 #[test]
 fn a_payload_that_the_service_does_not_take() {
     let emulator = emulator();
@@ -369,7 +370,7 @@ fn an_empty_tracking_id_is_none() {
     assert_eq!((&error["code"], &error["trackingId"]), (&json!(400012), &Value::Null));
 }
 
-/// The service hands on what its hub said: JSON in a string, up to two levels deep.
+/// The service forwards messages of its hub: JSON in a string, nested up to two levels.
 #[test]
 fn the_hubs_words_and_tracking_id_are_found() {
     let emulator = emulator();
@@ -398,7 +399,7 @@ fn the_hubs_words_and_tracking_id_are_found() {
             run.stderr
         );
     }
-    // What is no such document stays as it is: text, JSON without words.
+    // Other messages stay unchanged: plain text, and JSON without a text.
     for message in ["Custom allocation failed with status code: 400", "{}", "{\"Message\":", "[1]"] {
         let state = json!({"status": "failed", "errorCode": 400207, "errorMessage": message});
         let answer = json!({"operationId": "5.1", "status": "failed", "registrationState": state}).to_string();

@@ -1,4 +1,4 @@
-//! A device's session at its hub over plain MQTT: the client that the library leaves to the caller.
+//! A device's session at its hub over plain MQTT, with an MQTT client.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -39,8 +39,8 @@ enum Received {
 }
 
 impl HubSession {
-    /// Opens a session with a token, and reads the twin. The subscriptions are those of the session before, if the hub
-    /// has kept one.
+    /// Opens a session with a token, and reads the twin. If the hub has kept an earlier session, its subscriptions are
+    /// still valid.
     pub fn open(address: &str, hub: Hub<'_>, key: &mut DeviceKey, expiry: u64) -> Result<Self, HubOutcome> {
         let stream = TcpStream::connect(address).map_err(|_| HubOutcome::Unreachable)?;
         stream.set_nodelay(true).unwrap();
@@ -148,7 +148,7 @@ impl HubSession {
         (topic, payload)
     }
 
-    /// The next packet, or `None` at the end of the connection.
+    /// Returns the next packet, or `None` at the end of the connection.
     fn receive(&mut self) -> Option<Received> {
         loop {
             if let Some((packet, length)) = decode(&self.received) {
@@ -168,7 +168,7 @@ impl HubSession {
     }
 }
 
-/// The first packet of these bytes, and its length, if it is there.
+/// Returns the first packet of these bytes and its length, if it is complete.
 fn decode(bytes: &[u8]) -> Option<(Received, usize)> {
     let digits = bytes.get(1..)?.iter().position(|digit| digit & 0x80 == 0)? + 1;
     let rest = bytes[1..=digits].iter().rev().fold(0, |rest, digit| rest << 7 | usize::from(digit & 0x7f));

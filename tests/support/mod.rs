@@ -38,9 +38,9 @@ pub fn registration(id: &'static str) -> Registration<'static> {
     Registration::new(IdScope::new(SCOPE).unwrap(), RegistrationId::new(id).unwrap())
 }
 
-/// What the service assigned, read from its final answer as a run reads it.
+/// Returns the assignment in a final answer, as a run reads it.
 pub fn assigned<'b>(registration: &Registration<'b>, body: &'b str) -> Result<Assignment<'b>, Error> {
-    // Leaked, since the assignment borrows from it.
+    // Leaked, because the assignment borrows from it.
     let provisioning = Box::leak(Box::new(Provisioning::new(*registration, Attestation::x509())));
     provisioning.start(Duration::ZERO, 0);
     provisioning.on_answer(Duration::ZERO, Answer::new(200, None, body.as_bytes()));
@@ -55,18 +55,18 @@ pub fn toaster_key() -> DeviceKey {
     DeviceKey::from_base64(TOASTER_KEY).unwrap()
 }
 
-/// A clock that only moves during a wait.
+/// A clock that moves only during a wait.
 #[derive(Clone, Copy)]
 pub struct Clock(&'static Times);
 
 #[derive(Default)]
 struct Times {
     now: Cell<Duration>,
-    /// When the first of the futures that sleep is to be woken.
+    /// The earliest time at which a sleeping future must be woken.
     alarm: Cell<Option<Duration>>,
-    /// The number of readings before a jump, and its length.
+    /// The number of readings before the clock jumps, and the length of the jump.
     jump: Cell<Option<(usize, Duration)>>,
-    /// The milliseconds, for a peer on another thread.
+    /// The time in milliseconds, for a server on another thread.
     mirror: RefCell<Arc<AtomicU64>>,
 }
 
@@ -86,7 +86,7 @@ impl Clock {
         self.0.now.get()
     }
 
-    /// Lets the clock jump after this number of readings.
+    /// Makes the clock jump after this number of readings.
     pub fn jump(self, readings: usize, by: Duration) {
         self.0.jump.set(Some((readings, by)));
     }
@@ -100,7 +100,7 @@ impl Clock {
         self.0.mirror.borrow().store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Stores the milliseconds there each time the clock moves.
+    /// Stores the time in `millis` each time the clock moves.
     pub fn mirror(self, millis: Arc<AtomicU64>) {
         self.0.mirror.replace(millis);
     }
@@ -133,7 +133,7 @@ impl Clock {
         .await
     }
 
-    /// Runs a future to its end: when it waits, the clock goes to the next alarm.
+    /// Runs a future to its end. If the future waits, the clock moves to the next alarm.
     pub fn block_on<T>(self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let mut context = Context::from_waker(Waker::noop());
@@ -147,8 +147,7 @@ impl Clock {
     }
 }
 
-/// Drives the state machine with answers instead of a network. Requests are counted, and
-/// time passes only in its waits.
+/// Drives the state machine with answers instead of a network. It counts requests. Time passes only in its waits.
 pub struct Bench<'p, 'a> {
     pub provisioning: &'p mut Provisioning<'a>,
     pub clock: Clock,
@@ -159,7 +158,7 @@ pub struct Bench<'p, 'a> {
     pub progress: Vec<Progress>,
 }
 
-/// What the other side does with a request.
+/// How the other side reacts to a request.
 #[derive(Clone)]
 pub enum Peer {
     Answers { status: u16, retry_after: Option<u32>, body: String },
@@ -178,7 +177,7 @@ impl<'p, 'a> Bench<'p, 'a> {
         Self { provisioning, clock: Clock::default(), signer, sent, waits, progress }
     }
 
-    /// Has another signer sign.
+    /// Signs with another signer.
     pub fn signed_by(mut self, signer: impl Sign + 'static) -> Self {
         self.signer = Box::new(signer);
         self
@@ -190,7 +189,7 @@ impl<'p, 'a> Bench<'p, 'a> {
         self.run_with(|| peers.next().unwrap().clone())
     }
 
-    /// Runs to the end; `peer` says what the other side does with each request.
+    /// Runs to the end. `peer` returns the reaction of the other side to each request.
     pub fn run_with(&mut self, mut peer: impl FnMut() -> Peer) -> Result<(String, String), Error> {
         let mut buffer = [0; 2048];
         let mut last = Vec::new();
@@ -232,7 +231,7 @@ impl<'p, 'a> Bench<'p, 'a> {
         Ok((assignment.assigned_hub().to_string(), assignment.device_id().to_string()))
     }
 
-    /// The first words of what was sent: the method and the last path segment but the query.
+    /// Returns method and last path segment of each request, without the query.
     pub fn requests(&self) -> Vec<&'static str> {
         let name = |request: &String| match request.split(['?']).next().unwrap() {
             path if path.starts_with("PUT ") && path.ends_with("/register") => "register",
@@ -243,7 +242,7 @@ impl<'p, 'a> Bench<'p, 'a> {
     }
 }
 
-/// What a scripted stream does next when it is read from or written to.
+/// What a scripted stream does at the next read or write.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// These bytes, with at most this number in each read.
@@ -340,7 +339,7 @@ impl Script {
         Ok(provisioning.result(buffer)?)
     }
 
-    /// Notes what a run reports.
+    /// Returns an observer that stores the progress of a run.
     pub fn observer(&self) -> impl FnMut(Progress) {
         |progress| self.progress.borrow_mut().push(progress)
     }

@@ -1,4 +1,4 @@
-//! Provisioning over real sockets. Only the waits are virtual.
+//! Provisioning over real sockets. Only waits are virtual.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::cell::Cell;
@@ -73,8 +73,7 @@ pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Runs to the end. The waits that the service asks for pass on the state machine's clock,
-/// and take a few milliseconds of real time.
+/// Runs to the end. The waits of the run pass on the state machine's clock, and take a few milliseconds of real time.
 pub fn provision<'a, 'b>(
     provisioning: &'b mut Provisioning<'_>,
     signer: &mut impl Sign,
@@ -86,7 +85,7 @@ pub fn provision<'a, 'b>(
     provisioning.result(buffer)
 }
 
-/// The same, with an observer.
+/// Runs to the end with an observer.
 pub fn run(
     provisioning: &mut Provisioning<'_>,
     signer: &mut impl Sign,
@@ -117,7 +116,7 @@ pub fn run(
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let clock = Clock::new();
             let delay = async |wait| {
-                // The session ends in no other way.
+                // `pending` never completes, so this call ends with the wait.
                 let _ = clock.until(clock.now() + wait, pending::<Result<(), _>>()).await;
             };
             let mut connect = async |_| {
@@ -191,7 +190,7 @@ async fn over_mqtt(
     }
 }
 
-/// The timer of async runs, which the session of the example calls the board's.
+/// The timer of async runs. It replaces the board's timer in the example's session.
 #[derive(Clone, Copy)]
 struct Clock {
     started: Instant,
@@ -209,7 +208,8 @@ impl Clock {
 
     pub async fn until<T>(self, deadline: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let left = deadline.saturating_sub(self.now());
-        // What is left of a request's 60 seconds bounds what takes its time. Other waits are skipped.
+        // The time-out of a request (60 s) passes in real time, because the operation may need it. Of other waits, all
+        // but 20 ms is skipped.
         let real = if (58..=60).contains(&left.as_secs()) { left } else { left.min(Duration::from_millis(20)) };
         tokio::time::timeout(real, work).await.unwrap_or_else(|_| {
             self.skipped.set(self.skipped.get() + left - real);
@@ -218,7 +218,7 @@ impl Clock {
     }
 }
 
-/// TLS errors are final: a retry would not change them.
+/// Returns a final error, because a retry would not change a TLS error.
 pub fn refused(error: io::Error) -> ConnectError<io::Error> {
     match error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) {
         true => ConnectError::Untrusted(error),

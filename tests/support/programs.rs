@@ -20,7 +20,7 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-/// The emulator's program, which `cargo test` builds as well.
+/// Returns the path of the emulator's program, which `cargo test` also builds.
 pub fn dps_emulator() -> PathBuf {
     let path = example("gateway").parent().unwrap().with_file_name("dps-emulator");
     let path = path.with_extension(env::consts::EXE_EXTENSION);

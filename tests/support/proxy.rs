@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// The heads of the requests that came, in order.
+/// The heads of the requests, in order.
 type Heads = Arc<Mutex<Vec<String>>>;
 
 pub struct Proxy {
@@ -33,7 +33,7 @@ impl Proxy {
         })
     }
 
-    /// Answers each request with these bytes, and closes.
+    /// Answers each request with these bytes, and closes the connection.
     pub fn answering(answer: &'static [u8]) -> Self {
         Self::listen(|_, mut client| {
             client.write_all(answer)?;

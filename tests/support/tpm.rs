@@ -13,15 +13,15 @@ use azure_dps::identity::{Sign, SignError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use software_tpm::SoftwareTpm;
 
-/// Shared, because making their keys takes long.
+/// Shared, because creating their keys takes long.
 pub static TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
 pub static OTHER_TPM: LazyLock<SoftwareTpm> = LazyLock::new(SoftwareTpm::new);
 
-/// A device that has a TPM, and shows the keys of one.
+/// A device with a TPM. It may present the keys of another TPM.
 pub struct Machine {
     pub tpm: &'static SoftwareTpm,
     pub shown: &'static SoftwareTpm,
-    /// The keys in the TPM. The last one signs.
+    /// The keys in the TPM. The last key signs.
     pub activated: Vec<Vec<u8>>,
 }
 
@@ -60,7 +60,7 @@ impl Sign for Machine {
     }
 }
 
-/// The enrollment for this TPM.
+/// Returns the endorsement key for the enrollment of this TPM.
 pub fn endorsement_key(tpm: &SoftwareTpm) -> String {
     BASE64_STANDARD.encode(tpm.endorsement_key())
 }

@@ -50,7 +50,7 @@ impl<'a> Document<'a> {
         };
         let is_toml = errors.is_empty();
         for error in errors {
-            // The error's own text quotes the line, which may hold a key. Its message does not.
+            // The error's text quotes the line, which may contain a key. The error's message does not.
             let place = error.span().map(|span| position(text, span.start));
             let finding = Finding::error(Path::default(), format!("this is no TOML: {}", error.message()));
             document.findings.push(finding.placed(Path::default(), place));
