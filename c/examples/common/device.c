@@ -61,7 +61,7 @@ static void usage_error(const char *what, const char *which)
     exit(EXIT_USAGE);
 }
 
-/* Ends the program if the file cannot be opened. Without a file there is nothing to check. */
+/* Ends the program if the file cannot be opened. NULL is accepted. */
 static void check_file(const char *file_name)
 {
     if (file_name == NULL) return;
@@ -79,7 +79,7 @@ static bool read_key(azure_dps_key *key, const char *file_name, const char *vari
     if (file_name != NULL) {
         FILE *file = fopen(file_name, "r");
         if (file == NULL) usage_error("cannot read ", file_name);
-        /* stdio's own buffer would keep a copy of the key. */
+        /* The buffer of stdio would keep a copy of the key. */
         setvbuf(file, NULL, _IONBF, 0);
         len = fread(text, 1, sizeof text - 1, file);
         fclose(file);
@@ -216,7 +216,7 @@ int device_print(const azure_dps_assignment *assignment)
     return EXIT_SUCCESS;
 }
 
-/* Says whose move it is. */
+/* The exit code says who must act. */
 static int exit_code(const azure_dps_error *error, bool lookup)
 {
     switch (error->result) {
@@ -254,7 +254,7 @@ int device_report(const azure_dps_client *dps, azure_dps_result result, const vo
     size_t len;
     fprintf(stderr, "error: %s\n", azure_dps_result_name(result));
     if (azure_dps_get_error(dps, &error) != result) {
-        /* It was not the run that failed: an argument is wrong, or this program. */
+        /* The run did not fail. An argument is wrong, or this program. */
         error = (azure_dps_error){.result = result};
         return exit_code(&error, lookup);
     }

@@ -1,8 +1,8 @@
 /*
  * A device without an operating system, on a Cortex-M3. It derives its key, signs its token, and provisions
- * over MQTT. There is no network here: the answers are recorded ones, and the clock is a variable.
+ * over MQTT. There is no network: the answers are recorded, and the clock is a variable.
  *
- * The structure is that of real firmware. Replace answer() by your MQTT client, and sleep() by your delay.
+ * For real firmware, replace answer() with your MQTT client, and sleep() with your delay.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -13,14 +13,14 @@
 #define ID_SCOPE "0ne00002193"
 #define REGISTRATION_ID "breakroom499-contoso-tstrsd-007"
 #define PAYLOAD "{\"MyDeviceFirmwareVersion\":\"12.0.2.5\",\"MyDeviceProvisioningVersion\":\"1.0.0.0\"}"
-/* From Microsoft's tutorial. A real device has its own key alone. */
+/* From Microsoft's tutorial. A real device has only its own key. */
 #define GROUP_KEY "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
 #define DEVICE_KEY "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs="
 
 /* In vectors.S. */
 extern const char assigning[], assigning_end[], assigned[], assigned_end[], its_twin[], its_twin_end[];
 
-/* A tick counter of 32 bits, which is about to wrap: the run of 3 seconds ends behind 0. */
+/* A tick counter of 32 bits. It wraps during the run of 3 seconds. */
 static uint32_t now_ms = 0xfffffc00u;
 
 static void sleep(uint32_t ms)
@@ -49,13 +49,13 @@ static azure_dps_str between(const char *start, const char *end)
     return str;
 }
 
-/* What the service answers: topic and body. */
+/* An answer of the service: topic and body. */
 struct message {
     const char *topic;
     azure_dps_str body;
 };
 
-/* The recorded answers, and a refusal. Publishes `topic` in real firmware, and waits for a message. */
+/* Returns a recorded answer. In real firmware, publish `topic` and wait for a message. */
 static struct message answer(azure_dps_str topic)
 {
     struct message message = {NULL, {NULL, 0}};
@@ -75,7 +75,7 @@ static struct message answer(azure_dps_str topic)
     return message;
 }
 
-/* One run, whatever it ends with. Returns the body of the last message: the result is read from it. */
+/* Does one run. Returns the body of the last message, which has the result. */
 static azure_dps_str provision(azure_dps_client *dps, azure_dps_signer *signer, uint64_t unix_time)
 {
     char buffer[512];
@@ -89,7 +89,7 @@ static azure_dps_str provision(azure_dps_client *dps, azure_dps_signer *signer, 
         switch (azure_dps_step(dps, now_ms, &wait_ms)) {
         case AZURE_DPS_SIGN:
             if (azure_dps_sign(dps, signer, buffer, sizeof buffer) != AZURE_DPS_OK) return last;
-            /* Here an MQTT client connects with user name and password. */
+            /* In real firmware, connect the MQTT client with user name and password here. */
             if (azure_dps_mqtt_on_connack(dps, now_ms, 0) != AZURE_DPS_OK) return last;
             break;
         case AZURE_DPS_SEND:
@@ -145,7 +145,7 @@ static void session(azure_dps_client *dps, azure_dps_signer *signer)
     check(azure_dps_mqtt_write_user_name(dps, buffer, sizeof buffer, NULL) == AZURE_DPS_OK &&
               strncmp(buffer, user_name, sizeof user_name - 1) == 0,
           "has the user name");
-    /* The signature is the one that Python's hmac makes. */
+    /* The expected signature is from Python's hmac. */
     check(azure_dps_mqtt_write_password(dps, buffer, sizeof buffer, NULL) == AZURE_DPS_OK &&
               strcmp(buffer,
                      "SharedAccessSignature sr=" ID_SCOPE "%2fregistrations%2f" REGISTRATION_ID "&sig="

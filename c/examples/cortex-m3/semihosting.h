@@ -1,5 +1,5 @@
 /*
- * Output and exit code by semihosting: a debugger, or QEMU, acts on `bkpt 0xab`.
+ * Output and exit code by semihosting: a debugger or QEMU handles `bkpt 0xab`.
  * https://github.com/ARM-software/abi-aa/blob/main/semihosting/semihosting.rst
  */
 #ifndef SEMIHOSTING_H

@@ -3,7 +3,7 @@
 
 #include "semihosting.h"
 
-/* Named in mps2-an385.ld. */
+/* Defined in mps2-an385.ld. */
 extern uint32_t data_start[], data_end[], bss_start[], bss_end[], stack_top[];
 extern const uint32_t data_image[];
 
@@ -11,14 +11,14 @@ int main(void);
 
 void reset(void)
 {
-    /* `volatile`: else the compiler calls memcpy() and memset(). */
+    /* Without `volatile`, the compiler calls memcpy() and memset(). */
     const uint32_t *from = data_image;
     for (volatile uint32_t *to = data_start; to < data_end; to++) *to = *from++;
     for (volatile uint32_t *to = bss_start; to < bss_end; to++) *to = 0;
     semihosting_exit(main());
 }
 
-/* A fault. Nothing enables an interrupt. */
+/* Only a fault calls it: no interrupt is enabled. */
 static void fault(void)
 {
     semihosting_exit(125);

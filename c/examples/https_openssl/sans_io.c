@@ -1,6 +1,6 @@
 /*
- * Provisions a device over HTTPS, and drives the state machine itself: for an event loop, or for a network
- * that does not fit azure_dps_io. This is the part to copy; main.c does the same in one call.
+ * Provisions a device over HTTPS and drives the state machine in its own loop. Copy this file for an event
+ * loop, or for a network that does not fit azure_dps_io. main.c does the same in one call.
  */
 #include "../common/device.h"
 #include "tls.h"
@@ -15,15 +15,15 @@ static uint8_t buffer[AZURE_DPS_HTTP_SIZE(AZURE_DPS_ID_SCOPE_MAX, AZURE_DPS_REGI
 
 static uint32_t now(void) { return device_clock_ms(NULL); }
 
-/* Closes the connection, and has the state machine decide what a failure of the network means. */
+/* Closes the connection and reports the failure. azure_dps_step() then decides what to do. */
 static azure_dps_result on_failure(struct tls *tls, azure_dps_result error)
 {
     if (tls->ssl != NULL) tls_close(tls);
     return azure_dps_on_error(&dps, now(), error);
 }
 
-/* The service may close a connection at any time between two requests. Without a word about it, the same
- * request is due again, on a new connection. */
+/* The service may close a connection between two requests. Then do not report an error: the same request is
+ * due again, on a new connection. */
 static azure_dps_result on_stale(struct tls *tls)
 {
     tls_close(tls);
@@ -42,7 +42,7 @@ static azure_dps_result open_connection(struct tls *tls)
     return result;
 }
 
-/* Sends the request that is due, and hands in the answer, or the reason why there is none. */
+/* Sends the request that is due. Passes in the answer, or the error if there is no answer. */
 static azure_dps_result exchange(struct tls *tls)
 {
     size_t request_len, sent = 0;
@@ -70,12 +70,12 @@ static azure_dps_result exchange(struct tls *tls)
         int32_t len = tls_read(tls, space, size);
         if (is_reused && len <= 0 && len != AZURE_DPS_IO_AGAIN) return on_stale(tls);
         if (len >= 0) {
-            /* 0: the peer closed the connection. That may be the end of the answer. */
+            /* 0: the server closed the connection. This may be the end of the answer. */
             bool keep_alive = false;
             int32_t complete =
                 azure_dps_http_received(&dps, now(), buffer, sizeof buffer, (size_t)len, &keep_alive);
             if (complete == 0) continue;
-            /* Complete, or there will be no answer. azure_dps_step() knows how to go on. */
+            /* The answer is complete, or there is no answer. azure_dps_step() returns the next step. */
             if (!keep_alive) tls_close(tls);
             return AZURE_DPS_OK;
         }
@@ -85,7 +85,7 @@ static azure_dps_result exchange(struct tls *tls)
     return result;
 }
 
-/* Drives the run to its end. */
+/* Does the whole run. */
 static azure_dps_result drive(struct tls *tls, const azure_dps_signer *signer)
 {
     azure_dps_result result = azure_dps_start(&dps, now(), (uint64_t)time(NULL));
@@ -98,7 +98,7 @@ static azure_dps_result drive(struct tls *tls, const azure_dps_signer *signer)
         case AZURE_DPS_WAIT: device_delay_ms(NULL, wait_ms); break;
         case AZURE_DPS_FINISHED: return azure_dps_get_error(&dps, &(azure_dps_error){0});
         default:
-            /* AZURE_DPS_ACTIVATE is for a TPM. The rest is misuse. */
+            /* AZURE_DPS_ACTIVATE is for a TPM. Other values are wrong use. */
             result = step < 0 ? step : AZURE_DPS_ERR_UNSUPPORTED;
         }
     }

@@ -12,12 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* tls_read() and tls_write() return at least this often, so that the run's time-outs are kept. */
+/* The maximum time of tls_read() and tls_write(). The library checks its time-outs between them. */
 #define SLICE_MS 250
 
 bool tls_init(struct tls *tls, const char *ca_file, const char *certificate, const char *private_key)
 {
-    /* A write to a connection that the peer has closed is an error, not a signal. */
+    /* A write to a closed connection returns an error and sends no signal. */
     signal(SIGPIPE, SIG_IGN);
     tls->ssl = NULL;
     tls->context = SSL_CTX_new(TLS_client_method());
@@ -44,7 +44,7 @@ void tls_free(struct tls *tls)
     tls->context = NULL;
 }
 
-/* Bounds each call that waits for the socket. Linux bounds connect() by the time-out for sending. */
+/* Sets the time-out of each call on the socket. On Linux, connect() uses the time-out for sending. */
 static void set_timeout(int socket_fd, uint32_t ms)
 {
     struct timeval time = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000) * 1000};
@@ -92,7 +92,7 @@ int32_t tls_connect(void *ctx, const char *host, uint16_t port, uint32_t timeout
     if (socket_fd < 0) return AZURE_DPS_ERR_CONNECT;
     set_timeout(socket_fd, SLICE_MS);
     tls->ssl = SSL_new(tls->context);
-    /* The name for the server, and the name that its certificate must have. */
+    /* The name for SNI, and the name that the certificate must have. */
     bool is_ready = tls->ssl != NULL && SSL_set_tlsext_host_name(tls->ssl, host) == 1 &&
                     SSL_set1_host(tls->ssl, host) == 1 && SSL_set_fd(tls->ssl, socket_fd) == 1;
     int connected = -1;
@@ -116,7 +116,7 @@ int32_t tls_connect(void *ctx, const char *host, uint16_t port, uint32_t timeout
     return verdict != X509_V_OK ? AZURE_DPS_ERR_UNTRUSTED : AZURE_DPS_ERR_CONNECT;
 }
 
-/* What azure_dps_io wants to know about a read or a write that moved no bytes. */
+/* Returns the result for azure_dps_io of a read or a write that transferred no bytes. */
 static int32_t nothing_moved(const struct tls *tls, int result)
 {
     int error = SSL_get_error(tls->ssl, result);

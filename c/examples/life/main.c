@@ -1,6 +1,6 @@
 /*
- * One boot of a device that lives for years. It connects to the hub of its record, and asks DPS only if there
- * is no record, or if the hub refuses it. DPS over HTTPS with OpenSSL, the hub over MQTT with paho.
+ * One boot of a device that stores its assignment. It connects to the hub of its record. It asks DPS if there is
+ * no record, or if the hub rejects the device. DPS is over HTTPS with OpenSSL, the hub over MQTT with paho.
  *
  *     dps-emulator --https 127.0.0.1:8443 --mqtts 127.0.0.1:8883 --ca-out ca.pem
  *     export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=
@@ -18,14 +18,14 @@
 
 #define EXIT_OTHER 1
 
-/* This program ends if there is nothing to do for longer. A device waits. */
+/* This program ends if the next wait is longer. A real device waits. */
 #define LONGEST_WAIT_MS 10000
 
 static azure_dps_reprovisioning life;
 static azure_dps_client dps;
 /* Room for the longest IDs, and for payloads of up to 2 KB. */
 static uint8_t buffer[AZURE_DPS_HTTP_SIZE(AZURE_DPS_ID_SCOPE_MAX, AZURE_DPS_REGISTRATION_ID_MAX, 2048, 2048)];
-/* In place of flash: what is in the file. */
+/* The content of the file. A real device has flash. */
 static uint8_t record[AZURE_DPS_RECORD_SIZE(AZURE_DPS_REGISTRATION_ID_MAX, 2048)];
 static size_t record_len;
 
@@ -39,7 +39,7 @@ static void read_record(const char *file_name)
     fclose(file);
 }
 
-/* Replaces the file in one step: after a power cut, the old record is there, or the new one. */
+/* Replaces the file in one step: after a power cut, the file has the old record or the new one. */
 static bool write_record(const char *file_name)
 {
     char new_name[4096];
@@ -51,7 +51,7 @@ static bool write_record(const char *file_name)
     return is_written && rename(new_name, file_name) == 0;
 }
 
-/* Asks DPS, and keeps the assignment. Returns the exit code. */
+/* Asks DPS and stores the assignment. Returns the exit code. */
 static int provision(struct device *device, struct tls *tls, const azure_dps_config *config)
 {
     const azure_dps_io io = {

@@ -11,7 +11,7 @@
 #define TIMEOUT_MS 30000
 #define DEVICE_ID_MAX 128
 
-/* The answers to the device's requests carry these numbers. */
+/* The request IDs. The answers contain them. */
 #define GET_TWIN 1
 #define REPORT 2
 
@@ -74,7 +74,7 @@ static bool receive_twin(struct session *session, uint32_t request_id, azure_dps
     return false;
 }
 
-/* What the device does in the session. Returns the outcome. */
+/* Telemetry and twin in one session. Returns the outcome. */
 static int32_t talk(struct session *session, const azure_dps_hub *hub)
 {
     static const char TEMPERATURE[] = "{\"temperature\":21.5}", FIRMWARE[] = "{\"firmware\":\"12.0.2.5\"}";

@@ -1,5 +1,5 @@
 /*
- * Provisions a device over MQTT with paho. With --connect it goes on to the hub.
+ * Provisions a device over MQTT with paho. With --connect, it also connects to the hub.
  *
  *     dps-emulator --mqtts 127.0.0.1:8883 --ca-out ca.pem
  *     export AZURE_DPS_SYMMETRIC_KEY=JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=
@@ -21,14 +21,14 @@ static uint8_t buffer[AZURE_DPS_MQTT_ANSWER_SIZE(AZURE_DPS_REGISTRATION_ID_MAX, 
 
 static uint32_t now(void) { return device_clock_ms(NULL); }
 
-/* Closes the session, and has the state machine decide what a failure of the network means. */
+/* Closes the session and reports the failure. azure_dps_step() then decides what to do. */
 static azure_dps_result on_failure(struct session *session, azure_dps_result error)
 {
     session_close(session);
     return azure_dps_on_error(&dps, now(), error);
 }
 
-/* Opens the session: the token is its password. */
+/* Opens the session. The token is its password. */
 static azure_dps_result sign_in(struct session *session)
 {
     char host[AZURE_DPS_HOST_SIZE], client_id[AZURE_DPS_REGISTRATION_ID_MAX + 1];
@@ -56,13 +56,13 @@ static azure_dps_result sign_in(struct session *session)
     return result;
 }
 
-/* Publishes the request that is due, and hands in the answer, or the reason why there is none. */
+/* Publishes the request that is due. Passes in the answer, or the error if there is no answer. */
 static azure_dps_result exchange(struct session *session)
 {
     azure_dps_str topic;
     azure_dps_bytes body;
     azure_dps_result result = session->client != NULL ? AZURE_DPS_OK : sign_in(session);
-    /* Without a session, azure_dps_step() knows how to go on. */
+    /* If there is no session, azure_dps_step() returns the next step. */
     if (result != AZURE_DPS_OK || session->client == NULL) return result;
 
     result = azure_dps_mqtt_write_publish(&dps, now(), buffer, sizeof buffer, &topic, &body, NULL);
@@ -74,7 +74,7 @@ static azure_dps_result exchange(struct session *session)
         int received = session_receive(session, azure_dps_request_time_left(&dps, now()));
         if (received < 0) return on_failure(session, AZURE_DPS_ERR_CLOSED);
         if (received == 0) return on_failure(session, AZURE_DPS_ERR_STALLED);
-        /* The assignment points into the answer. The buffer stays, paho's message does not. */
+        /* The assignment points into the answer. Copy the answer, because paho frees its message. */
         size_t len = (size_t)session->message->payloadlen;
         if (len > sizeof buffer) return AZURE_DPS_ERR_BUFFER_TOO_SMALL;
         memcpy(buffer, session->message->payload, len);
@@ -84,7 +84,7 @@ static azure_dps_result exchange(struct session *session)
     }
 }
 
-/* Waits. paho answers pings only while it is asked for messages. */
+/* Waits. paho keeps the session alive only inside MQTTClient_receive(). */
 static void wait(struct session *session, uint32_t wait_ms)
 {
     uint32_t started = now(), passed = 0;
@@ -95,7 +95,7 @@ static void wait(struct session *session, uint32_t wait_ms)
     if (passed < wait_ms) device_delay_ms(NULL, wait_ms - passed);
 }
 
-/* Drives the run to its end. The last answer is in `buffer` then. */
+/* Does the whole run. Afterwards, the last answer is in `buffer`. */
 static azure_dps_result drive(struct session *session, const azure_dps_signer *signer)
 {
     azure_dps_error error;
@@ -105,7 +105,7 @@ static azure_dps_result drive(struct session *session, const azure_dps_signer *s
         int32_t step = azure_dps_step(&dps, now(), &wait_ms);
         switch (step) {
         case AZURE_DPS_SIGN:
-            /* A session has one password. The new token needs a new session. */
+            /* The new token is the password of a new session. */
             session_close(session);
             result = azure_dps_sign(&dps, signer, buffer, sizeof buffer);
             break;
@@ -113,7 +113,7 @@ static azure_dps_result drive(struct session *session, const azure_dps_signer *s
         case AZURE_DPS_WAIT: wait(session, wait_ms); break;
         case AZURE_DPS_FINISHED: return azure_dps_get_error(&dps, &error);
         default:
-            /* Only misuse leads here: over MQTT nothing is activated. */
+            /* Wrong use. AZURE_DPS_ACTIVATE is for a TPM, over HTTP. */
             result = step < 0 ? step : AZURE_DPS_ERR_UNSUPPORTED;
         }
     }

@@ -3,8 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* OpenSSL's words. What is wrong with a certificate, the server's or one of these files, is so the next time,
- * too. */
+/* Texts of OpenSSL. A wrong certificate, of the server or in a file, is still wrong in the next attempt. */
 static int on_tls_error(const char *text, size_t len, void *ctx)
 {
     bool *is_untrusted = ctx;
@@ -27,8 +26,7 @@ int32_t session_open(struct session *session, const char *host, uint16_t port, c
     tls.privateKey = session->private_key;
     tls.sslVersion = MQTT_SSL_VERSION_TLS_1_2;
     tls.enableServerCertAuth = 1;
-    tls.verify =
-        1; /* The certificate must be the host's. paho cannot check the address of a host without a name. */
+    tls.verify = 1; /* The certificate must be for the host name. paho cannot check an IP address. */
     tls.ssl_error_cb = on_tls_error;
     tls.ssl_error_context = &is_untrusted;
     options.ssl = &tls;
@@ -52,7 +50,7 @@ int32_t session_open(struct session *session, const char *host, uint16_t port, c
     MQTTClient_destroy(&session->client);
     session->client = NULL;
     if (code > 0) return code;
-    /* A certificate for another host looks to paho's caller like a host that is not there. */
+    /* paho returns the same code for a certificate of another host and for an unreachable host. */
     fprintf(stderr, "%s: no session, paho's error %d\n", uri, code);
     return is_untrusted ? AZURE_DPS_ERR_UNTRUSTED : AZURE_DPS_ERR_CONNECT;
 }

@@ -36,7 +36,7 @@ static volatile uint32_t *reg(uintptr_t address)
 
 void board_start(void)
 {
-    /* Interrupts end a wait. None is taken: there are no handlers. */
+    /* An interrupt ends a wait. Interrupts stay masked, because there are no handlers. */
     __asm__ volatile("cpsid i" ::: "memory");
     *SYSTICK_RELOAD = CLOCK_HZ / 100 - 1;
     *SYSTICK_NOW = 0;
@@ -53,15 +53,15 @@ uint32_t board_clock_ms(void)
 
 void board_idle(void)
 {
-    /* What is not pending by now ends the wait when it comes. */
+    /* A byte that arrives after this check also ends the wait. */
     if ((*UART_STATE & UART_RECEIVER_FULL) == 0) __asm__ volatile("wfi" ::: "memory");
-    *SCB_ICSR = 1u << 25; /* SysTick's is over. */
+    *SCB_ICSR = 1u << 25; /* Clears the pending bit of SysTick. */
 }
 
 int board_line_get(void)
 {
     if ((*UART_STATE & UART_RECEIVER_FULL) == 0) return -1;
-    /* Before the byte is taken: the next one has an interrupt of its own. */
+    /* Clear it before the read: the next byte sets it again. */
     *UART_INTERRUPT = 2u;
     *NVIC_UNPEND = UART_RECEIVE_INTERRUPT;
     return (int)(*UART_DATA & 0xffu);
@@ -112,7 +112,7 @@ void board_exit(int code)
     semihosting_exit(code);
 }
 
-/* The host's randomness stands for a TRNG. A product must have one, or its keys can be guessed. */
+/* The host's random numbers replace a TRNG. A product needs a TRNG, or an attacker can guess its keys. */
 int mbedtls_hardware_poll(void *data, unsigned char *output, size_t len, size_t *written)
 {
     (void)data;

@@ -1,6 +1,6 @@
 /*
- * A device without an operating system, on a Cortex-M3, that provisions over TLS 1.2. QEMU's command line has
- * its words: a name, the host name of DPS, a file with the CA, a file with the device's key.
+ * A device without an operating system on a Cortex-M3. It provisions over TLS 1.2. The arguments are on QEMU's
+ * command line: a name, the host name of DPS, a file with the CA, a file with the device's key.
  */
 #include <mbedtls/memory_buffer_alloc.h>
 #include <mbedtls/platform_util.h>
@@ -56,7 +56,7 @@ static void print_problem(const struct tls *tls, uint32_t flag, const char *text
     if ((tls->problems & flag) != 0) semihosting_print(text);
 }
 
-/* Returns the exit code: 0, or that of the library without its sign. */
+/* Returns the exit code: 0, or the absolute value of the library's error. */
 static int provision(struct tls *tls, const char *host, azure_dps_key *key)
 {
     static azure_dps_client dps;
@@ -104,7 +104,7 @@ static int provision(struct tls *tls, const char *host, azure_dps_key *key)
         print_problem(tls, MBEDTLS_X509_BADCERT_EXPIRED, "the certificate has expired\n");
     }
     azure_dps_deinit(&dps);
-    mbedtls_platform_zeroize(buffer, sizeof buffer); /* It had the token. */
+    mbedtls_platform_zeroize(buffer, sizeof buffer); /* It may contain the token. */
     return result == AZURE_DPS_OK ? 0 : -(int)result;
 }
 

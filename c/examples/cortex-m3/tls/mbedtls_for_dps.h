@@ -1,25 +1,25 @@
 /*
  * mbedTLS 3.6 for a client of DPS: TLS 1.2 with ECDHE, certificates of RSA and ECDSA, AES-GCM.
- * It has no file system, no operating system and no source of randomness of its own.
+ * It uses no file system, no operating system and no built-in random numbers.
  */
 #ifndef MBEDTLS_FOR_DPS_H
 #define MBEDTLS_FOR_DPS_H
 
-/* What the board has: board.c. */
+/* Provided by board.c. */
 #define MBEDTLS_PLATFORM_C
 #define MBEDTLS_PLATFORM_MEMORY
 #define MBEDTLS_MEMORY_BUFFER_ALLOC_C
-#define MBEDTLS_MEMORY_DEBUG /* Tells how much of the heap was used. Not for a product. */
+#define MBEDTLS_MEMORY_DEBUG /* Measures the use of the heap. Not for a product. */
 #define MBEDTLS_PLATFORM_NO_STD_FUNCTIONS
 #define MBEDTLS_PLATFORM_FPRINTF_MACRO(...) ((void)0)
 #define MBEDTLS_PLATFORM_SNPRINTF_MACRO snprintf
 #define MBEDTLS_PLATFORM_EXIT_MACRO board_exit
-void board_exit(int code); /* If the heap is damaged. */
+void board_exit(int code); /* Called if the heap is damaged. */
 #define MBEDTLS_NO_PLATFORM_ENTROPY
 #define MBEDTLS_ENTROPY_HARDWARE_ALT
 #define MBEDTLS_ENTROPY_C
 #define MBEDTLS_CTR_DRBG_C
-/* Without the date, expired certificates are accepted. */
+/* Without the date, mbedTLS accepts expired certificates. */
 #define MBEDTLS_HAVE_TIME
 #define MBEDTLS_HAVE_TIME_DATE
 #define MBEDTLS_PLATFORM_MS_TIME_ALT
@@ -33,7 +33,7 @@ void board_exit(int code); /* If the heap is damaged. */
 #define MBEDTLS_SSL_SERVER_NAME_INDICATION
 #define MBEDTLS_KEY_EXCHANGE_ECDHE_ECDSA_ENABLED
 #define MBEDTLS_KEY_EXCHANGE_ECDHE_RSA_ENABLED
-/* The service's records may have 16 KB. A request is smaller than 2 KB. */
+/* A TLS record of the service may have 16 KB. A request is smaller than 2 KB. */
 #define MBEDTLS_SSL_IN_CONTENT_LEN 16384
 #define MBEDTLS_SSL_OUT_CONTENT_LEN 2048
 

@@ -4,7 +4,7 @@
 
 #include "board.h"
 
-/* A read returns at least this often, so that the run's time-outs are kept. */
+/* The maximum time of a read. The library checks its time-outs between reads. */
 #define SLICE_MS 250u
 
 static int line_send(void *ctx, const unsigned char *bytes, size_t len)
@@ -29,7 +29,7 @@ static bool must_wait(int result)
     return result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
-/* Waits for a moment and returns true, if `result` says so and there is time left. */
+/* If `result` asks for a wait and there is time left, waits for a moment and returns true. */
 static bool goes_on(int result, uint32_t start, uint32_t timeout_ms)
 {
     if (!must_wait(result) || board_clock_ms() - start >= timeout_ms) return false;
@@ -63,11 +63,11 @@ int32_t tls_connect(void *ctx, const char *host, uint16_t port, uint32_t timeout
 {
     struct tls *tls = ctx;
     const uint32_t start = board_clock_ms();
-    (void)port; /* QEMU knows where the line goes. */
+    (void)port; /* QEMU connects the line. */
     if (tls->is_used) return AZURE_DPS_ERR_CONNECT;
     tls->is_used = true;
     int result = mbedtls_ssl_setup(&tls->ssl, &tls->config);
-    /* The name for the server, and the name that its certificate must have. */
+    /* The name for SNI, and the name that the certificate must have. */
     if (result == 0) result = mbedtls_ssl_set_hostname(&tls->ssl, host);
     if (result == 0) {
         mbedtls_ssl_set_bio(&tls->ssl, NULL, line_send, line_receive, NULL);
@@ -84,7 +84,7 @@ int32_t tls_connect(void *ctx, const char *host, uint16_t port, uint32_t timeout
     return result;
 }
 
-/* What azure_dps_io wants to know. */
+/* Returns the result for azure_dps_io. */
 static int32_t outcome(int result)
 {
     if (must_wait(result)) return AZURE_DPS_IO_AGAIN;

@@ -1,6 +1,6 @@
 /*
- * azure_dps_io over mbedTLS and the board's line. There is one line, so there is one connection a boot. A run
- * needs no second one while the service keeps the first one alive, as the emulator does.
+ * azure_dps_io over mbedTLS and the board's serial line. There is one line, so there is one connection for each
+ * boot. This is enough if the service keeps the connection open, as the emulator does.
  */
 #ifndef TLS_H
 #define TLS_H
@@ -16,14 +16,14 @@ struct tls {
     mbedtls_x509_crt roots;
     mbedtls_ssl_config config;
     mbedtls_ssl_context ssl;
-    bool is_used;      /**< The line has been used. */
-    uint32_t problems; /**< MBEDTLS_X509_BADCERT_*: what is wrong with the server's certificate. */
+    bool is_used;      /**< The line was used before. */
+    uint32_t problems; /**< MBEDTLS_X509_BADCERT_*: the errors of the server's certificate. */
 };
 
-/** Trusts the CAs in `pem`, which ends with a zero byte; `len` counts it. Returns 0, or mbedTLS's code. */
+/** Trusts the CAs in `pem`. `pem` ends with a zero byte, which `len` counts. Returns 0, or mbedTLS's code. */
 int tls_init(struct tls *tls, const unsigned char *pem, size_t len);
 
-/** The callbacks of azure_dps_io; `ctx` is the struct tls. */
+/** The callbacks of azure_dps_io. `ctx` is the struct tls. */
 int32_t tls_connect(void *ctx, const char *host, uint16_t port, uint32_t timeout_ms);
 int32_t tls_read(void *ctx, uint8_t *buffer, size_t size);
 int32_t tls_write(void *ctx, const uint8_t *bytes, size_t len);
