@@ -1,10 +1,10 @@
-/* The outcome: what an answer must have and may have, whose hub it is, and from which bytes it is read. */
+/* The assignment: required and optional members of an answer, and the buffer that it is read from. */
 #include <stdio.h>
 #include <string.h>
 
 #include "support.h"
 
-/* What a run to this answer says, over HTTP. */
+/* Runs over HTTP to this answer, and returns the result. */
 static azure_dps_result after(device *device, const char *body, azure_dps_assignment *assignment)
 {
     certified(device, TOASTER);
@@ -192,7 +192,7 @@ static void a_hub_may_have_a_port_and_nothing_else(void)
     }
 }
 
-/* The same lengths everywhere, and another hub, or another device. */
+/* The lengths are equal. The hub or the device differs. */
 static void the_result_is_read_from_the_bytes_that_were_checked(void)
 {
     device device;
@@ -211,7 +211,7 @@ static void the_result_is_read_from_the_bytes_that_were_checked(void)
         CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len, &assignment),
                   AZURE_DPS_ERR_WRONG_BUFFER);
     }
-    /* What follows the answer does not matter, and the device ID that was checked is kept. */
+    /* Bytes after the answer are ignored. The client keeps the device ID that it checked. */
     azure_dps_str body = exact_str(format("%s ", assigned()));
     CHECK_INT(azure_dps_get_assignment(&device.dps, body.ptr, body.len, &assignment), AZURE_DPS_OK);
     body = exact_str(assigned());
@@ -264,7 +264,7 @@ static void what_is_needed_must_be_of_its_type(void)
     }
 }
 
-/* Whatever the service, or somebody in its place, answers: the same as in the Rust tests. */
+/* The Rust tests have the same answers. */
 static void answers_that_assign_nothing(void)
 {
     static const struct {
@@ -296,7 +296,7 @@ static void answers_that_assign_nothing(void)
         CHECK_INT(run_to(&device, rows[i].status, rows[i].body, &assignment), rows[i].result);
         azure_dps_deinit(&device.dps);
     }
-    /* Another device's. */
+    /* The answer is for another device. */
     device device;
     azure_dps_assignment assignment;
     CHECK_INT(

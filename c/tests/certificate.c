@@ -1,4 +1,4 @@
-/* A certificate issued with the assignment: the request on its way out, and the chain in any order. */
+/* A certificate issued with the assignment: the request, and the chain in any order. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ static azure_dps_bytes csr_of(const uint8_t *der, size_t len)
     return csr;
 }
 
-/* A device that was assigned with this chain: JSON. */
+/* A device that was assigned with this chain, in JSON. */
 static void issued(device *device, const char *chain, azure_dps_assignment *assignment)
 {
     certified(device, TOASTER);
@@ -51,7 +51,7 @@ static void the_request_carries_the_csr_in_the_version_that_knows_it(void)
     begin(&device);
     CHECK(contains(request(&device, 0), "/register?api-version=2025-07-01-preview "));
     azure_dps_deinit(&device.dps);
-    /* A look-up does not send it. */
+    /* A look-up does not send the csr. */
     device.config.api_version = exact_str("");
     device.config.lookup = 1;
     begin(&device);
@@ -158,7 +158,7 @@ static void a_chain_without_the_devices_key_is_malformed(void)
                                                buffer, sizeof buffer, NULL),
               AZURE_DPS_ERR_MALFORMED);
     azure_dps_deinit(&device.dps);
-    /* No chain at all. */
+    /* No chain. */
     static const char *const none[] = {"{\"leaf\":\"TEVBRg==\"}", "7", "\"TEVBRg==\"", "true", "null"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         row(none[i]);

@@ -1,11 +1,11 @@
-/* A device's request for a certificate, another device's, and the chain that was issued: DER, made once with
+/* Certificate requests of two devices, and the issued chain, in DER. Made once with
  *
  *     openssl ecparam -name prime256v1 -genkey -noout -out d.key
  *     openssl req -new -key d.key -subj /CN=d -outform der -out csr.der
  *     openssl x509 -req -in d.csr -CA root.pem -CAkey root.key -CAcreateserial -days 25567 -extfile d.ext \
  *         -outform der -out leaf.der
  *
- * Nobody needs the keys. */
+ * The keys are not needed. */
 #ifndef CERTIFICATES_H
 #define CERTIFICATES_H
 

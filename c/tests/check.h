@@ -1,5 +1,5 @@
-/* Checks that say where they failed and what was seen. A test is a function; a program runs its tests with
- * RUN(), and ends with `return finish();`, which prints "N passed, N failed". */
+/* Checks that print where they failed, and the value. A test is a function. A program runs its tests with
+ * RUN() and ends with `return finish();`, which prints "N passed, N failed". */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-/* Each checks once, goes on whatever the outcome, and returns it. */
+/* Each returns whether the check passed. The test continues after a failure. */
 #define CHECK(condition) check((condition), __FILE__, __LINE__, #condition)
 #define CHECK_INT(seen, expected) check_int((int64_t)(seen), (int64_t)(expected), __FILE__, __LINE__, #seen)
 #define CHECK_TEXT(seen, len, expected) check_text((seen), (len), (expected), __FILE__, __LINE__, #seen)
@@ -20,7 +20,7 @@ extern "C" {
 /* Runs one test. */
 #define RUN(test) run_test((test), #test)
 
-/* Printed with each check that fails from now on in this test: which row of a table it was. */
+/* Sets the name of the table row. Each check that fails later in this test prints it. */
 void row(const char *text);
 
 bool check(bool condition, const char *file, int line, const char *text);

@@ -93,7 +93,7 @@ static void payloads_are_one_json_object(void)
         CHECK_INT(error_of(&device).position, bad[i].position);
         azure_dps_deinit(&device.dps);
     }
-    /* No payload is none. */
+    /* An empty payload is no payload. */
     device.config.payload = exact_str("");
     begin(&device);
     CHECK(ends_with(request(&device, 0), "\r\n\r\n{\"registrationId\":\"" TOASTER "\"}"));
@@ -165,7 +165,7 @@ static void endpoints(void)
         CHECK_INT(azure_dps_set_endpoint(&device.dps, exact_str(bad[i])), AZURE_DPS_ERR_INVALID_ENDPOINT);
     }
     CHECK_INT(azure_dps_set_endpoint(&device.dps, exact_str("h\xf6st")), AZURE_DPS_ERR_ARGUMENT);
-    /* What was refused changed nothing. */
+    /* The rejected endpoints changed nothing. */
     uint16_t port = AZURE_DPS_HTTPS_PORT;
     CHECK_INT(azure_dps_write_host(&device.dps, host, sizeof host, &len, &port), AZURE_DPS_OK);
     CHECK_TEXT(host, len, ENDPOINT);
@@ -195,7 +195,7 @@ static void another_version_of_the_header_is_refused(void)
     azure_dps_deinit(&device.dps);
 }
 
-/* Which member of the configuration is wrong. */
+/* The error names the wrong member of the configuration. */
 static void wrong_members_of_the_configuration_are_told(void)
 {
     const azure_dps_str no_text = {NULL, 3}, not_utf8 = exact_str("\xff");
@@ -230,7 +230,7 @@ static void wrong_members_of_the_configuration_are_told(void)
     CHECK_INT(azure_dps_init(&device.dps, NULL), AZURE_DPS_ERR_ARGUMENT);
 }
 
-/* The message to sign, which has the expiry. */
+/* Returns the message to sign. It contains the expiry. */
 static const char *message_of(device *device)
 {
     char buffer[256];
@@ -257,7 +257,7 @@ static void the_configuration_is_used(void)
     CHECK_INT(result_of(&device), AZURE_DPS_ERR_STILL_ASSIGNING);
     azure_dps_deinit(&device.dps);
 
-    /* Everything else. */
+    /* All other members. */
     toaster(&device);
     device.config.timeout_ms = 100000;
     device.config.request_timeout_ms = 20000;
@@ -282,14 +282,14 @@ static void the_configuration_is_used(void)
     CHECK_INT(azure_dps_on_error(&device.dps, now, AZURE_DPS_ERR_CONNECT), AZURE_DPS_OK);
     CHECK_INT(step(&device, now), AZURE_DPS_FINISHED);
     CHECK_INT(result_of(&device), AZURE_DPS_ERR_CONNECT);
-    /* A part of a second counts: the token must not expire before the run. */
+    /* The lifetime is rounded up: the token must not expire before the run ends. */
     device.config.timeout_ms = 300001;
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_OK);
     CHECK_INT(azure_dps_start(&device.dps, 0, UNIX_TIME), AZURE_DPS_OK);
     CHECK_INT(step(&device, 0), AZURE_DPS_SIGN);
     CHECK(ends_with(message_of(&device), "\n1700000301"));
     azure_dps_deinit(&device.dps);
-    /* The seed spreads devices over time. */
+    /* Different seeds give different waits. */
     uint32_t waits[2];
     for (uint32_t seed = 0; seed < 2; seed++) {
         certified(&device, TOASTER);
@@ -362,7 +362,7 @@ static void what_is_not_due_is_told(void)
     CHECK_INT(azure_dps_request_time_left(&device.dps, 0), 0);
     CHECK_INT(azure_dps_on_error(&device.dps, 0, AZURE_DPS_ERR_CONNECT), AZURE_DPS_ERR_NOT_STARTED);
     CHECK_INT(azure_dps_mqtt_on_connack(&device.dps, 0, 0), AZURE_DPS_ERR_NOT_STARTED);
-    /* To be signed. */
+    /* Before the signature. */
     CHECK_INT(azure_dps_start(&device.dps, 0, UNIX_TIME), AZURE_DPS_OK);
     CHECK_INT(azure_dps_http_write_request(&device.dps, 0, device.buffer, sizeof device.buffer, &len),
               AZURE_DPS_ERR_NOT_DUE);
@@ -370,7 +370,7 @@ static void what_is_not_due_is_told(void)
               AZURE_DPS_ERR_NOT_FINISHED);
     CHECK_INT(result_of(&device), AZURE_DPS_ERR_NOT_FINISHED);
     sign(&device, 0);
-    /* Signed. */
+    /* After the signature. */
     CHECK_INT(azure_dps_sign(&device.dps, &device.signer, device.buffer, sizeof device.buffer),
               AZURE_DPS_ERR_NOT_DUE);
     CHECK_INT(azure_dps_on_signature(&device.dps, signature), AZURE_DPS_ERR_NOT_DUE);
@@ -378,7 +378,7 @@ static void what_is_not_due_is_told(void)
               AZURE_DPS_ERR_NOT_DUE);
     CHECK_INT(azure_dps_http_received(&device.dps, 0, device.buffer, sizeof device.buffer, 1, NULL),
               AZURE_DPS_ERR_NOT_DUE);
-    /* None of this changed anything. */
+    /* The failed calls changed nothing. */
     exchange(&device, 0, "200 OK", "", assigned());
     CHECK_INT(step(&device, 0), AZURE_DPS_FINISHED);
     CHECK_INT(result_of(&device), AZURE_DPS_OK);
@@ -440,7 +440,7 @@ static void a_signer_is_called_with_the_message(void)
     char *fs = repeat("%2F", 42);
     CHECK(contains(token_of(&device), format("&sig=%s8%%3D&se=", fs)));
     azure_dps_deinit(&device.dps);
-    /* In memory that is exactly large enough, and not in less: the run is left alone then. */
+    /* The exact size is enough. One byte less is an error that does not change the run. */
     size_t needed = strlen(chip.message), len = 0;
     start(&device);
     CHECK_INT(step(&device, 0), AZURE_DPS_SIGN);
@@ -496,7 +496,7 @@ static void a_signer_that_fails_ends_the_run_with_its_number(void)
         CHECK_INT(error.result, AZURE_DPS_ERR_SIGNER);
         CHECK_INT(error.io_error, numbers[i]);
         CHECK_INT(error.fault, AZURE_DPS_FAULT_CALLER);
-        /* The next run is another one. */
+        /* The next run has no error. */
         CHECK_INT(azure_dps_start(&device.dps, 0, UNIX_TIME), AZURE_DPS_OK);
         CHECK_INT(error_of(&device).io_error, 0);
         azure_dps_deinit(&device.dps);
@@ -524,7 +524,7 @@ static void a_second_key_is_tried_if_the_first_is_refused(void)
     CHECK_INT(chip.calls, 2);
     azure_dps_deinit(&device.dps);
 
-    /* One key: the other one of the configuration is not there. */
+    /* A signer with one key ignores config.first_key. */
     toaster(&device);
     device.config.first_key = AZURE_DPS_SECONDARY_KEY;
     begin(&device);
@@ -637,7 +637,7 @@ static void a_clock_that_steps_back_a_little_stands_still(void)
         CHECK_INT(wait_of(&device, now + 1000 - 60000), 6000);
         CHECK_INT(wait_of(&device, now + 1000), 6000);
         CHECK_INT(wait_of(&device, now + 2000), 5000);
-        /* More than a minute back is most of 49 days on. */
+        /* A clock that goes back by more than a minute counts as almost 49 days forward. */
         CHECK_INT(step(&device, now + 2000 - 61000), AZURE_DPS_FINISHED);
         azure_dps_deinit(&device.dps);
     }
@@ -649,12 +649,12 @@ static void weeks_may_pass_between_two_calls(void)
     certified(&device, TOASTER);
     device.config.timeout_ms = 30u * 24 * 3600 * 1000;
     begin(&device);
-    /* 25 days: more than half of what 32 bits count. */
+    /* 25 days: more than half the range of 32 bits. */
     CHECK_INT(step(&device, 25u * 24 * 3600 * 1000), AZURE_DPS_SEND);
     exchange(&device, 25u * 24 * 3600 * 1000, "202 Accepted", "", assigning());
     CHECK_INT(step(&device, 29u * 24 * 3600 * 1000), AZURE_DPS_SEND);
     CHECK_INT(step(&device, 30u * 24 * 3600 * 1000), AZURE_DPS_FINISHED);
-    /* A new run begins a new count. */
+    /* A new run starts the count again. */
     CHECK_INT(azure_dps_start(&device.dps, 30u * 24 * 3600 * 1000, 0), AZURE_DPS_OK);
     CHECK_INT(step(&device, 49u * 24 * 3600 * 1000), AZURE_DPS_SEND);
     azure_dps_deinit(&device.dps);
@@ -669,7 +669,7 @@ static void a_client_can_be_used_again_and_again(void)
     toaster(&device);
     for (int i = 0; i < 3; i++) {
         CHECK_INT(run_to(&device, "200 OK", assigned(), &assignment), AZURE_DPS_OK);
-        /* The same client, another run. */
+        /* The same client in another run. */
         CHECK_INT(azure_dps_start(&device.dps, 5, UNIX_TIME), AZURE_DPS_OK);
         sign(&device, 5);
         exchange(&device, 5, "403 Forbidden", "", "");
@@ -711,7 +711,7 @@ static void deinit_wipes_the_signature(void)
     CHECK(holds(&device.dps, sizeof device.dps, signature, 32));
     azure_dps_deinit(&device.dps);
     CHECK(!holds(&device.dps, sizeof device.dps, signature, 8));
-    /* So does the end of a run. */
+    /* The end of a run also wipes the signature. */
     begin(&device);
     exchange(&device, 0, "200 OK", "", assigned());
     CHECK(!holds(&device.dps, sizeof device.dps, signature, 8));

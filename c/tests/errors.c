@@ -1,4 +1,4 @@
-/* Errors: every result by name, every outcome with its members, the words, and what the service said. */
+/* Errors: the name of every result, the members of every outcome, the text, and the service's message. */
 #include <stdio.h>
 #include <string.h>
 
@@ -80,7 +80,7 @@ static const char *words_of(const device *device)
     size_t len = 0;
     CHECK_INT(azure_dps_write_error(&device->dps, text, sizeof text, &len), AZURE_DPS_OK);
     CHECK_INT(text[len], 0);
-    /* In exactly this size, and in no less. */
+    /* The exact size is enough. One byte less is an error. */
     char *enough = (char *)exact(len + 1);
     size_t again = 0;
     CHECK_INT(azure_dps_write_error(&device->dps, enough, len, &again), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
@@ -110,7 +110,7 @@ static const char *service_message_of(device *device)
     return format("%s", text);
 }
 
-/* How a run of the toaster ends that has this first answer: as in the Rust tests. */
+/* The outcome of a run with this first answer. The Rust tests have the same rows. */
 static void answers_end_runs_with_what_was_seen(void)
 {
     static const struct {
@@ -273,7 +273,7 @@ static void errors_without_an_answer_have_words_too(void)
     azure_dps_deinit(&device.dps);
 }
 
-/* Why there is no client. */
+/* The text says why azure_dps_init() failed. */
 static void an_init_that_failed_has_words(void)
 {
     device device;
@@ -284,7 +284,7 @@ static void an_init_that_failed_has_words(void)
     CHECK_STR(
         str(words_of(&device)),
         "the registration ID has a character at position 6 that is not allowed: use letters, digits, - . _ :");
-    /* It is no client. */
+    /* The failed client is not usable. */
     CHECK_INT(azure_dps_step(&device.dps, 0, &wait), AZURE_DPS_ERR_HANDLE);
     CHECK_INT(azure_dps_start(&device.dps, 0, 0), AZURE_DPS_ERR_HANDLE);
     CHECK_INT(azure_dps_mqtt_write_client_id(&device.dps, text, sizeof text, NULL), AZURE_DPS_ERR_HANDLE);

@@ -1,11 +1,11 @@
-/* HTTP: requests byte for byte; answers in pieces of every size, framed in every way, and broken in most. */
+/* HTTP: the bytes of requests, and answers in pieces of every size, with every framing, valid and broken. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "support.h"
 
-/* How an answer was read. */
+/* The result of reading an answer. */
 typedef struct reading {
     int32_t result; /* 1, or AZURE_DPS_ERR_* */
     size_t needed;  /* of azure_dps_http_space() */
@@ -14,8 +14,7 @@ typedef struct reading {
     uint32_t wait; /* until the next request, if there is one */
 } reading;
 
-/* Reads an answer to a register request, in pieces, in a buffer of this size, and then the end of the
- * connection. */
+/* Reads an answer to a register request in pieces, with a buffer of this size. Then the connection ends. */
 static reading read_answer(const char *bytes, size_t piece, size_t size)
 {
     device device;
@@ -85,7 +84,7 @@ static void requests_are_written_byte_for_byte(void)
                head));
     azure_dps_deinit(&device.dps);
 
-    /* The look-up registers nothing: it has no payload. */
+    /* A look-up has no payload. */
     toaster(&device);
     device.config.lookup = 1;
     device.config.attestation = AZURE_DPS_X509;
@@ -119,7 +118,7 @@ static void a_request_is_written_into_a_buffer_that_is_large_enough(void)
                   AZURE_DPS_ERR_BUFFER_TOO_SMALL);
         CHECK_INT(step(&device, now), AZURE_DPS_SEND);
         CHECK_INT(azure_dps_http_write_request(&device.dps, now, exact(needed), needed, &len), AZURE_DPS_OK);
-        /* Room for any signature is asked for. */
+        /* The required size is enough for any signature. */
         CHECK(len <= needed && needed - len <= 2 * 42);
         CHECK_INT(answer(&device, now, http("202 Accepted", "Retry-After: 3\r\n", assigning()), 1000, NULL),
                   1);
@@ -181,7 +180,7 @@ static void an_answer_cut_at_any_byte_is_no_answer(void)
     }
 }
 
-/* Each as `{}` and its status, which is no answer of DPS's but well framed. */
+/* The body of each is `{}`: valid framing, but not an answer of DPS. */
 static void framing(void)
 {
     static const struct {
@@ -217,7 +216,7 @@ static void framing(void)
         CHECK_INT(reading.error.http_status, rows[i].status);
         CHECK_INT(reading.keep_alive, rows[i].keep_alive);
     }
-    /* What follows an answer ends the connection. */
+    /* Bytes after an answer end the connection. */
     reading reading = read_answer("HTTP/1.1 404 Not\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK", 100, 256);
     CHECK_INT(reading.result, 1);
     CHECK(!reading.keep_alive);
@@ -283,7 +282,7 @@ static void what_is_not_http_is_malformed(void)
     CHECK_INT(read_answer(enough, 100, 512).result, 1);
 }
 
-/* A buffer that cannot hold the answer ends the run. */
+/* A buffer that is too small for the answer ends the run. */
 static void a_buffer_that_is_too_small_says_how_much_is_needed(void)
 {
     size_t head = strlen(http("200 OK", "", ""));
@@ -352,7 +351,7 @@ static void another_buffer_than_the_answers_is_an_error_and_does_no_harm(void)
     azure_dps_deinit(&device.dps);
 }
 
-/* A request whose answer did not come is written again, and its answer is read from the start. */
+/* A request without an answer is written again, and its answer is read from the start. */
 static void an_exchange_begins_anew_after_an_error(void)
 {
     device device;

@@ -1,4 +1,4 @@
-/* What a device connects to its hub with, against vectors that another implementation made. */
+/* Host, user name, password and topics for the hub, compared with vectors from another implementation. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,14 +44,14 @@ static void passwords_are_those_of_another_implementation(void)
             CHECK_TEXT(text, len, expected);
             CHECK_INT(text[len], 0);
         }
-        /* By way of the message. */
+        /* With the message and its signature. */
         CHECK_INT(azure_dps_hub_write_message(&hub, expiry, message, sizeof message, &len), AZURE_DPS_OK);
         CHECK_TEXT(message, len, format("%s\n%s", columns[3], columns[4]));
         CHECK_INT(azure_dps_key_sign(&keys[0], (const uint8_t *)message, len, signature), 0);
         CHECK_INT(azure_dps_hub_write_signed_password(&hub, signature, expiry, text, sizeof text, &len),
                   AZURE_DPS_OK);
         CHECK_TEXT(text, len, expected);
-        /* The token is for the hub that the user name has. */
+        /* The token is for the hub in the user name. */
         uint16_t port = 0;
         CHECK_INT(azure_dps_hub_write_host(&hub, text, sizeof text, NULL, &port), AZURE_DPS_OK);
         CHECK_STR(str(user_name(&hub)), format("%s/%s/?api-version=2021-04-12", text, columns[2]));
@@ -234,7 +234,7 @@ static void telemetry_has_the_devices_topic_and_properties(void)
     CHECK_STR(str(text), "devices/caf+'x/messages/events/");
 }
 
-/* Each text, in buffers of many sizes up to the needed one. */
+/* Each text, in buffers of many sizes up to the required one. */
 static azure_dps_result write(int which, const azure_dps_hub *hub, azure_dps_key *key, char *buffer,
                               size_t size, size_t *len)
 {

@@ -1,4 +1,4 @@
-/* JSON: the corners of RFC 8259, members, elements, strings, numbers. */
+/* JSON: edge cases of RFC 8259, members, elements, strings, numbers. */
 #include <stdio.h>
 #include <string.h>
 
@@ -38,7 +38,7 @@ static void members_are_found(void)
     CHECK(!azure_dps_json_is_null(exact_str("")));
     CHECK_INT(azure_dps_json_get(exact_str(object), exact_str("b"), &value), AZURE_DPS_ERR_NOT_FOUND);
     CHECK_INT(azure_dps_json_get(exact_str("{}"), exact_str("a"), &value), AZURE_DPS_ERR_NOT_FOUND);
-    /* They point into the text. */
+    /* The results point into the text. */
     azure_dps_str text = exact_str(object);
     CHECK_INT(azure_dps_json_get(text, str("a"), &value), AZURE_DPS_OK);
     CHECK(value.ptr == text.ptr + 8);
@@ -117,7 +117,7 @@ static void corners(void)
     CHECK_INT(azure_dps_json_get(exact_str("/* */{}"), str("a"), &value), AZURE_DPS_ERR_MALFORMED);
     azure_dps_str with_zero = {"{}", 3};
     CHECK_INT(azure_dps_json_get(with_zero, str("a"), &value), AZURE_DPS_ERR_MALFORMED);
-    /* Not deeper than 64; a hundred thousand of them do not exhaust the stack. */
+    /* The maximum depth is 64. A depth of 100 000 does not exhaust the stack. */
     static const size_t depths[] = {62, 63, 64, 100000};
     for (size_t i = 0; i < 4; i++) {
         const char *nested = format("{\"p\":%s1%s}", repeat("[", depths[i]), repeat("]", depths[i]));

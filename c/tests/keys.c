@@ -1,10 +1,10 @@
-/* Keys: against published vectors, in every length, wiped, and refused. */
+/* Keys: published vectors, every length, wiping, invalid keys. */
 #include <stdio.h>
 #include <string.h>
 
 #include "support.h"
 
-/* Whether the key is empty, as after a wipe or an error: it signs nothing. */
+/* Returns whether the key is empty, as after a wipe or an error. An empty key signs nothing. */
 static bool is_empty(azure_dps_key *key)
 {
     uint8_t signature[32];
@@ -81,7 +81,7 @@ static void keys_are_16_to_64_bytes_of_base64(void)
         row(rows[i].text);
         CHECK_INT(azure_dps_key_from_base64(&key, exact_str(rows[i].text)), rows[i].result);
         CHECK_INT(is_empty(&key), rows[i].result != AZURE_DPS_OK);
-        /* A key that was there is gone. */
+        /* An error also wipes a previous key. */
         CHECK_INT(azure_dps_key_from_base64(&key, str(TOASTER_KEY)), AZURE_DPS_OK);
         CHECK_INT(azure_dps_key_derive(&key, exact_str(rows[i].text), str(TOASTER)), rows[i].result);
         CHECK_INT(is_empty(&key), rows[i].result != AZURE_DPS_OK);
@@ -142,7 +142,7 @@ static void a_wiped_key_leaves_nothing(void)
     azure_dps_key_wipe(&key);
     CHECK(!holds(&key, sizeof key, secret, 8));
     CHECK(!holds(&key, sizeof key, secret + 16, 8));
-    /* Twice is once. */
+    /* A second wipe changes nothing. */
     azure_dps_key_wipe(&key);
 
     CHECK_INT(azure_dps_key_from_base64(&key, str(base64(secret, 32))), AZURE_DPS_OK);
@@ -187,7 +187,7 @@ static void misuse_of_a_key_is_told(void)
     CHECK_INT(azure_dps_key_sign_second(NULL, message, 1, signature), AZURE_DPS_ERR_ARGUMENT);
     azure_dps_key_wipe(NULL);
 
-    /* What was wrong did no harm: the key signs, also nothing at all. */
+    /* After these errors, the key still signs, also an empty message. */
     CHECK_INT(azure_dps_key_sign(&key, message, 1, signature), 0);
     CHECK_INT(azure_dps_key_sign(&key, NULL, 0, signature), 0);
     azure_dps_key_wipe(&key);

@@ -1,4 +1,4 @@
-/* A whole life: first boot, record, later boots, a move to another hub, look-ups, pauses over a reboot. */
+/* A device over many boots: first boot, record, later boots, another hub, look-ups, pauses after a reboot. */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +20,7 @@ typedef struct world {
     uint8_t flash[512];
     uint8_t pauses[8];
     uint32_t now;
-    char hub[64]; /* Where it was told to connect to. */
+    char hub[64]; /* The hub of the last connection. */
     char log[512];
 } world;
 
@@ -48,7 +48,7 @@ static void note(world *world, const char *what)
     snprintf(world->log + len, sizeof world->log - len, "%s%s", len == 0 ? "" : " ", what);
 }
 
-/* Hands in a run that assigned the device, and writes the record if it is news. */
+/* Takes the result of a run that assigned the device. Writes the record if it is new. */
 static bool take_assignment(world *world)
 {
     device *device = &world->device;
@@ -59,7 +59,7 @@ static bool take_assignment(world *world)
         CHECK_INT(is_new, 0);
         return false;
     }
-    /* The record takes the answer's place. */
+    /* The record replaces the answer in the buffer. */
     azure_dps_result written =
         azure_dps_write_record(&device->dps, device->buffer, size, device->buffer, size, &len);
     CHECK_INT(written, AZURE_DPS_OK);
@@ -69,7 +69,7 @@ static bool take_assignment(world *world)
     return true;
 }
 
-/* Runs once, as azure_dps_reprovisioning_next() said. The service gives this answer. */
+/* Does the run that azure_dps_reprovisioning_next() asks for. The service gives this answer. */
 static void provision(world *world, int32_t next, int32_t key, const char *status, const char *body)
 {
     device *device = &world->device;
@@ -96,7 +96,7 @@ static void provision(world *world, int32_t next, int32_t key, const char *statu
     azure_dps_deinit(&device->dps);
 }
 
-/* Does what is next. A connection to the hub has this outcome, and the service gives this answer. */
+/* Does the next step. A connection to the hub has this outcome, and the service gives this answer. */
 static int32_t live(world *world, int32_t outcome, const char *status, const char *body)
 {
     uint32_t wait_ms = 0;
@@ -159,7 +159,7 @@ static void from_the_factory_to_another_hub(void)
     CHECK_INT(azure_dps_reprovisioning_on_hub(&world.life, world.now, AZURE_DPS_HUB_CLOSED), AZURE_DPS_OK);
     check_log(&world, "hub");
 
-    /* Each later boot goes straight to the hub. */
+    /* Each later boot connects directly to the hub. */
     for (int i = 0; i < 3; i++) {
         boot(&world);
         live(&world, AZURE_DPS_HUB_ACCEPTED, NULL, NULL);
@@ -174,7 +174,7 @@ static void from_the_factory_to_another_hub(void)
     check_log(&world, "hub look-up assigned hub");
     CHECK_STR(str(world.hub), HEAT_PUMPS_HUB);
 
-    /* A direct method of the operator. */
+    /* The operator calls a direct method. */
     CHECK_INT(azure_dps_reprovisioning_provision_again(&world.life), AZURE_DPS_OK);
     live(&world, 0, "200 OK", ASSIGNED_TO(TOASTERS_HUB));
     live(&world, AZURE_DPS_HUB_ACCEPTED, NULL, NULL);
@@ -188,7 +188,7 @@ static void a_hub_that_refuses_a_device_that_dps_sends_there(void)
     first_boot(&world);
     live(&world, 404, NULL, NULL);
     check_log(&world, "hub");
-    /* The pause after the registration: DPS is left alone. */
+    /* During the pause after the registration, the device does not ask DPS. */
     CHECK_INT(live(&world, 0, NULL, NULL), AZURE_DPS_NEXT_WAIT);
     live(&world, 404, NULL, NULL);
     live(&world, 0, "200 OK", LOOKED_UP(TOASTERS_HUB));
@@ -250,14 +250,14 @@ static void pauses_survive_a_reboot(void)
     CHECK_INT(azure_dps_reprovisioning_next(&world.life, world.now, &wait_ms, NULL), AZURE_DPS_NEXT_WAIT);
     CHECK(wait_ms >= 60000 && wait_ms <= 90000);
 
-    /* The reboot takes 10 s. The new clock begins anywhere. */
+    /* The reboot takes 10 s. The new clock has any start value. */
     boot(&world);
     CHECK_INT(azure_dps_reprovisioning_set_pauses(&world.life, 5, world.pauses, 10000), AZURE_DPS_OK);
     uint32_t left_ms = 0;
     CHECK_INT(azure_dps_reprovisioning_next(&world.life, 5, &left_ms, NULL), AZURE_DPS_NEXT_WAIT);
     CHECK(left_ms + 9000 <= wait_ms && left_ms + 11000 >= wait_ms);
 
-    /* Without them, DPS is asked at once. */
+    /* Without the pauses, the device asks DPS at once. */
     boot(&world);
     uint8_t erased[8];
     memset(erased, 0xff, sizeof erased);
@@ -285,7 +285,7 @@ static void the_key_that_was_accepted_is_the_first_one_later(void)
     azure_dps_deinit(&device->dps);
 
     boot(&world);
-    live(&world, 401, NULL, NULL); /* It checks the key of the record. */
+    live(&world, 401, NULL, NULL); /* live() checks the key of the record. */
     int32_t key = -1;
     CHECK_INT(azure_dps_reprovisioning_next(&world.life, world.now, NULL, &key), AZURE_DPS_NEXT_LOOK_UP);
     CHECK_INT(key, AZURE_DPS_SECONDARY_KEY);
@@ -293,7 +293,7 @@ static void the_key_that_was_accepted_is_the_first_one_later(void)
 
 /* ---- A certificate that the service issues ---- */
 
-/* The least DER: a request, a certificate with the same public key, and one with another key. */
+/* Minimal DER: a request, a certificate with the same public key, and a certificate with another key. */
 #define KEY 0x30, 0x02, 0x05, 0x00
 #define OTHER_KEY 0x30, 0x02, 0x05, 0x01
 #define CERTIFICATE(key) \
@@ -329,7 +329,7 @@ static void an_issued_certificate_is_in_the_record(void)
     }
     CHECK_INT(azure_dps_certificate_write(&assignment, 2, der, sizeof leaf, &len), AZURE_DPS_ERR_NOT_FOUND);
 
-    /* A look-up would lose it. */
+    /* The device registers, because a look-up does not return the certificate. */
     boot(&world);
     live(&world, 401, NULL, NULL);
     live(&world, 0, "200 OK", with_chain);
@@ -338,7 +338,7 @@ static void an_issued_certificate_is_in_the_record(void)
 
 /* ---- A TPM ---- */
 
-/* Six parts, each behind its length. */
+/* Six parts, each after its length. */
 static const uint8_t encrypted_key[] = {0, 2, 'i', 'd', 0, 1, 's', 0, 3, 'k',
                                         'e', 'y', 0, 1, 'i', 0, 1, 'p', 0, 0};
 
@@ -390,7 +390,7 @@ static void a_tpm_is_challenged_and_keeps_the_key_for_the_hub(void)
     char *with_key = replace(ASSIGNED_TO(TOASTERS_HUB), "\"payload\":",
                              format("\"tpm\":{\"authenticationKey\":\"%s\"},\"payload\":", key));
 
-    /* In one call, and by a loop of the caller's, with and without the callback. */
+    /* Three ways: one call, and the caller's loop with and without the callback. */
     for (int way = 0; way < 3; way++) {
         row(format("way %d", way));
         memset(&tpm, 0, sizeof tpm);

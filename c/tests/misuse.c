@@ -1,4 +1,4 @@
-/* Every function on a client that is none: NULL, zeros, garbage, moved, wiped, another kind of handle, not
+/* Every function with an invalid client: NULL, zeros, garbage, moved, wiped, another kind of handle, not
  * aligned. */
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@ static azure_dps_key key;
 static azure_dps_signer signer;
 static uint8_t buffer[512];
 
-/* Each function that takes a client; all other arguments are right. Returns false behind the last one. */
+/* Calls each function that takes a client. The other arguments are valid. Returns false after the last one. */
 static bool call(int number, azure_dps_client *dps, azure_dps_result *result)
 {
     azure_dps_assignment assignment;
@@ -65,7 +65,7 @@ static bool call(int number, azure_dps_client *dps, azure_dps_result *result)
     case 29: *result = azure_dps_reprovisioning_on_failed(&life, 0, dps); break;
     default: return false;
     }
-    /* These say nothing; they must do no harm. */
+    /* These functions return no error. They must change nothing. */
     CHECK_INT(azure_dps_request_time_left(dps, 0), 0);
     azure_dps_on_connected(dps);
     CHECK_INT(peer.connected, 0);
@@ -96,7 +96,7 @@ static void memory_that_was_not_initialised(void)
         memset(&dps, fills[i], sizeof dps);
         check_all(&dps, AZURE_DPS_ERR_HANDLE);
     }
-    /* What an init that failed leaves. */
+    /* A client after an init that failed. */
     device device;
     certified(&device, TOASTER);
     device.config.attestation = 77;
@@ -112,7 +112,7 @@ static void a_client_that_was_moved(void)
     azure_dps_client *moved = (azure_dps_client *)exact(sizeof *moved);
     memcpy(moved, &device.dps, sizeof *moved);
     check_all(moved, AZURE_DPS_ERR_HANDLE);
-    /* The original is unharmed, and may be moved back. */
+    /* The original still works, also after it is moved back. */
     azure_dps_client other = device.dps;
     CHECK_INT(step(&device, 0), AZURE_DPS_SEND);
     device.dps = other;
@@ -151,7 +151,7 @@ static void an_address_that_is_not_aligned(void)
     uint8_t *memory = (uint8_t *)exact(sizeof(azure_dps_client) + 8);
     memset(memory, 0, sizeof(azure_dps_client) + 8);
     certified(&device, TOASTER);
-    /* Through void *, as from a pool of bytes. */
+    /* Through void *, as from a memory pool. */
     void *odd = memory + 1;
     azure_dps_client *dps;
     memcpy(&dps, &odd, sizeof dps);
@@ -160,7 +160,7 @@ static void an_address_that_is_not_aligned(void)
     check_all(dps, AZURE_DPS_ERR_HANDLE);
 }
 
-/* NULL for each pointer of a client that is one. */
+/* NULL for each pointer, with a valid client. */
 static void arguments_of_functions_on_a_client(void)
 {
     device device;
@@ -207,7 +207,7 @@ static void arguments_of_functions_on_a_client(void)
     CHECK_INT(azure_dps_write_error(dps, NULL, 9, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_write_service_message(dps, NULL, 9, (char *)buffer, 9, &len), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_write_service_message(dps, buffer, 9, NULL, 9, &len), AZURE_DPS_ERR_ARGUMENT);
-    /* A length that no object has. */
+    /* A length that no object can have. */
     CHECK_INT(azure_dps_get_assignment(dps, device.buffer, SIZE_MAX, &assignment), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_write_error(dps, (char *)buffer, SIZE_MAX, &len), AZURE_DPS_ERR_ARGUMENT);
     azure_dps_deinit(dps);

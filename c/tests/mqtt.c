@@ -1,4 +1,4 @@
-/* MQTT: the tutorial from CONNECT to hub, topics that are no answers, refusals, CONNACK, exact sizes. */
+/* MQTT: the tutorial from CONNECT to hub, other topics, rejections, CONNACK, exact sizes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 
 #define RESPONSE "$dps/registrations/res/"
 
-/* The password of a session, zero-terminated. */
+/* Returns the password of a session, zero-terminated. */
 static const char *password(device *device)
 {
     char buffer[512];
@@ -103,7 +103,7 @@ static void parameters_come_in_any_order(void)
         {"new=thing&retry-after=7&$rid=1&another", 7000, 7000},
         {"$rid=1&retry-after=0", 1000, 1000},
         {"$rid=1&retry-after=99999999999", 300000, 300000},
-        /* Without a number of seconds it is as if there were none. */
+        /* Without a number, retry-after is ignored. */
         {"$rid=1", 3000, 4500},
         {"$rid=1&retry-after=", 3000, 4500},
         {"$rid=1&retry-after=soon", 3000, 4500},
@@ -146,14 +146,14 @@ static void what_is_no_answer_to_this_request_is_left_alone(void)
         CHECK_INT(azure_dps_get_assignment(&device.dps, device.buffer, device.len, &assignment),
                   AZURE_DPS_ERR_NOT_FINISHED);
     }
-    /* The request is repeated; the answer to the first one comes late. */
+    /* The request is repeated. The answer to the first one is late. */
     CHECK_INT(azure_dps_on_error(&device.dps, 0, AZURE_DPS_ERR_STALLED), AZURE_DPS_OK);
     CHECK_INT(message(&device, 0, RESPONSE "200/?$rid=1", assigned()), 0);
     CHECK(ends_with(publish(&device, 60000, NULL), "$rid=2"));
     CHECK_INT(message(&device, 60000, RESPONSE "200/?$rid=1", assigned()), 0);
     CHECK_INT(message(&device, 60000, RESPONSE "200/?$rid=2", assigned()), 1);
     CHECK_INT(step(&device, 60000), AZURE_DPS_FINISHED);
-    /* Nothing is under way any more. */
+    /* No request waits for an answer. */
     CHECK_INT(message(&device, 60000, RESPONSE "401/?$rid=2", ""), 0);
     CHECK_INT(result_of(&device), AZURE_DPS_OK);
     azure_dps_deinit(&device.dps);
@@ -265,7 +265,7 @@ static void passwords(void)
     CHECK_STR(str(password(&device)), "");
     CHECK_INT(azure_dps_mqtt_write_password(&device.dps, NULL, 0, &len), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK_INT(len, 1);
-    /* Neither the client ID nor the user name is encoded; the token's resource is. */
+    /* The client ID and the user name are not encoded. The resource of the token is encoded. */
     CHECK_INT(azure_dps_mqtt_write_user_name(&device.dps, buffer, sizeof buffer, &len), AZURE_DPS_OK);
     CHECK(strncmp(buffer, SCOPE "/registrations/a:b/api", 33) == 0);
     azure_dps_deinit(&device.dps);
@@ -279,13 +279,12 @@ static void passwords(void)
     const char *token = password(&device);
     CHECK(contains(token, "registrations%2fa%3Ab&sig="));
     CHECK(contains(token, "&se=1700003600&"));
-    /* A session that is opened later has the same token: nothing is signed again. */
+    /* A later session uses the same token without a new signature. */
     CHECK_INT(azure_dps_mqtt_on_connack(&device.dps, 0, 3), AZURE_DPS_OK);
     uint32_t now = wait_of(&device, 0);
     CHECK_INT(step(&device, now), AZURE_DPS_SEND);
     CHECK_STR(str(password(&device)), token);
-    /* Any token may be asked for, and most of a signature may be escapes: 42 of them, a last digit, and %3D.
-     */
+    /* The required size is for the longest signature: 42 escapes, a last digit, and %3D. */
     const char *signature = strstr(token, "&sig=") + 5;
     size_t longest = strlen(token) - strcspn(signature, "&") + 42 * 3 + 1 + 3;
     CHECK_INT(azure_dps_mqtt_write_password(&device.dps, NULL, 0, &len), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
@@ -293,13 +292,13 @@ static void passwords(void)
     char *enough = (char *)exact(len);
     CHECK_INT(azure_dps_mqtt_write_password(&device.dps, enough, len, &len), AZURE_DPS_OK);
     CHECK_TEXT(enough, len, token);
-    /* And there is none after the run. */
+    /* After the run, there is no password. */
     CHECK_INT(azure_dps_mqtt_on_connack(&device.dps, now, 4), AZURE_DPS_OK);
     CHECK_INT(no_password(&device), AZURE_DPS_ERR_NOT_DUE);
     azure_dps_deinit(&device.dps);
 }
 
-/* The token that this key signs, of a run by itself. */
+/* Returns the token of a run with this key. */
 static const char *token_of(const char *key)
 {
     device device;
@@ -333,7 +332,7 @@ static void the_other_key_opens_another_session(void)
                 publish(&device, 0, NULL);
                 CHECK_INT(message(&device, 0, RESPONSE "401/?$rid=1", "{\"errorCode\":401000}"), 1);
             }
-            /* At once. The old session is of no use: it has no password and no request. */
+            /* The run signs at once. The old session has no password and no request. */
             CHECK_INT(step(&device, 0), AZURE_DPS_SIGN);
             CHECK_INT(no_password(&device), AZURE_DPS_ERR_NOT_DUE);
             CHECK_INT(no_publish(&device), AZURE_DPS_ERR_NOT_DUE);
@@ -350,7 +349,7 @@ static void the_other_key_opens_another_session(void)
     }
 }
 
-/* The next thing to tell, or 0. */
+/* Returns the next event, or 0. */
 static int32_t told(device *device)
 {
     azure_dps_progress progress = {0, 0, 0, 0};
@@ -377,7 +376,7 @@ static void progress_comes_in_order(void)
     azure_dps_deinit(&device.dps);
 }
 
-/* In buffers of every size up to the needed one; a buffer that was too small leaves the run alone. */
+/* Every size up to the required one. A buffer that is too small does not change the run. */
 static void buffers_have_exact_sizes(void)
 {
     device device;

@@ -1,4 +1,4 @@
-/* Records of an assignment in flash that forgets, mixes and flips. */
+/* Records of an assignment in flash that loses, mixes and flips bits. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 
 #define OVERHEAD 32
 
-/* The device that the tutorial's answer assigned, in device->buffer, by this key. */
+/* Assigns the device with this key. The tutorial's answer is in device->buffer. */
 static void assigned_by(device *device, uint8_t key)
 {
     azure_dps_assignment assignment;
@@ -18,7 +18,7 @@ static void assigned_by(device *device, uint8_t key)
     CHECK_INT(run_to(device, "200 OK", assigned(), &assignment), AZURE_DPS_OK);
 }
 
-/* A record of the tutorial's answer, in memory of its own. */
+/* Returns a record of the tutorial's answer, in new memory. */
 static uint8_t *record_of(uint8_t key, size_t *len)
 {
     device device;
@@ -102,17 +102,17 @@ static void a_record_takes_the_answers_place(void)
     size_t len = 0, needed = 0;
     uint8_t *record = record_of(0, &needed);
     assigned_by(&device, 0);
-    /* As long as the answer, which is longer than its state. */
+    /* The buffer is as long as the answer. The answer is longer than its registration state. */
     size_t size = strlen(assigned());
     uint8_t *buffer = (uint8_t *)exact(size);
     memcpy(buffer, assigned(), size);
     CHECK_INT(azure_dps_write_record(&device.dps, buffer, size, buffer, size, &len), AZURE_DPS_OK);
     CHECK_INT(len, needed);
     CHECK_BYTES(buffer, record, needed);
-    /* The answer is not there any more. */
+    /* The record has replaced the answer. */
     CHECK_INT(azure_dps_write_record(&device.dps, buffer, size, buffer, size, &len),
               AZURE_DPS_ERR_WRONG_BUFFER);
-    /* Other overlaps are refused, and change nothing. */
+    /* Other overlaps are errors and change nothing. */
     uint8_t *two = (uint8_t *)exact(size + 64);
     memcpy(two + 32, assigned(), size);
     CHECK_INT(azure_dps_write_record(&device.dps, two + 32, size, two, size, &len), AZURE_DPS_ERR_ARGUMENT);
@@ -140,7 +140,7 @@ static void every_cut_and_every_flip_is_refused(void)
         CHECK_INT(read_record(record, len), at < 2 ? AZURE_DPS_ERR_RECORD_ABSENT : AZURE_DPS_ERR_RECORD_TORN);
         record[at] ^= 0x10;
     }
-    /* Erased flash, zeros, nothing; and a record with anything behind it. */
+    /* Erased flash, zeros, no bytes, and a record with other bytes after it. */
     uint8_t sector[1024];
     memset(sector, 0xff, sizeof sector);
     CHECK_INT(read_record(sector, sizeof sector), AZURE_DPS_ERR_RECORD_ABSENT);
@@ -153,12 +153,12 @@ static void every_cut_and_every_flip_is_refused(void)
     CHECK_INT(azure_dps_record_len(sector), len);
     memset(sector, 0, sizeof sector);
     CHECK_INT(read_record(sector, sizeof sector), AZURE_DPS_ERR_RECORD_ABSENT);
-    /* A length that cannot be. */
+    /* An impossible length. */
     memcpy(sector, "Dp\1\6\xff\xff\xff\xff", 8);
     CHECK_INT(read_record(sector, sizeof sector), AZURE_DPS_ERR_RECORD_TORN);
 }
 
-/* Written by another program: whole, with their digests, the first bytes of SHA-256. */
+/* Complete records of another program, with the first bytes of their SHA-256. */
 static void records_of_other_programs(void)
 {
     static const struct {

@@ -1,4 +1,4 @@
-/* The life after the first boot: the hub, DPS, pauses, reboots, a clock that wraps, and misuse. */
+/* azure_dps_reprovisioning: the hub, DPS, pauses, reboots, a clock that wraps, and wrong use. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +14,7 @@ typedef struct boot {
     size_t record_len;
 } boot;
 
-/* A device that was provisioned before, or not. */
+/* Boots a device with or without a record. */
 static void boot_with(boot *boot, bool has_record, const azure_dps_reprovisioning_policy *policy)
 {
     azure_dps_assignment assignment;
@@ -39,7 +39,7 @@ static int32_t next(boot *boot, uint32_t now, uint32_t *wait_ms)
     return next;
 }
 
-/* The next is to wait: for how long. */
+/* The next step must be a wait. Returns its length. */
 static uint32_t wait_at(boot *boot, uint32_t now)
 {
     uint32_t wait = 0;
@@ -48,7 +48,7 @@ static uint32_t wait_at(boot *boot, uint32_t now)
     return wait;
 }
 
-/* A run at `now` that ends with this answer. */
+/* Does a run at `now` that ends with this answer. */
 static void run_at(boot *boot, const char *status, const char *body)
 {
     CHECK_INT(azure_dps_start(&boot->device.dps, 0, 0), AZURE_DPS_OK);
@@ -68,14 +68,14 @@ static void the_first_boot_registers_and_the_second_goes_to_the_hub(void)
                                                    sizeof boot.device.buffer),
               1);
     CHECK_INT(next(&boot, 10, NULL), AZURE_DPS_NEXT_HUB);
-    /* Not asked for: nothing changes. */
+    /* The state machine did not ask for this. Nothing changes. */
     CHECK_INT(azure_dps_reprovisioning_on_assigned(&boot.life, 10, &boot.device.dps, boot.device.buffer,
                                                    sizeof boot.device.buffer),
               0);
     azure_dps_deinit(&boot.device.dps);
     boot_with(&boot, true, NULL);
     CHECK_INT(next(&boot, 0, NULL), AZURE_DPS_NEXT_HUB);
-    /* Neither record nor configuration is needed afterwards. */
+    /* Record and configuration are not needed afterwards. */
     memset(boot.record, 0, sizeof boot.record);
     memset(&boot.device.config, 0, sizeof boot.device.config);
     CHECK_INT(next(&boot, 1, NULL), AZURE_DPS_NEXT_HUB);
@@ -100,7 +100,7 @@ static void a_hub_that_refuses_the_device_sends_it_to_dps(void)
     boot_with(&boot, true, &policy);
     CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, 0, 401), AZURE_DPS_OK);
     CHECK_INT(next(&boot, 0, NULL), AZURE_DPS_NEXT_LOOK_UP);
-    /* It names the hub that the record has: nothing to write. */
+    /* The answer has the hub of the record. There is nothing to write. */
     run_at(&boot, "200 OK", assigned());
     CHECK_INT(azure_dps_reprovisioning_on_assigned(&boot.life, 0, &boot.device.dps, boot.device.buffer,
                                                    sizeof boot.device.buffer),
@@ -125,7 +125,7 @@ static void a_hub_out_of_reach_is_tried_for_some_time(void)
     CHECK(now >= 20 * MINUTE && now <= 31 * MINUTE);
     CHECK(tries > 5);
     azure_dps_deinit(&boot.device.dps);
-    /* As long as the policy says. */
+    /* The policy sets the wait. */
     azure_dps_reprovisioning_policy policy = {MINUTE, 0, 0, 7, 0};
     boot_with(&boot, true, &policy);
     CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, 0, AZURE_DPS_HUB_UNREACHABLE), AZURE_DPS_OK);
@@ -144,7 +144,7 @@ static void sessions_that_end_well(void)
     CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, 0, AZURE_DPS_HUB_ACCEPTED), AZURE_DPS_OK);
     CHECK_INT(azure_dps_reprovisioning_on_hub(&boot.life, HOUR, AZURE_DPS_HUB_CLOSED), AZURE_DPS_OK);
     CHECK_INT(next(&boot, HOUR, NULL), AZURE_DPS_NEXT_HUB);
-    /* The operator wants it to be provisioned again. */
+    /* The operator asks for reprovisioning. */
     CHECK_INT(azure_dps_reprovisioning_provision_again(&boot.life), AZURE_DPS_OK);
     CHECK_INT(next(&boot, HOUR, NULL), AZURE_DPS_NEXT_REGISTER);
     azure_dps_deinit(&boot.device.dps);
@@ -198,7 +198,7 @@ static void pauses_survive_a_reboot(void)
     /* The next pause is longer. */
     CHECK_INT(azure_dps_reprovisioning_on_failed(&boot.life, 4000000 + rest, &boot.device.dps), AZURE_DPS_OK);
     CHECK(wait_at(&boot, 4000000 + rest) >= 4 * MINUTE);
-    /* Memory that a reset did not keep. */
+    /* Pauses with a changed byte. */
     for (size_t at = 0; at < 8; at++) {
         uint8_t changed[8];
         memcpy(changed, pauses, 8);
@@ -220,7 +220,7 @@ static void the_clock_may_wrap(void)
     uint32_t wait = wait_at(&boot, now);
     CHECK(wait >= MINUTE && wait <= 90000);
     CHECK_INT(wait_at(&boot, now + 10000), wait - 10000);
-    /* An older reading of another thread. */
+    /* A time that another thread read earlier. */
     CHECK_INT(wait_at(&boot, now + 9000), wait - 10000);
     CHECK_INT(next(&boot, now + wait, NULL), AZURE_DPS_NEXT_REGISTER);
     azure_dps_deinit(&boot.device.dps);
@@ -230,7 +230,7 @@ static void records_of_every_kind(void)
 {
     boot boot;
     boot_with(&boot, true, NULL);
-    /* Torn, foreign, none of them: a registration. */
+    /* A torn record, a record of another device, and no record lead to a registration. */
     CHECK_INT(azure_dps_reprovisioning_init(&boot.life, &boot.device.config, NULL, boot.record,
                                             boot.record_len - 1),
               AZURE_DPS_OK);
@@ -289,7 +289,7 @@ static void misuse_of_a_life_is_told(void)
     CHECK_INT(azure_dps_reprovisioning_on_assigned(life, 0, &boot.device.dps, NULL, 0),
               AZURE_DPS_ERR_WRONG_BUFFER);
     CHECK_INT(azure_dps_reprovisioning_on_failed(life, 0, NULL), AZURE_DPS_ERR_ARGUMENT);
-    /* A client is no life, and a life no client. */
+    /* A client is not an azure_dps_reprovisioning, and the reverse. */
     CHECK_INT(
         azure_dps_reprovisioning_next((azure_dps_reprovisioning *)(void *)&boot.device.dps, 0, NULL, NULL),
         AZURE_DPS_ERR_HANDLE);

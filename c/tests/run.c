@@ -1,5 +1,5 @@
-/* azure_dps_run() over scripted callbacks: pieces, AGAIN, closed and stalled connections, refusals, and
- * misuse. */
+/* azure_dps_run() with scripted callbacks: pieces, AGAIN, closed and stalled connections, rejections, and
+ * wrong use. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,7 +7,7 @@
 
 #define REFUSED_KEY "{\"errorCode\":401002,\"trackingId\":\"" TRACKING_ID "\",\"message\":\"Unauthorized\"}"
 
-/* A device and a peer that assigns it at the first poll. */
+/* A device, and a peer that assigns the device at the first poll. */
 static void tutorial(device *device, peer *peer)
 {
     toaster(device);
@@ -91,7 +91,7 @@ static void nobody_has_to_observe(void)
     azure_dps_deinit(&device.dps);
 }
 
-/* The service closes connections that idle between polls: that is no failure. */
+/* The service may close an idle connection between polls. This is not a failure. */
 static void a_connection_that_was_closed_between_polls_is_made_anew(void)
 {
     for (int by_read = 0; by_read < 2; by_read++) {
@@ -112,7 +112,7 @@ static void a_connection_that_was_closed_between_polls_is_made_anew(void)
         CHECK_INT(peer.waits_len, 1);
         azure_dps_deinit(&device.dps);
     }
-    /* If it is told, the old one is closed first. */
+    /* With `Connection: close`, the run closes the old connection first. */
     device device;
     peer peer;
     tutorial(&device, &peer);
@@ -144,7 +144,7 @@ static void a_peer_that_says_nothing_is_given_up_in_time(void)
     CHECK_INT(peer.now, 2 * 60000 + peer.waits[0]);
     azure_dps_deinit(&device.dps);
 
-    /* It answers the second time. */
+    /* The service answers the second request. */
     tutorial(&device, &peer);
     peer.answers[2] = peer.answers[1];
     peer.answers[1] = peer.answers[0];
@@ -156,7 +156,7 @@ static void a_peer_that_says_nothing_is_given_up_in_time(void)
     check_assigned(&device);
     azure_dps_deinit(&device.dps);
 
-    /* One byte every 10 seconds is not in time either. */
+    /* One byte every 10 seconds is also too slow. */
     tutorial(&device, &peer);
     device.config.max_retries = 1;
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_OK);
@@ -254,7 +254,7 @@ static void a_connection_that_cannot_be_made(void)
         CHECK_INT(peer.waits_len, 0);
         CHECK_INT(peer.closed, 0);
         CHECK_INT(error_of(&device).io_error, final[i]);
-        /* Another run has no number of this one's. */
+        /* Another run does not have this number. */
         CHECK_INT(azure_dps_start(&device.dps, 0, UNIX_TIME), AZURE_DPS_OK);
         CHECK_INT(azure_dps_on_error(&device.dps, 0, final[i]), AZURE_DPS_OK);
         CHECK_INT(error_of(&device).result, final[i]);
@@ -279,7 +279,7 @@ static void a_connection_that_cannot_be_made(void)
     CHECK_INT(peer.progress[1].failures, 2);
     CHECK_INT(peer.progress[1].result, AZURE_DPS_ERR_CONNECT);
     azure_dps_deinit(&device.dps);
-    /* For ever: the first time, and 8 times more, in less than the time for the run. */
+    /* Every time: the first attempt and 8 retries, within the time-out of the run. */
     tutorial(&device, &peer);
     for (size_t i = 0; i < 16; i++) {
         peer.connects[i] = -5;
@@ -383,7 +383,7 @@ static void counts_that_cannot_be_do_no_harm(void)
     }
 }
 
-/* A callback that calls functions on the client that runs, and notes what they say. */
+/* A callback that calls functions on the running client and stores their results. */
 typedef struct intruder {
     peer peer;
     azure_dps_client *dps;
@@ -498,7 +498,7 @@ static void wrong_arguments_of_run(void)
     CHECK_INT(azure_dps_run(&device.dps, UNIX_TIME, signer, buffer, size, NULL), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(azure_dps_run(&device.dps, UNIX_TIME, signer, NULL, size, &io), AZURE_DPS_ERR_ARGUMENT);
     CHECK_INT(peer.connected, 0);
-    /* No signer, and none that signs, although there is a key to sign with. */
+    /* No signer, or a signer without callbacks, for a device with a key. */
     CHECK(azure_dps_run(&device.dps, UNIX_TIME, NULL, buffer, size, &io) < 0);
     CHECK_INT(peer.connected, 0);
     azure_dps_signer none = {NULL, NULL, NULL, NULL};

@@ -1,4 +1,4 @@
-/* The sizes of buffers that the header names are large enough, and not much larger. */
+/* The sizes in the header are large enough, and not much larger than needed. */
 #include <stdio.h>
 #include <string.h>
 

@@ -36,7 +36,7 @@ void support_begin(int argc, char **argv)
         die("usage: PROGRAM VECTORS, the directory tests/vectors");
     }
     directory = argv[1];
-    /* What was seen before a crash is not lost. */
+    /* By line, so that a crash does not lose output. */
     setvbuf(stdout, NULL, _IOLBF, 1000);
 }
 
@@ -180,7 +180,7 @@ bool ends_with(const char *text, const char *part)
 
 bool holds(const void *memory, size_t size, const void *part, size_t len)
 {
-    /* A handle has padding, which nobody writes. */
+    /* A handle has padding that is never written. */
     VALGRIND_MAKE_MEM_DEFINED(memory, size);
     for (size_t at = 0; at + len <= size; at++) {
         if (memcmp((const uint8_t *)memory + at, part, len) == 0) {

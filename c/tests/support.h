@@ -1,5 +1,5 @@
-/* What the tests share: the devices of Microsoft's tutorial, the vectors of the Rust tests, memory that ends
- * exactly where it should, a device that runs, answers in pieces, and a scripted connection. */
+/* Shared by the tests: the devices of Microsoft's tutorial, the vectors of the Rust tests, memory of an exact
+ * size, a device, answers in pieces, and a scripted connection. */
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
@@ -43,28 +43,27 @@ const char *vector(const char *name);
 const char *assigning(void);
 const char *assigned(void);
 
-/* The next row of a .tsv file: its columns, or 0 at the end. Rows with `#` are skipped. Lives until the test
- * ends. */
+/* Reads the next row of a .tsv file. Returns the number of columns, or 0 at the end. Skips rows with `#`. The
+ * row lives until the test ends. */
 size_t next_row(const char **file, const char *columns[], size_t max);
 
-/* Memory of exactly this size, not initialised: what is read or written beyond it is seen by ASan and
- * valgrind. */
+/* Returns uninitialized memory of exactly this size. ASan and valgrind report every access beyond its end. */
 void *exact(size_t size);
-/* A copy of exactly this text, without a zero byte. */
+/* Returns a copy of exactly this text, without a zero byte. */
 azure_dps_str exact_str(const char *text);
-/* Like sprintf, in memory of its own. */
+/* Like sprintf, but in new memory. */
 char *format(const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 1, 2)))
 #endif
     ;
-/* `text` with the first `from` replaced. Fails the test if there is none. */
+/* Returns `text` with the first `from` replaced. If there is no `from`, the test fails. */
 char *replace(const char *text, const char *from, const char *to);
-/* `text`, `times` times. */
+/* Returns `text`, repeated `times` times. */
 char *repeat(const char *text, size_t times);
 bool contains(const char *text, const char *part);
 bool ends_with(const char *text, const char *part);
-/* Whether any of the bytes is there. */
+/* Returns whether the memory contains `part`. */
 bool holds(const void *memory, size_t size, const void *part, size_t len);
 char *base64(const void *bytes, size_t len);
 char *unescape_percent(const char *text);
@@ -89,38 +88,36 @@ typedef struct device {
     size_t len;
 } device;
 
-/* The toaster of the tutorial with its payload and key; not initialised yet, so that `config` can be changed.
- */
+/* The toaster of the tutorial with its payload and key. Not initialized yet, so you can change `config`. */
 void toaster(device *device);
-/* The same with a certificate and no payload. */
+/* A device with a certificate and no payload. */
 void certified(device *device, const char *registration_id);
-/* Initialises and starts it at time 0. */
+/* Initializes the device and starts it at time 0. */
 void start(device *device);
-/* The step is SIGN, and then SEND. */
+/* Signs. The step must be SIGN before, and SEND after. */
 void sign(device *device, uint32_t now);
-void begin(device *device); /* start() and, if it has a key, sign() */
+void begin(device *device); /* start(), and sign() if there is a key */
 
-/* The next step, without its time. */
+/* Returns the next step without its time. */
 int32_t step(device *device, uint32_t now);
-/* The next step must be WAIT: for how long. */
+/* The next step must be WAIT. Returns its time. */
 uint32_t wait_of(device *device, uint32_t now);
 
-/* Over MQTT: writes the request. Checks that it is due. Returns the topic, zero-terminated, and the body as
- * text. */
+/* Over MQTT: checks that a request is due, and writes it. Returns the topic and the body, zero-terminated. */
 const char *publish(device *device, uint32_t now, const char **body);
-/* Hands in the answer to the last request that publish() wrote; the body is in memory of its own. */
+/* Passes in the answer to the last request of publish(). The body is in its own memory. */
 int32_t message(device *device, uint32_t now, const char *topic, const char *body);
 
 /* Over HTTP: writes the request that is due, and returns it, zero-terminated. */
 const char *request(device *device, uint32_t now);
-/* Answers in bytes, with a Content-Length or chunked. `headers` end with \r\n each. */
+/* Returns the bytes of an answer, with a Content-Length or chunked. Each of `headers` ends with \r\n. */
 char *http(const char *status, const char *headers, const char *body);
 char *http_chunked(const char *status, const char *headers, const char *body, size_t chunk);
-/* Hands in an answer in pieces. Returns what azure_dps_http_received() said last; 0 if it wants more. */
+/* Passes in an answer in pieces. Returns the last result of azure_dps_http_received(). */
 int32_t answer(device *device, uint32_t now, const char *bytes, size_t piece, bool *keep_alive);
-/* A whole exchange over HTTP: the request, and this answer. */
+/* Does an exchange over HTTP: a request and this answer. */
 void exchange(device *device, uint32_t now, const char *status, const char *headers, const char *body);
-/* A run that ends with this first answer; returns what azure_dps_get_assignment() says. */
+/* Does a run that ends with this first answer. Returns the result of azure_dps_get_assignment(). */
 azure_dps_result run_to(device *device, const char *status, const char *body,
                         azure_dps_assignment *assignment);
 
@@ -132,16 +129,15 @@ azure_dps_result result_of(const device *device);
 typedef struct peer {
     const char *answers[16]; /* One for each request, or NULL: see below. */
     size_t answers_len;
-    size_t piece;         /* The most bytes that are read or written at once. */
-    unsigned again;       /* How often read and write say AGAIN before each success. */
-    int32_t connects[16]; /* What connect returns, in turn; then 0. */
-    int32_t read_result;  /* For an answer that is NULL: what read returns: 0 closed, AGAIN stalled, or an
-                             error. */
-    int32_t write_result; /* If not 0: what write returns. */
-    uint32_t again_ms;    /* How much time an AGAIN takes. */
-    bool closes;          /* Closes after each answer, without saying so. */
+    size_t piece;         /* The maximum number of bytes of one read or write. */
+    unsigned again;       /* How often read and write return AGAIN before each success. */
+    int32_t connects[16]; /* The results of connect, in this order; then 0. */
+    int32_t read_result;  /* The result of read for a NULL answer: 0 closed, AGAIN stalled, or an error. */
+    int32_t write_result; /* If not 0, the result of write. */
+    uint32_t again_ms;    /* The duration of an AGAIN. */
+    bool closes;          /* Closes after each answer, without `Connection: close`. */
 
-    /* What was seen. */
+    /* What the callbacks recorded. */
     uint32_t now;
     char sent[8192];
     size_t sent_len;
@@ -154,7 +150,7 @@ typedef struct peer {
     azure_dps_progress progress[64];
     size_t progress_len;
 
-    /* Inside. */
+    /* Private. */
     const char *rest;
     size_t rest_len, next, asked_again;
     bool is_open, writing, answered;

@@ -1,4 +1,4 @@
-/* TPM attestation: a challenge in the middle, and a signed register request after it. The TPM is a script. */
+/* TPM attestation: a challenge, then a signed register request. The TPM is a script. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +96,7 @@ static const char *assigned_here(void)
     return replace(replace(assigned(), TOASTER, "mydevice"), TOASTER, "mydevice");
 }
 
-/* The challenge was answered: activates its key, and signs. */
+/* Activates the key of the challenge, and signs. */
 static void activate(device *device)
 {
     CHECK_INT(step(device, 0), AZURE_DPS_ACTIVATE);
@@ -156,7 +156,7 @@ static void run_does_all_of_it(void)
     CHECK_INT(tpm.activations, 2);
     CHECK_INT(tpm.refusals, 2);
     CHECK_STR(str(tpm.duplicate), "2");
-    /* A third challenge is a refusal. */
+    /* A third challenge counts as a rejection. */
     peer.next = 0;
     peer.answers[2] = http("401 Unauthorized", "", challenge("3"));
     CHECK_INT(run(&device, &peer), AZURE_DPS_ERR_REFUSED);
@@ -240,7 +240,7 @@ static void what_is_no_challenge_is_a_refusal(void)
         CHECK_INT(result_of(&device), AZURE_DPS_ERR_REFUSED);
         azure_dps_deinit(&device.dps);
     }
-    /* It is for TPMs alone, and not for MQTT. */
+    /* These functions are for TPMs only, and not for MQTT. */
     device device;
     fake_tpm tpm;
     azure_dps_assignment assignment;
@@ -312,7 +312,7 @@ static void keys_are_taken_apart_within_their_bounds(void)
         row(wrong[i]);
         CHECK_INT(decode(wrong[i], 1024, NULL, &parts), AZURE_DPS_ERR_TPM);
     }
-    /* The size that is asked for suffices, and is no more than a quad too much. */
+    /* The required size is sufficient, and at most two bytes too large. */
     CHECK_INT(decode(base64(bytes, len), 100, &needed, &parts), AZURE_DPS_ERR_BUFFER_TOO_SMALL);
     CHECK(needed >= len && needed - len < 3);
     CHECK_INT(decode(base64(bytes, len), needed, NULL, &parts), AZURE_DPS_OK);

@@ -1,4 +1,4 @@
-/* The device's twin: what hubs are known to send, what they might, and what does not fit the client. */
+/* The twin: known and unknown messages of a hub, and messages that are too large for the client. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,7 +240,7 @@ static void refusals(void)
     CHECK_INT(message.code, 429002);
 }
 
-/* A larger message costs a device that message alone. */
+/* If a message is too large, only this message is lost. */
 static void what_does_not_fit_the_client_costs_nothing_else(void)
 {
     azure_dps_twin_message message;

@@ -84,7 +84,7 @@ static azure_dps_result exchange(struct session *session)
     }
 }
 
-/* Waits. paho keeps the session alive only inside MQTTClient_receive(). */
+/* Waits. paho handles pings only inside its functions, such as MQTTClient_receive(). */
 static void wait(struct session *session, uint32_t wait_ms)
 {
     uint32_t started = now(), passed = 0;
