@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Checks the C library from outside: what its header, its archive and its packages promise.
+# Checks the header, the archive and the packages of the C library from outside.
 #
 #   ci/c-api/run.sh [header] [symbols] [packages] [rust] [floats]     all of them without arguments
 #   ci/c-api/run.sh --all-targets                                     and symbols for every target of build.sh
 #
-#   header    the header compiles as C99, C11 and C++, with and without short enums; its functions, structures and
-#             constants are those of the Rust sources, by the C compiler, with pointers of 64 and of 32 bits
-#   symbols   each archive is one object, exports the header's functions and nothing else, wants memcpy and the
-#             like alone, and has no variables and no paths of the machine that built it; for Arm, gcc links all of it
-#   packages  CMake with the installed package and from source, pkg-config: for this machine and a Cortex-M3
-#   rust      another Rust library in the same program, as an archive of its own and in the same one
-#   floats    the float ABI of the archive must be the firmware's
+#   header    The header compiles as C99, C11 and C++, with and without short enums. The C compiler checks that its
+#             functions, structures and constants equal the Rust sources, with 64-bit and 32-bit pointers.
+#   symbols   Each archive is one object. It exports only the header's functions, and imports only functions such as
+#             memcpy. It has no variables, and no paths of the machine that built it. For Arm, gcc links all of it.
+#   packages  CMake (with the installed package and from source) and pkg-config, for this machine and a Cortex-M3.
+#   rust      Another Rust library in the same program, in a separate archive and in the same archive.
+#   floats    The float ABI of the archive must equal the firmware's.
 #
 # Needs Debian's gcc, g++, cmake, make, pkg-config, gcc-arm-none-eabi, libnewlib-arm-none-eabi and python3. On Debian,
-# as root, they are installed. clang checks the header too if it is there.
+# as root, they are installed. If clang is installed, it checks the header too.
 set -euo pipefail
 cd "$(dirname "$0")/../../c"
 # shellcheck source=../packages
@@ -46,7 +46,7 @@ warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -We
 cpp_warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 cortex_m3=(-mcpu=cortex-m3 -mthumb --specs=nosys.specs "-Wl,-z,noexecstack")
 
-# The functions of the header: gcc writes down what it has read.
+# The functions of the header, as gcc lists them.
 gcc -fsyntax-only -aux-info "$work/declared" include/azure_dps.h
 sed -n '/azure_dps\.h:/{/ static /!s/.*\b\(azure_dps_[a-z0-9_]*\) (.*/\1/p}' "$work/declared" | sort >"$work/functions"
 
@@ -75,7 +75,7 @@ check_header() {
     cargo build --quiet --locked --manifest-path ../ci/c-api/prototypes/Cargo.toml
     "$CARGO_TARGET_DIR/debug/azure-dps-c-prototypes" src/*.rs >"$work/prototypes.c"
     for compiler in "gcc" "gcc -fshort-enums" "arm-none-eabi-gcc" "arm-none-eabi-gcc -fno-short-enums"; do
-        # newlib's offsetof is no constant expression for -Wpedantic.
+        # newlib's offsetof is not a constant expression with -Wpedantic.
         # shellcheck disable=SC2086
         $compiler -std=gnu11 -Wall -Wextra -Werror -Iinclude -fsyntax-only "$work/prototypes.c"
     done
@@ -88,7 +88,7 @@ check_header() {
     echo "its $(wc -l <"$work/functions") functions, $(grep -c '^struct' "$work/prototypes.c") structures and" \
         "$(wc -l <"$work/constants") constants are those of the Rust sources, with pointers of 64 and of 32 bits"
 
-    # The comparison can fail.
+    # Shows that the comparison can fail.
     local name before after
     while IFS='|' read -r name before after; do
         sed "s/$before/$after/" include/azure_dps.h >"$work/azure_dps.h"
@@ -108,7 +108,7 @@ CHANGES
 
 # --- symbols ------------------------------------------------------------------------------
 
-# What the C library, libgcc or compiler-rt bring. Linux tells by getauxval what an aarch64 can do.
+# Symbols of the C library, libgcc or compiler-rt. On Linux, getauxval reports the features of an aarch64 processor.
 wanted_from_c='getauxval|memcpy|memmove|memset|memcmp|bcmp|strlen|__aeabi_(memcpy|memmove|memset|memclr)[48]?'
 wanted_from_libgcc='__aeabi_(u?idiv|u?idivmod|u?ldivmod|lmul|llsl|llsr|lasr)|__(u?div|u?mod|mul|ashl|lshr|ashr)[ds]i3|__clzsi2|__ctzsi2|__gnu_thumb1_case_[a-z]*'
 
@@ -124,7 +124,7 @@ check_archive() { # TRIPLE ARCHIVE FUNCTIONS
     [ -z "$unknown" ] || fail "$1: wants $unknown"
     variables="$(readelf -SW "$object" | sed 's/^ *\[ *[0-9]*\] *//' |
         awk '$1 ~ /^\.(data|bss|tdata|tbss|init_array|fini_array|ctors|dtors)/ && $1 !~ /^\.data\.rel\.ro/ && $5 !~ /^0+$/ { print $1 }')"
-    # On Linux, one byte: whether the processor computes SHA-256 itself.
+    # On Linux, one byte is allowed. It caches whether the processor has instructions for SHA-256.
     case "$1" in
         *-linux-*) variables="$(grep -vE '^\.data\._ZN4sha2.*_(cpuid|hwcap)7STORAGE17h[0-9a-f]*E(\.0)?$' <<<"$variables" || true)" ;;
     esac
@@ -132,7 +132,7 @@ check_archive() { # TRIPLE ARCHIVE FUNCTIONS
     ! grep -qaF -e "$HOME" -e "$PWD" "$object" || fail "$1: has paths of this machine"
 }
 
-# Everything that the archive wants is there, whatever is called.
+# Checks that all symbols that the archive needs exist, for any call.
 check_links() { # TRIPLE ARCHIVE
     local processor
     case "$1" in
@@ -164,7 +164,7 @@ check_symbols() {
         echo "$target: $(wc -l <"$work/functions") functions and nothing else, $(sizes "$work/object")," \
             "$(($(stat -c %s "$work/object") / 1024)) KB on disk; wants" "$(tr '\n' ' ' <"$work/undefined")"
     done
-    # A feature that is left out leaves its functions out.
+    # Without a feature, the archive does not contain its functions.
     ./build.sh --target thumbv7m-none-eabi --features "" --prefix "$work/prefix" >/dev/null
     grep -vE '^azure_dps_(tpm|certificate)_' "$work/functions" >"$work/without"
     check_archive "thumbv7m-none-eabi without features" "$work/prefix/lib/libazure_dps_c.a" "$work/without"
@@ -189,7 +189,7 @@ check_packages() {
     "$work/installed/consumer"
     configure_and_build source -DFROM_SOURCE=ON
     "$work/source/consumer"
-    # Nothing is linked again if nothing changed.
+    # A second build links nothing if nothing has changed.
     cmake --build "$work/source" >"$work/log"
     ! grep -q Linking "$work/log" || fail "CMake links again although nothing changed"
     configure_and_build installed-m3 -DCMAKE_PREFIX_PATH="$(prefix thumbv7m-none-eabi)" -DCMAKE_TOOLCHAIN_FILE="$toolchain"

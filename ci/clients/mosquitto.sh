@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Provisions a device with curl, and connects it to its hub with the programs of mosquitto-clients. Each call is listed
-# with its answer. run.sh starts it.
+# Provisions a device with curl, and connects it to its hub with the programs of mosquitto-clients. Prints each call
+# with its answer. run.sh starts this script.
 #
-# mosquitto-clients cannot ask for the twin: an answer comes on the connection that asked, and mosquitto_rr takes no
-# filter with a wildcard.
-# shellcheck disable=SC2016 # Topics have dollar signs.
+# mosquitto-clients cannot request the twin. The answer comes on the same connection, and mosquitto_rr accepts no filter
+# with a wildcard.
+# shellcheck disable=SC2016 # Topics contain dollar signs.
 set -euo pipefail
 
 device=mainbuilding167-contoso-hpsd-088
@@ -14,16 +14,16 @@ group_key='oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adq
 calls=0
 list() { calls=$((calls + 1)); printf '| %s | %s |\n' "$1" "$2"; }
 
-# expect CALL ANSWER PART: the answer has the part.
+# expect CALL ANSWER PART: fails unless the answer contains the part.
 expect() {
     [[ "$2" == *"$3"* ]] || { echo "$1: not $3, but: $2" >&2; exit 1; }
     list "$1" "$2"
 }
 
-# hmac KEY: the HMAC-SHA256 of the standard input. The key and the result are in base64.
+# hmac KEY: prints the HMAC-SHA256 of standard input. The key and the result are base64.
 hmac() { openssl sha256 -mac HMAC -macopt "hexkey:$(base64 -d <<<"$1" | xxd -p -c 1000)" -binary | base64 -w 0; }
 
-# token KEY RESOURCE [KEY-NAME]: a SAS token that is good for an hour.
+# token KEY RESOURCE [KEY-NAME]: prints a SAS token that is valid for an hour.
 token() {
     local resource="${2//\//%2F}" expiry signature
     expiry="$(($(date +%s) + 3600))"
@@ -53,13 +53,13 @@ expect 'curl, registers the device' "$hub" contoso-heatpumps-hub-1098.azure-devi
 
 # --- The hub ---
 
-# at HOST KEY: the options that the documentation gives, for a hub behind HOST.
+# at HOST KEY: the documented options, for a hub behind HOST.
 at() {
     hub_options=(-V mqttv311 -p 8883 --cafile "$REQUESTS_CA_BUNDLE" -h "$1" -i "$device"
         -u "$hub/$device/?api-version=2021-04-12" -P "$(token "$2" "$hub/devices/$device")")
 }
 
-# of_device: what the control API says of the device.
+# of_device: prints the control API's data about the device.
 of_device() { curl -fsS "${DPS_CONTROL}/_emulator/devices/$device"; }
 
 at "$hub" "$key"

@@ -6,13 +6,13 @@
 #   service       the service SDKs create enrollments, device SDKs provision through them
 #   device        the device SDKs provision the devices of the tutorial
 #   hub           the device SDKs provision devices and connect them to their hubs; so do MQTT clients without an SDK
-#   schemathesis  Schemathesis holds the control API against docs/control-api.json
+#   schemathesis  Schemathesis tests the control API against docs/control-api.json
 #
 # Without an argument all of them run. DPS_EMULATOR_BIN names the folder of the programs (target/debug).
 #
-# Some clients use the ports 443 and 8883 only. A network namespace has these ports free, and needs neither
-# root nor a change of the machine. It has a hosts file of its own, too, with the names of the hubs. Where a user may
-# not make a namespace, `service`, `device` and `hub` are skipped. With CI=true they fail.
+# Some clients use only the ports 443 and 8883. In a network namespace, these ports are free, without root and without a
+# change of the machine. The namespace also has its own hosts file, with the names of the hubs. If a user may not create
+# a namespace, `service`, `device` and `hub` are skipped. With CI=true they fail.
 #
 # The clients are installed into target/clients, once for each list of versions.
 set -euo pipefail
@@ -23,7 +23,7 @@ bin="${DPS_EMULATOR_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug}"
 
 # --- The clients ----------------------------------------------------------------------------
 
-# python_client NAME: a virtual environment with what NAME.txt lists.
+# python_client NAME: creates a virtual environment with the packages in NAME.txt.
 python_client() {
     local wanted="$here/python/$1.txt" venv="$cache/$1"
     cmp -s "$wanted" "$venv/installed.txt" && return
@@ -33,7 +33,7 @@ python_client() {
     cp "$wanted" "$venv/installed.txt"
 }
 
-# node_clients: a node_modules with what node/package-lock.json lists.
+# node_clients: creates a node_modules with the packages in node/package-lock.json.
 node_clients() {
     local wanted="$here/node/package-lock.json" modules="$cache/node"
     cmp -s "$wanted" "$modules/installed.json" && return
@@ -55,7 +55,7 @@ stop() {
 }
 trap 'stop; rm -rf "$work"' EXIT
 
-# start WORD PROGRAM [ARGUMENT…]: starts the program, and waits until its output, $work/PROGRAM.out, has the word.
+# start WORD PROGRAM [ARGUMENT…]: starts the program, and waits until its output, $work/PROGRAM.out, contains the word.
 start() {
     local word="$1" program="$2" out="$work/$2.out"
     "$bin/$program" "${@:3}" >"$out" 2>&1 &
@@ -70,7 +70,7 @@ start() {
     exit 1
 }
 
-# with_emulator CONFIG… -- COMMAND…: runs a command beside a new emulator, which has the ports of the service.
+# with_emulator CONFIG… -- COMMAND…: runs a command with a new emulator, which uses the ports of the service.
 with_emulator() {
     local config=()
     while [ "$1" != -- ]; do config+=("$1"); shift; done
@@ -85,7 +85,7 @@ with_emulator() {
     stop
 }
 
-# certificates: of a device, and of a CA with a device that it certifies.
+# certificates: creates a device certificate, and a CA with a device certificate that it signed.
 certificates() {
     (
         cd "$work"
@@ -106,13 +106,13 @@ node() { NODE_PATH="$cache/node/node_modules" command node "$here/node/$1" "${@:
 python() { "$cache/clients/bin/python" -B "$here/python/$1" "${@:2}"; }
 shell() { "$here/$1"; }
 
-# hosts: the names of the hubs lead to this machine, in this namespace alone.
+# hosts: the names of the hubs resolve to this machine, only in this namespace.
 hosts() {
     { cat /etc/hosts; "$bin/dps-emulator" "$@" --hosts; } >"$work/hosts"
     mount --bind "$work/hosts" /etc/hosts
 }
 
-# sequence STEP CLIENT FILE [ARGUMENT…]: an emulator, with a webhook but without enrollments for `service`.
+# sequence STEP CLIENT FILE [ARGUMENT…]: starts an emulator. For `service`, it has a webhook but no enrollments.
 sequence() {
     ip link set lo up
     case "$1" in
@@ -137,7 +137,7 @@ sequence() {
 
 # --- Which steps ----------------------------------------------------------------------------
 
-# namespaced STEP 'CLIENT FILE [ARGUMENT…]'…: the sequences of a step at the same time, each in a namespace of its own.
+# namespaced STEP 'CLIENT FILE [ARGUMENT…]'…: runs the sequences of a step at the same time, each in its own namespace.
 namespaced() {
     local step="$1" sequence failed=0 namespace=(unshare --net --mount) words
     shift

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Schemathesis holds the control API of a running emulator against docs/control-api.json: status codes, headers,
-# schemas, content types, and what is answered to data that the description does not allow.
+# Schemathesis tests the control API of a running emulator against docs/control-api.json: status codes, headers,
+# schemas, content types, and the answers to invalid data.
 #
 #   schemathesis.sh PROGRAM SCHEMATHESIS [EXAMPLES]
 #
-# EXAMPLES is how many requests are made up for each operation (20). The requests are the same each time.
-# The stream of events is not tested here: it does not end.
+# EXAMPLES is the number of generated requests for each operation (20). The requests are the same each time.
+# The event stream is not tested here, because it does not end.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
@@ -22,10 +22,10 @@ for _ in $(seq 200); do
 done
 [ -n "$(url_of control)" ] || { cat "$work/out" >&2; exit 1; }
 
-# There is a device, a request and a webhook call to look at.
+# Creates a device, requests and a webhook call, so that the API has data.
 python3 -B "$here/python/register.py" "$(url_of http)"
 
-# run OPTION…: one run. Its report is shown in full if something is found.
+# run OPTION…: one run. Prints its report if it finds an error.
 run() {
     (cd "$work" && "$schemathesis" --config-file "$here/schemathesis.toml" run "$root/emulator/docs/control-api.json" \
         --url "$(url_of control)" --checks all --max-examples "$examples" --seed 1 --request-timeout 10 \
@@ -33,7 +33,7 @@ run() {
     sed -n '/= SUMMARY =/,$p' "$work/report"
 }
 
-# A device that is deleted from its hub has no twin there. After a reset there are no devices to call for.
+# A device that was deleted from its hub has no twin there. After a reset there are no devices for further calls.
 run --exclude-path /_emulator/events --exclude-path '/_emulator/devices/{id}/hub' --exclude-path /_emulator/reset
 run --include-path '/_emulator/devices/{id}/hub'
 run --include-path /_emulator/reset

@@ -1,7 +1,6 @@
 /*
- * One of four images: the start-up alone; the start-up and W once (WORKLOAD); these and one function more
- * (MORE); the measurements (MEASURE). The first three differ in nothing else, so their sizes can be
- * subtracted.
+ * One of four images: only the start-up; the start-up and W once (WORKLOAD); both and one more function (MORE);
+ * or the measurements (MEASURE). The first three have no other difference, so their sizes can be subtracted.
  */
 #include "../../c/examples/cortex-m3/semihosting.h"
 #if defined(MEASURE)
@@ -18,7 +17,7 @@ int main(void)
 #if defined(MEASURE)
     if (!measure()) return 1;
 #elif defined(WORKLOAD)
-    /* The caller's memory is not the library's flash. */
+    /* The caller's memory does not count as the library's flash. */
     static struct device device;
     if (!run(&device)) return 1;
 #if defined(MORE)

@@ -1,6 +1,6 @@
 /*
- * Instructions by QEMU's `-icount shift=0`, under which one instruction takes one nanosecond: SysTick at 25
- * MHz counts 40 of them. Stack by paint. As ../cost/src/measure.rs.
+ * Counts instructions with QEMU's `-icount shift=0`: one instruction takes one nanosecond, so one tick of SysTick
+ * at 25 MHz is 40 instructions. Measures the stack by painting it. Same method as ../cost/src/measure.rs.
  */
 #include "measure.h"
 
@@ -9,7 +9,7 @@
 
 #define REPEATS 100u
 #define INSTRUCTIONS_PER_TICK 40u
-/* Far more than W needs, and far less than there is. */
+/* Much more than W needs, and much less than the available RAM. */
 #define PAINTED (16u * 1024u)
 #define PAINT 0xa5u
 
@@ -60,7 +60,7 @@ static bool step_e(void)
     return e(&device, last_answer, last_answer_len, &assignment);
 }
 
-/* A step can be repeated only from a new device, with the steps that come before it. */
+/* A step can be repeated only with a new device, and with the steps before it. */
 static bool begin(void)
 {
     azure_dps_signer signer = azure_dps_key_signer(&device.key);
@@ -100,7 +100,7 @@ static bool right = true;
 
 static uint32_t instructions(bool (*step)(void))
 {
-    /* The first time may differ from all others. */
+    /* The first call may differ from all others. */
     right &= step();
     uint32_t start = SYSTICK->current;
     for (uint32_t i = 0; i < REPEATS; i++) right &= step();
@@ -110,7 +110,7 @@ static uint32_t instructions(bool (*step)(void))
 
 static uint32_t deepest;
 
-/* Notes the bytes below the stack pointer that `step` touches, if no step before it touched more. */
+/* Stores how many bytes below the stack pointer `step` touches, if no earlier step touched more. */
 __attribute__((noinline)) static void stack(bool (*step)(void))
 {
     volatile uint8_t *top;
@@ -137,7 +137,7 @@ static void print(const char *name, uint32_t number)
     semihosting_print(start);
 }
 
-/* Measures step e with an answer that has the returned payload `times` times. */
+/* Measures step e with the returned payload repeated `times` times. */
 static uint32_t with_payload(uint32_t times)
 {
     static const char payload[] =
@@ -169,7 +169,7 @@ bool measure(void)
 
     SYSTICK->reload = 0x00ffffff;
     SYSTICK->current = 0;
-    /* The processor's clock, and running. */
+    /* Uses the processor's clock, and starts the timer. */
     SYSTICK->control = 5;
 
     uint32_t only_a = instructions(step_a);

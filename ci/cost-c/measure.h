@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-/* Prints stack, memory of the caller and instructions of each step of W, one a line. */
+/* Prints stack, caller's memory and instructions of each step of W, one figure a line. */
 bool measure(void);
 
 #endif

@@ -90,7 +90,7 @@ bool hub(struct device *device)
     return azure_dps_hub_write_host(&hub, device->buffer, sizeof device->buffer, NULL, &port) ==
                AZURE_DPS_OK &&
            azure_dps_hub_write_user_name(&hub, device->buffer, sizeof device->buffer, NULL) == AZURE_DPS_OK &&
-           /* The key is wiped by now. */
+           /* The key is already wiped. */
            azure_dps_hub_write_password(&hub, &signer, AZURE_DPS_PRIMARY_KEY, 1700000000u, device->buffer,
                                         sizeof device->buffer, NULL) != AZURE_DPS_OK;
 }
@@ -124,7 +124,7 @@ bool record(struct device *device)
     azure_dps_assignment assignment;
     int32_t key;
     size_t len;
-    /* The client is deinitialised by now, and the buffer has no record. */
+    /* The client is already deinitialized, and the buffer has no record. */
     return azure_dps_write_record(&device->dps, assigned, (size_t)(assigned_end - assigned), device->buffer,
                                   sizeof device->buffer, &len) != AZURE_DPS_OK &&
            azure_dps_record_len((const uint8_t *)device->buffer) == 0 &&

@@ -1,6 +1,6 @@
 /*
- * What a program may do besides W. Each function is in an image of its own: what this image has more than
- * that of W is what the function costs.
+ * Functions that a program may call in addition to W. Each function has its own image. The size of this image minus
+ * the size of W's image is the cost of the function.
  */
 #ifndef MORE_H
 #define MORE_H
@@ -9,7 +9,7 @@
 
 /* azure_dps_run(), with all callbacks. */
 bool run_http(struct device *device);
-/* HTTP without I/O: write a request, read an answer. */
+/* HTTP without I/O: writes a request, reads an answer. */
 bool http(struct device *device);
 bool set_endpoint(struct device *device);
 bool get_error(struct device *device);
@@ -17,11 +17,11 @@ bool write_error(struct device *device);
 bool write_service_message(struct device *device);
 /* Host, user name and password of the hub. */
 bool hub(struct device *device);
-/* The topic that asks for the twin, and one setting of the answer. */
+/* Writes the topic that requests the twin, and reads one setting of the answer. */
 bool twin(struct device *device);
-/* The assignment to flash, and back. */
+/* Writes the assignment to flash, and reads it. */
 bool record(struct device *device);
-/* When to ask DPS again; with a record. */
+/* Decides when to ask DPS again, with a record. */
 bool reprovisioning(struct device *device);
 
 #endif

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures the reference workload W through the C API, compiled by gcc, on an emulated Cortex-M3, beside the same
-# workload in Rust (ci/cost). docs/evidence/cost.md explains W and the columns. Fails if a figure is above its limit.
+# Measures the reference workload W through the C API, compiled by gcc, on an emulated Cortex-M3, and compares it with
+# the same workload in Rust (ci/cost). docs/evidence/cost.md explains W and the columns. Fails if a figure is above its
+# limit.
 #
 #   ci/cost-c/run.sh            the builds of c/build.sh, with all features too; the border by itself; what each further
 #                             function costs
@@ -32,7 +33,7 @@ target="${CARGO_TARGET_DIR:-../../c/target}"
 mkdir -p "$target/bench"
 target="$(cd "$target" && pwd)"
 export CARGO_TARGET_DIR="$target"
-# The choice of SHA-256 is each build's own.
+# Each build chooses its own SHA-256 backend.
 unset RUSTFLAGS
 out="$target/bench"
 board=../../c/examples/cortex-m3
@@ -40,12 +41,12 @@ flags=(-std=c99 -mcpu=cortex-m3 -mthumb -Os -ffunction-sections -fdata-sections
     -Wall -Wextra -Wpedantic -Wconversion -Werror)
 link=(-nostartfiles "-Wl,--gc-sections" "-Wl,-z,noexecstack" -T "$board/mps2-an385.ld")
 
-# library NAME [OPTION…]: builds the library as c/build.sh does with the options.
+# library NAME [OPTION…]: builds the library with c/build.sh and these options.
 library() {
     ../../c/build.sh --target thumbv7m-none-eabi --prefix "$out/$1" "${@:2}" >/dev/null
 }
 
-# The recipe's memory functions, as a C program can have them. In Rust, they are in one file with a comment.
+# Extracts the recipe's memory functions for C from the Rust file.
 sed -n '/^    r#"$/,/^"#,$/{ //!p }' ../../ci/cost/recipe/memory.rs >"$out/memory.S"
 
 # image NAME LIBRARY [FLAG…]: links an image with the library.
@@ -54,13 +55,13 @@ image() {
         main.c workload.c measure.c more.c answers.S "$board/startup.c" -L "$out/$2/lib" -lazure_dps_c
 }
 
-# flash ELF: .text + .rodata + .data of the image. The vector table is the same in all.
+# flash ELF: prints .text + .rodata + .data of the image. The vector table is the same in all images.
 flash() {
     arm-none-eabi-size -A "$1" | awk '/^\.(text|rodata|data) / { sum += $2 } END { print sum }'
 }
 
-# memory_functions ELF: how much of it are memcpy() and its kind. They are the C library's in C and
-# `compiler_builtins`' in Rust, so they are no part of the border.
+# memory_functions ELF: prints the size of memcpy() and similar functions. In C they come from the C library, in Rust
+# from `compiler_builtins`. So the border does not include them.
 memory_functions() {
     arm-none-eabi-nm --print-size "$1" | sort -u -k1,1 |
         awk '$4 ~ /^(__aeabi_)?(mem(cpy|move|set|clr|cmp)[48]?|bcmp)$|compiler_builtins.*3mem/ { print $2 }' |
@@ -103,14 +104,15 @@ report() {
     fi
 }
 
-# within KEY LIMIT: fails at the end if a figure of the build just measured is above its limit. Stack and instructions
-# stay below what the C SDK's default needs and near it; flash and the border stay what they are.
+# within KEY LIMIT: fails at the end if a figure of the last build is above its limit. The limits of stack and
+# instructions are close to the figures, and below those of the C SDK's default. The limits of flash and border
+# prevent growth.
 failed=()
 within() {
     [ "${value[$1]}" -le "$2" ] || failed+=("$1 is ${value[$1]}, the limit is $2")
 }
 
-# in_rust OPTION…: the flash of W in Rust with the same options, without the memory functions.
+# in_rust OPTION…: prints the flash of W in Rust with the same options, without the memory functions.
 in_rust() {
     local elf="$target/thumbv7m-none-eabi/release/azure-dps-cortex-m3" empty
     rust() {
@@ -122,7 +124,7 @@ in_rust() {
     echo "$(($(flash "$elf") - $(memory_functions "$elf") - empty))"
 }
 
-# border OPTION…: what the build just measured needs more than in Rust, without the memory functions of both.
+# border OPTION…: prints how much more the last build needs than the Rust build, without the memory functions of both.
 border() {
     value[border]=$((value[flash] - value[memory] - $(in_rust "$@")))
     within border 4250

@@ -7,7 +7,7 @@
 #define PAYLOAD "{\"MyDeviceFirmwareVersion\":\"12.0.2.5\",\"MyDeviceProvisioningVersion\":\"1.0.0.0\"}"
 #define UNIX_TIME 1700000000u
 
-/* A CONNECT needs user name and password at once: this much of the buffer is the former's. */
+/* A CONNECT needs user name and password at the same time. The user name gets this part of the buffer. */
 #define USER_NAME_SIZE 160
 
 __attribute__((noinline)) bool a(char *text)

@@ -1,6 +1,6 @@
 /*
- * The reference workload W of ../cost/src/workload.rs, through the C API: the CPU work of one
- * provisioning run over MQTT. The steps are a to e; `read_key` belongs to b, and `init` to c.
+ * The reference workload W of ../cost/src/workload.rs through the C API: the CPU work of one provisioning run over
+ * MQTT. The steps are a to e. `read_key` belongs to step b, and `init` to step c.
  */
 #ifndef WORKLOAD_H
 #define WORKLOAD_H
@@ -23,7 +23,7 @@ extern const char assigning[], assigning_end[], assigned[], assigned_end[];
 bool a(char *text);
 /* The device key from base64. */
 bool read_key(struct device *device);
-/* The client, its payload checked to be JSON, ready to be driven. */
+/* Creates the client, and checks that the payload is JSON. */
 bool init(struct device *device);
 /* The SAS token. */
 bool b(struct device *device);
@@ -34,7 +34,7 @@ bool d(struct device *device);
 /* The final answer: hub, device ID and the raw payload. */
 bool e(struct device *device, const char *body, size_t body_len, azure_dps_assignment *assignment);
 
-/* Topic and body of the request that is due. */
+/* Writes topic and body of the pending request. */
 bool request(struct device *device, uint32_t now_ms);
 
 /* W from end to end, as one run of a device does it. */

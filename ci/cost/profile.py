@@ -49,7 +49,7 @@ def trace(elf):
 
 def main(elf):
     names, addresses, lengths = zip(*symbols(elf))
-    # Of several names for one address, one is enough.
+    # If an address has several names, one is enough.
     functions = sorted({row[0]: row for row in zip(addresses, lengths, readable(names))}.values())
     owner = {at: index for index, (start, length, _) in enumerate(functions) for at in range(start, start + length, 2)}
     run = next(index for index, (_, _, name) in enumerate(functions) if name in ("run", "azure_dps_cortex_m3::workload::run"))

@@ -32,20 +32,20 @@ install_wanted
 
 target="${CARGO_TARGET_DIR:-target}"
 export CARGO_TARGET_DIR="$target"
-# It would take the place of the flags in the configuration files.
+# RUSTFLAGS would replace the flags in the configuration files.
 unset RUSTFLAGS
 elf="$target/thumbv7m-none-eabi/release/azure-dps-cortex-m3"
 mkdir -p "$target"
-# The recipe without the choice of the backend.
+# The recipe without its choice of the SHA-256 backend.
 grep -v sha2_backend_soft recipe/config.toml >"$target/recipe-fast.toml"
 small=(--config 'target.thumbv7m-none-eabi.rustflags = ["--cfg", "sha2_backend_soft=\"compact\""]')
 
-# build FEATURES: with the configuration of cargo in $config.
+# build FEATURES: builds with the cargo configuration in $config.
 build() {
     "${cargo_bare_metal[@]}" build --quiet --release "${build_std_flags[@]}" "${config[@]}" --features "$1"
 }
 
-# .text + .rodata + .data of the image; the vector table is the same in all.
+# Prints .text + .rodata + .data of the image. The vector table is the same in all images.
 flash() {
     python3 - "$elf" <<'PY'
 import struct, sys
@@ -103,7 +103,7 @@ report() {
     fi
 }
 
-# measure_twin FEATURE FLASH: what a program of this size that asks for the twin besides needs more.
+# measure_twin FEATURE FLASH: prints how much more a program of this size needs if it also requests the twin.
 measure_twin() {
     local figures flash stack instructions
     build "workload,twin,$1"
@@ -111,13 +111,13 @@ measure_twin() {
     emulate >/dev/null
     build "measure,twin,$1"
     figures="$(emulate -icount shift=0)"
-    # Words: their names, and the figures behind them.
+    # The output has pairs of a name and a figure.
     read -r _ stack _ instructions _ <<<"${figures//$'\n'/ }"
     twin="{\"flash\":$flash,\"stack\":$stack,\"instructions\":$instructions}"
     twins+=("$name, $bare_metal_toolchain: $flash bytes of flash, $stack of stack, $instructions instructions")
 }
 
-# ahead: fails unless the build just measured needs less than azure-sdk-for-c's default in everything.
+# ahead: fails unless each figure of the last build is lower than that of azure-sdk-for-c with its default settings.
 ahead() {
     local key limit
     while read -r key limit; do
@@ -138,7 +138,7 @@ measure_all() {
         local config=(--config recipe/config.toml) tested
         build memory-test
         tested="$(emulate)"
-        # Neither in the table nor among the JSON objects.
+        # Printed to standard error, because it belongs neither to the table nor to the JSON objects.
         echo "${tested%%$'\n'*}" >&2
         report "small, recipe" recipe "${config[@]}"
         report "fast, recipe" recipe --config "$target/recipe-fast.toml"
@@ -163,7 +163,7 @@ print(os.path.dirname(next(p["manifest_path"] for p in packages if p["name"] == 
     rm -rf "$target/sha2"
     cp -r "$sha2" "$target/sha2"
     patch --quiet --directory "$target/sha2" --strip 1 <sha2-rolled.patch
-    # A lock file that names the patched crate is not for keeps.
+    # The lock file that names the patched crate is temporary.
     cp Cargo.lock "$target/Cargo.lock"
     trap 'cp "$target/Cargo.lock" Cargo.lock' EXIT
 fi

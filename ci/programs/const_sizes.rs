@@ -1,4 +1,4 @@
-//! Buffers that are sized at compile time.
+//! Buffers with a size computed at compile time.
 
 use azure_dps::{
     DeviceKey, Error, IdScope, Provisioning, Registration, RegistrationId, after::Hub, provisioning::Sizes,
@@ -23,7 +23,7 @@ pub fn registration(id: &str) -> Result<Registration<'_>, Error> {
     Registration::new(IdScope::new("0ne00002193")?, RegistrationId::new(id)?).with_payload(PAYLOAD)
 }
 
-/// The buffer is large enough for whatever the device sends.
+/// Returns `true` if the buffer is large enough for everything that the device sends.
 pub fn is_enough(provisioning: &Provisioning<'_>) -> bool {
     provisioning.sizes().http() <= SIZES.http()
 }

@@ -1,4 +1,4 @@
-//! Device ID and client ID are `&str`, also if the service wrote them with escapes.
+//! Device ID and client ID are `&str`, even if the service sent them with escapes.
 
 use azure_dps::{Assignment, after::Hub};
 

@@ -1,4 +1,4 @@
-//! `?` makes `azure_dps::Error` of every error of the library.
+//! `?` converts every error of the library to `azure_dps::Error`.
 
 use azure_dps::{
     Assignment, DeviceKey, Error, GroupKey, IdScope, Provisioning, Registration, RegistrationId,
@@ -43,7 +43,7 @@ pub fn of_a_driver(provisioning: &Provisioning<'_>, buffer: &mut [u8]) -> Result
     Ok(provisioning.write_message(buffer)?.len())
 }
 
-/// The error of the program's own driver or signer.
+/// Returns the errors that the program's own driver or signer may report.
 pub fn all_of_them() -> Vec<Error> {
     vec![
         SignError::new("no answer").into(),

@@ -14,7 +14,7 @@ use azure_dps::{
 use embedded_io_adapters::tokio_1::FromTokio;
 use tokio::net::TcpStream;
 
-/// A connector that owns what it uses.
+/// A connector that owns its data.
 pub struct Tcp {
     pub address: String,
 }
@@ -32,7 +32,7 @@ impl Connect for Tcp {
     }
 }
 
-/// Runs on a thread of tokio's choice.
+/// Runs on any thread of tokio.
 pub fn spawn(
     mut provisioning: Provisioning<'static>,
     mut key: DeviceKey,
@@ -50,7 +50,7 @@ pub fn spawn(
     })
 }
 
-/// A secure element on a bus that others use as well.
+/// A secure element on a shared bus.
 pub struct Element {
     pub bus: Rc<RefCell<Vec<u8>>>,
 }
@@ -64,7 +64,7 @@ impl SignAsync for Element {
     }
 }
 
-/// Runs on the thread that calls it. Nothing in it is `Send`: the element's bus, the count of reports.
+/// Runs on the calling thread. The element's bus and the report counter are not `Send`.
 pub async fn on_this_thread(
     provisioning: &mut Provisioning<'_>,
     element: &mut Element,

@@ -1,4 +1,4 @@
-//! The device's settings from its hub, with the program's own MQTT client.
+//! Reads the device's settings from its hub, with the program's own MQTT client.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use azure_dps::{
 
 use super::own_mqtt::Client;
 
-/// What the operator wants of a toaster.
+/// The operator's settings for a toaster.
 #[derive(Debug, Default, PartialEq)]
 pub struct Settings {
     pub darkness: Option<String>,
-    /// Of the desired properties.
+    /// The version of the desired properties.
     version: u64,
 }
 
@@ -53,7 +53,7 @@ pub fn follow(
         let mut ask_again_after = None;
         match twin::read(&arrived, &payload)? {
             Message::Twin(twin) if twin.request_id == request_id => {
-                // Missing settings have their defaults.
+                // Missing settings get their defaults.
                 *settings = Settings::default();
                 settings.apply(&twin.desired);
                 if let Some(darkness) = &settings.darkness {
@@ -75,7 +75,7 @@ pub fn follow(
                     ask_again_after = Some(Duration::from_secs(60));
                 }
             }
-            // A late answer, a report that was accepted, and what is for other parts of the program.
+            // A late answer, an accepted report, and messages for other parts of the program.
             Message::Twin(_) | Message::Reported { .. } | Message::Other => {}
         }
         if let Some(wait) = ask_again_after {

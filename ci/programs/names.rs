@@ -1,10 +1,10 @@
-//! The library's modules beside the crates whose traits they take, without `::`.
+//! Uses the library's modules together with the crates whose traits they use, without `::`.
 
 use azure_dps::{blocking, https};
 use embedded_io::{Error, Read};
 use minreq::Method;
 
-/// Reads a byte from the stream that a connector of the library makes.
+/// Reads a byte from a stream of the library's connector.
 pub fn first_byte(connector: &mut impl blocking::Connect, deadline: std::time::Duration) -> Option<u8> {
     let mut stream = connector.connect(deadline).ok()?;
     let mut byte = [0];

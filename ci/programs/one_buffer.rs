@@ -1,8 +1,8 @@
-//! A record is written and read with the one buffer that the answer was in.
+//! Writes and reads a record with the buffer that held the answer.
 
 use azure_dps::{Error, Provisioning, Registration, after::Record};
 
-/// Flash, as a driver sees it.
+/// The functions of a flash driver.
 pub trait Flash {
     fn read(&self, offset: usize, bytes: &mut [u8]);
     fn write(&mut self, offset: usize, bytes: &[u8]);
@@ -14,7 +14,7 @@ pub fn store(provisioning: &Provisioning<'_>, buffer: &mut [u8], flash: &mut imp
     Ok(())
 }
 
-/// Reads it at the next boot: its header first, which has the length.
+/// Reads the record at the next boot: first its header, which contains the length.
 pub fn load<'b>(
     registration: &Registration<'_>,
     buffer: &'b mut [u8],

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use azure_dps::{DeviceKey, Error, Provisioning, mqtt, provisioning::Step};
 
-/// What the client must be able to do.
+/// The functions of the client.
 pub trait Client {
     fn connect(&mut self, client_id: &str, user_name: &str, password: &str) -> u8;
     fn subscribe(&mut self, filter: &str);
     fn publish(&mut self, topic: &str, body: &[u8]);
-    /// The next message, until the deadline: topic and body.
+    /// Returns the next message (topic and body), or `None` at the deadline.
     fn receive(&mut self, deadline: Duration) -> Option<(String, Vec<u8>)>;
     fn now(&self) -> Duration;
     fn sleep(&mut self, wait: Duration);

@@ -1,4 +1,4 @@
-//! A TPM: its public keys in the attestation, and one trait for its two commands.
+//! A TPM: its public keys are in the attestation, and one trait has its two commands.
 
 use azure_dps::{
     Attestation, Provisioning, Registration,

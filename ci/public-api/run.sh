@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Compares the public API of azure-dps, with all features, with docs/evidence/public-api.txt, so that a review
-# sees every change of it.
+# Compares the public API of azure-dps, with all features, with docs/evidence/public-api.txt. So a review shows every
+# change of the API.
 #
 #   ci/public-api/run.sh           fails and prints the difference, if there is one
 #   ci/public-api/run.sh --bless   writes the file
 #
-# The JSON of rustdoc is not stable yet: a compiler much newer or older than 1.95 may need another
-# version of the crate `public-api`.
+# The JSON of rustdoc is not stable yet. A compiler much newer or older than 1.95 may need another version of the crate
+# `public-api`.
 set -euo pipefail
 case "${1:-}" in
     "" | --bless) ;;
@@ -16,8 +16,7 @@ cd "$(dirname "$0")"
 target="$(realpath -m "${CARGO_TARGET_DIR:-../../target}")"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-# RUSTC_BOOTSTRAP is for rustdoc alone: with it in their environment, build scripts run again, and dependencies are
-# compiled again.
+# Only rustdoc gets RUSTC_BOOTSTRAP. In the environment of build scripts it would make cargo compile dependencies again.
 printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n' >"$work/rustdoc"
 chmod +x "$work/rustdoc"
 (cd ../.. && RUSTDOC="$work/rustdoc" cargo rustdoc --quiet -p azure-dps --lib --all-features --target-dir "$target" \

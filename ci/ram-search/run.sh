@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Provisions once on an emulated Cortex-M3, and once as a program of this Linux machine (x86-64), and searches
-# all of the memory and the registers, after each step and from outside, for what is left of the keys: the keys
-# themselves, their base64, what HMAC makes of them (with either pad, as message schedule, as state of
-# SHA-256), and the signatures.
+# Provisions once on an emulated Cortex-M3, and once as a program of this Linux machine (x86-64). After each step,
+# searches all memory and registers from outside for remains of the keys: the keys, their base64, the intermediate
+# values of HMAC (both pads, the message schedule, the state of SHA-256), and the signatures.
 #
-# Over MQTT and HTTP, at three levels of optimisation, with SHA-256 in software, also with the recipe for a small
-# firmware (ci/cost/recipe), and, on Linux, in the processor's own instructions if it has them; and on each
-# machine a build that leaves a key behind on
-# purpose, in memory and in a register, and makes an HMAC as anybody would, must be found out.
+# Covers MQTT and HTTP, three optimization levels, and SHA-256 in software, also with the recipe for small firmware
+# (ci/cost/recipe). On Linux, also covers the processor's SHA-256 instructions, if it has them. On each machine, the
+# search must find the keys of control builds. A control build leaves a key in memory and in a register, and computes an
+# HMAC without wiping.
 #
-# Then the same through the C API, on both machines: c/main.c with c/build.sh's library.
+# Then does the same through the C API on both machines: c/main.c with the library of c/build.sh.
 #
-# Needs gcc, arm-none-eabi-gcc with newlib, qemu-system-arm, python3, and a toolchain for thumbv7m-none-eabi (`rustup target add
-# thumbv7m-none-eabi`); on Debian, as root, all but python3 are installed.
+# Needs gcc, arm-none-eabi-gcc with newlib, qemu-system-arm, python3, and a toolchain for thumbv7m-none-eabi (`rustup
+# target add thumbv7m-none-eabi`). On Debian, as root, all but python3 are installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ../toolchain-bare-metal
@@ -36,15 +35,15 @@ search() {
     esac
     case "$3" in
         *+z) config=(--config 'profile.release.package.sha2.opt-level = "z"') ;;
-        # The flags in the environment take the place of those in the file.
+        # The flags in the environment replace the flags in the file.
         *+recipe) config=(--config ../../ci/cost/recipe/config.toml) features+=,recipe flags+=" -C link-arg=--icf=all" ;;
     esac
     if [ "$1" = linux ]; then
-        # Four bytes are found by chance in what is random there.
+        # Random data on Linux contains any four bytes by chance.
         target=x86_64-unknown-linux-gnu cargo=(cargo) build_std=() length=5
     else
         flags="-C link-arg=-L../../ci/cost -C link-arg=-Tlink.x $flags"
-        # The stack is up to 60 bytes deeper there: words of SHA-256's state and of its result are left, out of order.
+        # The stack is up to 60 bytes deeper. It keeps words of SHA-256's state and of its result, out of order.
         [ "$2" != z ] || length=8
     fi
     CARGO_PROFILE_RELEASE_OPT_LEVEL="$2" RUSTFLAGS="$flags" \
@@ -57,11 +56,12 @@ search_c() {
     local target=thumbv7m-none-eabi length=4 options=(--features "")
     local cc=(arm-none-eabi-gcc -mcpu=cortex-m3 -mthumb -nostartfiles -T c/link.ld "-Wl,-z,noexecstack")
     if [ "$1" = linux ]; then
-        # Bound at the start: else the dynamic linker puts the vector registers onto the stack in between.
+        # Binds symbols at the start. Otherwise the dynamic linker saves the vector registers on the stack during the
+        # run.
         target=x86_64-unknown-linux-gnu length=5 options=() cc=("${CC:-gcc}" "-Wl,-z,now")
     fi
     local prefix="$CARGO_TARGET_DIR/c/$target"
-    # What is compiled in c/target already is not compiled again.
+    # The library in c/target is not compiled again.
     CARGO_TARGET_DIR="$c_target_dir" ../../c/build.sh --target "$target" "${options[@]}" --prefix "$prefix" >/dev/null &&
         "${cc[@]}" -std=c99 -O2 -Wall -Wextra -Werror -I "$prefix/include" c/main.c \
             "$prefix/lib/libazure_dps_c.a" -o "$prefix/ram-search" &&

@@ -19,13 +19,13 @@ GROUP_KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+a
 REGISTRATION = "0ne00002193%2fregistrations%2fbreakroom499-contoso-tstrsd-007\n1700003600"
 HUB = "contoso-toasters-hub-1098.azure-devices.net%2Fdevices%2Fbreakroom499-contoso-tstrsd-007\n1700003600"
 RAM, RAM_SIZE = 0x2000_0000, 4 << 20
-# The shortest piece that counts, at any address. Four characters of base64 are three bytes, which
-# also stand in a register.
+# The length of the shortest piece that counts, at any address. Four characters of base64 are three bytes, and also fit
+# in a register.
 LENGTH = int(sys.argv[2]) if len(sys.argv) > 2 else 4
 TEXT_LENGTH = 8
 
 
-# SHA-256, to know what stands in memory while it runs.
+# SHA-256, to compute its intermediate values.
 def primes():
     n = 2
     while True:
@@ -91,13 +91,13 @@ def key_forms(name, key):
     for pad, byte in (("ipad", 0x36), ("opad", 0x5C)):
         block = bytes(b ^ byte for b in key.ljust(64, b"\0"))
         yield f"{name} ^ {pad}", block
-        # Any sixteen words in a row give the others; the first sixteen are the block.
+        # Any sixteen consecutive words determine the others. The first sixteen are the block.
         yield f"{name} ^ {pad}, schedule", struct.pack("<64I", *schedule(block))
         # These values can make signatures, like the key.
         state = struct.pack("<8I", *compress(H, block))
         yield f"{name} ^ {pad}, state", state
         yield f"{name} ^ {pad}, state, words swapped", swapped(state)
-        # As x86's instructions for SHA have it.
+        # The word order of x86's SHA instructions.
         a, b, c, d, e, f, g, h = struct.unpack("<8I", state)
         yield f"{name} ^ {pad}, state of SHA-NI", struct.pack("<8I", f, e, b, a, h, g, d, c)
 
@@ -130,7 +130,7 @@ SIGNATURES = [
     *signature_forms("signature for DPS", hmac.digest(device, REGISTRATION.encode(), "sha256")),
     *signature_forms("signature for the hub", hmac.digest(device, HUB.encode(), "sha256")),
 ]
-# After each step: what must be in memory once. If the search does not find it, the search is broken.
+# After each step, these values must be in memory. If the search does not find them, the search is broken.
 STEPS = [
     ("the group key has been read", {"group key"}),
     ("the device key has been derived", {"group key", "device key"}),
@@ -140,7 +140,7 @@ STEPS = [
     ("provisioned; a token and a connection string for the hub were written and wiped", {"device key"}),
     ("everything has been dropped", set()),
 ]
-# The same for c/main.c.
+# The steps of c/main.c.
 C_STEPS = [
     ("the device key has been derived", {"device key"}),
     ("the caller has its text, and it has been wiped", {"device key, base64"}),
@@ -150,7 +150,7 @@ C_STEPS = [
     ("provisioned; a password and a connection string for the hub were written and wiped", {"device key"}),
     ("a run was given up, an initialisation failed, and everything has been wiped", set()),
 ]
-# Until it has been assigned, a run over HTTP keeps the signature, for its polls.
+# A run over HTTP keeps the signature for its polls until the assignment.
 MAY_BE_KEPT = {5: {"signature for DPS"}}
 
 
@@ -187,7 +187,7 @@ class Stub:
         return bytes.fromhex(self.ask("g").replace("x", "0"))[:64]
 
     def memory(self, path):
-        # The monitor's command: a thousand times faster than the stub's own.
+        # A command of QEMU's monitor, a thousand times faster than the stub's own command.
         self.ask("qRcmd," + f"pmemsave {RAM:#x} {RAM_SIZE:#x} \"{path}\"".encode().hex())
         with open(path, "rb") as file:
             return file.read()
@@ -222,7 +222,7 @@ class Board:
             stdin=subprocess.DEVNULL,
         )
         self.stub, self.return_to = Stub(path), None
-        # Without this the stub sets no register.
+        # Without this request, the stub sets no register.
         self.stub.ask("qXfer:features:read:target.xml:0,ffb")
         self.stub.ask(f"Z1,{self.halt:x},2")
 
@@ -292,7 +292,8 @@ class Program:
             self.process.stdin.write(b"\n")
         self.at = int(self.process.stdout.read(2) or 0)
         folder = f"/proc/{self.process.pid}"
-        # The number of the call, its arguments (of which the first is standard input), sp and pc.
+        # The file has the number of the call, its arguments (first the file descriptor, here standard input), sp and
+        # pc.
         while (call := open(f"{folder}/syscall").read().split())[1:2] != ["0x0"]:
             pass
         areas = []

@@ -1,4 +1,4 @@
-/* Derives a device's key from its group's, and exits with 0 if the key is that of Microsoft's tutorial. */
+/* Derives a device key from a group key. Exits with 0 if the key equals the key in Microsoft's tutorial. */
 #include <stddef.h>
 #include <string.h>
 

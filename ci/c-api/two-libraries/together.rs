@@ -1,6 +1,6 @@
-//! One static library with azure_dps_c and other Rust. It has std, and so a panic handler.
+//! One static library with azure_dps_c and other Rust code. It uses std, which has a panic handler.
 
-// Without this line, rustc leaves azure_dps_c out.
+// Without this line, rustc omits azure_dps_c.
 use azure_dps_c as _;
 
 mod other;

@@ -4,8 +4,8 @@
 #   ci/clients/browser/run.sh [TEST…]             TEST such as Webhooks or Devices.test_a_twin_is_edited
 #   ci/clients/browser/run.sh --screenshot FILE   makes emulator/docs/page.png
 #
-# Needs Chromium, its chromedriver, a font, and Python 3.11 with venv. On Debian, as root, they are installed. Where they
-# cannot be had, the test is skipped. With CI=true it fails.
+# Needs Chromium, its chromedriver, a font, and Python 3.11 with venv. On Debian, as root, they are installed. If they
+# are missing, the test is skipped. With CI=true it fails.
 #
 # DPS_EMULATOR names the program. Without it, target/debug/dps-emulator is built.
 set -euo pipefail
@@ -31,7 +31,7 @@ want python3-venv has_python
 { has_browser && command -v chromedriver && has_python; } >/dev/null 2>&1 ||
     skip "Chromium, its chromedriver or Python 3.11 with venv is missing"
 
-# The list is complete. With --no-deps, axe-core comes without the other driver of browsers that its package is for.
+# The list is complete. --no-deps prevents the other browser driver, which the package of axe-core would install.
 venv="$target/clients/browser"
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     rm -rf "$venv"

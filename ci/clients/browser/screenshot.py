@@ -27,6 +27,6 @@ with (
     browser.until(lambda: "AllocationRequest" in browser.text("#details"), "the call is shown")
     browser.script("document.activeElement.blur(); document.querySelector('#details-body').scrollTop = 0")
     png = base64.b64decode(browser.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
-# 256 colours are enough for the page, and make the file a third as large.
+# 256 colors are enough for the page, and reduce the file to a third.
 picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
 picture.save(sys.argv[1], optimize=True)

@@ -36,7 +36,7 @@ class Emulator:
     """The program. It ends with the `with` block."""
 
     def __init__(self, *arguments, environment=None):
-        # The tests connect to what the program announces. Both ports are free ones.
+        # The tests read the ports from the program's output. Both are free ports.
         command = [PROGRAM, "--json", "--http", "127.0.0.1:0", "--retry-after", "1", *arguments]
         if "--control" not in arguments:
             command += ["--control", "127.0.0.1:0"]

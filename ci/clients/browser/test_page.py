@@ -20,7 +20,7 @@ from support import (
     GROUP, HEAT_PUMPS, TOASTERS, Browser, Emulator, HubDevice, Server, Webhook, connect_mqtt, provision, register,
 )
 
-# Runs if it becomes an element.
+# This code runs if it becomes an element.
 MARKUP = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
 
 
@@ -178,7 +178,7 @@ class Webhooks(PageTest):
             self.until_row(device, f"Webhook {attempt} of 11", "500")
         browser.select_row(device, "Webhook 1 of 11")
         self.until_details("attempt 1 of 11", "to be called again in 1.0 s", "out of order", "AllocationRequest", f'"registrationId": "{device}"')
-        # The list of attempts grows while one looks at it.
+        # The list of attempts grows while it is open.
         browser.until(lambda: len(browser.all("#details .attempts button")) >= 4, "four attempts")
         self.webhook.answers.pop(device)
         self.until_row(device, "✓ 200", "of 11")
@@ -193,7 +193,7 @@ class Webhooks(PageTest):
         self.until_row(device, "Webhook 1 of 11", "waiting")
         browser.select_row(device, "waiting")
         self.until_details("has not answered yet")
-        # The answer takes the place of what waited, in the row and in the details.
+        # The answer replaces the waiting entry, in the row and in the details.
         self.until_details(f'"iotHubHostName": "{TOASTERS}"')
         self.assertEqual([row for row in browser.rows() if device in row and "waiting" in row], [])
 
@@ -238,7 +238,7 @@ class Webhooks(PageTest):
         browser.until(lambda: any("markup-3" in text for text in browser.texts("#device-list li")), "the device is listed")
         browser.one("#device-list [data-key='markup-3'] button").click()
         self.until_details("<b>tag</b>", "<i>d</i>", shown)
-        # The user name of MQTT is a peer's text, too. With its slash it names a hub.
+        # The user name of MQTT is also text of a client. With a slash, it names a hub.
         connect_mqtt(self.emulator.mqtt, client_id="markup", user_name=MARKUP)
         browser.button("Show all")
         self.until_row("refused", "Hub Connect")
@@ -252,7 +252,7 @@ class Actions(PageTest):
         browser = self.browser
         browser.button("Disable", "#enrollments")
         browser.until(lambda: "disabled" in browser.text("#enrollment-list"), "the enrollment is disabled")
-        # The keyboard stays where it is.
+        # The focus does not move.
         browser.until(
             lambda: browser.script("return document.activeElement.ariaLabel") == f"Enable group {GROUP}", "the focus is on Enable"
         )
@@ -278,7 +278,7 @@ class Actions(PageTest):
         self.assertIn("hashed", browser.text(listed))
         status, answer = self.emulator.ask_service("POST", f"{path}/attestationmechanism")
         self.assertEqual((status, answer["symmetricKey"]["primaryKey"]), (200, key))
-        # The SDK gives and gets keys. The page has none.
+        # The SDK sends and receives keys. The page shows none.
         for row in (f"PUT {path}", f"POST {path}/attestationmechanism"):
             self.until_row(row, "200")
             browser.select_row(row)
@@ -350,13 +350,13 @@ class Actions(PageTest):
                    return e === document.body ? "" : (e.id || e.ariaLabel || e.innerText)"""
             )
 
-        # The first key goes to the skip link, which leads to the timeline.
+        # The first Tab moves to the skip link. The link leads to the timeline.
         press(Keys.TAB)
         self.assertEqual(focus(), "Skip to the timeline")
         press(Keys.ENTER)
         press(Keys.TAB) if focus() != "entries" else None
         self.assertEqual(focus(), "entries")
-        # From the newest entry down to the webhook's call, then into its details.
+        # From the newest entry to the webhook call, and then to its details.
         press(Keys.HOME)
         for _ in range(20):
             active = browser.script(
@@ -378,7 +378,7 @@ class Actions(PageTest):
         self.webhook.answers.pop(device)
         press(Keys.ENTER)
         self.until_row(device, "Webhook, replay", "200")
-        # Every control has its turn, and shows where the focus is.
+        # Tab reaches every control, and the focus is visible.
         seen = set()
         for _ in range(60):
             press(Keys.TAB)
@@ -416,7 +416,7 @@ class AtHub(PageTest):
         with HubDevice(self.emulator, device):
             browser.until(lambda: "not connected" not in self.listed(device), "the device is connected")
             self.until_details("connected since")
-            # What happened at the hub is told from what happened at DPS.
+            # Rows of the hub differ from rows of DPS.
             self.until_row(device, "done", "Hub Connect")
             self.until_row(device, "done", "Hub Subscribe")
             rows = browser.rows()
@@ -461,7 +461,8 @@ class AtHub(PageTest):
             desired = browser.one("#details textarea[name=desired]")
             desired.clear()
             desired.send_keys(json.dumps({"state": MARKUP}))
-            # Meanwhile the device reports, and another operator adds a property: neither ends the edit, or is lost.
+            # During the edit, the device reports, and another operator adds a property. The edit continues, and no
+            # change is lost.
             self.assertEqual(connected.report({"firmware": "1.2"}), "$iothub/twin/res/204/?$rid=1&$version=2")
             self.emulator.ask("POST", f"devices/{device}/twin", {"desired": {"added": True}})
             self.assertEqual(connected.message()[1], {"added": True, "$version": 2})
@@ -488,7 +489,7 @@ class AtHub(PageTest):
         browser, device = self.browser, "telemetry-1"
         self.provision(device, {"tags": {"room": "5/12"}})
         self.until_details("has sent no telemetry", '"room": "5/12"')
-        # A part that does not change stays as it is.
+        # An unchanged part is not drawn again.
         browser.script("window.tags = [...document.querySelectorAll('#details .titled')].find((e) => e.innerText.includes('Twin: tags'))")
         with HubDevice(self.emulator, device) as connected:
             self.until_details("connected since")
@@ -544,7 +545,7 @@ class AtHub(PageTest):
         self.assertNotIn("connected", self.listed(device))
         with self.assertRaises(ConnectionError):
             HubDevice(self.emulator, device)
-        # It registers again, and is there again.
+        # The device registers again, and appears again.
         provision(self.emulator, device)
         self.until_details("desired properties, version 1", "Delete from the hub")
         with HubDevice(self.emulator, device):
@@ -608,7 +609,7 @@ class Looks(PageTest):
                                told.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html}`))]"""
                 )
                 with self.subTest(scheme=scheme, width=width, view=view):
-                    # Behind a dialog there is nothing to look at.
+                    # Few rules apply while a dialog hides the page, so 15 is enough.
                     self.assertGreater(passed, 15)
                     self.assertEqual(broken, [])
         browser.scheme("light")
@@ -656,7 +657,7 @@ class Many(PageTest):
 
         def send(device):
             for number in range(messages):
-                # The last one waits for the hub.
+                # The program waits for the acknowledgement of the last message.
                 device.send(f"{number}", qos=int(number == messages - 1))
 
         with concurrent.futures.ThreadPoolExecutor(len(fleet)) as pool:
@@ -786,7 +787,7 @@ class Strangers(unittest.TestCase):
 
     def test_a_foreign_host_gets_nothing(self):
         browser = self.browser
-        # For the browser, all of these have the origin of the asking page. Only the emulator can reject them.
+        # For the browser, these hosts have the origin of the requesting page. Only the emulator can reject them.
         for host in ("evil.test", "localhost.test", "127.0.0.1.test"):
             browser.driver.get(f"http://{host}:{self.port}/")
             with self.subTest(host=host):
@@ -824,7 +825,7 @@ class Restart(unittest.TestCase):
             self.assertIn("No device has registered yet", browser.text("#devices"))
             provision(emulator, "mainbuilding167-contoso-hpsd-088")
             browser.until(lambda: "mainbuilding167" in " ".join(browser.rows()), "the next device is shown")
-            # Requests that met no emulator are in the console.
+            # The console lists requests that were sent while no emulator ran.
             self.assertEqual([line for line in browser.console() if "net::ERR_" not in line], [])
 
 

@@ -1,4 +1,4 @@
-// What the operator does and sees: the control API of the emulator.
+// The operator's actions and view: the control API of the emulator.
 
 const assert = require('node:assert');
 const { spawn } = require('node:child_process');
@@ -32,20 +32,20 @@ async function restart() {
   let emulator;
   process.on('exit', () => emulator.kill());
   await until('the emulator runs', () => {
-    // While the killed one ends, its ports may be in use.
+    // The ports may be in use until the killed emulator has ended.
     if (!emulator || emulator.exitCode !== null) emulator = spawn(program, words, { stdio: ['ignore', log, log] });
     return call('GET', 'health').catch(() => false);
   });
 }
 
-// The messages that the device sent, with their properties as an object.
+// Returns the device's messages, with their properties as an object.
 async function telemetry(id) {
   const { messages } = await call('GET', `devices/${id}/telemetry`);
   return messages.map(({ properties, body }) =>
     ({ properties: Object.fromEntries(properties.map(({ name, value }) => [name, value])), body }));
 }
 
-// What `condition` returns, as soon as it is true.
+// Returns the result of `condition` when it is true.
 async function until(what, condition) {
   for (let tries = 0; tries < 300; tries += 1) {
     const answer = await condition();

@@ -6,12 +6,12 @@ const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
 const { X509Security } = require('azure-iot-security-x509');
 
-// The key of a device, derived from the key of its group.
+// Returns the key of a device, derived from the group key.
 function deviceKey(groupKey, registrationId) {
   return createHmac('sha256', Buffer.from(groupKey, 'base64')).update(registrationId).digest('base64');
 }
 
-// Registers a device with a key, or with { cert, key }. Returns where it is assigned.
+// Registers a device with a key, or with { cert, key }. Returns the assignment.
 function provision(Transport, registrationId, secret) {
   const security = typeof secret === 'string'
     ? new SymmetricKeySecurityClient(registrationId, secret)

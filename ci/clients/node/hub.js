@@ -1,5 +1,5 @@
-// The device SDK for Node takes devices from provisioning to their hub: `hub.js mqtt`, `hub.js ws`.
-// Each call is listed with its answer. ../run.sh starts it.
+// The device SDK for Node provisions devices and connects them to their hub: `hub.js mqtt`, `hub.js ws`. Each call is
+// printed with its answer. ../run.sh starts this script.
 
 const assert = require('node:assert');
 const { once } = require('node:events');
@@ -35,7 +35,7 @@ const service = ProvisioningServiceClient.fromConnectionString(process.env.DPS_C
 
 // --- Calls ---
 
-// The arguments of the first such event. It ends the program if the event does not come.
+// Returns the arguments of the first such event. If the event does not come, the program ends.
 async function event(emitter, name) {
   try {
     return await once(emitter, name, { signal: AbortSignal.timeout(15_000) });
@@ -53,7 +53,7 @@ async function assigned(call, registrationId, secret, hub) {
 
 const never = { shouldRetry: () => false, nextRetryTimeout: () => 0 };
 
-// A client for the device, with what DPS told it. It does not connect again by itself, unless it is told to.
+// Creates a client for the assigned device. The client reconnects only if `retry` is true.
 function clientFor({ assignedHub, deviceId }, secret, { gateway, retry = false } = {}) {
   const parts = [`HostName=${assignedHub}`, `DeviceId=${deviceId}`];
   parts.push(typeof secret === 'string' ? `SharedAccessKey=${secret}` : 'x509=true');
@@ -70,7 +70,7 @@ async function opened(call, client, options) {
   return client;
 }
 
-// What the client reports of a call that fails.
+// Prints the client's error for a call that fails.
 async function refused(call, promise, name) {
   const error = await promise.then(() => assert.fail(`${call}: not refused`), (error) => error);
   assert.strictEqual(error.name, name, error.stack);
@@ -79,7 +79,7 @@ async function refused(call, promise, name) {
 
 const refusedOpen = (call, client) => refused(call, client.open(), 'UnauthorizedError');
 
-// The events `disconnect` of a client tell why.
+// Prints the error of a client's `disconnect` event.
 async function dropped(call, client, order) {
   const disconnected = event(client, 'disconnect');
   await order();
@@ -104,7 +104,7 @@ const report = (twin, patch) => new Promise((resolve, reject) => {
   twin.properties.reported.update(patch, (error) => error ? reject(error) : resolve());
 });
 
-// The operator changes desired properties, and the client is told.
+// The operator changes desired properties, and the client gets the change.
 async function changed(call, told, registrationId, patch) {
   await control.setDesired(registrationId, patch);
   const { $version, ...properties } = await until(call, () => told.shift());
@@ -114,7 +114,7 @@ async function changed(call, told, registrationId, patch) {
 
 // --- The sequence ---
 
-// With the hub's own name, which is in the hosts file.
+// With the hub's own name. The hosts file has this name.
 async function life() {
   const key = deviceKey(GROUP_KEY, TOASTER);
   const hub = await assigned(`device ${TOASTER}`, TOASTER, key, TOASTERS);
@@ -122,7 +122,7 @@ async function life() {
   await opened('open, with the name of the hub', client);
 
   const twin = await twinOf('getTwin', client, { state: 'ready', darknessSetting: 'medium' }, {});
-  // The listener makes the client subscribe. The client does not tell when it has.
+  // The listener makes the client subscribe. The client does not report when it has subscribed.
   const told = [];
   twin.on('properties.desired', (properties) => told.push(properties));
   list('twin.on, at once', JSON.stringify(await until('an event', () => told.shift())));
@@ -154,7 +154,7 @@ async function life() {
     '$.mid': 'first', '$.ct': 'application/json', '$.ce': 'utf-8', 'alarm level': 'low & slow',
   }, message.data]);
 
-  // With new values for its renewal the client takes a new token, and connects with it.
+  // With new renewal options, the client creates a new token and connects with it.
   await connectsAgain(() => client.setOptions({
     tokenRenewal: { tokenValidTimeInSeconds: 600, tokenRenewalMarginInSeconds: 60 },
   }));
@@ -173,7 +173,8 @@ async function life() {
   });
   await changed('desired properties change, after the hub was unavailable', told, TOASTER, { darknessSetting: 'dark' });
 
-  // A connection that breaks before CONNACK is `Unauthorized` for the client: it may give up, and its program opens again.
+  // If a connection breaks before CONNACK, the client reports `Unauthorized` and may give up. So the program opens it
+  // again.
   const open = () => client.open().catch(() => sleep(500).then(open));
   client.on('disconnect', open);
   await control.restart();
@@ -184,7 +185,7 @@ async function life() {
   list('close', 'done');
 }
 
-// Waits until the client has connected once more than before the order.
+// Waits until the client has connected once more after the order.
 async function connectsAgain(order) {
   const { length: connects } = await control.requests(TOASTER, 'CONNECT');
   await order();
@@ -192,7 +193,7 @@ async function connectsAgain(order) {
   await control.connected(TOASTER);
 }
 
-// Without the hub's name in a hosts file.
+// Connects without the hub's name in a hosts file.
 async function gateways() {
   const key = deviceKey(GROUP_KEY, HEAT_PUMP);
   const hub = await assigned(`device ${HEAT_PUMP}`, HEAT_PUMP, key, HEAT_PUMPS);
@@ -230,7 +231,7 @@ async function takeOver() {
   await client.close();
 }
 
-// A hub with a name of this machine. The enrollment is changed, and the device moves.
+// The hub has a name of this machine. The enrollment is changed, and the device moves.
 async function move() {
   const key = deviceKey('AAAA', 'a key of its own');
   const enroll = (iotHubs, migrateDeviceData, etag) => service.createOrUpdateIndividualEnrollment({

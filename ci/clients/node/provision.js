@@ -1,5 +1,5 @@
-// Provisions the devices of the tutorial through Microsoft's own clients for HTTP, MQTT and MQTT over WebSocket,
-// each over TLS: the toaster, the heat pump, an unknown device, and one with a wrong key. ../run.sh starts it.
+// Provisions the devices of the tutorial with Microsoft's clients for HTTP, MQTT and MQTT over WebSocket, each over
+// TLS: the toaster, the heat pump, an unknown device, and a device with a wrong key. ../run.sh starts this script.
 
 const assert = require('node:assert');
 

@@ -1,5 +1,5 @@
-// The service SDK for Node creates the enrollments of the tutorial, and devices provision through them.
-// Each call is listed with its answer. ../run.sh starts it.
+// The service SDK for Node creates the tutorial's enrollments, and devices provision through them. Each call is printed
+// with its answer. ../run.sh starts this script.
 
 const assert = require('node:assert');
 const { readFileSync } = require('node:fs');
@@ -22,7 +22,7 @@ const service = ProvisioningServiceClient.fromConnectionString(process.env.DPS_C
 
 // --- Calls ---
 
-// A call that succeeds. `words` makes of its answer what the list tells.
+// A call that succeeds. `words` converts the answer to the printed text.
 async function ok(call, promise, words = () => 'done') {
   const answer = await promise;
   const body = answer && answer.httpResponse ? answer.responseBody : answer;
@@ -30,7 +30,7 @@ async function ok(call, promise, words = () => 'done') {
   return body;
 }
 
-// A call that the service refuses: the SDK's own error, and the code of the service.
+// A call that the service rejects. Prints the SDK's own error and the service's code.
 async function refused(call, promise, name, code) {
   const error = await promise.then(() => assert.fail(`${call}: not refused`), (error) => error);
   assert.strictEqual(error.name, name, `${call}: ${error.stack}`);
@@ -39,7 +39,7 @@ async function refused(call, promise, name, code) {
   list(call, `${error.response.statusCode}: ${name}, ${body.errorCode} "${body.message}"`);
 }
 
-// The promise of this call never resolves in 1.11.2: only its callback is called.
+// In 1.11.2, the promise of this call never resolves. Only the callback is called.
 const bulk = (mode, enrollments) => new Promise((resolve, reject) => {
   service.runBulkEnrollmentOperation({ mode, enrollments }, (error, responseBody, httpResponse) =>
     error ? reject(error) : resolve({ responseBody, httpResponse }));
@@ -52,7 +52,7 @@ async function pages(call, query) {
   const sizes = [];
   const all = [];
   while (query.hasMoreResults) {
-    // The token has to be given: a promise of `next()` is of the first page, always.
+    // The token must be passed. Without it, `next()` always returns the first page.
     const { responseBody } = await query.next(query.continuationToken);
     sizes.push(responseBody.length);
     all.push(...responseBody);
@@ -128,7 +128,7 @@ async function updates(keys) {
   await refused('createOrUpdateEnrollmentGroup, stale etag',
     service.createOrUpdateEnrollmentGroup({ ...stale, provisioningStatus: 'disabled' }), 'InvalidEtagError', 412000);
 
-  // The keys were sent back as they are shown: empty. They are kept, and so is the webhook.
+  // The keys were sent back empty, as the service shows them. The service keeps its keys and the webhook.
   const { responseBody: { symmetricKey } } = await service.getEnrollmentGroupAttestationMechanism(GROUP);
   assert.deepStrictEqual(symmetricKey, keys);
   await ok(`device ${TOASTER} again, after the update`,
@@ -166,7 +166,7 @@ async function bulks() {
   assert.strictEqual(again.isSuccessful, false);
   assert.deepStrictEqual(again.errors.map((error) => error.registrationId), ['sensor-1', 'sensor-2']);
 
-  // The types of the SDK spell the mode like this, the service's specification "updateIfMatchETag".
+  // The types of the SDK spell the mode like this. The service's specification spells it "updateIfMatchETag".
   const [one, two, three] = all.map((enrollment) => ({ ...enrollment, provisioningStatus: 'disabled' }));
   const stale = (enrollment) => ({ ...enrollment, etag: '"AAAAAAAAAAA="' });
   const updated = await ok('runBulkEnrollmentOperation updateIfMatchEtag, 2 stale, 1 not',

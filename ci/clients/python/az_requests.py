@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from device import device_key, provision
 from listing import CONNECTION_STRING, GROUP, HEAT_PUMPS, TOASTER, TOASTERS, WEBHOOK, begin, end, equal, length, listed
 
-# The text of its query is the printed object that the query is a member of.
+# az sends the query as the printed form of the object that contains it.
 QUERY = {"query": "{'additional_properties': {}, 'query': 'SELECT *'}"}
 
 login = dict(field.split("=", 1) for field in CONNECTION_STRING.split(";"))
@@ -75,7 +75,7 @@ equal([state["registrationId"] for state in states], [TOASTER])
 state = az("enrollment-group registration show", "GET", f"/registrations/{TOASTER}")
 equal(state["assignedHub"], TOASTERS)
 
-# update: the keys are fetched, and sent back.
+# update: reads the keys, and sends them back.
 updated = az("enrollment-group update", "PUT", path, {**shown, "attestation": mechanism, "provisioningStatus": "disabled"}, If_Match="*")
 equal(updated["provisioningStatus"], "disabled")
 assert updated["etag"] != shown["etag"]

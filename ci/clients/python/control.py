@@ -62,7 +62,7 @@ def restart():
 
     def runs():
         nonlocal emulator
-        # While the killed one ends, its ports may be in use.
+        # The ports may be in use until the killed emulator has ended.
         if emulator is None or emulator.poll() is not None:
             emulator = subprocess.Popen(words, stdout=log, stderr=log)
         try:

@@ -18,7 +18,7 @@ from listing import CONNECTION_STRING, HEAT_PUMP, HEAT_PUMPS, TOASTER, TOASTERS,
 WEBSOCKETS = sys.argv[1] == "ws"
 GROUP_KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
 
-# The client logs what it hands to on_background_exception, too.
+# The client also logs the errors that it passes to on_background_exception.
 logging.getLogger("azure.iot").setLevel(logging.CRITICAL)
 
 service = DeviceProvisioningClient.from_connection_string(CONNECTION_STRING)

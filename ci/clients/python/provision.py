@@ -13,7 +13,7 @@ HEAT_PUMP = "mainbuilding167-contoso-hpsd-088"
 CASES = [
     (TOASTER, TOASTER, "contoso-toasters-hub-1098.azure-devices.net"),
     (HEAT_PUMP, HEAT_PUMP, "contoso-heatpumps-hub-1098.azure-devices.net"),
-    # The client does not hand on the service's codes.
+    # The client does not report the service's error codes.
     ("contoso-unknown-1", "contoso-unknown-1", "a failed registration status"),
     (TOASTER, HEAT_PUMP, "service error status code 401"),
 ]

@@ -126,7 +126,7 @@ def updates(keys):
         lambda: groups.create_or_update(GROUP, {**stale, "provisioningStatus": "disabled"}, if_match=stale["etag"]),
         HttpResponseError, 412, 412000,
     )
-    # The keys were sent back as they are shown: empty. They are kept, and so is the webhook.
+    # The keys were sent back empty, as the service shows them. The service keeps its keys and the webhook.
     equal(groups.get_attestation_mechanism(GROUP)["symmetricKey"], keys)
     provisioned(f"device {TOASTER} again, after the update", TOASTER, device_key(keys["primaryKey"], TOASTER), TOASTERS)
 

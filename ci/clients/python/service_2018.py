@@ -80,7 +80,7 @@ state = ok(
     "get_registration_state", service.get_registration_state(TOASTER), lambda state: f"{state.status}, {state.assigned_hub}"
 )
 equal((state.status, state.assigned_hub), ("assigned", TOASTERS))
-# create_registration_state_query cannot be called: Query.next passes more arguments than its function takes.
+# create_registration_state_query always fails: Query.next passes too many arguments to its function.
 
 read.initial_twin = InitialTwin.create(tags={"building": 43}, desired_properties={"state": "unknown"})
 updated = ok("create_or_update, its etag", service.create_or_update(read), lambda group: f"etag {group.etag}")

@@ -1,16 +1,15 @@
-//! Small `memcpy`, `memmove`, `memset` and `memcmp`. The ones that come with Rust's prebuilt `core` are made for
-//! speed on long blocks, and take 2 KB; on the short texts of a provisioning run, these are also faster.
+//! Small `memcpy`, `memmove`, `memset` and `memcmp`. The functions in Rust's prebuilt `core` are optimized for long
+//! blocks, and take 2 KB. For the short texts of a provisioning run, the functions here are also faster.
 //!
-//! Copy this file into a firmware, and declare it with `mod memory;`. Nothing else is needed: the functions in
-//! `compiler_builtins` are weak symbols, and the linker takes these instead.
+//! Copy this file into your firmware, and declare it with `mod memory;`. The functions in `compiler_builtins` are weak
+//! symbols, so the linker uses these instead.
 //!
-//! For ARMv7-M and ARMv8-M Mainline: Cortex-M3, M4, M7, M33 and later. They load and store words at any address,
-//! as Rust's own code for these processors does, so `CCR.UNALIGN_TRP` must stay clear. They must not be used on
-//! device memory, where an access must be aligned. A Cortex-M0, M0+ or M23 cannot do this: the file does not
-//! assemble for them.
+//! For ARMv7-M and ARMv8-M Mainline: Cortex-M3, M4, M7, M33 and later. The functions use unaligned loads and stores, as
+//! Rust's own code for these processors does. So `CCR.UNALIGN_TRP` must stay clear. Do not use the functions on device
+//! memory, because it requires aligned access. On a Cortex-M0, M0+ or M23, the file does not assemble.
 //!
-//! Each function needs no stack, and changes no register but r0 to r3, r12 and the flags, as the run-time ABI for the
-//! Arm architecture demands of the `__aeabi` functions.
+//! Each function uses no stack, and changes only r0 to r3, r12 and the flags. The run-time ABI for the Arm architecture
+//! requires this of the `__aeabi` functions.
 
 core::arch::global_asm!(
     r#"

@@ -1,5 +1,5 @@
-//! One of five images: the start-up alone, the start-up and W once, these and the twin, the measurements, or the
-//! test of the recipe's memory functions. The first three differ in nothing else, so their sizes can be subtracted.
+//! One of five images: only the start-up; the start-up and W once; both and the twin; the measurements; or the test of
+//! the recipe's memory functions. The first three have no other difference, so their sizes can be subtracted.
 
 #![no_std]
 #![no_main]
@@ -32,7 +32,7 @@ fn main() -> ! {
 
     #[cfg(all(feature = "workload", not(feature = "measure")))]
     {
-        // The caller's memory is not the library's flash.
+        // The caller's memory does not count as the library's flash.
         let mut buffer = [0; workload::BUFFER];
         if !workload::run(&mut buffer) {
             debug::exit(debug::EXIT_FAILURE);

@@ -1,5 +1,5 @@
-//! Instructions by QEMU's `-icount shift=0`, under which one instruction takes one
-//! nanosecond: SysTick at 25 MHz counts 40 of them. Stack by paint.
+//! Counts instructions with QEMU's `-icount shift=0`: one instruction takes one nanosecond, so one tick of SysTick at
+//! 25 MHz is 40 instructions. Measures the stack by painting it.
 
 use core::{convert::Infallible, hint::black_box, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::workload::{self, BUFFER};
 
 const REPEATS: u32 = 100;
 const INSTRUCTIONS_PER_TICK: u32 = 40;
-/// Far more than W needs, and far less than there is.
+/// Much more than W needs, and much less than the available RAM.
 const PAINTED: usize = 16 * 1024;
 const PAINT: u8 = 0xa5;
 
@@ -33,8 +33,8 @@ pub fn all() {
     let mut key = DeviceKey::new();
     let b_key = instructions(|| black_box(workload::device_key(&mut key)));
     let c_check = instructions(|| black_box(workload::provisioning().is_some()));
-    // A step can be repeated only from a new device, since requests are numbered on from
-    // run to run, and with the steps that come before it: these are measured alone, and taken off.
+    // A step can be repeated only with a new device, because request numbers continue from run to run. It also needs
+    // the steps before it. The cost of these steps is measured alone, and subtracted.
     type Steps<'s> = dyn FnMut(&mut Provisioning<'_>, &mut DeviceKey, &mut [u8; BUFFER]) -> bool + 's;
     let mut from_new = |steps: &mut Steps<'_>| {
         instructions(|| {
@@ -93,7 +93,7 @@ fn registered(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: 
     begin(provisioning, key, buffer) && workload::request(provisioning, Duration::ZERO, buffer)
 }
 
-/// The final answer with its returned payload repeated `times` times.
+/// Returns the final answer with its returned payload repeated `times` times.
 fn with_payload(times: usize, large: &mut [u8]) -> &[u8] {
     const PAYLOAD: &[u8] = br#"{"property1":"value1","property2":{"propertyA":"valueA","property2-2":1234}}"#;
     let body = workload::assigned();
@@ -115,7 +115,7 @@ fn with_payload(times: usize, large: &mut [u8]) -> &[u8] {
 }
 
 pub fn instructions(mut step: impl FnMut() -> bool) -> u32 {
-    // The first time may differ from all others.
+    // The first call may differ from all others.
     let mut right = step();
     let start = SYST::get_current();
     for _ in 0..REPEATS {
@@ -126,7 +126,7 @@ pub fn instructions(mut step: impl FnMut() -> bool) -> u32 {
     ticks * INSTRUCTIONS_PER_TICK / REPEATS
 }
 
-/// A stream without a state of its own.
+/// A stream without data.
 struct Stream;
 
 impl ErrorType for Stream {
@@ -149,7 +149,7 @@ impl Write for Stream {
     }
 }
 
-/// The size of the future of an async run, without what the stream and the delay keep in it.
+/// Returns the size of the future of an async run, without the data of the stream and the delay.
 fn future() -> usize {
     let Some(mut provisioning) = workload::provisioning() else { return 0 };
     let mut connect = async |_| Ok::<_, ConnectError<Infallible>>(Stream);
@@ -165,8 +165,8 @@ fn future() -> usize {
     ))
 }
 
-/// The deepest of the steps, each called from where the caller's memory is: the buffer, the
-/// run and the key are counted as `buffers`, and not once more.
+/// Returns the deepest stack of the steps. Each step is called from the frame that has the caller's memory. Buffer, run
+/// and key count as `buffers`, and are not counted again.
 fn stack(buffer: &mut [u8; BUFFER]) -> usize {
     let (mut text, mut key, mut provisioning, mut right) = ([0; 44], DeviceKey::new(), None, true);
     let mut deepest = stack_of(|| right &= workload::a(&mut text));
@@ -181,13 +181,13 @@ fn stack(buffer: &mut [u8; BUFFER]) -> usize {
     deepest
 }
 
-/// The bytes below the stack pointer that `work` touches.
+/// Returns the number of bytes below the stack pointer that `work` touches.
 #[inline(never)]
 pub fn stack_of(work: impl FnOnce()) -> usize {
     let top = cortex_m::register::msp::read() as usize;
     let bottom = top - PAINTED;
-    // SAFETY: this is RAM below the stack pointer, which nothing owns. An exception would
-    // overwrite some of it, and none is enabled.
+    // SAFETY: this is unused RAM below the stack pointer. An exception would overwrite some of it, but no exception is
+    // enabled.
     unsafe { core::ptr::write_bytes(bottom as *mut u8, PAINT, PAINTED - 64) };
     work();
     let untouched = (bottom..top).take_while(|&address| {

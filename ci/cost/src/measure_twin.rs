@@ -1,4 +1,5 @@
-//! The question for the twin, in an image of its own: what is linked along changes what the optimiser makes of W.
+//! Measures the request for the twin, in a separate image, because other linked code changes how the compiler optimizes
+//! W.
 
 use core::hint::black_box;
 
@@ -14,7 +15,7 @@ pub fn all() {
     let (mut buffer, mut right) = ([0; BUFFER], true);
     let stack = stack_of(|| right &= workload::twin(&mut buffer));
 
-    // As in `measure`. A function that both share would be counted in W's steps.
+    // Same code as in `measure`. A shared function would be counted in W's steps.
     let Some(mut peripherals) = cortex_m::Peripherals::take() else { return };
     let systick = &mut peripherals.SYST;
     systick.set_clock_source(SystClkSource::Core);

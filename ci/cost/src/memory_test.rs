@@ -1,5 +1,5 @@
-//! Calls each function of the recipe's `memory.rs` with every short length, at every alignment and with every
-//! overlap, and checks each byte in and around what it writes.
+//! Tests each function of the recipe's `memory.rs` with every short length, every alignment and every overlap. Checks
+//! each byte in and around the destination.
 
 use core::ffi::{c_int, c_void};
 use core::hint::black_box;
@@ -32,11 +32,11 @@ unsafe extern "C" {
     fn bcmp(left: *const c_void, right: *const c_void, length: usize) -> c_int;
 }
 
-/// Longer than a few words and what is left of one.
+/// Longer than a few words and the bytes that remain.
 const LENGTHS: core::ops::RangeInclusive<usize> = 0..=36;
-/// How far from an address that is a multiple of eight.
+/// The distance from an address that is a multiple of eight.
 const ALIGNMENTS: core::ops::Range<usize> = 0..8;
-/// Bytes before and after what is written.
+/// The number of bytes before and after the destination.
 const MARGIN: usize = 8;
 const SIZE: usize = 96;
 
@@ -57,7 +57,7 @@ impl Memory {
         black_box(self.0[offset..].as_mut_ptr().cast())
     }
 
-    /// Checks that `length` bytes at `to` are those that `expected` names, and that no other byte has changed.
+    /// Checks that `length` bytes at `to` are as `expected`, and that no other byte has changed.
     fn check(&self, to: usize, length: usize, expected: impl Fn(usize) -> u8) {
         for (at, &byte) in black_box(&self.0).iter().enumerate() {
             let expected = if (to..to + length).contains(&at) { expected(at - to) } else { original(at) };
@@ -89,7 +89,7 @@ pub fn all() {
     hprintln!("memory functions: {} calls are right", calls);
 }
 
-/// Between two arrays.
+/// Copies between two arrays.
 fn copies(copy: Copy) -> u32 {
     let mut calls = 0;
     for length in LENGTHS {
@@ -110,7 +110,7 @@ fn copies(copy: Copy) -> u32 {
     calls
 }
 
-/// Within one array, so far apart in both directions that the two no longer overlap.
+/// Copies within one array, at all distances in both directions, up to one without overlap.
 fn overlapping(copy: Copy) -> u32 {
     let mut calls = 0;
     for length in LENGTHS {
@@ -163,7 +163,7 @@ fn sets() -> u32 {
     calls
 }
 
-/// Equal bytes, and bytes that differ at one place: what comes behind it must not count.
+/// Compares equal bytes, and bytes that differ at one place. Later bytes must not count.
 fn compares(compare: Compare) -> u32 {
     let mut calls = 0;
     for length in LENGTHS {

@@ -1,7 +1,7 @@
-//! The reference workload W: the CPU work of one provisioning run, in five steps. Each is a
-//! function of its own that is never inlined, and sees inputs that the optimiser does not.
+//! The reference workload W: the CPU work of one provisioning run, in five steps. Each step is a function that is never
+//! inlined. The optimizer does not know its inputs.
 //!
-//! The strings of step c are those of MQTT.
+//! Step c writes the strings for MQTT.
 
 use core::hint::black_box;
 use core::time::Duration;
@@ -25,9 +25,9 @@ const ASSIGNED: &[u8] = include_bytes!("../../../tests/vectors/operation-assigne
 #[cfg(feature = "twin")]
 const TWIN: &[u8] = include_bytes!("../../../tests/vectors/twin-toaster.json");
 
-/// All memory that the caller of the library owns, but for the key.
+/// All memory that the caller of the library owns, except for the key.
 pub const BUFFER: usize = 760;
-/// A CONNECT needs user name and password at once: this much of the buffer is the former's.
+/// A CONNECT needs user name and password at the same time. The user name gets this part of the buffer.
 const USER_NAME: usize = 160;
 
 /// Group key → device key → base64.
@@ -46,7 +46,7 @@ pub fn device_key(key: &mut DeviceKey) -> bool {
     key.read_base64(black_box(DEVICE_KEY)).is_ok()
 }
 
-/// The registration, its payload checked to be JSON, ready to be driven.
+/// Creates the run, and checks that the payload is JSON.
 #[inline(never)]
 pub fn provisioning() -> Option<Provisioning<'static>> {
     let id_scope = IdScope::new(black_box(ID_SCOPE)).ok()?;
@@ -72,7 +72,7 @@ pub fn c(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]) -> bool
         && request(provisioning, Duration::ZERO, buffer)
 }
 
-/// Topic and body of the request that is due.
+/// Writes topic and body of the pending request.
 pub fn request(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &mut [u8; BUFFER]) -> bool {
     mqtt::write_publish(provisioning, now, buffer).is_ok_and(used)
 }
@@ -87,7 +87,7 @@ pub fn d(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]) -> bool
         && request(provisioning, now, buffer)
 }
 
-/// What the run ends with.
+/// The result of the run.
 #[allow(dead_code, reason = "read by `run`")]
 pub struct Result<'b> {
     pub hub: &'b str,
@@ -108,12 +108,12 @@ pub fn e<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b [u8]) -> Option<R
     })
 }
 
-/// The final answer, opaque to the optimiser.
+/// Returns the final answer, hidden from the optimizer.
 pub fn assigned() -> &'static [u8] {
     black_box(ASSIGNED)
 }
 
-/// Not in W: the topic that asks for the twin, and one setting of the answer. Anything else may arrive as well.
+/// Not in W: writes the topic that requests the twin, and reads one setting of the answer. Also handles other messages.
 #[cfg(feature = "twin")]
 #[inline(never)]
 pub fn twin(buffer: &mut [u8; BUFFER]) -> bool {

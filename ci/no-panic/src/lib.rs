@@ -23,22 +23,22 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 static BYTES: [u8; 4096] = [0; 4096];
 
-/// Any bytes.
+/// Returns unpredictable bytes.
 pub fn bytes() -> &'static [u8] {
     black_box(&BYTES).get(..number()).unwrap_or_default()
 }
 
-/// Any text.
+/// Returns unpredictable text.
 pub fn text() -> &'static str {
     core::str::from_utf8(bytes()).unwrap_or_default()
 }
 
-/// Any number.
+/// Returns an unpredictable number.
 pub fn number() -> usize {
     black_box(0)
 }
 
-/// Any time.
+/// Returns an unpredictable time.
 pub fn time() -> Duration {
     black_box(Duration::ZERO)
 }
@@ -49,7 +49,7 @@ pub fn opaque<T>(value: &mut T) -> &mut T {
     black_box(value)
 }
 
-/// A device in any state: whatever `make` does to it, nothing is known of what it has come to.
+/// Calls `proof` with a run in any state. The compiler knows nothing about the changes that `make` made.
 pub fn with_provisioning(
     make: impl for<'a> FnOnce(Provisioning<'a>) -> Provisioning<'a>,
     proof: impl FnOnce(&mut Provisioning<'_>),
@@ -66,12 +66,12 @@ pub fn used<T>(value: T) {
     black_box(value);
 }
 
-/// Writes `Display` and `Debug`.
+/// Formats with `Display` and `Debug`.
 pub fn shown(value: impl Debug + Display) {
     used(write!(Nowhere, "{value}{value:?}{value:#?}"));
 }
 
-/// The destination of texts.
+/// Discards texts.
 pub struct Nowhere;
 
 impl Write for Nowhere {
@@ -81,7 +81,7 @@ impl Write for Nowhere {
     }
 }
 
-/// Makes an image of one function.
+/// Defines an image with one function.
 #[macro_export]
 macro_rules! links {
     ($function:path) => {

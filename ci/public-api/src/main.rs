@@ -1,8 +1,8 @@
-//! Prints a crate's public API from its rustdoc JSON, a line for each item.
+//! Prints a crate's public API from its rustdoc JSON, one line for each item.
 
 use std::collections::HashSet;
 
-/// Traits that do not interest a user.
+/// Traits without interest for users.
 const INTERNAL: [&str; 6] = [
     "Freeze for ",
     "UnsafeUnpin for ",
@@ -11,7 +11,7 @@ const INTERNAL: [&str; 6] = [
     "RefUnwindSafe for ",
     "Unpin for ",
 ];
-/// Methods that the line of their trait implies.
+/// Methods that their trait's line implies.
 const IMPLIED: [&str; 9] = [
     "::clone(&self)",
     "::fmt(&self,",

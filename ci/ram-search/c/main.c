@@ -1,5 +1,5 @@
-/* Provisions through the C API, and halts after each step. A program searches the memory from outside
- * (ci/ram-search/search.py, which knows the keys too). What is in buffers of its own, a caller wipes. */
+/* Provisions through the C API, and halts after each step. ci/ram-search/search.py searches the memory from outside,
+ * and contains the same keys. The caller wipes its own buffers. */
 #include "azure_dps.h"
 
 #include <stddef.h>
@@ -43,8 +43,8 @@ void reset(void)
 extern char stack_top[];
 __attribute__((section(".vectors"), used)) static const void *const vectors[] = {stack_top, (const void *)reset};
 #else
-/* Says where it is, and waits for a byte: with system calls alone, since what a library does before them would be
- * written over what is searched for. */
+/* Reports the step, and waits for a byte. Only uses system calls, because a library would overwrite the memory to
+ * search. */
 __attribute__((noinline)) static void halt(int place)
 {
     static char line[2] = "0\n";
@@ -167,7 +167,7 @@ int main(void)
     expect(azure_dps_key_from_base64(&device->key, azure_dps_str_of(device->text)), 0);
     wipe(device->text, sizeof device->text);
     halt(3);
-    /* The group key with an error at its end replaces a key. */
+    /* An invalid group key, with an error at its end, replaces a key. */
     expect(azure_dps_key_from_base64(&device->key, azure_dps_str_of(
                "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoO?==")),
            AZURE_DPS_ERR_INVALID_KEY);

@@ -1,5 +1,5 @@
-//! Provisions once, and halts after each step. A program searches the memory from outside. The keys
-//! come from flash, and the caller wipes its own buffers.
+//! Provisions once, and halts after each step. Another program searches the memory from outside. The keys come from
+//! flash, and the caller wipes its own buffers.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -15,7 +15,7 @@ use azure_dps::{
 };
 use zeroize::Zeroize;
 
-// search.py knows these too.
+// search.py contains the same keys.
 const GROUP_KEY: &str = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA==";
 const ID_SCOPE: &str = "0ne00002193";
 const REGISTRATION_ID: &str = "breakroom499-contoso-tstrsd-007";
@@ -57,8 +57,8 @@ extern "C" fn halt(place: u32) {
     black_box(place);
 }
 
-/// Says where it is, and waits for a byte: write(2) and read(2) themselves, since what the standard
-/// library does before them would be written over what is searched for.
+/// Reports the step, and waits for a byte. Calls write(2) and read(2) directly, because the standard library would
+/// overwrite the memory to search.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[inline(never)]
 fn halt(place: u32) {
@@ -84,7 +84,7 @@ fn halt(place: u32) {
     }
 }
 
-/// In the factory: the device's key as text, from its group's.
+/// Derives the device key as text from the group key, as in the factory.
 #[inline(never)]
 fn derive(text: &mut [u8; 44]) -> Result<(), Error> {
     let id = RegistrationId::new(black_box(REGISTRATION_ID))?;
@@ -102,7 +102,7 @@ fn derive(text: &mut [u8; 44]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes an HMAC without wiping anything.
+/// Computes an HMAC without wiping anything.
 #[cfg(feature = "control")]
 #[inline(never)]
 fn leave_states() {
@@ -117,7 +117,7 @@ fn leave_states() {
     key.zeroize();
 }
 
-/// Puts the beginning of the group key into a register that `halt` does not use.
+/// Loads the first bytes of the group key into a register that `halt` does not use.
 #[cfg(feature = "control")]
 #[inline(always)]
 fn leave_in_register() {
@@ -135,7 +135,7 @@ fn leave_in_register() {
     }
 }
 
-/// On the device: everything that a device does with its key.
+/// Does everything that a device does with its key.
 #[inline(never)]
 fn provision(text: &mut [u8; 44]) -> Result<(), Error> {
     let mut key = DeviceKey::new();

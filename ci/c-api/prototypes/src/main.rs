@@ -1,6 +1,6 @@
-//! Reads the sources of the C library, and writes what they export as C. The C compiler compares it with the
-//! header: a function that is declared twice, differently, is an error; the members of each structure and the
-//! values of each constant are static assertions.
+//! Reads the sources of the C library, and writes their exports as C. The C compiler compares them with the header. A
+//! function that is declared twice in different ways is an error. Static assertions check the members of each structure
+//! and the values of each constant.
 //!
 //!     prototypes c/src/*.rs >prototypes.c
 //!
@@ -17,7 +17,7 @@ use syn::{
 
 type Result<T> = std::result::Result<T, String>;
 
-/// The name that C has for a type of Rust.
+/// Returns the C name of a Rust type.
 fn name(rust: &str) -> Result<&str> {
     Ok(match rust {
         "u8" => "uint8_t",
@@ -34,10 +34,10 @@ fn name(rust: &str) -> Result<&str> {
     })
 }
 
-/// The types that the sources name, and C does not.
+/// Types that the sources name, but C does not.
 type Aliases<'s> = BTreeMap<String, &'s Type>;
 
-/// Declares `inner`, a name with what already stands around it, as a Rust type.
+/// Declares a Rust type in C. `inner` is the name, with the parts of the declarator around it.
 fn declare(aliases: &Aliases<'_>, ty: &Type, inner: &str) -> Result<String> {
     match ty {
         Type::Path(path) => {
@@ -58,7 +58,7 @@ fn declare(aliases: &Aliases<'_>, ty: &Type, inner: &str) -> Result<String> {
             Ok(format!("{} {inner}", name(&last.ident.to_string())?))
         }
         Type::Ptr(pointer) => {
-            // `const` belongs to what is pointed at.
+            // `const` belongs to the pointed-at type.
             let constant = if matches!(pointer.mutability, PointerMutability::Mut(_)) { "" } else { "const " };
             match &*pointer.elem {
                 Type::Ptr(_) if constant.is_empty() => declare(aliases, &pointer.elem, &format!("*{inner}")),
@@ -88,7 +88,7 @@ fn returning(aliases: &Aliases<'_>, output: &ReturnType, inner: &str) -> Result<
     }
 }
 
-/// A constant expression, in parentheses.
+/// Returns a constant expression, in parentheses.
 fn expression(expr: &Expr) -> Result<String> {
     match expr {
         Expr::Lit(literal) => match &literal.lit {
@@ -158,7 +158,7 @@ fn structure(aliases: &Aliases<'_>, structure: &ItemStruct) -> Result<String> {
              _Static_assert(_Generic(&(({of_c} *)0)->{member}, __typeof__(&(({of_rust} *)0)->{member}): 1, default: 0), \
              \"type of {of_c}.{member}\");\n"
         );
-        // Arrays cannot initialise arrays.
+        // C cannot initialize an array with an array.
         all.push(if matches!(field.ty, Type::Array(_)) { "{0}".into() } else { format!("rust.{member}") });
     }
     Ok(format!(
@@ -176,7 +176,7 @@ fn constant(name: &Ident, value: &Expr) -> Result<String> {
     Ok(format!("_Static_assert({name} == {}, \"value of {name}\");\n", expression(value)?))
 }
 
-/// The arguments of a macro that makes constants: `NAME = VALUE;` for each.
+/// The arguments of a macro that defines constants: `NAME = VALUE;` for each.
 struct Constants(Vec<(Ident, Expr)>);
 
 impl Parse for Constants {

@@ -42,7 +42,7 @@ struct Nested {
     lamp: [bool; 4],
 }
 
-/// Whether any of the lamps, which have numbers, is on.
+/// `true` if any lamp is on. The lamps have numbers.
 struct Lamps(bool);
 
 impl<'de> Deserialize<'de> for Lamps {

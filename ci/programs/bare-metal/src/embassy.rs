@@ -1,5 +1,5 @@
-//! embassy-net: the socket is made inside `connect`, and borrows the connector's buffers. embassy-net has
-//! no TLS: this is for the emulator.
+//! embassy-net: the socket is created inside `connect`, and borrows the connector's buffers. embassy-net has no TLS, so
+//! this program works only with the emulator.
 
 use core::{cell::Cell, time::Duration};
 
@@ -35,7 +35,7 @@ impl Connect for Tcp<'_> {
     }
 }
 
-/// Returns how many reports there were. The hub is logged.
+/// Returns the number of progress reports. Logs the hub.
 pub async fn provision(
     provisioning: &mut Provisioning<'_>,
     key: &mut DeviceKey,

@@ -1,5 +1,5 @@
-//! embassy-net under TLS: the session borrows the socket's buffers and its own, and the handshake is done
-//! inside `connect`. `Session` stands for a TLS library's: `examples/embassy` has a real one.
+//! embassy-net with TLS: the session borrows the socket's buffers and its own buffers. `connect` includes the
+//! handshake. `Session` stands for the session of a TLS library. `examples/embassy` has a real one.
 
 use core::time::Duration;
 

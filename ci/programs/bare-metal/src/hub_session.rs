@@ -1,5 +1,5 @@
-//! A session at the hub, on an MQTT client of the firmware's own: it reads one setting of the twin into
-//! memory of fixed size.
+//! A session at the hub, with the firmware's own MQTT client. It reads one setting of the twin into memory of fixed
+//! size.
 
 use azure_dps::{
     Error, Registration,
@@ -12,27 +12,27 @@ use azure_dps::{
 };
 
 const SIZES: Sizes = Sizes::new("0ne00002193", "breakroom499-contoso-tstrsd-007");
-/// For the longest twin of this firmware, and no other part of it.
+/// The size of the longest twin of this firmware.
 const TWIN: usize = twin::answer_len(
     r#"{"darknessSetting":"medium","$version":4294967295}"#.len(),
     r#"{"darknessSetting":"medium","$version":4294967295}"#.len(),
 );
 
-/// What came, in the client's buffer.
+/// A received packet, in the client's buffer.
 pub enum Arrived<'c> {
     Whole(&'c str, &'c [u8]),
     /// The topic, and the length of a payload that was skipped.
     TooLong(&'c str, usize),
 }
 
-/// What the client can do.
+/// The functions of the client.
 pub trait Client {
     type Error;
-    /// Returns the return code.
+    /// Returns the return code of CONNACK.
     fn connect(&mut self, client_id: &str, user_name: &str, password: &str) -> Result<u8, Self::Error>;
     fn subscribe(&mut self, filter: &str) -> Result<(), Self::Error>;
     fn publish(&mut self, topic: &str, payload: &[u8]) -> Result<(), Self::Error>;
-    /// Waits for a message, a minute at most.
+    /// Waits at most a minute for a message.
     fn receive<'c>(&mut self, buffer: &'c mut [u8; TWIN]) -> Result<Arrived<'c>, Self::Error>;
 }
 
@@ -44,7 +44,7 @@ pub enum Darkness {
     Dark,
 }
 
-/// Connects to the hub of the record, and reads how dark the toast is to be.
+/// Connects to the hub in the record, and reads the darkness setting.
 pub fn darkness<C: Client>(
     client: &mut C,
     flash: &[u8],
@@ -96,7 +96,7 @@ pub fn darkness<C: Client>(
                 return Err(refusal.hub_outcome().unwrap_or(HubOutcome::Refused(refusal.status)));
             }
             Ok(_) => {}
-            // The value is too long. The toaster works without it.
+            // The value is too long. The toaster works without the setting.
             Err(unreadable) if unreadable.request_id == Some(1) => {
                 defmt::warn!("{}", unreadable.error);
                 return Ok(Darkness::default());

@@ -1,4 +1,4 @@
-//! Programs as firmware engineers write them first. `bash .ci/run programs` compiles them for a Cortex-M3.
+//! Programs as firmware engineers write them. `bash .ci/run programs` compiles them for a Cortex-M3.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ pub mod embassy_tls;
 pub mod hub_session;
 pub mod secure_element;
 
-/// Without the feature `lookup` there is no such function, and the policy cannot ask for it.
+/// Without the feature `lookup`, this function does not exist, and the policy cannot request a look-up.
 #[cfg(feature = "look-up-without-the-feature")]
 pub fn look_up<'a>(
     registration: azure_dps::Registration<'a>,

@@ -1,5 +1,5 @@
-//! A secure element on a bus that it shares with other chips: blocking on a `RefCell` of
-//! embedded-hal-bus, async on embassy's mutex. Neither is `Send`.
+//! A secure element on a bus that it shares with other chips: blocking with a `RefCell` of embedded-hal-bus, async with
+//! embassy's mutex. Neither is `Send`.
 
 use core::{cell::RefCell, time::Duration};
 
@@ -17,7 +17,7 @@ use embedded_hal_bus::i2c::RefCellDevice;
 const ADDRESS: u8 = 0x60;
 const BUSY: SignError = SignError::new("the secure element did not answer");
 
-/// On a bus of embedded-hal-bus, or any other that blocks.
+/// On a bus of embedded-hal-bus, or on any other blocking bus.
 pub struct Element<I>(pub I);
 
 impl<I: embedded_hal::i2c::I2c> Sign for Element<I> {
@@ -48,7 +48,7 @@ pub fn blocking_run<B: embedded_hal::i2c::I2c, C: blocking::Connect>(
     blocking::run(provisioning, &mut element, buffer, connect, clock, delay, |_| ()).is_ok()
 }
 
-/// An async run with the element that blocks: every `Sign` is a `SignAsync`.
+/// An async run with a blocking element: every `Sign` is a `SignAsync`.
 pub async fn async_run_that_blocks_to_sign<B: embedded_hal::i2c::I2c, C: Connect>(
     provisioning: &mut Provisioning<'_>,
     bus: &RefCell<B>,
