@@ -56,10 +56,10 @@ import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
-# The public keys of the tutorial.
+# The tutorial's public keys.
 KEY = "oiK77Oy7rBw8YB6IS6ukRChAw+Yq6GC61RMrPLSTiOOtdI+XDu0LmLuNm11p+qv2I+adqGUdZHm46zXAQdZoOA=="
 EVERY = "100"
-# The README's.
+# The header of the table in the documentation.
 HEADER = "| devices at once | assigned, once each | a second | latency: p50, p99, max | CPU for each: emulator, device | the emulator's memory |"
 QUOTA_HEADER = "| devices at once | assigned, once each | seconds | refused calls of a device: mean, most | most refused in a second, after the first wave |"
 
@@ -82,7 +82,7 @@ class Emulator:
         command = [os.path.join(TARGET, "dps-emulator"), "--json", "--retry-after", "1", "--ca-out", self.ca, *arguments]
         for name, port in ports.items():
             command += ["--" + name, f"127.0.0.1:{port}"]
-        # A second start continues in the same file.
+        # A second start appends to the same file.
         with open(self.log, "a") as log:
             began = log.tell()
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE)
@@ -98,7 +98,7 @@ class Emulator:
     def lines(self):
         with open(self.log) as log:
             log.seek(self.began)
-            # The last line may be incomplete.
+            # The last line may be incomplete, so it is ignored.
             return [json.loads(line) for line in log if line.endswith("\n")]
 
     def memory(self, what):
@@ -110,7 +110,7 @@ class Emulator:
         return sum(int(open(thread).read().split()[0]) for thread in threads) / 1e9
 
     def connections(self):
-        # Its listeners and files are a few.
+        # The listeners and other files of the emulator are about 16.
         return len(os.listdir(f"/proc/{self.process.pid}/fd")) - 16
 
     def control(self, method, path, body=None):
@@ -162,7 +162,7 @@ def run(devices, transport, quota, is_kept):
         registered[device] += request["method"] == "PUT"
         if request["httpStatus"] == 429:
             refused[device] += 1
-            # RFC 3339 to the second.
+            # RFC 3339 timestamps, cut to the second.
             refused_in_second[request["at"][:19]] += registered[device] > 1
         body = json.loads(request["responseBody"] or "{}")
         state = body.get("registrationState") or body
@@ -236,14 +236,14 @@ def connect(devices, listener):
     """What a connected device costs."""
     with tempfile.TemporaryDirectory() as directory:
         emulator = Emulator(directory, "--control", "none", ports={"https": 0, listener: 0})
-        # The first run is for the memory that a device takes that is not connected, and for what DPS costs.
+        # The first run measures a device without a connection to its hub: its memory, and the cost of DPS.
         costs = []
         for arguments in [[], ["--connect", "--hold", "5", "--interval", "3600", "--hub-address", emulator.urls[listener]]]:
             at_rest, before = emulator.memory("VmRSS"), emulator.processor_seconds()
             fleet = fleet_command(emulator, devices, *arguments)
             if arguments:
                 wait_until("all connected", lambda: emulator.connections() >= devices)
-                # The last report is answered soon.
+                # The last report is answered within this time.
                 time.sleep(2)
             held = emulator.memory("VmRSS")
             report, code, seconds = finish(fleet)
@@ -391,7 +391,8 @@ def idle():
 
         held = []
         for listener in ["http", "https", "mqtts"]:
-            # What the first ones cost is the allocator's. None is closed, or the next would have its memory.
+            # The first connections also grow the allocator. All stay open, so that the next ones cannot reuse their
+            # memory.
             held += [connect(listener) for _ in range(100)]
             time.sleep(0.5)
             before = emulator.memory("VmRSS")

@@ -1,7 +1,6 @@
 //! The time of each step of a provisioning run on this machine: `cargo bench`
 //!
-//! Compare steps with each other, within one run. `ci/cost/run.sh` counts the instructions
-//! on a microcontroller.
+//! Compare only steps of the same run. `ci/cost/run.sh` counts instructions on a microcontroller.
 
 use std::hint::black_box;
 use std::time::Duration;
