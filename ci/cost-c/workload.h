@@ -37,7 +37,7 @@ bool e(struct device *device, const char *body, size_t body_len, azure_dps_assig
 /* Writes topic and body of the pending request. */
 bool request(struct device *device, uint32_t now_ms);
 
-/* W from end to end, as one run of a device does it. */
+/* The whole of W, as in one run of a device. */
 bool run(struct device *device);
 
 #endif

@@ -133,7 +133,7 @@ pub fn twin(buffer: &mut [u8; BUFFER]) -> bool {
     }
 }
 
-/// W from end to end, as one run of a device does it.
+/// The whole of W, as in one run of a device.
 #[inline(never)]
 #[cfg_attr(feature = "measure", allow(dead_code, reason = "the steps are measured one by one"))]
 pub fn run(buffer: &mut [u8; BUFFER]) -> bool {
