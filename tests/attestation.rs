@@ -418,7 +418,7 @@ impl Client {
         Self { chain: params(id).self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
     }
 
-    /// Followed by the CA that issued it.
+    /// Creates a certificate that this CA issued, followed by the certificate of the CA.
     fn issued(id: &str, ca: &Authority) -> Self {
         let key = KeyPair::generate().unwrap();
         let leaf = params(id).signed_by(&key, ca).unwrap();

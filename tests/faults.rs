@@ -108,7 +108,7 @@ impl Asked {
         Some(Self { at, id, framing })
     }
 
-    /// The answer of a service that assigns this hub at the first poll.
+    /// Returns the answer of a service that assigns this hub at the first poll.
     fn honest(&self, hub: &str) -> Vec<u8> {
         match self.at {
             At::Connect => vec![0x20, 2, 0, 0],
@@ -145,7 +145,7 @@ impl Asked {
     }
 }
 
-/// An MQTT packet with a correct length.
+/// Returns an MQTT packet with a correct length.
 fn packet(kind: u8, content: &[u8]) -> Vec<u8> {
     let mut packet = vec![kind];
     let mut rest = content.len();
@@ -206,7 +206,7 @@ impl std::fmt::Debug for Variant {
 }
 
 impl Variant {
-    /// What the peer does after this number of faults. `None` if the variant does not exist.
+    /// Returns what the peer does after this number of faults. Returns `None` if the variant does not exist.
     fn acts(&self, asked: &Asked, faults: usize) -> Option<Vec<Act>> {
         // A permanent fault also affects all later requests.
         if asked.at < self.at || (faults > 0 && !self.for_ever) {
@@ -224,7 +224,7 @@ impl Variant {
     }
 }
 
-/// A correct answer.
+/// Returns the acts for a correct answer in one piece.
 fn whole(asked: &Asked, answer: Vec<u8>) -> Vec<Act> {
     finish(asked, vec![Act::Bytes(answer, usize::MAX)])
 }
@@ -522,7 +522,7 @@ fn is_complete(request: &[u8]) -> bool {
     body.len() >= length.unwrap_or(0)
 }
 
-/// The form in the table.
+/// Returns the name of the error in the table.
 fn name(error: Error) -> String {
     match error {
         Error::Malformed(Malformed::Json(error)) => format!("Malformed(Json({:?}))", error.problem),
@@ -534,13 +534,13 @@ fn name(error: Error) -> String {
     }
 }
 
-/// The assignment to the wrong hub, with this payload.
+/// Returns the assignment to the wrong hub, with this payload.
 fn odd(payload: &str) -> String {
     let payload = if payload.is_empty() { r#""x":0"# } else { payload };
     ASSIGNED.replace(TOASTERS_HUB, ODD_HUB).replace(r#""property1":"value1""#, payload)
 }
 
-/// The same with a part replaced.
+/// Returns the assignment to the wrong hub, with a part replaced.
 fn odd_but(part: &str, other: &str) -> Vec<u8> {
     let odd = odd("");
     assert!(odd.contains(part), "{part}");
@@ -568,7 +568,7 @@ fn heads(heads: impl IntoIterator<Item = impl AsRef<str>>) -> Fault {
     )
 }
 
-/// These answers, then the end of the connection.
+/// Returns the fault: these answers, then the end of the connection.
 fn http(answers: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Fault {
     Fault::Http(answers.into_iter().map(|answer| vec![Act::Bytes(answer.into(), usize::MAX), Act::Close]).collect())
 }
@@ -1128,7 +1128,7 @@ fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2
     Ok((outcome(&for_ever.outcome, &once.outcome)?, [once, for_ever]))
 }
 
-/// The outcome in the cell, if the two outcomes are consistent.
+/// Returns the outcome in the cell, if the two outcomes are consistent.
 fn outcome(for_ever: &Result<String, Error>, once: &Result<String, Error>) -> Result<String, String> {
     match (for_ever, once) {
         (Ok(_), Ok(_)) => Ok("assigned".into()),
@@ -1254,7 +1254,7 @@ fn the_limits_of_time() {
     }
 }
 
-/// The service, with this `Retry-After` in its first answer.
+/// Returns the script of a service with this `Retry-After` in its first answer.
 fn honest(column: Column, retry_after: &'static str) -> Script {
     let framing = if column == Mqtt { Framing::Mqtt } else { Framing::Length };
     Script::answering(move |request| match Asked::read(request, framing) {
@@ -1329,7 +1329,7 @@ fn outages_end_with_an_assignment() {
     documented("Outages", &table);
 }
 
-/// How a run ends, after which virtual time, and with how many requests of DPS.
+/// Returns how a run ends, after which virtual time, and with how many requests to DPS.
 fn live_through(outage: &Outage, column: Column) -> (Result<String, Error>, Duration, usize) {
     let framing = if column == Mqtt { Framing::Mqtt } else { Framing::Length };
     let (millis, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -1535,7 +1535,7 @@ fn tls_rows(directory: &Path) {
     documented("Over TLS, record by record", &records::table(&config, &client));
 }
 
-/// One connection: the device is assigned in the first answer.
+/// Serves one connection. The device is assigned in the first answer.
 fn tls_peer(mut socket: TcpStream, config: Arc<rustls::ServerConfig>, fault: Option<Tls>) -> std::io::Result<()> {
     match fault {
         Some(Tls::Closes) => return Ok(()),

@@ -58,7 +58,7 @@ impl File {
     }
 }
 
-/// The paths of a `use`, one by one.
+/// Adds the paths of a `use`, one by one.
 fn flatten(tree: &syn::UseTree, before: &[String], paths: &mut Vec<Vec<String>>) {
     let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
     match tree {

@@ -13,7 +13,7 @@ use azure_dps::{Error, RetryPolicy, error::TransportError, https, provisioning::
 use network::*;
 use support::*;
 
-/// One answer for one connection, and the request that it answered.
+/// Runs against one answer on one connection. Also returns the request.
 fn against(answer: &[u8]) -> (Result<String, Error>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -87,7 +87,7 @@ fn minreq(answer: Vec<u8>, buffer: &mut [u8]) -> Result<usize, Error> {
     result
 }
 
-/// The session of the example `mqtt_embedded`, whose buffer holds a whole packet.
+/// Runs the session of the example `mqtt_embedded`. Its buffer holds a whole packet.
 fn over_mqtt(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
     let topic = "$dps/registrations/res/200/?$rid=1";
     let mut publish = vec![0x30];

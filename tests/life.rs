@@ -219,12 +219,12 @@ impl Device {
         asked
     }
 
-    /// The hub in flash.
+    /// Returns the hub in flash.
     fn hub(&self) -> String {
         Record::read(&self.flash, &registration(TOASTER)).unwrap().assignment().assigned_hub().to_owned()
     }
 
-    /// The operator's command arrives.
+    /// Executes the operator's command to provision again.
     fn provision_again(&mut self) {
         let (session, _) = self.session.take().unwrap();
         session.close();
@@ -233,7 +233,7 @@ impl Device {
     }
 }
 
-/// The address of the emulator's hubs.
+/// Returns the address of the emulator's hubs.
 fn address(emulator: &Emulator) -> String {
     emulator.mqtt_url().unwrap().strip_prefix("mqtt://").unwrap().to_owned()
 }
@@ -277,7 +277,7 @@ impl World {
         });
     }
 
-    /// The requests since the last count.
+    /// Returns the requests since the last count.
     fn requests(&mut self) -> Vec<RequestRecord> {
         let mut requests = self.emulator.requests();
         requests.retain(|request| request.number > self.counted);
@@ -291,7 +291,7 @@ fn object(value: Value) -> serde_json::Map<String, Value> {
     object
 }
 
-/// An hour of a day, from the first boot.
+/// Returns an hour of a day, counted from the first boot.
 const fn day(day: u64, hour: u64) -> Duration {
     Duration::from_secs((day * 24 + hour) * 3600)
 }
@@ -597,7 +597,7 @@ fn live(policy: ReprovisioningPolicy, calls: impl Fn(&Row) -> Calls) -> (World, 
     (world, rows)
 }
 
-/// The table of `docs/evidence/life.md`.
+/// Returns the table of `docs/evidence/life.md`.
 fn table([with, without]: [&[Measured]; 2]) -> String {
     let mut table =
         "| day | what happens | registrations, look-ups, polls | without the look-up | hub accepted, refused \
@@ -643,7 +643,7 @@ fn in_words(time: Duration) -> String {
     }
 }
 
-/// Microsoft's recommendations, and the guarantees of `Reprovisioning`.
+/// Checks Microsoft's recommendations, and the guarantees of `Reprovisioning`.
 fn keeps_to_the_guidance(device: &Device) {
     let Device { registers, failed, .. } = device;
     // "At most seven registrations in the first day, and then less than one a day", whatever happens.

@@ -304,7 +304,7 @@ fn a_tpm_is_one_trait() {
     assert!(String::from_utf8_lossy(&buffer[..len]).contains(r#""endorsementKey":"AQ==""#));
 }
 
-/// A service on this machine that answers each connection with an assignment.
+/// Starts a service on this machine that answers each connection with an assignment.
 fn service() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -27,7 +27,7 @@ fn read(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
     Record::read(bytes, &registration(TOASTER))
 }
 
-/// The documented layout, written by hand.
+/// Returns a record in the documented layout, built without the library.
 fn by_hand(version: u8, flags: u8, scope: &str, id: &str, state: &str) -> Vec<u8> {
     let mut bytes = vec![b'D', b'p', version, flags];
     bytes.extend((state.len() as u32).to_le_bytes());

@@ -279,13 +279,13 @@ fn contents(directory: &tempfile::TempDir) -> String {
     files.map(|file| String::from_utf8_lossy(&file).into_owned()).collect()
 }
 
-/// A listener that records all that clients send to this address.
+/// Starts a listener that records everything that clients send to this address.
 fn eavesdropper(address: &str) -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let heard = Arc::<Mutex<Vec<u8>>>::default();
     let (ear, service) = (Arc::clone(&heard), address.to_owned());
-    // It ends with the process.
+    // The thread ends with the process.
     thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();

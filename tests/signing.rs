@@ -71,7 +71,7 @@ fn done() -> Peer {
     answers(200, None, ASSIGNED)
 }
 
-/// The tokens of the requests.
+/// Returns the tokens of the requests.
 fn tokens(bench: &Bench<'_, '_>) -> Vec<String> {
     let token = |request: &String| {
         let line = request.lines().find_map(|line| line.strip_prefix("Authorization: "));
@@ -80,7 +80,7 @@ fn tokens(bench: &Bench<'_, '_>) -> Vec<String> {
     bench.sent.iter().map(token).collect()
 }
 
-/// The token that this key signs, as the codecs write it.
+/// Returns the token that this key signs, in the form of the codecs.
 fn token_of(key: &str, expiry: u64) -> String {
     let mut key = DeviceKey::from_base64(key).unwrap();
     let registration = registration(TOASTER);
@@ -522,7 +522,7 @@ fn a_device_id_with_escapes_comes_as_text() {
     }
 }
 
-/// The text of a key, or `None` if it is empty.
+/// Returns the text of a key, or `None` if the key is empty.
 fn text_of(key: &DeviceKey) -> Option<String> {
     let mut buffer = [0; 88];
     let text = key.write_base64(&mut buffer).unwrap();

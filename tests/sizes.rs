@@ -299,7 +299,7 @@ fn answers_have_the_size_that_is_told() {
     assert_eq!(Some(sizes.http()), parts.into_iter().max());
 }
 
-/// At compile time, for an array that a transport uses.
+/// An array for a transport can be sized at compile time.
 #[test]
 fn an_array_can_be_sized_at_compile_time() {
     const SIZES: Sizes =

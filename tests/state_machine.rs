@@ -27,7 +27,7 @@ fn failed_body(code: u32) -> String {
     )
 }
 
-/// The next step of the run after the signature.
+/// Returns the next step of the run after the signature.
 fn signed_step(provisioning: &mut Provisioning<'_>, now: Duration) -> Step {
     match provisioning.step(now) {
         Step::Sign => {
@@ -514,7 +514,7 @@ fn assigned_and_assigning_is_polled_again() {
 
 #[test]
 fn the_run_is_bounded_in_time() {
-    // Assigning for ever.
+    // The service never finishes the assignment.
     let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     assert_eq!(bench.run(&[answers(202, Some(3), ASSIGNING)]), Err(Error::StillAssigning));
@@ -531,7 +531,7 @@ fn the_run_is_bounded_in_time() {
     assert_eq!(bench.progress, [Progress::Registering, Progress::Failed(error)]);
 }
 
-/// From the first answer to the end of the run. After an assignment there is no operation.
+/// `operation_id` is known from the first answer to the end of the run. After an assignment there is no operation.
 #[test]
 fn the_operation_is_known_while_there_is_one() {
     let mut provisioning = toaster();

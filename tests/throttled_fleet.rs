@@ -34,7 +34,7 @@ impl Service {
         Self { registrations_per_minute, retry_after, webhook: 4 * SECOND, accepted, refused }
     }
 
-    /// Whether a register request is within the quota.
+    /// Returns `true` if a register request is within the quota.
     fn accepts(&mut self, now: Duration) -> bool {
         while self.accepted.front().is_some_and(|&at| now - at >= MINUTE) {
             self.accepted.pop_front();
@@ -48,7 +48,7 @@ impl Service {
         accepts
     }
 
-    /// The highest number of rejections in a second after the first wave.
+    /// Returns the highest number of rejections in a second after the first wave.
     fn busiest_second(&self) -> usize {
         let mut seconds = vec![0; 3600];
         self.refused.iter().filter(|at| **at >= SECOND).for_each(|at| seconds[at.as_secs() as usize] += 1);

@@ -42,7 +42,7 @@ impl Sign for FakeTpm {
     }
 }
 
-/// Six parts with their lengths, as in the C SDK.
+/// Returns six parts with their lengths, as in the C SDK.
 fn blob(duplicate: &[u8]) -> Vec<u8> {
     let parts: [&[u8]; 6] = [b"id object", &[7; 256], duplicate, &[8; 256], b"public", b""];
     parts.iter().flat_map(|part| (part.len() as u16).to_be_bytes().into_iter().chain(part.iter().copied())).collect()

@@ -25,7 +25,7 @@ fn read(topic: &str, payload: &'static str) -> Result<Message<'static>, Unreadab
     twin::read(topic, payload.as_bytes())
 }
 
-/// The rejection of request 7.
+/// Reads the rejection of request 7.
 fn refusal(status: u16, body: &'static str) -> Refusal<'static> {
     match read(&format!("$iothub/twin/res/{status}/?$rid=7"), body) {
         Ok(Message::Refused(refusal)) => refusal,

@@ -30,9 +30,11 @@ struct Place {
     number: usize,
 }
 
-/// The service's records up to its Finished. Its whole flight from ServerHello to ServerHelloDone is the first.
+/// The number of the service's records until its Finished. The first one is the flight from ServerHello to
+/// ServerHelloDone.
 const HANDSHAKE: usize = 3;
-/// Before a record, within its header, behind that and each eighth of what is in it, before its last byte.
+/// The places: before a record, within its header, after its header, after each eighth of its content, and before its
+/// last byte.
 const PLACES: usize = 11;
 
 impl Place {
@@ -108,7 +110,7 @@ impl Service {
         Self { peer, connections, session: None, records: 0, request: Vec::new() }
     }
 
-    /// The answer to the records that arrived from the client.
+    /// Returns the answer to the client's records.
     fn acts(&mut self, mut received: &[u8]) -> io::Result<Vec<Act>> {
         // A new connection begins with a ClientHello.
         if received.starts_with(&[22]) && received.get(5) == Some(&1) {
@@ -321,7 +323,7 @@ impl Client {
     }
 }
 
-/// The outcome of a run, and its duration if time is virtual.
+/// Returns the outcome of a run, and its duration if time is virtual.
 fn run(column: Column, peer: Peer, client: &Arc<ClientConfig>) -> (Result<String, Error>, Duration) {
     let mut buffer = [0; 1024];
     if column == Minreq {
@@ -337,7 +339,7 @@ fn run(column: Column, peer: Peer, client: &Arc<ClientConfig>) -> (Result<String
     (outcome, client.script.clock.now())
 }
 
-/// A run over sockets. A request has a second.
+/// Runs over sockets. The time-out of a request is a second.
 fn over_minreq(buffer: &mut [u8], peer: Peer) -> Result<String, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());

@@ -300,7 +300,7 @@ impl Script {
         Self { connections, ..Self::default() }
     }
 
-    /// A peer that accepts any number of connections, and sends nothing without a request.
+    /// Creates a peer that accepts any number of connections, and sends nothing without a request.
     pub fn answering(peer: impl Fn(&[u8]) -> Vec<Act> + 'static) -> Self {
         Self { peer: Some(Rc::new(peer)), ..Self::default() }
     }
@@ -544,7 +544,7 @@ impl embedded_io_async::Write for AsyncStream {
     }
 }
 
-/// An answer as the service frames it, with its documented headers.
+/// Returns an answer as the service frames it, with its documented headers.
 pub fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\nDate: Wed, 03 Aug 2022 20:34:41 GMT\r\n\
@@ -556,7 +556,7 @@ pub fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The same in chunks of a few bytes.
+/// Returns the answer in chunks of a few bytes.
 pub fn http_chunked(status: &str, headers: &str, body: &str, chunk: usize) -> Vec<u8> {
     let mut answer = format!(
         "HTTP/1.1 {status}\r\nDate: Wed, 03 Aug 2022 20:34:41 GMT\r\n\

@@ -45,7 +45,7 @@ pub const TRANSPORTS: [Transport; 5] = [
 ];
 
 impl Transport {
-    /// The code with which the service refuses a symmetric key.
+    /// Returns the code with which the service rejects a symmetric key.
     pub fn refused_key(self) -> ErrorCode {
         ErrorCode::from(if self == Self::MqttTls { 401_000 } else { 401_002 })
     }
@@ -68,7 +68,7 @@ impl<'a> From<&'a str> for Tls<'a> {
 /// Variables of a user's environment that name a proxy. Servers on this machine are not behind it.
 pub const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
-/// The wall clock, for tokens that the emulator checks.
+/// Returns the wall clock time, for tokens that the emulator checks.
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
