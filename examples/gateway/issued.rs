@@ -3,8 +3,8 @@
 use azure_dps::{Error, identity::Csr, provisioning::CertificateChain};
 use pem::Pem;
 
-/// Returns the chain as PEM. The certificate for the device's key comes first, whatever its position in the chain.
-/// `longest` is the maximum length of a certificate in bytes of DER.
+/// Returns the chain as PEM. The certificate for the device's key comes first, even if the service sent it elsewhere in
+/// the chain. `longest` is the maximum length of a certificate in bytes of DER.
 pub fn to_pem(chain: CertificateChain<'_>, csr: &Csr<'_>, longest: usize) -> Result<String, Error> {
     let mut buffer = vec![0; longest];
     let leaf = chain.leaf(csr, &mut buffer)?.to_vec();

@@ -30,7 +30,7 @@ pub const BUFFER: usize = 760;
 /// A CONNECT needs user name and password at the same time. The user name gets this part of the buffer.
 const USER_NAME: usize = 160;
 
-/// Group key → device key → base64.
+/// Derives the device key from the group key, and writes it as base64.
 #[inline(never)]
 pub fn a(text: &mut [u8; 44]) -> bool {
     let Ok(id) = RegistrationId::new(black_box(REGISTRATION_ID)) else { return false };
@@ -40,7 +40,7 @@ pub fn a(text: &mut [u8; 44]) -> bool {
         && device_key.write_base64(text).is_ok()
 }
 
-/// The device key from base64.
+/// Reads the device key from base64.
 #[inline(never)]
 pub fn device_key(key: &mut DeviceKey) -> bool {
     key.read_base64(black_box(DEVICE_KEY)).is_ok()
@@ -55,7 +55,7 @@ pub fn provisioning() -> Option<Provisioning<'static>> {
     Some(Provisioning::new(registration, Attestation::symmetric_key()))
 }
 
-/// The SAS token.
+/// Writes the SAS token.
 #[inline(never)]
 pub fn b(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut [u8; BUFFER]) -> bool {
     provisioning.start(Duration::ZERO, black_box(UNIX_TIME));
@@ -65,7 +65,7 @@ pub fn b(provisioning: &mut Provisioning<'_>, key: &mut DeviceKey, buffer: &mut 
         && mqtt::write_password(provisioning, &mut buffer[USER_NAME..]).is_ok_and(used)
 }
 
-/// The user name; the topic and the body of the register request.
+/// Writes the user name, and the topic and the body of the register request.
 #[inline(never)]
 pub fn c(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]) -> bool {
     mqtt::write_user_name(provisioning, &mut buffer[..USER_NAME]).is_ok_and(used)
@@ -77,7 +77,7 @@ pub fn request(provisioning: &mut Provisioning<'_>, now: Duration, buffer: &mut 
     mqtt::write_publish(provisioning, now, buffer).is_ok_and(used)
 }
 
-/// The 202 answer, and the poll that follows.
+/// Reads the 202 answer, and writes the poll that follows.
 #[inline(never)]
 pub fn d(provisioning: &mut Provisioning<'_>, buffer: &mut [u8; BUFFER]) -> bool {
     let topic = black_box("$dps/registrations/res/202/?$rid=1&retry-after=3");
@@ -95,7 +95,7 @@ pub struct Result<'b> {
     pub payload: &'b str,
 }
 
-/// The 200 answer: hub, device ID and the raw payload.
+/// Reads the 200 answer: hub, device ID and the raw payload.
 #[inline(never)]
 pub fn e<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b [u8]) -> Option<Result<'b>> {
     let topic = black_box("$dps/registrations/res/200/?$rid=2");

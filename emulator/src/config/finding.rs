@@ -222,7 +222,7 @@ fn may_be_secret(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Names are shown. Text that may contain a key is hidden, wherever the key is.
+    /// Names are shown. Text that may contain a key is hidden at any position.
     #[test]
     fn keys_are_not_quoted() {
         for name in [

@@ -35,7 +35,7 @@ impl<I: embedded_hal_async::i2c::I2c> SignAsync for AsyncElement<I> {
     }
 }
 
-/// A blocking run with the element on a `RefCell`.
+/// A blocking run with the element and a `RefCell`.
 pub fn blocking_run<B: embedded_hal::i2c::I2c, C: blocking::Connect>(
     provisioning: &mut Provisioning<'_>,
     bus: &RefCell<B>,
@@ -59,7 +59,7 @@ pub async fn async_run_that_blocks_to_sign<B: embedded_hal::i2c::I2c, C: Connect
     asynch::run(provisioning, &mut element, buffer, connect, now, sleep, |_| ()).await.is_ok()
 }
 
-/// An async run with the element on embassy's bus.
+/// An async run with the element and embassy's bus.
 pub async fn async_run<B: embedded_hal_async::i2c::I2c, C: Connect>(
     provisioning: &mut Provisioning<'_>,
     bus: &Mutex<NoopRawMutex, B>,

@@ -100,7 +100,7 @@ impl Lines {
     }
 }
 
-/// Where the hubs are.
+/// Returns the names of the hubs. A long list is shortened.
 fn named(hubs: &[String]) -> String {
     /// The names of more hubs make the line long.
     const NAMED: usize = 3;

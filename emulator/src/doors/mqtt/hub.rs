@@ -190,7 +190,7 @@ impl Side for HubSide<'_> {
     type Route = Topic;
     type Filter = Filter;
 
-    /// All clients accept QoS 0, whatever QoS they subscribed with.
+    /// All clients accept QoS 0, for any QoS in their subscription.
     const MAX_QOS: QoS = QoS::Level0;
 
     fn journal(&self) -> &Journal {
