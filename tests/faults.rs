@@ -1220,6 +1220,8 @@ fn every_fault_over_every_transport() {
 }
 
 const MAX: Duration = Duration::MAX;
+/// The last reading of the clock that a run can tell from earlier ones: 136 years.
+const CLOCK_MAX: Duration = Duration::new(u32::MAX as u64, 999_999_999);
 
 /// The start of the clock, the policy, and the outcome of an honest run.
 #[test]
@@ -1227,12 +1229,14 @@ fn the_limits_of_time() {
     let policy = RetryPolicy::new;
     for (start, policy, expected) in [
         (Duration::ZERO, policy(), Ok(TOASTERS_HUB)),
-        (MAX - 600 * SECOND, policy(), Ok(TOASTERS_HUB)),
+        (CLOCK_MAX - 601 * SECOND, policy(), Ok(TOASTERS_HUB)),
         // The clock reaches its maximum before the first poll.
-        (MAX - 3 * SECOND, policy(), Err(Error::StillAssigning)),
-        (MAX - Duration::from_nanos(1), policy(), Err(Error::StillAssigning)),
+        (CLOCK_MAX - 3 * SECOND, policy(), Err(Error::StillAssigning)),
+        (CLOCK_MAX - Duration::from_nanos(1), policy(), Err(Error::TimedOut)),
+        (CLOCK_MAX, policy(), Err(Error::TimedOut)),
+        (CLOCK_MAX + Duration::from_nanos(1), policy(), Err(Error::TimedOut)),
         (MAX, policy(), Err(Error::TimedOut)),
-        (MAX / 2, policy().with_timeout(MAX).with_request_timeout(MAX), Ok(TOASTERS_HUB)),
+        (CLOCK_MAX / 2, policy().with_timeout(MAX).with_request_timeout(MAX), Ok(TOASTERS_HUB)),
         (Duration::ZERO, policy().with_poll_interval(MAX).with_timeout(MAX), Ok(TOASTERS_HUB)),
         (Duration::ZERO, policy().with_timeout(Duration::ZERO), Err(Error::TimedOut)),
         (Duration::ZERO, policy().with_timeout(Duration::from_nanos(1)), Err(Error::StillAssigning)),

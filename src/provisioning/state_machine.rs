@@ -436,7 +436,8 @@ impl<'a> Provisioning<'a> {
 
     /// Starts a new run.
     ///
-    /// - `now` is the time of a monotonic clock, such as the time since boot. Later calls use the same clock.
+    /// - `now` is the time of a monotonic clock, such as the time since boot. Later calls use the same clock. The state
+    ///   machine counts a reading of more than 136 years as 136 years.
     /// - `unix_time` is the wall clock in seconds, for the expiry of the token. For X.509 attestation, pass 0.
     ///
     /// If the request is longer than [`with_max_body`](Self::with_max_body) allows, the run ends at once.
