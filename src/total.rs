@@ -32,8 +32,9 @@ pub(crate) fn later(now: Duration, millis: u32) -> Duration {
     now.saturating_add(Duration::from_millis(u64::from(millis)))
 }
 
-/// A reading of the caller's clock, up to 136 years. On a microcontroller, a comparison of two `Duration`s is four
-/// times the code.
+/// A reading of the caller's clock. All readings of more than 136 years are equal, as if the clock had stopped.
+///
+/// On a microcontroller, a comparison of two `Duration`s is four times the code.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time {
     seconds: u32,
@@ -46,14 +47,19 @@ const SECOND: u32 = 1_000_000_000;
 impl Time {
     pub(crate) const ZERO: Self = Self { seconds: 0, nanos: 0 };
 
+    const MAX: Self = Self { seconds: u32::MAX, nanos: SECOND - 1 };
+
     /// Returns the time that is `millis` milliseconds later.
     #[inline(never)]
     pub(crate) fn later(self, millis: u32) -> Self {
         let nanos = self.nanos + millis % 1000 * 1_000_000;
-        let seconds = self.seconds.saturating_add(millis / 1000);
-        match nanos.checked_sub(SECOND) {
-            Some(nanos) => Self { seconds: seconds.saturating_add(1), nanos },
-            None => Self { seconds, nanos },
+        let (carry, nanos) = match nanos.checked_sub(SECOND) {
+            Some(nanos) => (1, nanos),
+            None => (0, nanos),
+        };
+        match self.seconds.checked_add(millis / 1000 + carry) {
+            Some(seconds) => Self { seconds, nanos },
+            None => Self::MAX,
         }
     }
 
@@ -70,7 +76,10 @@ impl Time {
 
 impl From<Duration> for Time {
     fn from(time: Duration) -> Self {
-        Self { seconds: u32::try_from(time.as_secs()).unwrap_or(u32::MAX), nanos: time.subsec_nanos() }
+        match u32::try_from(time.as_secs()) {
+            Ok(seconds) => Self { seconds, nanos: time.subsec_nanos() },
+            Err(_) => Self::MAX,
+        }
     }
 }
 
