@@ -57,7 +57,7 @@ const ROWS: [(Row, &str); 9] = [
     (Row::IndividualKey, "symmetric key, individual enrollment"),
     (Row::GroupKey, "symmetric key, derived from an enrollment group's"),
     (Row::SecondaryKey, "symmetric key, the secondary one"),
-    (Row::BothKeys, "symmetric key, two of them, one being replaced"),
+    (Row::BothKeys, "two symmetric keys (key rotation)"),
     (Row::IndividualCertificate, "X.509, individual enrollment"),
     (Row::GroupCertificate, "X.509, enrollment group, with an intermediate CA"),
     (Row::Tpm, "TPM, individual enrollment"),

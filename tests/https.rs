@@ -125,7 +125,7 @@ fn a_proxy_is_refused_and_not_passed_by() {
         };
         let error = run("dps.invalid");
         assert_eq!(error.kind(), Error::Unsupported);
-        assert!(error.to_string().contains(&format!("{variable} names a proxy")), "{error}");
+        assert!(error.to_string().contains(&format!("{variable} is set to a proxy")), "{error}");
         // Plain HTTP is on this machine.
         assert_eq!(run("http://127.0.0.1:1").kind(), Error::Transport(TransportError::Connect));
         return;

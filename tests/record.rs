@@ -386,7 +386,7 @@ fn errors_say_what_is_there() {
     for (error, words) in [
         (RecordError::Absent, "no record"),
         (RecordError::Layout { version: 2, flags: 0 }, "layout 2 and flags 0x00"),
-        (RecordError::Torn { flags: 0 }, "not written to its end"),
+        (RecordError::Torn { flags: 0 }, "incomplete or damaged"),
         (RecordError::Foreign, "another registration ID"),
     ] {
         assert!(error.to_string().contains(words), "{error}");
