@@ -68,8 +68,8 @@ const ROWS: [(Row, &str); 9] = [
 /// Returns why this combination does not exist.
 fn not_offered(row: Row, transport: Transport) -> Option<&'static str> {
     match (row, transport) {
-        (Row::IndividualCertificate | Row::GroupCertificate, Transport::Minreq) => Some("minreq shows no certificates"),
-        (Row::Tpm | Row::LookUp, Transport::MqttTls) => Some("the service does not offer it"),
+        (Row::IndividualCertificate | Row::GroupCertificate, Transport::Minreq) => Some("no: minreq has no client certificates"),
+        (Row::Tpm | Row::LookUp, Transport::MqttTls) => Some("no: not offered by DPS"),
         _ => None,
     }
 }
