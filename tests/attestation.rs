@@ -68,7 +68,9 @@ const ROWS: [(Row, &str); 9] = [
 /// Returns why this combination does not exist.
 fn not_offered(row: Row, transport: Transport) -> Option<&'static str> {
     match (row, transport) {
-        (Row::IndividualCertificate | Row::GroupCertificate, Transport::Minreq) => Some("no: minreq has no client certificates"),
+        (Row::IndividualCertificate | Row::GroupCertificate, Transport::Minreq) => {
+            Some("no: minreq has no client certificates")
+        }
         (Row::Tpm | Row::LookUp, Transport::MqttTls) => Some("no: not offered by DPS"),
         _ => None,
     }
