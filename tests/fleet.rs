@@ -148,7 +148,7 @@ fn the_summary_has_outcomes_and_latencies() {
     assert!(text.starts_with("20 of 20 devices assigned in "), "{text}");
     assert!(text.contains(&format!("    20  {TOASTERS_HUB}\n")), "{text}");
     assert!(text.contains("\nrequests    "), "{text}");
-    assert!(text.ends_with("20 as the service says, 0 otherwise\n"), "{text}");
+    assert!(text.ends_with("20 the same, 0 different\n"), "{text}");
 
     let report = json_of(&output_of(fleet(url, 20).args(["--json", "--first", "100"])));
     let latency = ["p50", "p90", "p99", "max"].map(|name| report["latencySeconds"][name].as_f64().unwrap());
@@ -430,7 +430,7 @@ fn a_hub_that_refuses_and_a_hub_that_is_down_are_told_apart() {
     );
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("\nconnected   2 at their hubs, in "), "{text}");
-    assert!(text.ends_with(&format!("device      {}: not connected at its hub: CONNACK 5\n", id(2))), "{text}");
+    assert!(text.ends_with(&format!("device      {}: not connected to its hub: CONNACK 5\n", id(2))), "{text}");
 }
 
 /// Ctrl-C prints the results so far. Here the first of two devices is done, at a rate of one a minute.

@@ -218,7 +218,7 @@ fn derive_key_names_the_line_of_a_wrong_id() {
     for (list, why) in [
         ("sn-1\n\n# more\nsn 2\n", "standard input: line 4: the registration ID has a character at position 2"),
         ("sn-1\nsn-2.\n", "line 2: the registration ID must end with"),
-        ("sn-1\nsn-2\nSN-1\n", "line 3: the same registration ID as in line 1"),
+        ("sn-1\nsn-2\nSN-1\n", "line 3: this registration ID is already in line 1"),
         (&format!("sn-1\n{}\n", "x".repeat(129)), "line 2: the registration ID is longer than 128"),
         (GROUP_KEY, "line 1: the registration ID has a character at position"),
         ("\n# none\n", "standard input: no registration ID"),

@@ -88,7 +88,7 @@ impl Device {
         loop {
             match life.next(clock()) {
                 Next::Wait(wait) if wait > LONGEST_WAIT => {
-                    let message = format!("neither hub nor DPS is to be asked for {wait:.0?}");
+                    let message = format!("the device must wait {wait:.0?} before it connects to the hub or to DPS");
                     return Err(Failure { code: None, message });
                 }
                 Next::Wait(wait) => thread::sleep(wait),

@@ -90,7 +90,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     println!("\n3 devices, 1 move in {:.1} s", started.elapsed().as_secs_f32());
     if !as_expected {
-        eprintln!("{} this is not what the tutorial says", style("✘").red());
+        eprintln!("{} this differs from the tutorial", style("✘").red());
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

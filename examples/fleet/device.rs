@@ -197,12 +197,12 @@ impl Fleet {
             return Err("--time-scale is for an emulator on this machine, not for a real service".to_owned());
         }
         if args.verify && args.transport == Transport::Mqtt {
-            return Err("--verify is for HTTP: the service does not offer the look-up over MQTT".to_owned());
+            return Err("--verify needs HTTP: the service does not offer the look-up over MQTT".to_owned());
         }
         let hub_address = args.hub_address()?;
         let has_tls = endpoint.is_https() || (args.connect && hub_address.as_ref().is_none_or(HubAddress::is_tls));
         if args.ca.is_some() && !has_tls {
-            return Err("--ca is for TLS: there is none on an http endpoint".to_owned());
+            return Err("--ca needs TLS, but the endpoint is http".to_owned());
         }
         let payload = args.payload()?;
         registration(&args.id_scope, first_id, payload.as_deref()).map_err(|error| error.to_string())?;
@@ -235,7 +235,7 @@ impl Fleet {
             false => None,
         };
         let looked_up = tokio::time::timeout(args.timeout(), lookup_host((host, port))).await;
-        let looked_up = looked_up.map_err(|_| format!("{host}: its address was not found in time"))?;
+        let looked_up = looked_up.map_err(|_| format!("{host}: the DNS query timed out"))?;
         let addresses = looked_up.map_err(|error| format!("{host}: {error}"))?.collect();
         let scale = args.time_scale;
         let patience = RetryPolicy::new().request_timeout();
@@ -438,7 +438,7 @@ pub fn kind(error: &Error) -> String {
         Error::StillAssigning => "still assigning",
         Error::TimedOut => "timed out",
         Error::OperationLost(_) => "operation lost",
-        Error::BufferTooSmall(_) => "too long an answer",
+        Error::BufferTooSmall(_) => "answer too long",
         Error::Transport(TransportError::Connect) => "no connection",
         Error::Transport(TransportError::Closed) => "connection closed",
         Error::Transport(TransportError::Stalled) => "no answer",

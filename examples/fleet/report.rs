@@ -311,10 +311,13 @@ impl Report {
             }
         }
         if self.shared_identities > 0 {
-            line("shared", format!("{} devices have the hub and device ID of another one", self.shared_identities));
+            line(
+                "shared",
+                format!("{} devices have the same hub and device ID as another device", self.shared_identities),
+            );
         }
         if let Some(Verification { same, different, failed }) = &self.verification {
-            line("verified", format!("{same} as the service says, {different} otherwise"));
+            line("verified", format!("{same} the same, {different} different"));
             for (what, count) in failed {
                 line("not found", format!("{count:>6}  {}", printable(what)));
             }
@@ -329,10 +332,7 @@ impl Report {
                 line("latency", format!("p50 {p50:.2} s, p90 {p90:.2} s, p99 {p99:.2} s, max {max:.2} s"));
             }
             let Connection { sessions, resumed_sessions, reports, telemetry, changes, .. } = connection;
-            line(
-                "sessions",
-                format!("{sessions}, {resumed_sessions} of them with the subscriptions of the one before"),
-            );
+            line("sessions", format!("{sessions}, {resumed_sessions} of them resumed"));
             line("accepted", format!("{reports} reports, {telemetry} messages"));
             line("received", format!("{changes} changes of desired properties"));
             for (name, counts) in [("broke", &connection.breaks), ("gave up", &connection.failed)] {
@@ -366,10 +366,10 @@ fn blemish(run: &Run) -> Option<String> {
     match (run.verification, &run.shares_identity_with) {
         (None, None) => error.or_else(|| {
             let why = run.stay.as_ref()?.error.as_ref()?;
-            Some(format!("not connected at its hub: {why}"))
+            Some(format!("not connected to its hub: {why}"))
         }),
         (Some("failed"), _) => error.map(|error| format!("the look-up failed: {error}")),
         (Some("different"), _) => Some("the service names another hub or device ID".to_owned()),
-        (_, shared) => shared.as_ref().map(|id| format!("has the hub and device ID of {id}")),
+        (_, shared) => shared.as_ref().map(|id| format!("has the same hub and device ID as {id}")),
     }
 }

@@ -43,7 +43,7 @@ The key: give it in the environment variable AZURE_DPS_SYMMETRIC_KEY, in a
 file, or on standard input. The command line is the worst place: every user of
 this machine can read it in the list of processes, and the shell keeps it in
 its history. An enrollment has a secondary key too. The gateway tries it if the
-service refuses the first key.
+service rejects the first key.
 
 A key may have quotes around it, line breaks in it, or no padding at its end.
 It may also be a device's whole connection string
@@ -58,8 +58,8 @@ must be regular files. The largest sizes: 4 kB for a key, 64 kB for a private
 key or a CSR, 1 MB for a payload or the device's certificates, 4 MB for a CA
 file.
 
-The service's certificate: this machine's root certificates must vouch for it,
-or the certificates in the file that SSL_CERT_FILE names, or those of --ca.
+The service's certificate: its chain must end at one of this machine's root
+certificates, of the file that SSL_CERT_FILE names, or of --ca.
 
 A proxy: HTTPS_PROXY, https_proxy, ALL_PROXY or all_proxy names it, as
 http://proxy:3128 or http://user:password@proxy:3128. NO_PROXY lists the hosts
@@ -97,7 +97,7 @@ Examples, with the values of Microsoft's tutorial. The emulator runs as
       --csr hub.csr --issued-out hub.pem
 
   # At each boot: only the first run asks the service. Run the second command
-  # when the hub refuses this device
+  # when the hub rejects this device
   gateway --scope 0ne00002193 --rid sn-007 --key-file device.key \\
       --record /var/lib/gateway/record
   gateway --scope 0ne00002193 --rid sn-007 --key-file device.key \\
@@ -128,7 +128,7 @@ Exit codes:
   6  busy: the service is throttling or failing, or still assigning at the end
      of the time-out
   7  unreachable: no connection, no trusted certificate, no answer, or the
-     proxy refuses
+     proxy rejects the connection
   8  not DPS: another server answered, such as a captive portal
   9  unassigned: --status found no assignment, or none yet
   10 no certificate: assigned and printed, but none was issued for --csr
@@ -141,7 +141,7 @@ refusal a pause is 10 to 60 s and up to as much again, or longer if the service
 asks for it. Without an answer a pause is 5 to 80 s and up to half as much
 again, and the run ends after 8 retries in a row. A run ends at once if the next
 pause would be longer than the time left. The gateway does not retry if a
-certificate is not trusted, or if a proxy wants a password or forbids the
+certificate is not trusted, or if a proxy needs a password or rejects the
 connection.";
 
 #[derive(Subcommand)]
@@ -175,7 +175,7 @@ pub struct Provision {
     #[arg(long, visible_alias = "ck")]
     pub compute_key: bool,
 
-    /// A file with the secondary key, tried if the service refuses the other key; - is standard input [env:
+    /// A file with the secondary key, tried if the service rejects the other key; - is standard input [env:
     /// AZURE_DPS_SECONDARY_KEY]
     #[arg(long, value_name = "FILE")]
     secondary_key_file: Option<PathBuf>,
@@ -207,7 +207,7 @@ pub struct Provision {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
-    /// Register although there is a record: use it if the hub refuses this device, or if the payload changed
+    /// Register although there is a record: use it if the hub rejects this device, or if the payload changed
     ///
     /// If the record has an issued certificate, give --csr again. Otherwise the certificate would be lost.
     #[arg(long, requires = "record")]

@@ -131,14 +131,14 @@ impl Refusal {
             kind,
             exit_code: kind as u8,
             summary: match kind {
-                Kind::HubRefuses => "this device is assigned, but the hub refuses it",
+                Kind::HubRefuses => "this device is assigned, but the hub rejects it",
                 Kind::HubUnreachable => "this device is assigned, but the hub cannot be reached",
             },
             seen: failed.seen,
             advice: match kind {
                 Kind::HubRefuses => {
-                    "ask the operator whether the hub has the device, and has it enabled; check this machine's clock; \
-                     if the device was moved, register it again (with --record: --reprovision)"
+                    "ask the operator whether the hub has the device, and whether it is enabled; check this machine's \
+                     clock; if the device was moved, register it again (with --record: --reprovision)"
                 }
                 Kind::HubUnreachable => {
                     "check --ca, --hub-address, the network and its firewall (port 8883), then try again"

@@ -49,7 +49,7 @@ pub fn connector(ca: Option<&Path>, identity: Option<(&Path, &Path)>, at_most: D
     if let (Some((file, _)), Some((chain, _))) = (identity, &own)
         && let Some(why) = out_of_date(chain)
     {
-        eprintln!("warning: the device's certificate in {} {why} by this machine's clock", file.display());
+        eprintln!("warning: the device's certificate in {} {why} according to this machine's clock", file.display());
     }
     Ok(connector)
 }
@@ -76,7 +76,7 @@ fn out_of_date(chain: &[u8]) -> Option<String> {
     let (validity, now) = (certificate.validity(), ASN1Time::now());
     match () {
         () if validity.not_after < now => Some(format!("expired on {}", validity.not_after)),
-        () if validity.not_before > now => Some(format!("is not good before {}", validity.not_before)),
+        () if validity.not_before > now => Some(format!("is not valid before {}", validity.not_before)),
         () => None,
     }
 }

@@ -12,7 +12,7 @@ pub fn check(path: &Path) -> Result<(), String> {
     let path = &target(path);
     let checked = match path.metadata() {
         // Replacing would remove a directory or a device.
-        Ok(old) if !old.is_file() => Err(io::Error::other("it is no regular file")),
+        Ok(old) if !old.is_file() => Err(io::Error::other("it is not a regular file")),
         _ => tempfile::tempfile_in(directory(path)).map(drop),
     };
     checked.map_err(|error| format!("cannot write {}: {error}", path.display()))

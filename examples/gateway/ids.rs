@@ -34,7 +34,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
         }
         RegistrationId::new(line).map_err(|error| format!("line {number}: {error}"))?;
         if let Some(first) = seen.insert(line.to_ascii_lowercase(), number) {
-            return Err(format!("line {number}: the same registration ID as in line {first}"));
+            return Err(format!("line {number}: this registration ID is already in line {first}"));
         }
         if ids.len() == MAX_IDS {
             return Err(format!("line {number}: more than {MAX_IDS} registration IDs"));

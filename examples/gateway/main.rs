@@ -154,7 +154,7 @@ fn run(args: &Provision, key: &Key, shown: &mut Shown) -> Result<Assigned, Box<F
         registration(args, payload.as_deref(), csr.as_deref()).unwrap_or_else(|error| usage_error(error));
     let record = args.record.as_ref().and_then(|file| read_record(file));
     let record = args.record.as_ref().zip(record.as_ref()).and_then(|(file, bytes)| {
-        let refuse = |why: &RecordError| eprintln!("warning: {}: {why}: registering anew", file.display());
+        let refuse = |why: &RecordError| eprintln!("warning: {}: {why}: registering again", file.display());
         Record::read(bytes, &registration).inspect_err(refuse).ok()
     });
     if let Some(record) = &record
@@ -253,19 +253,19 @@ fn recorded(
     if args.reprovision {
         if assigned.has_certificate() && args.csr.is_none() {
             usage_error(format_args!(
-                "{file}: this record has a certificate that was issued, and --reprovision without --csr would lose it: \
+                "{file}: this record has an issued certificate, and --reprovision without --csr would lose it: \
                  give --csr, or delete the file"
             ));
         }
         return None;
     }
     if let Some(Err(_)) = assigned.issued {
-        eprintln!("warning: {file}: the record has no certificate for this csr: registering anew");
+        eprintln!("warning: {file}: the record has no certificate for this csr: registering again");
         return None;
     }
     if args.connect && assigned.has_certificate() {
         usage_error(format_args!(
-            "{file}: this device has a certificate that was issued, for which --connect has no key"
+            "{file}: this record has an issued certificate, but --connect has no private key for it"
         ));
     }
     if args.connect {
@@ -280,7 +280,7 @@ fn recorded(
         let count = count.unwrap_or_else(|error| usage_error(error));
         assigned.key = (count > 0).then(|| record.key());
         if count > 0 && record.key() as usize >= count {
-            usage_error("the service accepted the secondary key, which is not given: --secondary-key-file");
+            usage_error("the service accepted the secondary key: give it with --secondary-key-file");
         }
     }
     if args.connection_string {
@@ -322,15 +322,13 @@ impl Route {
     fn new(args: &Provision, endpoint: &Endpoint<'_>, hub_tls: &mut Option<Arc<ClientConfig>>) -> Result<Self, String> {
         let is_mqtt = args.transport == Transport::Mqtt;
         if args.status && is_mqtt {
-            return Err("--status is for HTTP: the service does not offer it over MQTT".to_owned());
+            return Err("--status needs HTTP: the service does not offer it over MQTT".to_owned());
         }
         // If the service is used without TLS, --ca may be for the hub.
         let has_ca = args.ca.is_some() && (endpoint.is_https() || !args.connect);
         let needs_tls = has_ca || args.certificate().is_some() || is_mqtt;
         if needs_tls && !endpoint.is_https() {
-            return Err(
-                "--ca, a certificate and --transport mqtt are for TLS: there is none on an http endpoint".to_owned()
-            );
+            return Err("--ca, a certificate and --transport mqtt need TLS, but the endpoint is http".to_owned());
         }
         let needs_stream = needs_tls || endpoint.host().starts_with('[');
         let is_plain = !needs_stream && !endpoint.is_https();
@@ -345,7 +343,7 @@ impl Route {
         }
         match (is_mqtt, connector.proxy(endpoint)) {
             (true, Some(proxy)) => Err(format!(
-                "{} names the proxy {proxy}, and MQTT goes through none here: use --transport http, or list {} in NO_PROXY",
+                "{} names the proxy {proxy}, but MQTT does not go through a proxy: use --transport http, or list {} in NO_PROXY",
                 tls::proxy_variable().unwrap_or_default(),
                 endpoint.host()
             )),

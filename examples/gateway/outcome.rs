@@ -195,7 +195,7 @@ impl Kind {
     fn summary(self, asked: Asked<'_>) -> &'static str {
         match self {
             Self::Other => "this program failed",
-            Self::Refused => "the service or its operator refuses this device",
+            Self::Refused => "the service or its operator rejects this device",
             Self::Disabled => "the operator has disabled this device's enrollment",
             Self::Unauthorized => match asked.keys {
                 0 => "the service does not accept this device's certificate",
@@ -204,7 +204,7 @@ impl Kind {
             },
             Self::Busy => "the service is throttling, failing or still busy",
             Self::Unreachable => "the service cannot be reached",
-            Self::NotDps => "what answered is not the Device Provisioning Service",
+            Self::NotDps => "the server is not the Device Provisioning Service",
             Self::Unassigned => "this device is not assigned to a hub",
         }
     }
@@ -213,20 +213,21 @@ impl Kind {
         match self {
             Self::Other => "report this",
             Self::Refused => {
-                "check --id-scope and --registration-id; else the operator finds the reason in the service's and the webhook's logs"
+                "check --id-scope and --registration-id; if both are right, the logs of the service and the webhook have the reason"
             }
             Self::Disabled => "ask the operator to enable the enrollment",
             Self::Unauthorized if asked.keys == 0 => {
-                "check that an enrollment has the certificate or its CA (then with those in between in the file), \
-                 its dates, that its common name is --registration-id, --id-scope and this machine's clock"
+                "check --id-scope, this machine's clock, and the certificate: its dates, its common name \
+                 (--registration-id), and that an enrollment has it or its CA (for a CA, the file also needs the \
+                 intermediate certificates)"
             }
             Self::Unauthorized => {
                 "check the key (a group's key needs --compute-key), --id-scope, --registration-id and this machine's clock"
             }
             Self::Busy => "try again later, or with a longer --timeout",
             Self::Unreachable => "check --provisioning-host, HTTPS_PROXY, the network and its firewall, then try again",
-            Self::Unassigned => "try again if it is being registered; else register it, without --status",
-            Self::NotDps => "check --provisioning-host, and look for a proxy or a captive portal in between",
+            Self::Unassigned => "if the device is being registered, try again; otherwise register it, without --status",
+            Self::NotDps => "check --provisioning-host, and look for a proxy or a captive portal",
         }
     }
 }
@@ -276,9 +277,7 @@ impl Failure {
             endpoint: asked.endpoint.to_owned(),
             summary: match error {
                 Error::BufferTooSmall(_) => "this program's buffer is too small",
-                Error::Refused(_) if error.fault() == Fault::Caller => {
-                    "the service does not accept what this device sends"
-                }
+                Error::Refused(_) if error.fault() == Fault::Caller => "the service rejects the content of the request",
                 _ => kind.summary(asked),
             },
             seen: seen.map_or(error.to_string(), |seen| format!("{error}: {seen}")),
@@ -292,17 +291,17 @@ impl Failure {
             advice: match error {
                 Error::Untrusted => {
                     "check --ca or SSL_CERT_FILE, --provisioning-host and this machine's clock; \
-                     a proxy that opens TLS needs its own CA here"
+                     if a proxy decrypts TLS, give the proxy's CA"
                 }
                 Error::ProxyRefused => {
-                    "give the proxy's user and password in HTTPS_PROXY (http://user:password@proxy:3128), or have it \
-                     let this machine through to --provisioning-host"
+                    "give the proxy's user and password in HTTPS_PROXY (http://user:password@proxy:3128), or let the \
+                     proxy allow connections to --provisioning-host"
                 }
                 Error::Refused(_) if error.fault() == Fault::Caller => {
                     "check --payload and --csr: this program writes the rest of the request itself"
                 }
                 Error::BufferTooSmall(_) => {
-                    "have the allocation webhook return less, or build this program with a larger buffer"
+                    "make the allocation webhook return less, or build this program with a larger buffer"
                 }
                 _ => kind.advice(asked),
             },

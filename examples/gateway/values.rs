@@ -69,7 +69,7 @@ fn base64_of(given: &str, owner: Owner) -> Result<Zeroizing<String>, &'static st
         return Err("this is a SAS token, which was signed with the key: the key itself is needed");
     }
     if text.starts_with('{') {
-        return Err("this is JSON: give the value of its primaryKey alone");
+        return Err("this is JSON: give only the value of primaryKey");
     }
     let part = |name: &str| {
         let parts = text.split(';').filter_map(|part| part.split_once('='));
@@ -78,8 +78,8 @@ fn base64_of(given: &str, owner: Owner) -> Result<Zeroizing<String>, &'static st
     let is_connection_string = ["HostName", "DeviceId", "SharedAccessKey"].into_iter().any(|name| part(name).is_some());
     let key = match part("SharedAccessKey") {
         _ if part("SharedAccessKeyName").is_some() => {
-            return Err("this is the connection string of a service's access policy, whose key no device may have: \
-                        give the key of the enrollment");
+            return Err("this is the connection string of a service's access policy, and no device may have that \
+                        key: give the key of the enrollment");
         }
         _ if part("ModuleId").is_some() => return Err("this is the connection string of a module, not of a device"),
         Some(_) if owner == Owner::Group && part("DeviceId").is_some() => {
@@ -90,7 +90,7 @@ fn base64_of(given: &str, owner: Owner) -> Result<Zeroizing<String>, &'static st
         None => text,
     };
     if key.trim_end_matches('=').contains('=') {
-        return Err("the symmetric key goes on behind its end: give one key, and nothing else");
+        return Err("the symmetric key has more text after its end: give exactly one key");
     }
     let mut base64 = Zeroizing::new(String::with_capacity(key.len() + 3));
     base64.extend(key.chars().filter(|character| !character.is_whitespace()));
@@ -114,7 +114,7 @@ pub fn id_scope(text: &str) -> Result<String, InvalidIdentifier> {
 pub fn endpoint(text: &str) -> Result<String, String> {
     let authority = text.split_once("://").map_or(text, |(_, authority)| authority);
     Endpoint::parse(text).map(|_| text.to_owned()).map_err(|error| match authority.matches(':').count() {
-        2.. if !authority.starts_with('[') => format!("an IPv6 address stands in brackets: {error}"),
+        2.. if !authority.starts_with('[') => format!("put an IPv6 address in brackets: {error}"),
         2.. if authority.contains('%') => format!("an IPv6 address cannot have a zone: {error}"),
         _ => error.to_string(),
     })

@@ -139,9 +139,9 @@ async fn provision() -> Result<(), Box<dyn std::error::Error>> {
     println!("hub:        {}\ndevice ID:  {}\n", hub.host(), hub.device_id());
     let port = hub.port().unwrap_or(Hub::MQTT_PORT);
     // The next step is in `examples/embassy/src/hub.rs`: connect to the hub, and read the twin.
-    println!("The hub takes the same client:\nhost:       {}, port {port}", hub.host());
+    println!("Connect the same client to the hub:\nhost:       {}, port {port}", hub.host());
     println!("client ID:  {}", hub.client_id());
     println!("user name:  {}", hub.write_user_name(&mut [0; 512])?);
-    println!("password:   what Hub::write_token signs");
+    println!("password:   the token of Hub::write_token");
     Ok(())
 }

@@ -65,7 +65,7 @@ impl Session {
         loop {
             if let Event::Incoming(Packet::SubAck(granted)) = self.next().await? {
                 match granted.return_codes.contains(&SubscribeReasonCode::Failure) {
-                    true => return Err(Failed::unreachable("the hub refuses the subscription".to_owned())),
+                    true => return Err(Failed::unreachable("the hub rejects the subscription".to_owned())),
                     false => break,
                 }
             }
@@ -98,7 +98,7 @@ impl Session {
     async fn next(&mut self) -> Result<Event, Failed> {
         match timeout(PATIENCE, self.events.poll()).await {
             Ok(event) => event.map_err(Failed::from),
-            Err(_) => Err(Failed::unreachable(format!("nothing came within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(Failed::unreachable(format!("no message within {} s", PATIENCE.as_secs()))),
         }
     }
 }

@@ -77,11 +77,11 @@ async fn run() -> Result<()> {
     })?;
     let hub = assignment.hub();
     println!("{} {}", hub.host(), hub.device_id());
-    println!("At the hub, with the same key and client:");
+    println!("Connect to the hub with the same key and client:");
     println!("  address   {}:{}", hub.host(), Hub::MQTT_PORT);
     println!("  client ID {}", hub.client_id());
     println!("  user name {}", hub.write_user_name(&mut [0; 512])?);
-    println!("  password  what Hub::write_token signs");
+    println!("  password  the token of Hub::write_token");
     let Some(hub_address) = hub_address else { return Ok(()) };
 
     let in_an_hour = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3600;

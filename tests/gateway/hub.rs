@@ -104,7 +104,7 @@ fn a_hub_that_refuses_has_an_exit_code() {
     let run = boot().run();
     run.expect(HUB_REFUSES);
     assert!(run.stdout.starts_with(&format!("hub:        {TOASTERS_HUB}\n")), "{}", run.stdout);
-    for part in ["error: this device is assigned, but the hub refuses it", "answered CONNECT with 5", "--reprovision"] {
+    for part in ["error: this device is assigned, but the hub rejects it", "answered CONNECT with 5", "--reprovision"] {
         assert!(run.stderr.contains(part), "no {part} in {}", run.stderr);
     }
     let run = boot().args(&["--json"]).run();

@@ -87,7 +87,7 @@ fn what_is_no_file_is_named_at_once() {
         }
         let out = own(&["--csr", text(&device[2]), "--issued-out", path]).run();
         out.expect(USAGE);
-        assert!(out.stderr.contains(&format!("cannot write {path}: it is no regular file")), "{}", out.stderr);
+        assert!(out.stderr.contains(&format!("cannot write {path}: it is not a regular file")), "{}", out.stderr);
     }
     assert!(emulator.requests().is_empty());
     assert!(begun.elapsed() < 5 * FAST, "{:?}", begun.elapsed());
@@ -235,7 +235,7 @@ fn what_is_no_key_is_named_and_never_shown() {
         (format!("{of_device};x509=true").into(), &[], "this connection string has no SharedAccessKey"),
         (format!("{of_device};ModuleId=m;SharedAccessKey={TOASTER_KEY}").into(), &[], "of a module"),
         (with_key.into(), &["--compute-key"], "of one device: its key is not the enrollment group's"),
-        (format!("{TOASTER_KEY}\n{HEAT_PUMP_KEY}").into(), &[], "give one key, and nothing else"),
+        (format!("{TOASTER_KEY}\n{HEAT_PUMP_KEY}").into(), &[], "give exactly one key"),
         (b"SharedAccessSignature sr=0ne%2fregistrations%2fa&sig=x%3d&se=1".into(), &[], "this is a SAS token"),
         (format!(r#"{{"primaryKey":"{TOASTER_KEY}"}}"#).into(), &[], "this is JSON"),
         ([b"\xff\xfe".to_vec(), utf_16].concat(), &[], "UTF-16"),
@@ -314,9 +314,9 @@ fn an_ssl_cert_file_that_is_of_no_use_is_named() {
 #[test]
 fn an_ipv6_address_without_brackets_or_with_a_zone_is_explained() {
     for (host, why) in [
-        ("::1", "an IPv6 address stands in brackets"),
-        ("http://::1:8080", "an IPv6 address stands in brackets"),
-        ("2001:db8::1", "an IPv6 address stands in brackets"),
+        ("::1", "put an IPv6 address in brackets"),
+        ("http://::1:8080", "put an IPv6 address in brackets"),
+        ("2001:db8::1", "put an IPv6 address in brackets"),
         ("https://[fe80::1%25eth0]:443", "an IPv6 address cannot have a zone"),
         ("[::1", "the endpoint must be"),
     ] {
@@ -385,7 +385,7 @@ fn a_certificate_that_is_out_of_date_is_a_warning() {
     let emulator = emulator();
     let ca = temporary("out-of-date-ca.pem", emulator.ca_pem());
     for (from, to, why) in
-        [(2020, 2021, "expired on Jan  1 00:00:00 2021"), (2100, 2101, "is not good before Jan  1 00:00:00 2100")]
+        [(2020, 2021, "expired on Jan  1 00:00:00 2021"), (2100, 2101, "is not valid before Jan  1 00:00:00 2100")]
     {
         let mut device = Device::new("sn-007");
         (device.params.not_before, device.params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));

@@ -136,7 +136,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
     let over_mqtt = || to(&mqtts, &proxy.url()).args(&["--ca", ca, "--transport", "mqtt"]);
     let https = https(&emulator);
     for (gateway, why) in [
-        (over_mqtt(), "MQTT goes through none here: use --transport http, or list localhost in NO_PROXY"),
+        (over_mqtt(), "MQTT does not go through a proxy: use --transport http, or list localhost in NO_PROXY"),
         (to(https, "socks5://localhost:1080"), "HTTPS_PROXY: the proxy must have a URL with http://"),
         (to(https, "http://user:open sesame@proxy"), "HTTPS_PROXY: it is not a URL"),
     ] {
@@ -196,7 +196,7 @@ fn the_look_up_of_the_host_is_within_the_time_out() {
     let begun = Instant::now();
     let output = output_of(fleet.args(["--ca", ca]));
     assert_eq!(output.status.code(), Some(USAGE));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("dps.example: its address was not found in time"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("dps.example: the DNS query timed out"));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 
     let routes = [vec![], vec!["--ca", ca], vec!["--ca", ca, "--transport", "mqtt"]];
@@ -344,7 +344,7 @@ fn a_payload_that_the_service_does_not_take() {
         emulator.script(Script::respond(Operation::Register, status, &[], body));
         let run = own(http(&emulator), &["--payload", "{}"]).run();
         run.expect(REFUSED);
-        assert!(run.stderr.contains("error: the service does not accept what this device sends\n"), "{}", run.stderr);
+        assert!(run.stderr.contains("error: the service rejects the content of the request\n"), "{}", run.stderr);
         assert!(run.stderr.contains("to do:  check --payload and --csr"), "{}", run.stderr);
     }
 }
