@@ -195,7 +195,7 @@ struct Variant {
     framing: Framing,
     number: usize,
     piece: usize,
-    for_ever: bool,
+    lasting: bool,
 }
 
 impl std::fmt::Debug for Variant {
@@ -209,7 +209,7 @@ impl Variant {
     /// Returns what the peer does after this number of faults. Returns `None` if the variant does not exist.
     fn acts(&self, asked: &Asked, faults: usize) -> Option<Vec<Act>> {
         // A permanent fault also affects all later requests.
-        if asked.at < self.at || (faults > 0 && !self.for_ever) {
+        if asked.at < self.at || (faults > 0 && !self.lasting) {
             return Some(whole(asked, asked.honest(TOASTERS_HUB)));
         }
         match &self.fault {
@@ -268,7 +268,7 @@ impl Row {
         {
             let asked = Asked { at, id: 1, framing };
             for number in 0.. {
-                let variant = Variant { fault: self.fault.clone(), at, framing, number, piece, for_ever: true };
+                let variant = Variant { fault: self.fault.clone(), at, framing, number, piece, lasting: true };
                 let Some(acts) = variant.acts(&asked, 0) else { break };
                 // Variants that take real time are not tried at every byte.
                 let slow = acts.iter().any(|act| matches!(act, Act::Pass(_) | Act::Stall | Act::Endless(..)));
@@ -609,36 +609,36 @@ fn rows() -> Vec<Row> {
 fn line_rows() -> Vec<Row> {
     let line = Fault::Line;
     vec![
-        row("does nothing wrong", line(|answer, way| (way == 0).then(|| vec![bytes(answer)])), "assigned"),
+        row("behaves correctly", line(|answer, way| (way == 0).then(|| vec![bytes(answer)])), "assigned"),
         row(
             "sends one byte at a time",
             line(|answer, way| (way == 0).then(|| vec![Act::Bytes(answer, 1)])),
             "assigned",
         ),
         row(
-            "closes the connection, at every byte",
+            "closes the connection after any byte",
             line(|answer, at| (at < answer.len()).then(|| vec![bytes(&answer[..at]), Act::Close])),
             CLOSED,
         )
         .but(Minreq, "Malformed(HttpHead), Transport(Closed), assigned"),
         row(
-            "resets the connection, at every byte",
+            "resets the connection after any byte",
             line(|answer, at| (at < answer.len()).then(|| vec![bytes(&answer[..at]), Act::Fail])),
             CLOSED,
         ),
         row(
-            "answers, and resets the connection",
+            "answers, then resets the connection",
             // Over a socket too: Linux delivers the bytes that came before the reset.
             line(|answer, way| (way == 0).then(|| vec![bytes(answer), Act::Fail])),
             "Transport(Closed), assigned",
         ),
         row(
-            "is silent for ever, from every byte on",
+            "stays silent after any byte",
             line(|answer, at| (at < answer.len()).then(|| vec![bytes(&answer[..at]), Act::Stall])),
             STALLED,
         ),
         row(
-            "is silent for five seconds, at every byte",
+            "is silent for five seconds after any byte",
             line(|answer, at| {
                 let (start, rest) = answer.split_at_checked(at).filter(|(_, rest)| !rest.is_empty())?;
                 Some(vec![bytes(start), Act::Pass(5 * SECOND), bytes(rest)])
@@ -646,17 +646,21 @@ fn line_rows() -> Vec<Row> {
             "assigned",
         ),
         row(
-            "trickles a byte in ten seconds",
+            "sends one byte every ten seconds",
             line(|answer, way| {
                 let trickle = |byte| [Act::Pass(10 * SECOND), bytes([byte])];
                 (way == 0).then(|| answer.into_iter().flat_map(trickle).collect())
             }),
             STALLED,
         ),
-        row("speaks SSH", line(|_, way| (way == 0).then(|| vec![bytes("SSH-2.0-OpenSSH_9.2\r\n"), Act::Close])), HEAD)
-            .but(Minreq, CLOSED)
-            .but(Mqtt, PACKET),
-        row("says nothing but zeros", line(|_, way| (way == 0).then(|| vec![bytes([0; 2000]), Act::Close])), HEAD)
+        row(
+            "answers with SSH",
+            line(|_, way| (way == 0).then(|| vec![bytes("SSH-2.0-OpenSSH_9.2\r\n"), Act::Close])),
+            HEAD,
+        )
+        .but(Minreq, CLOSED)
+        .but(Mqtt, PACKET),
+        row("sends only zeros", line(|_, way| (way == 0).then(|| vec![bytes([0; 2000]), Act::Close])), HEAD)
             .but(Minreq, CLOSED)
             .but(Mqtt, PACKET),
     ]
@@ -675,7 +679,7 @@ fn document_rows() -> Vec<Row> {
     vec![
         row("JSON 10 000 deep", ok([deep("[", "]"), deep("{\"x\":", "}")]), "Malformed(Json(Depth))").buffer(1 << 17),
         row("a string of 1 MB", ok([long.clone()]), TOO_SMALL),
-        row("a string of 1 MB, and room for it", ok([long]), "assigned").buffer(LARGE + 2000),
+        row("a string of 1 MB, and a large enough buffer", ok([long]), "assigned").buffer(LARGE + 2000),
         row(
             "invalid UTF-8",
             ok([&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82"].map(invalid)),
@@ -703,13 +707,9 @@ fn document_rows() -> Vec<Row> {
         ),
         row("a member of the payload twice", ok([odd("\"x\":1,\"x\":2,\"assignedHub\":\"x\"")]), "assigned"),
         row("odd numbers", ok(["-0", "1e999", "-1E-999", "0.0e+0", &"9".repeat(100)].map(number)), "assigned"),
+        row("an invalid number", ok(["01", "+1", ".5", "1.", "0x1", "1e", "NaN", "-", "Infinity"].map(number)), SYNTAX),
         row(
-            "what is nearly a number",
-            ok(["01", "+1", ".5", "1.", "0x1", "1e", "NaN", "-", "Infinity"].map(number)),
-            SYNTAX,
-        ),
-        row(
-            "a hub that is no host name",
+            "a hub that is not a host name",
             ok(["\"\"", "\"hub/path\"", "\"hub\\r\\nX: y\"", "\"hub;SharedAccessKey=x\"", "\"h\u{fc}b\"", "7", "{}"]
                 .map(|hub| odd_but(&format!("\"{ODD_HUB}\""), hub))),
             "Malformed(Invalid(\"assignedHub\"))",
@@ -725,12 +725,12 @@ fn document_rows() -> Vec<Row> {
             "Malformed(Contradiction(\"registrationId\"))",
         ),
         row(
-            "assigned, and assigning within",
+            "`assigned`, but `assigning` in the registration state",
             ok([odd_but("\"status\":\"assigned\",\"sub", "\"status\":\"assigning\",\"sub")]),
             "StillAssigning",
         ),
         row(
-            "assigned, and failed within",
+            "`assigned`, but `failed` in the registration state",
             ok([odd_but("\"status\":\"assigned\",\"sub", "\"status\":\"failed\",\"sub")]),
             "Malformed(Contradiction(\"registrationState.status\"))",
         ),
@@ -740,14 +740,14 @@ fn document_rows() -> Vec<Row> {
             "Malformed(Invalid(\"operationId\"))",
         ),
         row(
-            "something behind the document",
+            "more bytes after the document",
             ok([odd("") + "x", odd("") + "{}", odd("") + "\0"]),
             "Malformed(Json(Trailing))",
         ),
-        row("no document, half a one", ok(["", "{", "{\"status\":\"assigned\"", "{\"\""]), CLOSED),
-        row("another document", ok(["<html>", "\u{feff}{}", "null", "7", "[]"]), "Malformed(Json(NotAnObject))"),
-        row("assigning for ever", ok([ASSIGNING]), "StillAssigning"),
-        row("a status that nobody knows", ok([ASSIGNING.replace("assigning", "pondering")]), "StillAssigning"),
+        row("an empty or incomplete document", ok(["", "{", "{\"status\":\"assigned\"", "{\"\""]), CLOSED),
+        row("not a JSON object", ok(["<html>", "\u{feff}{}", "null", "7", "[]"]), "Malformed(Json(NotAnObject))"),
+        row("permanent `assigning`", ok([ASSIGNING]), "StillAssigning"),
+        row("an unknown status", ok([ASSIGNING.replace("assigning", "pondering")]), "StillAssigning"),
         row("`Retry-After` of 0", says("202 Accepted", "0", [ASSIGNING]), "StillAssigning"),
         row("`Retry-After` of 4294967295", says("202 Accepted", "4294967295", [ASSIGNING]), "StillAssigning"),
         row(
@@ -769,7 +769,7 @@ fn document_rows() -> Vec<Row> {
         row("disabled", ok([r#"{"status":"disabled"}"#]), "Disabled"),
         row("401", says("401 Unauthorized", "", [r#"{"errorCode":401000}"#, "<html>", ""]), "Refused(401)"),
         row("404, and an assignment", says("404 Not Found", "", [odd("")]), "OperationLost, Refused(404)"),
-        row("409203 for ever", says("409 Conflict", "", [r#"{"errorCode":409203}"#]), "Refused(409)"),
+        row("permanent 409203", says("409 Conflict", "", [r#"{"errorCode":409203}"#]), "Refused(409)"),
         row("429", says("429 Too Many Requests", "", [r#"{"errorCode":429001}"#, ""]), "Refused(429)"),
         row("429, `Retry-After` of 4294967295", says("429 Too Many Requests", "4294967295", [""]), "Refused(429)"),
         row("503, `Retry-After` of 0", says("503 Unavailable", "0", [""]), "Refused(503)"),
@@ -801,7 +801,7 @@ fn head_rows() -> Vec<Row> {
             "assigned",
         ),
         row(
-            "a refusal (409203), closed at every byte",
+            "a refusal (409203), closed after any byte",
             Fault::Http(Vec::from_iter([Framing::Length, Framing::Chunked].into_iter().flat_map(|framing| {
                 let asked = Asked { at: At::Register, id: 0, framing };
                 let refusal = asked.answer("409 Conflict", "", br#"{"errorCode":409203}"#);
@@ -811,7 +811,7 @@ fn head_rows() -> Vec<Row> {
         )
         .but(Minreq, "Malformed(HttpHead), Refused(409), Transport(Closed)"),
         row(
-            "a head of 8 KB and thereabouts",
+            "a head of about 8 KB",
             Fault::Http(Vec::from_iter((8188..8193).map(|length| {
                 let line = "x".repeat(length - 3);
                 vec![Act::Bytes((with(&format!("X: {line}\r\n\r\n")) + &odd("")).into(), WHOLE), Act::Close]
@@ -828,7 +828,7 @@ fn head_rows() -> Vec<Row> {
         row("100-continue without end", endless("", "HTTP/1.1 100 Continue\r\n\r\n"), HEAD),
         row("101, another protocol", heads(["HTTP/1.1 101 Switching Protocols\r\nUpgrade: x"]), HEAD),
         row(
-            "200 and no body",
+            "200 without a body",
             http([
                 "HTTP/1.1 200 OK\r\n\r\n",
                 "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -847,7 +847,7 @@ fn head_rows() -> Vec<Row> {
         .but(Minreq, "assigned"),
         row("a status line without end", endless("HTTP/1.1 200 ", "x"), TOO_SMALL)
             .but(Minreq, "Malformed(TooManyHeaders)"),
-        row("lines that end in LF alone", heads(["HTTP/1.1 200 OK\nX: y\nContent-Length: LENGTH"]), "assigned"),
+        row("lines that end with LF only", heads(["HTTP/1.1 200 OK\nX: y\nContent-Length: LENGTH"]), "assigned"),
         row(
             "a header that is not UTF-8",
             http([[&b"HTTP/1.1 200 OK\r\nX: \xff\r\n\r\n"[..], odd("").as_bytes()].concat()]),
@@ -857,7 +857,7 @@ fn head_rows() -> Vec<Row> {
         row("a zero in a header", heads(["HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: LENGTH"]), HEAD)
             .but(Minreq, "assigned"),
         row(
-            "a header without a colon, a folded one",
+            "a header without a colon, a folded header",
             heads([
                 "HTTP/1.1 200 OK\r\nX\r\nContent-Length: LENGTH",
                 "HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: LENGTH",
@@ -877,7 +877,7 @@ fn head_rows() -> Vec<Row> {
             CLOSED,
         ),
         row(
-            "`Content-Length` of -1, of no number, of two",
+            "`Content-Length` that is -1, not a number, or two numbers",
             heads(["-1", "", "abc", "1, 1", "0x10", "1.5"].map(length)),
             HEAD,
         ),
@@ -918,7 +918,7 @@ fn body_rows() -> Vec<Row> {
         ),
         row("a chunk of 2⁶⁴ - 1", http([chunks("ffffffffffffffff\r\n{")]), TOO_SMALL).but(Minreq, CLOSED),
         row(
-            "chunks of no size",
+            "a chunk without a valid size",
             http(["-1", "+1", "x", " ", "", ";x", "0x1"].map(|size| chunks(&format!("{size}\r\n{{\r\n0\r\n\r\n")))),
             CHUNK,
         )
@@ -947,10 +947,10 @@ fn packet_rows() -> Vec<Row> {
             mqtt(At::Connect, |_| [6, 255].map(|code| vec![bytes([0x20, 2, 0, code])]).into()),
             PACKET,
         ),
-        row("SUBACK that refuses", mqtt(At::Subscribe, |_| vec![vec![bytes([0x90, 3, 0, 1, 0x80])]]), PACKET),
-        row("closes the session in order", mqtt(At::Poll, |_| vec![vec![bytes([0xe0, 0])]]), PACKET),
+        row("SUBACK with a failure code", mqtt(At::Subscribe, |_| vec![vec![bytes([0x90, 3, 0, 1, 0x80])]]), PACKET),
+        row("sends DISCONNECT", mqtt(At::Poll, |_| vec![vec![bytes([0xe0, 0])]]), PACKET),
         row(
-            "no packets, cut packets, other packets",
+            "invalid, incomplete or unexpected packets",
             mqtt(At::Register, |_| {
                 let packets: [&[u8]; 10] = [
                     &[0, 0],
@@ -969,14 +969,14 @@ fn packet_rows() -> Vec<Row> {
             PACKET,
         ),
         row(
-            "a topic that is not UTF-8, that is longer than its packet",
+            "a topic that is not UTF-8, or is longer than its packet",
             mqtt(At::Poll, |_| {
                 vec![vec![bytes(publish(0x30, b"\xff", b"{}"))], vec![bytes([0x30, 4, 0, 9, b'x', b'y'])]]
             }),
             PACKET,
         ),
         row(
-            "a packet of 2 KB, of 268 MB",
+            "a packet of 2 KB, or of 268 MB",
             mqtt(At::Poll, |_| {
                 vec![
                     vec![bytes(publish(0x30, b"x", &[b'x'; 2000]))],
@@ -996,7 +996,7 @@ fn packet_rows() -> Vec<Row> {
             CLOSED,
         ),
         row(
-            "a status that is no number",
+            "a status that is not a number",
             mqtt(At::Poll, |id| {
                 ["", "ok", "-200", "65536"]
                     .map(|status| {
@@ -1100,18 +1100,18 @@ fn cell(row: &Row, column: Column) -> Result<Figures, String> {
     }
     match Vec::from_iter(outcomes.keys().cloned()).join(", ") {
         outcome if variants.is_empty() || outcome == expected => Ok(cell),
-        _ => Err(format!("{column:?}: expected was {expected}, but there were {outcomes:?}")),
+        _ => Err(format!("{column:?}: expected {expected}, got {outcomes:?}")),
     }
 }
 
 /// Runs a variant with a permanent fault and with a single fault, and checks the rules for all rows.
 fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2]), String> {
     let may_be_odd = row.expected(column).contains("assigned");
-    let runs = [false, true].map(|for_ever| {
-        let variant = Variant { for_ever, ..variant.clone() };
+    let runs = [false, true].map(|lasting| {
+        let variant = Variant { lasting, ..variant.clone() };
         let run = catch_unwind(|| run(column, row.buffer, &variant)).map_err(|_| "panicked".to_string())?;
         let Run { outcome, time, buffer, connections, waits, most_reads, .. } = &run;
-        let wrong = |what: &str| Err(format!("{what} (for ever: {for_ever}): {outcome:?}"));
+        let wrong = |what: &str| Err(format!("{what} (lasting: {lasting}): {outcome:?}"));
         // A read of a blocking stream may end late, and the session sends DISCONNECT.
         let late = if column == Async { Duration::ZERO } else { READ_TIMEOUT };
         match outcome {
@@ -1123,18 +1123,18 @@ fn both(row: &Row, column: Column, variant: &Variant) -> Result<(String, [Run; 2
             _ => Ok(run),
         }
     });
-    let [once, for_ever] = runs;
-    let (once, for_ever) = (once?, for_ever?);
-    Ok((outcome(&for_ever.outcome, &once.outcome)?, [once, for_ever]))
+    let [once, lasting] = runs;
+    let (once, lasting) = (once?, lasting?);
+    Ok((outcome(&lasting.outcome, &once.outcome)?, [once, lasting]))
 }
 
 /// Returns the outcome in the cell, if the two outcomes are consistent.
-fn outcome(for_ever: &Result<String, Error>, once: &Result<String, Error>) -> Result<String, String> {
-    match (for_ever, once) {
+fn outcome(lasting: &Result<String, Error>, once: &Result<String, Error>) -> Result<String, String> {
+    match (lasting, once) {
         (Ok(_), Ok(_)) => Ok("assigned".into()),
         (Err(error), Ok(hub)) if error.is_retryable() && hub == TOASTERS_HUB => Ok(name(*error)),
         (Err(error), Err(other)) if !error.is_retryable() && name(*error) == name(*other) => Ok(name(*error)),
-        (for_ever, once) => Err(format!("{for_ever:?}, but once {once:?}")),
+        (lasting, once) => Err(format!("{lasting:?}, but once {once:?}")),
     }
 }
 
@@ -1145,7 +1145,7 @@ fn documented(title: &str, table: &str) {
     let document = fs::read_to_string(DOCUMENT).unwrap();
     let heading = format!("\n## {title}\n");
     let section =
-        document.find(&heading).unwrap_or_else(|| panic!("docs/evidence/faults.md wants the section {title}"));
+        document.find(&heading).unwrap_or_else(|| panic!("docs/evidence/faults.md needs the section {title}"));
     let begin = section + document[section..].find("\n|").unwrap() + 1;
     let end = begin + document[begin..].find("\n\n").map_or(document.len() - begin, |end| end + 1);
     if document[begin..end] == *table {
@@ -1154,7 +1154,7 @@ fn documented(title: &str, table: &str) {
     if env::var_os("AZURE_DPS_BLESS").is_some() {
         fs::write(DOCUMENT, [&document[..begin], table, &document[end..]].concat()).unwrap();
     } else {
-        panic!("docs/evidence/faults.md, section {title}, wants the table\n{table}");
+        panic!("docs/evidence/faults.md, section {title}, needs the table\n{table}");
     }
 }
 
@@ -1180,7 +1180,7 @@ fn every_fault_over_every_transport() {
     let mut results = results.into_inner().unwrap();
     results.sort_by_key(|(number, ..)| *number);
     let mut table = String::from(
-        "| The peer | `blocking` | `asynch` | `https` | MQTT | time | buffer |\n|---|---|---|---|---|---|---|\n",
+        "| The server | `blocking` | `asynch` | `https` | MQTT | time | buffer |\n|---|---|---|---|---|---|---|\n",
     );
     let (mut failed, mut runs) = (String::new(), 0);
     let (mut longest, mut largest) = (Duration::ZERO, 0);
@@ -1440,19 +1440,19 @@ const TLS_ROWS: [(&str, Tls, [&str; 4]); 9] = {
     use Framing::{Length, UntilClose};
     [
         ("closes the connection instead of a handshake", Tls::Closes, [CONNECT, CONNECT, CLOSED, CONNECT]),
-        ("says something else than a handshake", Tls::Garbage, ["Untrusted"; 4]),
-        ("sends an alert in clear instead of the answer", Tls::Alert, [STREAM; 4]),
-        ("closes the connection within the answer's record", Tls::Cut, [STREAM, STREAM, CLOSED, STREAM]),
-        ("changes a bit of the answer's record", Tls::Tampered, [STREAM; 4]),
-        ("answers, and closes without `close_notify`", Tls::Unannounced(Length), ["assigned"; 4]),
+        ("sends bytes that are not a handshake", Tls::Garbage, ["Untrusted"; 4]),
+        ("sends an unencrypted alert instead of the answer", Tls::Alert, [STREAM; 4]),
+        ("closes the connection within the record of the answer", Tls::Cut, [STREAM, STREAM, CLOSED, STREAM]),
+        ("changes a bit in the record of the answer", Tls::Tampered, [STREAM; 4]),
+        ("answers, then closes without `close_notify`", Tls::Unannounced(Length), ["assigned"; 4]),
         (
-            "answers without a length, and closes without `close_notify`",
+            "answers without a length, then closes without `close_notify`",
             Tls::Unannounced(UntilClose),
             [STREAM, STREAM, CLOSED, "–"],
         ),
-        ("answers, and closes with `close_notify`", Tls::Announced(Length), ["assigned"; 4]),
+        ("answers, then closes with `close_notify`", Tls::Announced(Length), ["assigned"; 4]),
         (
-            "answers without a length, and closes with `close_notify`",
+            "answers without a length, then closes with `close_notify`",
             Tls::Announced(UntilClose),
             ["assigned", "assigned", "assigned", "–"],
         ),
@@ -1500,13 +1500,13 @@ fn tls_rows(directory: &Path) {
         .with_single_cert(chain, key)
         .unwrap();
     let (config, ca) = (Arc::new(config), read("ca.pem"));
-    let mut table = String::from("| The peer | `blocking` | `asynch` | `https` | MQTT |\n|---|---|---|---|---|\n");
+    let mut table = String::from("| The server | `blocking` | `asynch` | `https` | MQTT |\n|---|---|---|---|---|\n");
     for (name_of_row, fault, cells) in TLS_ROWS {
         for (transport, expected) in [EmbeddedIoTls, EmbeddedIoAsyncTls, Minreq, MqttTls].into_iter().zip(cells) {
             if expected == "–" {
                 continue;
             }
-            let [for_ever, once] = [usize::MAX, 1].map(|faults| {
+            let [lasting, once] = [usize::MAX, 1].map(|faults| {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let port = listener.local_addr().unwrap().port();
                 let config = config.clone();
@@ -1524,7 +1524,7 @@ fn tls_rows(directory: &Path) {
                 network::provision(&mut provisioning, &mut toaster_key(), transport, &*ca, &mut [0; 1024])
                     .map(|assignment| assignment.assigned_hub().to_string())
             });
-            let outcome = match (for_ever, once) {
+            let outcome = match (lasting, once) {
                 (Ok(hub), Ok(other)) if hub == ODD_HUB && other == hub => "assigned".into(),
                 (Err(error), Ok(hub)) if error.is_retryable() && hub == TOASTERS_HUB => name(error),
                 (Err(error), Err(other)) if !error.is_retryable() && error == other => name(error),

@@ -54,31 +54,31 @@ const ROWS: [(&str, Within, Rest, [&str; 4]); 6] = {
     use Within::{Answer, Handshake};
     [
         (
-            "closes the connection, in every record of the handshake",
+            "closes the connection in any record of the handshake",
             Handshake,
             |_| vec![Act::Close],
             [CONNECT, CONNECT, CLOSED, CONNECT],
         ),
         (
-            "resets the connection, in every record of the handshake",
+            "resets the connection in any record of the handshake",
             Handshake,
             |_| vec![Act::Fail],
             [CONNECT, CONNECT, CLOSED, CONNECT],
         ),
-        ("resets the connection, in every record of the answer", Answer, |_| vec![Act::Fail], [CLOSED; 4]),
+        ("resets the connection in any record of the answer", Answer, |_| vec![Act::Fail], [CLOSED; 4]),
         (
-            "is silent for ever, from every record of the handshake on",
+            "stays silent after any record of the handshake",
             Handshake,
             |_| vec![Act::Stall],
             [CONNECT, STALLED, STALLED, STALLED],
         ),
         (
-            "trickles a byte in ten seconds, from every record of the handshake on",
+            "sends one byte every ten seconds after any record of the handshake",
             Handshake,
             trickle,
             ["Transport(Connect), Transport(Stalled)", STALLED, STALLED, STALLED],
         ),
-        ("trickles a byte in ten seconds, from every record of the answer on", Answer, trickle, [STALLED; 4]),
+        ("sends one byte every ten seconds after any record of the answer", Answer, trickle, [STALLED; 4]),
     ]
 };
 
@@ -396,9 +396,8 @@ fn cell(row: usize, column: Column, server: &Arc<ServerConfig>, client: &Arc<Cli
             let config = server.clone();
             run(column, Peer { config, place, rest, faults }, client)
         });
-        let [(once, first), (for_ever, second)] = runs;
-        let outcome =
-            outcome(&for_ever, &once).unwrap_or_else(|wrong| panic!("{name}, {column:?}, {place:?}: {wrong}"));
+        let [(once, first), (lasting, second)] = runs;
+        let outcome = outcome(&lasting, &once).unwrap_or_else(|wrong| panic!("{name}, {column:?}, {place:?}: {wrong}"));
         (outcome, first.max(second))
     };
     // Most of minreq's time is waiting.
@@ -417,7 +416,7 @@ fn cell(row: usize, column: Column, server: &Arc<ServerConfig>, client: &Arc<Cli
 
 pub fn table(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> String {
     let mut table =
-        String::from("| The peer | `blocking` | `asynch` | `https` | MQTT | time |\n|---|---|---|---|---|---|\n");
+        String::from("| The server | `blocking` | `asynch` | `https` | MQTT | time |\n|---|---|---|---|---|---|\n");
     for (row, (name, _, _, expected)) in ROWS.iter().enumerate() {
         let mut longest = Duration::ZERO;
         for (column, expected) in COLUMNS.into_iter().zip(expected) {
