@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What a fleet costs: 10, 100, 1 000 and 2 000 devices at the same time, through custom allocation and
-over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are throttled.
+"""Measures the cost of a fleet: 10, 100, 1 000 and 2 000 devices at the same time, with custom allocation and TLS.
+1 % of the answers get lost, and 1 % of the webhook's calls are throttled.
 
     python3 benches/fleet.py [--json] [--devices 10,100] [--transport mqtt] [--idle]
     python3 benches/fleet.py --quota 100 --devices 250
@@ -8,33 +8,32 @@ over TLS, while 1 % of the answers get lost and 1 % of the webhook's calls are t
     python3 benches/fleet.py --open 100000
     python3 benches/fleet.py --connect --devices 2000
 
-Builds the emulator and the example `fleet` with optimizations, and starts a new emulator for each
-number. The emulator asks for 1 s between polls. Prints the table of docs/evidence/fleet.md; --json has
-more: the answers lost, the devices that registered again because of that, and the webhook's refusals.
+Builds the emulator and the example `fleet` with optimizations. Starts a new emulator for each number of devices. The
+emulator asks the devices to poll every second. Prints the table of docs/evidence/fleet.md. --json also has the number
+of lost answers, of devices that registered again for this reason, and of throttled calls of the webhook.
 
-With --quota the emulator allows so many registrations a minute, and nothing gets lost or throttled
-besides. The table then is about the refused calls: status 429. The first wave is the first call of each
-device.
+With --quota, the emulator allows this number of registrations a minute. No answer gets lost, and no call of the webhook
+is throttled. The table then counts the refused calls (status 429). The first wave is the first call of each device.
 
-With --data each number is measured twice: in memory, and with the emulator's --data. The folder is in
-the system's folder for temporary files.
+With --data, each number of devices is measured twice: in memory, and with the emulator's --data. The folder is in the
+system's folder for temporary files.
 
-With --open the emulator registers so many devices over HTTP with --data, one request each. Then it is
-stopped and started again, and killed and started again. Prints how long both starts take, and the memory
-and the folder's size then.
+With --open, this number of devices registers over HTTP at an emulator with --data, one request each. Then the emulator
+is stopped and started, and killed and started. Prints the time of both starts, the memory, and the size of the folder.
 
-With --connect the devices go on to their hubs, over plain MQTT and over TLS. All are connected at the same
-time; each reads its twin, reports a property and sends a message. Prints what a connected device costs.
-Then the same with --data: each device reports every second, the emulator is killed and started again while all
-are connected, and an operator changes a desired property of each device. Exits with 1 if a report that was
-accepted is not there, if a device is not connected again, or with another hub, if it had to subscribe again,
-or if the change does not reach it.
+With --connect, the devices also connect to their hubs, over plain MQTT and over TLS, all at the same time. Each device
+reads its twin, reports a property and sends a message. Prints the cost of a connected device. Then the same with
+--data: each device reports every second. The emulator is killed and started again while all devices are connected.
+Then an operator changes a desired property of each device. The exit code is 1 in each of these cases:
+- an accepted report is lost
+- a device is not connected again, has another hub, or must subscribe again
+- a device does not receive the change
 
-Exits with 1 if a device is not assigned exactly once: the device was told of one assignment, a look-up
-afterwards names the same hub and device ID, no answer ever named another hub for it, and no other
-device has its identity. (The service assigns a device that registers again to the same hub.)
+The exit code is also 1 if a device is not assigned exactly once. This means: the device got one assignment, a look-up
+afterwards returns the same hub and device ID, no answer named another hub, and no other device has the same identity.
+(If a device registers again, the service assigns the same hub.)
 
-Needs Linux: memory and processor time come from /proc."""
+Needs Linux, because memory and processor time come from /proc."""
 
 import argparse
 import base64
@@ -128,7 +127,7 @@ class Emulator:
         self.process.wait()
 
     def stop(self):
-        """How long it takes to end, and what it has to say then."""
+        """Stops the emulator. Returns the time that this takes. Any output is a failure."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         said = self.process.communicate()[1].decode()
@@ -174,8 +173,8 @@ def run(devices, transport, quota, is_kept):
         what for what, wrong in {
             "not assigned": report["assigned"] != devices,
             "shared identities": report["sharedIdentities"] > 0,
-            "the look-up disagrees": transport == "http" and report["verification"]["same"] != devices,
-            "not told exactly once": list(told.values()) != [1] * devices,
+            "another answer to the look-up": transport == "http" and report["verification"]["same"] != devices,
+            "not exactly one assignment": list(told.values()) != [1] * devices,
             "assigned to two hubs": any(len(seen) != 1 for seen in hubs.values()),
             "refused calls miscounted": report["refusedCalls"] != refused.total(),
         }.items() if wrong
@@ -218,7 +217,7 @@ def fleet_command(emulator, devices, *arguments):
 
 
 def finish(fleet):
-    """What the fleet printed, and its processor time."""
+    """Waits for the fleet to end. Returns its report, its exit code and its processor time."""
     report = json.loads(fleet.stdout.read())
     _, status, usage = os.wait4(fleet.pid, 0)
     return report, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
@@ -228,12 +227,12 @@ def wait_until(what, is_true):
     began = time.monotonic()
     while not is_true():
         if time.monotonic() - began > 300:
-            sys.exit(f"after 300 s: not {what}")
+            sys.exit(f"not {what} within 300 s")
         time.sleep(0.1)
 
 
 def connect(devices, listener):
-    """What a connected device costs."""
+    """Measures the cost of a connected device."""
     with tempfile.TemporaryDirectory() as directory:
         emulator = Emulator(directory, "--control", "none", ports={"https": 0, listener: 0})
         # The first run measures a device without a connection to its hub: its memory, and the cost of DPS.
@@ -263,7 +262,7 @@ def connect(devices, listener):
 
 
 def kill_connected(devices):
-    """Kills the emulator while all devices are connected, and says what was lost."""
+    """Kills the emulator while all devices are connected, and reports the losses."""
     with tempfile.TemporaryDirectory() as directory:
         ports = {name: free_port() for name in ["https", "mqtts", "control"]}
         start = lambda: Emulator(directory, "--data", os.path.join(directory, "data"), ports=ports)
@@ -294,7 +293,7 @@ def kill_connected(devices):
         "lost a report that was accepted": count(lambda stay, device: stay.get("lastReport", 0) > reported[device].get("report", 0)),
         "are at another hub": count(lambda stay, device: hubs[device] != assigned[device]),
         "subscribed again": count(lambda stay, device: stay.get("sessions", 0) - stay.get("resumedSessions", 0) != 1),
-        "were not told of the change": count(lambda stay, device: stay.get("changes", 0) != 1),
+        "did not receive the change": count(lambda stay, device: stay.get("changes", 0) != 1),
         "had no second session": count(lambda stay, device: stay.get("sessions", 0) < 2),
     }
     return {
@@ -325,7 +324,7 @@ def connected(devices, is_json):
         connection = killed["connection"]
         print(f"killed with {devices} connected: started in {killed['startedInSeconds']:.2f} s, all connected again in "
               f"{killed['connectedAgainInSeconds']:.1f} s, {connection['reports']} reports accepted, "
-              f"{connection['telemetry']} messages, {connection['changes']} told of a change, "
+              f"{connection['telemetry']} messages, {connection['changes']} changes received, "
               f"{connection['resumedSessions']} of {connection['sessions']} sessions resumed")
     faults = [fault for each in [*runs, killed] for fault in each["faults"]]
     print(*faults, sep="\n", file=sys.stderr)
@@ -333,7 +332,7 @@ def connected(devices, is_json):
 
 
 def reopen(devices):
-    """How long the emulator takes to start with so many devices: as it was stopped, and as it was killed."""
+    """Measures how long the emulator takes to start with this number of devices, after a stop and after a kill."""
     def token(device):
         key = hmac.digest(base64.b64decode(KEY), device.encode(), "sha256")
         resource, expiry = f"0ne00002193%2Fregistrations%2F{device}", int(time.time()) + 3600
@@ -377,7 +376,7 @@ def reopen(devices):
 
 
 def idle():
-    """What a connection that says nothing costs the emulator."""
+    """Measures the memory of an idle connection in the emulator."""
     number = 1000
     costs = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -405,11 +404,11 @@ def idle():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one object")
-    parser.add_argument("--devices", default="10,100,1000,2000", help="how many, with commas between")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--devices", default="10,100,1000,2000", help="the numbers of devices, separated by commas")
     parser.add_argument("--transport", choices=["http", "mqtt"], default="http")
     parser.add_argument("--quota", metavar="N", help="registrations that the emulator allows in a minute")
-    parser.add_argument("--data", action="store_true", help="measure each number with --data, too")
+    parser.add_argument("--data", action="store_true", help="measure each number of devices with --data, too")
     parser.add_argument("--open", type=int, metavar="N", help="only measure how long a start with N devices takes")
     parser.add_argument("--connect", action="store_true", help="only measure devices that are connected to their hubs")
     parser.add_argument("--idle", action="store_true", help="measure idle connections too")

@@ -80,13 +80,13 @@ check_header() {
         $compiler -std=gnu11 -Wall -Wextra -Werror -Iinclude -fsyntax-only "$work/prototypes.c"
     done
     sed -n 's/^[a-z].*\b\(azure_dps_[a-z0-9_]*\)(.*);$/\1/p' "$work/prototypes.c" | sort >"$work/exported"
-    diff "$work/functions" "$work/exported" >&2 || fail "< is in the header alone, > in the Rust sources alone"
+    diff "$work/functions" "$work/exported" >&2 || fail "<: only in the header, >: only in the Rust sources"
     sed -n 's/^} \(azure_dps_[a-z0-9_]*\);$/\1/p' include/azure_dps.h | sort >"$work/structures"
     sed -n 's/^struct rust_\(azure_dps_[a-z0-9_]*\) {$/\1/p' "$work/prototypes.c" | sort | diff "$work/structures" - >&2 ||
-        fail "< is a structure of the header alone, > of the Rust sources alone"
+        fail "structures: <: only in the header, >: only in the Rust sources"
     sed -n 's/^_Static_assert(\(AZURE_DPS_[A-Z0-9_]*\) ==.*/\1/p' "$work/prototypes.c" | sort >"$work/constants"
     echo "its $(wc -l <"$work/functions") functions, $(grep -c '^struct' "$work/prototypes.c") structures and" \
-        "$(wc -l <"$work/constants") constants are those of the Rust sources, with pointers of 64 and of 32 bits"
+        "$(wc -l <"$work/constants") constants equal the Rust sources, with 64-bit and 32-bit pointers"
 
     # Shows that the comparison can fail.
     local name before after
@@ -94,12 +94,12 @@ check_header() {
         sed "s/$before/$after/" include/azure_dps.h >"$work/azure_dps.h"
         ! cmp -s include/azure_dps.h "$work/azure_dps.h" || fail "nothing to change: $name"
         ! gcc -std=gnu11 -Wall -Wextra -Werror -I"$work" -fsyntax-only "$work/prototypes.c" 2>/dev/null ||
-            fail "not noticed: $name"
+            fail "not detected: $name"
     done <<'CHANGES'
 another type of a parameter|azure_dps_step(azure_dps_client \*dps, uint32_t|azure_dps_step(azure_dps_client *dps, uint64_t
 another type of a result|^void azure_dps_key_wipe|int32_t azure_dps_key_wipe
 another type of a member|uint16_t http_status|int16_t http_status
-a member more|uint8_t retryable; *\/\*\*< 1 if a new|uint8_t more; &
+an additional member|uint8_t retryable; *\/\*\*< 1 if a new|uint8_t more; &
 another length of an array|tracking_id\[37\]|tracking_id[38]
 another number|ERR_STREAM (-45)|ERR_STREAM (-46)
 CHANGES
@@ -118,18 +118,18 @@ check_archive() { # TRIPLE ARCHIVE FUNCTIONS
     [ "$members" = azure_dps.o ] || fail "$1: the archive has $members"
     (cd "$work" && ar x "$2" && mv azure_dps.o object)
     readelf -sW "$object" | awk '($5 == "GLOBAL" || $5 == "WEAK") && $7 != "UND" { print $8 }' | sort >"$work/defined"
-    diff "$3" "$work/defined" >&2 || fail "$1: < is in the header and not exported, > the other way round"
+    diff "$3" "$work/defined" >&2 || fail "$1: <: in the header, not exported; >: exported, not in the header"
     readelf -sW "$object" | awk '($5 == "GLOBAL" || $5 == "WEAK") && $7 == "UND" { print $8 }' | sort >"$work/undefined"
     unknown="$(grep -vxE "$wanted_from_c|$wanted_from_libgcc" "$work/undefined" || true)"
-    [ -z "$unknown" ] || fail "$1: wants $unknown"
+    [ -z "$unknown" ] || fail "$1: needs unknown symbols: $unknown"
     variables="$(readelf -SW "$object" | sed 's/^ *\[ *[0-9]*\] *//' |
         awk '$1 ~ /^\.(data|bss|tdata|tbss|init_array|fini_array|ctors|dtors)/ && $1 !~ /^\.data\.rel\.ro/ && $5 !~ /^0+$/ { print $1 }')"
     # On Linux, one byte is allowed. It caches whether the processor has instructions for SHA-256.
     case "$1" in
         *-linux-*) variables="$(grep -vE '^\.data\._ZN4sha2.*_(cpuid|hwcap)7STORAGE17h[0-9a-f]*E(\.0)?$' <<<"$variables" || true)" ;;
     esac
-    [ -z "$variables" ] || fail "$1: has variables: $variables"
-    ! grep -qaF -e "$HOME" -e "$PWD" "$object" || fail "$1: has paths of this machine"
+    [ -z "$variables" ] || fail "$1: contains variables: $variables"
+    ! grep -qaF -e "$HOME" -e "$PWD" "$object" || fail "$1: contains paths of this machine"
 }
 
 # Checks that all symbols that the archive needs exist, for any call.
@@ -161,8 +161,8 @@ check_symbols() {
         ./build.sh --target "$target" >/dev/null
         check_archive "$target" "$(prefix "$target")/lib/libazure_dps_c.a" "$work/functions"
         check_links "$target" "$(prefix "$target")/lib/libazure_dps_c.a"
-        echo "$target: $(wc -l <"$work/functions") functions and nothing else, $(sizes "$work/object")," \
-            "$(($(stat -c %s "$work/object") / 1024)) KB on disk; wants" "$(tr '\n' ' ' <"$work/undefined")"
+        echo "$target: exports only the $(wc -l <"$work/functions") functions, $(sizes "$work/object")," \
+            "$(($(stat -c %s "$work/object") / 1024)) KB on disk; imports" "$(tr '\n' ' ' <"$work/undefined")"
     done
     # Without a feature, the archive does not contain its functions.
     ./build.sh --target thumbv7m-none-eabi --features "" --prefix "$work/prefix" >/dev/null
@@ -198,9 +198,9 @@ check_packages() {
         readelf -hW "$work/$image/consumer" | grep -q 'Machine: *ARM$' || fail "$image is not for ARM"
     done
     ! cmake -S ../ci/c-api/consumer -B "$work/wrong" -DCMAKE_PREFIX_PATH="$(prefix thumbv7m-none-eabi)" >"$work/log" 2>&1 ||
-        fail "CMake takes the archive of a Cortex-M3 for this machine"
-    grep -q 'for thumbv7m-none-eabi' "$work/log" || { cat "$work/log" >&2; fail "CMake does not say why it refuses"; }
-    echo "CMake: find_package and add_subdirectory, here and for a Cortex-M3; another processor's archive is refused"
+        fail "CMake accepts the archive of a Cortex-M3 for this machine"
+    grep -q 'for thumbv7m-none-eabi' "$work/log" || { cat "$work/log" >&2; fail "CMake does not name the target of the archive"; }
+    echo "CMake: find_package and add_subdirectory, here and for a Cortex-M3; CMake rejects another processor's archive"
 
     # shellcheck disable=SC2046 # Several options.
     gcc -std=c99 ../ci/c-api/consumer/main.c -o "$work/by-pkg-config" \
@@ -244,9 +244,9 @@ check_floats() {
     ./build.sh --target thumbv7m-none-eabi >/dev/null
     arm-none-eabi-gcc "${hard[@]}" ../ci/c-api/consumer/main.c "$(prefix thumbv7em-none-eabihf)/lib/libazure_dps_c.a" -o "$work/hard"
     ! arm-none-eabi-gcc "${hard[@]}" ../ci/c-api/consumer/main.c "$(prefix thumbv7m-none-eabi)/lib/libazure_dps_c.a" \
-        -o "$work/mixed" 2>"$work/log" || fail "a firmware with hard floats takes an archive with soft floats"
-    grep -q 'VFP register arguments' "$work/log" || { cat "$work/log" >&2; fail "not linked for another reason"; }
-    echo "hard floats: the archive of thumbv7em-none-eabihf links, one with soft floats is refused by the linker"
+        -o "$work/mixed" 2>"$work/log" || fail "firmware with hard floats links an archive with soft floats"
+    grep -q 'VFP register arguments' "$work/log" || { cat "$work/log" >&2; fail "linking failed for another reason"; }
+    echo "hard floats: the archive of thumbv7em-none-eabihf links, the linker rejects one with soft floats"
 }
 
 for part in "${parts[@]}"; do

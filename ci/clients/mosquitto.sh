@@ -16,7 +16,7 @@ list() { calls=$((calls + 1)); printf '| %s | %s |\n' "$1" "$2"; }
 
 # expect CALL ANSWER PART: fails unless the answer contains the part.
 expect() {
-    [[ "$2" == *"$3"* ]] || { echo "$1: not $3, but: $2" >&2; exit 1; }
+    [[ "$2" == *"$3"* ]] || { echo "$1: expected $3, got: $2" >&2; exit 1; }
     list "$1" "$2"
 }
 

@@ -143,7 +143,7 @@ namespaced() {
     shift
     [ "$(id -u)" = 0 ] || namespace+=(--user --map-root-user)
     if ! "${namespace[@]}" true 2>/dev/null; then
-        echo "$step: skipped: this user may not make a network namespace"
+        echo "$step: skipped: this user cannot create a network namespace"
         [ "${CI:-}" != true ]
         return
     fi

@@ -65,7 +65,7 @@ prove() {
     images+=("$image")
     if "$link" "$image"; then
         if [ -n "${argued[$image]:-}" ]; then
-            echo "LINKS, remove it from the list: $what"
+            echo "LINKS, remove it from argued: $what"
             failed=1
         else
             echo "cannot panic: $what"
@@ -141,5 +141,5 @@ if [ ${#parts[@]} = 2 ]; then
         [[ " ${images[*]} " = *" $image "* ]] || { echo "no such image: $image"; failed=1; }
     done
 fi
-echo "$proven of ${#images[@]} images cannot panic, by the linker; the calls in the others are argued"
+echo "$proven of ${#images[@]} images cannot panic: they link. argued has the reasons for the others"
 exit "$failed"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """sites.py [--print] IMAGE PLACE...
 
-Finds from where an image calls the machinery of panics, and fails unless each place is there once, and no
-other is. A place is written MACHINERY<FUNCTION: what is called, and the first function outside of core in
-whose code the call stands. --print shows each as its chain of inlined functions, innermost first. The image
-has line tables and its relocations."""
+Finds each call to a panic function in an image. Fails unless each PLACE has exactly one call, and there is no
+other call. A place is PANIC-FUNCTION<CALLER. The caller is the first function outside of core that contains the
+call. --print shows each call as its chain of inlined functions, innermost first. The image must have line tables
+and relocations."""
 import re, subprocess, sys
 
 
@@ -13,7 +13,7 @@ def run(*command):
 
 
 def short(name):
-    """The path, without generics, and the same for both of rustc's ways of mangling."""
+    """Returns the path without generics. It is the same for both mangling schemes of rustc."""
     name = re.sub(r"\{closure#\d+\}", "{{closure}}", name)
     name = re.sub(r"^<(?:&(?:mut )?)?([\w:]+|\[.*?\]).*?>::(?=\w+(?:::<|::\{|$))", r"\1::", name)
     while (less := re.sub(r"(?:::|(?<=\w))<[^<>]*>", "", name)) != name:
@@ -54,6 +54,6 @@ for place in sorted({*found, *argued}):
     if shown or place not in argued:
         print("".join(f"    {chain}\n" for chain in chains), end="")
     if place in argued and len(chains) != 1:
-        print(f"    {place} is there {len(chains)} times")
+        print(f"    {place} has {len(chains)} calls, not 1")
     failed |= place not in argued or len(chains) != 1
 sys.exit(failed or not found)

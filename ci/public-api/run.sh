@@ -28,5 +28,5 @@ elif ! diff -u --label docs/evidence/public-api.txt ../../docs/evidence/public-a
     echo "the public API has changed: ci/public-api/run.sh --bless" >&2
     exit 1
 else
-    echo "the public API is that of docs/evidence/public-api.txt: $(wc -l <../../docs/evidence/public-api.txt) lines"
+    echo "the public API equals docs/evidence/public-api.txt: $(wc -l <../../docs/evidence/public-api.txt) lines"
 fi

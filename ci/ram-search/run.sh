@@ -71,7 +71,7 @@ search_c() {
 failed=0
 while read -r machine level backend protocol; do
     if [ "$machine" = linux ] && [ "$(uname -sm)" != "Linux x86_64" ]; then
-        echo "linux, opt-level $level, $backend, $protocol: not on this machine"
+        echo "linux, opt-level $level, $backend, $protocol: skipped, this machine is not Linux on x86-64"
         continue
     fi
     outcome=0
@@ -83,7 +83,7 @@ while read -r machine level backend protocol; do
     fi
     if [ "$protocol" = control ] && grep -q 'LEFT: .* at .*group key$' "$log" && grep -q 'LEFT: .* at .*state' "$log" &&
         tail -n 2 "$log" | grep -qE ' in (r10|the vector registers): group key$'; then
-        echo "$machine, the control: $(tail -n 1 "$log"), as it must be"
+        echo "$machine, the control: $(tail -n 1 "$log"), as expected"
     elif [ "$protocol" != control ] && [ "$outcome" = 0 ]; then
         echo "$machine, opt-level $level, $backend, $protocol: $(tail -n 1 "$log")"
     else

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Runs an image in QEMU, or a program of this machine, and searches its memory, from outside, for
-secrets.
+"""Runs an image in QEMU, or a program on this machine, and searches its memory and registers for secrets.
 
     search.py ELF [LENGTH [c]]
 
-lists what is left after each step, and fails if that is more than must be there. The shortest piece
-that counts has LENGTH bytes, 4 by default; of text, 8. With `c`, the program is c/main.c.
+Lists the secrets that are left after each step. Fails if a secret is left that the step does not need. LENGTH is
+the length of the shortest piece that counts: 4 bytes by default, 8 characters of text. With `c`, the program is
+c/main.c.
 
-The image halts in its function `halt`, and the debugger's stub saves all of the RAM and the registers.
-The program says where it is and waits for a line; all that it can write to is read from /proc, and its registers
-with ptrace. In a register, a piece of 4 bytes counts on the Cortex-M3, of 8 on Linux. What stands in Linux's vector
-registers is listed, and is no failure: safe code cannot wipe them, and other code overwrites them in time.
+The image halts in its function `halt`. Then QEMU's debugger stub saves the RAM and the registers. The program on this
+machine prints its step and waits for a line. Then the script reads all writable memory from /proc, and the registers
+with ptrace. In a register, the shortest piece has 4 bytes on the Cortex-M3 and 8 bytes on Linux. A secret in Linux's
+vector registers is listed but is not a failure: safe code cannot wipe them, and other code overwrites them in time.
 """
 
 import base64, ctypes, hashlib, hmac, os, socket, struct, subprocess, sys, tempfile, time
@@ -35,7 +35,7 @@ def primes():
 
 
 def root_bits(n, power):
-    """The first 32 bits after the point of n^(1/power)."""
+    """Returns the first 32 bits after the binary point of n^(1/power)."""
     target, low, high = n << 32 * power, 0, n << 32
     while high - low > 1:
         middle = (low + high) // 2
@@ -79,12 +79,12 @@ assert sha256(b"x" * 100) == hashlib.sha256(b"x" * 100).digest()
 
 
 def swapped(data):
-    """As words of a little-endian machine that read the bytes as SHA-256 does."""
+    """Returns the bytes as a little-endian machine stores the big-endian words of SHA-256."""
     return struct.pack(f"<{len(data) // 4}I", *struct.unpack(f">{len(data) // 4}I", data))
 
 
 def key_forms(name, key):
-    """All forms of a key during HMAC-SHA256."""
+    """Yields each form that a key has during HMAC-SHA256."""
     yield f"{name}", key
     yield f"{name}, words swapped", swapped(key)
     yield f"{name}, base64", base64.b64encode(key)
@@ -145,10 +145,10 @@ C_STEPS = [
     ("the device key has been derived", {"device key"}),
     ("the caller has its text, and it has been wiped", {"device key, base64"}),
     ("it has been read from the text, which was wiped", {"device key"}),
-    ("texts that are no keys were read in its place", set()),
+    ("invalid key texts replaced the key", set()),
     ("a password for DPS is in the caller's buffer", {"device key", "signature for DPS, as text"}),
     ("provisioned; a password and a connection string for the hub were written and wiped", {"device key"}),
-    ("a run was given up, an initialisation failed, and everything has been wiped", set()),
+    ("a run was abandoned, an initialization failed, and everything has been wiped", set()),
 ]
 # A run over HTTP keeps the signature for its polls until the assignment.
 MAY_BE_KEPT = {5: {"signature for DPS"}}
@@ -183,7 +183,7 @@ class Stub:
         return answer.decode()
 
     def registers(self):
-        """r0 to r12, sp, lr, pc; there are none for floating point."""
+        """Returns r0 to r12, sp, lr and pc. The Cortex-M3 has no floating-point registers."""
         return bytes.fromhex(self.ask("g").replace("x", "0"))[:64]
 
     def memory(self, path):
@@ -267,7 +267,7 @@ class Program:
             sys.exit(f"ptrace: {os.strerror(ctypes.get_errno())}")
 
     def registers(self):
-        """Each general register, and all others as the processor saves them."""
+        """Returns each general register, and all other registers as the processor saves them."""
         PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_GETREGSET, PTRACE_DETACH = 0x4206, 0x4207, 0x4204, 17
         NT_PRSTATUS, NT_X86_XSTATE = 1, 0x202
         self.ptrace(PTRACE_SEIZE)
@@ -310,7 +310,7 @@ class Program:
 
 
 def find(memory, known):
-    """Where memory has known pieces, those that overlap as one: (start, length, names)."""
+    """Returns the known pieces in the memory: (start, length, names). Joins pieces that overlap."""
     at, runs, lengths = 0, [], {len(piece) for piece in known}
     while at < len(memory):
         if not memory[at] and not any(memory[at : at + 4096]):

@@ -34,7 +34,7 @@ impl Sign for Chip {
     }
 
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
-        key.decode(&mut [0; 256]).map(|_| ()).map_err(|_| TpmError::new("the challenge is no base64"))
+        key.decode(&mut [0; 256]).map(|_| ()).map_err(|_| TpmError::new("the challenge is not base64"))
     }
 }
 

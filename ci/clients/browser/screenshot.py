@@ -1,5 +1,5 @@
-"""Makes the picture of the page for the README: the tutorial's two devices, one of which is connected to its hub, and a
-device that the webhook refuses."""
+"""Takes the screenshot of the page for the README: the two devices of the tutorial, one of them connected to its hub, and
+a device that the webhook rejects."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""What the tests of the page need: the emulator as a program, a webhook, devices, and Chromium."""
+"""Helpers for the tests of the page: the emulator program, a webhook, devices, and Chromium."""
 
 import base64
 import hashlib
@@ -33,7 +33,7 @@ HEAT_PUMPS = "contoso-heatpumps-hub-1098.azure-devices.net"
 
 
 class Emulator:
-    """The program. It ends with the `with` block."""
+    """The emulator program. It ends with the `with` block."""
 
     def __init__(self, *arguments, environment=None):
         # The tests read the ports from the program's output. Both are free ports.
@@ -63,7 +63,7 @@ class Emulator:
         return urllib.parse.urlsplit(self.control).netloc
 
     def ask(self, method, path, body=None, headers=None):
-        """Asks the control API. Returns the status and the answer."""
+        """Calls the control API. Returns the status and the answer."""
         connection = http.client.HTTPConnection(self.control_address, timeout=20)
         sent = {"Content-Type": "application/json"} if method != "GET" else {}
         connection.request(method, f"/_emulator/{path}", json.dumps(body or {}) if method != "GET" else None, {**sent, **(headers or {})})
@@ -73,7 +73,7 @@ class Emulator:
         return response.status, json.loads(text) if text else None
 
     def ask_service(self, method, path, body=None):
-        """Asks the service API, as a service SDK does. Returns the status and the answer."""
+        """Calls the service API, as a service SDK does. Returns the status and the answer."""
         expiry = int(time.time()) + 3600
         resource = urllib.parse.quote(self.service["HostName"], safe="")
         key = base64.b64decode(self.service["SharedAccessKey"])
@@ -107,12 +107,12 @@ class Emulator:
 
 
 def token(registration_id, key_for=None):
-    """The `Authorization` of a device of the tutorial's group."""
+    """Returns the `Authorization` header for a device in the tutorial's group."""
     return f"{signed(f'{ID_SCOPE}/registrations/{registration_id}', key_for or registration_id)}&skn=registration"
 
 
 def signed(resource, key_for):
-    """A token for this resource, with the key of a device of the tutorial's group."""
+    """Returns a token for this resource, signed with the key of a device in the tutorial's group."""
     key = hmac.new(GROUP_KEY, key_for.encode(), hashlib.sha256).digest()
     resource = urllib.parse.quote(resource, safe="")
     expiry = int(time.time()) + 3600
@@ -152,7 +152,7 @@ def device_request(emulator, method, registration_id, rest, body=None, key_for=N
 
 
 def connect_mqtt(address, client_id, user_name):
-    """Sends MQTT's first packet, with a user name and a password, and waits for the answer."""
+    """Sends CONNECT with a user name and a password, and waits for the answer."""
     host, port = address.split(":")
 
     def text(value):
@@ -165,7 +165,7 @@ def connect_mqtt(address, client_id, user_name):
 
 
 class HubDevice:
-    """A device that is connected to its hub, over MQTT without TLS. It does not come back when its link is dropped."""
+    """A device that is connected to its hub over MQTT without TLS. It does not reconnect."""
 
     def __init__(self, emulator, registration_id, hub=TOASTERS):
         self.id, self.messages, self.ended = registration_id, queue.Queue(), threading.Event()
@@ -190,7 +190,7 @@ class HubDevice:
         self.ended.set()
 
     def message(self):
-        """The next message: its topic and its body."""
+        """Returns the topic and the body of the next message."""
         return self.messages.get(timeout=20)
 
     def report(self, patch):
@@ -199,7 +199,7 @@ class HubDevice:
         return self.message()[0]
 
     def send(self, body, bag="", qos=1):
-        """Sends telemetry. With QoS 1 it waits until the hub has it."""
+        """Sends telemetry. With QoS 1, waits until the hub has received it."""
         sent = self.client.publish(f"devices/{self.id}/messages/events/{bag}", body, qos)
         if qos > 0:
             sent.wait_for_publish(20)
@@ -216,7 +216,7 @@ class HubDevice:
 
 
 class Server:
-    """An HTTP server of the test. `answer(method, path, body)` returns a status, a media type and a body."""
+    """An HTTP server for a test. `answer(method, path, body)` returns a status, a media type and a body."""
 
     def __init__(self, answer):
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -249,7 +249,7 @@ class Server:
 
 
 class Webhook(Server):
-    """A custom allocation webhook. `answers` has statuses and answers of devices, `delays` seconds; others get the first hub."""
+    """A custom allocation webhook. `answers` and `delays` (seconds) are by device. Other devices get the first hub."""
 
     def __init__(self):
         self.answers, self.delays = {}, {}
@@ -292,7 +292,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def scheme(self, name):
-        """Prefers `light` or `dark` colours."""
+        """Sets the preferred color scheme: `light` or `dark`."""
         media = {"features": [{"name": "prefers-color-scheme", "value": name}]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
@@ -304,7 +304,7 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def asynchronous(self, script, *arguments):
-        """Runs the body of an asynchronous function, and returns its result, or its error as text."""
+        """Runs the body of an asynchronous function. Returns its result, or its error as text."""
         wrapped = f"const done = arguments[arguments.length - 1]; (async () => {{ {script} }})().then(done, (e) => done(`error: ${{e}}`));"
         return self.driver.execute_async_script(wrapped, *arguments)
 
@@ -315,7 +315,7 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def text(self, selector):
-        """The text that the element has for the eye, or an empty one if there is no such element."""
+        """Returns the visible text of the element, or an empty string if there is no such element."""
         return self.script("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
 
     def texts(self, selector):
@@ -331,7 +331,7 @@ class Browser:
         found[0].click()
 
     def rows(self):
-        """The rows of the timeline that are in the document, newest first, each as one line."""
+        """Returns the rows of the timeline that are in the document, newest first, each as one line."""
         lines = self.script(
             """return [...document.querySelectorAll("#entries [role=option]")]
                  .sort((a, b) => a.ariaPosInSet - b.ariaPosInSet)
@@ -340,7 +340,7 @@ class Browser:
         return [" ".join(line.split()) for line in lines]
 
     def select_row(self, *parts):
-        """Presses the newest row that has these parts."""
+        """Presses the newest row that contains these parts."""
         found = self.script(
             """const row = [...document.querySelectorAll("#entries [role=option]")]
                  .sort((a, b) => a.ariaPosInSet - b.ariaPosInSet)
@@ -353,5 +353,5 @@ class Browser:
         found.click()
 
     def console(self):
-        """What the browser found fault with since it was asked last: errors of scripts, of the policy, of loading."""
+        """Returns the new errors in the console: of scripts, of the content security policy, of loading."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

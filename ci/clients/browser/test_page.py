@@ -1,5 +1,5 @@
-"""The page of the emulator in headless Chromium: what it shows of real registrations, what it does, and that it keeps
-strangers out. Started by run.sh."""
+"""Tests the page of the emulator in headless Chromium: it shows registrations, performs actions, and rejects other
+origins. run.sh starts this script."""
 
 import base64
 import concurrent.futures
@@ -25,7 +25,7 @@ MARKUP = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
 
 
 def axe():
-    """The source of axe-core, which the Python package brings along."""
+    """Returns the source of axe-core, which is in the Python package."""
     package = importlib.util.find_spec("axe_playwright_python")
     return (pathlib.Path(package.origin).parent / "axe.min.js").read_text()
 
@@ -36,7 +36,7 @@ def setUpModule():
 
 
 class PageTest(unittest.TestCase):
-    """One emulator and one webhook for all tests of a class. Each test has devices of its own."""
+    """One emulator and one webhook for all tests of a class. Each test has its own devices."""
 
     arguments = ["--time-scale", "20", "--mqtt", "127.0.0.1:0"]
 
@@ -56,7 +56,7 @@ class PageTest(unittest.TestCase):
         )
 
     def tearDown(self):
-        """No error in the console, nothing against the policy, and nothing that ran out of a payload."""
+        """Checks that the console has no error, that nothing violated the policy, and that no payload ran as a script."""
         self.assertEqual(self.browser.console(), [])
         self.assertEqual(self.browser.script("return window.violations ?? []"), [])
         self.assertIsNone(self.browser.script("return window.ran ?? null"))
@@ -87,7 +87,7 @@ class Devices(PageTest):
         self.assertGreaterEqual(int(browser.text("#request-count")), before + 2)
         self.assertTrue(browser.script("return window.loadedOnce"))
 
-    def test_a_device_has_details_and_a_timeline_of_its_own(self):
+    def test_a_device_has_its_own_details_and_timeline(self):
         browser, device = self.browser, "details-1"
         self.webhook.answers[device] = (
             200,
@@ -106,7 +106,7 @@ class Devices(PageTest):
         browser.button("Show all")
         self.until_row("details-other")
 
-    def test_a_page_that_nobody_sees_catches_up_when_it_is_seen(self):
+    def test_a_hidden_page_is_updated_when_it_is_shown(self):
         browser, device = self.browser, "unseen-1"
         see = """Object.defineProperty(document, "hidden", { value: arguments[0], configurable: true });
                  document.dispatchEvent(new Event("visibilitychange"))"""
@@ -141,7 +141,7 @@ class Devices(PageTest):
         twin = self.emulator.ask("GET", f"devices/{device}")[1]["twin"]
         self.assertEqual(twin["tags"], {"kept": True, "new": {"text": MARKUP}})
 
-    def test_refusals_look_other_than_successes_and_say_why(self):
+    def test_failures_look_different_and_have_a_reason(self):
         browser, device = self.browser, "refused-1"
         status, _ = register(self.emulator, device, key_for="another-device")
         self.assertEqual(status, 401)
@@ -186,7 +186,7 @@ class Webhooks(PageTest):
         browser.all("#details .attempts button")[-1].click()
         self.until_details(f'"iotHubHostName": "{TOASTERS}"')
 
-    def test_a_call_that_is_not_answered_yet_is_shown_until_it_is(self):
+    def test_a_pending_call_is_shown(self):
         browser, device = self.browser, "slow-1"
         self.webhook.delays[device] = 3
         register(self.emulator, device)
@@ -197,7 +197,7 @@ class Webhooks(PageTest):
         self.until_details(f'"iotHubHostName": "{TOASTERS}"')
         self.assertEqual([row for row in browser.rows() if device in row and "waiting" in row], [])
 
-    def test_replay_asks_the_webhook_again_and_changes_no_device(self):
+    def test_replay_calls_the_webhook_and_changes_no_device(self):
         browser, device = self.browser, "replay-1"
         self.webhook.answers[device] = (400, "not this one")
         status, answer = provision(self.emulator, device)
@@ -262,7 +262,7 @@ class Actions(PageTest):
         browser.until(lambda: "enabled" in browser.texts("#enrollment-list .badge"), "the enrollment is enabled")
         self.assertEqual(provision(self.emulator, "disabled-1")[1]["status"], "assigned")
 
-    def test_an_enrollment_of_the_service_api_appears_and_goes(self):
+    def test_an_enrollment_of_the_service_api_appears_and_disappears(self):
         browser = self.browser
         path, key = "/enrollmentGroups/from-a-service-sdk", base64.b64encode(b"a key of the test, 32 bytes long").decode()
         group = {
@@ -287,7 +287,7 @@ class Actions(PageTest):
         self.assertEqual(self.emulator.ask_service("DELETE", path)[0], 204)
         browser.until(lambda: browser.text(listed) == "", "the enrollment is gone")
 
-    def test_reset_asks_first_and_forgets_everything(self):
+    def test_reset_asks_for_confirmation_and_deletes_everything(self):
         browser, device = self.browser, "reset-1"
         provision(self.emulator, device)
         self.until_row(device, "200 assigned")
@@ -334,7 +334,7 @@ class Actions(PageTest):
         browser.one("#pause").click()
         self.until_row("while-paused", "200 assigned")
 
-    def test_the_main_task_is_done_with_the_keyboard_alone(self):
+    def test_the_main_task_works_with_the_keyboard_only(self):
         browser, device = self.browser, "keyboard-1"
         self.webhook.answers[device] = (400, "not this one")
         provision(self.emulator, device)
@@ -392,7 +392,7 @@ class Actions(PageTest):
 
 
 class AtHub(PageTest):
-    """Devices that go on to their hub."""
+    """Devices that connect to their hub."""
 
     def provision(self, device, twin=None):
         """Registers a device, and selects it on the page."""
@@ -407,7 +407,7 @@ class AtHub(PageTest):
     def until_listed(self, device, text):
         self.browser.until(lambda: text in self.listed(device), f"{device} is listed with {text!r}")
 
-    def test_a_device_connects_and_leaves_without_a_reload(self):
+    def test_a_device_connects_and_disconnects_without_a_reload(self):
         browser, device = self.browser, "connects-1"
         browser.script("window.loadedOnce = true")
         self.provision(device)
@@ -425,7 +425,7 @@ class AtHub(PageTest):
         self.until_details("not connected since")
         self.assertTrue(browser.script("return window.loadedOnce"))
 
-    def test_the_timeline_is_filtered_by_what_happened_at_hubs(self):
+    def test_the_timeline_is_filtered_by_hub_events(self):
         browser, device = self.browser, "filtered-1"
         self.provision(device)
         with HubDevice(self.emulator, device) as connected:
@@ -485,7 +485,7 @@ class AtHub(PageTest):
             self.until_row(device, "204", "Hub Report")
         self.assertEqual(browser.script("return document.querySelectorAll('img, main script').length"), 0)
 
-    def test_telemetry_appears_and_disturbs_nobody(self):
+    def test_telemetry_appears_and_changes_no_other_part(self):
         browser, device = self.browser, "telemetry-1"
         self.provision(device, {"tags": {"room": "5/12"}})
         self.until_details("has sent no telemetry", '"room": "5/12"')
@@ -553,7 +553,7 @@ class AtHub(PageTest):
 
 
 class Looks(PageTest):
-    """With every part of the page filled."""
+    """Tests of the layout, with content in each part of the page."""
 
     @classmethod
     def setUpClass(cls):
@@ -569,7 +569,7 @@ class Looks(PageTest):
             connected.send(text, "%24.ct=text&" + "p" * 300 + "=" + "q" * 300)
 
     def views(self):
-        """Goes through the views of the page."""
+        """Opens each view of the page in turn."""
         browser = self.browser
         yield "nothing selected"
         self.until_row("looks-refused", "401")
@@ -596,7 +596,7 @@ class Looks(PageTest):
         yield "a dialog"
         browser.button("Cancel", "dialog[open]")
 
-    def test_no_rule_of_accessibility_is_broken(self):
+    def test_the_page_follows_the_accessibility_rules(self):
         browser, source = self.browser, axe()
         browser.script(source)
         for scheme, width in [("light", 1400), ("dark", 400)]:
@@ -635,7 +635,7 @@ class Looks(PageTest):
 
 class Many(PageTest):
     def measure_pauses(self):
-        """The longest pause of the page from now on is `window.longest`, in milliseconds."""
+        """From now on, `window.longest` has the longest pause of the page in milliseconds."""
         self.browser.script(
             """window.longest = 0;
                let last = performance.now();
@@ -705,7 +705,7 @@ class Many(PageTest):
 
 
 class Strangers(unittest.TestCase):
-    """Pages of other origins, and names that somebody's DNS lets point to this machine."""
+    """Pages of other origins, and foreign host names that resolve to this machine."""
 
     @classmethod
     def setUpClass(cls):
@@ -807,7 +807,7 @@ class Strangers(unittest.TestCase):
 
 
 class Restart(unittest.TestCase):
-    def test_the_page_comes_back_after_a_restart_and_says_so(self):
+    def test_the_page_reconnects_after_a_restart(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -816,7 +816,7 @@ class Restart(unittest.TestCase):
             browser.open(emulator.control)
             provision(emulator, "breakroom499-contoso-tstrsd-007")
             browser.until(lambda: "breakroom499" in " ".join(browser.rows()), "the device is shown")
-        browser.until(lambda: "Not connected" in browser.text("#connection"), "the page says that it is alone")
+        browser.until(lambda: "Not connected" in browser.text("#connection"), "the page reports the lost connection")
         self.assertIn("breakroom499", " ".join(browser.rows()))
         with Emulator("--control", address) as emulator:
             browser.until(lambda: browser.text("#connection") == "Live", "the page is connected again")
@@ -872,7 +872,7 @@ class Token(unittest.TestCase):
 
 
 class FirstSteps(unittest.TestCase):
-    def test_an_empty_page_says_how_to_begin(self):
+    def test_an_empty_page_explains_how_to_start(self):
         emulator, browser = self.enterContext(Emulator()), shared_browser
         browser.driver.get("about:blank")
         browser.console()
@@ -885,7 +885,7 @@ class FirstSteps(unittest.TestCase):
 
 
 class Timed(unittest.TextTestResult):
-    """Tells how long each test took."""
+    """Prints the duration of each test."""
 
     def startTest(self, test):
         super().startTest(test)

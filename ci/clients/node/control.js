@@ -52,7 +52,7 @@ async function until(what, condition) {
     if (answer) return answer;
     await sleep(100);
   }
-  throw new Error(`${what}: not for 30 s`);
+  throw new Error(`${what}: not within 30 s`);
 }
 
 const connected = (id) => until(`${id} connected`, async () => (await device(id)).hub.connectionState === 'connected');

@@ -40,7 +40,7 @@ async function event(emitter, name) {
   try {
     return await once(emitter, name, { signal: AbortSignal.timeout(15_000) });
   } catch {
-    throw new Error(`no event ${name} for 15 s`);
+    throw new Error(`no event ${name} within 15 s`);
   }
 }
 

@@ -1,5 +1,5 @@
-"""The requests of `az iot dps … --login`, as azure-iot 0.25.0 was recorded to send them. The extension itself is not
-on PyPI, so it is not run. Each call is listed with its answer. ../run.sh starts it."""
+"""Sends the requests of `az iot dps … --login`, as recorded with azure-iot 0.25.0. The extension is not on PyPI, so the
+script cannot run it. Each call is listed with its answer. ../run.sh starts this script."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def token():
 
 
 def az(command, method, path, body=None, expected=200, **headers):
-    """Sends a request, and lists it under the az command that sends it."""
+    """Sends a request, and lists it with its az command."""
     connection = http.client.HTTPSConnection(host, context=ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"]))
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     headers |= {"Accept": "application/json", "Content-Type": "application/json; charset=utf-8", "Authorization": token()}

@@ -1,4 +1,4 @@
-"""What the operator does and sees: the control API of the emulator."""
+"""The operator: calls of the emulator's control API."""
 
 import atexit
 import json
@@ -39,7 +39,7 @@ def remove_from_hub(registration_id):
 
 
 def telemetry(registration_id):
-    """The messages that the device sent: their properties and bodies."""
+    """Returns the properties and the body of each message that the device sent."""
     messages = call("GET", f"devices/{registration_id}/telemetry")["messages"]
     return [({one["name"]: one["value"] for one in message["properties"]}, message["body"]) for message in messages]
 
@@ -75,12 +75,12 @@ def restart():
 
 
 def until(what, condition):
-    """What the condition returns, as soon as it is true."""
+    """Waits until the condition is true. Returns its value."""
     for _ in range(300):
         if answer := condition():
             return answer
         time.sleep(0.1)
-    raise AssertionError(f"{what}: not for 30 s")
+    raise AssertionError(f"{what}: not within 30 s")
 
 
 def requests(registration_id, method, count=1):

@@ -1,4 +1,4 @@
-"""A device: Microsoft's client for Python, as its documentation shows it."""
+"""A device with Microsoft's client for Python, used as in its documentation."""
 
 import base64
 import hashlib
@@ -12,13 +12,13 @@ CA = pathlib.Path(os.environ["REQUESTS_CA_BUNDLE"]).read_text()
 
 
 def device_key(group_key, registration_id):
-    """The key of a device, derived from the key of its group."""
+    """Returns the device key, derived from the group key."""
     digest = hmac.new(base64.b64decode(group_key), registration_id.encode(), hashlib.sha256).digest()
     return base64.b64encode(digest).decode()
 
 
 def register(registration_id, secret, websockets=False):
-    """Registers a device with a key, or with an X509. Returns what the client returns."""
+    """Registers a device with a key or with an X509. Returns the result of the client."""
     options = {"server_verification_cert": CA, "websockets": websockets}
     if isinstance(secret, X509):
         client = ProvisioningDeviceClient.create_from_x509_certificate(
@@ -33,7 +33,7 @@ def register(registration_id, secret, websockets=False):
 
 
 def words(error):
-    """What an error says. The service's own words are in the cause of the cause."""
+    """Returns the text of an error. The text of the service is in the cause of the cause."""
     said = []
     while error:
         said.append(str(error))
@@ -42,7 +42,7 @@ def words(error):
 
 
 def provision(registration_id, secret, websockets=False):
-    """Registers a device. Returns the hub, or what the client says was wrong."""
+    """Registers a device. Returns the hub, or the client's error."""
     try:
         result = register(registration_id, secret, websockets)
     except Exception as error:

@@ -1,5 +1,5 @@
-"""The device SDK for Python takes devices from provisioning to their hub: `hub.py mqtt`, `hub.py ws`.
-Each call is listed with its answer. ../run.sh starts it."""
+"""The device SDK for Python provisions devices and connects them to their hub: `hub.py mqtt`, `hub.py ws`. Each call is
+listed with its answer. ../run.sh starts this script."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ service = DeviceProvisioningClient.from_connection_string(CONNECTION_STRING)
 
 
 class Device:
-    """A client for the device, with what DPS told it. It does not connect again by itself, unless it is told to."""
+    """A client for the assigned device. It reconnects only with `connection_retry`."""
 
     def __init__(self, hub, device_id, secret, **options):
         options = {"server_verification_cert": CA, "websockets": WEBSOCKETS, "connection_retry": False, **options}
@@ -54,10 +54,10 @@ class Device:
             equal(type(error), kind)
             listed(call, f"{type(error).__name__}: {words(error)}")
         else:
-            raise AssertionError(f"{call}: not refused")
+            raise AssertionError(f"{call}: not rejected")
 
     def dropped(self, call, order):
-        """The link ends, and the client says so."""
+        """The connection breaks, and the client reports it."""
         order()
         assert not self.states.get(timeout=15)
         error = self.errors.get(timeout=15)
@@ -77,7 +77,7 @@ class Device:
         listed(call, "done")
 
     def changed(self, call, registration_id, patch):
-        """The operator changes desired properties, and the client is told."""
+        """The operator changes desired properties, and the client receives the change."""
         control.set_desired(registration_id, patch)
         told = self.patches.get(timeout=15)
         listed(call, json.dumps(told))
@@ -103,7 +103,7 @@ def x509(name):
 
 
 def life():
-    """With the hub's own name, which is in the hosts file."""
+    """Connects by the name of the hub, which is in the hosts file."""
     key = device_key(GROUP_KEY, TOASTER)
     hub = assigned(f"device {TOASTER}", TOASTER, key, TOASTERS)
     device = Device(*hub, key).connect("connect, with the name of the hub")
@@ -122,7 +122,7 @@ def life():
     except ClientError as error:
         listed("patch_twin_reported_properties, 33 kB", f"{type(error).__name__}: {words(error)}")
     else:
-        raise AssertionError("33 kB are reported")
+        raise AssertionError("the hub accepts 33 kB")
 
     message = Message(json.dumps({"slices": 2}), message_id="first", content_type="application/json", content_encoding="utf-8")
     message.custom_properties["alarm level"] = "low & slow"
@@ -140,7 +140,7 @@ def life():
 
 
 def lasting():
-    """Clients that stay connected. They subscribe once."""
+    """Clients that stay connected and subscribe only once."""
     key = device_key(GROUP_KEY, TOASTER)
     # The client takes a new token 120 s before the old one expires.
     device = Device(TOASTERS, TOASTER, key, sastoken_ttl=126).connect("connect, sastoken_ttl=126")
@@ -173,8 +173,8 @@ def lasting():
 
 
 def connects_again(order):
-    """Waits until the client has connected once more than before the order. It then reads the twin by itself, and tells
-    of all desired properties if they have changed."""
+    """Calls `order`, and waits until the client has connected again. The client then reads the twin, and reports all
+    desired properties if they have changed."""
     connects, reads = (len(control.requests(TOASTER, method)) for method in ("CONNECT", "GET"))
     order()
     control.requests(TOASTER, "CONNECT", connects + 1)
@@ -182,7 +182,7 @@ def connects_again(order):
 
 
 def gateways():
-    """Without the hub's name in a hosts file."""
+    """Connects through a gateway, without the name of the hub in a hosts file."""
     key = device_key(GROUP_KEY, HEAT_PUMP)
     hub = assigned(f"device {HEAT_PUMP}", HEAT_PUMP, key, HEAT_PUMPS)
     for gateway in ("localhost", "gw.local"):
@@ -240,7 +240,7 @@ def enroll(registration_id, enrollment, if_match=None):
 
 
 def move():
-    """A hub with a name of this machine. The enrollment is changed, and the device moves."""
+    """Changes the enrollment, so that the device moves from `hub.localhost` to other hubs."""
     key = device_key("AAAA", "a key of its own")
 
     def enroll_rover(hub, migrate, if_match=None):

@@ -1,4 +1,4 @@
-"""The list of calls and answers, and what all the sequences for Python use."""
+"""The list of calls and answers, and values that all Python sequences use."""
 
 import base64
 import os
@@ -40,7 +40,7 @@ def end(client):
 
 
 def ok(call, answer, words=lambda answer: "done"):
-    """A call that succeeded. `words` makes of its answer what the list tells."""
+    """Lists a successful call. `words` converts the answer to the printed text."""
     listed(call, words(answer))
     return answer
 

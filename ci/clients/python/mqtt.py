@@ -1,5 +1,5 @@
-"""The MQTT client paho as the documentation's section "Using the MQTT protocol directly" shows it: no SDK, and a token
-made by hand. Each call is listed with its answer. ../run.sh starts it."""
+"""The MQTT client paho, used as in the documentation's section "Using the MQTT protocol directly": without an SDK, and
+with a token that this script signs. Each call is listed with its answer. ../run.sh starts this script."""
 
 import base64
 import hashlib
@@ -61,7 +61,7 @@ class Device:
         listed(f"SUBSCRIBE {topic_filter}, QoS {qos}", f"SUBACK {granted}")
 
     def ask(self, topic, body, status):
-        """A request about the twin, and its answer."""
+        """Sends a request about the twin. Returns the answer."""
         self.client.publish(topic, body)
         self.hears("publish")
         (message,) = self.hears("message")
@@ -95,7 +95,7 @@ class Device:
 
 
 def telemetry(count):
-    """The last message, if so many have arrived."""
+    """Returns the last message if this number of messages has arrived."""
 
     def counted():
         messages = control.telemetry(TOASTER)

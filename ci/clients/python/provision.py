@@ -1,6 +1,5 @@
-"""Provisions the devices of the tutorial through Microsoft's own client for Python, over MQTT and over MQTT over
-WebSocket, each over TLS: the toaster, the heat pump, an unknown device, and one with a wrong key.
-../run.sh starts it."""
+"""Provisions devices with Microsoft's client for Python, over MQTT and over MQTT over WebSocket, both with TLS: the
+toaster, the heat pump, an unknown device, and a device with a wrong key. ../run.sh starts this script."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Registers a device of the tutorial over HTTP, so that the control API has something to show.
+"""Registers a device of the tutorial over HTTP, so that the control API has data for Schemathesis.
 
     register.py URL"""
 

@@ -1,5 +1,5 @@
-"""The service SDK for Python creates the enrollments of the tutorial, and devices provision through them.
-Each call is listed with its answer. ../run.sh starts it."""
+"""The service SDK for Python creates the enrollments of the tutorial, and devices provision through them. Each call is
+listed with its answer. ../run.sh starts this script."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +18,7 @@ groups, enrollments, registrations = service.enrollment_group, service.enrollmen
 
 
 def refused(call, request, kind, status, code):
-    """A call that the service refuses: the SDK's own error, and the code of the service."""
+    """Makes a call that the service rejects. Lists the error of the SDK and the code of the service."""
     try:
         request()
     except HttpResponseError as error:
@@ -27,11 +27,11 @@ def refused(call, request, kind, status, code):
         equal((error.status_code, body["errorCode"]), (status, code))
         listed(call, f"{status}: {kind.__name__}, {code} \"{body['message']}\"")
     else:
-        raise AssertionError(f"{call}: not refused")
+        raise AssertionError(f"{call}: not rejected")
 
 
 def pages(call, paged):
-    """The items of a query, and the sizes of its pages."""
+    """Returns the items of a query, and the sizes of its pages."""
     sizes, items = [], []
     for page in paged.by_page():
         page = list(page)

@@ -1,5 +1,5 @@
-"""The older service SDK for Python, which speaks api-version 2018-09-01-preview. Each call is listed with its
-answer. ../run.sh starts it."""
+"""The older service SDK for Python, which uses api-version 2018-09-01-preview. Each call is listed with its answer.
+../run.sh starts this script."""
 
 from provisioningserviceclient import ProvisioningServiceClient
 from provisioningserviceclient.client import ProvisioningServiceError
@@ -19,7 +19,7 @@ service = ProvisioningServiceClient.create_from_connection_string(CONNECTION_STR
 
 
 def refused(call, request, status, code):
-    """A call that the service refuses: the SDK's own error, and the code of the service."""
+    """Makes a call that the service rejects. Lists the error of the SDK and the code of the service."""
     try:
         request()
     except ProvisioningServiceError as error:
@@ -27,7 +27,7 @@ def refused(call, request, status, code):
         equal((error.cause.response.status_code, body["errorCode"]), (status, code))
         listed(call, f"ProvisioningServiceError: {error}, {code} \"{body['message']}\"")
     else:
-        raise AssertionError(f"{call}: not refused")
+        raise AssertionError(f"{call}: not rejected")
 
 
 def symmetric(primary=None, secondary=None):

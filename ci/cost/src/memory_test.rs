@@ -86,7 +86,7 @@ pub fn all() {
     for compare in [memcmp, bcmp] as [Compare; 2] {
         calls += compares(black_box(compare));
     }
-    hprintln!("memory functions: {} calls are right", calls);
+    hprintln!("memory functions: {} calls are correct", calls);
 }
 
 /// Copies between two arrays.

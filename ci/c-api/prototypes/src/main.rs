@@ -30,7 +30,7 @@ fn name(rust: &str) -> Result<&str> {
         "c_char" => "char",
         "c_void" => "void",
         ours if ours.starts_with("azure_dps_") => ours,
-        other => return Err(format!("what is {other} in C?")),
+        other => return Err(format!("no C type for {other}")),
     })
 }
 
@@ -73,7 +73,7 @@ fn declare(aliases: &Aliases<'_>, ty: &Type, inner: &str) -> Result<String> {
                 function.inputs.iter().map(|input| declare(aliases, &input.ty, "")).collect::<Result<_>>()?;
             returning(aliases, &function.output, &format!("(*{inner})({})", parameters(&inputs)))
         }
-        other => Err(format!("a type that C does not have: {}", other.to_token_stream())),
+        other => Err(format!("no C type for: {}", other.to_token_stream())),
     }
 }
 
@@ -104,14 +104,14 @@ fn expression(expr: &Expr) -> Result<String> {
             let condition = choice.cond.to_token_stream().to_string().replace(' ', "");
             let Some((_, otherwise)) = &choice.else_branch else { return Err("an if without else".into()) };
             if !["cfg!(target_pointer_width=\"64\")", "size_of::<usize>()>4"].contains(&&*condition) {
-                return Err(format!("a condition that C does not have: {condition}"));
+                return Err(format!("no C condition for: {condition}"));
             }
             let then = block(&choice.then_branch)?;
             Ok(format!("(UINTPTR_MAX > 0xFFFFFFFFu ? {then} : {})", expression(otherwise)?))
         }
         Expr::Block(inner) => block(&inner.block),
         Expr::Path(path) => Ok(path.path.segments.last().ok_or("an empty path")?.ident.to_string()),
-        other => Err(format!("an expression that C does not have: {}", other.to_token_stream())),
+        other => Err(format!("no C expression for: {}", other.to_token_stream())),
     }
 }
 
@@ -202,7 +202,7 @@ fn item(aliases: &Aliases<'_>, item: &Item) -> Result<String> {
         Item::Macro(call)
             if call.ident.is_none() && call.mac.tokens.to_string().to_uppercase().contains("AZURE_DPS_") =>
         {
-            let Constants(all) = call.mac.parse_body().map_err(|error| format!("a macro that is not read: {error}"))?;
+            let Constants(all) = call.mac.parse_body().map_err(|error| format!("cannot read a macro: {error}"))?;
             all.iter().map(|(name, value)| constant(name, value)).collect()
         }
         _ => Ok(String::new()),

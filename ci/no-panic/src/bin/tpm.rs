@@ -26,7 +26,7 @@ impl Sign for Chip {
     fn activate(&mut self, key: AuthenticationKey<'_>) -> Result<(), TpmError> {
         let mut buffer = [0; 512];
         let room = buffer.get_mut(..number()).unwrap_or_default();
-        let key = key.decode(room).map_err(|_| TpmError::new("the challenge is no base64"))?;
+        let key = key.decode(room).map_err(|_| TpmError::new("the challenge is not base64"))?;
         used((key.id_object, key.encrypted_secret, key.duplicate, key.import_seed, key.public, key.data));
         Ok(())
     }
