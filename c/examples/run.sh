@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
         --build) build_only=true ;;
         --verbose) verbose=true ;;
         --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) echo "what is $1? See --help." >&2; exit 2 ;;
+        *) echo "unknown argument: $1. See --help." >&2; exit 2 ;;
     esac
     shift
 done
@@ -261,15 +261,15 @@ boot_after_removal() {
 
 # life_cases JOB: the boots of one device.
 life_cases() {
-    expect 0 'reported:' "the first boot asks DPS, and goes on to the hub" asks 1 boot
-    expect 0 'reported:' "the second boot goes to the hub at once" asks 0 boot
-    expect 0 'reported:' "the hub refuses it: it asks DPS again" asks 1 boot_after_removal
+    expect 0 'reported:' "the first boot asks DPS, and connects to the hub" asks 1 boot
+    expect 0 'reported:' "the second boot connects to the hub at once" asks 0 boot
+    expect 0 'reported:' "the hub rejects the device: it asks DPS again" asks 1 boot_after_removal
     [ "$1" != valgrind ] || return 0
-    expect 0 'reported:' "DPS is not there" asks 0 boot --host localhost:1
+    expect 0 'reported:' "DPS is down: the device connects to the hub" asks 0 boot --host localhost:1
     printf X | dd of=record bs=1 seek=40 conv=notrunc status=none
     expect 0 'reported:' "a record with a wrong byte" asks 1 boot
-    expect 12 'the hub' "the hub is not there" asks 0 boot --hub-address localhost:1
-    expect 5 'code:      401' "another key: hub and DPS refuse it" boot --key-file "$work/lock.key"
+    expect 12 'the hub' "the hub is unreachable" asks 0 boot --hub-address localhost:1
+    expect 5 'code:      401' "another key: the hub and DPS reject it" boot --key-file "$work/lock.key"
 }
 
 # dps_cases JOB PROGRAM: what is expected of a program that provisions. Valgrind takes long: it sees each path of the
@@ -277,7 +277,7 @@ life_cases() {
 dps_cases() {
     local job="$1" program="$2" again certificate
     if [ "$program" = mqtt_paho ]; then
-        expect 0 'reported:    {"firmware"' "the toaster, which goes on to its hub" device "$program" "$toaster" --connect \
+        expect 0 'reported:    {"firmware"' "the toaster connects to its hub" device "$program" "$toaster" --connect \
             --hub-address "$hub_address"
         grep -q '^twin:.*"darknessSetting":"medium"' out || { echo "FAILED: no twin"; failed=$((failed + 1)); }
     else
@@ -289,7 +289,7 @@ dps_cases() {
     expect 0 "hub:         $heatpumps_hub" "the second key" device "$program" "$heatpump" "${again[@]}"
     [ "$job" != valgrind ] || return 0
 
-    expect 0 'payload:     {"property1":"value1"}' "what the webhook returns; an answer is lost" \
+    expect 0 'payload:     {"property1":"value1"}' "the payload of the webhook, after a lost answer" \
         scripted "$program" "$faulty" '"dropConnection"' --timeout 40
     certificate=(--certificate-file-path "$work/lock-$name.pem" --key-file-path "$work/lock-$name.private")
     if [ "$program" = mqtt_paho ]; then
@@ -313,11 +313,11 @@ dps_cases() {
     [ "$program" != mqtt_paho ] || wrong_host=AZURE_DPS_ERR_CONNECT
     expect 7 "$wrong_host" "a certificate for another host" device "$program" "$toaster" --timeout 2 \
         --host "$(address another "$program")" --ca "$work/another.pem"
-    expect 7 "AZURE_DPS_ERR_CONNECT" "nobody listens" device "$program" "$toaster" --timeout 2 --host localhost:1
+    expect 7 "AZURE_DPS_ERR_CONNECT" "connection refused" device "$program" "$toaster" --timeout 2 --host localhost:1
     if [ "$program" = mqtt_paho ]; then
-        expect 11 "CONNACK 5" "the hub refuses the device" disabled_at_the_hub "$program" "$heatpump"
-        expect 12 "the hub" "the hub is not there" device "$program" "$toaster" --connect --hub-address localhost:1
-        expect 1 "AZURE_DPS_ERR_UNSUPPORTED" "a look-up, which MQTT does not have" device "$program" "$toaster" --status
+        expect 11 "CONNACK 5" "the hub rejects the device" disabled_at_the_hub "$program" "$heatpump"
+        expect 12 "the hub" "the hub is unreachable" device "$program" "$toaster" --connect --hub-address localhost:1
+        expect 1 "AZURE_DPS_ERR_UNSUPPORTED" "a look-up, which MQTT does not support" device "$program" "$toaster" --status
     else
         expect 0 "hub:         $toasters_hub" "a look-up" run "$program" "$toaster" --key-file "$work/$toaster.key" --status
         [ "$job" != plain ] || expect 0 "hub:" "the service closes the connection between two requests" at_once \
@@ -326,12 +326,12 @@ dps_cases() {
             --key-file "$work/new-$name.key" --status
     fi
     expect 0 "Exit codes:" "--help" "$folder/$program" --help
-    expect 2 "cannot read" "no CA file" device "$program" "$toaster" --ca nowhere.pem
+    expect 2 "cannot read" "a missing CA file" device "$program" "$toaster" --ca nowhere.pem
     expect 2 "--registration-id" "no registration ID" "$folder/$program" --id-scope "$scope"
     expect 2 "INVALID_REGISTRATION_ID" "a registration ID with a slash" run "$program" "not/one" --key-file "$work/lock.key"
-    expect 2 "INVALID_PAYLOAD" "a payload that is no object" device "$program" "$toaster" --payload '[1]'
-    expect 2 "INVALID_ENDPOINT" "no endpoint" device "$program" "$toaster" --host 'ftp://x'
-    expect 2 "not a key in base64" "no key" device "$program" "$toaster" --key-file "$work/dps.toml"
+    expect 2 "INVALID_PAYLOAD" "a payload that is not an object" device "$program" "$toaster" --payload '[1]'
+    expect 2 "INVALID_ENDPOINT" "an invalid endpoint" device "$program" "$toaster" --host 'ftp://x'
+    expect 2 "not a base64 key" "an invalid key" device "$program" "$toaster" --key-file "$work/dps.toml"
 }
 
 # cases JOB PROGRAM: all of a program, in a folder of its own. A device has one session at a time over MQTT, and one hub,

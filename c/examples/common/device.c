@@ -28,31 +28,31 @@
 static const char HELP[] =
     "  --id-scope SCOPE           such as 0ne00002193\n"
     "  --registration-id ID       the name under which the device is enrolled\n"
-    "  --host HOST[:PORT]         where DPS is, if not at global.azure-devices-provisioning.net\n"
-    "  --ca FILE                  trust these CAs, PEM, and not the system's\n"
+    "  --host HOST[:PORT]         the address of DPS [default: global.azure-devices-provisioning.net]\n"
+    "  --ca FILE                  trust only these CA certificates (PEM), not the system's\n"
     "  --key-file FILE            the device's key, base64 [env: " KEY_VARIABLE "]\n"
     "  --secondary-key-file FILE  the second key [env: " SECOND_KEY_VARIABLE "]\n"
     "  --certificate-file-path FILE, --key-file-path FILE\n"
-    "                             a certificate and its private key, PEM, in place of a key\n"
-    "  --payload JSON             an object for the operator's webhook\n"
-    "  --connect                  go on to the hub: telemetry, twin (over MQTT)\n"
-    "  --hub-address HOST:PORT    dial this in place of the assigned hub's name: the emulator's hubs\n"
-    "  --record FILE              keep the assignment here (life)\n"
-    "  --status                   ask where the device was assigned, and register nothing (over HTTP)\n"
-    "  --timeout SECONDS          give up after so long [default: 600]\n"
+    "                             a certificate and its private key (PEM), instead of a key\n"
+    "  --payload JSON             a JSON object for the operator's webhook\n"
+    "  --connect                  also connect to the hub: telemetry, twin (over MQTT)\n"
+    "  --hub-address HOST:PORT    connect to this host instead of the assigned hub, such as the emulator\n"
+    "  --record FILE              store the assignment in this file (life)\n"
+    "  --status                   show where the device is assigned, and register nothing (over HTTP)\n"
+    "  --timeout SECONDS          the time limit of the run [default: 600]\n"
     "\n"
     "Exit codes:\n"
     "   0  assigned\n"
-    "   1  anything that is not below\n"
-    "   2  usage: an argument, an ID, the key, the payload or the endpoint is not acceptable\n"
-    "   3  refused: the service, its operator or the webhook said no\n"
+    "   1  another failure\n"
+    "   2  usage: an argument, an ID, the key, the payload or the endpoint is invalid\n"
+    "   3  refused: the service, its operator or the webhook rejects the device\n"
     "   4  disabled: the operator has disabled the enrollment\n"
-    "   5  unauthorized: the service does not accept the key or the certificate\n"
-    "   6  busy: the service is throttling or failing, or the time-out passed while it was assigning\n"
+    "   5  unauthorized: the service rejects the key or the certificate\n"
+    "   6  busy: the service is throttling or failing, or still assigning at the end of the time-out\n"
     "   7  unreachable: no connection, no trusted certificate, or no answer\n"
-    "   8  not DPS: something answered that is not the service, such as a captive portal\n"
+    "   8  not DPS: another server answered, such as a captive portal\n"
     "   9  unassigned: --status found no assignment\n"
-    "  11  the hub refuses the device\n"
+    "  11  the hub rejects the device\n"
     "  12  the hub is unreachable\n";
 
 static void usage_error(const char *what, const char *which)
@@ -97,7 +97,7 @@ static bool read_key(azure_dps_key *key, const char *file_name, const char *vari
     azure_dps_result result = azure_dps_key_from_base64(key, base64);
     explicit_bzero(text, sizeof text);
     if (result != AZURE_DPS_OK) {
-        usage_error("not a key in base64: ", file_name != NULL ? file_name : variable);
+        usage_error("not a base64 key: ", file_name != NULL ? file_name : variable);
     }
     return true;
 }
@@ -154,7 +154,7 @@ void device_read(struct device *device, int argc, char **argv, const char *summa
         default: exit(EXIT_USAGE);
         }
     }
-    if (optind < argc) usage_error("what is ", argv[optind]);
+    if (optind < argc) usage_error("unexpected argument: ", argv[optind]);
     if (device->id_scope == NULL) usage_error("--id-scope", " is missing");
     if (device->registration_id == NULL) usage_error("--registration-id", " is missing");
     check_file(device->ca_file);

@@ -30,12 +30,12 @@ static void sleep(uint32_t ms)
 
 static int failures;
 
-static void check(bool right, const char *what)
+static void check(bool passed, const char *what)
 {
-    semihosting_print(right ? "  right  " : "  WRONG  ");
+    semihosting_print(passed ? "  ok      " : "  FAILED  ");
     semihosting_print(what);
     semihosting_print("\n");
-    if (!right) failures++;
+    if (!passed) failures++;
 }
 
 static bool equal(azure_dps_str left, const char *right)
@@ -125,7 +125,7 @@ static void keys(azure_dps_key *key)
           "is derived from the key of the group");
     check(azure_dps_key_write_base64(key, text, sizeof text, &len) == AZURE_DPS_OK && len == 44 &&
               strcmp(text, DEVICE_KEY) == 0,
-          "is the one of the tutorial");
+          "equals the key in the tutorial");
     check(azure_dps_key_write_base64(key, text, 44, &len) == AZURE_DPS_ERR_BUFFER_TOO_SMALL && len == 45,
           "needs 45 bytes as text");
 }
@@ -189,13 +189,13 @@ static void refusal(azure_dps_client *dps, azure_dps_signer *signer)
     semihosting_print("A refusal:\n");
     azure_dps_str body = provision(dps, signer, 1700000000u);
     check(azure_dps_get_assignment(dps, body.ptr, body.len, &assignment) == AZURE_DPS_ERR_REFUSED,
-          "is no assignment");
+          "is not an assignment");
     check(azure_dps_get_error(dps, &error) == AZURE_DPS_ERR_REFUSED &&
               error.result == AZURE_DPS_ERR_REFUSED && error.http_status == 401 && error.code == 401002,
-          "says why");
+          "has the error code");
     check(error.fault == AZURE_DPS_FAULT_CREDENTIAL, "is about the key");
     check(strcmp(error.tracking_id, "7e9a0d5c-7b6c-4d3a-8a52-3f5f1f6a7a01") == 0,
-          "can be found by Microsoft's support");
+          "has the tracking ID for Microsoft's support");
 }
 
 static void silence(azure_dps_client *dps, azure_dps_signer *signer)
@@ -220,7 +220,7 @@ static void silence(azure_dps_client *dps, azure_dps_signer *signer)
     check(azure_dps_request_time_left(dps, now_ms) == 0, "the minute is over");
     check(azure_dps_on_error(dps, now_ms, AZURE_DPS_ERR_STALLED) == AZURE_DPS_OK &&
               azure_dps_step(dps, now_ms, &wait_ms) == AZURE_DPS_WAIT && wait_ms > 0,
-          "it is tried again, after a pause");
+          "the request is repeated after a pause");
     sleep(540000);
     check(azure_dps_step(dps, now_ms, &wait_ms) == AZURE_DPS_FINISHED, "the run ends after ten minutes");
 }
@@ -233,9 +233,9 @@ static void misuse(azure_dps_client *dps)
     semihosting_print("Misuse:\n");
     memcpy(&moved, dps, sizeof moved);
     check(azure_dps_step(&moved, now_ms, &wait_ms) == AZURE_DPS_ERR_HANDLE,
-          "a client that was moved is refused");
+          "a moved client is rejected");
     azure_dps_deinit(dps);
-    check(azure_dps_step(dps, now_ms, &wait_ms) == AZURE_DPS_ERR_HANDLE, "and one that is no more");
+    check(azure_dps_step(dps, now_ms, &wait_ms) == AZURE_DPS_ERR_HANDLE, "a client after deinit is rejected");
 }
 
 int main(void)
@@ -249,13 +249,13 @@ int main(void)
     config.payload = azure_dps_str_of(PAYLOAD);
     keys(&key);
     azure_dps_signer signer = azure_dps_key_signer(&key);
-    check(azure_dps_init(&dps, &config) == AZURE_DPS_OK, "and so is the configuration");
+    check(azure_dps_init(&dps, &config) == AZURE_DPS_OK, "the configuration is accepted");
     session(&dps, &signer);
     first_boot(&dps, &signer);
     refusal(&dps, &signer);
     silence(&dps, &signer);
     misuse(&dps);
     azure_dps_key_wipe(&key);
-    semihosting_print(failures == 0 ? "all is right\n" : "NOT ALL IS RIGHT\n");
+    semihosting_print(failures == 0 ? "all checks passed\n" : "CHECKS FAILED\n");
     return failures;
 }

@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
         --tls) over_tls=true ;;
         --verbose) verbose=true ;;
         --help | -h) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) echo "what is $1? See --help." >&2; exit 2 ;;
+        *) echo "unknown argument: $1. See --help." >&2; exit 2 ;;
     esac
     shift
 done
@@ -139,13 +139,13 @@ is_leaked() { cat -- *.key | grep -qFf - out || grep -q 'sig=' out; }
 expect 0 "hub:     $hub" "the toaster is assigned" device main localhost ca.pem toaster.key
 stack="$(sed -n 's/^stack: *//p' out)" heap="$(sed -n 's/^heap: *//p' out)"
 expect 0 'payload: {' "the webhook's payload" device main localhost ca.pem toaster.key
-expect 0 "hub:     $hub" "a certificate of RSA" device rsa localhost rsa-ca.pem toaster.key
+expect 0 "hub:     $hub" "an RSA certificate" device rsa localhost rsa-ca.pem toaster.key
 rsa_stack="$(sed -n 's/^stack: *//p' out)" rsa_heap="$(sed -n 's/^heap: *//p' out)"
 expect 30 "code:    401002" "another key" device main localhost ca.pem wrong.key
 expect 40 "not of a trusted CA" "another CA" device main localhost rsa-ca.pem toaster.key
-expect 40 "for another name" "another name" device main dps.example ca.pem toaster.key
+expect 40 "for another name" "another host name" device main dps.example ca.pem toaster.key
 expect 40 "has expired" "an expired certificate" device expired localhost rsa-ca.pem toaster.key
-expect 2 "the key cannot be read" "no key" device main localhost ca.pem absent.key
+expect 2 "the key cannot be read" "a missing key" device main localhost ca.pem absent.key
 
 echo "bytes of stack and heap: $stack, $heap; with RSA $rsa_stack, $rsa_heap"
 echo "$passed passed, $failed failed, the longest took $slowest ms"

@@ -129,7 +129,7 @@ int main(int argc, char **argv)
 {
     struct device device;
     struct tls tls;
-    device_read(&device, argc, argv, "Provisions a device over HTTPS, and drives the state machine itself.");
+    device_read(&device, argc, argv, "Provisions a device over HTTPS. Calls the state machine directly.");
     int exit_code = 2;
     if (tls_init(&tls, device.ca_file, device.certificate, device.private_key)) {
         exit_code = provision(&device, &tls);

@@ -149,7 +149,7 @@ int main(int argc, char **argv)
 {
     struct device device;
     struct tls tls;
-    device_read(&device, argc, argv, "One boot of a device that keeps its assignment.");
+    device_read(&device, argc, argv, "Boots a device that stores its assignment.");
     if (device.record == NULL) {
         fprintf(stderr, "error: --record is missing. See --help.\n");
         return 2;

@@ -52,7 +52,7 @@ static int32_t sign_in(struct session *session, const struct device *device, con
         session_open(session, host, port, client_id, user_name, signer != NULL ? password : NULL, TIMEOUT_MS);
     explicit_bzero(password, sizeof password);
     if (code > 0) {
-        fprintf(stderr, "error: the hub refuses the device: CONNACK %d\n", (int)code);
+        fprintf(stderr, "error: the hub rejects the device: CONNACK %d\n", (int)code);
         return azure_dps_hub_outcome_from_connack((uint8_t)code);
     }
     return code == 0 ? AZURE_DPS_HUB_ACCEPTED : unreachable(azure_dps_result_name(code));
@@ -95,7 +95,7 @@ static int32_t talk(struct session *session, const azure_dps_hub *hub)
     if (result != AZURE_DPS_OK) return unreachable(azure_dps_result_name(result));
     if (!session_publish(session, topic, "", 0)) return unreachable("the request for the twin");
     if (!receive_twin(session, GET_TWIN, &twin) || twin.what != AZURE_DPS_TWIN_WHOLE) {
-        return unreachable("no twin");
+        return unreachable("no answer with the twin");
     }
     device_print_line(stdout, "twin:", twin.desired);
 
@@ -103,7 +103,7 @@ static int32_t talk(struct session *session, const azure_dps_hub *hub)
     if (result != AZURE_DPS_OK) return unreachable(azure_dps_result_name(result));
     if (!session_publish(session, topic, FIRMWARE, sizeof FIRMWARE - 1)) return unreachable("the report");
     if (!receive_twin(session, REPORT, &twin) || twin.what != AZURE_DPS_TWIN_REPORTED) {
-        return unreachable("no report");
+        return unreachable("no answer to the report");
     }
     device_print_line(stdout, "reported:", azure_dps_str_of(FIRMWARE));
     return AZURE_DPS_HUB_ACCEPTED;

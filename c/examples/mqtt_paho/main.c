@@ -146,7 +146,7 @@ static int provision(struct device *device, struct session *session)
 int main(int argc, char **argv)
 {
     struct device device;
-    device_read(&device, argc, argv, "Provisions a device over MQTT with paho, and goes on to its hub.");
+    device_read(&device, argc, argv, "Provisions a device over MQTT with paho, and connects it to its hub.");
     struct session session = {
         .ca_file = device.ca_file, .certificate = device.certificate, .private_key = device.private_key};
     int exit_code = provision(&device, &session);
