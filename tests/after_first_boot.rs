@@ -112,7 +112,7 @@ impl Device {
 }
 
 #[test]
-fn a_thousand_boots_are_one_registration_and_a_hub_that_refuses_another() {
+fn a_thousand_boots_cause_one_registration_and_a_rejection_by_the_hub_a_second() {
     let emulator = service(TOASTER_KEY, None);
     let mut device = Device::new([TOASTER_KEY; 2]);
     for _ in 0..1000 {
@@ -149,7 +149,7 @@ fn a_record_that_was_lost_costs_a_look_up_and_no_registration() {
 }
 
 #[test]
-fn the_secondary_key_is_taken_where_the_primary_was_rolled_over() {
+fn the_secondary_key_is_used_after_the_primary_was_rolled_over() {
     // The operator replaced the primary key.
     let emulator = service(OTHER_KEY, Some(TOASTER_KEY));
     let mut device = Device::new([GROUP_KEY, TOASTER_KEY]);

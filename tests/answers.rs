@@ -83,7 +83,7 @@ const MEMBERS: [&str; 19] = [
 ];
 
 #[test]
-fn an_error_body_keeps_code_and_tracking_id_whatever_else_it_has() {
+fn an_error_body_keeps_code_and_tracking_id_beside_any_other_member() {
     // In the form of RFC 7807.
     let problem = format!(
         r#"{{"type":"about:blank","title":"Conflict","status":409,"errorCode":404201,"trackingId":"{TRACKING_ID}"}}"#
@@ -245,7 +245,7 @@ fn a_refused_credential_is_a_key_or_a_certificate() {
 }
 
 #[test]
-fn a_request_that_cannot_be_read_or_is_too_large_is_the_payloads_fault() {
+fn an_unreadable_or_too_large_request_blames_the_payload() {
     for (status, body, part) in [
         (
             400,
@@ -326,7 +326,7 @@ fn a_request_that_is_too_large_is_not_sent() {
 
 /// The body contains the keys of a TPM and a `csr`. A look-up has neither payload nor `csr`.
 #[test]
-fn everything_in_the_body_counts() {
+fn tpm_keys_and_csr_count_towards_the_size_limit() {
     let tpm = Attestation::tpm(TpmKeys { endorsement_key: &[1; 316], storage_root_key: &[2; 314] });
     let der = rcgen::CertificateParams::default()
         .serialize_request(&rcgen::KeyPair::generate().unwrap())
@@ -439,7 +439,7 @@ fn a_hub_may_have_a_port() {
 }
 
 #[test]
-fn nothing_else_is_a_hub_and_the_refused_value_is_shown() {
+fn an_invalid_hub_is_malformed_and_can_be_shown() {
     let long = "h".repeat(254);
     let hubs = [
         "",

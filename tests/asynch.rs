@@ -145,7 +145,7 @@ impl SignAsync for Chip {
 
 /// A resumed run does not repeat a request that was answered, as the module documentation says.
 #[test]
-fn a_future_dropped_at_any_await_goes_on_to_the_same_assignment() {
+fn a_future_dropped_at_any_await_resumes_to_the_same_assignment() {
     let mut dropped = 0;
     loop {
         let (service, mut chip) = (Service::default(), Chip::default());
@@ -175,7 +175,7 @@ fn a_future_dropped_at_any_await_goes_on_to_the_same_assignment() {
 
 /// The future is dropped twice in a run, at any two awaits.
 #[test]
-fn a_future_dropped_twice_goes_on_to_the_same_assignment() {
+fn a_future_dropped_twice_resumes_to_the_same_assignment() {
     for first in 1..45 {
         for second in 1..45 {
             let (service, mut chip) = (Service::default(), Chip::default());
@@ -192,7 +192,7 @@ fn a_future_dropped_twice_goes_on_to_the_same_assignment() {
 }
 
 #[test]
-fn a_future_dropped_at_every_await_comes_to_its_end_all_the_same() {
+fn a_future_dropped_at_every_await_still_ends() {
     let (service, mut chip) = (Service::default(), Chip::default());
     let mut provisioning = toaster().with_retry_policy(RetryPolicy::new().with_timeout(Duration::from_secs(9999)));
     provisioning.start(service.clock.now(), UNIX_TIME);
@@ -205,7 +205,7 @@ fn a_future_dropped_at_every_await_comes_to_its_end_all_the_same() {
 
 /// A future that was never polled does nothing.
 #[test]
-fn a_future_that_was_never_polled_leaves_the_run_as_it_was() {
+fn a_future_that_is_never_polled_does_not_change_the_run() {
     let (service, mut chip) = (Service::default(), Chip::default());
     let mut provisioning = toaster();
     drop(service.run(&mut chip, &mut provisioning));

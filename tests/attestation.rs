@@ -119,7 +119,7 @@ fn documentation() -> Result<(), Failed> {
         let cells = COLUMNS.map(|(transport, _)| not_offered(row, transport).unwrap_or("yes")).join(" | ");
         let line = format!("| {name} | {cells} |");
         if !documentation.lines().any(|each| each == line) {
-            return Err(format!("docs/attestation.md wants the line\n{line}").into());
+            return Err(format!("docs/attestation.md needs the line\n{line}").into());
         }
     }
     Ok(())

@@ -46,7 +46,7 @@ fn one_connection_carries_the_whole_run() {
 }
 
 #[test]
-fn a_connection_that_the_service_ends_is_followed_by_another() {
+fn a_closed_connection_is_replaced() {
     for close in ["Connection: close\r\n", ""] {
         let headers = format!("{RETRY_3}{close}");
         let script = Script::new([
@@ -69,7 +69,7 @@ fn a_connection_that_the_service_ends_is_followed_by_another() {
 
 /// For a modem with one socket, or a board with memory for one TLS session.
 #[test]
-fn no_two_connections_are_held_at_once() {
+fn only_one_connection_is_open_at_a_time() {
     struct Counted<'c>(Stream, &'c std::cell::Cell<u32>);
     impl Drop for Counted<'_> {
         fn drop(&mut self) {
@@ -119,7 +119,7 @@ fn no_two_connections_are_held_at_once() {
 
 /// Opening a stream is part of the request, so `connect` gets the deadline of the request.
 #[test]
-fn connecting_is_bounded_as_the_request_is() {
+fn connect_has_the_deadline_of_the_request() {
     let script = Script::new([vec![bytes(http("200 OK", "", ASSIGNED))]]);
     let mut deadlines = Vec::new();
     let mut connect = |deadline: Duration| {
@@ -139,7 +139,7 @@ fn connecting_is_bounded_as_the_request_is() {
 }
 
 #[test]
-fn a_stream_that_takes_nothing_does_not_panic() {
+fn a_stream_that_accepts_no_bytes_does_not_panic() {
     let script = Script::new(vec![vec![Act::TakeNothing]; 9]);
     let error = toaster_over(&script).unwrap_err();
     assert_eq!(error, Error::Provisioning(Dps::Transport(TransportError::Closed)));
@@ -159,7 +159,7 @@ fn the_error_of_the_stream_is_returned() {
 
 /// An untrusted certificate and a proxy that rejects the device are final: a retry would not change them.
 #[test]
-fn a_connection_that_is_refused_for_good_is_not_tried_again() {
+fn a_final_connection_error_is_not_retried() {
     let cases: [(ConnectError<Refused>, Error<Refused, Broken>, _, _); 2] = [
         (ConnectError::Untrusted(Refused), Error::Untrusted(Refused), Dps::Untrusted, Fault::Peer),
         (ConnectError::ProxyRefused(Refused), Error::ProxyRefused(Refused), Dps::ProxyRefused, Fault::Caller),
@@ -178,7 +178,7 @@ fn a_connection_that_is_refused_for_good_is_not_tried_again() {
             blocking::run(&mut provisioning, &mut toaster_key(), &mut buffer, &mut connect, clock, |_| (), |_| ());
         let error = result.unwrap_err();
         assert_eq!((error, error.kind(), error.fault()), (expected, kind, fault));
-        assert_eq!(error.to_string(), format!("{kind}: nobody listens"));
+        assert_eq!(error.to_string(), format!("{kind}: connection refused"));
         assert_eq!(attempts, 1);
         assert!(!provisioning.register_was_sent());
     }

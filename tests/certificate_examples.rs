@@ -65,7 +65,7 @@ fn refused(output: &Output, why: &str) {
 }
 
 #[test]
-fn what_is_issued_lets_the_device_in() {
+fn the_issued_certificate_is_accepted() {
     let emulator = emulator();
     let directory = tempfile::tempdir().unwrap();
     // An older file that every user can read.
@@ -110,7 +110,7 @@ fn nothing_is_issued_without_a_policy() {
 }
 
 #[test]
-fn a_server_that_is_not_trusted_is_not_tried_again() {
+fn an_untrusted_server_is_not_tried_again() {
     let (emulator, other) = (emulator(), emulator());
     let directory = tempfile::tempdir().unwrap();
     assigned(&csr(&emulator, directory.path()));

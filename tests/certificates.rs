@@ -72,7 +72,7 @@ fn result<'b>(provisioning: &'b mut Provisioning<'_>, body: &'b str) -> Assignme
 }
 
 #[test]
-fn the_request_carries_the_csr_in_the_version_that_knows_it() {
+fn a_request_with_a_csr_uses_an_api_version_with_csr() {
     let device = Device::new(&PKCS_ECDSA_P256_SHA256);
     let with_csr = || registration(TOASTER).with_payload(PAYLOAD).unwrap().with_csr(device.csr());
     let base64 = BASE64_STANDARD.encode(&device.request);
@@ -98,7 +98,7 @@ fn the_request_carries_the_csr_in_the_version_that_knows_it() {
 }
 
 #[test]
-fn the_leaf_is_the_one_with_the_devices_key_wherever_it_stands() {
+fn the_leaf_has_the_devices_key_and_may_have_any_position() {
     for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519, &PKCS_RSA_SHA256] {
         let device = Device::new(algorithm);
         let mut provisioning = Provisioning::new(registration(TOASTER), Attestation::x509());
@@ -115,7 +115,7 @@ fn the_leaf_is_the_one_with_the_devices_key_wherever_it_stands() {
 }
 
 #[test]
-fn what_else_is_in_the_chain_does_not_hide_the_leaf() {
+fn other_certificates_in_the_chain_do_not_hide_the_leaf() {
     let device = Device::new(&PKCS_ECDSA_P256_SHA256);
     let [leaf, root] = device.chain();
     let chain = json(&[root, leaf.clone()]);
@@ -159,7 +159,7 @@ fn a_chain_without_the_devices_key_contradicts_the_request() {
 }
 
 #[test]
-fn a_buffer_too_small_names_a_size_that_suffices() {
+fn a_small_buffer_error_names_a_sufficient_size() {
     let device = Device::new(&PKCS_ECDSA_P256_SHA256);
     let [leaf, root] = device.chain();
     let body = assigned(&json(&[leaf.clone(), root]));

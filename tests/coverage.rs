@@ -20,7 +20,7 @@ fn rows(list: &str) -> Vec<(&str, &str, &str)> {
     let rows = list.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| # "));
     rows.map(|row| match row.split(" | ").collect::<Vec<_>>()[..] {
         [id, _, _, status, _] => (id.trim_start_matches("| "), status, row),
-        _ => panic!("five columns are wanted: {row}"),
+        _ => panic!("a row must have five columns: {row}"),
     })
     .collect()
 }
@@ -39,7 +39,7 @@ fn every_test_that_is_named_exists() {
         }
         // The name must be a test, not a helper function.
         let at = source.find(&format!("fn {function}(")).unwrap_or_else(|| panic!("{path} has no fn {function}"));
-        assert!(source[..at].trim_end().ends_with("#[test]"), "{path}: fn {function} is no test");
+        assert!(source[..at].trim_end().ends_with("#[test]"), "{path}: fn {function} is not a test");
     }
 }
 
@@ -48,7 +48,7 @@ fn every_row_names_a_test_or_says_why_not() {
     let list = list();
     let rows = rows(&list);
     let ids: BTreeSet<_> = rows.iter().map(|(id, ..)| id).collect();
-    assert_eq!(ids.len(), rows.len(), "an ID is there twice");
+    assert_eq!(ids.len(), rows.len(), "an ID exists twice");
     for (id, status, row) in rows {
         match status {
             "shown" | "partly" => assert!(!references(row).is_empty(), "{id} names no test"),
@@ -59,7 +59,7 @@ fn every_row_names_a_test_or_says_why_not() {
 }
 
 #[test]
-fn the_gaps_at_the_end_are_those_of_the_rows() {
+fn the_list_of_gaps_equals_the_rows() {
     let list = list();
     let (tables, gaps) = list.split_once("\n## Gaps\n").unwrap();
     let rows = rows(tables);

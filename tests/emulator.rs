@@ -265,7 +265,7 @@ fn the_primary_and_the_secondary_key_of_an_individual_enrollment() {
 }
 
 #[test]
-fn throttling_is_waited_out() {
+fn throttled_requests_are_repeated() {
     for transport in TRANSPORTS {
         let emulator = contoso();
         let throttled = r#"{"errorCode":429001,"trackingId":"","message":"Operations are being throttled for this tenant.","timestampUtc":"2026-01-01T00:00:00.0000000Z"}"#;
@@ -277,7 +277,7 @@ fn throttling_is_waited_out() {
 }
 
 #[test]
-fn lost_answers_are_asked_for_again() {
+fn requests_with_lost_answers_are_repeated() {
     for transport in TRANSPORTS {
         let emulator = contoso();
         for operation in [Operation::Register, Operation::Status] {
@@ -291,7 +291,7 @@ fn lost_answers_are_asked_for_again() {
 }
 
 #[test]
-fn a_second_registration_is_no_initial_assignment() {
+fn a_second_registration_is_not_an_initial_assignment() {
     for transport in TRANSPORTS {
         let emulator = contoso();
         assert!(run(&emulator, transport, TOASTER, &toaster_key()).unwrap().initial);
@@ -314,7 +314,7 @@ fn bodies_with_a_length_and_in_chunks() {
 }
 
 #[test]
-fn a_certificate_of_another_ca_is_no_service() {
+fn a_certificate_of_another_ca_is_untrusted() {
     let emulator = contoso();
     let other = contoso();
     let endpoint = Endpoint::parse(emulator.https_url().unwrap()).unwrap();

@@ -259,7 +259,7 @@ fn the_transports_add_their_own_cause() {
 }
 
 #[test]
-fn defaults_are_what_new_makes() {
+fn default_equals_new() {
     assert_eq!(RetryPolicy::default(), RetryPolicy::new());
     assert_eq!(ReprovisioningPolicy::default(), ReprovisioningPolicy::new());
     assert_eq!(Endpoint::default(), Endpoint::GLOBAL);

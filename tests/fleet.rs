@@ -67,7 +67,7 @@ impl Dice {
 /// Each device gets one assignment, and the service has the same one. The service assigned the device at most as often
 /// as the device had to register, always to the same hub.
 #[test]
-fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
+fn two_hundred_devices_are_assigned_once_each_despite_losses() {
     const DEVICES: u32 = 200;
     let mut config = Config::contoso();
     config.contoso.throttle_every = NonZeroU32::new(10);
@@ -123,7 +123,7 @@ fn two_hundred_devices_are_assigned_once_each_whatever_gets_lost() {
 
 /// Drops every n-th request, as the emulator does with `--drop-every`. Over MQTT, this ends the session.
 #[test]
-fn dropped_connections_lose_no_device_over_http_and_mqtt() {
+fn all_devices_are_assigned_despite_dropped_connections() {
     let mut config = Config::contoso();
     config.behaviour.drop_every = NonZeroU32::new(10);
     let emulator = builder(config).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
@@ -325,7 +325,7 @@ fn a_certificate_that_is_not_trusted_is_reported_with_its_cause() {
 
 /// `--verify` detects that the service now names another assignment.
 #[test]
-fn a_service_that_changes_its_mind_is_found_out() {
+fn verify_finds_another_assignment() {
     let emulator = builder(Config::contoso()).start().unwrap();
     let elsewhere = json!({ "assignedHub": "elsewhere.azure-devices.net" });
     emulator.script(Script::merge(Operation::Lookup, elsewhere).for_device(&id(2)));
@@ -349,7 +349,7 @@ fn a_service_that_changes_its_mind_is_found_out() {
 
 /// Two devices with the same identity are reported.
 #[test]
-fn shared_identities_are_found_out() {
+fn shared_identities_are_reported() {
     let emulator = builder(Config::contoso()).start().unwrap();
     emulator.update(|config| config.behaviour.result_at_once = true);
     let same = json!({ "registrationState": { "deviceId": id(1) } });
@@ -364,7 +364,7 @@ fn shared_identities_are_found_out() {
 
 /// Connected devices report the same counts as the hub.
 #[test]
-fn connected_devices_report_and_send_and_all_of_it_is_there() {
+fn the_hub_has_all_reports_and_telemetry() {
     const DEVICES: u32 = 30;
     let emulator = builder(Config::contoso()).https("127.0.0.1:0").mqtt("127.0.0.1:0").mqtts("127.0.0.1:0");
     let emulator = emulator.start().unwrap();
@@ -404,7 +404,7 @@ fn connected_devices_report_and_send_and_all_of_it_is_there() {
 
 /// A device does not retry at a hub that rejects it. It retries at a hub that is unreachable.
 #[test]
-fn a_hub_that_refuses_and_a_hub_that_is_down_are_told_apart() {
+fn only_an_unreachable_hub_is_tried_again() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").mqtt("127.0.0.1:0").start().unwrap();
     assert_eq!(output_of(&mut fleet(emulator.http_url().unwrap(), 3)).status.code(), Some(0));
     emulator.set_hub_enabled(&id(2), false).unwrap();
@@ -455,7 +455,7 @@ fn an_interrupt_prints_the_summary_so_far() {
 
 /// An invalid command line ends with exit code 2 and a message, before any request.
 #[test]
-fn a_wrong_command_line_is_refused() {
+fn an_invalid_command_line_is_a_usage_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "no key").unwrap();
     let file = file.path().to_str().unwrap();

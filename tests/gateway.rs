@@ -128,7 +128,7 @@ fn the_payload_goes_to_the_webhook_inline_or_from_a_file() {
 }
 
 #[test]
-fn progress_is_told_on_stderr_and_only_where_wanted() {
+fn progress_is_on_stderr_and_can_be_turned_off() {
     let emulator = start(polled());
     let run = Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY).run();
     let steps: Vec<_> = run.stderr.lines().skip(1).collect();
@@ -245,7 +245,7 @@ fn derive_key_names_the_line_of_a_wrong_id() {
 }
 
 #[test]
-fn the_secondary_key_where_the_service_refuses_the_first() {
+fn the_secondary_key_is_used_if_the_first_is_rejected() {
     let emulator = emulator();
     let ca = temporary("secondary-ca.pem", emulator.ca_pem());
     let mqtt = emulator.mqtts_url().unwrap().replace("mqtts://", "");
@@ -292,7 +292,7 @@ fn the_secondary_key_where_the_service_refuses_the_first() {
 // ---- Certificates ----
 
 #[test]
-fn a_certificate_in_the_keys_place() {
+fn a_certificate_instead_of_a_key() {
     let device = Device::new("sn-007");
     let [root, intermediate] = authorities();
     let emulator = start(by_certificate("sn-007", &device, &root.pem()));
@@ -447,7 +447,7 @@ fn no_certificate_is_issued() {
 // ---- The record ----
 
 #[test]
-fn a_record_spares_the_service() {
+fn a_record_avoids_a_request() {
     let emulator = emulator();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("record");
@@ -494,7 +494,7 @@ fn a_record_spares_the_service() {
 }
 
 #[test]
-fn a_bad_record_is_refused_and_written_anew() {
+fn a_bad_record_is_replaced() {
     let emulator = emulator();
     let file = temporary("bad-record", "");
     let gateway = |id, key| {
@@ -541,7 +541,7 @@ fn a_bad_record_is_refused_and_written_anew() {
 }
 
 #[test]
-fn the_records_connection_string_has_what_the_service_accepted() {
+fn the_records_connection_string_has_the_accepted_key() {
     let emulator = emulator();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("record");
@@ -561,7 +561,7 @@ fn the_records_connection_string_has_what_the_service_accepted() {
 }
 
 #[test]
-fn a_record_has_the_certificate_for_this_csr_or_does_not_count() {
+fn a_record_without_the_certificate_for_this_csr_is_ignored() {
     let mut config = polled();
     config.behaviour.result_at_once = true;
     config.enrollment_groups[0].certificate_policy = Some("short-lived".to_owned());
@@ -650,7 +650,7 @@ fn a_new_registration_begins_with_the_key_of_the_record() {
 // ---- The status look-up ----
 
 #[test]
-fn the_status_is_that_of_the_last_registration_and_registers_nothing() {
+fn status_shows_the_last_registration_and_registers_nothing() {
     let emulator = emulator();
     let ca = temporary("status-ca.pem", emulator.ca_pem());
     let status = || Gateway::to(http(&emulator), TOASTER).args(&["--status"]).key(TOASTER_KEY);
@@ -678,7 +678,7 @@ fn the_status_is_that_of_the_last_registration_and_registers_nothing() {
 }
 
 #[test]
-fn a_registration_without_a_hub_has_no_status_to_tell() {
+fn the_status_of_a_device_without_a_hub_is_an_error() {
     let emulator = emulator();
     let status = || Gateway::to(http(&emulator), TOASTER).args(&["--status", "--json"]).key(TOASTER_KEY);
     for (state, code) in [
@@ -712,7 +712,7 @@ fn the_api_version_can_be_chosen() {
 // ---- TLS ----
 
 #[test]
-fn https_with_the_ca_that_the_emulator_wrote_and_not_without() {
+fn https_needs_the_ca_that_the_emulator_wrote() {
     let emulator = start(polled());
     let ca = temporary("ca.pem", emulator.ca_pem());
     let ca = ca.to_str().unwrap();
@@ -799,7 +799,7 @@ fn https_of_minreq_with_ssl_cert_file() {
 }
 
 #[test]
-fn what_speaks_no_tls_is_given_up_at_once() {
+fn a_server_without_tls_fails_at_once() {
     let emulator = emulator();
     let url = http(&emulator).replace("http:", "https:");
     let run = Gateway::to(&url, TOASTER).args(&["--timeout", "30"]).key(TOASTER_KEY).run();
@@ -826,23 +826,23 @@ fn usage() {
     let both = || with_certificate(certificate, private_key);
     let runs = [
         ("plain http to another host", Gateway::to(&elsewhere, TOASTER).key(TOASTER_KEY)),
-        ("nothing at all", Gateway::bare(&[])),
+        ("no arguments", Gateway::bare(&[])),
         ("no scope", Gateway::bare(&["--rid", TOASTER]).key(TOASTER_KEY)),
         ("a registration ID with a blank", Gateway::to(url, "sn 007").key(TOASTER_KEY)),
         ("no key", Gateway::to(url, TOASTER)),
-        ("a key that is none", Gateway::to(url, TOASTER).key("no-base64!")),
-        ("a key that is none, in argv", Gateway::to(url, TOASTER).args(&["--key", "no-base64!"])),
-        ("a key file that is not there", own(&["--key-file", "/no/such/file"])),
+        ("an invalid key", Gateway::to(url, TOASTER).key("no-base64!")),
+        ("an invalid key as an argument", Gateway::to(url, TOASTER).args(&["--key", "no-base64!"])),
+        ("a missing key file", own(&["--key-file", "/no/such/file"])),
         ("two keys", own(&["--key-file", "-", "--key", TOASTER_KEY])),
-        ("a payload that is no object", own(&["--payload", "[1]"])),
-        ("a payload that is no JSON", own(&["--payload", "{1}"])),
+        ("a payload that is not an object", own(&["--payload", "[1]"])),
+        ("a payload that is not JSON", own(&["--payload", "{1}"])),
         ("a CA for http", own(&["--ca", no_certificate])),
         ("a CA file without a certificate", {
             let gateway = Gateway::to(https(&emulator), TOASTER).key(TOASTER_KEY);
             gateway.args(&["--ca", no_certificate])
         }),
-        ("no time", own(&["--timeout", "0"])),
-        ("a secondary key that is none", own(&[]).secondary_key("no-base64!")),
+        ("a time-out of 0", own(&["--timeout", "0"])),
+        ("an invalid secondary key", own(&[]).secondary_key("no-base64!")),
         ("two keys on one standard input", own(&["--key-file", "-", "--secondary-key-file", "-"])),
         ("a PEM key without its certificate", own(&["--key-file", private_key])),
         ("a certificate for http", Gateway::to(url, TOASTER).args(&["--cp", certificate, "--kp", private_key])),
@@ -852,18 +852,21 @@ fn usage() {
         ("a certificate and a key file", both().args(&["--key-file", private_key])),
         ("a certificate and a group's key", both().args(&["--compute-key"])),
         ("a certificate and a secondary key", both().args(&["--secondary-key-file", private_key])),
-        ("a certificate file that is not there", with_certificate("/no/such/file", private_key)),
+        ("a missing certificate file", with_certificate("/no/such/file", private_key)),
         ("a certificate file without a certificate", with_certificate(private_key, private_key)),
-        ("a key file that is not there", with_certificate(certificate, "/no/such/file")),
+        ("a missing key file", with_certificate(certificate, "/no/such/file")),
         ("a key file without a key", with_certificate(certificate, certificate)),
         ("another certificate's key", with_certificate(certificate, other_key)),
-        ("a csr that is not there", own(&["--csr", "/no/such/file"])),
-        ("a csr that is none", own(&["--csr", certificate])),
+        ("a missing csr", own(&["--csr", "/no/such/file"])),
+        ("a certificate as the csr", own(&["--csr", certificate])),
         ("an empty csr", own(&["--csr", no_certificate])),
-        ("a certificate for nobody to ask for", own(&["--issued-out", "issued.pem"])),
-        ("a file in no directory", own(&["--csr", csr, "--issued-out", "/no/such/directory/issued.pem"])),
-        ("a file that is a directory", own(&["--csr", csr, "--issued-out", env!("CARGO_TARGET_TMPDIR")])),
-        ("a file that is a device", own(&["--csr", csr, "--issued-out", "/dev/null"])),
+        ("--issued-out without --csr", own(&["--issued-out", "issued.pem"])),
+        (
+            "an output file in a missing directory",
+            own(&["--csr", csr, "--issued-out", "/no/such/directory/issued.pem"]),
+        ),
+        ("a directory as the output file", own(&["--csr", csr, "--issued-out", env!("CARGO_TARGET_TMPDIR")])),
+        ("a device as the output file", own(&["--csr", csr, "--issued-out", "/dev/null"])),
         ("a status with a payload", own(&["--status", "--payload", "{}"])),
         ("a status with a csr", own(&["--status", "--csr", csr])),
         ("a status over MQTT", {
@@ -871,11 +874,11 @@ fn usage() {
             gateway.args(&["--status", "--transport", "mqtt"])
         }),
         ("a status of a record", own(&["--status", "--record", "record"])),
-        ("a record in no directory", own(&["--record", "/no/such/directory/record"])),
-        ("a record that is a directory", own(&["--record", env!("CARGO_TARGET_TMPDIR")])),
-        ("no record to do without", own(&["--reprovision"])),
-        ("no version", own(&["--api-version", ""])),
-        ("a version that is more", own(&["--api-version", "2021-06-01&x=y"])),
+        ("a record in a missing directory", own(&["--record", "/no/such/directory/record"])),
+        ("a directory as the record", own(&["--record", env!("CARGO_TARGET_TMPDIR")])),
+        ("--reprovision without --record", own(&["--reprovision"])),
+        ("an empty API version", own(&["--api-version", ""])),
+        ("an invalid API version", own(&["--api-version", "2021-06-01&x=y"])),
     ];
     for (what, gateway) in runs {
         let run = gateway.may_not_print("no-base64!").may_not_print(&device.private_key_line()).run();
@@ -1008,7 +1011,7 @@ fn unreachable() {
 
 /// The server sends a handshake record byte by byte. Each byte arrives in time, but the record is never complete.
 #[test]
-fn a_handshake_that_trickles_is_given_up() {
+fn a_slow_handshake_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -1071,7 +1074,7 @@ fn not_dps() {
 }
 
 #[test]
-fn a_terminal_is_told_nothing_by_the_service() {
+fn the_service_cannot_control_the_terminal() {
     let emulator = emulator();
     let message = r#"{"errorCode":400000,"message":"\u001b[2Jgotcha"}"#;
     emulator.script(Script::respond(Operation::Register, 400, &[], message));

@@ -46,7 +46,7 @@ fn the_services_answers_in_pieces_of_every_size() {
 }
 
 #[test]
-fn an_answer_cut_at_any_byte_is_no_answer() {
+fn an_answer_cut_at_any_byte_is_incomplete() {
     for answer in [http("200 OK", "", ASSIGNED), http_chunked("200 OK", "", ASSIGNED, 16)] {
         for len in 0..answer.len() {
             assert_eq!(read(&answer[..len], 64, 2048), Err(CLOSED), "{len}");
@@ -86,7 +86,7 @@ fn framing() {
 }
 
 #[test]
-fn what_follows_an_answer_ends_the_connection() {
+fn bytes_after_an_answer_end_the_connection() {
     let (response, body) = read(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK", 100, 256).unwrap();
     assert_eq!((body.as_slice(), response.keep_alive), (&b"{}"[..], false));
 }
@@ -109,7 +109,7 @@ fn retry_after() {
 }
 
 #[test]
-fn what_is_not_http_is_malformed() {
+fn invalid_http_is_malformed() {
     let head = Err(Malformed::HttpHead.into());
     let chunk = Err(Malformed::HttpChunk.into());
     for (text, expected) in [
@@ -165,7 +165,7 @@ fn a_wrong_buffer_is_an_error_without_panic() {
 }
 
 #[test]
-fn a_buffer_that_is_too_small_says_how_much_is_needed() {
+fn a_small_buffer_error_names_the_needed_size() {
     let too_small = |answer: &[u8], size| match read(answer, 16, size) {
         Err(Error::BufferTooSmall(BufferTooSmall { needed, exact, .. })) => (needed, exact),
         other => panic!("{size}: {other:?}"),

@@ -34,7 +34,7 @@ fn against(answer: &[u8]) -> (Result<String, Error>, String) {
 }
 
 #[test]
-fn a_request_like_any_other() {
+fn minreq_sends_the_same_request() {
     let (result, request) = against(&http("200 OK", "", ASSIGNED));
     assert_eq!(result.as_deref(), Ok(TOASTERS_HUB));
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
@@ -46,7 +46,7 @@ fn a_request_like_any_other() {
 }
 
 #[test]
-fn a_redirect_takes_the_token_nowhere() {
+fn a_redirect_is_not_followed() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let location = format!("Location: http://{}/\r\n", elsewhere.local_addr().unwrap());
@@ -54,11 +54,11 @@ fn a_redirect_takes_the_token_nowhere() {
         let result = against(&http(status, &location, "")).0;
         assert!(matches!(result, Err(Error::Refused(refusal)) if refusal.http_status / 100 == 3), "{result:?}");
     }
-    assert!(elsewhere.accept().is_err(), "somebody followed the redirect");
+    assert!(elsewhere.accept().is_err(), "the redirect was followed");
 }
 
 #[test]
-fn a_body_that_does_not_fit_says_how_much_it_needs() {
+fn a_small_buffer_error_names_the_needed_size() {
     let body = ASSIGNED.replace("value1", &"x".repeat(2000));
     let Err(Error::BufferTooSmall(error)) = against(&http("200 OK", "", &body)).0 else { panic!() };
     assert_eq!((error.needed, error.exact), (body.len(), true));
@@ -67,7 +67,7 @@ fn a_body_that_does_not_fit_says_how_much_it_needs() {
 }
 
 #[test]
-fn a_run_without_any_bound_does_not_panic() {
+fn a_run_without_a_time_limit_does_not_panic() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let peer = thread::spawn(move || {
@@ -75,15 +75,15 @@ fn a_run_without_any_bound_does_not_panic() {
         let _ = socket.read(&mut [0; 4096]).unwrap();
         socket.write_all(&http("200 OK", "", ASSIGNED)).unwrap();
     });
-    let for_ever = std::time::Duration::MAX;
-    let policy = RetryPolicy::new().with_timeout(for_ever).with_request_timeout(for_ever);
+    let unlimited = std::time::Duration::MAX;
+    let policy = RetryPolicy::new().with_timeout(unlimited).with_request_timeout(unlimited);
     let mut provisioning = toaster().with_endpoint(Endpoint::parse(&url).unwrap()).with_retry_policy(policy);
     assert!(provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut [0; 1024]).is_ok());
     peer.join().unwrap();
 }
 
 #[test]
-fn nobody_listens() {
+fn an_unreachable_server() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (url, expected) in [
         (format!("http://{address}"), Error::Transport(TransportError::Connect)),
@@ -100,7 +100,7 @@ fn nobody_listens() {
 
 /// RFC 6761: no name in `invalid` exists. Nothing was sent.
 #[test]
-fn a_name_that_is_not_resolved_is_no_connection() {
+fn an_unknown_host_is_a_connect_error() {
     let policy = RetryPolicy::new().with_max_retries(0);
     let mut provisioning = toaster().with_endpoint(Endpoint::parse("dps.invalid").unwrap()).with_retry_policy(policy);
     let error = provision(&mut provisioning, &mut toaster_key(), Transport::Minreq, "", &mut [0; 1024]).unwrap_err();
@@ -110,7 +110,7 @@ fn a_name_that_is_not_resolved_is_no_connection() {
 
 /// Environment variables must exist before a process starts, so this test starts itself again.
 #[test]
-fn a_proxy_is_refused_and_not_passed_by() {
+fn a_proxy_is_an_error_and_is_not_bypassed() {
     const CHILD: &str = "AZURE_DPS_TEST_CHILD";
     if let Ok(variable) = std::env::var(CHILD) {
         let run = |url| {
@@ -132,7 +132,7 @@ fn a_proxy_is_refused_and_not_passed_by() {
     }
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         let mut process = std::process::Command::new(std::env::current_exe().unwrap());
-        process.args(["--exact", "a_proxy_is_refused_and_not_passed_by"]).env(CHILD, variable);
+        process.args(["--exact", "a_proxy_is_an_error_and_is_not_bypassed"]).env(CHILD, variable);
         for name in PROXY_VARIABLES {
             process.env_remove(name);
         }

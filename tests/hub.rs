@@ -30,7 +30,7 @@ fn with_device_id(device_id: &str) -> String {
 }
 
 #[test]
-fn tokens_are_those_of_another_implementation() {
+fn tokens_equal_those_of_another_implementation() {
     let rows = include_str!("vectors/hub-tokens.tsv").lines().filter(|line| !line.starts_with('#'));
     let mut count = 0;
     for row in rows {
@@ -90,7 +90,7 @@ fn a_device_id_may_need_every_kind_of_escape() {
 }
 
 #[test]
-fn the_user_name_says_what_the_caller_wants() {
+fn the_user_name_has_the_callers_parameters() {
     let mut buffer = [0; 256];
     let expected = format!(
         "{TOASTERS_HUB}/{TOASTER}/?api-version=2025-08-01-preview&DeviceClientType=toaster%2F1.2%20%28rev%26b%29"
@@ -142,7 +142,7 @@ fn a_small_buffer_error_names_the_size_it_needs() {
 }
 
 #[test]
-fn what_was_kept_elsewhere_is_checked() {
+fn stored_values_are_checked() {
     let long = "h".repeat(254);
     for host in ["", "hub.azure-devices.net;x509=true", "hub/..", "hub\n", "häb", "hub:", "hub:0", "hub:8883/", &long]
     {
@@ -174,7 +174,7 @@ fn a_port_is_not_part_of_the_hub_name() {
 }
 
 #[test]
-fn a_signer_that_fails_ends_in_its_own_error() {
+fn the_error_of_a_signer_is_returned() {
     struct Broken;
     impl Sign for Broken {
         fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {

@@ -7,7 +7,7 @@ mod support;
 #[path = "../ci/programs"]
 mod programs {
     pub mod hub_session;
-    #[allow(dead_code, reason = "the client is what is needed of it")]
+    #[allow(dead_code, reason = "only the client is used")]
     pub mod own_mqtt;
 }
 

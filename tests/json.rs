@@ -87,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn so_are_objects_with_one_character_changed(json in any_object(), at in any::<prop::sample::Index>(), new in any::<char>()) {
+    fn objects_with_a_changed_character_are_read_as_serde_json_reads_them(json in any_object(), at in any::<prop::sample::Index>(), new in any::<char>()) {
         let text: Vec<char> = json.to_string().chars().collect();
         let at = at.index(text.len());
         for replacement in [vec![], vec![new], vec!['"'], vec!['\\'], vec![','], vec!['}'], vec![']'], vec!['0'], vec!['{', text[at]]] {
@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn so_is_soup(text in "[\\[\\]{}:,\"\\\\truefalsn0-9.eE+ud8c \n\t-]{0,40}") {
+    fn random_text_is_read_as_serde_json_reads_it(text in "[\\[\\]{}:,\"\\\\truefalsn0-9.eE+ud8c \n\t-]{0,40}") {
         agree(&text);
         agree(&format!("{{\"a\":{text}}}"));
         agree(&format!("{{\"a\":\"{text}\"}}"));
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn copies_are_decoded_and_say_how_much_they_need(text in any::<String>()) {
+    fn text_is_decoded_and_a_small_buffer_error_names_the_needed_size(text in any::<String>()) {
         let json = serde_json::json!({ "a": text }).to_string();
         let read = Object::parse(&json).unwrap().get("a").unwrap().text().unwrap();
         prop_assert!(read == text.as_str());
@@ -176,7 +176,7 @@ fn corners() {
 }
 
 #[test]
-fn depth_is_bounded() {
+fn depth_is_limited() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
         let nested = |depth: usize| format!(r#"{{"p":{}1{}}}"#, open.repeat(depth), close.repeat(depth));
         assert!(Object::parse(&nested(MAX_DEPTH - 1)).is_ok());

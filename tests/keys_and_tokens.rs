@@ -65,7 +65,7 @@ fn expiries_are_written_in_full() {
 }
 
 #[test]
-fn a_token_needs_the_room_that_it_asks_for() {
+fn a_small_buffer_error_names_the_size_of_the_token() {
     let mut key = DeviceKey::from_base64("JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=").unwrap();
     let id = "a:".repeat(64).trim_end_matches(':').to_string();
     let (scope, id) = (IdScope::new("0ne00002193").unwrap(), RegistrationId::new(&id).unwrap());
@@ -107,7 +107,7 @@ fn keys_are_16_to_64_bytes_of_base64() {
 }
 
 #[test]
-fn keys_come_out_as_they_went_in() {
+fn keys_are_written_as_read() {
     for len in 16..=64 {
         let text = base64(&(0..len).map(|byte| byte as u8 * 3).collect::<Vec<_>>());
         let key = DeviceKey::from_base64(&text).unwrap();
@@ -128,7 +128,7 @@ fn nothing_prints_a_key() {
 }
 
 #[test]
-fn a_signer_that_fails_ends_in_its_own_error() {
+fn the_error_of_a_signer_is_returned() {
     struct Broken;
     impl Sign for Broken {
         fn sign(&mut self, _: &[u8], _: &mut [u8; 32]) -> Result<(), SignError> {

@@ -113,7 +113,7 @@ fn over_mqtt(body: &str, buffer: &mut [u8]) -> Result<usize, Error> {
 }
 
 #[test]
-fn an_answer_beyond_the_buffer_is_the_callers_fault_and_says_its_size() {
+fn an_answer_that_does_not_fit_is_the_callers_fault_and_names_its_size() {
     let body = assigned_with_70_000_characters();
     // For each case: the smallest buffer for which the error names the exact size, if the answer has a length.
     let cases: [(&str, Run, Option<usize>); 8] = [
@@ -152,7 +152,7 @@ fn assigned_payload_len() -> usize {
 
 /// The codec reads an answer of any size in the client's own buffer.
 #[test]
-fn the_mqtt_codec_has_no_bound_of_its_own() {
+fn the_mqtt_codec_has_no_size_limit() {
     let body = ASSIGNED.replace("value1", &"x".repeat(200_000));
     let mut provisioning = toaster();
     provisioning.start(Default::default(), UNIX_TIME);

@@ -287,7 +287,7 @@ impl World {
 }
 
 fn object(value: Value) -> serde_json::Map<String, Value> {
-    let Value::Object(object) = value else { panic!("{value} is no object") };
+    let Value::Object(object) = value else { panic!("{value} is not an object") };
     object
 }
 
@@ -380,7 +380,7 @@ const STORY: &[Row] = &[
     },
     Row {
         at: day(8, 1),
-        what: "an hour later it is back",
+        what: "an hour later, the hub is up again",
         act: |world| world.emulator.update(|config| config.behaviour.unavailable_hubs.clear()),
         session: Session::None,
         hub: Some(NEW),
@@ -404,7 +404,7 @@ const STORY: &[Row] = &[
     },
     Row {
         at: day(10, 1),
-        what: "an hour later it does",
+        what: "an hour later, the hub answers",
         act: |world| world.device.hub_address = address(&world.emulator),
         session: Session::None,
         hub: Some(NEW),

@@ -55,7 +55,7 @@ fn a_csr_is_not_looked_up() {
 }
 
 #[test]
-fn everything_of_the_state_is_there() {
+fn the_whole_registration_state_is_readable() {
     let mut provisioning = lookup();
     let body = assigned();
     Bench::start(&mut provisioning).run(&[answers(200, None, body.as_str())]).unwrap();
@@ -118,7 +118,7 @@ fn throttling_and_the_network_are_retried_and_not_found_is_final() {
 }
 
 #[test]
-fn the_service_does_not_offer_it_over_mqtt() {
+fn a_look_up_over_mqtt_is_unsupported() {
     let mut provisioning = lookup();
     provisioning.start(Duration::ZERO, UNIX_TIME);
     let mut buffer = [0; 512];

@@ -163,7 +163,7 @@ fn an_answer_to_another_request_is_ignored() {
 }
 
 #[test]
-fn refusals_are_those_of_http() {
+fn refusals_equal_those_of_http() {
     for (status, body, fault, code) in [
         (401, r#"{"errorCode":401000,"message":"Unauthorized"}"#, Fault::Credential, Some(ErrorCode::UNAUTHORIZED)),
         (401, r#"{"errorCode":401002}"#, Fault::Credential, Some(ErrorCode::CREDENTIAL_REFUSED)),
@@ -203,7 +203,7 @@ fn refusals_are_those_of_http() {
 }
 
 #[test]
-fn a_status_that_is_no_number_is_malformed() {
+fn a_status_that_is_not_a_number_is_malformed() {
     for status in ["", "ok", "2OO", "-200", "65536", "99999999999"] {
         let mut provisioning = toaster();
         registering(&mut provisioning);
@@ -277,7 +277,7 @@ fn passwords() {
 /// If the service rejects the first key, by CONNACK or by a message, the next session has the other
 /// key's password.
 #[test]
-fn the_other_key_opens_another_session() {
+fn the_other_key_needs_a_new_session() {
     let (scope, id) = (IdScope::new(SCOPE).unwrap(), RegistrationId::new(TOASTER).unwrap());
     let wrong = || DeviceKey::from_base64(GROUP_KEY).unwrap();
     for by_connack in [true, false] {
@@ -350,7 +350,7 @@ fn progress_comes_in_order() {
 
 /// CONNACK codes have the meaning that the documentation gives, and no other.
 #[test]
-fn buffers_that_are_too_small_say_how_much_is_needed() {
+fn small_buffer_errors_name_the_needed_size() {
     let mut provisioning = toaster();
     signed(&mut provisioning);
     let needed = mqtt::write_user_name(&provisioning, &mut []).unwrap_err().needed;

@@ -53,7 +53,7 @@ fn run_trusting(ca: &str, url: &str, id: &str, key: &str) -> (bool, String, Stri
 }
 
 #[test]
-fn the_tutorials_devices_and_what_they_tell_their_hubs() {
+fn the_tutorials_devices_and_their_hubs() {
     let emulator = start(|_| ());
     for (id, key, hub) in [(TOASTER, TOASTER_KEY, TOASTERS_HUB), (HEAT_PUMP, HEAT_PUMP_KEY, HEAT_PUMPS_HUB)] {
         let (succeeded, stdout, stderr) = run(&emulator, id, key);
@@ -112,7 +112,7 @@ fn a_device_that_the_webhook_does_not_know() {
 }
 
 #[test]
-fn a_certificate_of_another_ca_ends_it_at_once() {
+fn a_certificate_of_another_ca_ends_the_run_at_once() {
     let (emulator, another) = (start(|_| ()), start(|_| ()));
     let begun = Instant::now();
     let (succeeded, _, stderr) = run_trusting(another.ca_pem(), emulator.mqtts_url().unwrap(), TOASTER, TOASTER_KEY);
@@ -134,7 +134,7 @@ fn a_broken_session_is_opened_again() {
 }
 
 #[test]
-fn an_answer_that_does_not_fit_is_the_devices_own_affair() {
+fn an_answer_that_does_not_fit_names_the_needed_size() {
     let emulator = start(|_| ());
     let payload = "x".repeat(2000);
     let hub = "contoso-toasters-hub-1098.azure-devices.net";

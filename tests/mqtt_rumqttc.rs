@@ -85,7 +85,7 @@ fn the_tutorials_devices() {
 }
 
 #[test]
-fn what_is_refused_says_why() {
+fn a_rejection_has_its_reason() {
     let emulator = start();
     refused(run(&emulator, emulator.ca_pem(), TOASTER, &derived(HEAT_PUMP)), "401000");
     refused(
@@ -100,7 +100,7 @@ fn what_is_refused_says_why() {
 }
 
 #[test]
-fn a_broken_session_is_followed_by_another() {
+fn a_broken_session_is_opened_again() {
     let emulator = start();
     emulator.script(Script::drop_connection(Operation::Status));
     let output = run(&emulator, emulator.ca_pem(), TOASTER, &derived(TOASTER));
@@ -165,7 +165,7 @@ fn answer(id: u16) -> Vec<u8> {
 
 /// An endless stream of packets neither delays the request's time-out nor fills the memory.
 #[test]
-fn a_flood_is_given_up_in_time() {
+fn endless_packets_time_out() {
     const STALLED: Error = Error::Transport(TransportError::Stalled);
     const BROKEN: Error = Error::Transport(TransportError::Stream);
     const TOO_LARGE: Error = Error::BufferTooSmall(BufferTooSmall::at_least((300 << 10) + 3));

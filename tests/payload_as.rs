@@ -271,7 +271,7 @@ fn null() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn the_error_names_the_problem() {
     assert_eq!(payload_as::<Model>("{}").unwrap_err().to_string(), "the JSON has no `name`");
     let long = format!(r#"{{"name":"\t{}"}}"#, "x".repeat(64));
     let Err(PayloadError::BufferTooSmall(error)) = payload_as::<Model>(&long) else { panic!("it fits") };

@@ -83,7 +83,7 @@ fn white_space_around_the_state_is_read_and_not_written() {
 }
 
 #[test]
-fn nothing_is_lost() {
+fn a_record_has_the_whole_assignment() {
     for body in [ASSIGNED, EVERY_FIELD] {
         let fresh = assigned(&registration(TOASTER), body).unwrap();
         let record = record_of(body, KeyChoice::Primary);
@@ -100,7 +100,7 @@ fn nothing_is_lost() {
 }
 
 #[test]
-fn escapes_and_white_space_are_kept_but_in_the_device_id() {
+fn escapes_and_white_space_are_kept_except_in_the_device_id() {
     let body = ASSIGNED
         .replace(&format!(r#""deviceId":"{TOASTER}""#), r#""device\u0049d" : "T\u002b7" ,"other":"a\u002bb""#)
         .replace(r#""registrationState":"#, "\"registrationState\":\n\t");
@@ -153,7 +153,7 @@ fn in_every_place(state: &str) -> Vec<(bool, String)> {
 
 /// The bytes equal those in a second buffer, for each position of the state in the answer.
 #[test]
-fn a_record_takes_the_place_of_its_answer() {
+fn a_record_replaces_its_answer_in_the_buffer() {
     let escaped = |body: &str| body.replace(&format!(r#""deviceId":"{TOASTER}""#), r#""deviceId":"T\u002B7'\u0073""#);
     let null_first = |body: &str| escaped(body).replace(r#""deviceId""#, r#""deviceId":null,"deviceId""#);
     let spaced = |body: &str| escaped(body).replace(r#""deviceId":"#, "\"deviceId\"\n:\t ");
@@ -216,7 +216,7 @@ fn only_an_assignment_has_a_record_in_place() {
 
 /// A device reads the header first, and then as many bytes as the header names.
 #[test]
-fn a_header_says_how_long_its_record_is() {
+fn a_header_has_the_length_of_its_record() {
     for body in [ASSIGNED, EVERY_FIELD] {
         let record = record_of(body, KeyChoice::Primary);
         let flash = [&record[..], &[0xff; 100]].concat();
@@ -244,7 +244,7 @@ fn a_header_says_how_long_its_record_is() {
 }
 
 #[test]
-fn a_buffer_that_is_too_small_says_what_would_do() {
+fn a_small_buffer_error_names_the_needed_size() {
     let registration = registration(TOASTER);
     let assignment = assigned(&registration, ASSIGNED).unwrap();
     let record = record_of(ASSIGNED, KeyChoice::Primary);
@@ -305,7 +305,7 @@ fn power_may_be_lost_at_every_byte() {
 }
 
 #[test]
-fn every_flipped_bit_is_seen() {
+fn every_flipped_bit_is_detected() {
     for body in [ASSIGNED, EVERY_FIELD] {
         let record = record_of(body, KeyChoice::Primary);
         for bit in 0..record.len() * 8 {
@@ -382,7 +382,7 @@ fn a_record_that_no_answer_can_contain_is_rejected() {
 }
 
 #[test]
-fn errors_say_what_is_there() {
+fn errors_describe_the_flash() {
     for (error, words) in [
         (RecordError::Absent, "no record"),
         (RecordError::Layout { version: 2, flags: 0 }, "layout 2 and flags 0x00"),
@@ -452,19 +452,19 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_after_a_right_start(flags in 0..2_u8, len in 0..80_u32, bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn any_bytes_after_a_valid_header(flags in 0..2_u8, len in 0..80_u32, bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let record = [&[b'D', b'p', 1, flags][..], &len.to_le_bytes(), &bytes].concat();
         prop_assert_eq!(read(&record), Err(RecordError::Torn { flags }));
     }
 
     #[test]
-    fn any_text_that_is_whole(state in ".{0,200}") {
+    fn any_text_with_a_valid_digest(state in ".{0,200}") {
         prop_assert!(matches!(read(&by_hand(1, 0, SCOPE, TOASTER, &state)), Err(RecordError::Impossible(_))));
     }
 
     /// Replaces part of a valid state. The reader must not return a hub that the state does not contain.
     #[test]
-    fn any_damage_that_is_whole(at in 0..700_usize, len in 0..40_usize, with in r#"[ -~]{0,20}"#) {
+    fn any_damage_with_a_valid_digest(at in 0..700_usize, len in 0..40_usize, with in r#"[ -~]{0,20}"#) {
         let registration = registration(TOASTER);
         let mut state = assigned(&registration, ASSIGNED).unwrap().registration_state().raw().to_string();
         let at = at % state.len();

@@ -363,7 +363,7 @@ fn is_between(time: Duration, from: Duration, to: Duration) {
 }
 
 #[test]
-fn a_thousand_boots_with_a_healthy_hub_are_one_registration() {
+fn a_thousand_boots_with_a_healthy_hub_cause_one_registration() {
     let mut world = World::new();
     let mut others = Others::new("a", HubOutcome::Refused(401), "a");
     for _ in 0..1000 {
@@ -390,7 +390,7 @@ fn a_hub_that_refuses_leads_to_one_registration_and_the_new_hub() {
 }
 
 #[test]
-fn the_look_up_spares_a_registration_where_the_device_was_moved_already() {
+fn a_look_up_avoids_a_registration_if_the_device_was_already_moved() {
     let mut world = World::at("a");
     world.boot(&mut Others::new("b", HubOutcome::Refused(404), "b"), DAY);
     assert_eq!(world.story(), "hLWH");
@@ -399,7 +399,7 @@ fn the_look_up_spares_a_registration_where_the_device_was_moved_already() {
 
 /// A rejection does not count for the same hub with another device ID.
 #[test]
-fn another_device_id_is_another_place() {
+fn another_device_id_is_another_assignment() {
     let place =
         |hub, id: &str| at(hub).replace(&format!(r#""deviceId":"{TOASTER}""#), &format!(r#""deviceId":"{id}""#));
     for (look_up, is_another) in [(place("a", "bc"), false), (place("a", "bd"), true), (place("ab", "c"), true)] {
@@ -414,7 +414,7 @@ fn another_device_id_is_another_place() {
 }
 
 #[test]
-fn without_the_look_up_the_registration_is_next() {
+fn without_look_ups_the_device_registers() {
     let mut world = World::at("a");
     world.policy = ReprovisioningPolicy::new();
     world.boot(&mut Others::new("b", HubOutcome::Refused(401), "b"), DAY);
@@ -544,7 +544,7 @@ fn the_first_registration_makes_a_device_known() {
 }
 
 #[test]
-fn a_hub_out_of_reach_is_tried_for_20_to_30_minutes() {
+fn an_unreachable_hub_is_tried_for_20_to_30_minutes() {
     let mut world = World::at("a");
     let start = world.now;
     world.boot(&mut Others::new("b", HubOutcome::Unreachable, "b").look_up(|_, _| Ok(at("a"))), HOUR);
@@ -558,7 +558,7 @@ fn a_hub_out_of_reach_is_tried_for_20_to_30_minutes() {
 }
 
 #[test]
-fn a_connection_in_between_starts_the_patience_again() {
+fn a_connection_restarts_the_patience() {
     let mut world = World::at("a");
     let start = world.now;
     let mut others = Others::new("", HubOutcome::Unreachable, "b");
@@ -592,7 +592,7 @@ fn short_sessions_that_the_device_ends_cost_nothing() {
 }
 
 #[test]
-fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
+fn a_hub_that_accepts_and_drops_counts_as_unreachable() {
     let longest = Reprovisioning::SHORTEST_SESSION;
     for (lasts, is_failure) in [
         (Duration::ZERO, true),
@@ -634,7 +634,7 @@ fn a_hub_that_accepts_and_drops_is_a_hub_out_of_reach() {
 
 /// A failure before a short session still counts, unless the device ended the session.
 #[test]
-fn what_ends_a_short_session_decides_whether_it_counts() {
+fn a_short_session_counts_depending_on_its_end() {
     for (end, is_over) in
         [(HubOutcome::Closed, true), (HubOutcome::Unreachable, false), (HubOutcome::Refused(500), false)]
     {
@@ -676,7 +676,7 @@ fn an_hour_of_short_sessions_ends_the_series() {
 
 /// A throttling hub is reachable, so the patience restarts. A new hub has its own patience.
 #[test]
-fn the_patience_is_for_one_silence_of_one_hub() {
+fn throttling_and_a_new_hub_restart_the_patience() {
     let mut world = World::at("a");
     let start = world.now;
     let mut others = Others::new("", HubOutcome::Unreachable, "b");
@@ -698,7 +698,7 @@ fn the_patience_is_for_one_silence_of_one_hub() {
 }
 
 #[test]
-fn the_patience_is_the_policys() {
+fn the_policy_sets_the_patience() {
     for (patience, longest) in [(0, 1), (60, 200), (15 * 60, 31 * 60)] {
         let mut world = World::at("a");
         world.policy = world.policy.with_hub_patience(patience * SECOND);
@@ -767,7 +767,7 @@ fn a_hub_that_rejects_every_assigned_device_causes_no_loop() {
 }
 
 #[test]
-fn looked_up_hubs_that_refuse_by_turns_do_not_loop() {
+fn two_hubs_that_refuse_in_turn_cause_no_loop() {
     let mut world = World::at("a");
     let mut turns = 0;
     let mut others = Others::new("", HubOutcome::Refused(403), "a").look_up(move |_, _| {
@@ -953,7 +953,7 @@ fn without_a_network_the_hub_is_tried_and_nothing_is_billed() {
 
 /// The pause depends on whether a billed request may have been sent, not on the last error.
 #[test]
-fn pauses_go_by_what_was_sent() {
+fn pauses_depend_on_what_was_sent() {
     let errors = [
         NO_CONNECTION,
         NETWORK,
@@ -1069,7 +1069,7 @@ fn an_unfinished_run_is_a_failure_too() {
 
 /// A first boot without a network. The device keeps trying, and is assigned soon after the network is back.
 #[test]
-fn a_first_boot_without_a_network_goes_on_trying() {
+fn a_first_boot_without_a_network_keeps_trying() {
     let mut world = World::new();
     let up = world.now + DAY;
     let mut others = Others::new("a", HubOutcome::Unreachable, "a")
@@ -1188,7 +1188,7 @@ fn a_final_error_does_not_keep_a_device_from_its_hub() {
 
 /// Another server, such as a captive portal, answers instead of DPS.
 #[test]
-fn an_impostor_is_like_no_network() {
+fn another_server_counts_as_no_network() {
     for error in [Error::Untrusted, NETWORK, NO_CONNECTION, Error::TimedOut, refused(503, 503000), refused(429, 429001)]
     {
         let mut world = World::at("a");
@@ -1202,7 +1202,7 @@ fn an_impostor_is_like_no_network() {
 /// A look-up does not change the failed registration that the service has stored. An unreadable or rejected look-up
 /// says nothing about a registration.
 #[test]
-fn a_look_up_that_settles_nothing_does_not_stand_in_the_way() {
+fn an_inconclusive_look_up_leads_to_a_registration() {
     for error in [
         failed(409203),
         failed(429001),
@@ -1311,7 +1311,7 @@ fn calls_at_the_wrong_time_change_nothing() {
 
 /// A device that reboots after each registration, for three months.
 #[test]
-fn a_device_that_reboots_asks_no_more_often() {
+fn reboots_do_not_cause_more_requests() {
     type Failing = Option<fn() -> Error>;
     let others: [(bool, Failing, Failing); 6] = [
         // DPS assigns a hub that rejects the device.
@@ -1336,7 +1336,7 @@ fn a_device_that_reboots_asks_no_more_often() {
                 while world.now < start + 90 * DAY {
                     world.boot(&mut others, 90 * DAY);
                     // Guards against an endless loop. One request an hour gives fewer.
-                    assert!(world.registers() + world.look_ups() < 5000, "DPS is asked again and again");
+                    assert!(world.registers() + world.look_ups() < 5000, "too many requests to DPS");
                 }
                 let asked = world.times(|event| matches!(event, Event::Register(_)));
                 let longest = if register.is_some_and(|error| error() != not_found()) { 64 } else { 24 * 60 };
@@ -1353,7 +1353,7 @@ fn a_device_that_reboots_asks_no_more_often() {
 
 /// A saved pause continues after a reboot, and the next pause is four times as long.
 #[test]
-fn pauses_go_on_after_a_reboot() {
+fn pauses_continue_after_a_reboot() {
     let id = registration(TOASTER).registration_id();
     let policy = ReprovisioningPolicy::new();
     let mut now = HOUR;
@@ -1444,7 +1444,7 @@ fn unreadable_pauses_are_ignored() {
 }
 
 #[test]
-fn devices_do_not_come_back_all_at_once() {
+fn devices_do_not_retry_at_the_same_time() {
     let waits = |ids: [&'static str; 6], seed| {
         let mut waits = ids.map(|id| {
             let policy = ReprovisioningPolicy::new().with_lookup().with_jitter_seed(seed);
@@ -1586,7 +1586,11 @@ impl Search<'_> {
                         }
                         seen = Seen { hub: Some(hub), has_certificate, key: self.key };
                     } else {
-                        assert_eq!((was_known, has_certificate), (Some(hub), false), "news is lost: {path:?}");
+                        assert_eq!(
+                            (was_known, has_certificate),
+                            (Some(hub), false),
+                            "a new assignment is lost: {path:?}"
+                        );
                         seen.key = self.key;
                     }
                 }
@@ -1601,7 +1605,7 @@ impl Search<'_> {
         }
         let next = due(&mut life, &mut now);
         if let Next::LookUp(_) = next {
-            assert!(!seen.has_certificate, "a look-up of no use: {path:?}");
+            assert!(!seen.has_certificate, "a useless look-up: {path:?}");
             self.is_look_up_reached = true;
         }
         if let Next::Hub(_) = next {

@@ -293,7 +293,7 @@ fn after_the_handshake(trickle: bool) -> (TcpListener, String) {
 }
 
 #[test]
-fn a_whole_read_is_bounded() {
+fn one_read_has_a_time_limit() {
     for trickle in [false, true] {
         let (listener, ca) = after_the_handshake(trickle);
         let connector = builder().with_ca(ca.as_bytes()).with_io_timeout(SOON).build().unwrap();
@@ -346,7 +346,7 @@ fn a_proxy_opens_a_tunnel() {
 }
 
 #[test]
-fn a_proxy_is_shown_its_user_and_nobody_else_is() {
+fn only_the_proxy_gets_its_user_and_password() {
     let emulator = emulator();
     let proxy = Proxy::start();
     let url = proxy.url().replace("http://", "http://Aladdin:open%20sesame@");
@@ -529,7 +529,7 @@ fn a_program_without_a_tls_provider_gets_an_error() {
 // ---- Errors ----
 
 #[test]
-fn errors_are_sorted_for_a_run() {
+fn errors_become_connect_errors() {
     use rustls::{AlertDescription::HandshakeFailure, Error as Tls};
     let sorted = |error: std::io::Error| tls::Error::from(error).into_connect_error();
     assert!(matches!(sorted(ErrorKind::ConnectionReset.into()), ConnectError::Network(tls::Error::Network(_))));
@@ -545,7 +545,7 @@ fn errors_are_sorted_for_a_run() {
 
 /// The streams implement the traits of `std::io`, and are `Send`.
 #[test]
-fn a_stream_is_any_stream() {
+fn a_stream_implements_the_traits_of_std() {
     fn any<S: Read + Write + embedded_io::Read + embedded_io::Write + Send>(_: &S) {}
     let emulator = emulator();
     let connector = builder().with_ca(emulator.ca_pem().as_bytes()).build().unwrap();

@@ -315,7 +315,7 @@ fn eavesdropper(address: &str) -> (String, Arc<Mutex<Vec<u8>>>) {
 fn signatures(heard: &str) -> Vec<Vec<u8>> {
     let texts = heard.split("&sig=").skip(1).map(|rest| rest.split('&').next().unwrap());
     let unescaped = texts.map(|text| text.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="));
-    unescaped.map(|text| STANDARD.decode(&text).unwrap_or_else(|_| panic!("{text} is no signature"))).collect()
+    unescaped.map(|text| STANDARD.decode(&text).unwrap_or_else(|_| panic!("{text} is not a signature"))).collect()
 }
 
 /// Runs the compiled gateway and emulator. No output and no file that they write contains a key or a signature.

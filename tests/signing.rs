@@ -53,7 +53,7 @@ impl Sign for Counting {
     }
 
     fn sign_with_secondary_key(&mut self, message: &[u8], signature: &mut [u8; 32]) -> Result<(), SignError> {
-        assert!(self.has_secondary_key, "nobody asks for a key that there is not");
+        assert!(self.has_secondary_key, "there is no secondary key");
         self.count.update(|(primary, secondary)| (primary, secondary + 1));
         self.keys.sign_with_secondary_key(message, signature)
     }
@@ -90,7 +90,7 @@ fn token_of(key: &str, expiry: u64) -> String {
 }
 
 #[test]
-fn a_run_is_signed_once_however_many_requests_it_has() {
+fn a_run_is_signed_once_for_any_number_of_requests() {
     let (signer, count) = Counting::new(false);
     let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning).signed_by(signer);
@@ -290,7 +290,7 @@ fn a_signer_that_fails_ends_the_run_which_may_be_started_again() {
 
 /// The other key, with its own token.
 #[test]
-fn a_refused_key_gives_way_to_the_other_once() {
+fn a_refused_key_is_replaced_once() {
     let [primary, secondary] = [TOASTER_KEY, OTHER_KEY].map(|key| token_of(key, UNIX_TIME + 3600));
     for code in [401000, 401002] {
         for (first, other, tokens_sent, count_of_both) in [
@@ -332,7 +332,7 @@ fn a_refused_key_gives_way_to_the_other_once() {
 
 /// The run changes the key only after a rejected credential, and only if no credential was accepted before.
 #[test]
-fn the_other_key_is_no_answer_to_other_faults() {
+fn other_faults_do_not_change_the_key() {
     for peers in [
         vec![pending(), refused(401000)],
         vec![refused(404202)],
@@ -377,7 +377,7 @@ fn a_lost_operation_is_registered_again_with_the_accepted_key() {
 
 /// An older record says `Secondary`, but the signer now has one key.
 #[test]
-fn a_signer_with_one_key_signs_with_it_whatever_the_record_says() {
+fn a_signer_with_one_key_ignores_the_key_of_the_record() {
     let (signer, count) = Counting::new(false);
     let mut provisioning = toaster().with_first_key(KeyChoice::Secondary);
     let mut bench = Bench::start(&mut provisioning).signed_by(signer);
@@ -503,7 +503,7 @@ fn everything_is_reported_once_and_in_order() {
 }
 
 #[test]
-fn a_device_id_with_escapes_comes_as_text() {
+fn a_device_id_with_escapes_is_decoded() {
     for (sent, device_id) in [
         (r"a\u002bb", "a+b"),
         (r"a\u0027b", "a'b"),
@@ -561,7 +561,7 @@ fn reading_a_key_replaces_the_earlier_key() {
 }
 
 #[test]
-fn a_device_key_is_derived_in_place_of_the_one_before() {
+fn deriving_a_device_key_replaces_the_earlier_key() {
     let id = RegistrationId::new(TOASTER).unwrap();
     let long = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [0xa5; 64]);
     let mut group_key = GroupKey::new();

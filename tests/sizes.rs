@@ -119,7 +119,7 @@ impl Longest {
 }
 
 #[test]
-fn requests_over_http_have_exactly_the_size_of_their_longest() {
+fn the_sizes_of_http_requests_are_exact() {
     let longest = Longest::new();
     let mut provisioning = signed(longest.provisioning(Attestation::symmetric_key()));
     assert_eq!(needed(write_request(&mut provisioning, NOW, &mut [])), longest.sizes().http_register());
@@ -153,7 +153,7 @@ fn requests_over_http_have_exactly_the_size_of_their_longest() {
 }
 
 #[test]
-fn the_texts_of_mqtt_have_exactly_the_size_of_their_longest() {
+fn the_sizes_of_mqtt_texts_are_exact() {
     let longest = Longest::new();
     let sizes = longest.sizes();
     let mut key = toaster_key();
@@ -184,7 +184,7 @@ fn the_texts_of_mqtt_have_exactly_the_size_of_their_longest() {
 
 /// A value known only by its length counts as the longest possible value of that length.
 #[test]
-fn lengths_alone_are_never_too_small() {
+fn sizes_from_lengths_are_sufficient() {
     let longest = Longest::new();
     let exact = longest.sizes();
     let by_length = Sizes::longest(IdScope::MAX_LEN, RegistrationId::MAX_LEN)
@@ -202,7 +202,7 @@ fn lengths_alone_are_never_too_small() {
 }
 
 #[test]
-fn the_hubs_texts_have_exactly_the_size_of_their_longest() {
+fn the_sizes_of_hub_texts_are_exact() {
     let host = "h".repeat(253);
     let device_id = "#".repeat(128);
     let key = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [7; 64]);
@@ -239,7 +239,7 @@ fn the_hubs_texts_have_exactly_the_size_of_their_longest() {
 
 proptest! {
     #[test]
-    fn nothing_that_is_written_is_larger(
+    fn sizes_from_lengths_are_sufficient_for_any_text(
         id_scope in "[a-z0-9._-]{1,64}",
         registration_id in "[a-zA-Z0-9._:-]{0,127}[a-z0-9]",
         payload in "[ -!#-\\[\\]-~]{0,300}",
@@ -274,7 +274,7 @@ proptest! {
 }
 
 #[test]
-fn answers_have_the_size_that_is_told() {
+fn answers_have_the_reported_size() {
     // Every field of a symmetric-key answer, with the longest dates and tags seen so far.
     let group = "contoso-custom-allocated-devices";
     let body = format!(

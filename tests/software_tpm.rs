@@ -95,7 +95,7 @@ fn there_are_no_tpms_over_mqtt() {
 
 /// The service challenges a look-up like a registration.
 #[test]
-fn a_look_up_tells_the_hub() {
+fn a_look_up_returns_the_hub() {
     let emulator = enrolled();
     let mut machine = Machine::new(&TPM);
     run(&emulator, Transport::EmbeddedIo, &mut machine).unwrap();

@@ -186,7 +186,7 @@ fn first_wait(provisioning: &mut Provisioning<'_>, unix_time: u64) -> Duration {
 
 /// The devices of a site start while the network is still down.
 #[test]
-fn devices_that_cannot_connect_do_not_come_back_all_at_once() {
+fn devices_that_cannot_connect_do_not_retry_at_the_same_time() {
     let mut waits: Vec<_> = ["dev-1", "dev-2", "dev-3", "dev-4", TOASTER, HEAT_PUMP]
         .map(|id| {
             let mut provisioning = Provisioning::new(registration(id), Attestation::symmetric_key());
@@ -203,7 +203,7 @@ fn devices_that_cannot_connect_do_not_come_back_all_at_once() {
 }
 
 #[test]
-fn failures_are_repeated_with_growing_patience() {
+fn failed_requests_are_repeated_after_growing_pauses() {
     let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     let mut peers = vec![Peer::Fails(NETWORK); 6];
@@ -241,7 +241,7 @@ fn a_concurrent_registration_is_repeated_shortly() {
 }
 
 #[test]
-fn network_failures_are_bounded_in_number() {
+fn the_number_of_network_failures_is_limited() {
     for (peer, error) in [
         (Peer::Fails(NETWORK), NETWORK),
         (Peer::Fails(Error::Transport(TransportError::Stalled)), Error::Transport(TransportError::Stalled)),
@@ -281,7 +281,7 @@ fn after(outage: Duration, fault: &Peer, good: &[Peer]) -> (Result<(String, Stri
 }
 
 #[test]
-fn what_the_service_asks_to_wait_for_is_bounded_by_the_run_alone() {
+fn waits_that_the_service_requests_are_limited_only_by_the_run() {
     let good = [answers(202, Some(3), ASSIGNING), answers(200, None, ASSIGNED)];
     for (minutes, attempts) in [(1, 5), (5, 10)] {
         for fault in [
@@ -316,7 +316,7 @@ fn what_the_service_asks_to_wait_for_is_bounded_by_the_run_alone() {
 
 /// Each wait is between the listed seconds and twice that. The last wait is the longest, and differs between runs.
 #[test]
-fn waits_grow_and_so_does_their_spread() {
+fn waits_and_their_spread_grow() {
     let refused = |status, code| move |retry_after| answers(status, retry_after, error_body(code));
     let throttled: &dyn Fn(Option<u32>) -> Peer = &refused(429, 429001);
     let failing = &refused(500, 500001);
@@ -419,7 +419,7 @@ fn an_operation_that_is_lost_is_registered_again_once() {
 
 /// Without an answer, the error is not `StillAssigning`.
 #[test]
-fn a_run_out_of_time_tells_what_it_was_waiting_for() {
+fn a_timed_out_run_names_the_pending_step() {
     const LATE: Duration = Duration::from_secs(601);
     let connect = Error::Transport(TransportError::Connect);
     let throttled = Answer::new(429, None, br#"{"errorCode":429001}"#);
@@ -513,7 +513,7 @@ fn assigned_and_assigning_is_polled_again() {
 }
 
 #[test]
-fn the_run_is_bounded_in_time() {
+fn the_run_has_a_time_limit() {
     // The service never finishes the assignment.
     let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
@@ -685,7 +685,7 @@ fn the_services_message_stays_readable() {
 }
 
 #[test]
-fn a_half_empty_success_is_no_success() {
+fn an_incomplete_success_is_malformed() {
     let assigned = |state: &str| format!(r#"{{"operationId":"4.x","status":"assigned","registrationState":{state}}}"#);
     let hub_and_id = r#""assignedHub":"h.azure-devices.net","deviceId":"d""#;
     for (body, expected) in [
@@ -744,7 +744,7 @@ fn a_truncated_document_is_a_network_fault_at_any_length() {
 }
 
 #[test]
-fn a_success_is_reported_only_if_it_is_one() {
+fn an_invalid_success_is_reported_as_a_failure() {
     let mut provisioning = toaster();
     let mut bench = Bench::start(&mut provisioning);
     let other = ASSIGNED.replace(TOASTER, "another-device");
@@ -753,7 +753,7 @@ fn a_success_is_reported_only_if_it_is_one() {
 }
 
 #[test]
-fn a_failure_stays_one_whatever_the_inner_status_says() {
+fn the_inner_status_does_not_hide_a_failure() {
     let mut provisioning = toaster();
     let failed = failed_body(400207).replacen("\"failed\",\"errorCode\"", "\"assigning\",\"errorCode\"", 1);
     assert!(failed.contains("assigning"));
@@ -912,7 +912,7 @@ fn a_register_request_counts_once_it_is_written() {
 }
 
 #[test]
-fn a_request_that_was_lost_track_of_is_due_again() {
+fn an_unanswered_request_is_due_again() {
     let mut provisioning = toaster();
     provisioning.start(Duration::ZERO, UNIX_TIME);
     let mut buffer = [0; 1024];
@@ -931,7 +931,7 @@ fn a_request_that_was_lost_track_of_is_due_again() {
 
 /// The buffer of the last answer now holds a request with the token.
 #[test]
-fn a_request_is_never_taken_for_an_answer() {
+fn a_request_is_never_mistaken_for_an_answer() {
     let mut provisioning = toaster();
     let mut buffer = [b'x'; 1024];
     provisioning.start(Duration::ZERO, UNIX_TIME);
@@ -948,7 +948,7 @@ fn a_request_is_never_taken_for_an_answer() {
 }
 
 #[test]
-fn a_request_that_does_not_fit_says_how_much_it_needs() {
+fn a_small_buffer_error_names_the_size_of_the_request() {
     let mut provisioning = toaster();
     let mut size = 0;
     let needed = loop {

@@ -95,7 +95,7 @@ fn an_interrupted_call_is_repeated() {
 
 /// A time-out is reported, also on a reused stream, and the request is not repeated at once.
 #[test]
-fn silence_on_a_used_connection_is_no_connection_that_idled_out() {
+fn silence_on_a_reused_connection_is_not_an_idle_close() {
     let ok = |acts: &[Act]| {
         [&[Act::Bytes(http("202 Accepted", "Retry-After: 3\r\n", ASSIGNING), usize::MAX)], acts].concat()
     };

@@ -204,14 +204,14 @@ fn a_tpm_that_cannot_open_the_key_ends_the_run() {
 }
 
 #[test]
-fn a_challenge_is_for_tpms_alone() {
+fn a_challenge_without_a_tpm_is_a_refusal() {
     let mut provisioning = toaster();
     let error = Bench::start(&mut provisioning).run(&[answers(401, None, challenge(b"key"))]).unwrap_err();
     assert!(matches!(error, Error::Refused(_)));
 }
 
 #[test]
-fn the_service_does_not_offer_it_over_mqtt() {
+fn a_tpm_over_mqtt_is_unsupported() {
     let mut provisioning = provisioning();
     provisioning.start(Duration::ZERO, UNIX_TIME);
     let mut buffer = [0; 512];
@@ -252,7 +252,7 @@ fn the_concept_documents_payload() {
 }
 
 #[test]
-fn keys_are_taken_apart_within_their_bounds() {
+fn keys_are_split_within_their_bounds() {
     fn decode(base64: &str, size: usize) -> Result<Vec<Vec<u8>>, TpmError> {
         let body =
             ASSIGNED.replace(r#""payload":"#, &format!(r#""tpm":{{"authenticationKey":"{base64}"}},"payload":"#));

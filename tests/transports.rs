@@ -168,7 +168,7 @@ fn token(key: &str) -> String {
 // ---- Signing ----
 
 #[test]
-fn a_run_that_is_refused_one_key_tries_the_other_once() {
+fn a_run_with_a_rejected_key_tries_the_other_once() {
     let (good, bad) = (toaster_key, || DeviceKey::from_base64(GROUP_KEY).unwrap());
     let (good_token, bad_token) = (token(TOASTER_KEY), token(GROUP_KEY));
     for transport in [Blocking, Async, Https] {
@@ -211,7 +211,7 @@ fn a_run_that_is_refused_one_key_tries_the_other_once() {
 }
 
 #[test]
-fn one_key_is_the_one_whatever_was_tried_first() {
+fn a_single_key_is_used_for_any_first_key() {
     for transport in [Blocking, Async, Https] {
         let provisioning = toaster().with_first_key(KeyChoice::Secondary);
         let ran = run(transport, provisioning, &mut toaster_key(), &[refused()], true);
@@ -336,7 +336,7 @@ fn progress_comes_in_order() {
 }
 
 #[test]
-fn nothing_is_left_out_if_the_clock_outruns_the_waits() {
+fn no_step_is_skipped_if_the_clock_outruns_the_waits() {
     for transport in [Blocking, Async, Https] {
         let throttled = http("429 Too Many Requests", RETRY_3, r#"{"errorCode":429001}"#);
         let answers = [throttled, assigning(), assigned()];
@@ -582,7 +582,7 @@ fn an_unusable_stream_is_dropped_first() {
 
 /// The first error names a size that is enough for every later content of the buffer.
 #[test]
-fn a_buffer_that_is_too_small_to_sign_in_is_told_the_size_of_the_request() {
+fn a_buffer_too_small_to_sign_names_the_size_of_the_request() {
     for transport in [Blocking, Async] {
         let request = run(transport, toaster(), &mut toaster_key(), &[assigned()], true).requests;
         // The size is sufficient for any signature, also with many escapes.

@@ -322,7 +322,7 @@ fn rejections_name_who_is_at_fault() {
 }
 
 #[test]
-fn a_refusal_has_the_hubs_words() {
+fn a_refusal_has_the_hubs_message() {
     let body = r#"{"errorCode":429002,"trackingId":"T-1","message":"Throttl\u0069ng","timestampUtc":"2026-01-30T12:00:00Z","info":null}"#;
     let throttled = refusal(429, body);
     assert_eq!(throttled.code(), Some(429_002));
@@ -472,7 +472,7 @@ proptest! {
     }
 
     #[test]
-    fn so_are_changes((patch, version) in any_properties(), known: u64) {
+    fn changes_are_read_as_serde_json_reads_them((patch, version) in any_properties(), known: u64) {
         for body in [patch.to_string(), serde_json::to_string_pretty(&patch).unwrap()] {
             let topic = format!("{CHANGE}?$version={version}");
             let Ok(Message::Change(read)) = twin::read(&topic, body.as_bytes()) else { panic!("{body}") };
@@ -488,7 +488,7 @@ proptest! {
 
     /// If serde_json finds no twin, the reader finds none. The versions are the same.
     #[test]
-    fn no_change_of_a_byte_makes_another_twin(
+    fn a_changed_byte_is_read_as_serde_json_reads_it(
         (desired, _) in any_properties(),
         (reported, _) in any_properties(),
         at in any::<prop::sample::Index>(),
@@ -519,7 +519,7 @@ proptest! {
     }
 
     #[test]
-    fn no_topic_and_no_payload_is_too_strange(
+    fn no_topic_or_payload_causes_a_panic(
         topic in "(\\$iothub/twin/(res/|PATCH/properties/desired/))?[0-9]{0,6}[/?&a-z$=]{0,8}(\\$rid=[0-9]{0,11})?(&\\$version=[0-9]{0,21})?",
         payload: Vec<u8>,
         len: usize,

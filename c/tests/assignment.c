@@ -121,7 +121,7 @@ static void every_field(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void device_ids_are_without_escapes(void)
+static void device_ids_have_no_escapes(void)
 {
     static const struct {
         const char *json, *device_id;
@@ -228,7 +228,7 @@ static void the_result_is_read_from_the_bytes_that_were_checked(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void what_is_needed_must_be_of_its_type(void)
+static void needed_members_must_have_their_type(void)
 {
     static const char *const odd[] = {"409", "-1.5e3", "true", "[]", "{}", "[{\"errorCode\":1}]"};
     static const char *const needed[] = {
@@ -312,10 +312,10 @@ int main(int argc, char **argv)
     RUN(substatuses);
     RUN(payloads);
     RUN(every_field);
-    RUN(device_ids_are_without_escapes);
+    RUN(device_ids_have_no_escapes);
     RUN(a_hub_may_have_a_port_and_nothing_else);
     RUN(the_result_is_read_from_the_bytes_that_were_checked);
-    RUN(what_is_needed_must_be_of_its_type);
+    RUN(needed_members_must_have_their_type);
     RUN(answers_that_assign_nothing);
     return finish();
 }

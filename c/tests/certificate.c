@@ -32,7 +32,7 @@ static const char *root_in_base64(void)
     return base64(ROOT_DER, sizeof ROOT_DER);
 }
 
-static void the_request_carries_the_csr_in_the_version_that_knows_it(void)
+static void a_request_with_a_csr_uses_an_api_version_with_csr(void)
 {
     device device;
     char text[200];
@@ -78,7 +78,7 @@ static void a_csr_is_one_document_in_der(void)
     CHECK_INT(azure_dps_init(&device.dps, &device.config), AZURE_DPS_ERR_INVALID_CSR);
 }
 
-static void the_leaf_is_the_one_with_the_devices_key_wherever_it_stands(void)
+static void the_leaf_has_the_devices_key_and_may_have_any_position(void)
 {
     const char *const chains[] = {
         format("[\"%s\",\"%s\"]", leaf_in_base64(), root_in_base64()),
@@ -221,9 +221,9 @@ static void sizes_and_wrong_arguments(void)
 int main(int argc, char **argv)
 {
     support_begin(argc, argv);
-    RUN(the_request_carries_the_csr_in_the_version_that_knows_it);
+    RUN(a_request_with_a_csr_uses_an_api_version_with_csr);
     RUN(a_csr_is_one_document_in_der);
-    RUN(the_leaf_is_the_one_with_the_devices_key_wherever_it_stands);
+    RUN(the_leaf_has_the_devices_key_and_may_have_any_position);
     RUN(the_chain_is_decoded_one_by_one);
     RUN(a_chain_without_the_devices_key_is_malformed);
     RUN(sizes_and_wrong_arguments);

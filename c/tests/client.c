@@ -196,7 +196,7 @@ static void another_version_of_the_header_is_refused(void)
 }
 
 /* The error names the wrong member of the configuration. */
-static void wrong_members_of_the_configuration_are_told(void)
+static void the_error_names_the_wrong_member_of_the_configuration(void)
 {
     const azure_dps_str no_text = {NULL, 3}, not_utf8 = exact_str("\xff");
     const azure_dps_bytes no_bytes = {NULL, 3};
@@ -338,7 +338,7 @@ static void a_request_that_is_too_large_is_not_sent(void)
     }
 }
 
-static void what_is_not_due_is_told(void)
+static void calls_at_the_wrong_time_are_errors(void)
 {
     device device;
     azure_dps_assignment assignment;
@@ -536,7 +536,7 @@ static void a_second_key_is_tried_if_the_first_is_refused(void)
 
 /* ---- Errors of the network ---- */
 
-static void errors_of_the_network_are_tried_again_and_others_are_not(void)
+static void only_network_errors_are_retried(void)
 {
     static const struct {
         azure_dps_result error;
@@ -685,7 +685,7 @@ static void a_client_can_be_used_again_and_again(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void the_configuration_may_go_after_init(void)
+static void the_configuration_may_be_freed_after_init(void)
 {
     device device;
     toaster(&device);
@@ -783,20 +783,20 @@ int main(int argc, char **argv)
     RUN(payloads_are_one_json_object);
     RUN(endpoints);
     RUN(another_version_of_the_header_is_refused);
-    RUN(wrong_members_of_the_configuration_are_told);
+    RUN(the_error_names_the_wrong_member_of_the_configuration);
     RUN(the_configuration_is_used);
     RUN(a_request_that_is_too_large_is_not_sent);
-    RUN(what_is_not_due_is_told);
+    RUN(calls_at_the_wrong_time_are_errors);
     RUN(a_signer_is_called_with_the_message);
     RUN(a_signature_from_elsewhere_makes_the_same_token);
     RUN(a_signer_that_fails_ends_the_run_with_its_number);
     RUN(a_second_key_is_tried_if_the_first_is_refused);
-    RUN(errors_of_the_network_are_tried_again_and_others_are_not);
+    RUN(only_network_errors_are_retried);
     RUN(a_clock_of_32_bits_may_wrap);
     RUN(a_clock_that_steps_back_a_little_stands_still);
     RUN(weeks_may_pass_between_two_calls);
     RUN(a_client_can_be_used_again_and_again);
-    RUN(the_configuration_may_go_after_init);
+    RUN(the_configuration_may_be_freed_after_init);
     RUN(deinit_wipes_the_signature);
     RUN(two_devices_run_at_once);
     RUN(texts_are_copied_with_a_zero_byte);

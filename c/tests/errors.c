@@ -111,7 +111,7 @@ static const char *service_message_of(device *device)
 }
 
 /* The outcome of a run with this first answer. The Rust tests have the same rows. */
-static void answers_end_runs_with_what_was_seen(void)
+static void answers_end_runs_with_their_error(void)
 {
     static const struct {
         const char *status, *body;
@@ -182,7 +182,7 @@ static void answers_end_runs_with_what_was_seen(void)
     }
 }
 
-static void the_position_of_malformed_json_is_told(void)
+static void the_error_has_the_position_of_malformed_json(void)
 {
     static const struct {
         const char *body;
@@ -228,7 +228,7 @@ static void an_operation_that_is_lost_twice(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void errors_without_an_answer_have_words_too(void)
+static void errors_without_an_answer_have_a_text(void)
 {
     static const struct {
         azure_dps_result error;
@@ -273,8 +273,8 @@ static void errors_without_an_answer_have_words_too(void)
     azure_dps_deinit(&device.dps);
 }
 
-/* The text says why azure_dps_init() failed. */
-static void an_init_that_failed_has_words(void)
+/* The text has the reason why azure_dps_init() failed. */
+static void a_failed_init_has_a_text(void)
 {
     device device;
     char text[9];
@@ -298,7 +298,7 @@ static void an_init_that_failed_has_words(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void while_a_run_is_under_way_there_is_no_outcome(void)
+static void a_run_has_no_outcome_until_it_ends(void)
 {
     device device;
     toaster(&device);
@@ -320,11 +320,11 @@ int main(int argc, char **argv)
 {
     support_begin(argc, argv);
     RUN(every_result_has_its_name);
-    RUN(answers_end_runs_with_what_was_seen);
-    RUN(the_position_of_malformed_json_is_told);
+    RUN(answers_end_runs_with_their_error);
+    RUN(the_error_has_the_position_of_malformed_json);
     RUN(an_operation_that_is_lost_twice);
-    RUN(errors_without_an_answer_have_words_too);
-    RUN(an_init_that_failed_has_words);
-    RUN(while_a_run_is_under_way_there_is_no_outcome);
+    RUN(errors_without_an_answer_have_a_text);
+    RUN(a_failed_init_has_a_text);
+    RUN(a_run_has_no_outcome_until_it_ends);
     return finish();
 }

@@ -167,7 +167,7 @@ static void the_services_answers_in_pieces_of_every_size(void)
     }
 }
 
-static void an_answer_cut_at_any_byte_is_no_answer(void)
+static void an_answer_cut_at_any_byte_is_incomplete(void)
 {
     const char *answers[] = {http("200 OK", "", assigned()), http_chunked("200 OK", "", assigned(), 16)};
     for (size_t i = 0; i < 2; i++) {
@@ -242,7 +242,7 @@ static void retry_after(void)
     }
 }
 
-static void what_is_not_http_is_malformed(void)
+static void invalid_http_is_malformed(void)
 {
 #define CHUNKED "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     const char *const rows[] = {
@@ -283,7 +283,7 @@ static void what_is_not_http_is_malformed(void)
 }
 
 /* A buffer that is too small for the answer ends the run. */
-static void a_buffer_that_is_too_small_says_how_much_is_needed(void)
+static void a_small_buffer_error_names_the_needed_size(void)
 {
     size_t head = strlen(http("200 OK", "", ""));
     const char *with_length = http("200 OK", "", assigned());
@@ -308,7 +308,7 @@ static void a_buffer_that_is_too_small_says_how_much_is_needed(void)
               1025);
 }
 
-static void another_buffer_than_the_answers_is_an_error_and_does_no_harm(void)
+static void another_buffer_during_an_answer_is_an_error(void)
 {
     static const size_t sizes[][2] = {{1024, 0}, {1024, 10}, {1024, 300}, {10, 1024}, {300, 299}};
     const char *bytes = http_chunked("200 OK", "", assigned(), 7);
@@ -352,7 +352,7 @@ static void another_buffer_than_the_answers_is_an_error_and_does_no_harm(void)
 }
 
 /* A request without an answer is written again, and its answer is read from the start. */
-static void an_exchange_begins_anew_after_an_error(void)
+static void an_exchange_starts_again_after_an_error(void)
 {
     device device;
     certified(&device, TOASTER);
@@ -403,13 +403,13 @@ int main(int argc, char **argv)
     RUN(requests_are_written_byte_for_byte);
     RUN(a_request_is_written_into_a_buffer_that_is_large_enough);
     RUN(the_services_answers_in_pieces_of_every_size);
-    RUN(an_answer_cut_at_any_byte_is_no_answer);
+    RUN(an_answer_cut_at_any_byte_is_incomplete);
     RUN(framing);
     RUN(retry_after);
-    RUN(what_is_not_http_is_malformed);
-    RUN(a_buffer_that_is_too_small_says_how_much_is_needed);
-    RUN(another_buffer_than_the_answers_is_an_error_and_does_no_harm);
-    RUN(an_exchange_begins_anew_after_an_error);
+    RUN(invalid_http_is_malformed);
+    RUN(a_small_buffer_error_names_the_needed_size);
+    RUN(another_buffer_during_an_answer_is_an_error);
+    RUN(an_exchange_starts_again_after_an_error);
     RUN(the_look_up_reads_a_registration_state);
     return finish();
 }

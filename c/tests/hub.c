@@ -20,7 +20,7 @@ static const char *user_name(const azure_dps_hub *hub)
     return format("%s", text);
 }
 
-static void passwords_are_those_of_another_implementation(void)
+static void passwords_equal_those_of_another_implementation(void)
 {
     const char *file = vector("hub-tokens.tsv");
     const char *columns[6];
@@ -100,7 +100,7 @@ static void a_hub_may_have_a_port(void)
     azure_dps_key_wipe(&key);
 }
 
-static void what_was_kept_elsewhere_is_checked(void)
+static void stored_values_are_checked(void)
 {
     const char *const hubs[] = {
         "",
@@ -254,7 +254,7 @@ static azure_dps_result write(int which, const azure_dps_hub *hub, azure_dps_key
     }
 }
 
-static void what_is_too_small_says_what_would_do(void)
+static void small_buffer_errors_name_the_needed_size(void)
 {
     azure_dps_hub hub = hub_of(TOASTERS_HUB, TOASTER);
     azure_dps_key key;
@@ -333,12 +333,12 @@ static void signers_that_do_not_sign(void)
 int main(int argc, char **argv)
 {
     support_begin(argc, argv);
-    RUN(passwords_are_those_of_another_implementation);
+    RUN(passwords_equal_those_of_another_implementation);
     RUN(a_hub_may_have_a_port);
-    RUN(what_was_kept_elsewhere_is_checked);
+    RUN(stored_values_are_checked);
     RUN(device_ids_may_need_escapes);
     RUN(telemetry_has_the_devices_topic_and_properties);
-    RUN(what_is_too_small_says_what_would_do);
+    RUN(small_buffer_errors_name_the_needed_size);
     RUN(signers_that_do_not_sign);
     return finish();
 }

@@ -104,7 +104,7 @@ static void a_group_key_derives_for_registration_ids_only(void)
     }
 }
 
-static void keys_come_out_as_they_went_in_with_exact_sizes(void)
+static void keys_are_written_as_read_with_exact_sizes(void)
 {
     for (size_t key_len = 16; key_len <= 64; key_len++) {
         uint8_t bytes[64];
@@ -154,7 +154,7 @@ static void a_wiped_key_leaves_nothing(void)
     azure_dps_key_wipe(&key);
 }
 
-static void misuse_of_a_key_is_told(void)
+static void misuse_of_a_key_is_an_error(void)
 {
     azure_dps_key zero, garbage, key, moved;
     char text[100];
@@ -224,9 +224,9 @@ int main(int argc, char **argv)
     RUN(signatures_are_as_published);
     RUN(keys_are_16_to_64_bytes_of_base64);
     RUN(a_group_key_derives_for_registration_ids_only);
-    RUN(keys_come_out_as_they_went_in_with_exact_sizes);
+    RUN(keys_are_written_as_read_with_exact_sizes);
     RUN(a_wiped_key_leaves_nothing);
-    RUN(misuse_of_a_key_is_told);
+    RUN(misuse_of_a_key_is_an_error);
     RUN(the_second_of_two_keys_signs);
     return finish();
 }

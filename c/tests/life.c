@@ -221,7 +221,7 @@ static void a_torn_record_costs_a_look_up(void)
     }
 }
 
-static void a_hub_out_of_reach_is_tried_for_its_patience(void)
+static void an_unreachable_hub_is_tried_for_its_patience(void)
 {
     world world;
     first_boot(&world);
@@ -463,7 +463,7 @@ int main(int argc, char **argv)
     RUN(a_hub_that_refuses_a_device_that_dps_sends_there);
     RUN(without_the_look_up_the_device_registers);
     RUN(a_torn_record_costs_a_look_up);
-    RUN(a_hub_out_of_reach_is_tried_for_its_patience);
+    RUN(an_unreachable_hub_is_tried_for_its_patience);
     RUN(pauses_survive_a_reboot);
     RUN(the_key_that_was_accepted_is_the_first_one_later);
     RUN(an_issued_certificate_is_in_the_record);

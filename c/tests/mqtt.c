@@ -78,7 +78,7 @@ static void the_tutorial_from_connect_to_hub(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void an_answer_to_the_last_run_is_none_to_this_one(void)
+static void an_answer_to_an_earlier_run_is_ignored(void)
 {
     device device;
     toaster(&device);
@@ -120,7 +120,7 @@ static void parameters_come_in_any_order(void)
     }
 }
 
-static void what_is_no_answer_to_this_request_is_left_alone(void)
+static void other_messages_are_ignored(void)
 {
     static const char *const topics[] = {
         "",
@@ -159,7 +159,7 @@ static void what_is_no_answer_to_this_request_is_left_alone(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void refusals_are_those_of_http(void)
+static void refusals_equal_those_of_http(void)
 {
     static const struct {
         const char *status, *body;
@@ -208,7 +208,7 @@ static void refusals_are_those_of_http(void)
     }
 }
 
-static void a_status_that_is_no_number_is_malformed(void)
+static void a_status_that_is_not_a_number_is_malformed(void)
 {
     static const char *const statuses[] = {"", "ok", "2OO", "-200", "65536", "99999999999"};
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
@@ -311,7 +311,7 @@ static const char *token_of(const char *key)
     return token;
 }
 
-static void the_other_key_opens_another_session(void)
+static void the_other_key_needs_a_new_session(void)
 {
     for (int by_connack = 0; by_connack < 2; by_connack++) {
         for (uint8_t first = 0; first < 2; first++) {
@@ -437,7 +437,7 @@ static void buffers_have_exact_sizes(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void what_mqtt_does_not_have_is_unsupported(void)
+static void a_look_up_over_mqtt_is_unsupported(void)
 {
     device device;
     toaster(&device);
@@ -474,17 +474,17 @@ int main(int argc, char **argv)
 {
     support_begin(argc, argv);
     RUN(the_tutorial_from_connect_to_hub);
-    RUN(an_answer_to_the_last_run_is_none_to_this_one);
+    RUN(an_answer_to_an_earlier_run_is_ignored);
     RUN(parameters_come_in_any_order);
-    RUN(what_is_no_answer_to_this_request_is_left_alone);
-    RUN(refusals_are_those_of_http);
-    RUN(a_status_that_is_no_number_is_malformed);
+    RUN(other_messages_are_ignored);
+    RUN(refusals_equal_those_of_http);
+    RUN(a_status_that_is_not_a_number_is_malformed);
     RUN(connack);
     RUN(passwords);
-    RUN(the_other_key_opens_another_session);
+    RUN(the_other_key_needs_a_new_session);
     RUN(progress_comes_in_order);
     RUN(buffers_have_exact_sizes);
-    RUN(what_mqtt_does_not_have_is_unsupported);
+    RUN(a_look_up_over_mqtt_is_unsupported);
     RUN(topics_and_bodies_may_be_any_bytes);
     return finish();
 }

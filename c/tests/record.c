@@ -41,7 +41,7 @@ static azure_dps_result read_record(const void *record, size_t len)
     return azure_dps_record_read(&device.config, record, len, &assignment, NULL);
 }
 
-static void what_is_written_is_read(void)
+static void a_written_record_is_read(void)
 {
     for (uint8_t written_key = 0; written_key < 2; written_key++) {
         device device;
@@ -96,7 +96,7 @@ static void sizes_are_exact(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void a_record_takes_the_answers_place(void)
+static void a_record_replaces_its_answer_in_the_buffer(void)
 {
     device device;
     size_t len = 0, needed = 0;
@@ -123,7 +123,7 @@ static void a_record_takes_the_answers_place(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void every_cut_and_every_flip_is_refused(void)
+static void every_cut_and_every_flip_is_detected(void)
 {
     size_t len = 0;
     uint8_t *record = record_of(0, &len);
@@ -252,10 +252,10 @@ static void wrong_arguments(void)
 int main(int argc, char **argv)
 {
     support_begin(argc, argv);
-    RUN(what_is_written_is_read);
+    RUN(a_written_record_is_read);
     RUN(sizes_are_exact);
-    RUN(a_record_takes_the_answers_place);
-    RUN(every_cut_and_every_flip_is_refused);
+    RUN(a_record_replaces_its_answer_in_the_buffer);
+    RUN(every_cut_and_every_flip_is_detected);
     RUN(records_of_other_programs);
     RUN(another_devices_record_is_foreign);
     RUN(wrong_arguments);

@@ -109,7 +109,7 @@ static void a_hub_that_refuses_the_device_sends_it_to_dps(void)
     azure_dps_deinit(&boot.device.dps);
 }
 
-static void a_hub_out_of_reach_is_tried_for_some_time(void)
+static void an_unreachable_hub_is_tried_for_some_time(void)
 {
     boot boot;
     uint32_t now = 0, wait = 0;
@@ -243,7 +243,7 @@ static void records_of_every_kind(void)
     azure_dps_deinit(&boot.device.dps);
 }
 
-static void misuse_of_a_life_is_told(void)
+static void misuse_of_a_reprovisioning_is_an_error(void)
 {
     boot boot;
     boot_with(&boot, true, NULL);
@@ -305,12 +305,12 @@ int main(int argc, char **argv)
     support_begin(argc, argv);
     RUN(the_first_boot_registers_and_the_second_goes_to_the_hub);
     RUN(a_hub_that_refuses_the_device_sends_it_to_dps);
-    RUN(a_hub_out_of_reach_is_tried_for_some_time);
+    RUN(an_unreachable_hub_is_tried_for_some_time);
     RUN(sessions_that_end_well);
     RUN(outcomes_of_a_hub);
     RUN(pauses_survive_a_reboot);
     RUN(the_clock_may_wrap);
     RUN(records_of_every_kind);
-    RUN(misuse_of_a_life_is_told);
+    RUN(misuse_of_a_reprovisioning_is_an_error);
     return finish();
 }

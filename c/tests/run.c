@@ -77,7 +77,7 @@ static void the_tutorial_in_pieces_of_every_kind(void)
     }
 }
 
-static void nobody_has_to_observe(void)
+static void an_observer_is_optional(void)
 {
     device device;
     peer peer;
@@ -92,7 +92,7 @@ static void nobody_has_to_observe(void)
 }
 
 /* The service may close an idle connection between polls. This is not a failure. */
-static void a_connection_that_was_closed_between_polls_is_made_anew(void)
+static void a_connection_closed_between_polls_is_opened_again(void)
 {
     for (int by_read = 0; by_read < 2; by_read++) {
         device device;
@@ -123,7 +123,7 @@ static void a_connection_that_was_closed_between_polls_is_made_anew(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void a_peer_that_says_nothing_is_given_up_in_time(void)
+static void a_silent_server_times_out(void)
 {
     device device;
     peer peer;
@@ -167,7 +167,7 @@ static void a_peer_that_says_nothing_is_given_up_in_time(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void a_busy_service_is_left_alone_for_as_long_as_it_asks(void)
+static void retry_after_is_obeyed(void)
 {
     device device;
     peer peer;
@@ -361,7 +361,7 @@ static int32_t writes_nothing(void *ctx, const uint8_t *bytes, size_t len)
     return 0;
 }
 
-static void counts_that_cannot_be_do_no_harm(void)
+static void impossible_byte_counts_do_no_harm(void)
 {
     for (int i = 0; i < 3; i++) {
         device device;
@@ -442,7 +442,7 @@ static int32_t intruding_sign(void *ctx, const uint8_t *message, size_t len, uin
     return 0;
 }
 
-static void a_client_is_refused_to_its_own_callbacks(void)
+static void callbacks_cannot_use_the_client(void)
 {
     device device;
     intruder intruder;
@@ -526,7 +526,7 @@ static void a_certificate_needs_no_signer(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void a_buffer_that_is_too_small_says_how_much_is_needed(void)
+static void a_small_buffer_error_names_the_needed_size(void)
 {
     size_t size = 0;
     azure_dps_result result = AZURE_DPS_ERR_BUFFER_TOO_SMALL;
@@ -602,18 +602,18 @@ int main(int argc, char **argv)
 {
     support_begin(argc, argv);
     RUN(the_tutorial_in_pieces_of_every_kind);
-    RUN(nobody_has_to_observe);
-    RUN(a_connection_that_was_closed_between_polls_is_made_anew);
-    RUN(a_peer_that_says_nothing_is_given_up_in_time);
-    RUN(a_busy_service_is_left_alone_for_as_long_as_it_asks);
+    RUN(an_observer_is_optional);
+    RUN(a_connection_closed_between_polls_is_opened_again);
+    RUN(a_silent_server_times_out);
+    RUN(retry_after_is_obeyed);
     RUN(the_second_key_is_tried_if_the_first_is_refused);
     RUN(a_connection_that_cannot_be_made);
     RUN(a_stream_that_fails);
-    RUN(counts_that_cannot_be_do_no_harm);
-    RUN(a_client_is_refused_to_its_own_callbacks);
+    RUN(impossible_byte_counts_do_no_harm);
+    RUN(callbacks_cannot_use_the_client);
     RUN(wrong_arguments_of_run);
     RUN(a_certificate_needs_no_signer);
-    RUN(a_buffer_that_is_too_small_says_how_much_is_needed);
+    RUN(a_small_buffer_error_names_the_needed_size);
     RUN(the_clock_may_wrap_and_the_run_ends_in_time);
     RUN(a_client_can_run_again);
     return finish();

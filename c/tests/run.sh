@@ -3,7 +3,7 @@
 # UndefinedBehaviorSanitizer. Checks that the tests call every function of the header, and that they compile as C++.
 #
 #   c/tests/run.sh                 # all of them, with a closing line "N passed, N failed"
-#   c/tests/run.sh keys http       # of these sections alone
+#   c/tests/run.sh keys http       # only these sections
 #
 # CC, CXX, CARGO_TARGET_DIR are as usual. Library and programs are left in c/target/tests, or $CARGO_TARGET_DIR/tests.
 set -euo pipefail

@@ -9,7 +9,7 @@
 #define PAYLOAD_LEN (sizeof PAYLOAD - 1)
 #define HUB_LEN (sizeof TOASTERS_HUB - 1)
 
-static void of_a_run_over_http(void)
+static void sizes_of_a_run_over_http(void)
 {
     device device;
     peer peer;
@@ -36,7 +36,7 @@ static void of_a_run_over_http(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void of_a_session_over_mqtt(void)
+static void sizes_of_a_session_over_mqtt(void)
 {
     device device;
     size_t len = 0, size = AZURE_DPS_SAS_TOKEN_SIZE(SCOPE_LEN, ID_LEN);
@@ -60,7 +60,7 @@ static void of_a_session_over_mqtt(void)
     azure_dps_deinit(&device.dps);
 }
 
-static void of_the_hub(void)
+static void sizes_of_the_hub(void)
 {
     azure_dps_key key;
     azure_dps_hub hub = {str(TOASTERS_HUB), str(TOASTER)};
@@ -98,8 +98,8 @@ static void of_the_hub(void)
 int main(int argc, char **argv)
 {
     support_begin(argc, argv);
-    RUN(of_a_run_over_http);
-    RUN(of_a_session_over_mqtt);
-    RUN(of_the_hub);
+    RUN(sizes_of_a_run_over_http);
+    RUN(sizes_of_a_session_over_mqtt);
+    RUN(sizes_of_the_hub);
     return finish();
 }

@@ -226,7 +226,7 @@ static void a_tpm_that_cannot_open_the_key_ends_the_run(void)
     }
 }
 
-static void what_is_no_challenge_is_a_refusal(void)
+static void a_401_without_a_challenge_is_a_refusal(void)
 {
     static const char *const bodies[] = {"{\"errorCode\":401000}", "{\"authenticationKey\":null}",
                                          "{\"authenticationKey\":7}", "{\"authenticationKey\":", ""};
@@ -289,7 +289,7 @@ static azure_dps_result decode(const char *text, size_t size, size_t *needed,
     return azure_dps_tpm_decode(exact_str(text), exact(size == 0 ? 1 : size), size, needed, parts);
 }
 
-static void keys_are_taken_apart_within_their_bounds(void)
+static void keys_are_split_within_their_bounds(void)
 {
     size_t len = 0, needed = 0;
     uint8_t *bytes = blob("wrapped", &len);
@@ -331,8 +331,8 @@ int main(int argc, char **argv)
     RUN(run_does_all_of_it);
     RUN(without_a_callback);
     RUN(a_tpm_that_cannot_open_the_key_ends_the_run);
-    RUN(what_is_no_challenge_is_a_refusal);
+    RUN(a_401_without_a_challenge_is_a_refusal);
     RUN(the_concept_documents_result);
-    RUN(keys_are_taken_apart_within_their_bounds);
+    RUN(keys_are_split_within_their_bounds);
     return finish();
 }

@@ -15,7 +15,7 @@ static azure_dps_result read_twin(const char *topic, const char *body, azure_dps
     return azure_dps_twin_read(exact_str(topic), bytes.ptr, bytes.len, message);
 }
 
-static void what_hubs_are_known_to_send(void)
+static void messages_that_hubs_send(void)
 {
     const char *file = vector("twin-messages.tsv");
     const char *columns[3];
@@ -114,7 +114,7 @@ static void the_two_parts_of_a_twin(void)
     CHECK_STR(value, "\"medium\"");
 }
 
-static void what_is_no_twin_is_malformed(void)
+static void an_invalid_twin_is_malformed(void)
 {
     static const char *const bodies[] = {
         "{\"reported\":{\"$version\":1}}",
@@ -153,7 +153,7 @@ static void what_is_no_twin_is_malformed(void)
     }
 }
 
-static void what_is_not_ours_is_left_alone(void)
+static void other_messages_are_ignored(void)
 {
     static const char *const topics[] = {
         "",
@@ -241,7 +241,7 @@ static void refusals(void)
 }
 
 /* If a message is too large, only this message is lost. */
-static void what_does_not_fit_the_client_costs_nothing_else(void)
+static void a_message_larger_than_the_client_is_skipped(void)
 {
     azure_dps_twin_message message;
     memset(&message, 0x5a, sizeof message);
@@ -271,13 +271,13 @@ static void what_does_not_fit_the_client_costs_nothing_else(void)
 int main(int argc, char **argv)
 {
     support_begin(argc, argv);
-    RUN(what_hubs_are_known_to_send);
+    RUN(messages_that_hubs_send);
     RUN(topics_are_the_documented_ones);
     RUN(the_two_parts_of_a_twin);
-    RUN(what_is_no_twin_is_malformed);
-    RUN(what_is_not_ours_is_left_alone);
+    RUN(an_invalid_twin_is_malformed);
+    RUN(other_messages_are_ignored);
     RUN(a_change_has_its_version_in_topic_and_body);
     RUN(refusals);
-    RUN(what_does_not_fit_the_client_costs_nothing_else);
+    RUN(a_message_larger_than_the_client_is_skipped);
     return finish();
 }

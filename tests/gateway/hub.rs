@@ -25,7 +25,7 @@ fn connects(emulator: &Emulator) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_hub_lets_the_device_in_with_its_key() {
+fn the_hub_accepts_the_key() {
     let emulator = emulator();
     let ca = temporary("hub-ca.pem", emulator.ca_pem());
     let to = |url: &str, id: &str| connecting(&emulator, url, id, &ca);
@@ -64,7 +64,7 @@ fn the_hub_lets_the_device_in_with_its_key() {
 }
 
 #[test]
-fn the_hub_lets_the_device_in_with_its_certificate() {
+fn the_hub_accepts_the_certificate() {
     let device = super::Device::new("sn-017");
     let [root, intermediate] = authorities();
     let of_group = super::Device::new("sn-018");
@@ -86,7 +86,7 @@ fn the_hub_lets_the_device_in_with_its_certificate() {
 
 /// Each boot connects to the hub, and does not ask the service.
 #[test]
-fn a_hub_that_refuses_has_an_exit_code() {
+fn a_rejection_by_the_hub_has_an_exit_code() {
     let emulator = emulator();
     let ca = temporary("hub-refuses-ca.pem", emulator.ca_pem());
     let directory = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn a_hub_that_refuses_has_an_exit_code() {
 }
 
 #[test]
-fn a_hub_that_cannot_be_reached_has_another() {
+fn an_unreachable_hub_has_another_exit_code() {
     let mut config = polled();
     config.behaviour.result_at_once = true;
     config.behaviour.unavailable_hubs = vec![HEAT_PUMPS_HUB.to_owned()];
@@ -162,7 +162,7 @@ fn a_hub_that_cannot_be_reached_has_another() {
 
 /// If DPS names a hub with a port, no --hub-address is needed.
 #[test]
-fn the_assigned_hub_is_dialled_with_its_port() {
+fn the_port_of_the_assigned_hub_is_used() {
     let emulator = emulator();
     let ca = temporary("hub-port-ca.pem", emulator.ca_pem());
     let hub = hubs(&emulator).to_owned();
@@ -187,7 +187,7 @@ fn the_assigned_hub_is_dialled_with_its_port() {
 }
 
 #[test]
-fn what_cannot_be_connected_is_a_usage_error() {
+fn connect_with_wrong_options_is_a_usage_error() {
     let emulator = emulator();
     let to = || Gateway::to(http(&emulator), TOASTER).key(TOASTER_KEY);
     for (args, why) in [

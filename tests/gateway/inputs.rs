@@ -30,7 +30,7 @@ fn text(path: &Path) -> &str {
 
 /// No path on the command line makes the program read or wait without limit, or write to a device.
 #[test]
-fn what_is_no_file_is_named_at_once() {
+fn a_path_that_is_not_a_file_is_an_error_at_once() {
     let emulator = emulator();
     let directory = tempfile::tempdir().unwrap();
     let pipe = pipe(&directory);
@@ -94,7 +94,7 @@ fn what_is_no_file_is_named_at_once() {
 }
 
 #[test]
-fn a_file_has_a_largest_size() {
+fn files_have_a_maximum_size() {
     let emulator = emulator();
     let long = temporary("long", "");
     for (flag, limit) in
@@ -155,11 +155,11 @@ fn keys_payload_and_certificates_come_through_a_pipe() {
 }
 
 #[path = "../../examples/gateway/input.rs"]
-#[allow(dead_code, reason = "a test needs one function of it")]
+#[allow(dead_code, reason = "only one function is used")]
 mod input;
 
 #[test]
-fn a_pipe_is_not_waited_for_without_end() {
+fn waiting_for_a_pipe_times_out() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = pipe(&directory);
     let patience = Duration::from_millis(200);
@@ -179,7 +179,7 @@ fn a_pipe_is_not_waited_for_without_end() {
 // ---- What is pasted ----
 
 #[test]
-fn a_key_is_taken_as_people_paste_it() {
+fn a_pasted_key_is_accepted() {
     let emulator = emulator();
     let wrapped = |width: usize| {
         let lines: Vec<_> = GROUP_KEY.as_bytes().chunks(width).map(|line| str::from_utf8(line).unwrap()).collect();
@@ -221,7 +221,7 @@ fn a_key_is_taken_as_people_paste_it() {
 }
 
 #[test]
-fn what_is_no_key_is_named_and_never_shown() {
+fn an_invalid_key_is_reported_and_never_shown() {
     let emulator = emulator();
     let file = temporary("no.key", "");
     let of_hub = format!("HostName={TOASTERS_HUB};SharedAccessKeyName=iothubowner;SharedAccessKey={TOASTER_KEY}");
@@ -291,7 +291,7 @@ fn a_byte_order_mark_does_not_matter() {
 
 /// Without this check, each would look like an unreachable service, and the program would retry.
 #[test]
-fn an_ssl_cert_file_that_is_of_no_use_is_named() {
+fn a_useless_ssl_cert_file_is_reported() {
     let emulator = emulator();
     let none = tempfile::tempdir().unwrap();
     let certificate = emulator.ca_pem();
@@ -337,7 +337,7 @@ const V1: [&str; 4] = [
 const ADVICE: &str = "create one of version 3 with `openssl x509 -req";
 
 #[test]
-fn the_devices_own_files_are_judged_before_anything_is_sent() {
+fn the_devices_files_are_checked_before_anything_is_sent() {
     let emulator = emulator();
     let [v1, _, _, v1_key] = V1;
     let v1 = temporary("v1.pem", v1);
@@ -381,7 +381,7 @@ fn the_devices_own_files_are_judged_before_anything_is_sent() {
 
 /// After power-on, the clock may be wrong. The service decides whether the certificate is valid.
 #[test]
-fn a_certificate_that_is_out_of_date_is_a_warning() {
+fn a_certificate_outside_its_dates_causes_a_warning() {
     let emulator = emulator();
     let ca = temporary("out-of-date-ca.pem", emulator.ca_pem());
     for (from, to, why) in
@@ -455,7 +455,7 @@ fn server(certificate: &str) -> String {
 }
 
 #[test]
-fn a_servers_certificate_of_version_1_is_named_as_such() {
+fn a_server_certificate_of_version_1_is_reported() {
     let ca = temporary("v1-ca.pem", V1[0]);
     let address = server(V1[1]);
     let to = |address: &str| Gateway::to(address, TOASTER).key(TOASTER_KEY);
@@ -486,7 +486,7 @@ fn a_servers_certificate_of_version_1_is_named_as_such() {
 
 /// The certificate that `openssl req -x509` creates for a server.
 #[test]
-fn a_ca_as_the_servers_certificate_is_named_as_such() {
+fn a_ca_as_the_server_certificate_is_reported() {
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();

@@ -182,7 +182,7 @@ fn a_proxy_that_cannot_be_used_is_an_error() {
 
 /// Replaces the resolver of the C library with one that never answers.
 #[test]
-fn the_look_up_of_the_host_is_within_the_time_out() {
+fn the_time_out_includes_the_dns_query() {
     let directory = tempfile::tempdir().unwrap();
     let [source, library] = ["resolver.c", "resolver.so"].map(|name| directory.path().join(name));
     fs::write(&source, "#include <unistd.h>\nint getaddrinfo() { sleep(60); return -3; }\n").unwrap();
@@ -215,7 +215,7 @@ fn the_look_up_of_the_host_is_within_the_time_out() {
 
 /// The time to type the key, or to read it from a slow program, does not count.
 #[test]
-fn the_time_out_counts_from_when_the_key_was_read() {
+fn the_time_out_starts_after_the_key_was_read() {
     let emulator = start(polled());
     for (args, key) in [(&["--key-file", "-"][..], TOASTER_KEY), (&["--key", "-", "--compute-key"], GROUP_KEY)] {
         let gateway = Gateway::to(http(&emulator), TOASTER).args(args).args(&["--timeout", "4"]);
@@ -226,7 +226,7 @@ fn the_time_out_counts_from_when_the_key_was_read() {
 /// Gateways that are rejected at the same time do not retry at the same time, even with the same name and the same
 /// second of start.
 #[test]
-fn pauses_differ_from_start_to_start() {
+fn each_start_has_different_pauses() {
     let emulator = emulator();
     emulator.script(Script::respond(Operation::Register, 429, &[], r#"{"errorCode":429001}"#).times(6));
     let programs: Vec<_> = (0..6)
@@ -323,7 +323,7 @@ fn json_has_the_group_and_the_endpoint() {
 
 /// The limit of the service is 96 KB. The payload makes the request longer than this.
 #[test]
-fn a_payload_that_the_service_does_not_take() {
+fn a_payload_that_the_service_rejects() {
     let emulator = emulator();
     let ca = temporary("payload-ca.pem", emulator.ca_pem());
     let mqtts = emulator.mqtts_url().unwrap().replace("mqtts://", "");
@@ -350,7 +350,7 @@ fn a_payload_that_the_service_does_not_take() {
 }
 
 #[test]
-fn what_is_wrong_in_an_answer_is_shown() {
+fn an_invalid_value_in_an_answer_is_shown() {
     let emulator = emulator();
     let answer = json!({"registrationState": {"assignedHub": "https://a hub"}});
     emulator.script(Script::merge(Operation::Register, answer));
@@ -360,7 +360,7 @@ fn what_is_wrong_in_an_answer_is_shown() {
 }
 
 #[test]
-fn an_empty_tracking_id_is_none() {
+fn an_empty_tracking_id_is_left_out() {
     let emulator = emulator();
     let body = r#"{"errorCode":400012,"trackingId":"","message":"Deserialization error."}"#;
     emulator.script(Script::respond(Operation::Register, 400, &[], body));
@@ -372,7 +372,7 @@ fn an_empty_tracking_id_is_none() {
 
 /// The service forwards messages of its hub: JSON in a string, nested up to two levels.
 #[test]
-fn the_hubs_words_and_tracking_id_are_found() {
+fn the_hubs_message_and_tracking_id_are_shown() {
     let emulator = emulator();
     let hubs_id = "8d2d1f0c5a8e4f0e9f6f6a1c-G:10-TimeStamp:06/01/2022 12:00:00";
     let words = "ErrorCode:IotHubUnauthorizedAccess;Unauthorized";
@@ -412,7 +412,7 @@ fn the_hubs_words_and_tracking_id_are_found() {
 }
 
 #[test]
-fn the_help_says_how_it_waits() {
+fn the_help_describes_the_pauses() {
     let help = Gateway::bare(&["--help"]).run().stdout;
     let (_, waits) = help.split_once("The gateway retries 6 and 7 until the time-out").unwrap();
     for part in ["growing pauses", "10 to 60 s", "5 to 80 s", "8 retries in a row"] {

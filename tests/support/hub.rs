@@ -106,14 +106,14 @@ impl HubSession {
             match self.receive() {
                 Some(Received::Pong) => return true,
                 Some(Received::Message { topic, payload }) => self.apply(&topic, &payload),
-                Some(_) => panic!("a packet that nobody asked for"),
+                Some(_) => panic!("an unexpected packet"),
                 None => return false,
             }
         }
     }
 
     fn apply(&mut self, topic: &str, payload: &[u8]) {
-        let Message::Change(change) = twin::read(topic, payload).unwrap() else { panic!("{topic} is no change") };
+        let Message::Change(change) = twin::read(topic, payload).unwrap() else { panic!("{topic} is not a change") };
         assert_eq!(change.order(self.desired.1), Order::Next);
         let patch: Value = serde_json::from_str(change.object().raw()).unwrap();
         for (name, value) in patch.as_object().unwrap() {

@@ -354,7 +354,7 @@ pub struct Refused;
 
 impl core::fmt::Display for Refused {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("nobody listens")
+        f.write_str("connection refused")
     }
 }
 
@@ -446,7 +446,7 @@ impl Stream {
         let since = if moved == now { since + 1 } else { 1 };
         self.script.reads.set((all + 1, since, now));
         self.script.most_reads.set(self.script.most_reads.get().max(since));
-        assert!(all < 5_000_000, "it reads for ever");
+        assert!(all < 5_000_000, "it reads without end");
     }
 
     fn write(&mut self, buffer: &[u8]) -> Result<usize, Broken> {
