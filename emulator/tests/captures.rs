@@ -149,7 +149,7 @@ fn azure_docs_66740_400012_and_429001_have_an_empty_tracking_id() {
 /// 400012 "Deserialization error." is the answer to a body that is not JSON (nanoframework/Home#904, 2021), to a
 /// payload that is a string (azure-docs#81864, 2021) and to an unknown member (azure-docs#66740, 2020).
 #[test]
-fn azure_docs_81864_what_cannot_be_deserialized_is_400012() {
+fn azure_docs_81864_a_body_that_cannot_be_read_is_400012() {
     const REFUSED: (u16, u64, &str) = (400, 400_012, "Deserialization error.");
     const TAKEN: (u16, u64, &str) = (202, 0, "");
     let emulator = start(|_| {});
@@ -252,7 +252,7 @@ fn sdk_for_c_2020_the_middle_of_a_devices_operation_ids_is_constant() {
 /// azure-iot-sdk-csharp PR#2397 (2022), iotedge PR#3834 (2020): "For API versions prior to 2019-04-15 a substatus of
 /// InitialAssignment was returned".
 #[test]
-fn sdk_csharp_2397_the_substatus_goes_by_the_api_version() {
+fn sdk_csharp_2397_the_substatus_depends_on_the_api_version() {
     let emulator = start(|_| {});
     let device = toaster(&emulator);
     device.assigned();

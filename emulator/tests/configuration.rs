@@ -20,7 +20,7 @@ fn findings(text: &str) -> Vec<String> {
 
 /// Each wrong line of this configuration has a comment with its finding.
 #[test]
-fn all_that_is_wrong_is_found_at_its_place() {
+fn every_error_is_reported_with_its_place() {
     let text = format!(
         r#"
 id_scop = "s"                                      #! 1 id_scop: this key is unknown; did you mean `id_scope`?
@@ -69,7 +69,7 @@ certificate_refusal = 1979-05-27                   #! 23 behaviour.certificate_r
 
 /// A list instead of a table, a text that is not TOML, and an error without a line.
 #[test]
-fn what_is_no_table_or_no_toml_is_told_at_its_place() {
+fn a_wrong_type_or_a_text_that_is_not_toml_is_reported_with_its_place() {
     let scope = "id_scope = 's'\n";
     for (text, expected) in [
         ("[[behaviour]]\ntls13 = true", &["2:1 behaviour: this is a list, but a table is expected"][..]),
@@ -142,7 +142,7 @@ fn the_number_of_findings_is_bounded() {
 
 /// A custom policy without a webhook calls the tutorial's webhook. There is a warning, unless this is intended.
 #[test]
-fn a_custom_policy_that_falls_back_to_the_tutorials_webhook_is_warned_of() {
+fn a_custom_policy_that_falls_back_to_the_tutorials_webhook_has_a_warning() {
     let custom = format!(
         "id_scope = 's'\nlinked_hubs = ['hub']\n[[enrollment_groups]]\nenrollment_group_id = 'g'\n\
          primary_key = '{KEY}'\nallocation.policy = 'custom'\n[[individual_enrollments]]\nregistration_id = 'd'\n\

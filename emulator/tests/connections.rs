@@ -113,7 +113,7 @@ const CONNECT: &[u8] = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04name";
 
 /// Each listener reports a client that uses another protocol: TLS or not, HTTP or MQTT, also inside TLS.
 #[test]
-fn a_client_on_the_wrong_port_is_told_of() {
+fn a_client_on_the_wrong_port_is_reported() {
     let service = Service::start();
     for (listener, bytes, why, what_to_do) in [
         ("https", GET, "plain HTTP on a port for TLS", "https://"),
@@ -141,7 +141,7 @@ fn a_client_on_the_wrong_port_is_told_of() {
 
 /// A first packet that is not CONNECT is reported, although it is not a request.
 #[test]
-fn a_session_that_does_not_begin_is_told_of() {
+fn a_session_that_does_not_start_is_reported() {
     let service = Service::start();
     for (bytes, why) in [
         (&b"\xf0\x00"[..], "no MQTT session: invalid header"),
@@ -156,7 +156,7 @@ fn a_session_that_does_not_begin_is_told_of() {
 
 /// Malformed HTTP is reported, although it is not a request.
 #[test]
-fn a_malformed_request_is_told_of() {
+fn a_malformed_request_is_reported() {
     let service = Service::start();
     let head = |line: &str| format!("GET / HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n");
     for (request, why) in [
@@ -176,7 +176,7 @@ fn a_malformed_request_is_told_of() {
 
 /// Handshakes that fail because of the client: its trust, its versions, its ciphers.
 #[test]
-fn a_client_that_makes_no_handshake_is_told_of() {
+fn a_failed_handshake_is_reported() {
     let service = Service::start();
     let stranger = contoso_over_tls();
     let config = |emulator: &Emulator| tls_config(emulator, None);
@@ -240,7 +240,7 @@ impl ResolvesClientCert for Shown {
 
 /// Certificates of the client: version 1, without the key, or no certificate.
 #[test]
-fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
+fn a_client_certificate_that_cannot_be_used_is_reported() {
     let service = Service::start();
     let identity = Identity::self_signed("device");
     let other = Identity::self_signed("device");
@@ -260,7 +260,7 @@ fn a_client_with_a_certificate_that_cannot_be_used_is_told_of() {
 
 /// A client that checks the certificate only after the handshake, as Node does, closes without an alert.
 #[test]
-fn a_client_that_closes_after_the_handshake_is_told_of() {
+fn a_client_that_closes_after_the_handshake_is_reported() {
     let service = Service::start();
     for listener in ["https", "mqtts"] {
         for (name, closed) in [
@@ -277,7 +277,7 @@ fn a_client_that_closes_after_the_handshake_is_told_of() {
 /// A client that begins a handshake and stops is reported. A client that sends nothing, and a client with a request,
 /// are not reported.
 #[test]
-fn only_failures_are_told_of() {
+fn only_failures_are_reported() {
     let mut config = Config::contoso();
     config.behaviour.client_timeout = 0.2;
     let service = Service::with(config);

@@ -311,7 +311,7 @@ fn a_page_of_long_requests_is_shorter() {
 
 /// The views of a device, its twin, an enrollment, requests and calls show what happened, and no secret.
 #[test]
-fn what_is_shown_is_what_happened() {
+fn the_views_show_what_happened() {
     let (emulator, control) = start();
     let toaster = Device::of_group(&emulator, TOASTER).with_payload(payload());
     toaster.assigned();
@@ -608,7 +608,7 @@ fn a_twin_is_patched_within_the_limits_of_the_hub() {
 
 /// A replay calls the webhook with the same request. The new call has its own number, and no device changes.
 #[test]
-fn a_replay_asks_the_webhook_and_changes_no_device() {
+fn a_replay_calls_the_webhook_and_changes_no_device() {
     let (emulator, control) = start();
     Device::of_group(&emulator, TOASTER).assigned();
     let first = control.get("webhook-calls")["webhookCalls"][0].clone();
@@ -716,7 +716,7 @@ fn an_enrollment_is_disabled_and_enabled() {
 
 /// A reset restores the state after the start.
 #[test]
-fn a_reset_goes_back_to_the_start() {
+fn a_reset_restores_the_state_after_the_start() {
     let held = HeldWebhook::start();
     let mut config = Config { webhook_url: Some(held.url()), ..Config::contoso() };
     config.behaviour.registrations_per_minute = Some(3);
@@ -777,7 +777,7 @@ fn a_reset_goes_back_to_the_start() {
 
 /// A reader sees the events of a device from its first request to its hub, and gets them again when it reconnects.
 #[test]
-fn events_are_told_in_order_and_again() {
+fn events_come_in_order_and_can_be_read_again() {
     let description = Description::read();
     let (emulator, control) = start();
     let mut live = Events::of(control.request(Method::GET, "events").send().unwrap());
@@ -834,7 +834,7 @@ fn events_are_told_in_order_and_again() {
 
 /// A call that takes long has an event before it ends.
 #[test]
-fn a_call_under_way_is_told() {
+fn a_call_in_progress_is_an_event() {
     let description = Description::read();
     let held = HeldWebhook::start();
     let (emulator, control) = start_with(|config| config.webhook_url = Some(held.url()));
@@ -855,7 +855,7 @@ fn a_call_under_way_is_told() {
 
 /// A reader that reconnects after a reset, or to another emulator, gets an event about it.
 #[test]
-fn a_reader_learns_what_it_missed() {
+fn a_reader_gets_the_number_of_events_that_it_missed() {
     let (emulator, control) = start();
     Device::of_group(&emulator, TOASTER).assigned();
     let reset = control.post("reset", &json!({}))["lastEvent"].as_u64().unwrap();
@@ -871,7 +871,7 @@ fn a_reader_learns_what_it_missed() {
 /// A reader that stops reading delays neither devices nor other readers, and gets the number of events that it
 /// missed.
 #[test]
-fn a_slow_reader_holds_up_nobody() {
+fn a_slow_reader_delays_nobody() {
     const REQUESTS: usize = 900;
     let (emulator, control) = start();
     let mut slow: Vec<_> = (0..3).map(|_| control.events_after(0)).collect();
@@ -926,7 +926,7 @@ fn readers_of_events_are_bounded() {
 
 /// The library starts no control API by default.
 #[test]
-fn there_is_no_control_api_unless_asked_for() {
+fn the_control_api_is_off_by_default() {
     assert_eq!(contoso().control_url(), None);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

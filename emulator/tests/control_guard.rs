@@ -57,7 +57,7 @@ fn check_headers(headers: &HeaderMap, what: &str) {
 
 /// A request with a foreign host or from a foreign page is rejected on every path. So is a request without a host.
 #[test]
-fn foreign_hosts_and_origins_are_refused() {
+fn foreign_hosts_and_origins_are_rejected() {
     let (_emulator, control) = start_with(|builder| builder.control_host("emulator.test").control_host("Pinned:7"));
     let port = control.port();
     let host = |name: &str| format!("{name}:{port}");
@@ -134,7 +134,7 @@ fn foreign_hosts_and_origins_are_refused() {
 
 /// Requests that no client library sends.
 #[test]
-fn odd_requests_are_refused() {
+fn invalid_requests_are_rejected() {
     let (_emulator, control) = start_with(|builder| builder);
     let port = control.port();
     let own = format!("Host: 127.0.0.1:{port}\r\n");
@@ -196,7 +196,7 @@ fn changes_need_json() {
 
 /// With a token, only the files of the page are served without it.
 #[test]
-fn the_token_is_needed_for_everything_but_the_page() {
+fn every_call_needs_the_token_and_the_page_does_not() {
     let (emulator, control) = start_with(|builder| builder.control_token(TOKEN));
     Device::of_group(&emulator, TOASTER).assigned();
     let description: Value = serde_json::from_str(include_str!("../docs/control-api.json")).unwrap();
@@ -310,7 +310,7 @@ fn the_token_is_exchanged_for_a_cookie() {
 
 /// Other machines can use the control API only with a token that cannot be guessed.
 #[test]
-fn it_is_loopback_only_without_a_token() {
+fn without_a_token_it_listens_on_loopback_only() {
     for (address, token, words) in [
         ("0.0.0.0:0", None, "is not a loopback address, so other machines could use the control API: set a token"),
         ("0.0.0.0:0", Some(""), "fewer than 16 characters"),

@@ -203,7 +203,7 @@ fn older_versions_have_no_csr() {
 
 /// "csr in a status-lookup → bad request". The answer to a look-up never has the certificate.
 #[test]
-fn a_look_up_neither_takes_a_csr_nor_tells_a_chain() {
+fn a_look_up_accepts_no_csr_and_returns_no_chain() {
     let emulator = issuing(|_| ());
     issued(&emulator, TOASTER);
     let device = Device::of_group(&emulator, TOASTER);
@@ -289,7 +289,7 @@ fn a_failure_issues_nothing() {
 /// An issued certificate is valid for its purpose: if a group has the issuing CA or its root, the device registers
 /// with this certificate alone, and gets the next certificate.
 #[test]
-fn an_issued_certificate_lets_the_device_in() {
+fn an_issued_certificate_is_accepted() {
     let emulator = issuing(|_| ());
     let mut device = issued(&emulator, TOASTER);
     let (intermediate, root) = (device.chain[1].clone(), device.chain[2].clone());
@@ -332,7 +332,7 @@ fn an_issued_certificate_lets_the_device_in() {
 /// A registration that was replaced gets no certificate. Its operation has the state of the newest registration, as a
 /// look-up has it, without the certificate for the other key.
 #[test]
-fn a_superseded_registration_is_issued_nothing() {
+fn a_superseded_registration_gets_no_certificate() {
     let webhook = HeldWebhook::start();
     let emulator = issuing(|config| config.webhook_url = Some(webhook.url()));
     let device = Device::of_group(&emulator, TOASTER);

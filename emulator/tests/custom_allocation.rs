@@ -175,7 +175,7 @@ fn an_answer_without_end_is_400207() {
 
 /// Half of a surrogate pair cannot be sent to a device. Found by fuzzing.
 #[test]
-fn a_payload_that_is_no_unicode_is_400207() {
+fn a_payload_that_is_not_unicode_is_400207() {
     let emulator = answering(200, format!(r#"{{"iotHubHostName":"{TOASTERS_HUB}","payload":{{"a":"\ude92"}}}}"#));
     let (code, message) = toaster(&emulator).failed();
     assert_eq!(code, 400_207);
@@ -208,7 +208,7 @@ fn line(emulator: &Emulator) -> String {
 
 /// The log says that a hub is refused, not that it is allocated, and lists the offered hubs, but only some of many.
 #[test]
-fn the_log_says_that_a_hub_is_refused() {
+fn the_log_has_the_rejected_hub() {
     let emulator = answering(200, json!({ "iotHubHostName": "else\u{1b}where" }).to_string());
     toaster(&emulator).failed();
     let call = emulator.webhook_calls().pop().unwrap();
@@ -245,7 +245,7 @@ fn the_log_says_that_a_hub_is_refused() {
 
 /// "attempt 2 of 11, next in 9 s", in the log and in JSON.
 #[test]
-fn a_retry_says_which_it_is_and_when_the_next_comes() {
+fn a_retry_has_its_number_and_the_time_of_the_next_one() {
     let emulator = answering(429, "slow down");
     emulator.contoso().unwrap().respond(503, "");
     toaster(&emulator).assigned();
@@ -274,7 +274,7 @@ fn a_retry_says_which_it_is_and_when_the_next_comes() {
 
 /// A call without an answer is reported while it waits, and recorded once.
 #[test]
-fn a_call_that_is_under_way_is_told_of() {
+fn a_call_in_progress_is_reported() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/?code=a-secret", silent.local_addr().unwrap());
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();
@@ -301,7 +301,7 @@ fn a_call_that_is_under_way_is_told_of() {
 /// The log shows the beginning of an answer that is not an `AllocationResponse`, without control characters and
 /// without the key of the webhook.
 #[test]
-fn an_answer_that_is_no_json_is_shown() {
+fn an_answer_that_is_not_json_is_shown() {
     let html = format!(
         "<html>\u{1b}[2J404: /api/HttpTrigger1?code=a+key%2F12&clientId=default or a key/12 of default</html>{}",
         "x".repeat(1000)
@@ -435,7 +435,7 @@ fn ignored_members_have_a_warning() {
 
 /// `assignedHub` has a port only if the linked hub has one. Webhooks return the name as it was offered.
 #[test]
-fn a_hub_has_a_port_where_it_was_linked_with_one() {
+fn a_hub_has_a_port_if_it_was_linked_with_one() {
     let hub = "localhost:8443";
     let emulator = changed(|config| {
         config.linked_hubs.push(hub.into());
@@ -636,7 +636,7 @@ fn without_a_payload_the_field_is_absent() {
 /// "An object that contains data to be passed back to the device". For other JSON the service is UNCERTAIN: the
 /// emulator passes it back, too.
 #[test]
-fn a_payload_that_is_no_object_reaches_the_device_too() {
+fn a_payload_that_is_not_an_object_reaches_the_device_too() {
     for payload in [json!([1, { "a": 2 }]), json!("text"), json!(7), json!(false)] {
         let emulator = answering(200, json!({ "iotHubHostName": TOASTERS_HUB, "payload": payload }).to_string());
         assert_eq!(toaster(&emulator).assigned()["payload"], payload);
@@ -645,7 +645,7 @@ fn a_payload_that_is_no_object_reaches_the_device_too() {
 
 /// "Doc tables spell some names differently (`iotHubHostname`): match case-insensitively."
 #[test]
-fn response_names_have_no_case() {
+fn response_names_are_not_case_sensitive() {
     let emulator = answering(
         200,
         json!({

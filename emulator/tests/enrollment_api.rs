@@ -82,7 +82,7 @@ fn failed(answer: (u16, Value)) -> (u64, String) {
 
 /// A group as az sends it. The answer has the same members, without keys.
 #[test]
-fn an_enrollment_is_given_back_as_it_was_sent() {
+fn an_enrollment_is_returned_as_sent() {
     let (_emulator, client) = empty();
     let defaults = json!({
         "capabilities": { "iotEdge": false },
@@ -156,7 +156,7 @@ fn an_enrollment_is_given_back_as_it_was_sent() {
 
 /// A device can register through an enrollment of the API, as through one of the configuration file.
 #[test]
-fn a_device_comes_through_an_enrollment_of_the_api() {
+fn a_device_registers_through_an_enrollment_of_the_api() {
     let (emulator, client) = empty();
     let hub = json!({ "iotHubs": [HEATPUMPS_HUB], "allocationPolicy": "static",
                       "initialTwin": { "tags": { "floor": 4 }, "properties": { "desired": {} } } });
@@ -182,7 +182,7 @@ fn a_device_comes_through_an_enrollment_of_the_api() {
 /// The API can read and change an enrollment of the configuration. The function key of its webhook stays hidden and
 /// is kept.
 #[test]
-fn the_api_changes_what_the_configuration_named() {
+fn the_api_changes_enrollments_of_the_configuration() {
     let url = "http://functions.example/api/HttpTrigger1?code=the-function-key";
     let emulator = changed(|config| {
         config.enrollment_groups[0].allocation.webhook_url = Some(url.to_owned());
@@ -239,7 +239,7 @@ fn the_api_changes_what_the_configuration_named() {
 
 /// "Two random 64-byte keys" are created if the client sends none. An empty key in an update keeps the present key.
 #[test]
-fn keys_are_made_kept_and_replaced() {
+fn keys_are_created_kept_and_replaced() {
     let (_emulator, client) = empty();
     for (collection, new) in [(GROUPS, group as fn(&str) -> Value), (INDIVIDUALS, individual)] {
         let path = &format!("{collection}/e");
@@ -286,7 +286,7 @@ fn keys_are_made_kept_and_replaced() {
 
 /// A certificate is accepted as PEM, as base64 of PEM or of DER, and returned as PEM with its description.
 #[test]
-fn certificates_are_given_back_with_their_description() {
+fn certificates_are_returned_with_their_description() {
     let (ca, next) = (Ca::root("factory"), Ca::root("next"));
     let device = Identity::self_signed("lock");
     let emulator = builder(Config { enrollment_groups: vec![], ..Config::contoso() })
@@ -368,7 +368,7 @@ fn certificates_are_given_back_with_their_description() {
 }
 
 #[test]
-fn a_tpms_keys_are_given_back() {
+fn a_tpms_keys_are_returned() {
     let (_emulator, client) = empty();
     let endorsement_key = BASE64_STANDARD.encode(SoftwareTpm::new().endorsement_key());
     let tpm = json!({ "type": "tpm", "tpm": { "endorsementKey": endorsement_key, "storageRootKey": "c3Jr" } });
@@ -380,7 +380,7 @@ fn a_tpms_keys_are_given_back() {
 /// Without If-Match, an enrollment is created. With If-Match, it is changed or deleted if the client has its present
 /// version.
 #[test]
-fn changes_go_by_the_entity_tag() {
+fn changes_need_the_current_etag() {
     let (_emulator, client) = empty();
     for (collection, new) in [(GROUPS, group as fn(&str) -> Value), (INDIVIDUALS, individual)] {
         let path = &format!("{collection}/Lock-1");
@@ -448,7 +448,7 @@ fn one_of_several_concurrent_updates_succeeds() {
 }
 
 #[test]
-fn what_is_wrong_with_an_enrollment_is_named() {
+fn the_error_names_the_wrong_member_of_an_enrollment() {
     let (_emulator, client) = empty();
     let device = pem(&Identity::self_signed("lock").chain[0]);
     let x509 = |x509: Value| json!({ "attestation": { "type": "x509", "x509": x509 } });
@@ -539,7 +539,7 @@ fn what_is_wrong_with_an_enrollment_is_named() {
 }
 
 #[test]
-fn a_bulk_operation_tells_all_that_failed() {
+fn a_bulk_operation_reports_every_failure() {
     let (_emulator, client) = empty();
     for (collection, member, id, new) in [
         (GROUPS, "enrollmentGroups", "enrollmentGroupId", group as fn(&str) -> Value),

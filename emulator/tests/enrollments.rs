@@ -79,7 +79,7 @@ fn a_single_hub_counts_if_no_list_of_hubs_is_given() {
 
 /// Reprovisioning without a webhook: *never* keeps a device at its hub, and the other policies move it.
 #[test]
-fn re_provisioning_holds_without_a_webhook() {
+fn reprovisioning_policies_apply_without_a_webhook() {
     for (policy, hub, substatus, tag) in [
         (ReprovisionPolicy::Never, TOASTERS_HUB, "reprovisionedToInitialAssignment", "old"),
         (ReprovisionPolicy::Migrate, HEATPUMPS_HUB, "deviceDataMigrated", "old"),

@@ -101,7 +101,7 @@ fn retry_after_and_framing_are_configurable() {
 
 /// "Any other status: body ProvisioningServiceErrorDetails and possibly header x-ms-error-code."
 #[test]
-fn a_refusal_has_an_error_body() {
+fn a_rejected_request_has_an_error_body() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let response = device.unsigned(Method::PUT, &format!("{}/register{VERSION}", device.path())).send().unwrap();
@@ -238,7 +238,7 @@ fn unknown_registrations_are_404201() {
 /// "Registration status lookup: DeviceRegistrationResult (bare, no operationId wrapper). Lookup
 /// does not register."
 #[test]
-fn a_look_up_tells_the_bare_state() {
+fn a_look_up_returns_the_bare_state() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let state = device.assigned();
@@ -360,7 +360,7 @@ fn a_half_closed_connection_is_answered() {
 
 /// A call of the service API with a misspelt path reaches the device API. Its keys are not recorded.
 #[test]
-fn a_body_without_a_route_leaves_no_key_on_record() {
+fn a_body_without_a_route_leaves_no_key_in_the_records() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     for path in ["/enrollment/x", "/enrolmentGroups/x"] {

@@ -74,7 +74,7 @@ fn a_device_finds_its_twin_at_its_hub_on_every_listener() {
 
 /// Two devices at two hubs, on one listener, at the same time.
 #[test]
-fn the_user_name_tells_the_hubs_of_one_listener_apart() {
+fn the_user_name_selects_the_hub_of_a_listener() {
     let emulator = plain();
     let (toaster, heat_pump) = (HubDevice::toaster(&emulator), HubDevice::heat_pump(&emulator));
     let (mut at_toasters, mut at_heat_pumps) = (toaster.with_twin(&emulator), heat_pump.with_twin(&emulator));
@@ -156,7 +156,7 @@ fn a_connect_is_refused_with_5_and_the_log_says_why() {
 
 /// If a user name fits neither service, the log has the forms of both.
 #[test]
-fn a_user_name_of_neither_service_is_told_both_forms() {
+fn for_an_unknown_user_name_the_log_has_both_forms() {
     let emulator = plain();
     let toaster = HubDevice::toaster(&emulator);
     for user_name in ["toaster", "hub/", "/toaster/?api-version=2021-04-12"] {

@@ -157,7 +157,7 @@ fn a_second_connection_ends_the_first() {
 
 /// The notification is the patch itself, with nulls. A device that is offline gets no notifications later.
 #[test]
-fn a_device_is_told_of_desired_properties() {
+fn a_device_receives_changes_of_desired_properties() {
     let emulator = plain();
     let toaster = HubDevice::toaster(&emulator);
     let initial = emulator.device(TOASTER).unwrap().twin.desired;

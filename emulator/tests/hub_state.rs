@@ -149,7 +149,7 @@ fn a_device_has_both_keys_at_its_hub() {
 /// The hub has the keys of the last registration: it accepts a new key of the enrollment after the device registered
 /// with it. An open connection does not end.
 #[test]
-fn a_rolled_key_counts_from_the_next_registration() {
+fn a_new_key_is_valid_from_the_next_registration() {
     let emulator = start(|_| ());
     Device::of_group(&emulator, TOASTER).assigned();
     let [old, new] = [GROUP_KEY, OTHER_KEY].map(|key| HubDevice::new(TOASTERS_HUB, TOASTER, &derive(key, TOASTER)));
@@ -234,7 +234,7 @@ fn the_hub_keeps_a_device_whose_registration_is_deleted() {
 
 /// A device ID is unique at a hub: the last registration has it.
 #[test]
-fn the_last_registration_has_the_device_id() {
+fn the_last_registration_gets_the_device_id() {
     let emulator = start(|config| {
         for (id, primary) in [("first", GROUP_KEY), ("second", OTHER_KEY)] {
             config.individual_enrollments.push(IndividualEnrollment {
@@ -312,7 +312,7 @@ fn a_restart_keeps_what_the_hub_knows() {
 /// With X.509, the hub accepts the certificate that DPS accepted, and a certificate that DPS issued. It accepts a new
 /// certificate of the enrollment after the next registration.
 #[test]
-fn a_certificate_counts_at_the_hub_as_at_dps() {
+fn the_hub_accepts_the_certificates_that_dps_accepts() {
     let (root, other_root) = (Ca::root("factory"), Ca::root("other"));
     let [own, rolled] = ["own", "own"].map(Identity::self_signed);
     let mut config = Config::contoso();

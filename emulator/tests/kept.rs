@@ -184,7 +184,7 @@ fn enrollments_of_the_configuration_are_created_once() {
 
 /// A registration that is running when the emulator stops continues with the same operation ID.
 #[test]
-fn running_registrations_go_on() {
+fn running_registrations_continue() {
     let ca = Ca::root("Factory CA");
     for (what, has_certificate) in [("a key", false), ("a certificate", true)] {
         let directory = tempfile::tempdir().unwrap();
@@ -253,7 +253,7 @@ fn refusal(folder: &Path) -> String {
 
 /// A folder that is in use, or has other files, is rejected and does not change.
 #[test]
-fn folders_of_others_are_refused() {
+fn folders_of_other_programs_are_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path().join("data");
     let emulator = start(Config::contoso(), &folder);

@@ -185,7 +185,7 @@ fn ask(client: &mut Client, topic: &str, body: &str) -> Option<(String, Value)> 
 }
 
 #[test]
-fn what_a_hub_has_answered_survives_a_kill_and_so_do_its_sessions() {
+fn answered_requests_and_sessions_survive_a_kill() {
     let (kills, devices) = (number_of("DPS_EMULATOR_KILLS", 6), number_of("DPS_EMULATOR_DEVICES", 24));
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

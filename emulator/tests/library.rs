@@ -52,7 +52,7 @@ fn https_is_tls_1_2_with_a_ca_of_its_own() {
 /// The TLS listeners can have the user's certificate: for a device that trusts its own CA, or a certificate that the
 /// device must reject.
 #[test]
-fn https_presents_the_certificate_that_it_is_given() {
+fn https_presents_the_users_certificate() {
     let other = contoso();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -88,7 +88,7 @@ fn tls_1_3_can_be_turned_on() {
 
 /// Every request is recorded in order with its outcome, and an observer is called at once.
 #[test]
-fn it_keeps_a_log_of_what_it_was_asked() {
+fn it_records_every_request() {
     let heard = Arc::new(Mutex::new(vec![]));
     let observed = Arc::clone(&heard);
     let emulator = builder(Config::contoso())
@@ -207,7 +207,7 @@ fn a_script_writes_raw_bytes() {
 
 /// The delay of a script is in the service's time.
 #[test]
-fn a_script_waits_in_the_services_time() {
+fn the_delay_of_a_script_is_in_the_services_time() {
     let emulator = Emulator::builder(Config::contoso()).time_scale(100.0).start().unwrap();
     emulator.script(Script::delay(Operation::Register, Duration::from_secs(10)));
     let started = Instant::now();
@@ -235,7 +235,7 @@ fn it_stops_when_it_is_dropped() {
 
 /// The longest delays with the slowest clock never end, and do not panic.
 #[test]
-fn waits_may_be_longer_than_any_clock_counts() {
+fn the_longest_waits_do_not_panic() {
     let longest = 1.8e19;
     let mut config = Config::contoso();
     config.behaviour.client_timeout = longest;
@@ -256,7 +256,7 @@ fn waits_may_be_longer_than_any_clock_counts() {
 
 /// Invalid settings are reported at the start, and keys are not quoted.
 #[test]
-fn a_bad_set_up_is_refused() {
+fn an_invalid_configuration_is_rejected() {
     let taken = contoso();
     let taken = taken.http_url().unwrap().strip_prefix("http://").unwrap();
     let start = |config: Config| Emulator::builder(config).http(taken).start();
@@ -353,7 +353,7 @@ fn a_bad_set_up_is_refused() {
 
 /// Valid settings that are probably a mistake have a warning.
 #[test]
-fn a_service_that_assigns_nothing_is_warned_of() {
+fn a_service_that_assigns_nothing_has_a_warning() {
     assert!(Config::contoso().warnings().is_empty());
     let warnings = Config::from_toml("id_scope = '0ne00002193'").unwrap().warnings();
     assert_eq!(warnings.len(), 2);

@@ -102,7 +102,7 @@ fn every_third_answer_is_lost() {
 /// A request is processed although its answer is lost. The device registers again, and the two registrations lead to
 /// one assignment.
 #[test]
-fn a_registration_whose_answer_was_lost_counts() {
+fn a_registration_with_a_lost_answer_is_valid() {
     let emulator = changed(|config| config.behaviour.drop_every = NonZeroU32::new(1));
     let toaster = Device::of_group(&emulator, TOASTER);
     let lost = toaster
@@ -315,7 +315,7 @@ fn a_hundred_devices_at_once_are_all_assigned() {
 
 /// A webhook that hangs fails only the devices that need it.
 #[test]
-fn a_webhook_that_hangs_holds_up_only_its_own_devices() {
+fn a_webhook_that_hangs_delays_only_its_own_devices() {
     let url = webhook_that(|call| {
         // Until the other side has had enough.
         let _ = (&call).read_to_end(&mut Vec::new());
@@ -410,7 +410,7 @@ fn stops_at_once(emulator: Emulator) {
 
 /// Everything at once: a webhook that hangs, devices that wait for it, slow clients, idle clients, and MQTT sessions.
 #[test]
-fn it_stops_at_once_whatever_goes_on() {
+fn it_stops_at_once_under_load() {
     let hanging = webhook_that(|call| {
         let _ = (&call).read_to_end(&mut Vec::new());
     });
@@ -555,7 +555,7 @@ mod program {
 
     /// A device over TLS takes about 60 KB, and the program itself 20 MB. The limits are twice as high.
     #[test]
-    fn memory_is_so_much_for_each_device_that_waits_for_the_webhook() {
+    fn memory_for_each_device_that_waits_for_the_webhook_is_limited() {
         let [(few, of_few), (many, of_many)] = [50, 400].map(|devices| {
             let service = Service::start();
             let at_rest = service.peak_memory();
@@ -570,7 +570,7 @@ mod program {
     /// "It stops on Ctrl-C and SIGTERM, within five seconds whatever goes on", with exit code 0. "Every request that
     /// was answered is in the log".
     #[test]
-    fn a_signal_ends_it_in_the_midst_of_work_and_nothing_is_lost_of_its_log() {
+    fn a_signal_stops_it_under_load_and_the_log_is_complete() {
         let service = Service::start();
         let crowd = service.crowd(100);
         let answered = AtomicUsize::new(0);

@@ -71,7 +71,7 @@ fn both_devices_get_their_hub_over_every_listener() {
 
 /// An ordinary client, which sends pings and acknowledgements on its own.
 #[test]
-fn a_client_off_the_shelf_is_served() {
+fn an_ordinary_mqtt_client_works() {
     let emulator = all();
     let port = emulator.mqtt_url().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
     let mut options = MqttOptions::new(TOASTER, "127.0.0.1", port);
@@ -122,7 +122,7 @@ fn a_bad_token_is_rejected_at_register_or_at_connect() {
 
 /// A token is checked at CONNECT. If it expires later, the session continues.
 #[test]
-fn a_token_counts_as_of_its_connect() {
+fn a_token_is_checked_at_connect() {
     let emulator = all();
     let sr = format!("{SCOPE}%2Fregistrations%2F{TOASTER}");
     let (se, mut client) = loop {
@@ -260,7 +260,7 @@ fn only_the_documented_filter_is_granted() {
 /// "CS sends an empty payload when no custom data; NEW omits registrationId → the ID comes from CONNECT". Wrong
 /// bodies are rejected as over HTTP.
 #[test]
-fn odd_register_bodies_are_taken_or_refused() {
+fn unusual_register_bodies_are_accepted_or_rejected() {
     let emulator = all();
     let mut client = Client::toaster(&emulator);
     let payload = r#"{"payload":{"a":1}}"#;
@@ -304,7 +304,7 @@ fn a_polls_body_is_ignored() {
 
 /// "`$rid` is any string: counter (C), fixed `1` (EC), UUID (PY, ND)". The parameters may come in any order.
 #[test]
-fn a_request_id_is_given_back_as_it_came() {
+fn a_request_id_is_returned_as_sent() {
     let emulator = all();
     let mut client = Client::toaster(&emulator);
     let uuid = "6f1d8a02-0d0a-4c3e-9a0e-1c2b3d4e5f60";
@@ -654,7 +654,7 @@ fn packets_are_cut_out_of_the_stream() {
 
 /// The emulator can listen for MQTT only, and stops with open sessions.
 #[test]
-fn mqtt_alone_is_enough_and_it_stops_when_it_is_dropped() {
+fn mqtt_works_alone_and_stops_when_it_is_dropped() {
     let emulator = builder(Config::contoso()).mqtt("127.0.0.1:0").start().unwrap();
     assert_eq!((emulator.http_url(), emulator.mqtts_url(), emulator.wss_url()), (None, None, None));
     assert!(emulator.mqtt_url().unwrap().starts_with("mqtt://127.0.0.1:"));

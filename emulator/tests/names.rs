@@ -84,7 +84,7 @@ fn the_certificate_names_loopback_all_linked_hubs_and_gateways() {
 
 /// If a hub is added after the start, the same CA signs a new certificate.
 #[test]
-fn a_hub_that_is_linked_later_is_named_at_once() {
+fn a_hub_that_is_linked_later_is_in_the_certificate_at_once() {
     let emulator = start(builder(with_hubs(&[TOASTERS_HUB])));
     let url = emulator.mqtts_url().unwrap();
     assert!(is_refused(&dial(&emulator, url, "later.contoso.com")));
@@ -97,7 +97,7 @@ fn a_hub_that_is_linked_later_is_named_at_once() {
 }
 
 #[test]
-fn a_hub_that_a_webhook_names_is_named_once_a_device_is_there() {
+fn a_hub_that_a_webhook_assigned_is_in_the_certificate() {
     const ELSEWHERE: &str = "elsewhere.contoso.com";
     let (webhook, served) = webhook(1, |_| json!({ "iotHubHostName": ELSEWHERE }));
     let mut config = Config::contoso();
@@ -112,7 +112,7 @@ fn a_hub_that_a_webhook_names_is_named_once_a_device_is_there() {
 
 /// The certificate stays short enough for small TLS stacks.
 #[test]
-fn a_hub_beyond_the_limit_is_named_when_it_is_dialled() {
+fn a_hub_beyond_the_limit_is_in_the_certificate_when_it_is_dialed() {
     let hubs: Vec<_> = (0..250).map(|each| format!("hub-{each}.contoso.com")).collect();
     let emulator = start(builder(with_hubs(&hubs.iter().map(String::as_str).collect::<Vec<_>>())));
     let url = emulator.https_url().unwrap();
@@ -122,7 +122,7 @@ fn a_hub_beyond_the_limit_is_named_when_it_is_dialled() {
 }
 
 #[test]
-fn a_certificate_of_the_user_that_lacks_hubs_is_warned_of() {
+fn a_certificate_of_the_user_without_a_hub_has_a_warning() {
     let ca = Ca::root("own CA");
     let of = |names: &[&str]| {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();

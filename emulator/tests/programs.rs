@@ -104,7 +104,7 @@ fn with_json_every_line_is_an_object() {
 /// `--config` and `--webhook`, with the other program as the webhook. The environment of both programs has the key,
 /// and no log shows it.
 #[test]
-fn a_webhook_of_its_own_can_be_called() {
+fn the_users_own_webhook_can_be_called() {
     let key = "a-function-key";
     let mut webhook =
         Program::start(Command::new(WEBHOOK).args(["--return-payload", "--by-model"]).env("CONTOSO_FUNCTION_KEY", key));
@@ -174,7 +174,7 @@ fn quotas_are_set_by_flags() {
 
 /// Settings that are probably a mistake have a warning at the start, after the listeners.
 #[test]
-fn a_service_without_hubs_is_warned_of() {
+fn a_service_without_hubs_has_a_warning() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "id_scope = '0ne00002193'").unwrap();
     for json in [false, true] {
@@ -295,7 +295,7 @@ fn the_webhooks_key_may_be_in_a_file() {
 
 /// The exit codes that `--help` lists, and the errors on standard error.
 #[test]
-fn exit_codes_tell_what_was_wrong() {
+fn exit_codes_name_the_fault() {
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -377,7 +377,7 @@ fn the_readme_has_every_flag() {
 
 /// Standard output may be closed.
 #[test]
-fn a_reader_that_goes_away_does_not_stop_it() {
+fn it_continues_if_the_reader_of_its_output_ends() {
     let mut program = Program::start(&mut Command::new(DPS));
     let line = program.line();
     let device = device(line.strip_prefix("listening on ").unwrap(), TOASTER);

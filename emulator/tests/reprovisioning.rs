@@ -125,7 +125,7 @@ fn the_payload_is_returned_under_every_policy() {
 /// "examining the reprovisionPolicy property of either the AllocationRequest.individualEnrollment or the …".
 /// "currentDeviceId: The device ID from the device's previous assignment", which may differ from the registration ID.
 #[test]
-fn an_individual_enrollments_request_tells_policy_and_device_id() {
+fn an_individual_enrollments_request_has_policy_and_device_id() {
     let emulator = changed(|config| {
         let mut allocation = config.enrollment_groups[0].allocation.clone();
         allocation.api_version = "2019-03-31".into();
@@ -160,7 +160,7 @@ fn an_individual_enrollments_request_tells_policy_and_device_id() {
 /// "You can determine which of the reprovisioning policies is currently set on the enrollment
 /// entry, by examining the reprovisionPolicy property".
 #[test]
-fn the_request_tells_the_policy() {
+fn the_request_has_the_policy() {
     for (policy, update, migrate) in [
         (ReprovisionPolicy::Migrate, true, true),
         (ReprovisionPolicy::Reset, true, false),
@@ -178,7 +178,7 @@ fn the_request_tells_the_policy() {
 /// "deviceRuntimeContext will contain a currentIotHubHostName property, which will be set to the
 /// hostname of the IoT hub where the device is currently assigned", and currentDeviceId.
 #[test]
-fn the_request_tells_where_the_device_is() {
+fn the_request_names_the_current_hub_of_the_device() {
     let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, HEATPUMPS_HUB]);
     for (hub, id) in
         [(Value::Null, Value::Null), (json!(TOASTERS_HUB), json!(TOASTER)), (json!(HEATPUMPS_HUB), json!(TOASTER))]
@@ -428,7 +428,7 @@ fn a_registration_ends_with_the_emulator() {
 /// "Registration IDs are case-insensitive", but device IDs of a hub are not. A device that writes its registration ID
 /// in another case keeps its device ID, also at the next hub. UNCERTAIN for the real service.
 #[test]
-fn a_device_keeps_its_device_id_whatever_the_case() {
+fn a_device_keeps_its_device_id_in_any_case() {
     let emulator = moving(ReprovisionPolicy::Migrate, &[TOASTERS_HUB, TOASTERS_HUB, HEATPUMPS_HUB]);
     let upper = TOASTER.to_uppercase();
     let [written, other] = [TOASTER, &upper].map(|id| Device::of_group(&emulator, id));

@@ -17,7 +17,7 @@ use support::{
 
 /// az sends a Content-Type without a body. Paths have any case and may end with a slash. Every error is JSON.
 #[test]
-fn requests_are_taken_as_the_clients_write_them() {
+fn requests_are_accepted_as_the_clients_write_them() {
     let emulator = contoso();
     Device::of_group(&emulator, TOASTER).assigned();
     let client = ServiceClient::new(&emulator);
@@ -135,7 +135,7 @@ fn enrollments_are_managed_as_the_clients_write_them() {
 }
 
 #[test]
-fn enrollments_are_queried_in_parts() {
+fn enrollments_are_queried_in_pages() {
     let emulator = contoso();
     let client = ServiceClient::new(&emulator);
     let ids: Vec<_> = (0..5).map(|number| format!("dev-{number}")).collect();
@@ -251,7 +251,7 @@ fn a_registration_that_failed_is_read() {
 /// `DELETE` is answered with 204 without a body. Then the device is unknown, and polls and look-ups are 404. Its next
 /// registration is an initial assignment. The hub keeps the device and its twin.
 #[test]
-fn a_deleted_registration_begins_anew() {
+fn a_device_registers_from_the_start_after_its_registration_is_deleted() {
     let emulator = contoso();
     let client = ServiceClient::new(&emulator);
     let path = format!("/registrations/{TOASTER}");
@@ -336,7 +336,7 @@ fn a_running_registration_that_is_deleted_ends() {
 
 /// A query returns each registration of a group once, in pages, even if devices register or are deleted in between.
 #[test]
-fn registrations_of_a_group_are_queried_in_parts() {
+fn registrations_of_a_group_are_queried_in_pages() {
     let mut config = Config::contoso();
     config.individual_enrollments = vec![IndividualEnrollment {
         registration_id: HEAT_PUMP.into(),
@@ -384,7 +384,7 @@ fn registrations_of_a_group_are_queried_in_parts() {
 
 /// The record has the path, and the bodies without keys.
 #[test]
-fn requests_are_on_record_without_keys() {
+fn requests_are_recorded_without_keys() {
     let emulator = contoso();
     let client = ServiceClient::new(&emulator);
     let body = json!({ "attestation": { "symmetricKey": { "primaryKey": OTHER_KEY } },

@@ -20,7 +20,7 @@ fn key(text: &str) -> SymmetricKey {
 /// `sr` has the host with or without its port, in any escaping. The parameters may have any order. A signature may
 /// contain an unescaped `/`.
 #[test]
-fn tokens_in_the_spelling_of_every_client_are_good() {
+fn tokens_in_the_spelling_of_every_client_are_accepted() {
     let emulator = builder(Config::contoso()).http("127.0.0.1:0").https("127.0.0.1:0").start().unwrap();
     Device::of_group(&emulator, TOASTER).assigned();
     let client = ServiceClient::over_tls(&emulator);
@@ -61,7 +61,7 @@ fn tokens_in_the_spelling_of_every_client_are_good() {
 }
 
 #[test]
-fn a_token_that_is_not_good_is_refused_with_401() {
+fn an_invalid_token_is_rejected_with_401() {
     let emulator = contoso();
     let client = ServiceClient::new(&emulator);
     let se = now() + 600;
@@ -137,7 +137,7 @@ fn a_foreign_host_cannot_use_the_well_known_key_over_http() {
 
 /// `token_leeway` applies as for devices.
 #[test]
-fn an_expired_token_is_good_within_the_leeway() {
+fn an_expired_token_is_accepted_within_the_leeway() {
     let emulator = changed(|config| config.behaviour.token_leeway = 60);
     let client = ServiceClient::new(&emulator);
     let se = now() - 5;
@@ -261,7 +261,7 @@ fn a_connection_string_names_the_https_listener_first() {
 /// The well-known key is valid on loopback only, wherever it was configured. Without another key the service API is
 /// off, and says so. Devices are not affected.
 #[test]
-fn beyond_loopback_the_service_api_wants_a_key() {
+fn beyond_loopback_the_service_api_needs_a_key() {
     let policy = |key: &str| Policy {
         name: "reader".to_owned(),
         primary_key: SymmetricKey::from_base64(key).unwrap(),
@@ -369,7 +369,7 @@ mod program {
     }
 
     #[test]
-    fn a_key_that_is_given_counts_and_is_not_printed() {
+    fn a_given_key_is_used_and_not_printed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), format!("{OTHER_KEY}\n")).unwrap();
         for from in ["file", "standard input", "environment"] {
@@ -406,7 +406,7 @@ mod program {
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_is_named_and_not_shown() {
+    fn a_key_that_cannot_be_used_is_reported_and_not_shown() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "S3CRET").unwrap();
         let path = file.path().to_str().unwrap();

@@ -64,7 +64,7 @@ fn text(bytes: &[u8]) -> &str {
 /// `--check` prints all findings on standard output and starts nothing. An ordinary start prints the same errors on
 /// standard error.
 #[test]
-fn a_configuration_is_checked_and_nothing_started() {
+fn check_checks_a_configuration_and_starts_nothing() {
     let bad = format!("id_scope = 's'\nlinked_hubs = ['my hub', 'hub']\nscope = '{KEY}'\n");
     let errors = "dps.toml:2:16: error: linked_hubs[0]: \"my hub\" is not a host name, with or without a port\n\
                   dps.toml:3:1: error: scope: this key is unknown; did you mean `id_scope`?\n";
@@ -117,7 +117,7 @@ fn flags_are_checked_with_the_file() {
 
 /// With `--json` each finding is an object, and there is no other output.
 #[test]
-fn findings_are_objects_with_json() {
+fn with_json_findings_are_objects() {
     let checked = run("id_scope = 's'\nlinked_hubs = ['h']\nbehaviour.tls13 = 1", &["--check", "--json"]);
     assert_eq!(checked.status.code(), Some(3));
     let findings: Vec<Value> = text(&checked.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -142,7 +142,7 @@ fn findings_are_objects_with_json() {
 /// `--verbose` prints bodies below their line, and JSON keeps its order. Secrets are masked as in the records, and
 /// text of clients cannot control the terminal.
 #[test]
-fn bodies_are_printed_for_people() {
+fn bodies_are_printed_indented() {
     let webhook = Emulator::builder(Config::contoso()).start().unwrap();
     let webhook = webhook.contoso().unwrap();
     let key = webhook.url_with_key().rsplit_once("code=").unwrap().1.to_owned();
@@ -179,7 +179,7 @@ fn colour_of(log: &str, words: &str) -> String {
 
 /// An error of a device, a success and an error of a webhook have different colors and different words.
 #[test]
-fn colour_shows_what_it_came_to() {
+fn colour_shows_the_outcome() {
     let (program, url) = start(Command::new(DPS).args(["--color", "always"]));
     device(&url, TOASTER, GROUP_KEY).assigned();
     device(&url, "somebody-else", GROUP_KEY).failed();
@@ -249,7 +249,7 @@ fn lines_of_hubs_name_the_hub() {
 
 /// Color is for terminals only, never for JSON, and the environment can turn it on and off.
 #[test]
-fn colour_is_used_where_it_is_wanted() {
+fn colour_follows_the_option_and_the_environment() {
     let coloured = |arguments: &[&str], variables: &[(&str, &str)]| {
         let bad = run_with("id_scope = ''", &[&["--check"], arguments].concat(), variables);
         assert_eq!(bad.status.code(), Some(3), "{bad:?}");

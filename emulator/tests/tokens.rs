@@ -19,7 +19,7 @@ fn refused(device: &Device, code: u32, token: &str) {
 /// "Encoding is self-consistent, not canonical: server must verify over the raw `sr` text." One line for each form in
 /// which a client of Microsoft writes the token.
 #[test]
-fn every_clients_spelling_of_the_token_is_taken() {
+fn tokens_in_the_spelling_of_every_client_are_accepted() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let se = now() + 3600;
@@ -56,7 +56,7 @@ fn every_clients_spelling_of_the_token_is_taken() {
 
 /// "string to sign = sr exactly as placed in the token": a signature over another spelling is invalid.
 #[test]
-fn a_signature_over_another_spelling_is_refused() {
+fn a_signature_over_another_spelling_is_rejected() {
     let emulator = contoso();
     let device = Device::of_group(&emulator, TOASTER);
     let se = now() + 3600;
@@ -135,7 +135,7 @@ fn each_operation_needs_a_token() {
 
 /// "Primary and secondary both accepted", but not for the same device at the same time.
 #[test]
-fn both_keys_of_a_group_are_taken() {
+fn both_keys_of_a_group_are_accepted() {
     let emulator = changed(|config| {
         config.enrollment_groups[0].secondary_key = Some(SymmetricKey::from_base64(OTHER_KEY).unwrap());
     });
@@ -161,7 +161,7 @@ fn leeway_and_key_names_can_be_allowed() {
 /// "Registration ID … case-insensitive". The text from which the service derives a device key is UNCERTAIN. So keys
 /// of the ID as written and of its lower case are both accepted, and belong to the same device.
 #[test]
-fn registration_ids_have_no_case() {
+fn registration_ids_are_not_case_sensitive() {
     let emulator = contoso();
     let mixed = TOASTER.replace("breakroom", "BreakRoom");
     Device::of_group(&emulator, &mixed).assigned();

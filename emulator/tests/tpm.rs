@@ -334,7 +334,7 @@ fn an_enrollment_accepts_one_kind_of_attestation() {
 
 /// Only the enrolled device learns that the enrollment is disabled.
 #[test]
-fn a_disabled_enrollment_is_told_after_the_challenge() {
+fn a_disabled_enrollment_is_reported_after_the_challenge() {
     let emulator = enrolled(|config| config.individual_enrollments[0].enabled = false);
     let mut device = TpmDevice::new(&emulator, &TPM);
     device.take_challenge().unwrap();
@@ -347,7 +347,7 @@ fn a_disabled_enrollment_is_told_after_the_challenge() {
 /// "TPM over MQTT is not supported": there are no challenges over MQTT, and a key of a challenge over HTTP is
 /// rejected.
 #[test]
-fn tpms_are_not_taken_over_mqtt() {
+fn tpms_are_not_accepted_over_mqtt() {
     let emulator = with_hub();
     let mut device = TpmDevice::new(&emulator, &TPM);
     device.take_challenge().unwrap();
@@ -549,7 +549,7 @@ fn a_superseded_registration_has_no_key_of_its_own() {
 
 /// The key for a hub is for its host without the port.
 #[test]
-fn a_hubs_port_is_no_part_of_its_keys_resource() {
+fn the_resource_of_a_hubs_key_has_no_port() {
     let emulator = enrolled(|config| {
         config.enrollment_groups.clear();
         config.linked_hubs = vec!["localhost:8443".into()];

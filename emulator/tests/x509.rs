@@ -106,7 +106,7 @@ fn disabled(emulator: &Emulator, id: &str, identity: &Identity) {
 /// "The thumbprint of the device certificate" must be that of the primary or secondary certificate. A certificate
 /// with the same name and the same key is not enough.
 #[test]
-fn an_individual_enrollment_takes_its_certificates() {
+fn an_individual_enrollment_accepts_its_certificates() {
     let device = Identity::self_signed(DEVICE);
     let emulator = of_individual(&device);
     let state = assigned(&emulator, DEVICE, &device);
@@ -230,7 +230,7 @@ fn a_chain_with_the_right_names_and_wrong_keys_is_rejected() {
 
 /// A certificate of a device cannot sign others, and a certificate of a server is not for a device.
 #[test]
-fn a_certificate_is_good_for_what_it_was_issued_for() {
+fn a_certificate_is_accepted_only_for_its_purpose() {
     let root = Ca::root("factory root");
     let emulator = of_group(&root);
     let neighbour = root.intermediate_with(leaf("neighbour"));
@@ -261,7 +261,7 @@ fn a_chain_with_an_expired_ca_is_rejected() {
 
 /// If there are only X.509 enrollments, a device without credentials lacks a certificate. Otherwise it lacks a token.
 #[test]
-fn a_device_without_a_certificate_is_told_which_it_lacks() {
+fn a_device_without_credentials_gets_the_code_of_the_missing_one() {
     let root = Ca::root("factory root");
     let emulator = of_group(&root);
     refused(&emulator, DEVICE, None, "there is no client certificate");
@@ -293,7 +293,7 @@ fn without_tls_there_is_no_certificate() {
 
 /// Without enrollments, every certificate is 401002, not 404201 as for tokens.
 #[test]
-fn a_certificate_that_nobody_knows_is_refused() {
+fn an_unknown_certificate_is_rejected() {
     let emulator = service(|_| ());
     refused(&emulator, DEVICE, Some(&Identity::self_signed(DEVICE)), "no enrollment");
 }
@@ -623,7 +623,7 @@ fn certificates_are_read_from_the_configuration() {
 
 /// An enrollment has one kind of attestation, and a group has CAs. A text that is not a certificate is not quoted.
 #[test]
-fn a_bad_attestation_is_refused() {
+fn an_invalid_attestation_is_rejected() {
     let device = Identity::self_signed(DEVICE);
     let (chain, key) = (pem(&device.chain[0]), device.key.serialize_pem());
     let group = "[[enrollment_groups]]\nenrollment_group_id = 'g'\n";

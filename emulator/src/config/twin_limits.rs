@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_twin_may_hold_is_limited() {
+    fn a_twin_has_limits() {
         let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({ "a": inner }));
         for (twin, expected) in [
             (json!({ "a": "bc", "d": 1, "e": true, "f": [1, null], "g": { "h": "" } }), Ok(3 + 9 + 5 + 9 + 2)),

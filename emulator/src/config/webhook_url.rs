@@ -65,7 +65,7 @@ mod tests {
 
     /// [`Url`] accepts any number of slashes and backslashes before a password, so `masked` must find the password too.
     #[test]
-    fn a_password_is_masked_wherever_urls_may_have_one() {
+    fn a_password_is_masked_in_every_place_of_a_url() {
         for start in [
             "http://",
             "HTTPS://",

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_on_record_holds_no_key() {
+    fn a_recorded_body_has_no_key() {
         for (body, shown) in [
             (
                 r#"{"attestation":{"type":"symmetricKey","symmetricKey":{"primaryKey":"S3CRET","secondaryKey":"S3CRET"}}}"#,

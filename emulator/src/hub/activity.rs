@@ -282,7 +282,7 @@ mod tests {
 
     /// A reader gets each device that sent telemetry since its last call once, however many messages there were.
     #[test]
-    fn senders_are_told_once() {
+    fn senders_are_reported_once() {
         let activity = Activity::default();
         for id in ["a", "b", "A", "c", "a"] {
             activity.received(id, message(b""));

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_compared_without_quotes() {
+    fn etags_are_compared_without_quotes() {
         let (quoted, bare) = ("\"0000f176\"", "IjAwMDBmMTc2Ig==");
         for (if_match, etag) in [
             (None, quoted),

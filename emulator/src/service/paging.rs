@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_in_one_part() {
+    fn every_item_is_in_exactly_one_page() {
         let keys: Vec<_> = (0..250).map(|number| format!("{number:03}")).collect();
         for (max_items, sizes) in [
             (None, vec![100, 100, 50]),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_continuation_of_another_service_is_refused() {
+    fn a_continuation_of_another_service_is_rejected() {
         for continuation in ["ö", "a", "_w"] {
             let page = Page { max_items: None, continuation: Some(continuation.to_owned()) };
             assert_eq!(page.pick([("a", ())].into_iter(), Some).unwrap_err().status(), 400, "{continuation}");

@@ -51,7 +51,7 @@ mod tests {
 
     /// Small members take more memory than their text. Reported properties count, too.
     #[test]
-    fn a_twin_counts_as_a_tree() {
+    fn the_size_of_a_twin_is_that_of_its_tree() {
         let members: Map<_, _> = (0..1000).map(|number| (number.to_string(), json!([number]))).collect();
         for twin in [
             DeviceTwin { tags: members.clone(), ..DeviceTwin::default() },

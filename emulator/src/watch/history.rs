@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_takes_what_it_has_not_seen() {
+    fn a_reader_takes_only_new_entries() {
         let mut history = History::default();
         for number in [2, 3, 7, 9] {
             history.push(number, Arc::new(number * 10), 1);

@@ -75,7 +75,7 @@ mod tests {
 
     /// Text cannot control a terminal, and invisible characters become visible.
     #[test]
-    fn what_cannot_be_seen_is_escaped() {
+    fn invisible_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}"), r"a\u{1b}[2J\r\n\u{9b}");
         assert_eq!(printable("\u{feff}a\u{202e}b\u{200b}\u{2028}"), r"\u{feff}a\u{202e}b\u{200b}\u{2028}");
         let plain = r#"Größe "x" \ it's 温度 {"a": 1}"#;

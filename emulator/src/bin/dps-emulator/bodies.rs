@@ -102,7 +102,7 @@ mod tests {
 
     /// The lines equal serde_json's pretty form for any white space in the input.
     #[test]
-    fn json_is_laid_out_as_usual() {
+    fn json_is_indented() {
         for text in [
             r#"{"a":[1,{"b":"x, y: {\"z\\"},null],"c":{},"d":[ ],"":"\\"}"#,
             "[[[]],\t{ \"k\" :\r\n true } ]",
@@ -119,7 +119,7 @@ mod tests {
 
     /// Numbers, escapes and duplicate members stay as sent. Invisible characters are escaped.
     #[test]
-    fn json_says_what_was_sent() {
+    fn json_is_printed_as_sent() {
         let number = "12345678901234567890.123456789012345678901234567890";
         assert_eq!(indented(number), format!("{BODY}{number}"));
         assert_eq!(indented(r#"{"a":1,"a":"\u00e9é\/"}"#).lines().nth(2).unwrap().trim(), r#""a": "\u00e9é\/""#);

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_name_tells_which_service_is_wanted() {
+    fn the_user_name_selects_the_service() {
         let dps = |id_scope, registration_id, api_version| {
             Some(Wanted::Dps(DpsUser { id_scope, registration_id, api_version }))
         };

@@ -79,7 +79,7 @@ fn a_twin_is_read_and_changed() {
 
 /// A change that exceeds a limit changes nothing, and the body of the answer has an error code.
 #[test]
-fn what_breaks_a_limit_is_refused() {
+fn a_twin_beyond_a_limit_is_rejected() {
     let (hub, session) = at_toasters(Twin::default());
     let large =
         |length: usize| (0..length / 1000).map(|number| (format!("{number:04}"), json!("x".repeat(996)))).collect();

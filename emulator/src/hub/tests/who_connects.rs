@@ -34,7 +34,7 @@ fn refused(hub: &Hub, connect: &HubConnect<'_>) -> Refused {
 /// The resource of a token may be raw or escaped, with escapes in any case, with or without the port. Either key may
 /// sign. The signature is over the text as it was sent.
 #[test]
-fn a_token_of_the_device_lets_it_in() {
+fn a_token_of_the_device_is_accepted() {
     let hub = hub();
     assign(&hub, "Toaster-7", TOASTERS, "Toaster-7", keys(), Twin::default());
     assign(&hub, "pump", PUMPS, "the pump", keys(), Twin::default());
@@ -65,7 +65,7 @@ fn a_token_of_the_device_lets_it_in() {
 
 /// The log says what is wrong with a token, and names the device.
 #[test]
-fn a_token_that_is_not_the_devices_is_refused() {
+fn a_token_that_is_not_of_the_device_is_rejected() {
     let hub = hub();
     assign(&hub, "toaster", TOASTERS, "toaster", keys(), Twin::default());
     let sr = "toasters.example%2Fdevices%2Ftoaster";
@@ -102,7 +102,7 @@ fn a_token_that_is_not_the_devices_is_refused() {
 
 /// Everything that is checked besides the credentials.
 #[test]
-fn a_connect_has_to_name_the_device_and_its_hub() {
+fn a_connect_must_name_the_device_and_its_hub() {
     type Change = for<'a> fn(HubConnect<'a>) -> HubConnect<'a>;
     let hub = hub();
     assign(&hub, "Toaster", TOASTERS, "Toaster", keys(), Twin::default());
@@ -150,7 +150,7 @@ fn a_connect_has_to_name_the_device_and_its_hub() {
 
 /// A device is let in at the hub of its last assignment, unless the operator disabled or removed it there.
 #[test]
-fn a_device_is_let_in_where_it_is_assigned() {
+fn a_device_is_accepted_only_at_its_assigned_hub() {
     let hub = hub();
     let admit = |at: &str, device_id: &str| hub.admit(&connect(at, device_id, &token(at, device_id)));
     let refused = |at: &str, device_id: &str| refused(&hub, &connect(at, device_id, &token(at, device_id))).why;
@@ -200,7 +200,7 @@ fn device_certificate(ca: &Ca, name: &str) -> CertificateDer<'static> {
 /// A certificate is accepted if the enrollment has the certificate or its CA, or if DPS issued it. A token takes
 /// precedence.
 #[test]
-fn a_certificate_lets_the_device_in() {
+fn a_certificate_of_the_device_is_accepted() {
     let [ca_of_group, issuing, other] = [ca(), ca(), ca()];
     let hub = hub_with(certificate(&issuing));
     let own = device_certificate(&other, "toaster");

@@ -57,7 +57,7 @@ fn a_tpms_own_keys_are_read() {
 
 /// Not even one byte may be missing or too much, and nothing else will do.
 #[test]
-fn other_texts_are_no_keys() {
+fn other_texts_are_not_keys() {
     assert_eq!(StorageKey::from_base64("xxxx-device-endorsement-key-xxxxx"), Err(KeyFault::NotBase64));
     let public = BASE64_STANDARD.decode(ENDORSEMENT_KEY).unwrap();
     for length in 0..public.len() {
@@ -100,7 +100,7 @@ fn a_changed_key_is_another_key_or_a_fault() {
 }
 
 #[test]
-fn the_tpm_gets_the_key_and_what_it_is_for() {
+fn the_tpm_decrypts_the_key_and_its_purpose() {
     let blob = blob(TPM.endorsement_key(), TPM.storage_root_key());
     assert_eq!(TPM.open(&blob), Ok((KEY.to_vec(), RESOURCE.as_bytes().to_vec())));
     // It is the same key in another blob each time.
@@ -111,7 +111,7 @@ fn the_tpm_gets_the_key_and_what_it_is_for() {
 
 /// An endorsement key of a TPM and a storage root key of another are no TPM.
 #[test]
-fn no_other_tpm_gets_it() {
+fn no_other_tpm_decrypts_it() {
     let refused = Err(Refusal::ActivateCredential);
     let own = blob(TPM.endorsement_key(), TPM.storage_root_key());
     assert_eq!(OTHER.activate(&own), refused);

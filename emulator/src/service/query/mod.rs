@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn all_items_are_meant_without_a_condition() {
+    fn a_query_without_a_condition_selects_all_items() {
         for query in [
             "",
             " ",
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn an_unsupported_query_has_an_error_that_names_the_part() {
         let nested = format!("SELECT * WHERE {}registrationId = 'a'{}", "(".repeat(100), ")".repeat(100));
         let negated = format!("SELECT * WHERE {}registrationId = 'a'", "NOT ".repeat(1000));
         let long = format!("SELECT * WHERE registrationId = 'a'{}", " OR etag = ''".repeat(2000));

@@ -197,7 +197,7 @@ fn a_kill_leaves_the_state_before_or_after() {
 
 /// If the disk is full, nothing changes: neither in memory nor on disk.
 #[test]
-fn what_cannot_be_written_is_taken_back() {
+fn a_change_that_cannot_be_written_is_undone() {
     let directory = tempfile::tempdir().unwrap();
     for (what, each) in [CHANGES[0], CHANGES[3], CHANGES[6], CHANGES[9]] {
         for room in 0.. {
@@ -227,7 +227,7 @@ fn what_cannot_be_written_is_taken_back() {
 
 /// A change without effect writes nothing.
 #[test]
-fn what_is_only_read_is_not_written() {
+fn a_read_writes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let memory = Memory::default();
     let store = shared(memory.disk(&directory));
@@ -270,7 +270,7 @@ fn rows_of_format_2_are_read() {
 
 /// A folder of an older format is upgraded, and older versions then reject it.
 #[test]
-fn an_older_folder_is_taken_over() {
+fn an_older_folder_is_converted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     for before in ["1\n", "1", "2\n"] {
