@@ -3,7 +3,7 @@
 #
 #   c/build.sh [--target TRIPLE] [--features LIST] [--fast | --recipe] [--prefix DIR]
 #
-#   --target TRIPLE   Rust's name of the processor; this machine by default. Tested are:
+#   --target TRIPLE   Rust's name of the target. Default: this machine. Tested targets:
 #                       thumbv6m-none-eabi           Cortex-M0, M0+
 #                       thumbv7m-none-eabi           Cortex-M3
 #                       thumbv7em-none-eabi          Cortex-M4, M7; soft floats (-mfloat-abi=soft or softfp)
@@ -13,12 +13,12 @@
 #                       riscv32imc-unknown-none-elf  ESP32-C3 and others; -mabi=ilp32
 #                       riscv32imac-unknown-none-elf ESP32-C6, H2 and others; -mabi=ilp32
 #                       x86_64-unknown-linux-gnu, x86_64-unknown-linux-musl, aarch64-unknown-linux-gnu
-#   --features LIST   of tpm, csr, lookup, separated by commas; all three by default, none with "". A firmware
-#                     that needs none is smaller without them.
-#   --fast            SHA-256 unrolled: 6.8 KB more flash, 0.8 times the instructions. The default on Linux.
-#   --recipe          SHA-256 at opt-level z: the smallest build. See docs/evidence/cost.md.
-#   --prefix DIR      where to install; c/target/prefix/TRIPLE by default. With CARGO_TARGET_DIR in the environment,
-#                     everything is below that directory instead of c/target.
+#   --features LIST   features, separated by commas: tpm, csr, lookup. Default: all three. "" enables none, which
+#                     makes firmware smaller.
+#   --fast            Unrolls SHA-256: 6.8 KB more flash, 0.8 times the instructions. Default on Linux.
+#   --recipe          Compiles SHA-256 with opt-level z: the smallest build. See docs/evidence/cost.md.
+#   --prefix DIR      Installs into this directory. Default: c/target/prefix/TRIPLE. If CARGO_TARGET_DIR is set, all
+#                     files are in that directory instead of c/target.
 #
 #   c/build.sh                                                  # for this machine
 #   c/build.sh --target thumbv7em-none-eabihf                   # for a Cortex-M4F
@@ -26,7 +26,7 @@
 #   cc main.c $(PKG_CONFIG_PATH=DIR/lib/pkgconfig pkg-config --cflags --libs azure_dps_c)
 #   cmake -DCMAKE_PREFIX_PATH=DIR …                             # find_package(azure_dps_c)
 #
-# Needs Rust from rustup, and ar. Run `rustup target add TRIPLE` once; as root the script does it.
+# Needs Rust from rustup, and ar. Run `rustup target add TRIPLE` once. As root, the script runs it for you.
 set -euo pipefail
 
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
@@ -50,7 +50,7 @@ done
 for feature in ${features//,/ }; do
     case "$feature" in
         tpm | csr | lookup) ;;
-        *) wrong "no feature $feature: there are tpm, csr and lookup" ;;
+        *) wrong "unknown feature $feature: the features are tpm, csr and lookup" ;;
     esac
 done
 for tool in cargo rustc; do

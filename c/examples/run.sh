@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Builds the C examples for Linux, and runs them against the local DPS emulator, over TLS 1.2.
 #
-#   c/examples/run.sh             everything: as they are, under valgrind, and with gcc's sanitizers
-#   c/examples/run.sh plain       as they are
-#   c/examples/run.sh valgrind    a leak, or an error, is a failure
-#   c/examples/run.sh sanitized   -fsanitize=address,undefined
-#   c/examples/run.sh --build     builds only, and says where the programs are
+#   c/examples/run.sh             all three ways below
+#   c/examples/run.sh plain       without a checker
+#   c/examples/run.sh valgrind    under valgrind; a leak or an error is a failure
+#   c/examples/run.sh sanitized   with gcc's -fsanitize=address,undefined
+#   c/examples/run.sh --build     only builds, and prints where the programs are
 #
-# With --verbose it shows what the programs print.
+# With --verbose, the script prints the output of the programs.
 #
-# It needs what c/build.sh needs and, on Debian, gcc libssl-dev libpaho-mqtt-dev valgrind openssl curl python3. As
-# root, it installs what is missing. EMULATOR names a dps-emulator; without it, cargo builds one.
+# Needs the tools of c/build.sh and, on Debian, gcc libssl-dev libpaho-mqtt-dev valgrind openssl curl python3. As
+# root, it installs missing packages. EMULATOR names a dps-emulator. Without EMULATOR, cargo builds one.
 set -euo pipefail
 
 jobs=() verbose=false build_only=false

@@ -2,10 +2,10 @@
 # Builds the C library with all features, and runs its tests: plainly, under valgrind, and with AddressSanitizer and
 # UndefinedBehaviorSanitizer. Checks that the tests call every function of the header, and that they compile as C++.
 #
-#   c/tests/run.sh                 # all of them, with a closing line "N passed, N failed"
+#   c/tests/run.sh                 # all tests. The last line says "N passed, N failed"
 #   c/tests/run.sh keys http       # only these sections
 #
-# CC, CXX, CARGO_TARGET_DIR are as usual. Library and programs are left in c/target/tests, or $CARGO_TARGET_DIR/tests.
+# CC, CXX, CARGO_TARGET_DIR are as usual. The library and the programs stay in c/target/tests, or $CARGO_TARGET_DIR/tests.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

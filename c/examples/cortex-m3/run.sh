@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds the programs for a Cortex-M3 with gcc and newlib, and runs them in QEMU. Fails if one of their checks does.
+# Builds the programs for a Cortex-M3 with gcc and newlib, and runs them in QEMU. Fails if a check fails.
 #
-#   c/examples/cortex-m3/run.sh          recorded answers, no network; with small enums and with whole ones
-#   c/examples/cortex-m3/run.sh --tls    provisions over TLS 1.2, by mbedTLS, against the local DPS emulator
+#   c/examples/cortex-m3/run.sh          recorded answers, no network; with short enums, then with enums of 4 bytes
+#   c/examples/cortex-m3/run.sh --tls    provisions over TLS 1.2, with mbedTLS, against the local DPS emulator
 #
 # Builds below c/target, or CARGO_TARGET_DIR. Needs Rust with thumbv7m-none-eabi, and Debian's qemu-system-arm
-# gcc-arm-none-eabi libnewlib-arm-none-eabi; over TLS also openssl python3. On Debian, as root, it installs what is
-# missing. EMULATOR names a dps-emulator; without it, cargo builds one. MBEDTLS names the sources of mbedTLS 3.6;
-# without it, they are those of examples/firmware, which cargo fetches.
+# gcc-arm-none-eabi libnewlib-arm-none-eabi; over TLS also openssl python3. On Debian, as root, it installs
+# missing packages. EMULATOR names a dps-emulator. Without EMULATOR, cargo builds one. MBEDTLS names the sources of
+# mbedTLS 3.6. Without MBEDTLS, the script uses the sources of examples/firmware, which cargo fetches.
 set -euo pipefail
 
 over_tls=false verbose=false
