@@ -184,10 +184,11 @@ impl Builder {
         self
     }
 
-    /// Sets the factor that shortens the service's own delays: the pauses between webhook calls, the delays of
-    /// scripts, and the quota windows. The time-out of webhook calls is divided too, but never shortened to less than
-    /// 10 s. `Retry-After`, the expiry of tokens and the keep-alive of MQTT do not change, because devices use the real
-    /// time.
+    /// Sets the factor that divides the service's own delays: pauses between webhook calls, quota windows, delays of
+    /// scripts, [`other_key_blocked_for`](crate::Behaviour::other_key_blocked_for) and
+    /// [`hub_session_after_expiry`](crate::Behaviour::hub_session_after_expiry). The webhook time-out is divided too,
+    /// but not below 10 s. `Retry-After`, the expiry of tokens and the keep-alive of MQTT do not change, because
+    /// devices use the real time.
     #[must_use]
     pub fn time_scale(mut self, scale: f64) -> Self {
         self.time_scale = scale;

@@ -181,7 +181,9 @@ pub(crate) struct Behaviour {
     /// Polls of one device in 10 s before the answer is 429, or `none`. The real service allows 5
     #[arg(long = "device-polls-per-10s", value_name = "N")]
     pub(crate) device_polls_per_10s: Option<OrNone>,
-    /// Divide the emulator's own delays by this factor: webhook retries, quota windows
+    /// Divide these delays by this factor: pauses between webhook calls, quota windows, delays of scripts,
+    /// other_key_blocked_for and hub_session_after_expiry. The webhook time-out is divided too, but not below 10 s.
+    /// Retry-After does not change
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     pub(crate) time_scale: f64,
     /// Handle every N-th request, then close the connection without an answer
