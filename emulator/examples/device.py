@@ -39,7 +39,7 @@ def ask(method, path, body=None):
                 return json.load(answer), int(answer.headers.get("Retry-After", 2))
         except error.HTTPError as refusal:
             if refusal.code != 429 and refusal.code < 500:
-                sys.exit(f"refused: {refusal.read().decode()}")
+                sys.exit(f"rejected: {refusal.read().decode()}")
             time.sleep(int(refusal.headers.get("Retry-After", 1 << attempt)))
         except OSError:  # no connection, or the connection broke
             time.sleep(1 << attempt)

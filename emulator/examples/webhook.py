@@ -20,7 +20,7 @@ MODELS = {
 
 
 def allocate(request):
-    """Returns the HTTP status and the body: an AllocationResponse, or the reason of a refusal."""
+    """Returns the HTTP status and the body: an AllocationResponse, or the reason of a rejection."""
     device = request["deviceRuntimeContext"]
     model = device.get("payload", {}).get("modelId")
     if model not in MODELS:

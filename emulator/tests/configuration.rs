@@ -76,7 +76,7 @@ fn a_wrong_type_or_a_text_that_is_not_toml_is_reported_with_its_place() {
         ("[enrollment_groups]", &["2:1 enrollment_groups: this is a table, but a list is expected"]),
         ("linked_hubs = 'h'", &["2:15 linked_hubs: this is the string \"h\", but a list is expected"]),
         ("[[linked_hubs]]", &["2:1 linked_hubs[0]: this is a table, but a string is expected"]),
-        ("'a b'.c = 1", &["2:1 \"a b\": this key is unknown; there are: id_scope, linked_hubs"]),
+        ("'a b'.c = 1", &["2:1 \"a b\": this key is unknown; known keys: id_scope, linked_hubs"]),
         // A field that cannot be read is not also reported as missing.
         (
             "[[enrollment_groups]]\nenrollment_group_id = 'g'\nx509.primary = '/nowhere.pem'",
@@ -87,13 +87,13 @@ fn a_wrong_type_or_a_text_that_is_not_toml_is_reported_with_its_place() {
             &["4:23 individual_enrollments[0].tpm.endorsement_key: "],
         ),
         ("[[policies]]\nname = 'p'\nprimary_key = 'x'\nrights = []", &["4:15 policies[0].primary_key: "]),
-        ("x", &["2:2 : this is no TOML: key with no value, expected `=`"]),
-        ("linked_hubs = ['a', 'b'\n", &["2:24 : this is no TOML: "]),
+        ("x", &["2:2 : this is not TOML: key with no value, expected `=`"]),
+        ("linked_hubs = ['a', 'b'\n", &["2:24 : this is not TOML: "]),
         (
             "webhook_url = 'x'\nwebhook_url = 'y'\n[a\n[behaviour]\ntls31 = true",
             &[
-                "3:1 : this is no TOML: duplicate key",
-                "4:3 : this is no TOML: unclosed table, expected `]`",
+                "3:1 : this is not TOML: duplicate key",
+                "4:3 : this is not TOML: unclosed table, expected `]`",
                 "6:1 behaviour.tls31: this key is unknown; did you mean `tls13`?",
             ],
         ),

@@ -91,7 +91,7 @@ impl Service {
                 return failures.remove(0);
             }
             drop(failures);
-            assert!(started.elapsed() < Duration::from_secs(20), "nothing was told");
+            assert!(started.elapsed() < Duration::from_secs(20), "nothing was reported");
             thread::yield_now();
         }
     }
@@ -144,9 +144,9 @@ fn a_client_on_the_wrong_port_is_reported() {
 fn a_session_that_does_not_start_is_reported() {
     let service = Service::start();
     for (bytes, why) in [
-        (&b"\xf0\x00"[..], "no MQTT session: invalid header"),
-        (b"\xc0\x00", "no MQTT session: the first packet is no CONNECT"),
-        (b"\x30\xff\xff\xff\x7f", "no MQTT session: a packet of more than 327680 bytes"),
+        (&b"\xf0\x00"[..], "the MQTT session did not start: invalid header"),
+        (b"\xc0\x00", "the MQTT session did not start: the first packet is not CONNECT"),
+        (b"\x30\xff\xff\xff\x7f", "the MQTT session did not start: a packet of more than 327680 bytes"),
     ] {
         service.say("mqtt", bytes);
         service.tells("mqtt", why, "");
@@ -209,7 +209,7 @@ fn a_failed_handshake_is_reported() {
         let hello = [&[3, 2][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x13], &[1, 0], extensions].concat();
         let handshake = [&[1, 0, 0, hello.len() as u8][..], &hello].concat();
         service.say("https", &[&[0x16, 3, 1, 0, handshake.len() as u8][..], &handshake].concat());
-        service.tells("https", "the client speaks TLS 1.1 or older", "TLS 1.2");
+        service.tells("https", "the client uses TLS 1.1 or older", "TLS 1.2");
     }
 
     // A client that closes the connection without sending anything.
@@ -246,7 +246,7 @@ fn a_client_certificate_that_cannot_be_used_is_reported() {
     let other = Identity::self_signed("device");
     let x509: CertificateDer<'_> = identity.chain[0].clone();
     for (certificate, key, why, what_to_do) in [
-        (version_1(&x509).into(), &identity, "the client's certificate is of X.509 version 1", "-extfile"),
+        (version_1(&x509).into(), &identity, "the client's certificate has X.509 version 1", "-extfile"),
         (x509.clone(), &other, "the client does not hold the key of its certificate", ""),
         (vec![0x30, 0].into(), &identity, "the client's certificate cannot be used: BadEncoding", ""),
     ] {

@@ -565,7 +565,7 @@ fn behaviour_is_changed_by_the_names_of_the_file() {
         (json!({ "webhook_timeout": -1 }), "webhook_timeout: "),
         (json!({ "unknown_id_scope_code": 200 }), "unknown_id_scope_code: 200"),
         (json!({ "drop_every": 0 }), "drop_every: "),
-        (json!({ "tls13": true }), "tls13: the listeners read it only at the start"),
+        (json!({ "tls13": true }), "tls13: it cannot change while the emulator runs"),
         (json!([1]), "expected a map"),
     ] {
         let (status, answer) = control.try_post("behaviour", &change);
@@ -639,7 +639,7 @@ fn a_replay_calls_the_webhook_and_changes_no_device() {
         (
             200,
             r#"{"iotHubHostName":"x"}"#,
-            format!("400207 refused x, which is not one of the hubs offered: {TOASTERS_HUB}, {HEATPUMPS_HUB}"),
+            format!("400207 rejected x, which is not one of the offered hubs: {TOASTERS_HUB}, {HEATPUMPS_HUB}"),
         ),
     ] {
         contoso.respond(status, answer);
@@ -919,7 +919,7 @@ fn readers_of_events_are_bounded() {
     drop(readers.pop());
     let started = Instant::now();
     while control.request(Method::GET, "events").send().unwrap().status() != 200 {
-        assert!(started.elapsed() < Duration::from_secs(10), "there is no room");
+        assert!(started.elapsed() < Duration::from_secs(10), "no reader could connect");
         thread::sleep(Duration::from_millis(10));
     }
 }

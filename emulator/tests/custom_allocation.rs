@@ -215,7 +215,7 @@ fn the_log_has_the_rejected_hub() {
     assert_eq!(
         call.outcome,
         format!(
-            "400207 refused else\\u{{1b}}where, which is not one of the hubs offered: {TOASTERS_HUB}, {HEATPUMPS_HUB}"
+            "400207 rejected else\\u{{1b}}where, which is not one of the offered hubs: {TOASTERS_HUB}, {HEATPUMPS_HUB}"
         )
     );
     assert_eq!(call.assigned_hub, None);
@@ -225,14 +225,16 @@ fn the_log_has_the_rejected_hub() {
     });
     emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "elsewhere" }).to_string());
     toaster(&emulator).failed();
-    assert!(line(&emulator).contains("offered: hub-0, hub-1, hub-2, hub-3, hub-4, hub-5, hub-6, hub-7 and 92 more"));
+    assert!(
+        line(&emulator).contains("offered hubs: hub-0, hub-1, hub-2, hub-3, hub-4, hub-5, hub-6, hub-7 and 92 more")
+    );
 
     // A hub that was offered, but rejects DPS.
     emulator.update(|config| config.behaviour.inaccessible_hubs = vec!["hub-99".into()]);
     emulator.contoso().unwrap().respond(200, json!({ "iotHubHostName": "hub-99" }).to_string());
     assert_eq!(toaster(&emulator).failed().0, 401_002);
     let call = emulator.webhook_calls().pop().unwrap();
-    assert_eq!(call.outcome, "401002 hub-99 refuses the service (inaccessible_hubs)");
+    assert_eq!(call.outcome, "401002 hub-99 rejects the service (inaccessible_hubs)");
     assert_eq!(call.assigned_hub, None);
 
     // With this setting, any hub is accepted.
@@ -259,7 +261,7 @@ fn a_retry_has_its_number_and_the_time_of_the_next_one() {
         assert!(json["durationMs"].is_u64(), "{json}");
     }
     let line = calls[1].to_string();
-    assert!(line.contains("-> 503 to be called again (attempt 2 of 11, "), "{line}");
+    assert!(line.contains("-> 503 will be called again (attempt 2 of 11, "), "{line}");
     assert!(line.contains("ms, next in 10s, ") && line.contains("http://"), "{line}");
 
     let mut config = Config::contoso();
@@ -368,7 +370,7 @@ fn an_initial_twin_beyond_the_limits_fails_the_device() {
     let warning = || emulator.webhook_calls().last().unwrap().warnings.join("\n");
     emulator.contoso().unwrap().respond(200, large.to_string());
     let (code, message) = toaster(&emulator).failed();
-    assert_eq!((code, message), (400_004, format!("The IoT hub refused the initial twin: {fault}")));
+    assert_eq!((code, message), (400_004, format!("The IoT hub rejected the initial twin: {fault}")));
     assert!(warning().ends_with(fault), "{}", warning());
     assert!(emulator.device(TOASTER).is_none());
 

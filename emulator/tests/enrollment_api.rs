@@ -461,15 +461,15 @@ fn the_error_names_the_wrong_member_of_an_enrollment() {
         (json!({ "attestation": { "type": "tpm" } }), "attestation.type: symmetricKey or x509 is expected"),
         (json!({ "attestation": { "type": "none" } }), "attestation.type: "),
         (json!({ "attestation": 1 }), "attestation: an object is expected"),
-        (x509(json!({})), "attestation.x509: a group has signingCertificates or caReferences"),
-        (x509(json!({ "clientCertificates": one(&device) })), "attestation.x509: a group has signingCertificates"),
+        (x509(json!({})), "attestation.x509: a group needs signingCertificates or caReferences"),
+        (x509(json!({ "clientCertificates": one(&device) })), "attestation.x509: a group needs signingCertificates"),
         (
             x509(json!({ "signingCertificates": one(&device), "caReferences": { "primary": "a" } })),
-            "attestation.x509: signingCertificates and caReferences exclude each other",
+            "attestation.x509: give signingCertificates or caReferences, not both",
         ),
         (
             x509(json!({ "signingCertificates": one(&device) })),
-            "attestation.x509.signingCertificates.primary: a group needs the certificate of a CA",
+            "attestation.x509.signingCertificates.primary: a group needs a CA certificate",
         ),
         (
             x509(json!({ "signingCertificates": one("!") })),
@@ -515,7 +515,11 @@ fn the_error_names_the_wrong_member_of_an_enrollment() {
         ("lock!", json!({}), "registrationId: \"lock!\": the registration ID has a character that is not allowed"),
         ("lock", json!({ "attestation": { "type": "tpm" } }), "attestation.tpm.endorsementKey: "),
         ("lock", json!({ "attestation": { "type": "x" } }), "attestation.type: symmetricKey, x509 or tpm is expected"),
-        ("lock", x509(json!({ "caReferences": { "primary": "a" } })), "attestation.x509: an individual enrollment has"),
+        (
+            "lock",
+            x509(json!({ "caReferences": { "primary": "a" } })),
+            "attestation.x509: an individual enrollment needs",
+        ),
     ] {
         let (code, message) = failed(client.put(&format!("/enrollments/{id}"), &merged(individual(id), changes)));
         assert!(code == 400_000 && message.starts_with(&format!("Bad request: {fault}")), "{message} / {fault}");
@@ -679,7 +683,7 @@ fn queries_filter_enrollments_and_registrations() {
         ("/enrollments/query", "SELECT * WHERE registratonId = 'a'", "query: \"registratonId\" is not a member"),
         ("/enrollmentGroups/query", "SELECT * WHERE registrationId = 'a'", "query: \"registrationId\" is not a member"),
         ("/enrollments/query", "SELECT * WHERE startswith(deviceId, 'a')", "query: \"startswith\" is not a member"),
-        (&*registrations, "SELECT count() AS c", "query: \"count\" where * is expected"),
+        (&*registrations, "SELECT count() AS c", "query: * is expected, not \"count\""),
     ] {
         let (code, message) = failed(client.post(path, &json!({ "query": query })));
         assert!(code == 400_000 && message.contains(fault), "{message}");

@@ -40,7 +40,7 @@ fn properties(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 /// is recorded.
 fn dropped(emulator: &Emulator) -> String {
     let record = emulator.requests().into_iter().rfind(|record| record.method == "-").unwrap();
-    record.outcome.strip_prefix("the link was dropped: ").unwrap().to_owned()
+    record.outcome.strip_prefix("the connection was dropped: ").unwrap().to_owned()
 }
 
 /// From DPS to the twin, on every listener, with one connection after the other.
@@ -119,8 +119,8 @@ fn a_connect_is_refused_with_5_and_the_log_says_why() {
         ),
         (with(&|device| device.hub = "no-hub.azure-devices.net".into()), "DPS assigned it to"),
         (with(&|device| device.hub = HEATPUMPS_HUB.into()), "DPS assigned it to"),
-        (with(&|device| device.device_id = HEAT_PUMP.into()), "has to register with DPS first"),
-        (with(&|device| device.device_id = TOASTER.to_uppercase()), "device IDs have case"),
+        (with(&|device| device.device_id = HEAT_PUMP.into()), "must register with DPS first"),
+        (with(&|device| device.device_id = TOASTER.to_uppercase()), "Device IDs are case-sensitive"),
         (with(&|device| device.query = "/m/?api-version=2021-04-12".into()), "modules are not emulated"),
         (with(&|device| device.key = OTHER_KEY.into()), "signed with neither key"),
         (Connect { client_id: "other".into(), ..toaster.packet() }, "the client ID is"),

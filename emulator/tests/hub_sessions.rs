@@ -41,7 +41,7 @@ fn why_dropped(emulator: &Emulator, client: &mut HubClient) -> String {
     assert_eq!(client.receive(), None);
     let record = eventually(|| emulator.requests().into_iter().rfind(|record| record.method == "-"));
     assert_eq!((record.registration_id.as_deref(), record.hub.is_some()), (Some(TOASTER), true));
-    record.outcome.strip_prefix("the link was dropped: ").unwrap().to_owned()
+    record.outcome.strip_prefix("the connection was dropped: ").unwrap().to_owned()
 }
 
 /// Reads a notification: its version and its body.
@@ -401,5 +401,5 @@ fn messages_before_a_disconnect_are_processed() {
     drop(client);
     eventually(|| emulator.device(TOASTER).unwrap().twin.reported.get("late").cloned());
     let record = eventually(|| emulator.requests().into_iter().rfind(|record| record.method == "PATCH"));
-    assert!(record.outcome.ends_with("but the device had gone") && record.http_status.is_none(), "{record}");
+    assert!(record.outcome.ends_with("but the device had disconnected") && record.http_status.is_none(), "{record}");
 }

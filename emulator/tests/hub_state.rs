@@ -139,7 +139,7 @@ fn a_device_has_both_keys_at_its_hub() {
         }
     }
     // The hub uses the device ID, which is case-sensitive.
-    for (id, why) in [("lock", "the ID of this device there is \"the-lock\""), ("The-Lock", "knows no device")] {
+    for (id, why) in [("lock", "the ID of this device there is \"the-lock\""), ("The-Lock", "has no device")] {
         let hub = emulator.device("lock").unwrap().assigned_hub;
         let refused = refusal(&emulator, &HubDevice::new(&hub, id, GROUP_KEY));
         assert!(refused.contains(why), "{refused}");

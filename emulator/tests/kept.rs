@@ -282,7 +282,7 @@ fn folders_of_other_programs_are_rejected() {
     fs::create_dir(&home).unwrap();
     private(&home);
     fs::write(home.join("letter"), "").unwrap();
-    assert!(refusal(&home).contains("other files in it, such as letter"));
+    assert!(refusal(&home).contains("other files, such as letter"));
     assert_eq!(fs::read_dir(&home).unwrap().count(), 1);
 }
 

@@ -182,7 +182,7 @@ fn check(url: &str, answered: &mut Answered) {
                         assert_eq!(body["status"], "assigned", "{body}");
                         break;
                     }
-                    assert!(Instant::now() < deadline, "{operation} of {id} does not go on");
+                    assert!(Instant::now() < deadline, "{operation} of {id} does not continue");
                     thread::sleep(Duration::from_millis(2));
                 }
             }
@@ -286,7 +286,7 @@ fn a_full_disk_refuses_changes_and_loses_nothing() {
     let mut there = Vec::new();
     let refused = loop {
         let id = there.len();
-        assert!(id < 5000, "the disk is never full");
+        assert!(id < 5000, "the disk did not get full");
         match put(&limited, id) {
             (200, enrollment) => there.push(enrollment["etag"].clone()),
             refused => break refused,

@@ -100,7 +100,7 @@ impl Member {
         let Packet::ConnAck(ConnAck { session_present, code }) = client.receive()? else { panic!("no CONNACK") };
         assert_eq!(code as u8, 0, "{}", self.device.device_id);
         if self.is_subscribed {
-            assert!(session_present, "{}: the session is lost", self.device.device_id);
+            assert!(session_present, "{}: the session was lost", self.device.device_id);
         } else {
             let filters =
                 [TWIN_ANSWERS, DESIRED].map(|filter| rumqttc::SubscribeFilter::new(filter.into(), QoS::AtMostOnce));
@@ -238,14 +238,14 @@ fn answered_requests_and_sessions_survive_a_kill() {
     let sum = |of: fn(&Member) -> usize| members.iter().map(of).sum::<usize>();
     let reports = sum(|member| member.reported.1 as usize);
     println!(
-        "{kills} kills, {devices} devices: {} sessions, {reports} reports, {} messages and {} changes were answered and \
-         are there; a restart took {:?}, at most {:?}",
+        "{kills} kills, {devices} devices: {} sessions, {reports} reports, {} messages and {} changes were answered, \
+         and none is lost; a restart took {:?}, at most {:?}",
         sum(|member| member.sessions),
         sum(|member| member.telemetry),
         sum(|member| member.desired.1 as usize),
         restarts[restarts.len() / 2],
         restarts.last().unwrap(),
     );
-    assert!(sum(|member| member.sessions) > kills, "there was hardly a session");
+    assert!(sum(|member| member.sessions) > kills, "there were too few sessions");
     assert!(reports > 0);
 }

@@ -66,10 +66,10 @@ fn https_presents_the_users_certificate() {
 
     let old = x509::pem(&x509::version_1(certificate.der()).into());
     for (chain, key, why) in [
-        (&*certificate.pem(), "no key", "there is no private key in PEM"),
-        ("", &*key.serialize_pem(), "there is no certificate in PEM"),
-        (other.ca_pem(), &key.serialize_pem(), "the key is not the certificate's"),
-        (&old, &key.serialize_pem(), "the certificate is of X.509 version 1"),
+        (&*certificate.pem(), "no key", "there is no PEM private key"),
+        ("", &*key.serialize_pem(), "there is no PEM certificate"),
+        (other.ca_pem(), &key.serialize_pem(), "the key does not belong to the certificate"),
+        (&old, &key.serialize_pem(), "the certificate has X.509 version 1"),
     ] {
         let error = start(chain, key).unwrap_err();
         assert!(matches!(error, StartError::Tls(_)) && error.to_string().contains(why), "{error}");
@@ -295,7 +295,7 @@ fn an_invalid_configuration_is_rejected() {
             "line 5, column 24: enrollment_groups[0].allocation.iot_hubs[0]: \"h\" is not in linked_hubs",
         ),
         ("linked_hubs = ['hub name']", "linked_hubs[0]: \"hub name\" is not a host name"),
-        ("linked_hubs = ['https://hub']", "is a URL: name the host alone"),
+        ("linked_hubs = ['https://hub']", "is a URL: give only the host"),
         ("linked_hubs = ['hub:https']", "has a port that is not a number from 1 to 65535"),
         ("linked_hubs = ['']", "is not a host name"),
         ("linked_hubs = ['hub:0']", "has a port"),
@@ -336,7 +336,7 @@ fn an_invalid_configuration_is_rejected() {
         (
             "[[individual_enrollments]]\nregistration_id = 'lock'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\n\
              [[individual_enrollments]]\nregistration_id = 'LOCK'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='",
-            "individual_enrollments[1].registration_id: \"LOCK\" exists twice; the case of letters does not matter",
+            "individual_enrollments[1].registration_id: \"LOCK\" exists twice; names are not case-sensitive",
         ),
         (
             "[[enrollment_groups]]\nenrollment_group_id = 'g'\nprimary_key = 'c2l4dGVlbiBieXRlcyEhIQ=='\n\
@@ -372,7 +372,7 @@ fn a_service_that_assigns_nothing_has_a_warning() {
     }
     let warnings = config.warnings();
     assert!(
-        warnings.len() == 1 && warnings[0].message().contains("\"lock\" is not of X.509 version 3"),
+        warnings.len() == 1 && warnings[0].message().contains("\"lock\" does not have X.509 version 3"),
         "{warnings:?}"
     );
 

@@ -168,7 +168,7 @@ fn a_slow_client_is_disconnected_and_delays_nobody() {
                 let started = Instant::now();
                 // Until the connection is closed and the client sees it.
                 while !dripping.is_empty() && stream.write_all(dripping).is_ok() {
-                    assert!(started.elapsed() < TOO_LONG, "{url} takes {at_once:?} and {dripping:?} for ever");
+                    assert!(started.elapsed() < TOO_LONG, "{url} still accepts {dripping:?} after {at_once:?}");
                     thread::sleep(Duration::from_millis(5));
                 }
                 rest(&stream);
@@ -218,7 +218,7 @@ fn oversized_requests_are_refused_and_not_kept() {
     assert_eq!(emulator.requests().len(), 1);
     assert_eq!(ask(&format!("X: {}\r\n", "y".repeat(100 << 10)), "{}"), "HTTP/1.1 431");
     assert_eq!(ask(&"X: y\r\n".repeat(101), "{}"), "HTTP/1.1 431");
-    assert_eq!(emulator.requests().len(), 1, "they came to no request");
+    assert_eq!(emulator.requests().len(), 1, "a rejected head was recorded");
     assert_eq!(ask("", &"x".repeat((96 << 10) + 1)), "HTTP/1.1 413");
     // The rest is read only for a while, so the answer may be lost.
     ask("", &"x".repeat(32 * (96 << 10)));
@@ -380,7 +380,7 @@ fn twins_beyond_the_bound_fail_their_devices() {
     let failed = (0..100)
         .map(|number| format!("{number}-contoso-tstrsd-007"))
         .find(|id| Device::of_group(&emulator, id).provision()["registrationState"]["errorCode"] == 429_001)
-        .expect("no twin was refused");
+        .expect("no twin was rejected");
     assert!(emulator.device(&failed).is_none());
     assert_eq!(emulator.device("0-contoso-tstrsd-007").unwrap().twin.tags.len(), 1);
     Device::of_group(&emulator, TOASTER).assigned();
@@ -567,7 +567,7 @@ mod program {
         assert!(of_many < 2 * of_few, "{of_few} bytes for each of a few devices, {of_many} for each of many");
     }
 
-    /// "It stops on Ctrl-C and SIGTERM, within five seconds whatever goes on", with exit code 0. "Every request that
+    /// "The emulator stops on Ctrl-C and SIGTERM, within five seconds", with exit code 0. "Every request that
     /// was answered is in the log".
     #[test]
     fn a_signal_stops_it_under_load_and_the_log_is_complete() {

@@ -43,7 +43,7 @@ fn nth(emulator: &Emulator, method: &str, count: usize) -> RequestRecord {
         }
         std::thread::yield_now();
     }
-    panic!("nothing on record");
+    panic!("the request was not recorded");
 }
 
 /// "MQTT 3.1.1, on 8883 with TLS or over WebSocket; payload = same JSON bodies as HTTP."
@@ -511,7 +511,7 @@ fn a_client_that_violates_the_protocol_is_disconnected() {
         (b"\xf0\x00".to_vec(), "invalid header"),
         (b"\xc1\x00".to_vec(), "invalid header"),
         (b"\x82\x02\x00\x07".to_vec(), "empty subscription"),
-        (b"\x82\x06\x00\x07\x00\xffab".to_vec(), "shorter than what it holds"),
+        (b"\x82\x06\x00\x07\x00\xffab".to_vec(), "shorter than its content"),
         (b"\x30\xff\xff\xff\x7f".to_vec(), "more than 327680 bytes"),
         (b"\x30\xff\xff\xff\xff\x01".to_vec(), "integer"),
         (b"\x30\x04\x00\x02\xff\xff".to_vec(), "invalid string"),
@@ -567,11 +567,12 @@ fn a_websocket_is_for_subprotocol_mqtt_on_any_path() {
     text.send(Message::text("\u{10}\u{0}")).unwrap();
     assert!(text.read().is_err() || text.read().is_err());
     let dropped = nth(&emulator, "-", 1);
-    assert_eq!((dropped.listener, dropped.outcome.as_str()), ("ws", "the WebSocket was dropped: a text frame"));
+    let why = "the WebSocket was dropped: a text frame, but MQTT needs binary frames";
+    assert_eq!((dropped.listener, dropped.outcome.as_str()), ("ws", why));
     let mut client = Client::open(&emulator, "ws", TOASTER);
     client.write(b"\xf0\x00");
     assert!(client.receive().is_none());
-    assert_eq!(nth(&emulator, "-", 2).outcome, "no MQTT session: invalid header");
+    assert_eq!(nth(&emulator, "-", 2).outcome, "the MQTT session did not start: invalid header");
 }
 
 /// A packet is one frame, or a few if it is long, because a client for small devices may read one frame at a time.

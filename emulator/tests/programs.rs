@@ -344,7 +344,7 @@ fn help_fits_80_columns() {
             examples.insert(help.split_once("Examples:").unwrap().1.to_owned());
         }
     }
-    assert_eq!(examples.len(), 2, "one for each program");
+    assert_eq!(examples.len(), 2, "each program has its own examples");
 }
 
 /// The README's table has every flag of `--help` and no other, with the same names for the values.

@@ -83,11 +83,11 @@ fn an_invalid_token_is_rejected_with_401() {
         (token(WELL_KNOWN_SERVICE_KEY, sr, now() - 2, &owner), "expired"),
         (token(WELL_KNOWN_SERVICE_KEY, "mydps.azure-devices-provisioning.net", se, &owner), "HostName"),
         (token(WELL_KNOWN_SERVICE_KEY, "127.0.0.1%2Fenrollments", se, &owner), "the token is for"),
-        (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn=iothubowner"), "no policy of this name"),
-        (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn="), "no policy of this name"),
+        (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn=iothubowner"), "no policy with this name"),
+        (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn="), "no policy with this name"),
         (token(WELL_KNOWN_SERVICE_KEY, sr, se, ""), "no skn"),
         // A token of a device.
-        (Some(support::token(&derive(GROUP_KEY, TOASTER), TOASTER)), "no policy of this name"),
+        (Some(support::token(&derive(GROUP_KEY, TOASTER), TOASTER)), "no policy with this name"),
     ] {
         let mut request = client.unsigned(Method::GET, &format!("/registrations/{TOASTER}"));
         if let Some(authorization) = &authorization {

@@ -72,7 +72,7 @@ fn check_checks_a_configuration_and_starts_nothing() {
     assert_eq!(checked.status.code(), Some(3));
     assert_eq!(
         text(&checked.stdout),
-        "dps.toml: warning: there is no enrollment: every device is refused; add [[enrollment_groups]] or \
+        "dps.toml: warning: there is no enrollment: every device is rejected; add [[enrollment_groups]] or \
          [[individual_enrollments]], or create one with the service API\n"
             .to_owned()
             + errors

@@ -418,7 +418,7 @@ fn a_configuration_is_checked() {
     assert_eq!(toml(&format!("{individual}\"{key}\"")), None);
     assert!(toml(&format!("{individual}\"{}\"", &key[4..])).unwrap().to_string().contains("line 4"));
     let both = toml(&format!("{individual}\"{key}\"\nprimary_key = \"{OTHER_KEY}\"")).unwrap();
-    assert!(both.to_string().contains("tpm beside keys"), "{both}");
+    assert!(both.to_string().contains("both tpm and keys"), "{both}");
     // There are no groups of TPMs.
     let group = format!("[[enrollment_groups]]\nenrollment_group_id = \"g\"\ntpm.endorsement_key = \"{key}\"");
     assert!(toml(&group).unwrap().to_string().contains("tpm"));

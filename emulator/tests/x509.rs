@@ -316,7 +316,7 @@ fn tokens_and_certificates_are_for_their_own_enrollments() {
         assert_eq!(state["symmetricKey"], json!({ "enrollmentGroupId": GROUP }));
         assert!(state.get("x509").is_none());
     }
-    refused(&emulator, "stranger", Some(&stranger), "its attestation is of another kind; factory: ");
+    refused(&emulator, "stranger", Some(&stranger), "it has another kind of attestation; factory: ");
     assigned(&emulator, DEVICE, &root.device(DEVICE));
 
     // A token that no key of a group signed, for a device with a certificate.
@@ -639,9 +639,9 @@ fn an_invalid_attestation_is_rejected() {
         (group.to_owned(), "the enrollment has no primary_key and no x509"),
         (
             format!("{group}x509.primary = '''{chain}'''"),
-            "enrollment_groups[0].x509.primary: a group needs the certificate of a CA",
+            "enrollment_groups[0].x509.primary: a group needs a CA certificate",
         ),
-        (format!("{group}x509.primary = '''{key}'''"), "no certificate in PEM"),
+        (format!("{group}x509.primary = '''{key}'''"), "there is no PEM certificate"),
         (format!("{group}x509.primary = '{GROUP_KEY}'"), "a certificate's file cannot be read"),
         (format!("{group}x509.secondary = '''{chain}'''"), "enrollment_groups[0].x509: the key `primary` is missing"),
         (format!("{group}x509.primary = '''{}'''", chain.replace("MII", "MIA")), "a certificate cannot be read"),

@@ -160,7 +160,7 @@ impl HubSession {
                 Ok(0) => return None,
                 Ok(length) => self.received.extend_from_slice(&bytes[..length]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    panic!("nothing came")
+                    panic!("no packet came")
                 }
                 Err(_) => return None,
             }

@@ -159,7 +159,7 @@ class Devices(PageTest):
                })"""
         )
         self.assertIn("✕", looks[0][0])
-        self.assertIn("refused or failed", looks[0][0])
+        self.assertIn("rejected or failed", looks[0][0])
         self.assertIn("✓", looks[1][0])
         for refused, accepted in zip(*looks):
             self.assertNotEqual(refused, accepted)
@@ -177,7 +177,7 @@ class Webhooks(PageTest):
         for attempt in (1, 2, 3):
             self.until_row(device, f"Webhook {attempt} of 11", "500")
         browser.select_row(device, "Webhook 1 of 11")
-        self.until_details("attempt 1 of 11", "to be called again in 1.0 s", "out of order", "AllocationRequest", f'"registrationId": "{device}"')
+        self.until_details("attempt 1 of 11", "will be called again in 1.0 s", "out of order", "AllocationRequest", f'"registrationId": "{device}"')
         # The list of attempts grows while it is open.
         browser.until(lambda: len(browser.all("#details .attempts button")) >= 4, "four attempts")
         self.webhook.answers.pop(device)
@@ -316,7 +316,7 @@ class Actions(PageTest):
         for field, option, wanted, unwanted in [
             ("#filter-kind", "webhook calls", "Webhook", "Poll"),
             ("#filter-kind", "registrations", "Register", "Webhook"),
-            ("#filter-tone", "refused or failed", "filter-bad", "filter-good"),
+            ("#filter-tone", "rejected or failed", "filter-bad", "filter-good"),
             ("#filter-tone", "succeeded", "filter-good", "filter-bad"),
         ]:
             choice = Select(browser.one(field))
@@ -525,7 +525,7 @@ class AtHub(PageTest):
                 self.until_row(device, "dropped", "Hub Link")
                 browser.until(lambda: focus() == button, "the focus stays where it was")
         self.until_listed(device, "disabled at the hub")
-        self.until_details("disabled: the hub refuses the device")
+        self.until_details("disabled: the hub rejects the device")
         with self.assertRaises(ConnectionError):
             HubDevice(self.emulator, device)
         self.until_row(device, "refused", "Hub Connect")

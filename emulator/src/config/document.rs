@@ -52,7 +52,7 @@ impl<'a> Document<'a> {
         for error in errors {
             // The error's text quotes the line, which may contain a key. The error's message does not.
             let place = error.span().map(|span| position(text, span.start));
-            let finding = Finding::error(Path::default(), format!("this is no TOML: {}", error.message()));
+            let finding = Finding::error(Path::default(), format!("this is not TOML: {}", error.message()));
             document.findings.push(finding.placed(Path::default(), place));
         }
         while document.findings.len() < MOST_FINDINGS {

@@ -65,7 +65,7 @@ impl EnrollmentGroup {
         if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
             Ok(Attestation::CaReferences(references))
         } else {
-            Err("ca_references beside keys or x509: an enrollment has one kind of attestation")
+            Err("both ca_references and keys or x509: an enrollment has exactly one kind of attestation")
         }
     }
 
@@ -146,7 +146,7 @@ impl IndividualEnrollment {
         if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
             Ok(Attestation::Tpm(tpm))
         } else {
-            Err("tpm beside keys or x509: an enrollment has one kind of attestation")
+            Err("both tpm and keys or x509: an enrollment has exactly one kind of attestation")
         }
     }
 
@@ -205,7 +205,7 @@ impl<'a> Attestation<'a> {
     ) -> Result<Self, &'static str> {
         match x509 {
             Some(x509) if primary.is_empty() && secondary.is_none() => Ok(Self::X509(x509)),
-            Some(_) => Err("both keys and x509: an enrollment has one kind of attestation"),
+            Some(_) => Err("both keys and x509: an enrollment has exactly one kind of attestation"),
             None if primary.is_empty() => Err("no primary_key and no x509"),
             None => Ok(Self::SymmetricKey { primary, secondary }),
         }

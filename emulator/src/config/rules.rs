@@ -34,7 +34,7 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
         }
         errors.extend(is_there_twice(&mut names, &path.key("name"), name));
         if !certificate.is_ca() {
-            errors.push(Finding::error(path.key("certificate"), "this is not the certificate of a CA"));
+            errors.push(Finding::error(path.key("certificate"), "this is not a CA certificate"));
         }
     }
     let known = Known { linked_hubs: &config.linked_hubs, ca_certificates: &config.ca_certificates };
@@ -74,7 +74,7 @@ pub(crate) fn group_errors(group: &EnrollmentGroup, path: &Path, known: &Known<'
     if let Some(x509) = &group.x509 {
         for (name, certificate) in x509.named_certificates() {
             if !Certificate::is_ca(certificate) {
-                let message = "a group needs the certificate of a CA, and this is not one";
+                let message = "a group needs a CA certificate, and this is not one";
                 errors.push(Finding::error(path.key("x509").key(name), message));
             }
         }
@@ -159,7 +159,7 @@ fn policy_errors(policy: &Policy, path: &Path) -> Vec<Finding> {
 fn is_there_twice(names: &mut BTreeSet<String>, path: &Path, name: &str) -> Option<Finding> {
     // A missing name has its own error.
     let is_new = name.is_empty() || names.insert(name.to_ascii_lowercase());
-    let message = || format!("{} exists twice; the case of letters does not matter", quoted(name));
+    let message = || format!("{} exists twice; names are not case-sensitive", quoted(name));
     (!is_new).then(|| Finding::error(path.clone(), message()))
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn behaviour_errors(behaviour: &Behaviour, path: &Path) -> Vec<Findin
     ] {
         // Its first three digits are the HTTP status.
         if !(400_000..=599_999).contains(&code) {
-            let message = format!("{code} is not an error code: these are 400000 to 599999");
+            let message = format!("{code} is not an error code; error codes are 400000 to 599999");
             errors.push(Finding::error(path.key(name), message));
         }
     }

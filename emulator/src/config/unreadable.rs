@@ -22,7 +22,7 @@ pub(super) fn explain<'a>(message: &'a str, value: Option<&DeValue<'_>>) -> (Str
         let meant = nearest(name, &names);
         let hint = match meant {
             Some(meant) => format!("; did you mean `{meant}`?"),
-            None if names.len() <= MOST_NAMES => format!("; there are: {}", names.join(", ")),
+            None if names.len() <= MOST_NAMES => format!("; known keys: {}", names.join(", ")),
             None => String::new(),
         };
         (format!("this key is unknown{hint}"), meant)

@@ -21,7 +21,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
         warnings.push(Finding::warning(root.key("contoso"), message));
     }
     if config.enrollment_groups.is_empty() && config.individual_enrollments.is_empty() {
-        let message = "there is no enrollment: every device is refused; add [[enrollment_groups]] or \
+        let message = "there is no enrollment: every device is rejected; add [[enrollment_groups]] or \
                        [[individual_enrollments]], or create one with the service API";
         warnings
             .push(Finding::warning(root.clone(), message).depends_on(groups.clone()).depends_on(individuals.clone()));
@@ -39,7 +39,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
     }
     for (at, policy) in config.policies.iter().enumerate() {
         if policy.rights.is_empty() {
-            let message = format!("the policy {} has no rights: its tokens are refused", quoted(&policy.name));
+            let message = format!("the policy {} has no rights: its tokens are rejected", quoted(&policy.name));
             warnings.push(Finding::warning(root.key("policies").index(at).key("rights"), message));
         }
     }
@@ -64,8 +64,8 @@ fn falls_back(config: &Config, allocation: &Allocation, path: &Path) -> Option<F
     let names_webhook = allocation.webhook_url.is_some() || config.webhook_url.is_some();
     let is_unaware = config.contoso == ContosoOptions::default();
     (allocation.policy == AllocationPolicy::Custom && !names_webhook && is_unaware).then(|| {
-        let message = "the policy is custom, and there is no webhook_url: the built-in Contoso webhook is called, which \
-                       knows only the tutorial's toasters and heat pumps; set webhook_url, or set an option of \
+        let message = "the policy is custom, but there is no webhook_url: the built-in Contoso webhook is called, \
+                       which knows only the tutorial's toasters and heat pumps; set webhook_url, or set an option of \
                        [contoso] if this is intended";
         Finding::warning(path.clone(), message)
             .depends_on(path.key("webhook_url"))
@@ -80,8 +80,8 @@ fn certificates_of_version_1(individual: &IndividualEnrollment, path: &Path) -> 
         .filter(|(_, certificate)| !certificate.is_version_3())
         .map(|(name, _)| {
             let message = format!(
-                "the certificate of {} is not of X.509 version 3: the TLS handshake fails; create the certificate with \
-                 at least one extension",
+                "the certificate of {} does not have X.509 version 3: the TLS handshake fails; create the certificate \
+                 with at least one extension",
                 quoted(&individual.registration_id)
             );
             Finding::warning(path.key("x509").key(name), message)

@@ -54,7 +54,7 @@ pub(super) fn upgrade(
         .ok_or_else(|| ServiceError::bad_request("the WebSocket's subprotocol is not mqtt"))?;
     let config = WebSocketConfig::default().max_message_size(Some(MAX_PACKET)).max_frame_size(Some(MAX_PACKET));
     let (mut response, websocket) = hyper_tungstenite::upgrade(request, Some(config))
-        .map_err(|error| ServiceError::bad_request(format!("no WebSocket: {error}")))?;
+        .map_err(|error| ServiceError::bad_request(format!("the WebSocket cannot be opened: {error}")))?;
     response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     let peer = connection.peer.clone();
     connection.go_on_with(async move {
@@ -99,7 +99,8 @@ async fn carry(websocket: HyperWebsocketStream, pipe: DuplexStream, patience: Du
                 Message::Binary(bytes) => to_mqtt.write_all(&bytes).await?,
                 // "MQTT Control Packets MUST be sent in WebSocket binary data frames."
                 Message::Text(_) => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a text frame").into());
+                    let why = "a text frame, but MQTT needs binary frames";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
                 }
                 _ => {}
             }

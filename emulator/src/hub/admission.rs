@@ -76,7 +76,7 @@ impl Hub {
     pub(crate) fn admit(&self, connect: &HubConnect<'_>) -> Result<Admitted, Refused> {
         let settings = self.shared.settings.read();
         if is_unavailable(&settings.behaviour, connect.hub) {
-            let why = format!("{} is unavailable: unavailable_hubs names it", excerpt(connect.hub));
+            let why = format!("{} is unavailable: it is in unavailable_hubs", excerpt(connect.hub));
             return Err(Refused { answer: RefusalAnswer::Unavailable, ..Refused::new(why) });
         }
         let known = find(&self.shared.store.read(), &settings, connect)?;
@@ -129,19 +129,19 @@ fn check(settings: &Settings, connect: &HubConnect<'_>, record: Option<&DeviceRe
     }
     if client_id != device_id {
         return Err(format!(
-            "the client ID is {:?}, the device ID in the user name {device_id:?}: they have to be the same",
+            "the client ID is {:?}, but the device ID in the user name is {device_id:?}: both must be the same",
             excerpt(client_id)
         ));
     }
     if let Some(other) = connect.server_name.and_then(|dialled| other_hub(settings, dialled, hub)) {
         return Err(format!(
-            "the device dialled {other:?} (TLS server name), but its user name names {hub:?}: use assignedHub of DPS's \
+            "the device dialed {other:?} (TLS server name), but its user name names {hub:?}: use assignedHub of DPS's \
              answer for both"
         ));
     }
     match record.map(|record| record.hub_status) {
         Some(HubStatus::Disabled) => {
-            Err(format!("{device_id} is disabled at {hub}: enable it there. Its enrollment in DPS is another matter"))
+            Err(format!("{device_id} is disabled at {hub}: enable it there. An enabled enrollment is not enough"))
         }
         _ => Ok(()),
     }
@@ -186,8 +186,8 @@ fn unknown(store: &Store, settings: &Settings, connect: &HubConnect<'_>) -> (Str
     let same = devices.get(device_id).and_then(Device::at_hub);
     if let Some(record) = same.filter(|record| ids::is_same_hub(&record.assigned_hub, hub)) {
         let why = format!(
-            "{shown_hub} knows no device {shown_id:?}; the ID of this device there is {:?}, and device IDs have case: \
-             use deviceId of DPS's answer",
+            "{shown_hub} has no device {shown_id:?}: the ID of this device there is {:?}. Device IDs are \
+             case-sensitive: use deviceId of DPS's answer",
             record.device_id
         );
         return (why, Some(record.registration_id.clone()));
@@ -199,5 +199,5 @@ fn unknown(store: &Store, settings: &Settings, connect: &HubConnect<'_>) -> (Str
         };
         return (format!("{shown_hub:?} is not a linked hub. Linked hubs: {linked}"), None);
     }
-    (format!("{shown_hub} knows no device {shown_id:?}: it has to register with DPS first"), None)
+    (format!("{shown_hub} has no device {shown_id:?}: the device must register with DPS first"), None)
 }

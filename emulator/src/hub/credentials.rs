@@ -39,11 +39,11 @@ impl Shown<'_> {
             }
             (None, []) => Err(match authentication {
                 Authentication::Certificates(_) | Authentication::Authorities(_) => {
-                    "the device showed no client certificate in the TLS handshake, and its enrollment has X.509: \
+                    "the device sent no client certificate in the TLS handshake, but its enrollment has X.509: \
                      connect over TLS with the certificate"
                 }
                 Authentication::Keys { .. } | Authentication::Unknown => {
-                    "there is no password: it is the token for the hub, or absent if the device has a certificate"
+                    "there is no password: send the token for the hub. Only a device with a certificate needs none"
                 }
             }
             .to_owned()),

@@ -127,7 +127,7 @@ impl Live {
             return;
         }
         if orders.waiting.len() >= MAX_ORDERS {
-            orders.close("it does not read".to_owned());
+            orders.close("the client does not read".to_owned());
         } else if let Order::Close(why) = order {
             orders.close(why);
         } else {

@@ -132,7 +132,7 @@ impl Session {
             let current = Arc::clone(&settings.borrow_and_update());
             let behaviour = &current.behaviour;
             if is_unavailable(behaviour, &self.admitted.hub) {
-                return Order::Close("the hub is unavailable: unavailable_hubs names it".to_owned());
+                return Order::Close("the hub is unavailable: it is in unavailable_hubs".to_owned());
             }
             if let Some(order) = self.live.next() {
                 return order;
@@ -143,8 +143,8 @@ impl Session {
                 () = self.live.ordered() => {}
                 _ = settings.changed() => {}
                 () = at(end) => {
-                    return Order::Close("401003: the token expired, and the session has outlived it by \
-                                         hub_session_after_expiry".to_owned());
+                    return Order::Close("401003: the token expired longer ago than \
+                                         hub_session_after_expiry allows".to_owned());
                 }
             }
         }

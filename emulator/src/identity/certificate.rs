@@ -42,7 +42,7 @@ impl Certificate {
     /// Returns an error if the text has no certificate, or if it is not an X.509 certificate.
     pub fn from_pem(text: &str) -> Result<Self, CredentialError> {
         let der = CertificateDer::from_pem_slice(text.as_bytes())
-            .map_err(|error| CredentialError(format!("no certificate in PEM: {error}")))?;
+            .map_err(|error| CredentialError(format!("there is no PEM certificate: {error}")))?;
         Self::from_der(der).map_err(|fault| CredentialError(format!("a certificate cannot be read: {fault}")))
     }
 
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Certificate {
         // The text may be a key in the wrong place, so it must not be quoted.
         let text = fs::read_to_string(text).map_err(|error| {
             de::Error::custom(format!(
-                "a certificate's file cannot be read: {error}. A path counts from the working directory"
+                "a certificate's file cannot be read: {error}. A relative path starts at the working directory"
             ))
         })?;
         Self::from_pem(&text).map_err(de::Error::custom)
@@ -169,7 +169,7 @@ pub(crate) type Fault = String;
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
-        Ok(_) => Err("there is something behind it".to_owned()),
+        Ok(_) => Err("there is more data after the certificate".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

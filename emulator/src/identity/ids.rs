@@ -39,7 +39,7 @@ pub(crate) fn check_hub_name(hub: &str) -> Result<(), &'static str> {
         |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if hub.contains("://") {
-        Err("is a URL: name the host alone")
+        Err("is a URL: give only the host")
     } else if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
         Err("is not a host name, with or without a port")
     } else if !port.is_none_or(is_port) {

@@ -62,7 +62,7 @@ pub(crate) fn own(chain_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, Stri
         .collect::<Result<_, _>>()
         .map_err(|error| format!("the certificate's PEM cannot be read: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
-        pem::Error::NoItemsFound => "there is no private key in PEM".to_owned(),
+        pem::Error::NoItemsFound => "there is no PEM private key".to_owned(),
         error => format!("the key's PEM cannot be read: {error}"),
     })?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| tls::explain_own(&error))
@@ -78,8 +78,8 @@ pub(crate) fn lacks_names(certificate: &CertifiedKey, names: &[String]) -> Optio
     let lacking: Vec<_> = names.iter().filter(is_lacking).map(String::as_str).collect();
     (!lacking.is_empty()).then(|| {
         format!(
-            "the certificate of the TLS listeners does not name {}: a device that dials one of these hosts refuses the \
-             certificate",
+            "the certificate of the TLS listeners does not name {}: a device that dials one of these hosts rejects \
+             the certificate",
             lacking.join(", ")
         )
     })

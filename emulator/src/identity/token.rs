@@ -45,7 +45,7 @@ impl<'a> SasToken<'a> {
                 _ => return Err("the token has an unknown parameter".into()),
             };
             if slot.replace(value).is_some() {
-                return Err(format!("the token names {name} twice"));
+                return Err(format!("the token has {name} twice"));
             }
         }
         let se = se.ok_or("the token has no se")?;
@@ -65,7 +65,7 @@ impl<'a> SasToken<'a> {
         if named.eq_ignore_ascii_case(resource) {
             Ok(())
         } else {
-            Err(format!("the token is for {named:?}, the request for {resource:?}"))
+            Err(format!("the token is for {named:?}, but the request is for {resource:?}"))
         }
     }
 
@@ -78,8 +78,8 @@ impl<'a> SasToken<'a> {
         let (named_host, named_path) = named.split_once('/').unwrap_or((&named, ""));
         if host.is_empty() || !without_port(named_host).eq_ignore_ascii_case(without_port(host)) {
             return Err(format!(
-                "the token is for the host {named_host:?}, the request for {host:?}: call the service at the HostName of \
-                 the connection string"
+                "the token is for the host {named_host:?}, but the request is for {host:?}: call the service at the HostName \
+                 of the connection string"
             ));
         }
         // "`/a/b` is a prefix for `/a/b/c` but not for `/a/bc`."
@@ -88,7 +88,7 @@ impl<'a> SasToken<'a> {
         let is_prefix = named_path
             .split_terminator('/')
             .all(|named| segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case(named)));
-        if is_prefix { Ok(()) } else { Err(format!("the token is for {named:?}, the request for {path:?}")) }
+        if is_prefix { Ok(()) } else { Err(format!("the token is for {named:?}, but the request is for {path:?}")) }
     }
 
     /// Checks that the token is for this device at this hub, in any escaping. Device IDs are case-sensitive.

@@ -48,7 +48,7 @@ pub(crate) async fn serve<P: Protocol>(
     let (mut noted_full, mut noted_error) = (false, false);
     loop {
         if connections.available_permits() == 0 && !mem::replace(&mut noted_full, true) {
-            protocol.note(format!("{limit} connections, which is the limit: more wait to be accepted"));
+            protocol.note(format!("the limit of {limit} connections is reached: further connections wait"));
         }
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
             return Ok(());

@@ -59,7 +59,7 @@ impl From<LinkError> for Broken {
     fn from(error: LinkError) -> Self {
         match error {
             LinkError::Io(error) => error.into(),
-            LinkError::OtherProtocol => "it speaks another protocol".into(),
+            LinkError::OtherProtocol => "the client uses another protocol".into(),
             LinkError::Protocol(why) => why.into(),
         }
     }
@@ -77,7 +77,7 @@ impl<S: Stream> Link<S> {
             if let Some(length) = next_length(&self.received).await? {
                 // The codec gets only this packet, so that it cannot read into the next one.
                 let packet = Packet::decode(&self.received[..length])?
-                    .ok_or_else(|| LinkError::Protocol("a packet shorter than what it holds".to_owned()))?;
+                    .ok_or_else(|| LinkError::Protocol("a packet that is shorter than its content".to_owned()))?;
                 self.received.drain(..length);
                 self.received.shrink_to(READ);
                 return Ok(packet);
@@ -93,7 +93,7 @@ impl<S: Stream> Link<S> {
     pub(crate) async fn receive_until(&mut self, deadline: Option<Instant>) -> Result<Packet, LinkError> {
         match deadline {
             Some(deadline) => timeout_at(deadline, self.receive()).await.unwrap_or_else(|_| {
-                Err(LinkError::Protocol("nothing, not even a ping, within the time allowed".to_owned()))
+                Err(LinkError::Protocol("no packet within the allowed time, not even a ping".to_owned()))
             }),
             None => self.receive().await,
         }
@@ -126,7 +126,7 @@ impl<S: Stream> Link<S> {
         };
         match timeout(self.patience, write).await {
             Ok(written) => Ok(written?),
-            Err(_) => Err(LinkError::Protocol("it does not read".to_owned())),
+            Err(_) => Err(LinkError::Protocol("the client does not read".to_owned())),
         }
     }
 }

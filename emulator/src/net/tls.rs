@@ -77,8 +77,9 @@ impl ClientCertVerifier for AnyClient {
 }
 
 /// How to correct a client that rejects the server's certificate.
-const TRUST: &str = "it must trust the CA that --ca-out writes, which is new at each start without --data (or the \
-                     issuer of --tls-certificate), and name the server as the certificate does: localhost, a linked hub, or a --gateway-name";
+const TRUST: &str = "the client must trust the CA that --ca-out writes, which is new at each start without --data \
+                     (or the issuer of --tls-certificate), and must dial a name in the certificate: localhost, a \
+                     linked hub, or a --gateway-name";
 
 /// Returns why there was no request after the handshake, and how to correct it. Some clients, such as Node and curl,
 /// check the certificate or its names only after the handshake.
@@ -111,14 +112,14 @@ pub(crate) fn explain(error: &io::Error) -> String {
         ) => format!("the client rejects the server's certificate (alert {alert:?}): {TRUST}"),
         Error::AlertReceived(alert) => format!("the client aborted it (alert {alert:?})"),
         Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled) => {
-            "the client does not offer TLS 1.2, and the service has no other; it may be set to TLS 1.3 alone, which \
-             tls13 = true in [behaviour] allows"
+            "the client does not offer TLS 1.2, the only version of the service. If the client has only TLS 1.3, set \
+             tls13 = true in [behaviour]"
                 .to_owned()
         }
         // Older versions do not have this extension.
         Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
-        ) => "the client speaks TLS 1.1 or older, and the service TLS 1.2: let the client use TLS 1.2".to_owned(),
+        ) => "the client uses TLS 1.1 or older: it must use TLS 1.2".to_owned(),
         Error::PeerIncompatible(
             why @ (PeerIncompatible::NoCipherSuitesInCommon
             | PeerIncompatible::NoKxGroupsInCommon
@@ -141,16 +142,18 @@ pub(crate) fn explain(error: &io::Error) -> String {
 /// Returns why the user's certificate and key cannot be used.
 pub(crate) fn explain_own(error: &Error) -> String {
     match error {
-        Error::NoCertificatesPresented => "there is no certificate in PEM".to_owned(),
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => "the key is not the certificate's".to_owned(),
+        Error::NoCertificatesPresented => "there is no PEM certificate".to_owned(),
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the key does not belong to the certificate".to_owned()
+        }
         error if is_version_1(error) => format!("the certificate {VERSION_1}"),
         error => error.to_string(),
     }
 }
 
 /// What is wrong with a certificate of version 1, and how to correct it.
-const VERSION_1: &str = "is of X.509 version 1, and version 3 is needed: make it with at least one extension, as by \
-                         openssl x509 -req with -extfile";
+const VERSION_1: &str = "has X.509 version 1, but version 3 is needed: create it with at least one extension, for \
+                         example by openssl x509 -req with -extfile";
 
 fn is_version_1(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(CertificateError::Other(why))

@@ -90,7 +90,7 @@ pub(super) fn known_device<'a>(
     store
         .devices
         .get_or_add(registration_id)
-        .map_err(|_| ServiceError::throttled(&settings.behaviour, "the emulator knows too many devices"))
+        .map_err(|_| ServiceError::throttled(&settings.behaviour, "there is no room for more devices"))
 }
 
 fn check_address(settings: &Settings, request: &DeviceRequest<'_>) -> Result<(), ServiceError> {
@@ -162,7 +162,7 @@ fn refusal(
         // Without an individual enrollment and without a group with keys, no key can sign for this ID. If there is a
         // group with keys, the ID may belong to the group, so the signature is wrong.
         Proof::Token(_) if individual.is_none() && !has_group_with_keys(enrollments) => {
-            ServiceError::no_enrollment(format!("no enrollment is for {registration_id}"))
+            ServiceError::no_enrollment(format!("there is no enrollment for {registration_id}"))
         }
         Proof::Token(_) => {
             let has_tpm = individual.is_some_and(|individual| individual.tpm.is_some());
@@ -171,7 +171,7 @@ fn refusal(
                 _ => 401_000,
             };
             let blocked = faults.iter().find(|fault| fault.ends_with(BLOCKED));
-            let why = blocked.map_or("the token's signature was made with none of the enrollments' keys", |why| why);
+            let why = blocked.map_or("the token is not signed with a key of any enrollment", |why| why);
             ServiceError::unauthorized(why).with_code(code)
         }
         Proof::Certificate(_) if faults.is_empty() => {

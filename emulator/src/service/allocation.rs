@@ -58,7 +58,7 @@ pub(crate) fn check_hub(
             UnlinkedHub::Assigned => {}
             UnlinkedHub::HubNotFound => return Err(Failure::hub_not_found()),
             UnlinkedHub::CustomAllocationFailed => {
-                return Err(Failure::unreachable("the IoT hub is not among the linked hubs"));
+                return Err(Failure::unreachable("the IoT hub is not a linked hub"));
             }
         },
     }

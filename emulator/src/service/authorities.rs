@@ -27,7 +27,7 @@ impl Authorities {
 
     /// Reads the CAs of a data folder. Creates CAs that are missing or have expired.
     pub(crate) fn of(disk: &Disk) -> Result<Self, DataError> {
-        let made = |error: rcgen::Error| DataError(format!("no CA can be made: {error}"));
+        let made = |error: rcgen::Error| DataError(format!("the CA cannot be created: {error}"));
         let (server, root, intermediate) = (read(disk, SERVER)?, read(disk, ISSUING_ROOT)?, read(disk, ISSUING)?);
         let expired = [&server, &root, &intermediate].into_iter().flatten().any(Ca::has_expired);
         let valid = |ca: Option<Ca>| ca.filter(|ca| !ca.has_expired());
@@ -47,8 +47,8 @@ impl Authorities {
         disk.publish("ca.pem", server.pem())?;
         disk.publish("issuing-ca.pem", &issuing.pem())?;
         let renewed = expired.then_some(
-            "a CA of the data folder had expired, and there is a new one: clients have to trust the new ca.pem, and \
-             enrollments the new issuing-ca.pem",
+            "a CA in the data folder expired, and the emulator made a new one: clients must trust the new ca.pem, and \
+             enrollments need the new issuing-ca.pem",
         );
         Ok(Self { server, issuing, renewed })
     }

@@ -82,7 +82,7 @@ impl Failure {
     /// The hub rejects the initial twin. No source says what the service answers. This is the code with which hubs
     /// reject arguments, just as `hub_unauthorized` has a code of the hub.
     pub(super) fn twin_refused(why: &str) -> Self {
-        Self { code: 400_004, message: format!("The IoT hub refused the initial twin: {why}") }
+        Self { code: 400_004, message: format!("The IoT hub rejected the initial twin: {why}") }
     }
 
     /// No hub is linked. Code and text are those of the real service.

@@ -129,7 +129,7 @@ fn verify<'p, 'a>(
     let policy = policies
         .iter()
         .find(|policy| policy.name.eq_ignore_ascii_case(&name))
-        .ok_or_else(|| format!("the token's skn is {name:?}, and there is no policy of this name"))?;
+        .ok_or_else(|| format!("the token's skn is {name:?}, but there is no policy with this name"))?;
     token.check_endpoint(caller.host.unwrap_or_default(), caller.path)?;
     token.check_expiry(caller.shown_at, leeway.into())?;
     let key = policy.keys.iter().find(|key| token.is_signed_by(key.bytes()));

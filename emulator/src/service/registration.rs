@@ -183,7 +183,7 @@ impl Service {
         }
         let urls = [&enrollment.allocation.webhook_url, &job.settings.webhook_url, &self.contoso_url];
         let Some(url) = urls.into_iter().find_map(Option::as_deref) else {
-            return Some(Err(Failure::unreachable("the enrollment names no webhook")));
+            return Some(Err(Failure::unreachable("the enrollment has no webhook")));
         };
         let behaviour = &job.settings.behaviour;
         let context = DeviceRuntimeContext::new(
@@ -232,7 +232,7 @@ impl Service {
         });
         // The registration stays in the store and continues after the next start.
         if let Err(NotKept(why)) = finished {
-            self.shared.journal.note("data", format!("{}: the result is not written: {why}", running.registration_id));
+            self.shared.journal.note("data", format!("{}: the result was not written: {why}", running.registration_id));
         }
     }
 }

@@ -38,7 +38,7 @@ impl Service {
                     drop(self.run(Box::new(job)));
                 }
             }
-            Err(NotKept(why)) => self.shared.journal.note("data", format!("no registration goes on: {why}")),
+            Err(NotKept(why)) => self.shared.journal.note("data", format!("no registration continues: {why}")),
         }
     }
 

@@ -343,5 +343,5 @@ pub fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
         }
         thread::sleep(Duration::from_millis(2));
     }
-    panic!("it did not come to pass");
+    panic!("the condition was not met in time");
 }

@@ -177,7 +177,7 @@ impl Client {
             match self.wire.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(length) => self.received.extend_from_slice(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("nothing came"),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("no packet came"),
                 Err(_) => return None,
             }
         }

@@ -82,13 +82,13 @@ fn of_request(record: &RequestRecord) -> Style {
         Some(429) => DOUBTFUL,
         Some(_) => BAD,
         // MQTT has no status for these outcomes.
-        None if ["connected", "subscribed", "telemetry", "the will, as", "desired properties"]
+        None if ["connected", "subscribed", "telemetry", "the will was accepted", "desired properties"]
             .into_iter()
             .any(begins) =>
         {
             GOOD
         }
-        None if ["CONNACK", "refused", "not accepted", "the will was not"].into_iter().any(begins) => BAD,
+        None if ["CONNACK", "rejected", "not accepted", "the will was not"].into_iter().any(begins) => BAD,
         None => DOUBTFUL,
     }
 }

@@ -28,7 +28,7 @@ fn set_enabled(desk: &Desk, call: &Call<'_>, enabled: bool) -> Result<Reply, Ref
         Some("group") => vec![Kind::Group],
         Some("individual") => vec![Kind::Individual],
         Some(kind) => {
-            return Err(Refusal::bad_request(format!("kind is {:?}: say group or individual", excerpt(kind))));
+            return Err(Refusal::bad_request(format!("kind is {:?}: it must be group or individual", excerpt(kind))));
         }
         None => vec![Kind::Group, Kind::Individual],
     };
@@ -38,7 +38,7 @@ fn set_enabled(desk: &Desk, call: &Call<'_>, enabled: bool) -> Result<Reply, Ref
         [] => return Err(no_enrollment(call)),
         _ => {
             return Err(Refusal::conflict(
-                "a group and an individual enrollment have this ID: say ?kind=group or ?kind=individual",
+                "a group and an individual enrollment have this ID: add ?kind=group or ?kind=individual",
             ));
         }
     };

@@ -75,7 +75,7 @@ pub(super) fn read(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     };
     let permit = Arc::clone(&desk.readers)
         .try_acquire_owned()
-        .map_err(|_| Refusal::unavailable(format!("{READERS} read events already: close one of them")))?;
+        .map_err(|_| Refusal::unavailable(format!("the limit of {READERS} readers is reached: close one of them")))?;
     // A reader that reconnects may have missed telemetry.
     let told = if last_seen.is_some() { 0 } else { *telemetry.borrow() };
     let reader = Reader {

@@ -67,8 +67,8 @@ impl Guard {
         for host in [Some(host), uri.authority().map(|authority| authority.as_str())].into_iter().flatten() {
             if !self.is_own_host(host) {
                 return Err(Refusal::foreign_host(format!(
-                    "the Host {:?} is not this listener's: use localhost, 127.0.0.1 or [::1] with port {}, or name it \
-                     with --control-host",
+                    "the Host {:?} is not valid for this listener: use localhost, 127.0.0.1 or [::1] with port {}, or \
+                     allow it with --control-host",
                     excerpt(host),
                     self.port
                 )));

@@ -43,13 +43,15 @@ pub(super) async fn replay(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusa
     match replay.await {
         Ok(Ok(call)) => Ok(Reply::json(&whole_call(&call))),
         Ok(Err(NoReplay::NoSuchCall)) => Err(no_call(number)),
-        Ok(Err(NoReplay::TooMany)) => Err(Refusal::unavailable("too many webhook calls are being repeated: try later")),
+        Ok(Err(NoReplay::TooMany)) => {
+            Err(Refusal::unavailable("too many webhook calls are being repeated: try again later"))
+        }
         Ok(Err(NoReplay::Reset)) | Err(_) => Err(Refusal::conflict("the emulator was reset during the call")),
     }
 }
 
 fn no_call(number: u64) -> Refusal {
-    Refusal::not_found(format!("no webhook call {number} is kept"))
+    Refusal::not_found(format!("there is no webhook call {number}, or it is no longer kept"))
 }
 
 /// Returns a page of a history, as much as fits.

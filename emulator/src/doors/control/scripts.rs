@@ -83,7 +83,7 @@ pub(super) fn add(desk: &Desk, call: &Call<'_>) -> Result<Reply, Refusal> {
     desk.service.try_push_script(script).map_err(|_| {
         let megabytes = SCRIPTS_SIZE / 1024 / 1024;
         Refusal::conflict(format!(
-            "{SCRIPTS} scripts or {megabytes} MB of them wait already: remove them with DELETE /_emulator/scripts"
+            "the limit of {SCRIPTS} scripts or {megabytes} MB is reached: remove them with DELETE /_emulator/scripts"
         ))
     })?;
     Ok(Reply::json(&waiting))

@@ -107,8 +107,8 @@ impl<'a> Wanted<'a> {
         // A key may contain a slash, and a slash would count as a separator.
         if user_name.contains("SharedAccessKey") {
             return Err(Refusal::malformed(
-                "the user name is a connection string: a hub's is {hubName}/{deviceId}/?api-version=…, and the key signs \
-                 the token that is the password",
+                "the user name is a connection string. At a hub, the user name is {hubName}/{deviceId}/?api-version=…, \
+                 and the password is a token that the key signed",
             ));
         }
         let mut parts = user_name.splitn(3, '/');
@@ -120,8 +120,8 @@ impl<'a> Wanted<'a> {
                 Ok(Self::Hub(HubUser::read(hub, device_id, rest.unwrap_or_default())))
             }
             _ => Err(Refusal::malformed(
-                "the user name is neither that of DPS, {idScope}/registrations/{registrationId}/api-version=…, nor that \
-                 of a hub, {hubName}/{deviceId}/?api-version=…",
+                "the user name has an unknown form. For DPS it is {idScope}/registrations/{registrationId}/api-version=…. \
+                 For a hub it is {hubName}/{deviceId}/?api-version=…",
             )),
         }
     }

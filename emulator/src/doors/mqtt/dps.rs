@@ -59,7 +59,7 @@ impl<'a> Dps<'a> {
             return Err(Refusal::malformed("the api-version is unknown"));
         }
         if !greeting.client_id.eq_ignore_ascii_case(user.registration_id) {
-            let why = "the client ID is not the user name's registration ID";
+            let why = "the client ID is not the registration ID in the user name";
             return Err(Refusal::new(ConnectReturnCode::IdentifierRejected, why));
         }
         let dps = Self {
@@ -132,11 +132,12 @@ impl Side for Dps<'_> {
     }
 
     fn filter(&self, filter: &str) -> Result<Answers, UnknownFilter> {
-        if filter == FILTER { Ok(Answers) } else { Err(UnknownFilter::Refused(format!("the one filter is {FILTER}"))) }
+        if filter == FILTER { Ok(Answers) } else { Err(UnknownFilter::Refused(format!("the only filter is {FILTER}"))) }
     }
 
     fn route(&self, publish: &Publish) -> Result<Route, String> {
-        Route::parse(&publish.topic_name).ok_or_else(|| format!("a message to {:?}", &*publish.topic_name))
+        let why = || format!("a message to {:?}: DPS has no such topic", &*publish.topic_name);
+        Route::parse(&publish.topic_name).ok_or_else(why)
     }
 
     fn acknowledges_first(_: &Route) -> bool {

@@ -117,7 +117,7 @@ impl<'a> HubSide<'a> {
         record.body = text(&body);
         let message = TelemetryMessage::new(properties, body.to_vec());
         record.outcome = match self.hub.accept(&self.session, message) {
-            Ok(()) => "the will, as telemetry: the device left without DISCONNECT".to_owned(),
+            Ok(()) => "the will was accepted as telemetry: the device left without DISCONNECT".to_owned(),
             Err(why) => format!("the will was not accepted: {why}"),
         };
         self.journal().record_telemetry(record);
@@ -127,7 +127,8 @@ impl<'a> HubSide<'a> {
     fn ask(&self, operation: Operation, body: &[u8]) -> Result<(Answer, Option<u64>), HubError> {
         if !self.has_api_version {
             // Seen in andriyadi/AzureIoTHubMQTTClient PR#5.
-            return Err(HubError::Limit("the user name of CONNECT has no api-version, and twins need one".to_owned()));
+            let why = "the user name of CONNECT has no api-version, but twin requests need one";
+            return Err(HubError::Limit(why.to_owned()));
         }
         if operation == Operation::TwinReport {
             let version = self.hub.report(&self.session.admitted, body)?;

@@ -53,15 +53,15 @@ impl Topic {
         let Some((device, rest)) = topic.strip_prefix("devices/").and_then(|rest| rest.split_once('/')) else {
             let why = match topic {
                 _ if topic.starts_with("$iothub/credentials/") => "the hub of the emulator issues no certificates",
-                _ if topic.starts_with("$dps/") => "it is a topic of DPS, in a session with a hub",
+                _ if topic.starts_with("$dps/") => "this is a topic of DPS, but the session is with a hub",
                 _ => NO_SUCH_TOPIC,
             };
             return Err(told(topic, why));
         };
         match rest.strip_prefix("messages/events") {
-            _ if device != device_id => Err(told(topic, "it names another device")),
+            _ if device != device_id => Err(told(topic, "the topic names another device")),
             _ if rest.starts_with("modules/") => Err(told(topic, "modules are not emulated")),
-            Some("") => Err(told(topic, "it needs a slash at its end")),
+            Some("") => Err(told(topic, "the topic needs a slash at its end")),
             Some(rest) if rest.starts_with('/') => Ok(Self::Telemetry(properties(&rest[1..]))),
             _ => Err(told(topic, NO_SUCH_TOPIC)),
         }
@@ -112,8 +112,8 @@ pub(super) fn filter(filter: &str, device_id: &str) -> Result<Filter, String> {
 
 fn unknown(filter: &str) -> String {
     format!(
-        "a subscription to \"{}\": a hub has the filters {TWIN_ANSWERS}#, {DESIRED}#, {METHODS}#, {CREDENTIALS}# and \
-         devices/{{deviceId}}/messages/devicebound/# alone",
+        "a subscription to \"{}\": a hub has only the filters {TWIN_ANSWERS}#, {DESIRED}#, {METHODS}#, {CREDENTIALS}# \
+         and devices/{{deviceId}}/messages/devicebound/#",
         excerpt(filter)
     )
 }

@@ -67,7 +67,7 @@ impl Protocol for Mqtt {
             Err(error) => {
                 link.close().await;
                 return Err(match error {
-                    LinkError::Protocol(why) => NoRequest(format!("no MQTT session: {why}")).into(),
+                    LinkError::Protocol(why) => NoRequest(format!("the MQTT session did not start: {why}")).into(),
                     error => error.into(),
                 });
             }
@@ -102,7 +102,7 @@ impl Mqtt {
             }
             // "if the Protocol Level is not supported: return code 0x01, and then disconnect"
             Ok(Packet::Connect(_)) | Err(LinkError::OtherProtocol) => None,
-            Ok(_) => return Err(LinkError::Protocol("the first packet is no CONNECT".to_owned())),
+            Ok(_) => return Err(LinkError::Protocol("the first packet is not CONNECT".to_owned())),
             Err(error) => return Err(error),
         };
         let wanted = match &greeting {

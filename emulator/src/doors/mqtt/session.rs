@@ -144,7 +144,7 @@ pub(super) async fn serve<S: Stream, D: Side>(
         if let Reply::Message { answer, .. } = reply {
             answer.record(&mut record, false);
         }
-        record.outcome.push_str(", but the device had gone");
+        record.outcome.push_str(", but the device had disconnected");
         record_reply(side, record, is_telemetry);
     }
     ended
@@ -217,7 +217,7 @@ fn grant<D: Side>(
         codes.push(match side.filter(filter) {
             Ok(filter) => subscriptions.grant(filter, *qos),
             Err(UnknownFilter::Refused(why)) => {
-                outcome = format!("refused: {why}");
+                outcome = format!("rejected: {why}");
                 SubscribeReturnCode::Failure
             }
             Err(UnknownFilter::Dropped(why)) => return Err(LinkError::Protocol(why)),
@@ -297,9 +297,9 @@ fn message(qos_pid: QosPid, topic: &str, body: Bytes) -> Result<Packet, LinkErro
 fn record_end(side: &impl Side, ended: &Result<(), LinkError>) {
     let why = match ended {
         Ok(()) | Err(LinkError::Io(_)) => return,
-        Err(LinkError::OtherProtocol) => "it speaks another protocol",
+        Err(LinkError::OtherProtocol) => "the client uses another protocol",
         Err(LinkError::Protocol(why)) => why,
     };
-    let outcome = format!("the link was dropped: {why}");
+    let outcome = format!("the connection was dropped: {why}");
     side.journal().record_request(RequestRecord { outcome, ..side.record("-") });
 }

@@ -125,7 +125,7 @@ fn a_connect_must_name_the_device_and_its_hub() {
         (|connect| HubConnect { client_id: "", ..connect }, "the client ID is \"\"", true),
         (
             |connect| HubConnect { server_name: Some("pumps.example"), ..connect },
-            "dialled \"pumps.example:9883\" (TLS server name)",
+            "dialed \"pumps.example:9883\" (TLS server name)",
             true,
         ),
         (|connect| HubConnect { hub: "nowhere.example", ..connect }, "DPS assigned it to toasters.example", true),
@@ -134,7 +134,7 @@ fn a_connect_must_name_the_device_and_its_hub() {
             "the ID of this device there is \"Toaster\"",
             true,
         ),
-        (|connect| HubConnect { device_id: "nobody", ..connect }, "it has to register with DPS first", false),
+        (|connect| HubConnect { device_id: "nobody", ..connect }, "the device must register with DPS first", false),
     ];
     for (change, why, is_known) in cases {
         let refused = refused(&hub, &change(good));
@@ -154,7 +154,7 @@ fn a_device_is_accepted_only_at_its_assigned_hub() {
     let hub = hub();
     let admit = |at: &str, device_id: &str| hub.admit(&connect(at, device_id, &token(at, device_id)));
     let refused = |at: &str, device_id: &str| refused(&hub, &connect(at, device_id, &token(at, device_id))).why;
-    assert!(refused(TOASTERS, "toaster").contains("it has to register with DPS first"));
+    assert!(refused(TOASTERS, "toaster").contains("the device must register with DPS first"));
     assign(&hub, "toaster", TOASTERS, "toaster", keys(), Twin::default());
     let session = admit(TOASTERS, "toaster").unwrap();
     let is_valid = || session.is_over(&hub.shared.store.read()).is_none();
@@ -219,7 +219,7 @@ fn a_certificate_of_the_device_is_accepted() {
         (authority(), leaf(&issuing, "toaster"), Ok(())),
         (authority(), leaf(&issuing, "pump"), Err("the certificate's common name is \"pump\"")),
         (Authentication::Authorities(vec![]), leaf(&ca_of_group, "toaster"), Err("the enrollment names no CA")),
-        (authority(), vec![], Err("the device showed no client certificate")),
+        (authority(), vec![], Err("the device sent no client certificate")),
         (authority(), vec![b"nonsense".to_vec().into()], Err("the certificate cannot be read")),
         (keys(), leaf(&issuing, "toaster"), Ok(())),
         (keys(), leaf(&ca_of_group, "toaster"), Err("its enrollment has keys: send a token")),

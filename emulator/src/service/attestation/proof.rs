@@ -8,7 +8,7 @@ use crate::{
     service::{error::ServiceError, request::Credentials},
 };
 
-const OTHER_KIND: &str = "its attestation is of another kind";
+const OTHER_KIND: &str = "it has another kind of attestation";
 
 /// A valid token or certificate, before any enrollment is known.
 pub(in crate::service) enum Proof<'a> {

@@ -8,7 +8,7 @@ use crate::identity::{
 
 /// The end of the reason if the other key of the enrollment was used recently.
 pub(in crate::service) const BLOCKED: &str =
-    "the token is signed with the other key than the device's last registration (other_key_blocked_for)";
+    "the last registration used the other key, which blocks the key of this token (other_key_blocked_for)";
 
 /// Finds the key that signed, unless the other key of the enrollment blocks it. If the last key of a device was
 /// replaced, no source says what the service does: here the new key is accepted.

@@ -18,13 +18,14 @@ pub(in crate::service) fn check_enrolled(
     keys: &TpmKeys,
 ) -> Result<(), ServiceError> {
     let individual = individual
-        .ok_or_else(|| ServiceError::no_enrollment(format!("no individual enrollment is for {registration_id}")))?;
+        .ok_or_else(|| format!("there is no individual enrollment for {registration_id}"))
+        .map_err(ServiceError::no_enrollment)?;
     match individual.attestation() {
         Ok(Attestation::Tpm(tpm)) if keys.are_of(&tpm.endorsement_key) => Ok(()),
         Ok(Attestation::Tpm(_)) => {
             Err(ServiceError::no_enrollment(format!("{registration_id} is enrolled with another endorsement key")))
         }
-        _ => Err(ServiceError::unauthorized("its attestation is of another kind")),
+        _ => Err(ServiceError::unauthorized("its enrollment has another kind of attestation")),
     }
 }
 
@@ -36,7 +37,7 @@ pub(in crate::service) fn challenge(
 ) -> Result<(Challenge, String), ServiceError> {
     let (key, authentication_key) = keys
         .new_key(&format!("{id_scope}/registrations/{registration_id}"))
-        .map_err(|_| ServiceError::bad_request("nothing can be encrypted with the TPM's keys"))?;
+        .map_err(|_| ServiceError::bad_request("the TPM's keys cannot be used for encryption"))?;
     Ok((Challenge { keys, key }, authentication_key))
 }
 

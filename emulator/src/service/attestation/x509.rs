@@ -22,6 +22,6 @@ pub(super) fn check_member<'a>(
 ) -> Result<Attested, String> {
     match device.signer(cas) {
         Ok(ca) => Ok(Attested::X509 { certificate: device.certificate().clone(), signer: Some(ca.clone()) }),
-        Err(fault) => Err(fault.unwrap_or_else(|| "its CAs are not in ca_certificates".to_owned())),
+        Err(fault) => Err(fault.unwrap_or_else(|| "the CAs of the enrollment are not in ca_certificates".to_owned())),
     }
 }

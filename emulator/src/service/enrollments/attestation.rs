@@ -137,15 +137,15 @@ impl X509Input {
                 Ok(Attestation::CaReferences(CaReferences { primary, secondary }))
             }
             (Kind::Group, Some(_), Some(_)) => {
-                Err(bad_member("attestation.x509", "signingCertificates and caReferences exclude each other"))
+                Err(bad_member("attestation.x509", "give signingCertificates or caReferences, not both"))
             }
             (Kind::Group, None, None) => Err(bad_member(
                 "attestation.x509",
-                "a group has signingCertificates or caReferences, with a primary one",
+                "a group needs signingCertificates or caReferences, with a primary one",
             )),
             (Kind::Individual, _, _) => Err(bad_member(
                 "attestation.x509",
-                "an individual enrollment has clientCertificates, with a primary one",
+                "an individual enrollment needs clientCertificates, with a primary one",
             )),
         }
     }
@@ -177,7 +177,10 @@ impl CertificateInput {
             |certificate: &&&Certificate| certificate.info().sha256_thumbprint().eq_ignore_ascii_case(&thumbprint);
         match stored.iter().find(is_meant) {
             Some(certificate) => Ok(Some((*certificate).clone())),
-            None => Err(bad_member(&format!("{member}.certificate"), "it is missing, and info is not of a stored one")),
+            None => {
+                let why = "it is missing, and info fits no stored certificate";
+                Err(bad_member(&format!("{member}.certificate"), why))
+            }
         }
     }
 }

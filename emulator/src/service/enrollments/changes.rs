@@ -96,7 +96,7 @@ impl Service {
         store
             .enrollments
             .put(entry)
-            .map_err(|_| ServiceError::throttled(&settings.behaviour, "the emulator knows too many enrollments"))?;
+            .map_err(|_| ServiceError::throttled(&settings.behaviour, "there is no room for more enrollments"))?;
         Ok(end_registrations(store, &settings.behaviour, only.as_deref()))
     }
 

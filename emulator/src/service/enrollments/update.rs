@@ -82,7 +82,7 @@ impl Service {
             return Err(error.to_string());
         }
         if behaviour.tls13 != settings.behaviour.tls13 {
-            return Err("tls13: the listeners read it only at the start".to_owned());
+            return Err("tls13: it cannot change while the emulator runs".to_owned());
         }
         self.shared.settings.set(settings.with(behaviour));
         Ok(())
@@ -143,7 +143,7 @@ pub(in crate::service) fn end_registrations(
             Standing::Gone => {
                 let Failure { code, message } = Failure::enrollment_gone();
                 let state = RegistrationState::failed(id, code, message).stored(created);
-                ends.push((id.clone(), state, "its enrollment is gone"));
+                ends.push((id.clone(), state, "its enrollment was deleted or replaced"));
             }
         }
     }

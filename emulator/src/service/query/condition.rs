@@ -138,7 +138,7 @@ impl Parser<'_> {
                 return Ok(comparison);
             }
         }
-        Err(format!("{} where a comparison is expected", self.tokens.here()))
+        Err(format!("a comparison is expected, not {}", self.tokens.here()))
     }
 
     /// Reads a list such as `['a', 'b']`.
@@ -147,7 +147,7 @@ impl Parser<'_> {
         let mut values = Vec::new();
         loop {
             let value = literal(self.tokens);
-            values.push(value.ok_or_else(|| format!("{} where a value is expected", self.tokens.here()))?);
+            values.push(value.ok_or_else(|| format!("a value is expected, not {}", self.tokens.here()))?);
             if !self.tokens.take(&Token::Symbol(",")) {
                 break;
             }

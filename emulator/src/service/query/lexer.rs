@@ -60,7 +60,7 @@ impl Tokens {
         if self.take(&Token::Symbol(symbol)) {
             Ok(())
         } else {
-            Err(format!("{} where {symbol} is expected", self.here()))
+            Err(format!("{symbol} is expected, not {}", self.here()))
         }
     }
 
@@ -115,5 +115,5 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
             value.push(c);
         }
     }
-    Err("a text has no closing quote".to_owned())
+    Err("a string has no closing quote".to_owned())
 }

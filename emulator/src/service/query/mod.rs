@@ -47,11 +47,11 @@ impl Filter {
         let selects = tokens.take_word("SELECT");
         let has_all = tokens.take(&Token::Symbol("*"));
         if selects && !has_all {
-            return Err(format!("{} where * is expected: only SELECT * is supported", tokens.here()));
+            return Err(format!("* is expected, not {}: only SELECT * is supported", tokens.here()));
         }
         let mut name = None;
         if has_all && tokens.take_word("FROM") {
-            name = Some(tokens.word().ok_or_else(|| format!("{} where a name is expected", tokens.here()))?);
+            name = Some(tokens.word().ok_or_else(|| format!("a name is expected, not {}", tokens.here()))?);
         }
         let condition = match has_all && tokens.take_word("WHERE") {
             true => Some(Condition::parse(&mut tokens, name.as_deref(), members)?),
@@ -168,18 +168,18 @@ mod tests {
         let long = format!("SELECT * WHERE registrationId = 'a'{}", " OR etag = ''".repeat(2000));
         for (query, named) in [
             ("DELETE FROM enrollments", "\"DELETE\" is not supported"),
-            ("SELECT registrationId FROM enrollments", "\"registrationId\" where * is expected"),
-            ("SELECT * FROM", "the end where a name is expected"),
+            ("SELECT registrationId FROM enrollments", "* is expected, not \"registrationId\""),
+            ("SELECT * FROM", "a name is expected, not the end"),
             ("SELECT * FROM enrollments ORDER BY etag", "\"ORDER\" is not supported"),
-            ("SELECT * WHERE", "the end where a member or a value is expected"),
-            ("SELECT * WHERE registrationId", "the end where a comparison is expected"),
-            ("SELECT * WHERE registrationId LIKE 'a%'", "\"LIKE\" where a comparison is expected"),
+            ("SELECT * WHERE", "a member or a value is expected, not the end"),
+            ("SELECT * WHERE registrationId", "a comparison is expected, not the end"),
+            ("SELECT * WHERE registrationId LIKE 'a%'", "a comparison is expected, not \"LIKE\""),
             ("SELECT * WHERE startswith(registrationId, 'a')", "\"startswith\" is not a member"),
             ("SELECT * WHERE registratonId = 'a'", "\"registratonId\" is not a member"),
-            ("SELECT * WHERE registrationId = 'a", "a text has no closing quote"),
+            ("SELECT * WHERE registrationId = 'a", "a string has no closing quote"),
             ("SELECT * WHERE registrationId = 'a' etag", "\"etag\" is not supported"),
-            ("SELECT * WHERE (registrationId = 'a'", "the end where ) is expected"),
-            ("SELECT * WHERE registrationId IN 'a'", "\"a\" where [ is expected"),
+            ("SELECT * WHERE (registrationId = 'a'", ") is expected, not the end"),
+            ("SELECT * WHERE registrationId IN 'a'", "[ is expected, not \"a\""),
             ("SELECT * WHERE registrationId = 'a'; DROP", "\";\" is not supported"),
             ("SELECT * WHERE registrationId = 1e999", "\"1e999\" is not a number"),
             (&nested, "too deeply nested"),

@@ -22,7 +22,7 @@ impl Operand {
             return Ok(Self::Literal(literal));
         }
         let Some(word) = tokens.word() else {
-            return Err(format!("{} where a member or a value is expected", tokens.here()));
+            return Err(format!("a member or a value is expected, not {}", tokens.here()));
         };
         let is_member = |path: &[&str]| path.first().is_some_and(|first| members.contains(first));
         let path: Vec<_> = word.split('.').collect();

@@ -60,7 +60,7 @@ pub(crate) fn judge(answer: &HttpAnswer, offered: &[String], behaviour: &Behavio
         }
         401 => Failure::unauthorized(),
         status if status >= 429 => {
-            let outcome = "to be called again".to_owned();
+            let outcome = "will be called again".to_owned();
             return Judgement { verdict: Verdict::TryAgain(status), outcome, warnings: Vec::new() };
         }
         status => Failure::status(status),
@@ -78,7 +78,7 @@ fn judge_hub(allocated: Allocated, offered: &[String], behaviour: &Behaviour, sh
     match allocation::check_hub(allocated, offered, behaviour.unlinked_hub) {
         Ok(allocated) => {
             if let Err(failure) = allocation::check_access(&allocated.hub, behaviour) {
-                let outcome = format!("{} {} refuses the service (inaccessible_hubs)", failure.code, show(&hub));
+                let outcome = format!("{} {} rejects the service (inaccessible_hubs)", failure.code, show(&hub));
                 return Judgement { outcome, ..Judgement::failed(failure) };
             }
             let mut outcome = format!("allocated {}", show(&allocated.hub));
@@ -96,7 +96,7 @@ fn judge_hub(allocated: Allocated, offered: &[String], behaviour: &Behaviour, sh
             }
             let hub = show(&hub);
             let code = failure.code;
-            let outcome = format!("{code} refused {hub}, which is not one of the hubs offered: {names}");
+            let outcome = format!("{code} rejected {hub}, which is not one of the offered hubs: {names}");
             Judgement { outcome, ..Judgement::failed(failure) }
         }
     }

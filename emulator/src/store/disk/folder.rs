@@ -34,7 +34,7 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let error = |why: String| DataError(format!("{}: {why}", path.display()));
         let failed = |what: &str, fault: io::Error| error(format!("{what}: {fault}"));
-        make(path).map_err(|fault| failed("the folder cannot be made", fault))?;
+        make(path).map_err(|fault| failed("the folder cannot be created", fault))?;
         check_permissions(path).map_err(error)?;
         let folder = Self(path.to_owned());
         match fs::read_to_string(path.join(FORMAT_FILE)) {
@@ -54,8 +54,8 @@ impl Folder {
                 // A folder with other files, such as a home folder, is a mistake.
                 if let Some(name) = folder.stranger().map_err(|fault| failed("the folder cannot be read", fault))? {
                     return Err(error(format!(
-                        "the folder has other files in it, such as {name}, and no data of the emulator: use another \
-                         one, or an empty one"
+                        "the folder has other files, such as {name}, and no data of the emulator: use another folder, \
+                         or an empty one"
                     )));
                 }
                 folder.write(FORMAT_FILE, &format!("{FORMAT}\n"))?;
@@ -137,8 +137,8 @@ fn check_permissions(path: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "other users can look into this folder (mode {mode:03o}), and keys are kept in it: chmod 700 '{}', or name a \
-         folder that is not there yet",
+        "other users can read this folder (mode {mode:03o}), and it has keys: run chmod 700 '{}', or give a folder \
+         that does not exist yet",
         path.display()
     ))
 }

@@ -160,11 +160,11 @@ fn explain(path: &Path, fault: &DatabaseError) -> DataError {
     let path = path.display();
     DataError(match fault {
         DatabaseError::DatabaseAlreadyOpen => {
-            format!("{path}: another process uses this folder. Stop that process, or name another folder")
+            format!("{path}: another process uses this folder. Stop that process, or use another folder")
         }
         fault => format!(
-            "{path}: the database cannot be opened: {fault}. If the machine lost its power, the data may be lost: \
-             delete the folder to start with no data"
+            "{path}: the database cannot be opened: {fault}. If the machine lost power, the data may be lost: \
+             delete the folder to start without data"
         ),
     })
 }

@@ -247,7 +247,7 @@ const actions = {
   removeFromHub: () => {
     removing = selected;
     const { registrationId, assignedHub } = removing.device;
-    byId("remove-text").textContent = `${registrationId} and its twin will be deleted from ${assignedHub}. The hub refuses the device until it registers again.`;
+    byId("remove-text").textContent = `${registrationId} and its twin will be deleted from ${assignedHub}. The hub rejects the device until it registers again.`;
     byId("remove-dialog").returnValue = "";
     byId("remove-dialog").showModal();
   },

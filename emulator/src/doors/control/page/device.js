@@ -61,7 +61,7 @@ function registration({ assignedHub, deviceId, substatus, enrollment, registrati
   return facts([
     ["Hub", assignedHub === null ? "none" : [id(assignedHub), hub ? "" : " (the device was deleted there)"]],
     ["Device ID", deviceId === null ? undefined : id(deviceId)],
-    ["At the hub", hub && (hub.enabled ? "enabled" : "disabled: the hub refuses the device")],
+    ["At the hub", hub && (hub.enabled ? "enabled" : "disabled: the hub rejects the device")],
     ["Connection", hub && connection.flat()],
     ["Substatus", substatus],
     ["Enrollment", enrollment && el("span", {}, id(enrollment.id), ` (${enrollment.kind})`)],

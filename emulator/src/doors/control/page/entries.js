@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 
 /** How it went. The sign stands beside the colour, for those who do not see the colour. */
 const SIGN = { ok: "✓", wait: "…", bad: "✕", plain: "·" };
-const WORD = { ok: "succeeded", wait: "in progress", bad: "refused or failed", plain: "" };
+const WORD = { ok: "succeeded", wait: "in progress", bad: "rejected or failed", plain: "" };
 /** How the states of a registration went. */
 const STATE = { assigned: "ok", assigning: "wait", unassigned: "wait", failed: "bad", disabled: "bad" };
 
@@ -52,9 +52,9 @@ function resultOf(kind, { hub, method, httpStatus, responseBody, outcome }) {
   if (httpStatus === null) {
     // MQTT's own packets have no status.
     if (method === "CONNECT" || method === "SUBSCRIBE") {
-      return /^(connected|subscribed)\b/.test(outcome) ? ["ok", "done"] : ["bad", "refused"];
+      return /^(connected|subscribed)\b/.test(outcome) ? ["ok", "done"] : ["bad", "rejected"];
     }
-    if (hub !== null && method === "PUBLISH") return /^(not accepted|the will was not)\b/.test(outcome) ? ["bad", "refused"] : ["ok", "received"];
+    if (hub !== null && method === "PUBLISH") return /^(not accepted|the will was not)\b/.test(outcome) ? ["bad", "rejected"] : ["ok", "received"];
     if (hub !== null && method === "NOTIFY") return ["ok", "sent"];
     return ["bad", method !== "-" ? "no answer" : hub === null ? "note" : "dropped"];
   }
