@@ -55,7 +55,7 @@ enum Row {
 
 const ROWS: [(Row, &str); 9] = [
     (Row::IndividualKey, "symmetric key, individual enrollment"),
-    (Row::GroupKey, "symmetric key, derived from an enrollment group's"),
+    (Row::GroupKey, "symmetric key, derived from a group key"),
     (Row::SecondaryKey, "symmetric key, the secondary one"),
     (Row::BothKeys, "two symmetric keys (key rotation)"),
     (Row::IndividualCertificate, "X.509, individual enrollment"),
