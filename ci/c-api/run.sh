@@ -46,9 +46,7 @@ warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -We
 cpp_warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 cortex_m3=(-mcpu=cortex-m3 -mthumb --specs=nosys.specs "-Wl,-z,noexecstack")
 
-# The functions of the header, as gcc lists them.
-gcc -fsyntax-only -aux-info "$work/declared" include/azure_dps.h
-sed -n '/azure_dps\.h:/{/ static /!s/.*\b\(azure_dps_[a-z0-9_]*\) (.*/\1/p}' "$work/declared" | sort >"$work/functions"
+../ci/c-api/functions >"$work/functions"
 
 # --- header -------------------------------------------------------------------------------
 
