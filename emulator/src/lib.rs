@@ -61,7 +61,7 @@ pub use hub::{
 pub use identity::server_certificate::gateway_name;
 pub use identity::{certificate::Certificate, error::CredentialError, key::SymmetricKey, tpm::EndorsementKey};
 #[doc(hidden)]
-pub use net::host::listening_address;
+pub use net::{client::get_status, host::listening_address};
 pub use service::script::{Operation, Script};
 pub use store::{device::DeviceRecord, hub_device::HubStatus, registration_state::Substatus, twin::DeviceTwin};
 #[doc(hidden)]

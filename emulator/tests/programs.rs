@@ -242,13 +242,14 @@ fn the_program_has_a_control_api() {
 }
 
 /// `--check-health` exits with 0 if the emulator is ready, and otherwise with 1 and the reason. It needs the token,
-/// if there is one. The last `--control` counts, so that a container's can be changed.
+/// if there is one, and uses no proxy. The last `--control` counts, so that a container's can be changed.
 #[test]
 fn its_health_can_be_checked() {
     const TOKEN: (&str, &str) = ("DPS_EMULATOR_CONTROL_TOKEN", "sixteen-letters!");
     let check = |address: &str, token: Option<(&str, &str)>| {
         let mut command = Command::new(DPS);
-        let output = command.args(["--check-health", address]).envs(token).output().unwrap();
+        command.args(["--check-health", address]).envs(token).env("http_proxy", "http://proxy.invalid:3128");
+        let output = command.output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
@@ -265,19 +266,33 @@ fn its_health_can_be_checked() {
         assert_eq!(check(&by_name, token), healthy);
         if token.is_some() {
             let (code, why) = check(&own, None);
-            assert!(code == 1 && why.contains("401"), "{code} {why}");
+            assert!(code == 1 && why.contains("not a healthy emulator: 401 Unauthorized"), "{code} {why}");
         }
         program.end("-TERM");
         let (code, why) = check(&own, token);
         assert!(code == 1 && why.contains("Connection refused") && !why.contains(TOKEN.1), "{code} {why}");
     }
-    // Another program listens there, and closes the connection.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let other = std::thread::spawn(move || drop(listener.accept().unwrap().0.write_all(b"SSH-2.0-OpenSSH_9.9\r\n")));
-    let (code, why) = check(&address, None);
-    assert_eq!(code, 1, "{why}");
-    other.join().unwrap();
+    // Another program listens there, and closes the connection after its answer.
+    for (answer, words) in [
+        ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "healthy emulator: 503 Service Unavailable"),
+        ("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "healthy emulator: 302 Found"),
+        ("SSH-2.0-OpenSSH_9.9\r\n", "no answer from 127.0.0.1:"),
+        ("", "no answer from 127.0.0.1:"),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let other = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = [0; 1024];
+            let len = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..len]).into_owned()
+        });
+        let (code, why) = check(&address, None);
+        assert!(code == 1 && why.contains(words), "{code} {why}");
+        let request = other.join().unwrap();
+        assert!(request.starts_with("GET /_emulator/health HTTP/1.1\r\n"), "{request}");
+    }
 }
 
 /// A file can have a key.

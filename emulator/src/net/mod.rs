@@ -1,5 +1,6 @@
-//! Base layer: listeners, TLS, the protocols on a connection, and the thread that runs them.
+//! Base layer: listeners, TLS, the protocols on a connection, the thread that runs them, and HTTP clients.
 
+pub(crate) mod client;
 pub(crate) mod fault;
 pub(crate) mod host;
 pub(crate) mod http;

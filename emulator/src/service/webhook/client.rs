@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Url, header::CONTENT_TYPE, redirect};
+use reqwest::{Client, ClientBuilder, Url, header::CONTENT_TYPE};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::response::HttpAnswer;
+use crate::net::client::{builder, describe, plain_builder};
 
 /// The longest answer. An `AllocationResponse` cannot be longer: a message to a device has at most 96 KB, and twins
 /// have 40 KB.
@@ -74,32 +75,14 @@ impl WebhookClient {
     }
 
     async fn client(&self, url: &Url) -> Result<&Client, String> {
-        // Proxies of the environment would also apply to loopback. The service does not follow redirects: they are
-        // "any other status".
-        let builder = || {
-            Client::builder()
-                .no_proxy()
-                .redirect(redirect::Policy::none())
-                .pool_idle_timeout(KEPT_FOR)
-                .pool_max_idle_per_host(KEPT)
+        // The service does not follow redirects: they are "any other status".
+        let pooled = |client: ClientBuilder| {
+            client.pool_idle_timeout(KEPT_FOR).pool_max_idle_per_host(KEPT).build().map_err(describe)
         };
         if url.scheme() == "https" {
-            self.secure.get_or_try_init(async || builder().build().map_err(describe)).await
+            self.secure.get_or_try_init(async || pooled(builder())).await
         } else {
-            // Plain HTTP needs no roots, and systems without roots exist.
-            self.plain.get_or_try_init(async || builder().tls_certs_only([]).build().map_err(describe)).await
+            self.plain.get_or_try_init(async || pooled(plain_builder())).await
         }
     }
-}
-
-/// Returns the whole chain of causes, without the URL.
-fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
