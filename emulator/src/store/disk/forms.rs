@@ -2,8 +2,8 @@
 
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
-use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, de::SliceRead};
 
 use super::super::{
     device::{Device, DeviceRecord, LastKey, Operation},
@@ -32,18 +32,11 @@ pub(super) trait Form: Sized {
     fn from_json(json: &[u8]) -> serde_json::Result<Self>;
 }
 
-/// Reads JSON. The nesting of a twin is limited only by the size of its body.
-fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+/// Returns a reader of JSON. The nesting of a twin is limited only by the size of its body.
+fn reader(json: &[u8]) -> serde_json::Deserializer<SliceRead<'_>> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();
-    T::deserialize(&mut reader)
-}
-
-/// An enrollment and its version.
-#[derive(Deserialize, Serialize)]
-struct StampedForm<S, E> {
-    stamp: S,
-    entry: E,
+    reader
 }
 
 /// The JSON of a group, with its keys. `EnrollmentGroup` has no `Serialize` of its own, so that keys cannot be
@@ -99,51 +92,47 @@ struct AllocationForm {
     api_version: String,
 }
 
-#[derive(Deserialize)]
-struct OwnGroup(#[serde(with = "GroupForm")] EnrollmentGroup);
-
-struct GroupRef<'a>(&'a EnrollmentGroup);
-
-impl Serialize for GroupRef<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        GroupForm::serialize(self.0, serializer)
-    }
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Stamped<EnrollmentGroup>")]
+struct StampedGroupForm {
+    stamp: Stamp,
+    #[serde(with = "GroupForm")]
+    entry: EnrollmentGroup,
 }
 
 impl Form for Stamped<EnrollmentGroup> {
     const LEAVES_A_TRACE: bool = true;
 
     fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&StampedForm { stamp: &self.stamp, entry: GroupRef(&self.entry) })
+        let mut json = Vec::new();
+        StampedGroupForm::serialize(self, &mut serde_json::Serializer::new(&mut json))?;
+        Ok(json)
     }
 
     fn from_json(json: &[u8]) -> serde_json::Result<Self> {
-        let StampedForm::<Stamp, OwnGroup> { stamp, entry } = read(json)?;
-        Ok(Self { entry: entry.0, stamp })
+        StampedGroupForm::deserialize(&mut reader(json))
     }
 }
 
-#[derive(Deserialize)]
-struct OwnIndividual(#[serde(with = "IndividualForm")] IndividualEnrollment);
-
-struct IndividualRef<'a>(&'a IndividualEnrollment);
-
-impl Serialize for IndividualRef<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        IndividualForm::serialize(self.0, serializer)
-    }
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Stamped<IndividualEnrollment>")]
+struct StampedIndividualForm {
+    stamp: Stamp,
+    #[serde(with = "IndividualForm")]
+    entry: IndividualEnrollment,
 }
 
 impl Form for Stamped<IndividualEnrollment> {
     const LEAVES_A_TRACE: bool = true;
 
     fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&StampedForm { stamp: &self.stamp, entry: IndividualRef(&self.entry) })
+        let mut json = Vec::new();
+        StampedIndividualForm::serialize(self, &mut serde_json::Serializer::new(&mut json))?;
+        Ok(json)
     }
 
     fn from_json(json: &[u8]) -> serde_json::Result<Self> {
-        let StampedForm::<Stamp, OwnIndividual> { stamp, entry } = read(json)?;
-        Ok(Self { entry: entry.0, stamp })
+        StampedIndividualForm::deserialize(&mut reader(json))
     }
 }
 
@@ -198,7 +187,7 @@ impl Form for Device {
     }
 
     fn from_json(json: &[u8]) -> serde_json::Result<Self> {
-        let form: DeviceForm<'_> = read(json)?;
+        let form = DeviceForm::deserialize(&mut reader(json))?;
         let operations: VecDeque<_> = form
             .operations
             .into_iter()
