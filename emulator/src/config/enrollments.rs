@@ -59,14 +59,8 @@ impl Default for EnrollmentGroup {
 
 impl EnrollmentGroup {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        let Some(references) = &self.ca_references else {
-            return Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref());
-        };
-        if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
-            Ok(Attestation::CaReferences(references))
-        } else {
-            Err("both ca_references and keys or x509: an enrollment has exactly one kind of attestation")
-        }
+        let other = self.ca_references.as_ref().map(Attestation::CaReferences);
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref(), other)
     }
 
     pub(crate) fn common(&self) -> Common<'_> {
@@ -140,14 +134,8 @@ impl Default for IndividualEnrollment {
 
 impl IndividualEnrollment {
     pub(crate) fn attestation(&self) -> Result<Attestation<'_>, &'static str> {
-        let Some(tpm) = &self.tpm else {
-            return Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref());
-        };
-        if self.primary_key.is_empty() && self.secondary_key.is_none() && self.x509.is_none() {
-            Ok(Attestation::Tpm(tpm))
-        } else {
-            Err("both tpm and keys or x509: an enrollment has exactly one kind of attestation")
-        }
+        let other = self.tpm.as_ref().map(Attestation::Tpm);
+        Attestation::of(&self.primary_key, self.secondary_key.as_ref(), self.x509.as_ref(), other)
     }
 
     pub(crate) fn common(&self) -> Common<'_> {
@@ -202,12 +190,21 @@ impl<'a> Attestation<'a> {
         primary: &'a SymmetricKey,
         secondary: Option<&'a SymmetricKey>,
         x509: Option<&'a X509Attestation>,
+        other: Option<Self>,
     ) -> Result<Self, &'static str> {
-        match x509 {
-            Some(x509) if primary.is_empty() && secondary.is_none() => Ok(Self::X509(x509)),
-            Some(_) => Err("both keys and x509: an enrollment has exactly one kind of attestation"),
-            None if primary.is_empty() => Err("no primary_key and no x509"),
-            None => Ok(Self::SymmetricKey { primary, secondary }),
+        let has_key = !primary.is_empty() || secondary.is_some();
+        match (x509, other) {
+            (None, None) if primary.is_empty() => Err("no primary_key and no x509"),
+            (None, None) => Ok(Self::SymmetricKey { primary, secondary }),
+            (Some(x509), None) if !has_key => Ok(Self::X509(x509)),
+            (Some(_), None) => Err("both keys and x509: an enrollment has exactly one kind of attestation"),
+            (None, Some(other)) if !has_key => Ok(other),
+            (_, Some(Self::Tpm(_))) => {
+                Err("both tpm and keys or x509: an enrollment has exactly one kind of attestation")
+            }
+            (_, Some(_)) => {
+                Err("both ca_references and keys or x509: an enrollment has exactly one kind of attestation")
+            }
         }
     }
 }
