@@ -241,7 +241,7 @@ class Webhooks(PageTest):
         # The user name of MQTT is also text of a client. With a slash, it names a hub.
         connect_mqtt(self.emulator.mqtt, client_id="markup", user_name=MARKUP)
         browser.button("Show all")
-        self.until_row("refused", "Hub Connect")
+        self.until_row("rejected", "Hub Connect")
         browser.select_row("Hub Connect")
         self.until_details(MARKUP)
         self.assertEqual(browser.script("return document.querySelectorAll('img, b, i, main script').length"), 0)
@@ -528,7 +528,7 @@ class AtHub(PageTest):
         self.until_details("disabled: the hub rejects the device")
         with self.assertRaises(ConnectionError):
             HubDevice(self.emulator, device)
-        self.until_row(device, "refused", "Hub Connect")
+        self.until_row(device, "rejected", "Hub Connect")
         browser.button("Enable at the hub")
         self.until_details("Disable at the hub")
         with HubDevice(self.emulator, device) as connected:
