@@ -120,6 +120,15 @@ fn ten_thousand_devices_at_a_thousand_a_minute() {
     }
 }
 
+/// `docs/gateway.md` has this figure.
+#[test]
+fn fifty_thousand_devices_at_a_thousand_a_minute() {
+    let fleet = provision(50_000, Service::new(1_000, None), 150 * MINUTE, UNIX_TIME);
+    println!("the last of 50 000 assigned after {:?}", fleet.last);
+    assert_eq!(fleet.assigned, 50_000);
+    assert!(fleet.last < 52 * MINUTE, "{:?}", fleet.last);
+}
+
 /// With the default time-out of 10 minutes, at any time of day.
 #[test]
 fn two_hundred_and_fifty_devices_at_a_hundred_a_minute() {
