@@ -34,7 +34,8 @@ pub(crate) fn later(now: Duration, millis: u32) -> Duration {
 
 /// A reading of the caller's clock. All readings of more than 136 years are equal, as if the clock had stopped.
 ///
-/// On a microcontroller, a comparison of two `Duration`s is four times the code.
+/// On a microcontroller, a comparison of two `Duration`s is four times the code. `Reprovisioning` compares them
+/// nevertheless, so that its waits also work on a clock of more than 136 years.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time {
     seconds: u32,
