@@ -68,6 +68,9 @@ def by_file(inlined):
 
 
 def by_name(name):
+    # The compiler gives some constants of Rust a name of its own.
+    if name.startswith(".Lanon"):
+        return NAMELESS
     if "::" in name:
         return next((part for part, (_, paths) in PARTS.items() if re.search(paths, name)), REST)
     return REST if RUNTIME.search(name) else "TLS"
