@@ -4,9 +4,9 @@
 # values of HMAC (both pads, the message schedule, the state of SHA-256), and the signatures.
 #
 # Covers MQTT and HTTP, three optimization levels, and SHA-256 in software, also with the recipe for small firmware
-# (ci/cost/recipe). On Linux, also covers the processor's SHA-256 instructions, if it has them. On each machine, the
-# search must find the keys of control builds. A control build leaves a key in memory and in a register, and computes an
-# HMAC without wiping.
+# (ci/cost/recipe) and with the profile of the example firmwares. On Linux, also covers the processor's SHA-256
+# instructions, if it has them. On each machine, the search must find the keys of control builds. A control build leaves
+# a key in memory and in a register, and computes an HMAC without wiping.
 #
 # Then does the same through the C API on both machines: c/main.c with the library of c/build.sh.
 #
@@ -37,6 +37,10 @@ search() {
         *+z) config=(--config 'profile.release.package.sha2.opt-level = "z"') ;;
         # The flags in the environment replace the flags in the file.
         *+recipe) config=(--config ../../ci/cost/recipe/config.toml) features+=,recipe flags+=" -C link-arg=--icf=all" ;;
+        *+example)
+            sed -n '/^\[profile\./,/^$/p' ../../examples/firmware/Cargo.toml >"$CARGO_TARGET_DIR/example.toml"
+            config=(--config "$CARGO_TARGET_DIR/example.toml")
+            ;;
     esac
     if [ "$1" = linux ]; then
         # Random data on Linux contains any four bytes by chance.
@@ -44,7 +48,7 @@ search() {
     else
         flags="-C link-arg=-L../../ci/cost -C link-arg=-Tlink.x $flags"
         # The stack is up to 60 bytes deeper. It keeps words of SHA-256's state and of its result, out of order.
-        [ "$2" != z ] || length=8
+        [ "$2 $3" != "z small" ] || length=8
     fi
     CARGO_PROFILE_RELEASE_OPT_LEVEL="$2" RUSTFLAGS="$flags" \
         "${cargo[@]}" build --quiet --release --target "$target" "${build_std[@]}" "${config[@]}" --features "$features" &&
@@ -99,6 +103,8 @@ cortex-m3 s small+z http
 cortex-m3 s small+recipe mqtt
 cortex-m3 s fast+recipe http
 cortex-m3 z small http
+cortex-m3 z small+example mqtt
+cortex-m3 z small+example http
 cortex-m3 s small control
 linux s native mqtt
 linux 3 native http
