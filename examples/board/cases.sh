@@ -62,6 +62,7 @@ if [ "$job" = lint ]; then
     bare_metal clippy -- -D warnings
     exit
 fi
+echo "building the firmware and the emulator: this takes some minutes the first time" >&2
 bare_metal build
 elf="$target/thumbv7m-none-eabi/release/$package"
 if [ "$job" = build ]; then

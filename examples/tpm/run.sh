@@ -40,6 +40,7 @@ if [ "$job" = lint ]; then
     cargo clippy --quiet --target-dir "$target" -- -D warnings
     exit
 fi
+echo "building the client and the emulator: this takes some minutes the first time" >&2
 cargo build --quiet --target-dir "$target"
 program="$target/debug/azure-dps-tpm"
 emulator="$(../../ci/build-emulator)"
