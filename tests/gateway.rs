@@ -735,7 +735,7 @@ fn https_needs_the_ca_that_the_emulator_wrote() {
         assert!(run.stderr.contains("check --ca"), "{}", run.stderr);
         // A machine without any roots reports the missing roots instead.
         assert!(args.is_empty() || run.stderr.contains("invalid peer certificate"), "{}", run.stderr);
-        assert!(begun.elapsed() < Duration::from_secs(4));
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
     assert_eq!(emulator.requests().len(), served);
 }
