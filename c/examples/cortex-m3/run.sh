@@ -53,7 +53,7 @@ if ! $over_tls; then
         echo "== with $enums"
         "${compile[@]}" "$enums" "${strict[@]}" -Wa,-I../../../tests/vectors "${link[@]}" -o "$out/example.elf" \
             main.c startup.c vectors.S -lazure_dps_c
-        timeout 60 "${board[@]}" -nographic -semihosting-config enable=on,target=native -kernel "$out/example.elf" </dev/null
+        timeout 60 "${board[@]}" -nographic -semihosting-config enable=on,target=native -kernel "$out/example.elf" </dev/null 2>&1
     done
     exit
 fi
