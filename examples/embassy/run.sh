@@ -12,8 +12,10 @@
 #
 #   --verbose   also prints the output of the firmware
 #
-# A boot takes at most a minute. Needs the same packages as examples/firmware/run.sh.
-# docs/embassy.md explains the firmware.
+# A boot takes at most a minute. Needs the target thumbv7m-none-eabi (`rustup target add
+# thumbv7m-none-eabi`) and, on Debian, the packages qemu-system-arm gcc-arm-none-eabi
+# libnewlib-arm-none-eabi cmake make libclang-dev openssl curl; python3 for --sizes. As root on
+# Debian, the script installs missing packages. docs/embassy.md explains the firmware.
 set -euo pipefail
 
 package=azure-dps-embassy
