@@ -53,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if sys.argv[1:] else 7071), Handler)
+    port = int(sys.argv[1]) if sys.argv[1:] else 7071
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        sys.exit(f"cannot listen on 127.0.0.1:{port}: {error}. Give another port: webhook.py PORT")
     print(f"listening on http://127.0.0.1:{server.server_port}/api/allocate", flush=True)
     server.serve_forever()
