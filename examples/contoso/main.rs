@@ -108,7 +108,7 @@ fn boot(device: &mut Device, local: Local<'_>, started: Instant) -> Result<Strin
             Step::Dps(Progress::Failed(_)) => style("FAILED").red(),
             Step::Dps(_) => style("RETRYING").yellow(),
             Step::Hub(HubOutcome::Accepted) => style("TWIN DOWNLOADED").green(),
-            Step::Hub(HubOutcome::Refused(_)) => style("HUB REFUSES IT").red(),
+            Step::Hub(HubOutcome::Refused(_)) => style("HUB REJECTS IT").red(),
             Step::Hub(_) => style("HUB UNREACHABLE").yellow(),
         };
         println!("  {:5.2} s  {id:<34}{status}", started.elapsed().as_secs_f32());
