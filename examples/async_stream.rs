@@ -1,5 +1,5 @@
-//! Provisions over an async byte stream, as firmware on embassy does. Here the stream is tokio's. The first command starts the emulator. The second command, in
-//! another terminal, starts the example:
+//! Provisions over an async byte stream, as firmware on embassy does. Here the stream is tokio's. The first command starts
+//! the emulator. The second command, in another terminal, starts the example:
 //!
 //! ```text
 //! cargo run --bin dps-emulator -- --http 127.0.0.1:8080
