@@ -173,7 +173,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(why) => f.write_str(why),
-            Self::Tpm(why) => write!(f, "the TPM that --tcti names cannot be used: {why}"),
+            Self::Tpm(why) => write!(f, "cannot use the TPM (--tcti, by default device:/dev/tpmrm0): {why}"),
             Self::Provisioning(error, None) => error.fmt(f),
             Self::Provisioning(error, Some(why)) => write!(f, "{error}: {why}"),
             Self::NoHubKey => f.write_str("the service sent no key for the hub"),
