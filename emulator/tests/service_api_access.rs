@@ -83,11 +83,19 @@ fn an_invalid_token_is_rejected_with_401() {
         (token(WELL_KNOWN_SERVICE_KEY, sr, now() - 2, &owner), "expired"),
         (token(WELL_KNOWN_SERVICE_KEY, "mydps.azure-devices-provisioning.net", se, &owner), "HostName"),
         (token(WELL_KNOWN_SERVICE_KEY, "127.0.0.1%2Fenrollments", se, &owner), "the token is for"),
-        (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn=iothubowner"), "no policy with this name"),
-        (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn="), "no policy with this name"),
+        (
+            token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn=iothubowner"),
+            "not the name of a policy: provisioningserviceowner",
+        ),
+        (token(WELL_KNOWN_SERVICE_KEY, sr, se, "&skn="), "not the name of a policy: provisioningserviceowner"),
+        // A key in the wrong place.
+        (token(WELL_KNOWN_SERVICE_KEY, sr, se, &format!("&skn={WELL_KNOWN_SERVICE_KEY}")), "not the name of a policy"),
         (token(WELL_KNOWN_SERVICE_KEY, sr, se, ""), "no skn"),
         // A token of a device.
-        (Some(support::token(&derive(GROUP_KEY, TOASTER), TOASTER)), "no policy with this name"),
+        (
+            Some(support::token(&derive(GROUP_KEY, TOASTER), TOASTER)),
+            "not the name of a policy: provisioningserviceowner",
+        ),
     ] {
         let mut request = client.unsigned(Method::GET, &format!("/registrations/{TOASTER}"));
         if let Some(authorization) = &authorization {

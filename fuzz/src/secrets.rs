@@ -27,7 +27,11 @@ impl Secrets {
     pub fn come_in(&mut self, request: &HttpRequest<'_>) {
         let mut shown = percent_decoded(request.target.as_bytes());
         for (name, value) in &request.headers {
-            if !name.eq_ignore_ascii_case("Authorization") {
+            if name.eq_ignore_ascii_case("Authorization") {
+                // The log shows which resource a token is for.
+                let resources = value.split(['&', ' ']).filter(|part| part.starts_with("sr="));
+                resources.for_each(|part| shown.extend(percent_decoded(part.as_bytes())));
+            } else {
                 shown.extend_from_slice(name.as_bytes());
                 shown.extend_from_slice(value.as_bytes());
             }

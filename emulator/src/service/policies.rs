@@ -126,10 +126,11 @@ fn verify<'p, 'a>(
 ) -> Result<(&'p Usable<'a>, &'a SymmetricKey), String> {
     let token = SasToken::parse(authorization)?;
     let name = token.key_name().ok_or("the token has no skn: it must name the policy")?;
-    let policy = policies
-        .iter()
-        .find(|policy| policy.name.eq_ignore_ascii_case(&name))
-        .ok_or_else(|| format!("the token's skn is {name:?}, but there is no policy with this name"))?;
+    let policy = policies.iter().find(|policy| policy.name.eq_ignore_ascii_case(&name)).ok_or_else(|| {
+        // The log does not show the skn: a client may have put its key there.
+        let names: Vec<_> = policies.iter().map(|policy| policy.name).collect();
+        format!("the token's skn is not the name of a policy: {}", names.join(", "))
+    })?;
     token.check_endpoint(caller.host.unwrap_or_default(), caller.path)?;
     token.check_expiry(caller.shown_at, leeway.into())?;
     let key = policy.keys.iter().find(|key| token.is_signed_by(key.bytes()));

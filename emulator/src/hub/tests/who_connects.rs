@@ -68,6 +68,7 @@ fn a_token_of_the_device_is_accepted() {
 fn a_token_that_is_not_of_the_device_is_rejected() {
     let hub = hub();
     assign(&hub, "toaster", TOASTERS, "toaster", keys(), Twin::default());
+    const KEY_IN_SKN: &str = "JC8F96eayuQwwz+PkE7IzjH2lIAjCUnAa61tDigBnSs=";
     let sr = "toasters.example%2Fdevices%2Ftoaster";
     let good = signed(PRIMARY, sr, NOW + 60, "");
     for (password, why) in [
@@ -82,7 +83,7 @@ fn a_token_that_is_not_of_the_device_is_rejected() {
         (good.replace("&se=18", "&se=19"), "signed with neither key of the device"),
         (signed(PRIMARY, sr, NOW - 1, ""), "the token expired 1 s ago"),
         (signed(PRIMARY, "toasters.example", NOW + 60, "&skn=iothubowner"), "tokens of policies are not emulated"),
-        (signed(PRIMARY, sr, NOW + 60, "&skn=device"), "tokens of policies are not emulated"),
+        (signed(PRIMARY, sr, NOW + 60, &format!("&skn={KEY_IN_SKN}")), "tokens of policies are not emulated"),
         (signed(PRIMARY, "toasters.example", NOW + 60, ""), "the token's sr is \"toasters.example\""),
         (signed(PRIMARY, "toasters.example/devices/other", NOW + 60, ""), "sign \"toasters.example/devices/toaster\""),
         (signed(PRIMARY, "toasters.example/devices/Toaster", NOW + 60, ""), "the token's sr is"),
@@ -92,7 +93,7 @@ fn a_token_that_is_not_of_the_device_is_rejected() {
         (signed(PRIMARY, "0ne1/registrations/toaster", NOW + 60, ""), "the token's sr is"),
     ] {
         let refused = refused(&hub, &connect(TOASTERS, "toaster", &password));
-        assert!(refused.why.contains(why), "{why}: {refused:?}");
+        assert!(refused.why.contains(why) && !refused.why.contains(KEY_IN_SKN), "{why}: {refused:?}");
         assert_eq!(refused.registration_id.as_deref(), Some("toaster"), "{refused:?}");
     }
     let other_port = signed(PRIMARY, "toasters.example:1%2Fdevices%2Ftoaster", NOW + 60, "");
