@@ -728,14 +728,13 @@ fn https_needs_the_ca_that_the_emulator_wrote() {
     let another = temporary("another-ca.pem", self::emulator().ca_pem());
     let untrusted: [&[&str]; 2] = [&[], &["--ca", another.to_str().unwrap()]];
     for args in untrusted {
-        // The program ends early, although it has much time.
-        let begun = Instant::now();
         let run = Gateway::to(https(&emulator), TOASTER).args(&["--timeout", "600"]).args(args).key(TOASTER_KEY).run();
         run.expect(UNREACHABLE);
         assert!(run.stderr.contains("check --ca"), "{}", run.stderr);
         // A machine without any roots reports the missing roots instead.
         assert!(args.is_empty() || run.stderr.contains("invalid peer certificate"), "{}", run.stderr);
-        assert!(begun.elapsed() < Duration::from_secs(30));
+        // The program ends early, although it has much time.
+        assert!(!run.stderr.contains("Retrying"), "{}", run.stderr);
     }
     assert_eq!(emulator.requests().len(), served);
 }
